@@ -1,0 +1,1 @@
+"""Prefect flows: what is done, in which order."""

@@ -1,0 +1,184 @@
+"""The command line of the flow."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from nsd_prep.dataset import DESCRIPTION_FILE, PREPARATION_FOLDERS
+from nsd_prep.errors import NSDPrepError
+from nsd_prep.flows.server import quiet_server
+from nsd_prep.regions import BUILT_IN_REGIONS, DEFAULT_REGIONS
+from nsd_prep.run import plan_run
+from nsd_prep.synthetic import write_synthetic_nsd
+
+_DEFAULT_OUTPUT: Final = Path("nsd-prep-output")
+_EXAMPLES: Final = """\
+examples:
+  python flows/nsd_flow.py
+      try everything on a small synthetic NSD, written beside the output
+  python flows/nsd_flow.py --nsd-root /data/nsd --check
+      look at the inputs, and say what a run would read and write
+  python flows/nsd_flow.py --nsd-root /data/nsd --output-dir allen2022
+      all eight subjects; V1, V2, V4 and IT
+  python flows/nsd_flow.py --nsd-root /data/nsd --subjects 1 2 5 7 --regions V1 IT
+      four subjects, who share 1000 images; what was extracted before is used again
+
+A run that was interrupted goes on where it stopped when the same command is given again.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line, which holds its help."""
+    command = argparse.ArgumentParser(
+        prog="nsd_flow.py",
+        description="Turn a copy of the Natural Scenes Dataset into an assembly for each region: "
+        "responses to the images that all subjects saw three times, z-scored within the session "
+        "and averaged, with each voxel's noise ceiling, validated.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    data = command.add_argument_group("what is read")
+    data.add_argument(
+        "--nsd-root",
+        type=Path,
+        metavar="ROOT",
+        help="folder of the dataset: it holds 'nsddata' (official layout) or 'metadata' (flat "
+        "layout); NSD_ROOT in the environment stands for it; with neither, a small synthetic NSD "
+        "is written beside the output and used",
+    )
+    data.add_argument(
+        "--subjects",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="subjects (1 to 8), in the order of the neuroids; all by default",
+    )
+    data.add_argument(
+        "--regions",
+        nargs="+",
+        metavar="NAME",
+        help=f"some of {', '.join(BUILT_IN_REGIONS)}; {' '.join(DEFAULT_REGIONS)} by default",
+    )
+    data.add_argument(
+        "--regions-file",
+        type=Path,
+        metavar="FILE",
+        help="TOML file with regions of your own, made beside those of --regions: a table each, "
+        'such as [FFA] with labels = { floc-faces = [2, 3] } and, if wanted, hemisphere = "lh"',
+    )
+    data.add_argument(
+        "--betas",
+        choices=list(PREPARATION_FOLDERS),
+        help="preparation of the betas, in the official layout: "
+        + ", ".join(f"{short} {folder}" for short, folder in PREPARATION_FOLDERS.items())
+        + "; b3 by default",
+    )
+    made = command.add_argument_group("what is made")
+    made.add_argument(
+        "--output-dir",
+        type=Path,
+        metavar="OUT",
+        default=_DEFAULT_OUTPUT,
+        help="folder of the assemblies, tables and the manifest; %(default)s by default",
+    )
+    made.add_argument(
+        "--invalid-voxels",
+        choices=["keep", "drop"],
+        default="keep",
+        help="keep voxels without data in some session, as the published data do (their responses "
+        "there are 0), or drop them; %(default)s by default",
+    )
+    made.add_argument(
+        "--seed",
+        type=int,
+        default=42,
+        help="seed of the split into train and test images; %(default)s by default",
+    )
+    made.add_argument(
+        "--train-fraction",
+        type=float,
+        metavar="SHARE",
+        default=0.8,
+        help="share of the images that are for training; %(default)s by default",
+    )
+    how = command.add_argument_group("how")
+    how.add_argument(
+        "--check",
+        action="store_true",
+        help="only look at the inputs: say all that is wrong, or what a run would do",
+    )
+    how.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder for extracted responses, used by later runs; 'cache' in OUT by default",
+    )
+    how.add_argument("--refresh", action="store_true", help="extract anew what the cache holds")
+    how.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        default=2,
+        help="sessions worked on at once; %(default)s by default",
+    )
+    return command
+
+
+def main(run_flow: Callable[..., dict[str, Any]], arguments: Sequence[str] | None = None) -> int:
+    """Run the flow from a command line.
+
+    Parameters
+    ----------
+    run_flow : callable
+        The flow.
+    arguments : sequence of str, optional
+        The command line's words; the program's own where none are given.
+
+    Returns
+    -------
+    int
+        0 when all is well, 1 when something is wrong with the inputs or the results, 130 when
+        interrupted.
+    """
+    given = vars(parser().parse_args(arguments))
+    given["regions"] = given["regions"] or ([] if given["regions_file"] else list(DEFAULT_REGIONS))
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        given["nsd_root"] = given["nsd_root"] or _root_from_environment() or _synthetic(given)
+        checked = {
+            name: given[name] for name in given if name not in ("check", "refresh", "workers")
+        }
+        plan_run(**checked)  # a wrong word is said before a server is started
+        with quiet_server():
+            run_flow(**given)
+    except NSDPrepError as error:
+        Console(stderr=True).print(f"error: {error}", highlight=False, soft_wrap=True, markup=False)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where it stopped", file=sys.stderr)  # noqa: T201
+        return 130
+    return 0
+
+
+def _root_from_environment() -> Path | None:
+    root = os.environ.get("NSD_ROOT")
+    return Path(root) if root else None
+
+
+def _synthetic(given: dict[str, Any]) -> Path:
+    root = given["output_dir"].absolute().parent / "synthetic-nsd"
+    if (root / DESCRIPTION_FILE).exists():
+        print(f"No --nsd-root is given: using the synthetic NSD at {root}.")  # noqa: T201
+        return root
+    print(  # noqa: T201
+        f"No --nsd-root is given: writing a small synthetic NSD to {root}: NSD's formats, "
+        "invented responses. Give --nsd-root for real ones."
+    )
+    write_synthetic_nsd(root, scale="demo")
+    return root

@@ -1,0 +1,228 @@
+"""The assembly of a region, in the form that Brain-Score reads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from nsd_prep.errors import OutputError
+from nsd_prep.files import written_whole
+
+#: Name of the one variable in a file.
+VARIABLE: Final = "data"
+PRESENTATION_COORDINATES: Final = ("stimulus_id", "nsd_id")
+NEUROID_COORDINATES: Final = (
+    "neuroid_id",
+    "subject",
+    "region",
+    "nc_testset",
+    "voxel_x",
+    "voxel_y",
+    "voxel_z",
+)
+
+
+@dataclass(frozen=True)
+class SubjectVoxels:
+    """Voxels of a region in a subject, and what is known of each.
+
+    Attributes
+    ----------
+    subject : int
+        1-based.
+    grid : tuple of int
+        (Z, Y, X).
+    voxels : ndarray of int64, shape (n_voxels,)
+        Indices into the raveled grid (C order, 0-based), ascending.
+    ncsnr : ndarray of float32, shape (n_voxels,)
+        NaN where a voxel has no data in any session.
+    noise_ceiling : ndarray of float64, shape (n_voxels,)
+        Percent, 0 where ncsnr is NaN.
+    sessions_without_data : ndarray of int64, shape (n_voxels,)
+        In how many of the sessions read a voxel is constant.
+    """
+
+    subject: int
+    grid: tuple[int, int, int]
+    voxels: NDArray[np.int64]
+    ncsnr: NDArray[np.float32]
+    noise_ceiling: NDArray[np.float64]
+    sessions_without_data: NDArray[np.int64]
+
+    def kept(self, keep: NDArray[np.bool_]) -> "SubjectVoxels":
+        """Return some of the voxels.
+
+        Parameters
+        ----------
+        keep : ndarray of bool, shape (n_voxels,)
+            Which.
+
+        Returns
+        -------
+        SubjectVoxels
+            In the same order.
+        """
+        return SubjectVoxels(
+            self.subject,
+            self.grid,
+            self.voxels[keep],
+            self.ncsnr[keep],
+            self.noise_ceiling[keep],
+            self.sessions_without_data[keep],
+        )
+
+
+def stimulus_ids(nsd_ids: NDArray[np.int64]) -> list[str]:
+    """Return ``nsd_`` and the 0-based id in five digits, for each image (n_images,)."""
+    return [f"nsd_{nsd_id:05d}" for nsd_id in nsd_ids.tolist()]
+
+
+def voxel_table(region: str, subjects: Sequence[SubjectVoxels]) -> pd.DataFrame:
+    """Return a row for each neuroid of a region.
+
+    Parameters
+    ----------
+    region : str
+        Its name.
+    subjects : sequence of SubjectVoxels
+        In the order of the neuroids.
+
+    Returns
+    -------
+    DataFrame
+        neuroid_id, subject, region, voxel_x, voxel_y, voxel_z (indices into the reversed volume,
+        so voxel_x is NIfTI k), nifti_i, nifti_j, nifti_k (the NIfTI's own indices), ncsnr,
+        noise_ceiling (percent) and sessions_without_data; all indices 0-based.
+    """
+    tables = []
+    for of in subjects:
+        name = f"subj{of.subject:02d}"
+        first, second, third = np.unravel_index(of.voxels, of.grid)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "neuroid_id": [f"{name}_{region}_v{n:04d}" for n in range(len(of.voxels))],
+                    "subject": name,
+                    "region": region,
+                    "voxel_x": first.astype(np.int64),
+                    "voxel_y": second.astype(np.int64),
+                    "voxel_z": third.astype(np.int64),
+                    "nifti_i": third.astype(np.int64),
+                    "nifti_j": second.astype(np.int64),
+                    "nifti_k": first.astype(np.int64),
+                    "ncsnr": of.ncsnr,
+                    "noise_ceiling": of.noise_ceiling,
+                    "sessions_without_data": of.sessions_without_data,
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def build_assembly(
+    responses: NDArray[np.float32],
+    nsd_ids: NDArray[np.int64],
+    voxels: pd.DataFrame,
+    attributes: Mapping[str, str | int | float],
+) -> xr.DataArray:
+    """Give a region's averaged responses their coordinates.
+
+    Parameters
+    ----------
+    responses : ndarray of float32, shape (n_images, n_neuroids)
+        Averaged z-scores.
+    nsd_ids : ndarray of int64, shape (n_images,)
+        0-based, ascending.
+    voxels : DataFrame, n_neuroids rows
+        As `voxel_table` gives it.
+    attributes : mapping of str to str or number
+        What determines the data.
+
+    Returns
+    -------
+    DataArray, dims (presentation, neuroid)
+        Without index variables; coordinates in the consumer's order.
+    """
+    coordinates = {
+        "stimulus_id": ("presentation", np.array(stimulus_ids(nsd_ids), dtype=object)),
+        "nsd_id": ("presentation", nsd_ids),
+        "neuroid_id": ("neuroid", voxels["neuroid_id"].to_numpy(dtype=object)),
+        "subject": ("neuroid", voxels["subject"].to_numpy(dtype=object)),
+        "region": ("neuroid", voxels["region"].to_numpy(dtype=object)),
+        "nc_testset": ("neuroid", voxels["noise_ceiling"].to_numpy(dtype=np.float64)),
+        "voxel_x": ("neuroid", voxels["voxel_x"].to_numpy(dtype=np.int64)),
+        "voxel_y": ("neuroid", voxels["voxel_y"].to_numpy(dtype=np.int64)),
+        "voxel_z": ("neuroid", voxels["voxel_z"].to_numpy(dtype=np.int64)),
+    }
+    return xr.DataArray(
+        responses,
+        coords=coordinates,
+        dims=("presentation", "neuroid"),
+        name=VARIABLE,
+        attrs=dict(attributes),
+    )
+
+
+def write_assembly(
+    assembly: xr.DataArray, path: Path, storage: Mapping[str, Any] | None = None
+) -> None:
+    """Write an assembly as netCDF-4, read it back, compare, and move it into place.
+
+    Parameters
+    ----------
+    assembly : DataArray
+        As `build_assembly` gives it.
+    path : Path
+        The final name.
+    storage : mapping, optional
+        How netCDF stores the values: zlib, complevel, chunksizes; in one piece, uncompressed,
+        where it is not given.
+
+    Raises
+    ------
+    OutputError
+        The disk is full, cannot be written, or gives back something else.
+    """
+    # xarray would mark missing values in the files; there are none.
+    encoding: dict[Any, dict[str, Any]] = {
+        name: {"_FillValue": None} for name in (VARIABLE, *assembly.coords)
+    }
+    encoding[VARIABLE].update(storage or {})
+    with written_whole(path) as partial:
+        try:
+            assembly.to_netcdf(partial, engine="netcdf4", encoding=encoding)
+            same = read_assembly(partial).identical(assembly)
+        except (RuntimeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+                raise
+            raise OutputError(
+                f"{path} cannot be written ({error}): check that the disk has space for "
+                f"{assembly.nbytes / 1e6:.0f} MB, and run the same command again."
+            ) from error
+        if not same:
+            raise OutputError(
+                f"{path} was not written as it should be: what the disk gives back differs; check "
+                "the disk and run the same command again."
+            )
+
+
+def read_assembly(path: Path) -> xr.DataArray:
+    """Read an assembly into memory.
+
+    Parameters
+    ----------
+    path : Path
+        A file as `write_assembly` writes it.
+
+    Returns
+    -------
+    DataArray, dims (presentation, neuroid[, time_bin])
+        With its coordinates and attributes.
+    """
+    with xr.open_dataarray(path, engine="netcdf4") as assembly:
+        return assembly.load()

@@ -1,0 +1,216 @@
+"""Betas of a session: read for some voxels, and z-scored over the session's trials.
+
+This is the only module that touches beta files: voxels go in, (voxel, trial) comes out. Another
+way of storing betas is another way to fill `read_voxels`.
+"""
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from nsd_prep.errors import InputFileError
+from nsd_prep.published import BETA_SCALE
+
+DATASET_NAME: Final = "betas"
+
+#: HDF5 is not safe when several threads open and read; one thread of a process reads at a time.
+_ONE_READER: Final = threading.Lock()
+#: Voxels z-scored together: their trials fit into a core's cache.
+_VOXELS_AT_ONCE: Final = 256
+#: Bytes read at once from files that are not stored voxel by voxel.
+_BYTES_AT_ONCE: Final = 64_000_000
+
+
+def check_session_file(path: Path, grid: tuple[int, int, int], n_trials: int) -> None:
+    """Raise where a session's betas are not of the expected form.
+
+    Parameters
+    ----------
+    path : Path
+        A session's HDF5 file.
+    grid : tuple of int
+        (Z, Y, X) that the betas should have.
+    n_trials : int
+        How many trials they should have.
+
+    Raises
+    ------
+    OSError
+        There is no such file, or the disk fails.
+    InputFileError
+        The file is truncated, not HDF5, or holds something else.
+    """
+    with _opened(path, grid, n_trials):
+        pass
+
+
+def read_voxels(
+    path: Path, voxels: NDArray[np.int64], grid: tuple[int, int, int], n_trials: int
+) -> NDArray[np.int16]:
+    """Read all trials of some voxels of a session, and little else.
+
+    Files stored voxel by voxel, as NSD's are, are read chunk by chunk in the order of the file.
+    Any other storage form is read in blocks that hold whole chunks.
+
+    Parameters
+    ----------
+    path : Path
+        A session's HDF5 file, its dataset ``betas`` of shape (n_trials, Z, Y, X).
+    voxels : ndarray of int64, shape (n_voxels,)
+        Indices into the raveled (Z, Y, X) grid (C order, 0-based), ascending.
+    grid : tuple of int
+        (Z, Y, X).
+    n_trials : int
+        750 in NSD.
+
+    Returns
+    -------
+    ndarray of int16, shape (n_voxels, n_trials)
+        As stored: 300 times the percent signal change.
+
+    Raises
+    ------
+    OSError
+        There is no such file, or the disk fails.
+    InputFileError
+        The file is truncated, not HDF5, or holds something else.
+    """
+    with _opened(path, grid, n_trials) as betas:
+        values = np.empty((len(voxels), n_trials), dtype=betas.dtype)
+        if betas.chunks == (n_trials, 1, 1, 1) and betas.id.get_create_plist().get_nfilters() == 0:
+            _read_voxel_chunks(betas, voxels, grid, values)
+        else:
+            _read_blocks(betas, voxels, grid, values)
+    return values.astype(np.int16, copy=False)
+
+
+def _read_voxel_chunks(
+    betas: h5py.Dataset, voxels: NDArray[np.int64], grid: tuple[int, int, int], values: NDArray[Any]
+) -> None:
+    """Fill `values` (voxel, trial) from a file where each voxel's trials are one plain chunk."""
+    bytes_of_voxel = values.strides[0]
+    buffer = memoryview(values).cast("B") if len(voxels) else memoryview(b"")
+    positions = zip(*(axis.tolist() for axis in np.unravel_index(voxels, grid)), strict=True)
+    for index, (z, y, x) in enumerate(positions):
+        into = buffer[index * bytes_of_voxel : (index + 1) * bytes_of_voxel]
+        try:
+            betas.id.read_direct_chunk((0, z, y, x), out=into)
+        except OSError:
+            # A chunk that was never allocated reads as the fill value; a failing disk fails again.
+            values[index] = betas[:, z, y, x]
+
+
+def _read_blocks(
+    betas: h5py.Dataset, voxels: NDArray[np.int64], grid: tuple[int, int, int], values: NDArray[Any]
+) -> None:
+    """Fill `values` (voxel, trial) from a file of any storage form, whole chunks at a time."""
+    n_trials = values.shape[1]
+    chunk = betas.chunks or (1, *grid)
+    z, y, x = np.unravel_index(voxels, grid)
+    row = (z // chunk[1]) * grid[1] + y // chunk[2]
+    column = x // chunk[3]
+    order = np.lexsort((column, row))
+    apart = (np.diff(row[order]) != 0) | (np.diff(column[order]) > 1)
+    ends = [0, *(np.flatnonzero(apart) + 1).tolist(), len(voxels)]
+    for of_block in (order[start:stop] for start, stop in pairwise(ends) if start < stop):
+        corner = [int(axis[of_block].min()) for axis in (z, y, x)]
+        end = [int(axis[of_block].max()) + 1 for axis in (z, y, x)]
+        if betas.chunks is None:  # one long read a trial is faster than many short ones
+            corner, end = [corner[0], 0, 0], [end[0], *grid[1:]]
+        size = int(np.prod(np.subtract(end, corner))) * values.itemsize
+        step = max(1, _BYTES_AT_ONCE // size // chunk[0]) * chunk[0]
+        box = tuple(slice(*side) for side in zip(corner, end, strict=True))
+        inside = tuple(
+            axis[of_block] - start for axis, start in zip((z, y, x), corner, strict=True)
+        )
+        for first in range(0, n_trials, step):
+            trials = slice(first, min(first + step, n_trials))
+            values[of_block, trials] = betas[(trials, *box)][(slice(None), *inside)].T
+
+
+@contextmanager
+def _opened(path: Path, grid: tuple[int, int, int], n_trials: int) -> Iterator[h5py.Dataset]:
+    """Open a session's betas, checked, with h5py's errors turned into the library's."""
+    with _ONE_READER:
+        try:
+            with h5py.File(path, "r") as file:
+                yield _checked(path, file, grid, n_trials)
+        except (OSError, RuntimeError, KeyError) as error:  # h5py at damaged files
+            if getattr(error, "errno", None) is not None or re.search(r"errno = [1-9]", str(error)):
+                raise
+            raise InputFileError(
+                f"{path} cannot be read as a session's betas ({error}): it is truncated, empty or "
+                "not HDF5; download it again."
+            ) from error
+
+
+def _checked(
+    path: Path, file: h5py.File, grid: tuple[int, int, int], n_trials: int
+) -> h5py.Dataset:
+    betas = file.get(DATASET_NAME)
+    if not isinstance(betas, h5py.Dataset):
+        held = ", ".join(sorted(map(str, file))) or "nothing"
+        raise InputFileError(
+            f"{path} has no dataset '{DATASET_NAME}': expected it to hold the betas, found {held}; "
+            "download the file again."
+        )
+    if betas.dtype.newbyteorder("=") != np.dtype(np.int16):
+        raise InputFileError(
+            f"{path} has betas of the type {betas.dtype.name}: expected int16 (percent signal "
+            f"change times {BETA_SCALE}); download the file again."
+        )
+    expected = (n_trials, *grid)
+    if betas.shape != expected:
+        raise InputFileError(
+            f"{path} has betas of the shape {betas.shape}: expected (trials, Z, Y, X) "
+            f"{expected}, the session's trials on the grid of the region labels; download the "
+            "file or the labels again."
+        )
+    return betas
+
+
+def zscore_trials(
+    values: NDArray[np.int16],
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Z-score each voxel over the trials of a session.
+
+    All in float32 with the population's standard deviation (ddof 0), each voxel's trials summed
+    contiguously: bit for bit the z-scores of ``(x - x.mean(0)) / x.std(0)`` on the percent signal
+    change of the same voxels in Fortran order.
+
+    Parameters
+    ----------
+    values : ndarray of int16, shape (n_voxels, n_trials)
+        As stored: 300 times the percent signal change.
+
+    Returns
+    -------
+    zscores : ndarray of float32, shape (n_voxels, n_trials)
+        0 where a voxel is constant.
+    constant : ndarray of bool, shape (n_voxels,)
+        Voxels without data in this session: all trials have one value, 0 in NSD.
+    """
+    zscores = np.empty(values.shape, dtype=np.float32)
+    constant = (values == values[:, :1]).all(axis=1)
+    for start in range(0, len(values), _VOXELS_AT_ONCE):
+        block = zscores[start : start + _VOXELS_AT_ONCE]
+        np.divide(
+            values[start : start + _VOXELS_AT_ONCE],
+            np.float32(BETA_SCALE),
+            out=block,
+            dtype=np.float32,
+        )
+        block -= block.mean(axis=1, keepdims=True)
+        deviation = np.sqrt(np.square(block).mean(axis=1, keepdims=True))
+        deviation[deviation == 0] = 1
+        block /= deviation
+    zscores[constant] = 0
+    return zscores, constant

@@ -1,0 +1,275 @@
+"""Where every file of an NSD copy lies, and what shape the dataset has."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from nsd_prep import published
+from nsd_prep.errors import InputFileError, MissingFilesError, ParameterError
+
+Layout = Literal["official", "flat"]
+Preparation = Literal["b1", "b2", "b3"]
+Hemisphere = Literal["lh", "rh"]
+
+#: The preparations of the betas, by the numbers that the NSD data manual gives them.
+PREPARATION_FOLDERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "b1": "betas_assumehrf",
+        "b2": "betas_fithrf",
+        "b3": "betas_fithrf_GLMdenoise_RR",
+    }
+)
+DEFAULT_PREPARATION: Final = "b3"
+DESCRIPTION_FILE: Final = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A copy of NSD, or of a dataset in its formats.
+
+    Attributes
+    ----------
+    root : Path
+        The folder that holds it.
+    layout : {"official", "flat"}
+        How the files lie below the root.
+    name : str
+        ``"NSD"``, or the name that ``dataset.json`` gives.
+    is_nsd : bool
+        Whether published sizes and numbers apply.
+    preparation : str
+        Which preparation of the betas is read.
+    trials_per_session : int
+        750 in NSD.
+    sessions : mapping of int to int
+        Number of sessions of each subject (1-based).
+    """
+
+    root: Path
+    layout: Layout
+    name: str
+    is_nsd: bool
+    preparation: str
+    trials_per_session: int
+    sessions: Mapping[int, int]
+
+    @property
+    def subjects(self) -> tuple[int, ...]:
+        """The subjects (1-based), ascending."""
+        return tuple(sorted(self.sessions))
+
+    def trials(self, subject: int) -> int:
+        """Return how many trials the subject's sessions hold.
+
+        Parameters
+        ----------
+        subject : int
+            1-based.
+
+        Returns
+        -------
+        int
+            Sessions times trials in a session.
+        """
+        return self.sessions[subject] * self.trials_per_session
+
+    def session_file(self, subject: int, session: int) -> Path:
+        """Return the path of a session's betas (subject and session 1-based)."""
+        return self._betas_folder(subject) / f"betas_session{session:02d}.hdf5"
+
+    def ncsnr_file(self, subject: int) -> Path:
+        """Return the path of a subject's noise ceiling SNR."""
+        return self._betas_folder(subject) / "ncsnr.nii.gz"
+
+    def roi_file(self, subject: int, volume: str, hemisphere: Hemisphere | None = None) -> Path:
+        """Return the path of a volume of region labels, bilateral unless a hemisphere is given."""
+        name = f"{volume}.nii.gz" if hemisphere is None else f"{hemisphere}.{volume}.nii.gz"
+        if self.layout == "official":
+            return self._volumes_folder(subject) / "roi" / name
+        return self.root / f"subj{subject:02d}" / "rois" / name
+
+    def label_table(self, subject: int, volume: str) -> Path | None:
+        """Return the path of the label names of a volume; the flat layout has none."""
+        if self.layout == "flat":
+            return None
+        folder = self.root / "nsddata" / "freesurfer" / f"subj{subject:02d}" / "label"
+        return folder / f"{volume}.mgz.ctab"
+
+    @property
+    def design_file(self) -> Path:
+        """The path of the experiment design."""
+        return self._experiment_folder / "nsd_expdesign.mat"
+
+    @property
+    def stimulus_table(self) -> Path:
+        """The path of the table of stimuli, the second copy of the design."""
+        return self._experiment_folder / "nsd_stim_info_merged.csv"
+
+    @property
+    def images_file(self) -> Path:
+        """The path of the images."""
+        if self.layout == "official":
+            return self.root / "nsddata_stimuli" / "stimuli" / "nsd" / "nsd_stimuli.hdf5"
+        return self.root / "stimuli" / "nsd_stimuli.hdf5"
+
+    @property
+    def _experiment_folder(self) -> Path:
+        if self.layout == "official":
+            return self.root / "nsddata" / "experiments" / "nsd"
+        return self.root / "metadata"
+
+    def _volumes_folder(self, subject: int) -> Path:
+        return self.root / "nsddata" / "ppdata" / f"subj{subject:02d}" / "func1pt8mm"
+
+    def _betas_folder(self, subject: int) -> Path:
+        if self.layout == "flat":
+            return self.root / f"subj{subject:02d}" / "betas"
+        folder = self.root / "nsddata_betas" / "ppdata" / f"subj{subject:02d}" / "func1pt8mm"
+        return folder / self.preparation
+
+
+class _Description(BaseModel):
+    """What ``dataset.json`` says of a dataset that is not NSD itself."""
+
+    model_config = ConfigDict(extra="ignore", strict=False)
+
+    name: str = Field(min_length=1)
+    trials_per_session: PositiveInt
+    sessions: dict[int, PositiveInt] = Field(min_length=1)
+
+
+def open_dataset(root: Path, preparation: Preparation | None = None) -> Dataset:
+    """Find out which layout and shape the dataset below a folder has.
+
+    Parameters
+    ----------
+    root : Path
+        The folder that holds ``nsddata`` (official layout) or ``metadata`` (flat layout).
+    preparation : {"b1", "b2", "b3"}, optional
+        Which betas to read, in the official layout; b3 where nothing is said. The flat layout
+        holds one preparation, which it does not name.
+
+    Returns
+    -------
+    Dataset
+        NSD with its published shape, or the shape that ``dataset.json`` at the root gives.
+
+    Raises
+    ------
+    MissingFilesError
+        The folder is not there, or is in neither layout.
+    InputFileError
+        ``dataset.json`` is not what it should be.
+    ParameterError
+        A preparation is chosen in the flat layout.
+    """
+    root = Path(root).expanduser().absolute()
+    if not root.is_dir():
+        raise MissingFilesError(
+            f"The NSD root {root} is not a folder: give the folder that holds 'nsddata' "
+            "(official layout) or 'metadata' (flat layout) with --nsd-root."
+        )
+    layout = _layout(root)
+    if layout == "flat" and preparation is not None:
+        raise ParameterError(
+            f"The betas' preparation {preparation} cannot be chosen: {root} is in the flat layout, "
+            "which holds one preparation; leave --betas out."
+        )
+    if layout == "flat":
+        folder = "the one of a flat layout"
+    else:
+        folder = PREPARATION_FOLDERS[preparation or DEFAULT_PREPARATION]
+    description = _description(root / DESCRIPTION_FILE)
+    return Dataset(
+        root=root,
+        layout=layout,
+        name=description.name if description else "NSD",
+        is_nsd=description is None,
+        preparation=folder,
+        trials_per_session=(
+            description.trials_per_session if description else published.TRIALS_PER_SESSION
+        ),
+        sessions=MappingProxyType(
+            dict(description.sessions if description else published.SESSIONS)
+        ),
+    )
+
+
+def _layout(root: Path) -> Layout:
+    if (root / "nsddata").is_dir():
+        return "official"
+    if (root / "metadata").is_dir():
+        return "flat"
+    raise MissingFilesError(
+        f"The NSD root {root} holds no dataset: expected a folder 'nsddata' (official layout) or "
+        "'metadata' (flat layout) in it; give the folder above them with --nsd-root."
+    )
+
+
+def _description(path: Path) -> _Description | None:
+    if not path.exists():
+        return None
+    try:
+        description = _Description.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise InputFileError(
+            f"{path} does not describe a dataset: at {where}, {first['msg']}; expected "
+            '{"name": "...", "trials_per_session": 30, "sessions": {"1": 6}}, mend or remove it.'
+        ) from error
+    unknown = sorted(set(description.sessions) - set(published.SUBJECTS))
+    if unknown:
+        raise InputFileError(
+            f"{path} names the subjects {_listed(unknown)} under 'sessions': expected some of "
+            f"{_listed(published.SUBJECTS)}; mend it."
+        )
+    return description
+
+
+def chosen_subjects(dataset: Dataset, subjects: Iterable[int] | None) -> tuple[int, ...]:
+    """Return the subjects of a run, in the order given.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        What there is.
+    subjects : iterable of int, optional
+        1-based; all that the dataset has where nothing is said.
+
+    Returns
+    -------
+    tuple of int
+        At least one, each once.
+
+    Raises
+    ------
+    ParameterError
+        A subject is not in the dataset, is given twice, or there is none.
+    """
+    chosen = dataset.subjects if subjects is None else tuple(subjects)
+    if not chosen:
+        raise ParameterError(
+            f"No subject is chosen: give some of {_listed(dataset.subjects)} with --subjects."
+        )
+    unknown = [subject for subject in chosen if subject not in dataset.sessions]
+    if unknown:
+        raise ParameterError(
+            f"Subject {_listed(unknown)} is not in the dataset {dataset.name} at {dataset.root}: "
+            f"give some of {_listed(dataset.subjects)} with --subjects."
+        )
+    twice = sorted({subject for subject in chosen if chosen.count(subject) > 1})
+    if twice:
+        raise ParameterError(
+            f"Subject {_listed(twice)} is given more than once: give each subject once "
+            "with --subjects."
+        )
+    return chosen
+
+
+def _listed(values: Iterable[int]) -> str:
+    return ", ".join(str(value) for value in values)

@@ -1,0 +1,43 @@
+"""One run at a time in an output folder."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from nsd_prep.errors import ParameterError
+from nsd_prep.files import explained_write_errors, remove_stale_partials
+
+
+@contextmanager
+def only_run_in(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; the operating system lets go of it when a process dies.
+
+    Parameters
+    ----------
+    folder : Path
+        The output folder; made where it is missing.
+
+    Raises
+    ------
+    ParameterError
+        Another run is writing into it.
+    OutputError
+        It cannot be written.
+    """
+    with explained_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".nsd-prep.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise ParameterError(
+                f"Another run is writing into {folder}: wait until it ends, or choose another "
+                "--output-dir."
+            ) from error
+    try:
+        remove_stale_partials(folder)
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,366 @@
+"""Responses of a session to the shared images, extracted once and kept in a store."""
+
+import hashlib
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nsd_prep.betas import read_voxels, zscore_trials
+from nsd_prep.errors import InputFileError, OutputError
+from nsd_prep.files import FileIdentity, replaced, sha256_of_file, sha256_of_json
+
+#: Raise this when the same inputs give other responses: stored ones are then not used any more.
+EXTRACTION_VERSION: Final = 1
+
+_REGION: Final = "region "
+_logger: Final = logging.getLogger(__name__)
+
+
+class SessionRequest(BaseModel):
+    """What is to be extracted from a session.
+
+    Attributes
+    ----------
+    dataset : str
+        Name of the dataset.
+    preparation : str
+        Which betas.
+    subject, session : int
+        1-based.
+    betas_file : FileIdentity
+        The session's file.
+    n_trials : int
+        Trials in the session.
+    trials : tuple of int
+        Trials in session (0-based, ascending) that show a shared image.
+    voxels_file : str
+        A file as `write_voxels` writes it.
+    regions : dict of str to str
+        For each region, the digest of its voxels.
+    store : str
+        Folder of the store.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    dataset: str
+    preparation: str
+    subject: int
+    session: int
+    betas_file: FileIdentity
+    n_trials: int
+    trials: tuple[int, ...]
+    voxels_file: str
+    regions: dict[str, str]
+    store: str
+
+    def part_key(self, region: str) -> str:
+        """Return the digest of all that determines a region's responses in this session."""
+        return sha256_of_json(
+            {
+                "version": EXTRACTION_VERSION,
+                "dataset": self.dataset,
+                "preparation": self.preparation,
+                "subject": self.subject,
+                "session": self.session,
+                "betas_file": self.betas_file.model_dump(),
+                "trials": self.trials,
+                "voxels": self.regions[region],
+            }
+        )
+
+    def key(self) -> str:
+        """Return the digest of all that determines what this request gives."""
+        return sha256_of_json({region: self.part_key(region) for region in self.regions})
+
+
+class Part(BaseModel):
+    """A region's responses in a session, as they lie in the store.
+
+    Attributes
+    ----------
+    key : str
+        Digest of all that determines them.
+    file : str
+        Path of a ``.npy`` file: float32, shape (n_trials, n_voxels).
+    sha256 : str
+        Digest of that file.
+    shape : tuple of int
+        (n_trials, n_voxels).
+    constant_voxels : tuple of int
+        Positions (0-based) among the region's voxels of those without data in this session.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    file: str
+    sha256: str
+    shape: tuple[int, int]
+    constant_voxels: tuple[int, ...]
+
+    def is_whole(self) -> bool:
+        """Return whether the file is there with the bytes that were written."""
+        try:
+            return sha256_of_file(Path(self.file)) == self.sha256
+        except OSError:
+            return False
+
+    def read(self) -> NDArray[np.float32]:
+        """Read the responses.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_trials, n_voxels)
+            z-scores.
+
+        Raises
+        ------
+        InputFileError
+            The file is gone or altered.
+        """
+        if not self.is_whole():
+            raise InputFileError(
+                f"The extracted responses {self.file} are gone or altered since they were checked: "
+                "run the same command again, it extracts them anew."
+            )
+        return np.asarray(np.load(self.file, allow_pickle=False), dtype=np.float32)
+
+
+class SessionRecord(BaseModel):
+    """What was extracted from a session.
+
+    Attributes
+    ----------
+    subject, session : int
+        1-based.
+    parts : dict of str to Part
+        For each region of the request.
+    voxels_read : int
+        How many voxels were read from the betas; 0 where all parts lay in the store.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    subject: int
+    session: int
+    parts: dict[str, Part]
+    voxels_read: int
+
+
+def digest_of_voxels(voxels: NDArray[np.int64], grid: Sequence[int]) -> str:
+    """Return the digest of a region's voxels in a grid.
+
+    Parameters
+    ----------
+    voxels : ndarray of int64, shape (n_voxels,)
+        Indices into the raveled grid.
+    grid : sequence of int
+        (Z, Y, X).
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256(repr(tuple(grid)).encode())
+    digest.update(np.ascontiguousarray(voxels, dtype="<i8"))
+    return digest.hexdigest()
+
+
+def write_voxels(
+    folder: Path, subject: int, grid: tuple[int, int, int], regions: Mapping[str, NDArray[np.int64]]
+) -> Path:
+    """Write the voxels of a subject's regions to a file that is named by what it holds.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it goes.
+    subject : int
+        1-based.
+    grid : tuple of int
+        (Z, Y, X).
+    regions : mapping of str to ndarray of int64, shape (n_voxels,)
+        Indices into the raveled grid, ascending.
+
+    Returns
+    -------
+    Path
+        An ``.npz`` file.
+    """
+    digest = sha256_of_json(
+        {name: digest_of_voxels(voxels, grid) for name, voxels in regions.items()}
+    )
+    path = folder / f"subj{subject:02d}-{digest[:16]}.npz"
+    with replaced(path) as partial, partial.open("wb") as file:
+        arrays = {f"{_REGION}{name}": voxels for name, voxels in regions.items()}
+        np.savez(file, allow_pickle=False, grid=np.asarray(grid, np.int64), **arrays)
+    return path
+
+
+def read_voxels_file(path: Path) -> tuple[tuple[int, int, int], dict[str, NDArray[np.int64]]]:
+    """Read a file that `write_voxels` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    grid : tuple of int
+        (Z, Y, X).
+    regions : dict of str to ndarray of int64, shape (n_voxels,)
+        Voxels of each region.
+    """
+    with np.load(path, allow_pickle=False) as arrays:
+        z, y, x = arrays["grid"].tolist()
+        regions = {
+            name.removeprefix(_REGION): arrays[name]
+            for name in arrays.files
+            if name.startswith(_REGION)
+        }
+    return (z, y, x), regions
+
+
+def stored_part(request: SessionRequest, region: str) -> Part | None:
+    """Return what the store says of a region's responses in a session.
+
+    Parameters
+    ----------
+    request : SessionRequest
+        The session.
+    region : str
+        One of its regions.
+
+    Returns
+    -------
+    Part or None
+        None where nothing is recorded. Whether the file is whole is `Part.is_whole`'s to say.
+    """
+    key = request.part_key(region)
+    try:
+        part = Part.model_validate_json(_record_file(request, key).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    if part.key != key:
+        return None
+    return part.model_copy(update={"file": str(_array_file(request, key))})
+
+
+def is_stored(request: SessionRequest) -> bool:
+    """Return whether the store holds all that a request asks for, whole."""
+    parts = [stored_part(request, region) for region in request.regions]
+    return all(part is not None and part.is_whole() for part in parts)
+
+
+def forget(request: SessionRequest) -> None:
+    """Make the store forget what a request asks for, so that it is extracted anew."""
+    for region in request.regions:
+        _record_file(request, request.part_key(region)).unlink(missing_ok=True)
+
+
+def extract_session(request: SessionRequest) -> SessionRecord:
+    """Read, z-score and store what a session's request asks for and the store does not hold.
+
+    The voxels of all missing regions are read in one pass, each once; every trial of the session
+    enters the z-score, and those that show a shared image are kept.
+
+    Parameters
+    ----------
+    request : SessionRequest
+        What is wanted.
+
+    Returns
+    -------
+    SessionRecord
+        Where it lies.
+
+    Raises
+    ------
+    OSError
+        The disk fails.
+    InputFileError
+        The session's file is not what it should be.
+    OutputError
+        The store cannot be written.
+    """
+    parts: dict[str, Part] = {}
+    for region in request.regions:
+        part = stored_part(request, region)
+        if part is None:
+            continue
+        if part.is_whole():
+            parts[region] = part
+        else:
+            _logger.warning(
+                "The stored responses %s are gone or altered: extracting them again.", part.file
+            )
+    missing = [region for region in request.regions if region not in parts]
+    if not missing:
+        return _record(request, parts, voxels_read=0)
+    grid, regions = read_voxels_file(Path(request.voxels_file))
+    voxels = np.unique(np.concatenate([regions[region] for region in missing]))
+    values = read_voxels(Path(request.betas_file.path), voxels, grid, request.n_trials)
+    zscores, constant = zscore_trials(values)
+    kept = np.ascontiguousarray(zscores[:, list(request.trials)].T)
+    for region in missing:
+        columns = np.searchsorted(voxels, regions[region])
+        parts[region] = _store(request, region, kept[:, columns], constant[columns])
+    return _record(request, parts, voxels_read=len(voxels))
+
+
+def _record(request: SessionRequest, parts: dict[str, Part], voxels_read: int) -> SessionRecord:
+    return SessionRecord(
+        subject=request.subject,
+        session=request.session,
+        parts={region: parts[region] for region in request.regions},
+        voxels_read=voxels_read,
+    )
+
+
+def _store(
+    request: SessionRequest,
+    region: str,
+    responses: NDArray[np.float32],
+    constant: NDArray[np.bool_],
+) -> Part:
+    """Write a region's responses, then the record that says they are whole."""
+    key = request.part_key(region)
+    path = _array_file(request, key)
+    content = io.BytesIO()
+    np.save(content, responses, allow_pickle=False)
+    sha256 = hashlib.sha256(content.getbuffer()).hexdigest()
+    with replaced(path) as partial:
+        partial.write_bytes(content.getbuffer())
+        if sha256_of_file(partial) != sha256:
+            raise OutputError(
+                f"{path} was not written as it should be: what the disk gives back differs; check "
+                "the disk and run the same command again."
+            )
+    part = Part(
+        key=key,
+        file=str(path),
+        sha256=sha256,
+        shape=(responses.shape[0], responses.shape[1]),
+        constant_voxels=tuple(np.flatnonzero(constant).tolist()),
+    )
+    with replaced(_record_file(request, key)) as partial:
+        partial.write_text(part.model_dump_json(), encoding="utf-8")
+    return part
+
+
+def _array_file(request: SessionRequest, key: str) -> Path:
+    session = f"subj{request.subject:02d}-session{request.session:02d}"
+    return Path(request.store) / session / f"{key[:24]}.npy"
+
+
+def _record_file(request: SessionRequest, key: str) -> Path:
+    return _array_file(request, key).with_suffix(".json")

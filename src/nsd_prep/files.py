@@ -1,0 +1,253 @@
+"""Files: written whole or not at all, and told apart by what is in them."""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from nsd_prep.errors import OutputError
+
+
+class FileIdentity(BaseModel):
+    """What tells whether a large file is still the same, without reading it.
+
+    Attributes
+    ----------
+    path : str
+        Absolute.
+    bytes : int
+        Size.
+    modified : int
+        Nanoseconds since 1970.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    bytes: int
+    modified: int
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Return the identity of a file that is there."""
+        status = path.stat()
+        return cls(path=str(path.resolve()), bytes=status.st_size, modified=status.st_mtime_ns)
+
+
+_PARTIAL = re.compile(r"^\..+\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]{8}\.partial$")
+_READ_SIZE = 1 << 20
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9]", "", socket.gethostname()) or "host"
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Give a temporary path in the folder of `path`, and move it into place at the end.
+
+    The temporary file replaces `path` in one step when the block ends; when the block raises, it
+    is removed and `path` stays as it was.
+
+    Parameters
+    ----------
+    path : Path
+        The final name. Its folder is made where it is missing.
+
+    Yields
+    ------
+    Path
+        Where to write. Verify what was written there before the block ends.
+
+    Raises
+    ------
+    OutputError
+        There is no space or no permission.
+    """
+    with explained_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(
+            f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.partial"
+        )
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Do as `replaced`, and see that the bytes are on the disk before the file has its name.
+
+    Parameters
+    ----------
+    path : Path
+        The final name.
+
+    Yields
+    ------
+    Path
+        Where to write.
+    """
+    with replaced(path) as partial:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def explained_write_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of a disk that cannot be written into one sentence.
+
+    Parameters
+    ----------
+    path : Path
+        What is being written.
+
+    Raises
+    ------
+    OutputError
+        In place of an OSError that a second try would not mend.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = {
+            errno.ENOSPC: "the disk is full; free some space",
+            errno.EDQUOT: "the quota is used up; free some space",
+            errno.EACCES: "permission is denied; choose a folder that you may write to",
+            errno.EPERM: "permission is denied; choose a folder that you may write to",
+            errno.EROFS: "the disk is read-only; choose another folder",
+            errno.ENOTDIR: "a part of its path is a file; choose another folder",
+            errno.EEXIST: "a file stands where a folder is needed; choose another folder",
+        }.get(error.errno or 0)
+        if reason is None or isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            f"{path} cannot be written: {reason} and run the same command again."
+        ) from error
+
+
+def remove_stale_partials(folder: Path) -> list[Path]:
+    """Remove the temporary files that killed processes of this machine left below `folder`.
+
+    Parameters
+    ----------
+    folder : Path
+        Searched with its subfolders. A folder that is not there holds nothing.
+
+    Returns
+    -------
+    list of Path
+        What was removed. Files of living processes, and of other machines, stay.
+    """
+    removed = []
+    for path in sorted(folder.rglob(".*.partial")):
+        match = _PARTIAL.match(path.name)
+        if match and match["host"] == _host() and not _is_alive(int(match["process"])):
+            path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def _is_alive(process: int) -> bool:
+    if process == os.getpid():
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file with Unix line ends, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    text : str
+        What it holds.
+    """
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file, indented, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    value : mapping
+        Strings, numbers, booleans, None, lists and mappings of these.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal digits.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_json(value: object) -> str:
+    """Return the SHA-256 of a value's canonical JSON text, in hexadecimal digits.
+
+    Parameters
+    ----------
+    value : object
+        Strings, numbers, booleans, None, lists and mappings of these.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits; the order of a mapping's keys plays no part.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def writable_folder(path: Path) -> None:
+    """Make a folder where it is missing, and see that files can be written in it.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+
+    Raises
+    ------
+    OutputError
+        It cannot be made, or not written.
+    """
+    with explained_write_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass

@@ -1,0 +1,222 @@
+"""Masks of a subject's regions, read from the dataset's volumes of region labels."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsd_prep.dataset import Dataset, Hemisphere
+from nsd_prep.errors import InputFileError, MissingFilesError, ParameterError
+from nsd_prep.regions import (
+    RegionDefinition,
+    VoxelSelection,
+    merge_hemispheres,
+    numbered_labels,
+    read_label_table,
+    voxels_with_labels,
+)
+from nsd_prep.volumes import OUTSIDE_CORTEX, read_label_volume
+
+_HEMISPHERES: tuple[Hemisphere, Hemisphere] = ("lh", "rh")
+
+
+def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> NDArray[np.int16]:
+    """Read the labels of both hemispheres.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Where the files are.
+    subject : int
+        1-based.
+    volume : str
+        Such as ``"prf-visualrois"``.
+
+    Returns
+    -------
+    ndarray of int16, shape (Z, Y, X)
+        The bilateral volume, or both hemispheres' merged where only those are there.
+
+    Raises
+    ------
+    MissingFilesError
+        Neither the bilateral volume nor both hemispheres' are there.
+    InputFileError
+        The three volumes are there and disagree, or the hemispheres overlap.
+    """
+    bilateral_file = dataset.roi_file(subject, volume)
+    files = [dataset.roi_file(subject, volume, hemisphere) for hemisphere in _HEMISPHERES]
+    both_there = all(file.exists() for file in files)
+    if not both_there:
+        if bilateral_file.exists():
+            return read_label_volume(bilateral_file)
+        names = ", ".join(str(file) for file in (bilateral_file, *files) if not file.exists())
+        raise MissingFilesError(
+            f"The labels {volume} of subject {subject} are missing: expected {bilateral_file}, or "
+            f"the volumes of both hemispheres beside it (not there: {names}); download them."
+        )
+    left, right = (read_label_volume(file) for file in files)
+    if left.shape != right.shape:
+        raise InputFileError(
+            f"The label volumes of subject {subject} lie on different grids: {files[0]} has "
+            f"(Z, Y, X) = {left.shape}, {files[1]} has {right.shape}; download both again."
+        )
+    overlap = np.count_nonzero((left != OUTSIDE_CORTEX) & (right != OUTSIDE_CORTEX))
+    if overlap:
+        raise InputFileError(
+            f"The hemispheres of subject {subject} overlap in {overlap} voxels: {files[0]} and "
+            f"{files[1]} are expected to share none (-1 is outside); download both again."
+        )
+    merged = merge_hemispheres(left, right)
+    if not bilateral_file.exists():
+        return merged
+    bilateral = read_label_volume(bilateral_file)
+    different = (
+        bilateral.size if bilateral.shape != merged.shape else np.count_nonzero(bilateral != merged)
+    )
+    if different:
+        raise InputFileError(
+            f"The hemispheres of subject {subject} disagree with the bilateral volume in "
+            f"{different} voxels: {bilateral_file} is expected to hold the labels of {files[0]} "
+            f"and {files[1]}; download all three again."
+        )
+    return bilateral
+
+
+def select_voxels(
+    dataset: Dataset, subject: int, definitions: Mapping[str, RegionDefinition]
+) -> VoxelSelection:
+    """Find the voxels of each region in a subject; every volume is read once.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Where the files are.
+    subject : int
+        1-based.
+    definitions : mapping of str to RegionDefinition
+        The regions of the run.
+
+    Returns
+    -------
+    VoxelSelection
+        Every region has at least one voxel.
+
+    Raises
+    ------
+    MissingFilesError, InputFileError
+        A volume is not there or not sound.
+    ParameterError
+        A region is empty in this subject, or a label's name is unknown.
+    """
+    volumes: dict[tuple[str, Hemisphere | None], NDArray[np.int16]] = {}
+    regions: dict[str, NDArray[np.int64]] = {}
+    absent = []
+    for name, definition in definitions.items():
+        parts = []
+        for volume, labels in definition.labels.items():
+            key = (volume, definition.hemisphere)
+            if key not in volumes:
+                volumes[key] = _read_labels(dataset, subject, *key)
+            numbers = _label_numbers(dataset, subject, name, volume, labels)
+            parts.append(voxels_with_labels(volumes[key], numbers))
+            held = set(np.unique(volumes[key].flat[parts[-1]]).tolist())
+            absent.extend((name, volume, label) for label in numbers if label not in held)
+        regions[name] = np.unique(np.concatenate(parts))
+        if len(regions[name]) == 0:
+            labels_held = "; ".join(
+                f"{_file(dataset, subject, volume, definition.hemisphere)} holds "
+                f"{_labels_held(volumes[volume, definition.hemisphere])}"
+                for volume in definition.labels
+            )
+            raise ParameterError(
+                f"The region {name} is empty in subject {subject}: none of its labels "
+                f"{_definition_labels(definition)} is there, {labels_held}; leave out the region or the "
+                "subject, or mend the region's labels."
+            )
+    shapes = {key: labels.shape for key, labels in volumes.items()}
+    if len(set(shapes.values())) > 1:
+        listed = ", ".join(f"{volume} {shape}" for (volume, _), shape in shapes.items())
+        raise InputFileError(
+            f"The label volumes of subject {subject} lie on different grids (Z, Y, X): {listed}; "
+            "expected one grid; download them again."
+        )
+    z, y, x = next(iter(shapes.values()))
+    return VoxelSelection(grid=(z, y, x), regions=regions, absent_labels=tuple(absent))
+
+
+def labels_that_are_nowhere(selections: Iterable[VoxelSelection]) -> list[str]:
+    """List the labels of the regions that no subject has.
+
+    Parameters
+    ----------
+    selections : iterable of VoxelSelection
+        Of all the subjects of a run. One subject may lack a label that another has.
+
+    Returns
+    -------
+    list of str
+        One sentence a label.
+    """
+    nowhere = set.intersection(*(set(selection.absent_labels) for selection in selections))
+    return [
+        f"The label {label} of the region {region} is nowhere: no chosen subject has it in "
+        f"{volume}; mend the region's labels."
+        for region, volume, label in sorted(nowhere)
+    ]
+
+
+def _read_labels(
+    dataset: Dataset, subject: int, volume: str, hemisphere: Hemisphere | None
+) -> NDArray[np.int16]:
+    if hemisphere is None:
+        return read_bilateral_volume(dataset, subject, volume)
+    file = dataset.roi_file(subject, volume, hemisphere)
+    if not file.exists():
+        raise MissingFilesError(
+            f"The labels {volume} of subject {subject} in hemisphere {hemisphere} are missing: "
+            f"expected {file}; download it."
+        )
+    return read_label_volume(file)
+
+
+def _label_numbers(
+    dataset: Dataset, subject: int, region: str, volume: str, labels: Iterable[int | str]
+) -> tuple[int, ...]:
+    names = [label for label in labels if isinstance(label, str)]
+    if not names:
+        return numbered_labels(labels, {})
+    path = dataset.label_table(subject, volume)
+    if path is None or not path.exists():
+        where = "the flat layout has no label tables" if path is None else f"{path} is not there"
+        raise ParameterError(
+            f"The region {region} names the label {', '.join(names)} of {volume}, and {where}: "
+            "give label numbers instead."
+        )
+    try:
+        return numbered_labels(labels, read_label_table(path))
+    except ParameterError as error:
+        raise ParameterError(f"In the region {region}, by {path}, {error}") from error
+
+
+def _file(dataset: Dataset, subject: int, volume: str, hemisphere: Hemisphere | None) -> Path:
+    file = dataset.roi_file(subject, volume, hemisphere)
+    if hemisphere is None and not file.exists():
+        return dataset.roi_file(subject, volume, "lh")
+    return file
+
+
+def _definition_labels(definition: RegionDefinition) -> str:
+    return "; ".join(
+        f"{volume} {', '.join(str(label) for label in labels)}"
+        for volume, labels in definition.labels.items()
+    )
+
+
+def _labels_held(labels: NDArray[np.int16]) -> str:
+    return _listed(np.unique(labels).tolist())
+
+
+def _listed(labels: Iterable[int]) -> str:
+    return ", ".join(str(label) for label in sorted(labels) if label > 0) or "no label"

@@ -1,0 +1,68 @@
+"""What is published about NSD: sizes and numbers that the real dataset must reproduce.
+
+Sources: Allen et al. 2022, Nature Neuroscience 25:116-126, and the NSD data manual; the statistics
+of regions are those of the published Allen2022 assemblies.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+SUBJECTS: Final = (1, 2, 3, 4, 5, 6, 7, 8)
+TRIALS_PER_SESSION: Final = 750
+SESSIONS: Final[Mapping[int, int]] = MappingProxyType(
+    {1: 40, 2: 40, 3: 32, 4: 30, 5: 40, 6: 32, 7: 40, 8: 30}
+)
+#: NIfTI (X, Y, Z) of func1pt8mm.
+GRIDS: Final[Mapping[int, tuple[int, int, int]]] = MappingProxyType(
+    {
+        1: (81, 104, 83),
+        2: (82, 106, 84),
+        3: (81, 106, 82),
+        4: (85, 99, 80),
+        5: (79, 97, 78),
+        6: (85, 113, 83),
+        7: (78, 95, 81),
+        8: (80, 103, 78),
+    }
+)
+#: Numbers of images: in all, for a subject, and shared by the subjects.
+IMAGES: Final = 73_000
+IMAGES_OF_A_SUBJECT: Final = 10_000
+SHARED_IMAGES: Final = 1_000
+PLANNED_TRIALS: Final = 30_000
+REPETITIONS: Final = 3
+
+#: Betas are stored as int16: percent signal change times this.
+BETA_SCALE: Final = 300
+
+#: Voxels of a region, for subjects 1 to 8.
+VOXELS: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
+    {
+        "V1": (1350, 1102, 1254, 877, 1113, 1127, 1142, 1074),
+        "V2": (1433, 1075, 1141, 863, 1081, 1180, 986, 1033),
+        "V4": (687, 483, 426, 475, 542, 477, 397, 495),
+        "IT": (7604, 8185, 8167, 7645, 6619, 9666, 6515, 8350),
+    }
+)
+#: How many shared images a subject saw 3, 2, 1 and 0 times.
+REPETITION_COUNTS: Final[Mapping[int, tuple[int, int, int, int]]] = MappingProxyType(
+    {
+        1: (1000, 0, 0, 0),
+        2: (1000, 0, 0, 0),
+        3: (614, 213, 103, 70),
+        4: (515, 251, 141, 93),
+        5: (1000, 0, 0, 0),
+        6: (614, 213, 103, 70),
+        7: (1000, 0, 0, 0),
+        8: (515, 251, 141, 93),
+    }
+)
+#: Mean over the eight subjects of the median noise ceiling of each, in percent, and its tolerance.
+MEAN_MEDIAN_NOISE_CEILING: Final[Mapping[str, float]] = MappingProxyType(
+    {"V1": 37.0, "V2": 31.1, "V4": 26.4}
+)
+MEAN_MEDIAN_NOISE_CEILING_TOLERANCE: Final = 0.5
+
+#: Voxels whose noise ceiling lies above this percentage count as reliable in Brain-Score.
+RELIABLE_NOISE_CEILING: Final = 30.0

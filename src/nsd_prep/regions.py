@@ -1,0 +1,330 @@
+"""Regions of the brain: how each is defined, and which voxels it has in a subject."""
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from nsd_prep.dataset import Hemisphere
+from nsd_prep.errors import InputFileError, ParameterError
+from nsd_prep.volumes import OUTSIDE_CORTEX
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+class RegionDefinition(BaseModel):
+    """What a region is: labels in one volume of region labels, or in several.
+
+    Attributes
+    ----------
+    labels : dict of str to tuple of (int or str)
+        For each ROI volume (``"prf-visualrois"``), the labels that belong to the region: numbers,
+        or names from the volume's label table.
+    hemisphere : {"lh", "rh"}, optional
+        The hemisphere that the region is confined to.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    labels: dict[str, tuple[int | str, ...]] = Field(min_length=1)
+    hemisphere: Hemisphere | None = None
+
+
+def _region(**labels: tuple[int, ...]) -> RegionDefinition:
+    return RegionDefinition(
+        labels={volume.replace("_visualrois", "-visualrois"): of for volume, of in labels.items()}
+    )
+
+
+#: The names of `BUILT_IN_REGIONS`, for forms and type checkers.
+RegionName = Literal[
+    "V1",
+    "V2",
+    "V3",
+    "V4",
+    "IT",
+    "IT-glasser",
+    "nsdgeneral",
+    "early",
+    "midventral",
+    "midlateral",
+    "midparietal",
+    "ventral",
+    "lateral",
+    "parietal",
+]
+#: The regions that need no file of the user's. Label numbers: NSD data manual, "ROIs".
+BUILT_IN_REGIONS: Final[Mapping[str, RegionDefinition]] = MappingProxyType(
+    {
+        "V1": _region(prf_visualrois=(1, 2)),
+        "V2": _region(prf_visualrois=(3, 4)),
+        "V3": _region(prf_visualrois=(5, 6)),
+        "V4": _region(prf_visualrois=(7,)),
+        "IT": _region(streams=(5,)),
+        "IT-glasser": _region(HCP_MMP1=(18, 126, 127, 133, 136, 154, 155, 160, 163)),
+        "nsdgeneral": _region(nsdgeneral=(1,)),
+        "early": _region(streams=(1,)),
+        "midventral": _region(streams=(2,)),
+        "midlateral": _region(streams=(3,)),
+        "midparietal": _region(streams=(4,)),
+        "ventral": _region(streams=(5,)),
+        "lateral": _region(streams=(6,)),
+        "parietal": _region(streams=(7,)),
+    }
+)
+DEFAULT_REGIONS: Final[tuple[RegionName, ...]] = ("V1", "V2", "V4", "IT")
+
+
+def read_regions_file(path: Path) -> dict[str, RegionDefinition]:
+    """Read a user's own regions from a TOML file.
+
+    Parameters
+    ----------
+    path : Path
+        One table a region, named as the region::
+
+            [FFA-left]
+            hemisphere = "lh"                      # optional
+            labels = { floc-faces = [2, "FFA-2"] }  # ROI volume = label numbers or names
+
+    Returns
+    -------
+    dict of str to RegionDefinition
+        In the order of the file.
+
+    Raises
+    ------
+    ParameterError
+        The file is not there, is not TOML, or a table is not a region.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParameterError(
+            f"The regions file {path} is not there: mend --regions-file."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise ParameterError(f"The regions file {path} is not TOML ({error}): mend it.") from error
+    try:
+        return TypeAdapter(dict[str, RegionDefinition]).validate_python(tables)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ParameterError(
+            f"The regions file {path} is wrong at {where}: {first['msg']}; expected for each "
+            "region a table like [FFA] with labels = { floc-faces = [1, 2] }."
+        ) from error
+
+
+def chosen_regions(
+    names: Sequence[str], own: Mapping[str, RegionDefinition]
+) -> dict[str, RegionDefinition]:
+    """Return the definitions of a run's regions: the built-in ones named, then the user's own.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Built-in regions.
+    own : mapping of str to RegionDefinition
+        The user's regions, all of which are made.
+
+    Returns
+    -------
+    dict of str to RegionDefinition
+        At least one.
+
+    Raises
+    ------
+    ParameterError
+        A name is unknown, given twice, cannot be part of a file name, or there is none.
+    """
+    unknown = [name for name in names if name not in BUILT_IN_REGIONS]
+    if unknown:
+        raise ParameterError(
+            f"The region {', '.join(unknown)} is unknown: give some of "
+            f"{', '.join(BUILT_IN_REGIONS)} with --regions, or define it in a file given with "
+            "--regions-file."
+        )
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice:
+        raise ParameterError(
+            f"The region {', '.join(twice)} is given more than once: give each region once "
+            "with --regions."
+        )
+    if not names and not own:
+        raise ParameterError("No region is chosen: give some with --regions.")
+    # Files of regions whose names differ in case alone would overwrite each other on some disks.
+    taken = {name.casefold() for name in BUILT_IN_REGIONS}
+    for name in own:
+        if not _NAME.fullmatch(name):
+            raise ParameterError(
+                f"The region name {name!r} of the regions file cannot be part of a file name: "
+                "use letters, digits, dashes and underscores."
+            )
+        if name.casefold() in taken:
+            raise ParameterError(
+                f"The region {name} of the regions file has the name of another region, or of a "
+                "built-in one: give it another name."
+            )
+        taken.add(name.casefold())
+    return {name: BUILT_IN_REGIONS[name] for name in names} | dict(own)
+
+
+def read_label_table(path: Path) -> dict[str, int]:
+    """Read the names of a volume's labels.
+
+    Parameters
+    ----------
+    path : Path
+        A table with lines "number name", split on any white space; what follows is passed over.
+
+    Returns
+    -------
+    dict of str to int
+        The number of each name.
+
+    Raises
+    ------
+    OSError
+        There is no such file, or the disk fails.
+    InputFileError
+        A line is not of that form.
+    """
+    numbers: dict[str, int] = {}
+    for line_number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), start=1):
+        fields = line.split()
+        if not fields or fields[0].startswith("#"):
+            continue
+        if len(fields) < 2 or not re.fullmatch("-?[0-9]+", fields[0]):
+            raise InputFileError(
+                f"{path}, line {line_number}: expected a label's number and name, found "
+                f"{line.strip()!r}; download the file again."
+            )
+        numbers[fields[1]] = int(fields[0])
+    return numbers
+
+
+def numbered_labels(labels: Iterable[int | str], table: Mapping[str, int]) -> tuple[int, ...]:
+    """Return label numbers in place of names.
+
+    Parameters
+    ----------
+    labels : iterable of int or str
+        Numbers, or names that stand in `table`.
+    table : mapping of str to int
+        The number of each name.
+
+    Returns
+    -------
+    tuple of int
+        Ascending, each once.
+
+    Raises
+    ------
+    ParameterError
+        A name is not in the table.
+    """
+    unknown = [label for label in labels if isinstance(label, str) and label not in table]
+    if unknown:
+        raise ParameterError(
+            f"the label name {', '.join(map(str, unknown))} is not in its label table, which "
+            f"holds {', '.join(table) or 'none'}; use one of these, or a label number."
+        )
+    return tuple(sorted({table[label] if isinstance(label, str) else label for label in labels}))
+
+
+def merge_hemispheres(left: NDArray[np.int16], right: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Return the bilateral label volume: the left hemisphere's where cortex, else the right's.
+
+    Parameters
+    ----------
+    left, right : ndarray of int16, shape (Z, Y, X)
+        Labels of the hemispheres; -1 outside the hemisphere's cortex.
+
+    Returns
+    -------
+    ndarray of int16, shape (Z, Y, X)
+        Labels of both.
+    """
+    return np.where(left != OUTSIDE_CORTEX, left, right)
+
+
+def voxels_with_labels(volume: NDArray[np.int16], labels: Sequence[int]) -> NDArray[np.int64]:
+    """Return where a volume has one of some labels.
+
+    Parameters
+    ----------
+    volume : ndarray of int16, shape (Z, Y, X)
+        Labels, axes in the order of the betas.
+    labels : sequence of int
+        What counts.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_voxels,)
+        Indices into the raveled volume (C order, 0-based), ascending: the order of the file.
+    """
+    return np.flatnonzero(np.isin(volume, labels)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class VoxelSelection:
+    """The voxels of a subject's regions.
+
+    Attributes
+    ----------
+    grid : tuple of int
+        (Z, Y, X), the spatial axes of the betas.
+    regions : mapping of str to ndarray of int64, shape (n_voxels,)
+        For each region, indices into the raveled grid (C order, 0-based), ascending. Regions may
+        share voxels.
+    absent_labels : tuple of (str, str, int)
+        Region, volume and label, for each label of a region that has no voxel in the subject.
+    """
+
+    grid: tuple[int, int, int]
+    regions: Mapping[str, NDArray[np.int64]]
+    absent_labels: tuple[tuple[str, str, int], ...] = ()
+
+    def union(self, regions: Iterable[str]) -> NDArray[np.int64]:
+        """Return the voxels that are in any of some regions, each once, ascending.
+
+        Parameters
+        ----------
+        regions : iterable of str
+            Names of regions of this selection.
+
+        Returns
+        -------
+        ndarray of int64, shape (n_voxels,)
+            Indices into the raveled grid.
+        """
+        return np.unique(np.concatenate([self.regions[name] for name in regions]))
+
+
+def definition_as_text(definition: RegionDefinition) -> str:
+    """Return a definition in one line, for an attribute of a file.
+
+    Parameters
+    ----------
+    definition : RegionDefinition
+        The region's.
+
+    Returns
+    -------
+    str
+        Such as ``"prf-visualrois 1 2"`` or ``"lh floc-faces 2 3; lh streams 5"``.
+    """
+    side = f"{definition.hemisphere} " if definition.hemisphere else ""
+    parts = [
+        f"{side}{volume} {' '.join(str(label) for label in labels)}"
+        for volume, labels in definition.labels.items()
+    ]
+    return "; ".join(parts)

@@ -1,0 +1,146 @@
+"""The end of a run, in a form that people read."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+
+from nsd_prep.checks import Check
+from nsd_prep.preflight import Preflight
+from nsd_prep.run import AssemblyRecord, Run, TrialsRecord
+
+
+def size_as_text(n_bytes: float) -> str:
+    """Return a number of bytes as people say it, in powers of 1000."""
+    for unit in ("bytes", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} GB"
+
+
+def describe_preflight(run: Run, preflight: Preflight) -> str:
+    """Return what a run will do, in two lines.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    preflight : Preflight
+        What was found.
+
+    Returns
+    -------
+    str
+        Dataset, subjects, regions, images, sessions and sizes.
+    """
+    subjects = ", ".join(str(subject) for subject in run.subjects)
+    voxels = ", ".join(f"{region} {number}" for region, number in preflight.n_voxels.items())
+    return (
+        f"{preflight.dataset} ({preflight.layout} layout, {preflight.preparation}) at "
+        f"{run.nsd_root}: subjects {subjects}; voxels {voxels}.\n"
+        f"{preflight.n_images} images were seen three times by all; {preflight.n_sessions} "
+        f"sessions hold them: {size_as_text(preflight.bytes_to_read)} to read where nothing is in "
+        f"the cache, {size_as_text(preflight.bytes_to_write)} to write."
+    )
+
+
+def summary_of_run(
+    run: Run,
+    trials: TrialsRecord,
+    assemblies: Sequence[AssemblyRecord],
+    checks: Sequence[Check],
+    seconds: float,
+) -> RenderableType:
+    """Return the summary of a run: regions, images, checks, files and time.
+
+    Parameters
+    ----------
+    run : Run
+        The run; its tables are read.
+    trials : TrialsRecord
+        The images.
+    assemblies : sequence of AssemblyRecord
+        What was written.
+    checks : sequence of Check
+        What was checked.
+    seconds : float
+        How long it took.
+
+    Returns
+    -------
+    rich renderable
+        To be printed.
+    """
+    split = pd.read_csv(run.split_file)["split"].value_counts()
+    lines = [
+        f"Images: {trials.n_images} ({split.get('train', 0)} train, {split.get('test', 0)} test)",
+        *_check_lines(checks),
+        f"Time: {seconds:.1f} s",
+        f"Files: {run.output_dir}",
+    ]
+    others = _files_of_other_runs(run)
+    if others:
+        lines.append(f"Not of this run: {', '.join(others)}")
+    return Group(_regions(run, assemblies), _repetitions(trials), *lines)
+
+
+def _regions(run: Run, assemblies: Sequence[AssemblyRecord]) -> Table:
+    ceilings = pd.read_csv(run.noise_ceilings_file).set_index(["region", "subject"])
+    table = Table(title="Assemblies", title_justify="left")
+    table.add_column("region")
+    for column in ("images x neuroids", "median noise ceiling", "above 30 %", "size"):
+        table.add_column(column, justify="right")
+    table.add_column("file")
+    for assembly in assemblies:
+        pooled = ceilings.loc[(assembly.region, "all")]
+        table.add_row(
+            assembly.region,
+            f"{assembly.shape[0]} x {assembly.shape[1]}",
+            f"{pooled['median']:.1f} %",
+            f"{pooled['above_30_percent']:.0f}",
+            size_as_text(assembly.file.stat().st_size),
+            assembly.file.name,
+        )
+    return table
+
+
+def _repetitions(trials: TrialsRecord) -> Table:
+    table = Table(title="Shared images seen", title_justify="left")
+    table.add_column("subject")
+    for times in (3, 2, 1, 0):
+        table.add_column(f"{times} times", justify="right")
+    table.add_column("sessions used", justify="right")
+    for subject, counts in trials.repetition_counts.items():
+        used = len(trials.sessions[subject])
+        table.add_row(str(subject), *(str(count) for count in counts), str(used))
+    return table
+
+
+def _check_lines(checks: Sequence[Check]) -> list[str]:
+    of = {
+        verdict: [check for check in checks if check.verdict == verdict]
+        for verdict in ("passed", "failed", "not decidable")
+    }
+    lines = ["Checks: " + ", ".join(f"{len(found)} {verdict}" for verdict, found in of.items())]
+    lines += [
+        f"  {check.verdict}: {check.name}{f' ({check.where})' if check.where else ''}: found "
+        f"{check.value}, expected {check.expectation}"
+        for check in of["failed"]
+    ]
+    return lines
+
+
+def _files_of_other_runs(run: Run) -> list[str]:
+    mine = {run.assembly_file(region) for region in run.regions}
+    return sorted(path.name for path in run.output_dir.glob("Allen2022.*.nc") if path not in mine)
+
+
+def print_summary(summary: RenderableType, file: Path | None = None) -> None:
+    """Print a summary to standard output, as wide as it needs where that is no terminal."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)
+    console.print(summary, highlight=False, soft_wrap=True)

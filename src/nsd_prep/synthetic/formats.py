@@ -1,0 +1,96 @@
+"""Writers of NSD's file formats: the same data, the same bytes."""
+
+import gzip
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+import h5py
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+from scipy.io import savemat
+
+Storage = Literal["voxel_chunks", "contiguous", "gzip", "trial_chunks", "odd_chunks"]
+STORAGE_FORMS: Final = ("voxel_chunks", "contiguous", "gzip", "trial_chunks", "odd_chunks")
+
+Block = tuple[NDArray[np.int64], NDArray[np.int16]]
+"""Flat indices into the reversed volume, ascending, and (n_voxels, n_trials) betas."""
+
+_MM_PER_VOXEL: Final = 1.8
+_MAT_HEADER: Final = b"MATLAB 5.0 MAT-file, Platform: synthetic"
+
+
+def write_betas(
+    path: Path,
+    blocks: Iterable[Block],
+    *,
+    n_trials: int,
+    grid: tuple[int, int, int],
+    storage: Storage,
+) -> None:
+    """Write the betas of a session.
+
+    Parameters
+    ----------
+    path : Path
+        ``betas_sessionNN.hdf5``.
+    blocks : iterable of Block
+        The voxels to write, in file order; what is in no block stays unallocated and reads as 0.
+    n_trials : int
+        Trials of the session.
+    grid : tuple of int
+        NIfTI dimensions (X, Y, Z).
+    storage : str
+        ``voxel_chunks`` as in NSD: one voxel's trials are one chunk; the others hold the same
+        values in other ways that HDF5 has.
+    """
+    shape = (n_trials, *grid[::-1])
+    with h5py.File(path, "w", libver="earliest") as file:
+        if storage == "voxel_chunks":
+            dataset = file.create_dataset("betas", shape, "<i2", chunks=(n_trials, 1, 1, 1))
+            write_chunk = dataset.id.write_direct_chunk
+            for voxel_index, betas in blocks:
+                coordinates = np.column_stack(np.unravel_index(voxel_index, shape[1:])).tolist()
+                for (z, y, x), values in zip(coordinates, betas, strict=True):
+                    write_chunk((0, z, y, x), values)
+            return
+        volume = np.zeros((n_trials, shape[1] * shape[2] * shape[3]), dtype="<i2")
+        for voxel_index, betas in blocks:
+            volume[:, voxel_index] = betas.T
+        forms: dict[str, dict[str, object]] = {
+            "contiguous": {},
+            "gzip": {"chunks": (n_trials, 1, 1, 1), "compression": "gzip", "shuffle": True},
+            "trial_chunks": {"chunks": (1, *shape[1:])},
+            "odd_chunks": {"chunks": tuple(np.minimum(shape, (7, 4, 3, 5)).tolist())},
+        }
+        file.create_dataset("betas", data=volume.reshape(shape), **forms[storage])
+
+
+def write_pictures(path: Path, pictures: NDArray[np.uint8]) -> None:
+    """Write ``nsd_stimuli.hdf5``: ``imgBrick``, (n_images, height, width, 3) uint8."""
+    with h5py.File(path, "w", libver="earliest") as file:
+        file.create_dataset("imgBrick", data=pictures)
+
+
+def write_nifti(path: Path, reversed_volume: NDArray[np.generic]) -> None:
+    """Write a volume given as (Z, Y, X) as NIfTI (X, Y, Z), gzip-compressed without a time."""
+    volume = reversed_volume.transpose(2, 1, 0)
+    affine = np.diag([_MM_PER_VOXEL] * 3 + [1.0])
+    affine[:3, 3] = -_MM_PER_VOXEL * (np.array(volume.shape) - 1) / 2
+    image = nibabel.Nifti1Image(volume, affine, dtype=volume.dtype)  # type: ignore[no-untyped-call]
+    image.header.set_xyzt_units("mm", "sec")  # type: ignore[no-untyped-call]
+    path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
+
+
+def write_mat(path: Path, variables: Mapping[str, NDArray[np.generic]]) -> None:
+    """Write a MAT v5 file, compressed, without the time that its header would hold."""
+    savemat(path, dict(sorted(variables.items())), do_compression=True)
+    with path.open("r+b") as file:
+        file.write(_MAT_HEADER.ljust(116))
+
+
+def write_label_table(path: Path, names: Mapping[int, str]) -> None:
+    """Write a ``.ctab``: lines of index and name, 0 first."""
+    lines = ["0 Unknown", *(f"{label} {name}" for label, name in sorted(names.items()))]
+    path.write_text("\n".join(lines) + "\n", encoding="ascii", newline="\n")

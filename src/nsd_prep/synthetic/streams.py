@@ -1,0 +1,42 @@
+"""Independent random streams, one for each purpose and each subject and session."""
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Purpose(IntEnum):
+    """What a random stream is for; part of its seed, so no two purposes share numbers."""
+
+    ORDERING = 1
+    IMAGE_IDS = 2
+    ANATOMY = 3
+    SHARED_LATENTS = 4
+    OWN_LATENTS = 5
+    VOXELS = 6
+    SESSION = 7
+    BACKGROUND_VOXELS = 8
+    BACKGROUND_SESSION = 9
+    PICTURES = 10
+    STIMULUS_TABLE = 11
+
+
+def random_stream(seed: int, purpose: Purpose, *identifiers: int) -> np.random.Generator:
+    """Give the generator of one purpose, the same whatever else is drawn before or after.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the dataset, 0 or more.
+    purpose : Purpose
+        What the numbers are for.
+    *identifiers : int
+        Subject (1-based), session (1-based), or nothing.
+
+    Returns
+    -------
+    numpy.random.Generator
+        On SFC64, the fastest of NumPy's bit generators for float32 normal numbers.
+    """
+    sequence = np.random.SeedSequence((seed, int(purpose), *identifiers))
+    return np.random.Generator(np.random.SFC64(sequence))

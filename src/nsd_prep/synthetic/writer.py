@@ -1,0 +1,283 @@
+"""Write a synthetic NSD, whole or not at all."""
+
+import json
+import multiprocessing
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from nsd_prep.dataset import DEFAULT_PREPARATION, DESCRIPTION_FILE, PREPARATION_FOLDERS, Dataset
+from nsd_prep.errors import OutputError, ParameterError
+from nsd_prep.files import explained_write_errors
+from nsd_prep.synthetic.design import Design, expdesign_variables, make_design, stimulus_table
+from nsd_prep.synthetic.formats import STORAGE_FORMS, Storage, write_mat, write_pictures
+from nsd_prep.synthetic.latents import draw_pictures, shared_latents
+from nsd_prep.synthetic.plan import PLANS, SyntheticPlan
+from nsd_prep.synthetic.subject import write_subject
+from nsd_prep.synthetic.truth import SyntheticTruth, read_truth, write_common_truth
+
+Layout = Literal["official", "flat"]
+Scale = Literal["tiny", "demo", "full"]
+Progress = Callable[[str, int, int], None]
+
+
+def write_synthetic_nsd(
+    root: Path,
+    *,
+    scale: Scale = "tiny",
+    layout: Layout = "official",
+    seed: int = 0,
+    subjects: Sequence[int] | None = None,
+    full_sessions: Sequence[tuple[int, int]] = (),
+    storage: Storage = "voxel_chunks",
+    progress: Progress | None = None,
+) -> SyntheticTruth:
+    """Write a synthetic NSD: its file formats to the letter, with a known truth.
+
+    Parameters
+    ----------
+    root : Path
+        The dataset's folder; must not exist yet, or be empty. It gets its name only when
+        everything is written.
+    scale : {"tiny", "demo", "full"}
+        ``tiny``: 3 subjects, for tests (3 MB). ``demo``: all eight, small (130 MB). ``full``:
+        NSD's grids, sessions and voxels of V1, V2, V4 and IT (5 GB); two processes write it.
+    layout : {"official", "flat"}
+        How the files lie below the root.
+    seed : int
+        0 or more. Same seed, same bytes.
+    subjects : sequence of int, optional
+        Which of the scale's subjects (1-based) to write; all where none are given. A subject's
+        files are the same whichever others are written.
+    full_sessions : sequence of (subject, session)
+        Sessions (both 1-based) in which every chunk is allocated, as in a real file, with noise
+        in the brain's other voxels. Elsewhere only voxels with a label in some family have data.
+    storage : str
+        How the betas lie in their HDF5 files: ``voxel_chunks`` as in NSD, or ``contiguous``,
+        ``gzip``, ``trial_chunks``, ``odd_chunks``, for tests.
+    progress : callable, optional
+        Called as ``progress("session files", done, total)``.
+
+    Returns
+    -------
+    SyntheticTruth
+        What is true of the data; `read_truth` gives the same later.
+
+    Raises
+    ------
+    ParameterError
+        A scale, layout, storage, seed, subject or session that there is not.
+    OutputError
+        The root exists and is not empty, or cannot be written.
+    """
+    if scale not in PLANS:
+        raise ParameterError(f"scale must be one of {', '.join(PLANS)}, got {scale!r}")
+    return write_from_plan(
+        root,
+        PLANS[scale],
+        layout=layout,
+        seed=seed,
+        subjects=subjects,
+        full_sessions=full_sessions,
+        storage=storage,
+        progress=progress,
+    )
+
+
+def write_from_plan(
+    root: Path,
+    plan: SyntheticPlan,
+    *,
+    layout: Layout = "official",
+    seed: int = 0,
+    subjects: Sequence[int] | None = None,
+    full_sessions: Sequence[tuple[int, int]] = (),
+    storage: Storage = "voxel_chunks",
+    progress: Progress | None = None,
+) -> SyntheticTruth:
+    """Write a synthetic NSD of any shape; the parameters are those of `write_synthetic_nsd`.
+
+    Parameters
+    ----------
+    root : Path
+        The dataset's folder; must not exist yet, or be empty.
+    plan : SyntheticPlan
+        The dataset's shape.
+    layout, seed, subjects, full_sessions, storage, progress
+        As in `write_synthetic_nsd`.
+
+    Returns
+    -------
+    SyntheticTruth
+        What is true of the data.
+
+    Raises
+    ------
+    ParameterError
+        A layout, storage, seed, subject or session that there is not.
+    OutputError
+        The root exists and is not empty, or cannot be written.
+    """
+    chosen = _chosen_subjects(plan, subjects)
+    _check_choices(plan, chosen, layout, storage, seed, full_sessions)
+    design = make_design(plan, seed)
+    root = Path(root).expanduser().absolute()
+    with _new_folder(root) as folder:
+        dataset = Dataset(
+            root=folder,
+            layout=layout,
+            name=plan.name,
+            is_nsd=False,
+            preparation=PREPARATION_FOLDERS[DEFAULT_PREPARATION],
+            trials_per_session=plan.trials_per_session,
+            sessions=MappingProxyType({s: plan.subjects[s].sessions for s in chosen}),
+        )
+        _write_experiment(dataset, plan, design, seed)
+        options = {"seed": seed, "storage": storage}
+        _write_subjects(dataset, plan, design, full_sessions, options, progress)
+        _write_description(dataset, options, full_sessions)
+    return read_truth(root)
+
+
+def _chosen_subjects(plan: SyntheticPlan, subjects: Iterable[int] | None) -> tuple[int, ...]:
+    chosen = tuple(sorted(plan.subjects)) if subjects is None else tuple(sorted(subjects))
+    if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(plan.subjects):
+        raise ParameterError(
+            f"subjects of {plan.name} must be some of {sorted(plan.subjects)}, each once, "
+            f"got {list(chosen)}"
+        )
+    return chosen
+
+
+def _check_choices(
+    plan: SyntheticPlan,
+    subjects: tuple[int, ...],
+    layout: str,
+    storage: str,
+    seed: int,
+    full_sessions: Sequence[tuple[int, int]],
+) -> None:
+    if layout not in ("official", "flat"):
+        raise ParameterError(f"layout must be official or flat, got {layout!r}")
+    if storage not in STORAGE_FORMS:
+        raise ParameterError(f"storage must be one of {', '.join(STORAGE_FORMS)}, got {storage!r}")
+    if seed < 0:
+        raise ParameterError(f"seed must be 0 or more, got {seed}")
+    for subject, session in full_sessions:
+        if subject not in subjects or not 1 <= session <= plan.subjects[subject].sessions:
+            raise ParameterError(
+                f"full_sessions must name sessions that are written, got subject {subject}, "
+                f"session {session}"
+            )
+
+
+@contextmanager
+def _new_folder(root: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `root`, which becomes `root` when the block ends well."""
+    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
+        raise OutputError(
+            f"{root} exists and is not an empty folder: a synthetic dataset is only written to a "
+            f"new one; give another folder, or remove this one"
+        )
+    with explained_write_errors(root):
+        root.parent.mkdir(parents=True, exist_ok=True)
+        partial = root.with_name(f".{root.name}.{secrets.token_hex(4)}.partial")
+        try:
+            partial.mkdir()
+            yield partial
+            partial.replace(root)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_experiment(dataset: Dataset, plan: SyntheticPlan, design: Design, seed: int) -> None:
+    """Write what belongs to no subject: design, stimulus table, pictures, shared truth."""
+    for path in (dataset.design_file, dataset.stimulus_table, dataset.images_file):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_mat(dataset.design_file, expdesign_variables(plan, design))
+    table = stimulus_table(plan, design, seed)
+    table.to_csv(dataset.stimulus_table, lineterminator="\n")
+    latents = shared_latents(plan, seed)
+    write_pictures(dataset.images_file, draw_pictures(latents, plan.image_size, seed))
+    write_common_truth(dataset.root, design, latents)
+
+
+def _write_subjects(
+    dataset: Dataset,
+    plan: SyntheticPlan,
+    design: Design,
+    full_sessions: Sequence[tuple[int, int]],
+    options: Mapping[str, object],
+    progress: Progress | None,
+) -> None:
+    total = sum(dataset.sessions.values())
+    jobs = [
+        {
+            "plan": plan,
+            "design": design,
+            "subject": subject,
+            "full_sessions": [session for owner, session in full_sessions if owner == subject],
+            **options,
+        }
+        for subject in dataset.subjects
+    ]
+    if plan.processes == 1 or len(jobs) == 1:
+        done = 0
+
+        def on_session(_: int) -> None:
+            nonlocal done
+            done += 1
+            if progress is not None:
+                progress("session files", done, total)
+
+        for job in jobs:
+            write_subject(dataset, on_session=on_session, **job)  # type: ignore[arg-type]
+        return
+    _write_side_by_side(dataset, jobs, plan.processes, progress)
+
+
+def _write_side_by_side(
+    dataset: Dataset,
+    jobs: Sequence[Mapping[str, object]],
+    processes: int,
+    progress: Progress | None,
+) -> None:
+    """Write subjects in processes of their own, the longest first; count files for progress."""
+    total = sum(dataset.sessions.values())
+    plain = {**vars(dataset), "sessions": dict(dataset.sessions)}  # a mappingproxy cannot travel
+    jobs = sorted(jobs, key=lambda job: -dataset.sessions[job["subject"]])  # type: ignore[index]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        pending = {pool.submit(_write_subject_of, plain, job) for job in jobs}
+        try:
+            while pending:
+                finished, pending = wait(pending, timeout=1.0, return_when="FIRST_COMPLETED")
+                for future in finished:
+                    future.result()
+                if progress is not None:
+                    files = sum(1 for _ in dataset.root.rglob("betas_session*.hdf5"))
+                    progress("session files", files, total)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _write_subject_of(dataset: Mapping[str, object], job: Mapping[str, object]) -> None:
+    write_subject(Dataset(**dataset), **job)  # type: ignore[arg-type]
+
+
+def _write_description(
+    dataset: Dataset, options: Mapping[str, object], full_sessions: Sequence[tuple[int, int]]
+) -> None:
+    description = {
+        "name": dataset.name,
+        "trials_per_session": dataset.trials_per_session,
+        "sessions": {str(subject): dataset.sessions[subject] for subject in dataset.subjects},
+        "synthetic": {**options, "full_sessions": [list(pair) for pair in sorted(full_sessions)]},
+    }
+    text = json.dumps(description, indent=2) + "\n"
+    (dataset.root / DESCRIPTION_FILE).write_text(text, encoding="utf-8", newline="\n")

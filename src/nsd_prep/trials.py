@@ -1,0 +1,432 @@
+"""The experiment's design: which image a subject saw in which trial."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import scipy.io
+from numpy.typing import NDArray
+
+from nsd_prep.errors import InputFileError, ParameterError
+from nsd_prep.published import REPETITIONS
+
+#: The columns of a trial table, in order.
+TRIAL_COLUMNS: Final = (
+    "subject",
+    "nsd_id",
+    "repetition",
+    "session",
+    "trial_in_session",
+    "global_trial",
+)
+
+
+@dataclass(frozen=True)
+class Design:
+    """Which image each trial shows.
+
+    Attributes
+    ----------
+    image_of_trial : ndarray of int64, shape (n_planned_trials,)
+        Index (0-based) into the subject's images; the same for all subjects.
+    nsd_id_of_image : ndarray of int64, shape (n_subjects, n_images_of_a_subject)
+        nsd_id (0-based) of each subject's images; row 0 is subject 1.
+    shared_nsd_ids : ndarray of int64, shape (n_shared_images,)
+        nsd_id (0-based) of the images that are planned for every subject.
+    """
+
+    image_of_trial: NDArray[np.int64]
+    nsd_id_of_image: NDArray[np.int64]
+    shared_nsd_ids: NDArray[np.int64]
+
+    def nsd_id_of_trial(self, subject: int, n_trials: int) -> NDArray[np.int64]:
+        """Return the nsd_id (0-based) of a subject's first trials.
+
+        Parameters
+        ----------
+        subject : int
+            1-based.
+        n_trials : int
+            How many trials the subject's sessions hold.
+
+        Returns
+        -------
+        ndarray of int64, shape (n_trials,)
+            In the order of the trials.
+        """
+        return self.nsd_id_of_image[subject - 1, self.image_of_trial[:n_trials]]
+
+
+def read_design(path: Path) -> Design:
+    """Read the experiment design, which counts everything from 1.
+
+    Parameters
+    ----------
+    path : Path
+        ``nsd_expdesign.mat`` (MAT v5) with masterordering, subjectim and sharedix.
+
+    Returns
+    -------
+    Design
+        Counted from 0.
+
+    Raises
+    ------
+    OSError
+        There is no such file, or the disk fails.
+    InputFileError
+        The file cannot be read, or contradicts itself.
+    """
+    names = ("masterordering", "subjectim", "sharedix")
+    try:
+        variables = scipy.io.loadmat(path, variable_names=names)
+    except Exception as error:  # a damaged MAT file makes loadmat raise almost anything
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise InputFileError(
+            f"The design {path} cannot be read as a MAT v5 file "
+            f"({type(error).__name__}: {error}): download it again."
+        ) from error
+    missing = [name for name in names if name not in variables]
+    if missing:
+        raise InputFileError(
+            f"The design {path} has no variable {', '.join(missing)}: expected {', '.join(names)}; "
+            "download it again."
+        )
+    # loadmat gives unsigned integers, which would wrap around below zero.
+    ordering, subject_images, shared = (
+        _whole_numbers(path, name, variables[name]) - 1 for name in names
+    )
+    design = Design(ordering.ravel(), np.atleast_2d(subject_images), shared.ravel())
+    _check_design(path, design)
+    return design
+
+
+def _whole_numbers(path: Path, name: str, values: NDArray[np.generic]) -> NDArray[np.int64]:
+    is_number = np.issubdtype(values.dtype, np.integer) or np.issubdtype(values.dtype, np.floating)
+    if not is_number or values.size == 0 or not np.array_equal(values, np.floor(values)):
+        raise InputFileError(
+            f"The design {path} has in {name} an array of {values.dtype} and shape {values.shape}: "
+            "expected whole numbers; download it again."
+        )
+    return values.astype(np.int64)
+
+
+def _check_design(path: Path, design: Design) -> None:
+    n_images = design.nsd_id_of_image.shape[1]
+    n_shared = len(design.shared_nsd_ids)
+    lowest, highest = design.image_of_trial.min() + 1, design.image_of_trial.max() + 1
+    if lowest < 1 or highest > n_images:
+        raise InputFileError(
+            f"The design {path} has in masterordering image numbers from {lowest} to {highest}: "
+            f"expected 1 to {n_images}, the columns of subjectim; download it again."
+        )
+    if design.nsd_id_of_image.min() < 0 or design.shared_nsd_ids.min() < 0:
+        raise InputFileError(
+            f"The design {path} holds an image id below 1 in subjectim or sharedix: expected ids "
+            "from 1 up; download it again."
+        )
+    if n_shared > n_images or (design.nsd_id_of_image[:, :n_shared] != design.shared_nsd_ids).any():
+        raise InputFileError(
+            f"The design {path} contradicts itself: the first {n_shared} columns of subjectim are "
+            "expected to equal sharedix for every subject; download it again."
+        )
+
+
+def check_planned_trials(
+    path: Path, design: Design, subject: int, n_sessions: int, trials_per_session: int
+) -> None:
+    """Raise where the design holds too few trials, or no images, for a subject.
+
+    Parameters
+    ----------
+    path : Path
+        The design's file, for the message.
+    design : Design
+        The design.
+    subject : int
+        1-based.
+    n_sessions, trials_per_session : int
+        What the subject's betas hold.
+
+    Raises
+    ------
+    InputFileError
+        masterordering is too short, or subjectim has no row for the subject.
+    """
+    needed = n_sessions * trials_per_session
+    planned = len(design.image_of_trial)
+    if planned < needed:
+        raise InputFileError(
+            f"The design {path} has {planned} trials in masterordering: expected at least {needed} "
+            f"for subject {subject} ({n_sessions} sessions of {trials_per_session} trials); "
+            "download it again, or mend dataset.json."
+        )
+    if subject > len(design.nsd_id_of_image):
+        raise InputFileError(
+            f"The design {path} has {len(design.nsd_id_of_image)} rows in subjectim: expected one "
+            f"for subject {subject}; download it again."
+        )
+
+
+def repetition_of_trial(nsd_id_of_trial: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how often each trial's image had been seen before.
+
+    Parameters
+    ----------
+    nsd_id_of_trial : ndarray of int64, shape (n_trials,)
+        In the order of the trials, over all sessions of a subject.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_trials,)
+        0 at the first presentation, 1 at the second, and so on.
+    """
+    order = np.argsort(nsd_id_of_trial, kind="stable")
+    grouped = nsd_id_of_trial[order]
+    first = np.searchsorted(grouped, grouped, side="left")
+    repetition = np.empty_like(nsd_id_of_trial)
+    repetition[order] = np.arange(len(grouped)) - first
+    return repetition
+
+
+def shared_trials(
+    design: Design, subject: int, n_sessions: int, trials_per_session: int
+) -> pd.DataFrame:
+    """Return every trial in which a subject saw a shared image.
+
+    Parameters
+    ----------
+    design : Design
+        The design.
+    subject : int
+        1-based.
+    n_sessions, trials_per_session : int
+        What the subject's betas hold.
+
+    Returns
+    -------
+    DataFrame
+        In the order of the trials, all int64: subject (1-based), nsd_id (0-based), repetition
+        (0-based), session (1-based), trial_in_session (0-based), global_trial (0-based).
+    """
+    nsd_id = design.nsd_id_of_trial(subject, n_sessions * trials_per_session)
+    global_trial = np.flatnonzero(np.isin(nsd_id, design.shared_nsd_ids)).astype(np.int64)
+    return pd.DataFrame(
+        {
+            "subject": np.full(len(global_trial), subject, dtype=np.int64),
+            "nsd_id": nsd_id[global_trial],
+            "repetition": repetition_of_trial(nsd_id)[global_trial],
+            "session": global_trial // trials_per_session + 1,
+            "trial_in_session": global_trial % trials_per_session,
+            "global_trial": global_trial,
+        },
+        columns=list(TRIAL_COLUMNS),
+    )
+
+
+def repetition_counts(trials: pd.DataFrame, shared_nsd_ids: NDArray[np.int64]) -> pd.DataFrame:
+    """Count the shared images that each subject saw 3, 2, 1 and 0 times.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        Shared trials of one subject or more.
+    shared_nsd_ids : ndarray of int64, shape (n_shared_images,)
+        0-based.
+
+    Returns
+    -------
+    DataFrame of int64, shape (n_subjects, 4)
+        Index subject, in the order of `trials`; columns 3, 2, 1, 0.
+    """
+    counts = {
+        subject: np.bincount(
+            of_subject.groupby("nsd_id").size().reindex(shared_nsd_ids, fill_value=0),
+            minlength=REPETITIONS + 1,
+        )[REPETITIONS::-1]
+        for subject, of_subject in trials.groupby("subject", sort=False)
+    }
+    table = pd.DataFrame.from_dict(
+        counts, orient="index", columns=list(range(REPETITIONS, -1, -1)), dtype=np.int64
+    )
+    return table.rename_axis(index="subject", columns="times_seen")
+
+
+def usable_images(trials: pd.DataFrame) -> NDArray[np.int64]:
+    """Return the images that every subject saw exactly three times.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        Shared trials of the chosen subjects.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_images,)
+        nsd_id (0-based), ascending.
+
+    Raises
+    ------
+    ParameterError
+        There is no such image.
+    """
+    times = trials.groupby(["nsd_id", "subject"]).size().unstack(fill_value=0)
+    nsd_ids = times.index[(times == REPETITIONS).all(axis=1)].to_numpy(np.int64)
+    if len(nsd_ids) == 0:
+        subjects = ", ".join(str(subject) for subject in trials["subject"].unique())
+        raise ParameterError(
+            f"No shared image was seen three times by all of the subjects {subjects}: choose "
+            "other subjects, or a copy of the dataset that holds more sessions."
+        )
+    return np.sort(nsd_ids)
+
+
+def with_usable(trials: pd.DataFrame, nsd_ids: NDArray[np.int64]) -> pd.DataFrame:
+    """Return the trials with a column ``usable``: whether the trial's image is among `nsd_ids`.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        Shared trials.
+    nsd_ids : ndarray of int64, shape (n_images,)
+        Usable images (0-based).
+
+    Returns
+    -------
+    DataFrame
+        The same rows with one more column, bool.
+    """
+    return trials.assign(usable=trials["nsd_id"].isin(nsd_ids))
+
+
+def needed_sessions(trials: pd.DataFrame) -> dict[int, tuple[int, ...]]:
+    """Return the sessions that hold a usable trial.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        Shared trials with the column ``usable``.
+
+    Returns
+    -------
+    dict of int to tuple of int
+        Sessions (1-based, ascending) of each subject (1-based), in the order of `trials`.
+    """
+    usable = trials[trials["usable"]]
+    return {
+        int(subject): tuple(sorted(int(session) for session in of_subject["session"].unique()))
+        for subject, of_subject in usable.groupby("subject", sort=False)
+    }
+
+
+def read_stimulus_table(path: Path, subjects: Sequence[int]) -> pd.DataFrame:
+    """Read the trials that the stimulus table gives for each image.
+
+    Parameters
+    ----------
+    path : Path
+        ``nsd_stim_info_merged.csv``.
+    subjects : sequence of int
+        1-based.
+
+    Returns
+    -------
+    DataFrame of int64
+        Index nsdId (0-based); columns shared1000 and subjectS_repR, the 1-based trial of the
+        repetition R, 0 where the image was not shown.
+
+    Raises
+    ------
+    OSError
+        There is no such file, or the disk fails.
+    InputFileError
+        The file is not that table.
+    """
+    columns = ["nsdId", "shared1000", *_repetition_columns(subjects)]
+    try:
+        table = pd.read_csv(path, usecols=columns)
+    except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
+        raise InputFileError(
+            f"The stimulus table {path} cannot be read ({error}): expected a CSV file with the "
+            f"columns {', '.join(columns[:3])} and so on; download it again."
+        ) from error
+    table["shared1000"] = table["shared1000"].map({1: 1, 0: 0, "True": 1, "False": 0})
+    table = table.apply(pd.to_numeric, errors="coerce")
+    if table.isna().to_numpy().any():
+        column = table.columns[table.isna().any()][0]
+        raise InputFileError(
+            f"The stimulus table {path} has something in the column {column} that is not a whole "
+            "number: download it again."
+        )
+    return table.astype(np.int64).set_index("nsdId")
+
+
+def _repetition_columns(subjects: Sequence[int]) -> list[str]:
+    return [
+        f"subject{subject}_rep{repetition}"
+        for subject in subjects
+        for repetition in range(REPETITIONS)
+    ]
+
+
+def contradictions(
+    design: Design,
+    stimulus_table: pd.DataFrame,
+    trials_of_subjects: Mapping[int, int],
+    design_file: Path,
+    stimulus_table_file: Path,
+) -> list[str]:
+    """Compare the design with its independent copy, within each subject's own sessions.
+
+    Parameters
+    ----------
+    design : Design
+        The design.
+    stimulus_table : DataFrame
+        As `read_stimulus_table` gives it.
+    trials_of_subjects : mapping of int to int
+        How many trials each subject's sessions hold.
+    design_file, stimulus_table_file : Path
+        For the messages.
+
+    Returns
+    -------
+    list of str
+        One sentence a contradiction, at most one a subject.
+    """
+    advice = "one of the two is damaged or of another release; download both again."
+    found = []
+    marked = np.sort(stimulus_table.index[stimulus_table["shared1000"] == 1].to_numpy())
+    if not np.array_equal(marked, np.sort(design.shared_nsd_ids)):
+        found.append(
+            f"The design {design_file} and the stimulus table {stimulus_table_file} disagree: "
+            f"sharedix lists {len(design.shared_nsd_ids)} images and shared1000 marks "
+            f"{len(marked)}, not the same ones; {advice}"
+        )
+    for subject, n_trials in trials_of_subjects.items():
+        nsd_id = design.nsd_id_of_trial(subject, n_trials)
+        expected = np.stack([nsd_id, repetition_of_trial(nsd_id)])
+        columns = _repetition_columns([subject])
+        entries = stimulus_table[columns].to_numpy()
+        row, repetition = np.nonzero((entries >= 1) & (entries <= n_trials))
+        trial = entries[row, repetition] - 1
+        listed = np.full_like(expected, -1)
+        listed[:, trial] = stimulus_table.index.to_numpy()[row], repetition
+        wrong = np.flatnonzero((listed != expected).any(axis=0))
+        if len(wrong) or len(trial) != n_trials:
+            first = int(wrong[0]) if len(wrong) else int(np.argmax(np.bincount(trial)))
+            found.append(
+                f"The design {design_file} and the stimulus table {stimulus_table_file} disagree "
+                f"for subject {subject} at {max(len(wrong), 1)} of {n_trials} trials: in trial "
+                f"{first + 1} the design shows nsd_id {expected[0, first]} (repetition "
+                f"{expected[1, first]}), the table {_shown(listed[:, first])}; {advice}"
+            )
+    return found
+
+
+def _shown(listed: NDArray[np.int64]) -> str:
+    return "no image" if listed[0] < 0 else f"nsd_id {listed[0]} (repetition {listed[1]})"
