@@ -3,23 +3,20 @@
 Run ``python flows/nsd_flow.py --help``.
 """
 
-import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from prefect import flow
+from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from nsd_prep import stages
+from nsd_prep.checks import raise_failed
 from nsd_prep.dataset import Preparation
-from nsd_prep.errors import FailedChecksError
 from nsd_prep.exclusive import only_run_in
-from nsd_prep.extraction import forget
-from nsd_prep.progress import progress_of
+from nsd_prep.progress import Stopwatch
 from nsd_prep.regions import RegionName
-from nsd_prep.run import Fraction, InvalidVoxels, Seed, plan_run
+from nsd_prep.run import Extracted, Fraction, InvalidVoxels, Seed, plan_run
+from nsd_prep.stages import session_requests
 from nsd_prep.summary import describe_preflight, print_summary, summary_of_run
 from nsd_prep.tasks.assembly import assemble_region, split_images, tabulate_voxels
 from nsd_prep.tasks.extraction import extract_sessions
@@ -88,56 +85,47 @@ def nsd_flow(
         train_fraction,
         invalid_voxels,
     )
-    started = time.monotonic()
-    with ExitStack() as stack:
-        stack.enter_context(only_run_in(run.output_dir))
+    watch = Stopwatch()
+    with (
+        only_run_in(run.output_dir),
+        ThreadPoolTaskRunner[Any](max_workers=workers) as runner,
+    ):
         preflight = check_inputs(run)
         print(describe_preflight(run, preflight))  # noqa: T201
         if check:
             return {"checked": str(run.nsd_root)}
         run.manifest_file.unlink(missing_ok=True)
+        watch.lap("preflight")
 
-        runner = stack.enter_context(ThreadPoolTaskRunner(max_workers=workers))
         trials = map_trials(run)
-        masks = [load_masks(run, subject) for subject in run.subjects]
-        noise_ceilings = [load_noise_ceilings(run, of) for of in masks]
-        prepared = time.monotonic()
+        masks = load_masks.map(unmapped(run), run.subjects).result()
+        noise_ceilings = load_noise_ceilings.map(unmapped(run), masks).result()
+        watch.lap("trials, masks and noise ceilings")
 
-        requests = stages.session_requests(run, masks, trials)
-        if refresh:
-            for request in requests:
-                forget(request)
-        with progress_of("extracting sessions", len(requests)) as advance:
-            sessions = extract_sessions(requests, run.cache_dir, runner, advance)
-        extracted = time.monotonic()
+        requests = session_requests(run, masks, trials)
+        sessions = extract_sessions(requests, run.cache_dir, runner, refresh)
+        extracted = Extracted(
+            trials=trials, masks=masks, noise_ceilings=noise_ceilings, sessions=sessions
+        )
+        watch.lap("extraction")
 
         split_images(run, trials)
-        tabulate_voxels(run, masks, noise_ceilings, sessions)
-        with progress_of("assembling regions", len(run.regions)) as advance:
-            assemblies = []
-            for region in run.regions:
-                assemblies.append(
-                    assemble_region(run, region, masks, trials, noise_ceilings, sessions)
-                )
-                advance()
-        assembled = time.monotonic()
+        tabulate_voxels(run, extracted)
+        # One after another: netCDF-4 files may not be written or opened by several threads at once.
+        assemblies = [assemble_region(run, extracted, region) for region in run.regions]
+        watch.lap("assembly")
 
-        checks = validate(run, masks, trials, noise_ceilings, sessions)
-        outputs = [of.file for of in assemblies]
-        outputs += [run.split_file, run.trials_file, run.voxels_file]
-        outputs += [run.noise_ceilings_file, run.checks_file]
-        seconds = {
-            "preparing": prepared - started,
-            "extracting": extracted - prepared,
-            "assembling": assembled - extracted,
-            "validating": time.monotonic() - assembled,
-        }
-        write_manifest(run, preflight, trials, outputs, seconds)
-    print_summary(summary_of_run(run, trials, assemblies, checks, time.monotonic() - started))
-    failed = [f"{of.name} ({of.where})" for of in checks if of.verdict == "failed"]
-    if failed:
-        raise FailedChecksError(failed)
-    return {"output_dir": str(run.output_dir), "images": trials.n_images}
+        checks = validate(run, extracted)
+        watch.lap("validation")
+        write_manifest(run, preflight, trials, watch.seconds)
+
+    print_summary(summary_of_run(run, trials, assemblies, checks, watch.total))
+    raise_failed(checks)
+    return {
+        "output_dir": str(run.output_dir),
+        "images": trials.n_images,
+        "assemblies": {of.region: str(of.file) for of in assemblies},
+    }
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Extraction: one mapped task a session, tried again on a fault of the disk, and cached."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from prefect.task_runners import TaskRunner
 from nsd_prep import extraction
 from nsd_prep.errors import ExtractionError
 from nsd_prep.extraction import SessionRecord, SessionRequest
+from nsd_prep.progress import progress_of
 from nsd_prep.tasks.policy import TRY_AGAIN, cached_by, stored_in
 
 
@@ -33,7 +34,7 @@ def extract_sessions(
     requests: Sequence[SessionRequest],
     cache_dir: Path,
     runner: TaskRunner[Any],
-    advance: Callable[[], None],
+    refresh: bool,
 ) -> list[SessionRecord]:
     """Extract all the sessions that the store does not hold whole, and look up the others.
 
@@ -45,8 +46,8 @@ def extract_sessions(
         Where the results are cached.
     runner : TaskRunner
         What runs the tasks; entered.
-    advance : callable
-        Called when a session is done.
+    refresh : bool
+        Extract anew also what the store holds.
 
     Returns
     -------
@@ -58,27 +59,28 @@ def extract_sessions(
     ExtractionError
         Some sessions failed, after all the others were extracted.
     """
-    stored = extract_session.with_options(**stored_in(cache_dir))
-    anew = stored.with_options(refresh_cache=True)
-    futures = {
-        runner.submit(
-            stored if extraction.is_stored(request) else anew, {"request": request}
-        ): position
+    cached = extract_session.with_options(**stored_in(cache_dir))
+    anew = cached.with_options(refresh_cache=True)
+    if refresh:
+        for request in requests:
+            extraction.forget(request)
+    results: dict[int, Any] = {}
+    with progress_of("extracting sessions", len(requests)) as advance:
+        position_of = {
+            runner.submit(
+                cached if extraction.is_stored(request) else anew, {"request": request}
+            ): position
+            for position, request in enumerate(requests)
+        }
+        for future in as_completed(list(position_of)):
+            future.wait()
+            results[position_of[future]] = future.result(raise_on_failure=False)
+            advance()
+    problems = [
+        f"subject {request.subject}, session {request.session}: {results[position]}"
         for position, request in enumerate(requests)
-    }
-    records: dict[int, SessionRecord] = {}
-    problems: dict[int, str] = {}
-    for future in as_completed(list(futures)):
-        future.wait()
-        position = futures[future]
-        result = future.result(raise_on_failure=False)
-        if isinstance(result, BaseException):
-            request = requests[position]
-            where = f"subject {request.subject}, session {request.session}"
-            problems[position] = f"{where}: {result}"
-        else:
-            records[position] = SessionRecord.model_validate(result)
-        advance()
+        if isinstance(results[position], BaseException)
+    ]
     if problems:
-        raise ExtractionError([problems[position] for position in sorted(problems)])
-    return [records[position] for position in range(len(requests))]
+        raise ExtractionError(problems)
+    return [SessionRecord.model_validate(results[position]) for position in range(len(requests))]

@@ -1,6 +1,6 @@
 """Validation: what was written is read back and checked, and the manifest closes the run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from prefect import task
@@ -8,30 +8,19 @@ from prefect.cache_policies import NO_CACHE
 
 from nsd_prep import stages
 from nsd_prep.checks import Check
-from nsd_prep.extraction import SessionRecord
 from nsd_prep.preflight import Preflight
-from nsd_prep.run import MasksRecord, NoiseCeilingsRecord, Run, TrialsRecord
+from nsd_prep.run import Extracted, Run, TrialsRecord
 
 
 @task(name="validate", cache_policy=NO_CACHE)
-def validate(
-    run: Run,
-    masks: Sequence[MasksRecord],
-    trials: TrialsRecord,
-    noise_ceilings: Sequence[NoiseCeilingsRecord],
-    sessions: Sequence[SessionRecord],
-) -> list[Check]:
+def validate(run: Run, extracted: Extracted) -> list[Check]:
     """Check the files that were written."""
-    return stages.validate(run, masks, trials, noise_ceilings, sessions)
+    return stages.validate(run, extracted)
 
 
 @task(name="write-manifest", cache_policy=NO_CACHE)
 def write_manifest(
-    run: Run,
-    preflight: Preflight,
-    trials: TrialsRecord,
-    outputs: Sequence[Path],
-    seconds: Mapping[str, float],
+    run: Run, preflight: Preflight, trials: TrialsRecord, seconds: Mapping[str, float]
 ) -> Path:
     """Write what was made from what."""
-    return stages.write_manifest(run, preflight, trials, outputs, seconds)
+    return stages.write_manifest(run, preflight, trials, seconds)

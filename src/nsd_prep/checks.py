@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nsd_prep import published
 from nsd_prep.assembly import NEUROID_COORDINATES, PRESENTATION_COORDINATES
+from nsd_prep.errors import FailedChecksError
 from nsd_prep.noise_ceiling import predicted_response_deviation
 from nsd_prep.published import RELIABLE_NOISE_CEILING, REPETITIONS
 
@@ -88,6 +89,30 @@ def as_table(checks: Sequence[Check]) -> pd.DataFrame:
     return pd.DataFrame([asdict(one) for one in checks], columns=columns)
 
 
+def raise_failed(checks: Sequence[Check]) -> None:
+    """Raise where a check failed.
+
+    Parameters
+    ----------
+    checks : sequence of Check
+        All of a run's.
+
+    Raises
+    ------
+    FailedChecksError
+        It names each failed check with what was found and expected.
+    """
+    failed = [one for one in checks if one.verdict == "failed"]
+    if failed:
+        raise FailedChecksError(
+            [
+                f"The check '{one.name}'{f' of {one.where}' if one.where else ''} failed: found "
+                f"{one.value}, expected {one.expectation}."
+                for one in failed
+            ]
+        )
+
+
 def check_form(
     region: str, assembly: xr.DataArray, subjects: Sequence[int], nsd_ids: NDArray[np.int64]
 ) -> list[Check]:
@@ -117,7 +142,8 @@ def check_form(
     ceiling = assembly["nc_testset"].to_numpy()
     values = assembly.to_numpy()
     missing = int(np.count_nonzero(~np.isfinite(values)))
-    flat = int(np.count_nonzero((np.ptp(values, axis=0) == 0) & (ceiling > RELIABLE_NOISE_CEILING)))
+    spread = np.ptp(values, axis=assembly.get_axis_num("presentation"))
+    flat = int(np.count_nonzero((spread == 0) & (ceiling > RELIABLE_NOISE_CEILING)))
     return [
         check(
             "dimensions",

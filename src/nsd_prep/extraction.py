@@ -170,7 +170,7 @@ def digest_of_voxels(voxels: NDArray[np.int64], grid: Sequence[int]) -> str:
         64 hexadecimal digits.
     """
     digest = hashlib.sha256(repr(tuple(grid)).encode())
-    digest.update(np.ascontiguousarray(voxels, dtype="<i8"))
+    digest.update(voxels.astype("<i8").tobytes())
     return digest.hexdigest()
 
 

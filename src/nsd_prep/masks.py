@@ -112,7 +112,7 @@ def select_voxels(
     """
     volumes: dict[tuple[str, Hemisphere | None], NDArray[np.int16]] = {}
     regions: dict[str, NDArray[np.int64]] = {}
-    absent = []
+    absent: list[tuple[str, str, int]] = []
     for name, definition in definitions.items():
         parts = []
         for volume, labels in definition.labels.items():
@@ -132,8 +132,8 @@ def select_voxels(
             )
             raise ParameterError(
                 f"The region {name} is empty in subject {subject}: none of its labels "
-                f"{_definition_labels(definition)} is there, {labels_held}; leave out the region or the "
-                "subject, or mend the region's labels."
+                f"{_definition_labels(definition)} is there, {labels_held}; leave out the region "
+                "or the subject, or mend the region's labels."
             )
     shapes = {key: labels.shape for key, labels in volumes.items()}
     if len(set(shapes.values())) > 1:

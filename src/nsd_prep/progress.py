@@ -1,5 +1,6 @@
 """Progress of long work: a bar on a terminal, a line now and then elsewhere."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -15,6 +16,31 @@ from rich.progress import (
 )
 
 _LINES: Final = 10
+
+
+class Stopwatch:
+    """How long each stage of some work takes.
+
+    Attributes
+    ----------
+    seconds : dict of str to float
+        For each stage so far, by its name.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        """Note that a stage has just ended, which began where the one before it ended."""
+        now = time.monotonic()
+        self.seconds[stage] = now - self._last
+        self._last = now
+
+    @property
+    def total(self) -> float:
+        """Seconds of all the stages so far."""
+        return sum(self.seconds.values())
 
 
 @contextmanager

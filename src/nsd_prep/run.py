@@ -1,5 +1,6 @@
 """A run: what is asked for, and the small records that its stages hand on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -7,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nsd_prep.dataset import Dataset, Preparation, chosen_subjects, open_dataset
 from nsd_prep.errors import ParameterError
+from nsd_prep.extraction import SessionRecord
 from nsd_prep.regions import RegionDefinition, chosen_regions, read_regions_file
 
 InvalidVoxels = Literal["keep", "drop"]
@@ -83,6 +85,18 @@ class Run(_Record):
         return self.output_dir / "checks.csv"
 
     @property
+    def output_files(self) -> list[Path]:
+        """The paths of all that a run writes, but for the manifest."""
+        return [
+            *(self.assembly_file(region) for region in self.regions),
+            self.split_file,
+            self.trials_file,
+            self.voxels_file,
+            self.noise_ceilings_file,
+            self.checks_file,
+        ]
+
+    @property
     def manifest_file(self) -> Path:
         """The path of the manifest, written last."""
         return self.output_dir / "manifest.json"
@@ -91,8 +105,8 @@ class Run(_Record):
 def plan_run(
     nsd_root: Path,
     output_dir: Path,
-    subjects: list[int] | tuple[int, ...] | None,
-    regions: list[str] | tuple[str, ...],
+    subjects: Sequence[int] | None,
+    regions: Sequence[str],
     regions_file: Path | None,
     betas: Preparation | None,
     cache_dir: Path | None,
@@ -211,6 +225,31 @@ class NoiseCeilingsRecord(_Record):
     subject: int
     file: Path
     sha256: str
+
+
+class Extracted(_Record):
+    """All that was extracted for a run, from which everything else is made.
+
+    Attributes
+    ----------
+    trials : TrialsRecord
+        The images and sessions.
+    masks : tuple of MasksRecord
+        Of each subject, in the run's order.
+    noise_ceilings : tuple of NoiseCeilingsRecord
+        Of each subject, in the run's order.
+    sessions : tuple of SessionRecord
+        Of all the subjects.
+    """
+
+    trials: TrialsRecord
+    masks: tuple[MasksRecord, ...]
+    noise_ceilings: tuple[NoiseCeilingsRecord, ...]
+    sessions: tuple[SessionRecord, ...]
+
+    def sessions_of(self, subject: int) -> tuple[SessionRecord, ...]:
+        """Return the sessions of a subject (1-based)."""
+        return tuple(record for record in self.sessions if record.subject == subject)
 
 
 class AssemblyRecord(_Record):

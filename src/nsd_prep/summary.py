@@ -1,7 +1,6 @@
 """The end of a run, in a form that people read."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 from rich.console import Console, Group, RenderableType
@@ -138,7 +137,7 @@ def _files_of_other_runs(run: Run) -> list[str]:
     return sorted(path.name for path in run.output_dir.glob("Allen2022.*.nc") if path not in mine)
 
 
-def print_summary(summary: RenderableType, file: Path | None = None) -> None:
+def print_summary(summary: RenderableType) -> None:
     """Print a summary to standard output, as wide as it needs where that is no terminal."""
     console = Console()
     if not console.is_terminal:

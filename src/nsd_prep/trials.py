@@ -82,7 +82,8 @@ def read_design(path: Path) -> Design:
     """
     names = ("masterordering", "subjectim", "sharedix")
     try:
-        variables = scipy.io.loadmat(path, variable_names=names)
+        # A name, since from a Path loadmat does not say that a file is not there.
+        variables = scipy.io.loadmat(str(path), appendmat=False, variable_names=names)
     except Exception as error:  # a damaged MAT file makes loadmat raise almost anything
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -356,6 +357,7 @@ def read_stimulus_table(path: Path, subjects: Sequence[int]) -> pd.DataFrame:
         ) from error
     table["shared1000"] = table["shared1000"].map({1: 1, 0: 0, "True": 1, "False": 0})
     table = table.apply(pd.to_numeric, errors="coerce")
+    table = table.where(table % 1 == 0)
     if table.isna().to_numpy().any():
         column = table.columns[table.isna().any()][0]
         raise InputFileError(

@@ -45,8 +45,9 @@ def write_synthetic_nsd(
         The dataset's folder; must not exist yet, or be empty. It gets its name only when
         everything is written.
     scale : {"tiny", "demo", "full"}
-        ``tiny``: 3 subjects, for tests (3 MB). ``demo``: all eight, small (130 MB). ``full``:
-        NSD's grids, sessions and voxels of V1, V2, V4 and IT (5 GB); two processes write it.
+        ``tiny``: 3 subjects, for tests (2 MB). ``demo``: all eight, small (30 MB). ``full``:
+        NSD's grids, sessions and voxels of V1, V2, V4 and IT (5 GB); two processes write it, so a
+        script that calls this must guard it with ``if __name__ == "__main__"``.
     layout : {"official", "flat"}
         How the files lie below the root.
     seed : int

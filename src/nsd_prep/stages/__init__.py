@@ -1,0 +1,32 @@
+"""The stages of a run, from files to files.
+
+Each stage reads what the stages before it left, calls the functions that compute, writes whole
+files, and returns a small record.
+"""
+
+from nsd_prep.stages.closing import validate, write_manifest
+from nsd_prep.stages.inputs import (
+    load_masks,
+    load_noise_ceilings,
+    map_trials,
+    session_requests,
+    usable_nsd_ids,
+)
+from nsd_prep.stages.outputs import assemble_region, split_images, tabulate_voxels
+from nsd_prep.stages.responses import kept_voxels, repetitions_of_subject, voxels_of_region
+
+__all__ = [
+    "assemble_region",
+    "kept_voxels",
+    "load_masks",
+    "load_noise_ceilings",
+    "map_trials",
+    "repetitions_of_subject",
+    "session_requests",
+    "split_images",
+    "tabulate_voxels",
+    "usable_nsd_ids",
+    "validate",
+    "voxels_of_region",
+    "write_manifest",
+]
