@@ -106,7 +106,7 @@ def nsd_flow(
         sessions = extract_sessions(requests, run.cache_dir, runner, refresh)
         extracted = Extracted(
             trials=trials, masks=masks, noise_ceilings=noise_ceilings, sessions=sessions
-        )
+        ).write(run.cache_dir)
         watch.lap("extraction")
 
         split_images(run, trials)

@@ -10,9 +10,9 @@ from nsd_prep.run import AssemblyRecord, Extracted, Run, TrialsRecord
 
 
 @task(name="assemble-region", task_run_name="assemble-{region}", cache_policy=NO_CACHE)
-def assemble_region(run: Run, extracted: Extracted, region: str) -> AssemblyRecord:
+def assemble_region(run: Run, extracted: Path, region: str) -> AssemblyRecord:
     """Average a region's responses and write its assembly."""
-    return stages.assemble_region(run, extracted, region)
+    return stages.assemble_region(run, Extracted.read(extracted), region)
 
 
 @task(name="split-images", cache_policy=NO_CACHE)
@@ -22,6 +22,6 @@ def split_images(run: Run, trials: TrialsRecord) -> Path:
 
 
 @task(name="tabulate-voxels", cache_policy=NO_CACHE)
-def tabulate_voxels(run: Run, extracted: Extracted) -> None:
+def tabulate_voxels(run: Run, extracted: Path) -> None:
     """Write the tables of neuroids and of noise ceilings."""
-    stages.tabulate_voxels(run, extracted)
+    stages.tabulate_voxels(run, Extracted.read(extracted))

@@ -13,9 +13,9 @@ from nsd_prep.run import Extracted, Run, TrialsRecord
 
 
 @task(name="validate", cache_policy=NO_CACHE)
-def validate(run: Run, extracted: Extracted) -> list[Check]:
+def validate(run: Run, extracted: Path) -> list[Check]:
     """Check the files that were written."""
-    return stages.validate(run, extracted)
+    return stages.validate(run, Extracted.read(extracted))
 
 
 @task(name="write-manifest", cache_policy=NO_CACHE)

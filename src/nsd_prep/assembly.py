@@ -149,11 +149,11 @@ def build_assembly(
         Without index variables; coordinates in the consumer's order.
     """
     coordinates = {
-        "stimulus_id": ("presentation", np.array(stimulus_ids(nsd_ids), dtype=object)),
+        "stimulus_id": ("presentation", np.array(stimulus_ids(nsd_ids))),
         "nsd_id": ("presentation", nsd_ids),
-        "neuroid_id": ("neuroid", voxels["neuroid_id"].to_numpy(dtype=object)),
-        "subject": ("neuroid", voxels["subject"].to_numpy(dtype=object)),
-        "region": ("neuroid", voxels["region"].to_numpy(dtype=object)),
+        "neuroid_id": ("neuroid", voxels["neuroid_id"].to_numpy(dtype=str)),
+        "subject": ("neuroid", voxels["subject"].to_numpy(dtype=str)),
+        "region": ("neuroid", voxels["region"].to_numpy(dtype=str)),
         "nc_testset": ("neuroid", voxels["noise_ceiling"].to_numpy(dtype=np.float64)),
         "voxel_x": ("neuroid", voxels["voxel_x"].to_numpy(dtype=np.int64)),
         "voxel_y": ("neuroid", voxels["voxel_y"].to_numpy(dtype=np.int64)),
@@ -198,11 +198,11 @@ def write_assembly(
             assembly.to_netcdf(partial, engine="netcdf4", encoding=encoding)
             same = read_assembly(partial).identical(assembly)
         except (RuntimeError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
-                raise
+            # Of a full disk netCDF says "HDF error" or "permission denied", as it happens.
             raise OutputError(
                 f"{path} cannot be written ({error}): check that the disk has space for "
-                f"{assembly.nbytes / 1e6:.0f} MB, and run the same command again."
+                f"{1 + assembly.nbytes // 1_000_000} MB and that you may write to its folder, and "
+                "run the same command again."
             ) from error
         if not same:
             raise OutputError(

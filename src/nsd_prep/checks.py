@@ -264,8 +264,13 @@ def check_signal(region: str, assembly: xr.DataArray, voxels: pd.DataFrame) -> l
     """
     values = assembly.to_numpy()
     has_ncsnr = np.isfinite(voxels["ncsnr"].to_numpy())
-    deviation = float(values[:, has_ncsnr].std(dtype=np.float64)) if has_ncsnr.any() else np.nan
-    mean = float(values.mean(dtype=np.float64))
+    n_images = len(values)
+    sums = values.sum(axis=0, dtype=np.float64)
+    squares = np.einsum("ij,ij->j", values, values, dtype=np.float64)
+    mean = float(sums.mean() / n_images)
+    mean_of_valid = sums[has_ncsnr].sum() / max(n_images * has_ncsnr.sum(), 1)
+    square_of_valid = squares[has_ncsnr].sum() / max(n_images * has_ncsnr.sum(), 1)
+    deviation = float(np.sqrt(square_of_valid - mean_of_valid**2))
     predicted = predicted_response_deviation(voxels["ncsnr"].to_numpy(), REPETITIONS)
     enough = values.shape[0] >= FEWEST_IMAGES and int(has_ncsnr.sum()) >= FEWEST_VOXELS
     close = abs(deviation / predicted - 1) <= DEVIATION_TOLERANCE if has_ncsnr.any() else False

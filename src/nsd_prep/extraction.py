@@ -70,6 +70,7 @@ class SessionRequest(BaseModel):
                 "subject": self.subject,
                 "session": self.session,
                 "betas_file": self.betas_file.model_dump(),
+                "n_trials": self.n_trials,
                 "trials": self.trials,
                 "voxels": self.regions[region],
             }

@@ -45,7 +45,6 @@ class FileIdentity(BaseModel):
 
 
 _PARTIAL = re.compile(r"^\..+\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]{8}\.partial$")
-_READ_SIZE = 1 << 20
 
 
 def _host() -> str:
@@ -130,6 +129,7 @@ def explained_write_errors(path: Path) -> Iterator[None]:
             errno.EPERM: "permission is denied; choose a folder that you may write to",
             errno.EROFS: "the disk is read-only; choose another folder",
             errno.ENOTDIR: "a part of its path is a file; choose another folder",
+            errno.EISDIR: "a folder stands in its place; remove it, or choose another folder",
             errno.EEXIST: "a file stands where a folder is needed; choose another folder",
         }.get(error.errno or 0)
         if reason is None or isinstance(error, OutputError):

@@ -215,7 +215,7 @@ def trials_of_subjects(run: Run, dataset: Dataset, design: Design) -> pd.DataFra
         ],
         ignore_index=True,
     )
-    return with_usable(trials, usable_images(trials))
+    return with_usable(trials, usable_images(trials, run.subjects))
 
 
 def _check_published_sizes(path: Path, design: Design) -> None:

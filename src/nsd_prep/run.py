@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from nsd_prep.dataset import Dataset, Preparation, chosen_subjects, open_dataset
 from nsd_prep.errors import ParameterError
 from nsd_prep.extraction import SessionRecord
+from nsd_prep.files import replaced, sha256_of_json
 from nsd_prep.regions import RegionDefinition, chosen_regions, read_regions_file
 
 InvalidVoxels = Literal["keep", "drop"]
@@ -246,6 +247,19 @@ class Extracted(_Record):
     masks: tuple[MasksRecord, ...]
     noise_ceilings: tuple[NoiseCeilingsRecord, ...]
     sessions: tuple[SessionRecord, ...]
+
+    def write(self, folder: Path) -> Path:
+        """Write this to a file that is named by what it holds, and return its path."""
+        text = self.model_dump_json()
+        path = folder / f"extracted-{sha256_of_json(text)[:16]}.json"
+        with replaced(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file that `write` wrote."""
+        return cls.model_validate_json(path.read_bytes())
 
     def sessions_of(self, subject: int) -> tuple[SessionRecord, ...]:
         """Return the sessions of a subject (1-based)."""

@@ -257,13 +257,15 @@ def repetition_counts(trials: pd.DataFrame, shared_nsd_ids: NDArray[np.int64]) -
     return table.rename_axis(index="subject", columns="times_seen")
 
 
-def usable_images(trials: pd.DataFrame) -> NDArray[np.int64]:
+def usable_images(trials: pd.DataFrame, subjects: Sequence[int]) -> NDArray[np.int64]:
     """Return the images that every subject saw exactly three times.
 
     Parameters
     ----------
     trials : DataFrame
         Shared trials of the chosen subjects.
+    subjects : sequence of int
+        The chosen subjects (1-based); one without a shared trial leaves no image.
 
     Returns
     -------
@@ -276,11 +278,12 @@ def usable_images(trials: pd.DataFrame) -> NDArray[np.int64]:
         There is no such image.
     """
     times = trials.groupby(["nsd_id", "subject"]).size().unstack(fill_value=0)
+    times = times.reindex(columns=list(subjects), fill_value=0)
     nsd_ids = times.index[(times == REPETITIONS).all(axis=1)].to_numpy(np.int64)
     if len(nsd_ids) == 0:
-        subjects = ", ".join(str(subject) for subject in trials["subject"].unique())
+        listed = ", ".join(str(subject) for subject in subjects)
         raise ParameterError(
-            f"No shared image was seen three times by all of the subjects {subjects}: choose "
+            f"No shared image was seen three times by all of the subjects {listed}: choose "
             "other subjects, or a copy of the dataset that holds more sessions."
         )
     return np.sort(nsd_ids)

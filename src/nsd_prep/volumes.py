@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from nsd_prep.errors import InputFileError
 
-#: A label volume's value outside the cortex, and on the cortex without a label.
+#: A label volume's value outside the cortex.
 OUTSIDE_CORTEX = -1
-WITHOUT_LABEL = 0
 
 #: What nibabel raises at damaged files.
 _UNREADABLE = (

@@ -1,0 +1,118 @@
+"""The whole flow against a plain loop that reads and z-scores the same sessions.
+
+Run ``python benchmarks/flow.py --nsd-root ROOT``, on real NSD or on what
+``nsd-prep synth ROOT --scale full`` writes (5 GB). Files are warm: they are read once before. The
+two ways run in turn, in processes of their own; the table shows medians. The flow's time leaves
+out the server's start; a third row is the same command again with nothing changed, its whole time.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from nsd_prep.betas import read_voxels, zscore_trials
+from nsd_prep.dataset import open_dataset
+from nsd_prep.masks import select_voxels
+from nsd_prep.regions import DEFAULT_REGIONS
+from nsd_prep.run import plan_run
+from nsd_prep.stages import map_trials
+
+FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
+
+
+def plain_loop(root: Path) -> None:
+    """Read and z-score the sessions of a run one after another, and print what it cost."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = plan_run(root, Path(folder), None, DEFAULT_REGIONS, None, None, None, 42, 0.8, "keep")
+        sessions = map_trials(run).sessions
+    dataset = open_dataset(root)
+    selections = {subject: select_voxels(dataset, subject, run.regions) for subject in sessions}
+    started = time.perf_counter()
+    for subject, of_subject in sessions.items():
+        selection = selections[subject]
+        voxels = selection.union(selection.regions)
+        for session in of_subject:
+            path = dataset.session_file(subject, session)
+            zscore_trials(read_voxels(path, voxels, selection.grid, dataset.trials_per_session))
+    cost = {
+        "seconds": time.perf_counter() - started,
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+    print(json.dumps(cost))
+
+
+def flow(root: Path, output: Path, words: list[str]) -> dict[str, float]:
+    """Run the flow as people do, and return what it cost."""
+    started = time.perf_counter()
+    command = [sys.executable, str(FLOW), "--nsd-root", str(root), "--output-dir", str(output)]
+    with (output.parent / "flow.log").open("w") as log:
+        process = subprocess.Popen([*command, *words], stdout=log, stderr=log)
+        _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit((output.parent / "flow.log").read_text())
+    inside = json.loads((output / "manifest.json").read_text())["seconds"]
+    return {
+        "seconds": sum(inside.values()),
+        "whole": time.perf_counter() - started,
+        "memory": used.ru_maxrss * 1024,
+    } | inside
+
+
+def main() -> None:
+    """Measure and print the table."""
+    command = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    command.add_argument("--nsd-root", type=Path, required=True)
+    command.add_argument("--runs", type=int, default=5)
+    command.add_argument("--loop", action="store_true", help=argparse.SUPPRESS)
+    given, words = command.parse_known_args()
+    if given.loop:
+        plain_loop(given.nsd_root)
+        return
+    costs: dict[str, list[dict[str, float]]] = {"plain loop": [], "flow": [], "flow again": []}
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "out"
+        for run in range(given.runs + 1):
+            loop = [sys.executable, __file__, "--nsd-root", str(given.nsd_root), "--loop"]
+            done = subprocess.run(loop, check=True, capture_output=True, text=True)
+            if run == 0:
+                continue  # the first loop warms the files
+            costs["plain loop"].append(json.loads(done.stdout))
+            shutil.rmtree(output, ignore_errors=True)
+            costs["flow"].append(flow(given.nsd_root, output, words))
+            costs["flow again"].append(flow(given.nsd_root, output, words))
+    show(costs, given.runs)
+
+
+def show(costs: dict[str, list[dict[str, float]]], runs: int) -> None:
+    """Print the medians."""
+    table = Table(title=f"medians of {runs} alternating runs")
+    for column in ("way", "seconds", "times the loop", "with the server's start", "memory"):
+        table.add_column(column, justify="left" if column == "way" else "right")
+    loop = statistics.median(cost["seconds"] for cost in costs["plain loop"])
+    for way, of in costs.items():
+        middle = {name: statistics.median(cost[name] for cost in of) for name in of[0]}
+        table.add_row(
+            way,
+            f"{middle['seconds']:.1f}",
+            f"{middle['seconds'] / loop:.2f}",
+            f"{middle['whole']:.1f}" if "whole" in middle else "",
+            f"{middle['memory'] / 1e6:.0f} MB",
+        )
+    Console().print(table)
+    stages = {name: value for name, value in costs["flow"][0].items() if name not in table.columns}
+    Console().print({name: round(value, 1) for name, value in stages.items()})
+
+
+if __name__ == "__main__":
+    main()

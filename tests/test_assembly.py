@@ -1,0 +1,260 @@
+"""Assembly files as the consumer reads them: plain netCDF-4, its coordinates, same bytes."""
+
+import errno
+import hashlib
+import time
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import nsd_prep.assembly
+from nsd_prep.assembly import (
+    SubjectVoxels,
+    build_assembly,
+    read_assembly,
+    stimulus_ids,
+    voxel_table,
+    write_assembly,
+)
+from nsd_prep.errors import OutputError
+
+NSD_IDS = np.array([0, 77, 3048, 72_999], dtype=np.int64)
+ATTRIBUTES = {"dataset": "small", "k": 3, "fraction": 0.8, "subjects": "2 1"}
+
+
+def subject_voxels(subject: int, grid: tuple[int, int, int], n_voxels: int) -> SubjectVoxels:
+    """Return random voxels of a subject, the second of them without ncsnr."""
+    rng = np.random.default_rng(subject)
+    ncsnr = rng.uniform(0, 1.5, size=n_voxels).astype(np.float32)
+    ncsnr[1] = np.nan
+    return SubjectVoxels(
+        subject=subject,
+        grid=grid,
+        voxels=np.sort(rng.choice(np.prod(grid), size=n_voxels, replace=False)).astype(np.int64),
+        ncsnr=ncsnr,
+        noise_ceiling=np.where(np.isnan(ncsnr), 0, 100 * ncsnr.astype(float) ** 2 / 9),
+        sessions_without_data=rng.integers(0, 3, size=n_voxels),
+    )
+
+
+@pytest.fixture
+def subjects() -> list[SubjectVoxels]:
+    return [subject_voxels(2, (5, 4, 6), 7), subject_voxels(1, (3, 7, 5), 5)]
+
+
+@pytest.fixture
+def voxels(subjects: list[SubjectVoxels]) -> pd.DataFrame:
+    return voxel_table("V1", subjects)
+
+
+@pytest.fixture
+def responses() -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(4, 12)).astype(np.float32)
+
+
+@pytest.fixture
+def assembly(responses: np.ndarray, voxels: pd.DataFrame) -> xr.DataArray:
+    return build_assembly(responses, NSD_IDS, voxels, ATTRIBUTES)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "Allen2022.V1.nc"
+
+
+class TestVoxelTable:
+    def test_neuroids_are_numbered_within_each_subject_in_the_order_given(
+        self, voxels: pd.DataFrame
+    ) -> None:
+        expected = [f"subj02_V1_v{n:04d}" for n in range(7)]
+        expected += [f"subj01_V1_v{n:04d}" for n in range(5)]
+        assert voxels["neuroid_id"].tolist() == expected
+        assert voxels["subject"].tolist() == ["subj02"] * 7 + ["subj01"] * 5
+        assert set(voxels["region"]) == {"V1"}
+
+    def test_more_than_9999_neuroids_take_a_fifth_digit(self) -> None:
+        n_voxels = 10_001
+        of = SubjectVoxels(
+            7,
+            (30, 31, 32),
+            np.arange(n_voxels),
+            np.zeros(n_voxels, np.float32),
+            np.zeros(n_voxels),
+            np.zeros(n_voxels, np.int64),
+        )
+        ids = voxel_table("IT", [of])["neuroid_id"]
+        assert ids.iloc[[0, 9999, 10_000]].tolist() == [
+            "subj07_IT_v0000",
+            "subj07_IT_v9999",
+            "subj07_IT_v10000",
+        ]
+
+    def test_voxel_x_is_nifti_k_and_voxel_z_is_nifti_i(
+        self, subjects: list[SubjectVoxels], voxels: pd.DataFrame
+    ) -> None:
+        n_z, n_y, n_x = subjects[0].grid
+        nifti = np.zeros((n_x, n_y, n_z), dtype=int)
+        for order, (i, j, k) in enumerate(
+            voxels.loc[:6, ["nifti_i", "nifti_j", "nifti_k"]].to_numpy().tolist(), start=1
+        ):
+            nifti[i, j, k] = order
+        reversed_volume = nifti.transpose(2, 1, 0)
+        assert reversed_volume.ravel()[subjects[0].voxels].tolist() == [1, 2, 3, 4, 5, 6, 7]
+        for order, (x, y, z) in enumerate(
+            voxels.loc[:6, ["voxel_x", "voxel_y", "voxel_z"]].to_numpy().tolist(), start=1
+        ):
+            assert reversed_volume[x, y, z] == order
+
+    def test_voxels_stand_in_the_order_of_voxel_x_y_z(self, voxels: pd.DataFrame) -> None:
+        for _, of_subject in voxels.groupby("subject"):
+            places = of_subject[["voxel_x", "voxel_y", "voxel_z"]].to_numpy().tolist()
+            assert places == sorted(places)
+
+    def test_what_is_known_of_each_voxel(self, subjects, voxels: pd.DataFrame) -> None:
+        for column in ("ncsnr", "noise_ceiling", "sessions_without_data"):
+            known = np.concatenate([getattr(of, column) for of in subjects])
+            assert np.array_equal(voxels[column].to_numpy(), known, equal_nan=column == "ncsnr")
+
+    def test_some_of_the_voxels(self, subjects: list[SubjectVoxels]) -> None:
+        keep = np.array([True, False, True, True, False, False, True])
+        kept = subjects[0].kept(keep)
+        assert kept.subject == 2
+        assert kept.grid == subjects[0].grid
+        for name in ("voxels", "ncsnr", "noise_ceiling", "sessions_without_data"):
+            assert np.array_equal(getattr(kept, name), getattr(subjects[0], name)[keep])
+
+    def test_stimulus_ids_have_five_digits_and_count_from_0(self) -> None:
+        assert stimulus_ids(NSD_IDS) == ["nsd_00000", "nsd_00077", "nsd_03048", "nsd_72999"]
+
+
+class TestFile:
+    def test_a_plain_netcdf4_reader_finds_the_consumers_form(
+        self, assembly: xr.DataArray, path: Path, responses: np.ndarray, voxels: pd.DataFrame
+    ) -> None:
+        write_assembly(assembly, path)
+        with netCDF4.Dataset(path) as file:
+            assert file.data_model == "NETCDF4"
+            assert not file.groups
+            assert {name: len(of) for name, of in file.dimensions.items()} == {
+                "presentation": 4,
+                "neuroid": 12,
+            }
+            expected = {
+                "stimulus_id": ("presentation", str),
+                "nsd_id": ("presentation", np.int64),
+                "neuroid_id": ("neuroid", str),
+                "subject": ("neuroid", str),
+                "region": ("neuroid", str),
+                "nc_testset": ("neuroid", np.float64),
+                "voxel_x": ("neuroid", np.int64),
+                "voxel_y": ("neuroid", np.int64),
+                "voxel_z": ("neuroid", np.int64),
+            }
+            of_two_dimensions = [
+                name for name, of in file.variables.items() if len(of.dimensions) > 1
+            ]
+            assert len(of_two_dimensions) == 1, "one data variable"
+            data = file.variables[of_two_dimensions[0]]
+            assert data.dimensions == ("presentation", "neuroid")
+            assert data.dtype == np.float32
+            assert np.array_equal(np.asarray(data[:]), responses)
+            coordinates = [name for name in file.variables if name != data.name]
+            assert coordinates == list(expected), "the order of the coordinates"
+            for name, (dimension, dtype) in expected.items():
+                assert file.variables[name].dimensions == (dimension,)
+                assert file.variables[name].dtype == dtype, name
+            assert not set(file.variables) & set(file.dimensions), "no index variables"
+            assert file["stimulus_id"][:].tolist() == stimulus_ids(NSD_IDS)
+            assert file["nsd_id"][:].tolist() == NSD_IDS.tolist()
+            assert all(type(of) is str for of in file["subject"][:])
+            assert file["neuroid_id"][:].tolist() == voxels["neuroid_id"].tolist()
+            assert file["nc_testset"][:].tolist() == voxels["noise_ceiling"].tolist()
+            assert file["voxel_x"][:].tolist() == voxels["nifti_k"].tolist()
+            assert file["voxel_z"][:].tolist() == voxels["nifti_i"].tolist()
+            for name, value in ATTRIBUTES.items():
+                assert data.getncattr(name) == value
+            assert not any("_FillValue" in of.ncattrs() for of in file.variables.values())
+
+    def test_xarray_reads_an_array_without_indexes(
+        self, assembly: xr.DataArray, path: Path
+    ) -> None:
+        write_assembly(assembly, path)
+        read = xr.load_dataarray(path)
+        assert list(read.coords) == list(assembly.coords)
+        assert not read.indexes
+        assert all(isinstance(of, str) for of in read["stimulus_id"].to_numpy())
+        xr.testing.assert_identical(read, assembly)
+        xr.testing.assert_identical(read_assembly(path), assembly)
+
+    def test_the_same_assembly_gives_the_same_bytes_in_any_folder_and_second(
+        self, responses: np.ndarray, voxels: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        digests = set()
+        for folder in ("one", "another/deeper"):
+            path = tmp_path / folder / "Allen2022.V1.nc"
+            write_assembly(build_assembly(responses, NSD_IDS, voxels, ATTRIBUTES), path)
+            digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
+            time.sleep(1.05)  # HDF5 counts times in seconds
+        assert len(digests) == 1
+
+    def test_other_data_give_other_bytes(self, assembly: xr.DataArray, path: Path) -> None:
+        write_assembly(assembly, path)
+        before = path.read_bytes()
+        changed = assembly.copy(deep=True)
+        changed[2, 3] = 9
+        write_assembly(changed, path)
+        assert path.read_bytes() != before
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            OSError(errno.ENOSPC, "No space left"),
+            # What netCDF makes of it, with little and with much to write.
+            RuntimeError("NetCDF: HDF error"),
+            PermissionError(errno.EACCES, "Permission denied"),
+        ],
+    )
+    def test_a_full_disk(
+        self,
+        assembly: xr.DataArray,
+        path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        error: Exception,
+    ) -> None:
+        write_assembly(assembly, path)
+        before = path.read_bytes()
+
+        def full(_: xr.DataArray, partial: Path, **__: object) -> None:
+            Path(partial).write_bytes(before[:200])
+            raise error
+
+        monkeypatch.setattr(xr.DataArray, "to_netcdf", full)
+        with pytest.raises(OutputError) as raised:
+            write_assembly(assembly, path)
+        assert str(path) in str(raised.value)
+        assert "check that the disk has space for 1 MB" in str(raised.value)
+        assert "run the same command again" in str(raised.value)
+        assert path.read_bytes() == before
+        assert [of.name for of in path.parent.iterdir()] == [path.name]
+
+    def test_a_disk_that_gives_back_something_else(
+        self, assembly: xr.DataArray, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def altered(partial: Path) -> xr.DataArray:
+            read = read_assembly(partial)
+            read[0, 0] += 1
+            return read
+
+        monkeypatch.setattr(nsd_prep.assembly, "read_assembly", altered)
+        with pytest.raises(OutputError, match="what the disk gives back differs"):
+            write_assembly(assembly, path)
+        assert list(path.parent.iterdir()) == []
+
+    def test_a_folder_that_cannot_be_made(self, assembly: xr.DataArray, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OutputError, match=r"file.*choose another folder"):
+            write_assembly(assembly, tmp_path / "file" / "Allen2022.V1.nc")

@@ -1,0 +1,205 @@
+"""Files: whole or not at all, and errors of the disk in one sentence."""
+
+import errno
+import hashlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nsd_prep.errors import (
+    InputFileError,
+    MissingFilesError,
+    NSDPrepError,
+    OutputError,
+    ParameterError,
+    PreflightError,
+)
+from nsd_prep.files import (
+    explained_write_errors,
+    remove_stale_partials,
+    replaced,
+    sha256_of_file,
+    sha256_of_json,
+    write_json,
+    write_text,
+    written_whole,
+)
+
+writers = pytest.mark.parametrize("writer", [replaced, written_whole])
+
+
+class TestReplacing:
+    @writers
+    def test_a_file_gets_its_name_at_the_end(self, tmp_path: Path, writer) -> None:
+        path = tmp_path / "deep" / "er" / "file"
+        with writer(path) as partial:
+            partial.write_text("new")
+            assert not path.exists()
+            assert partial.parent == path.parent, "on the same disk"
+        assert path.read_text() == "new"
+        assert list(path.parent.iterdir()) == [path]
+
+    @writers
+    @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
+    def test_a_block_that_fails_leaves_what_was_there(
+        self, tmp_path: Path, writer, error: BaseException
+    ) -> None:
+        path = tmp_path / "file"
+        path.write_text("old")
+
+        def write_half() -> None:
+            with writer(path) as partial:
+                partial.write_text("half")
+                raise error
+
+        with pytest.raises(type(error)):
+            write_half()
+        assert path.read_text() == "old"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_a_block_that_writes_nothing(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError), replaced(tmp_path / "file"):
+            pass
+        assert list(tmp_path.iterdir()) == []
+
+    def test_who_reads_the_old_file_reads_on(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        path.write_text("old")
+        with path.open() as reader:
+            write_text(path, "new")
+            assert reader.read() == "old"
+        assert path.read_text() == "new"
+
+    def test_writers_of_one_file_do_not_meet(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        with replaced(path) as one, replaced(path) as other:
+            assert one != other
+            one.write_text("one")
+            other.write_text("other")
+        assert path.read_text() == "one"
+
+
+class TestWriteErrors:
+    @pytest.mark.parametrize(
+        ("number", "words"),
+        [
+            (errno.ENOSPC, "the disk is full; free some space"),
+            (errno.EDQUOT, "the quota is used up; free some space"),
+            (errno.EACCES, "permission is denied; choose a folder"),
+            (errno.EROFS, "the disk is read-only; choose another folder"),
+        ],
+    )
+    def test_one_sentence(self, tmp_path: Path, number: int, words: str) -> None:
+        path = tmp_path / "file"
+        with pytest.raises(OutputError) as raised, replaced(path):
+            raise OSError(number, os.strerror(number))
+        assert str(raised.value).startswith(f"{path} cannot be written: {words}")
+        assert "run the same command again" in str(raised.value)
+
+    def test_a_file_in_place_of_the_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        for path in (tmp_path / "file" / "one", tmp_path / "file" / "deeper" / "one"):
+            with pytest.raises(OutputError) as raised, replaced(path):
+                pytest.fail("there is nowhere to write")
+            assert str(path) in str(raised.value)
+            assert "choose another folder" in str(raised.value)
+
+    def test_what_a_second_try_may_mend_stays_as_it_is(self, tmp_path: Path) -> None:
+        with pytest.raises(OSError, match="Input/output") as raised, replaced(tmp_path / "file"):
+            raise OSError(errno.EIO, "Input/output error")
+        assert not isinstance(raised.value, NSDPrepError)
+
+    def test_an_explained_error_is_not_explained_again(self, tmp_path: Path) -> None:
+        with (
+            pytest.raises(OutputError) as raised,
+            explained_write_errors(tmp_path / "outer"),
+            explained_write_errors(tmp_path / "inner"),
+        ):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        assert "inner" in str(raised.value)
+        assert "outer" not in str(raised.value)
+
+
+class TestStalePartials:
+    def test_what_killed_processes_left_is_removed(self, tmp_path: Path) -> None:
+        script = (
+            "import os, sys; from pathlib import Path; from nsd_prep.files import replaced\n"
+            "with replaced(Path(sys.argv[1])) as partial:\n"
+            "    partial.write_text('half'); os._exit(9)\n"
+        )
+        path = tmp_path / "deep" / "file.nc"
+        subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+        (left,) = path.parent.iterdir()
+        other_machine = left.with_name(left.name.replace(".nc.", ".nc.x"))
+        other_machine.write_text("half")
+        (tmp_path / ".mine.partial").write_text("not ours")
+        with replaced(tmp_path / "living") as living:
+            living.write_text("being written")
+            assert remove_stale_partials(tmp_path) == [left]
+            assert living.exists()
+        assert not left.exists()
+        assert other_machine.exists()
+        assert (tmp_path / ".mine.partial").exists()
+
+    def test_a_folder_that_is_not_there_holds_nothing(self, tmp_path: Path) -> None:
+        assert remove_stale_partials(tmp_path / "nowhere") == []
+
+
+class TestContent:
+    def test_text_has_unix_line_ends(self, tmp_path: Path) -> None:
+        write_text(tmp_path / "file", "ä\nb\n")
+        assert (tmp_path / "file").read_bytes() == "ä\nb\n".encode()
+
+    def test_json_is_read_as_it_was_written(self, tmp_path: Path) -> None:
+        value = {"b": [1, 2.5, None, True], "a": {"ä": "x"}}
+        write_json(tmp_path / "file.json", value)
+        text = (tmp_path / "file.json").read_text(encoding="utf-8")
+        assert json.loads(text) == value
+        assert list(json.loads(text)) == ["b", "a"]
+        assert text.endswith("}\n")
+
+    def test_a_value_that_json_lacks_writes_nothing(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="JSON"):
+            write_json(tmp_path / "file.json", {"a": float("nan")})
+        assert list(tmp_path.iterdir()) == []
+
+    def test_the_digest_of_a_file(self, tmp_path: Path) -> None:
+        content = bytes(range(256)) * 9000
+        (tmp_path / "file").write_bytes(content)
+        assert sha256_of_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+    def test_the_digest_of_a_value(self) -> None:
+        assert sha256_of_json({"a": 1, "b": [2]}) == sha256_of_json({"b": [2], "a": 1})
+        assert sha256_of_json({"a": 1, "b": [2]}) != sha256_of_json({"a": 1, "b": [3]})
+        assert sha256_of_json([1, 2]) != sha256_of_json([2, 1])
+        assert sha256_of_json({"a": 1}) == hashlib.sha256(b'{"a":1}').hexdigest()
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("error", "builtin"),
+        [
+            (ParameterError("one sentence."), ValueError),
+            (InputFileError("one sentence."), ValueError),
+            (MissingFilesError("one sentence."), FileNotFoundError),
+            (OutputError("one sentence."), OSError),
+            (PreflightError(["one sentence."]), Exception),
+        ],
+    )
+    def test_errors_travel_between_processes(self, error: NSDPrepError, builtin: type) -> None:
+        travelled = pickle.loads(pickle.dumps(error))
+        assert type(travelled) is type(error)
+        assert isinstance(travelled, NSDPrepError)
+        assert isinstance(travelled, builtin)
+        assert str(travelled) == "one sentence."
+
+    def test_preflight_lists_all_problems(self) -> None:
+        text = str(PreflightError(["the first.", "the second."]))
+        assert text.splitlines()[0].startswith("2 problems")
+        assert "- the first." in text
+        assert "- the second." in text

@@ -1,0 +1,448 @@
+"""The flow through Prefect's own harness: what is written, what is read again, how it fails."""
+
+import errno
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import reference
+import xarray as xr
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
+from small_nsd import SmallNSD, write_small_nsd
+
+from nsd_prep import betas, extraction
+from nsd_prep.errors import ExtractionError, FailedChecksError, ParameterError, PreflightError
+from nsd_prep.flows.command import main
+from nsd_prep.flows.nsd_flow import nsd_flow
+from nsd_prep.regions import BUILT_IN_REGIONS
+from nsd_prep.tasks import extraction as extraction_task
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Start one temporary server for all the tests of this file."""
+    storage = {PREFECT_LOCAL_STORAGE_PATH: tmp_path_factory.mktemp("results")}
+    with prefect_test_harness(server_startup_timeout=120), temporary_settings(storage):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once."""
+    monkeypatch.setattr(extraction_task.extract_session, "retry_delay_seconds", 0)
+    monkeypatch.setattr(extraction_task.extract_session, "retry_jitter_factor", None)
+
+
+@pytest.fixture
+def sessions_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Return a list that notes every reading of betas: the file's name and how many voxels."""
+    noted: list[tuple[str, int]] = []
+
+    def read_and_note(path: Path, voxels: np.ndarray, *rest: Any) -> np.ndarray:
+        noted.append((f"{path.parents[0]}/{path.name}", len(voxels)))
+        return betas.read_voxels(path, voxels, *rest)
+
+    monkeypatch.setattr(extraction, "read_voxels", read_and_note)
+    return noted
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_nsd: Path) -> tuple[Path, Path]:
+    """Return a dataset and the output of an undisturbed run on it; tests do not change them."""
+    output = tmp_path_factory.mktemp("finished") / "out"
+    nsd_flow(nsd_root=tiny_nsd, output_dir=output)
+    return tiny_nsd, output
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every output, but for the manifest with its timings."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir()
+        if path.is_file() and path.name not in ("manifest.json", ".nsd-prep.lock")
+    }
+
+
+class TestResults:
+    @pytest.mark.parametrize("layout", ["official", "flat"])
+    def test_every_assembly_equals_the_reference_bit_for_bit(
+        self, tmp_path: Path, layout: str
+    ) -> None:
+        small = write_small_nsd(tmp_path / "nsd", layout=layout)
+        subjects = list(small.sessions)[::-1]
+        nsd_flow(
+            nsd_root=small.root,
+            output_dir=tmp_path / "out",
+            subjects=subjects,
+            regions=["V1", "IT"],
+        )
+        rows = [
+            row
+            for subject in subjects
+            for row in reference.shared_trials(
+                *reference.design(small.design_path),
+                subject,
+                small.sessions[subject],
+                small.trials_per_session,
+            )
+        ]
+        nsd_ids = reference.usable_images(rows, subjects)
+        for region in ("V1", "IT"):
+            ((volume, labels),) = BUILT_IN_REGIONS[region].labels.items()
+            expected = [
+                reference.responses(small, subject, volume, labels, nsd_ids).mean(axis=1)
+                for subject in subjects
+            ]
+            with xr.open_dataarray(tmp_path / "out" / f"Allen2022.{region}.nc") as assembly:
+                np.testing.assert_array_equal(assembly.values, np.concatenate(expected, axis=1))
+                assert assembly["nsd_id"].values.tolist() == nsd_ids
+
+    def test_same_bytes_in_another_folder_with_other_workers(
+        self, finished: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        root, output = finished
+        nsd_flow(nsd_root=root, output_dir=tmp_path / "elsewhere", workers=5)
+        assert digests(tmp_path / "elsewhere") == digests(output)
+
+    def test_manifest_lists_every_output_with_its_digest(self, finished: tuple[Path, Path]) -> None:
+        root, output = finished
+        manifest = json.loads((output / "manifest.json").read_text())
+        listed = {name: of["sha256"] for name, of in manifest["outputs"].items()}
+        assert listed == digests(output)
+        assert {of["path"] for of in manifest["inputs"]} >= {
+            str(path.resolve()) for path in root.rglob("ncsnr.nii.gz")
+        }
+        assert "betas_session01.hdf5" in {Path(of["path"]).name for of in manifest["inputs"]}
+
+    def test_tables_agree_with_the_assemblies(self, finished: tuple[Path, Path]) -> None:
+        _, output = finished
+        voxels = pd.read_csv(output / "voxels.csv")
+        for region, of_region in voxels.groupby("region"):
+            with xr.open_dataarray(output / f"Allen2022.{region}.nc") as assembly:
+                assert assembly["neuroid_id"].values.tolist() == of_region["neuroid_id"].tolist()
+                np.testing.assert_allclose(assembly["nc_testset"], of_region["noise_ceiling"])
+        trials = pd.read_csv(output / "trials.csv")
+        split = pd.read_csv(output / "train_test_split.csv")
+        assert sorted(trials.loc[trials["usable"], "nsd_id"].unique()) == split["nsd_id"].tolist()
+        assert not (pd.read_csv(output / "checks.csv")["verdict"] == "failed").any()
+
+    def test_dropped_voxels_are_those_without_data_in_some_session(
+        self, finished: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        root, output = finished
+        nsd_flow(
+            nsd_root=root,
+            output_dir=tmp_path / "out",
+            cache_dir=output / "cache",
+            invalid_voxels="drop",
+        )
+        kept = pd.read_csv(tmp_path / "out" / "voxels.csv")
+        everything = pd.read_csv(output / "voxels.csv")
+        place = ["subject", "region", "voxel_x", "voxel_y", "voxel_z"]
+        whole = everything[everything["sessions_without_data"] == 0]
+        assert 0 < len(kept) < len(everything)
+        pd.testing.assert_frame_equal(
+            kept[place].reset_index(drop=True), whole[place].reset_index(drop=True)
+        )
+
+    def test_own_regions_are_made_beside_the_built_in_ones(
+        self, finished: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        root, _ = finished
+        (tmp_path / "own.toml").write_text(
+            '[V1-left]\nhemisphere = "lh"\nlabels.prf-visualrois = [1, 2]\n'
+        )
+        nsd_flow(
+            nsd_root=root,
+            output_dir=tmp_path / "out",
+            regions=["V1"],
+            regions_file=tmp_path / "own.toml",
+        )
+        with (
+            xr.open_dataarray(tmp_path / "out" / "Allen2022.V1.nc") as both,
+            xr.open_dataarray(tmp_path / "out" / "Allen2022.V1-left.nc") as left,
+        ):
+            assert 0 < left.sizes["neuroid"] < both.sizes["neuroid"]
+
+
+class TestCache:
+    def test_the_same_again_reads_no_session(
+        self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any]
+    ) -> None:
+        nsd_flow(nsd_root=tiny_nsd, output_dir=tmp_path / "out")
+        assert len(sessions_read) == 15
+        before = digests(tmp_path / "out")
+        sessions_read.clear()
+        nsd_flow(nsd_root=tiny_nsd, output_dir=tmp_path / "out")
+        assert sessions_read == []
+        assert digests(tmp_path / "out") == before
+
+    def test_other_choices_read_only_what_is_new(
+        self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any]
+    ) -> None:
+        options = {"nsd_root": tiny_nsd, "cache_dir": tmp_path / "cache"}
+        nsd_flow(**options, output_dir=tmp_path / "a", subjects=[1, 2], regions=["V1", "V2"])
+        files = {file for file, _ in sessions_read}
+        sessions_read.clear()
+        nsd_flow(**options, output_dir=tmp_path / "b", subjects=[2], regions=["V2"], seed=7)
+        assert sessions_read == []
+        nsd_flow(**options, output_dir=tmp_path / "c", subjects=[5, 1], regions=["V1"])
+        assert {file for file, _ in sessions_read}.isdisjoint(files)
+        assert sessions_read
+        sessions_read.clear()
+        nsd_flow(**options, output_dir=tmp_path / "d", subjects=[1], regions=["V1", "V4"])
+        n_voxels = (pd.read_csv(tmp_path / "d" / "voxels.csv")["region"] == "V4").sum()
+        assert {n for _, n in sessions_read} == {n_voxels}
+
+    @pytest.mark.parametrize("damage", ["truncated", "altered", "gone"])
+    def test_a_damaged_entry_is_extracted_again(
+        self,
+        tiny_nsd: Path,
+        tmp_path: Path,
+        sessions_read: list[Any],
+        damage: str,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        options = {"nsd_root": tiny_nsd, "subjects": [1], "regions": ["V1"]}
+        nsd_flow(**options, output_dir=tmp_path / "out")
+        before = digests(tmp_path / "out")
+        sessions_read.clear()
+        entry = min((tmp_path / "out" / "cache" / "responses").rglob("*.npy"))
+        content = entry.read_bytes()
+        if damage == "gone":
+            entry.unlink()
+        else:
+            altered = content[:-1] + bytes([content[-1] ^ 1])
+            entry.write_bytes(content[: len(content) // 2] if damage == "truncated" else altered)
+        nsd_flow(**options, output_dir=tmp_path / "out")
+        assert len(sessions_read) == 1
+        assert digests(tmp_path / "out") == before
+        assert "gone or altered" in caplog.text
+
+    def test_refresh_reads_every_session_again(
+        self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any]
+    ) -> None:
+        options = {"nsd_root": tiny_nsd, "output_dir": tmp_path / "out", "subjects": [1]}
+        nsd_flow(**options)
+        n_sessions = len(sessions_read)
+        nsd_flow(**options, refresh=True)
+        assert len(sessions_read) == 2 * n_sessions
+
+
+class TestFailures:
+    def failing_once(
+        self, monkeypatch: pytest.MonkeyPatch, fails: Callable[[Path, int], bool]
+    ) -> dict[Path, int]:
+        """Make reading fail as a bad disk does where `fails` says so of a file and an attempt."""
+        attempts: dict[Path, int] = {}
+
+        def read(path: Path, *rest: Any) -> np.ndarray:
+            attempts[path] = attempts.get(path, 0) + 1
+            if fails(path, attempts[path]):
+                raise OSError(errno.EIO, "Input/output error", str(path))
+            return betas.read_voxels(path, *rest)
+
+        monkeypatch.setattr(extraction, "read_voxels", read)
+        return attempts
+
+    def test_a_passing_fault_of_the_disk_is_tried_again(
+        self,
+        finished: tuple[Path, Path],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        root, output = finished
+        attempts = self.failing_once(
+            monkeypatch, lambda path, attempt: "session03" in path.name and attempt < 3
+        )
+        nsd_flow(nsd_root=root, output_dir=tmp_path / "out")
+        assert {n for path, n in attempts.items() if "session03" in path.name} == {3}
+        assert digests(tmp_path / "out") == digests(output)
+        assert "trying again" in caplog.text
+
+    def test_all_failures_are_said_together_and_the_rest_is_kept(
+        self, tiny_nsd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        options = {"nsd_root": tiny_nsd, "output_dir": tmp_path / "out", "subjects": [1, 2]}
+        attempts = self.failing_once(
+            monkeypatch,
+            lambda path, _: path.name in ("betas_session02.hdf5", "betas_session04.hdf5"),
+        )
+        with pytest.raises(ExtractionError) as raised:
+            nsd_flow(**options)
+        assert len(raised.value.problems) == 4
+        assert "subject 2, session 4" in raised.value.problems[3]
+        assert not list((tmp_path / "out").glob("*.nc"))
+        assert not (tmp_path / "out" / "manifest.json").exists()
+        whole = {path for path, n in attempts.items() if n == 1}
+        attempts = self.failing_once(monkeypatch, lambda _path, _attempt: False)
+        nsd_flow(**options)
+        assert whole
+        assert whole.isdisjoint(attempts)
+
+    def test_a_truncated_file_is_tried_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        small = write_small_nsd(tmp_path / "nsd")
+        attempts = self.failing_once(monkeypatch, lambda _path, _attempt: False)
+        cut = small.betas_path(min(small.sessions), 1)
+        content = cut.read_bytes()
+        monkeypatch.setattr("nsd_prep.preflight.check_session_file", lambda *_: None)
+        cut.write_bytes(content[: len(content) // 2])
+        with pytest.raises(ExtractionError, match="truncated"):
+            nsd_flow(nsd_root=small.root, output_dir=tmp_path / "out", regions=["V1"])
+        assert attempts[cut] == 1
+
+    def test_a_failed_check_fails_the_run_after_everything_is_written(self, tmp_path: Path) -> None:
+        small = write_small_nsd(tmp_path / "nsd")
+        (small.root / "dataset.json").unlink(missing_ok=True)
+        description = {
+            "name": "small",
+            "trials_per_session": small.trials_per_session,
+            "sessions": {str(subject): n for subject, n in small.sessions.items()},
+        }
+        (small.root / "dataset.json").write_text(json.dumps(description))
+        subject = min(small.sessions)
+        nan = small.ncsnr[subject] * np.float32("nan")
+        import small_nsd
+
+        small_nsd.write_volume(small.ncsnr_path(subject), nan)
+        with pytest.raises(FailedChecksError, match="voxels with data"):
+            nsd_flow(nsd_root=small.root, output_dir=tmp_path / "out", regions=["V1"])
+        assert (tmp_path / "out" / "manifest.json").exists()
+        checks = pd.read_csv(tmp_path / "out" / "checks.csv")
+        assert (checks["verdict"] == "failed").sum() == 1
+
+    def test_everything_wrong_with_the_inputs_is_said_at_once(self, tmp_path: Path) -> None:
+        small = write_small_nsd(tmp_path / "nsd")
+        first, second = sorted(small.sessions)[:2]
+        small.betas_path(first, 1).unlink()
+        small.betas_path(second, 2).write_bytes(b"not HDF5")
+        small.ncsnr_path(second).unlink()
+        with pytest.raises(PreflightError) as raised:
+            nsd_flow(nsd_root=small.root, output_dir=tmp_path / "out", regions=["V1"])
+        text = str(raised.value)
+        assert str(small.betas_path(first, 1)) in text
+        assert str(small.betas_path(second, 2)) in text
+        assert str(small.ncsnr_path(second)) in text
+        assert not list((tmp_path / "out").glob("*.csv"))
+
+    def test_two_runs_at_once_into_one_folder_are_refused(
+        self, tiny_nsd: Path, tmp_path: Path
+    ) -> None:
+        from filelock import FileLock
+
+        (tmp_path / "out").mkdir()
+        with (
+            FileLock(tmp_path / "out" / ".nsd-prep.lock"),
+            pytest.raises(ParameterError, match="Another run"),
+        ):
+            nsd_flow(nsd_root=tiny_nsd, output_dir=tmp_path / "out")
+
+
+class TestParameters:
+    @pytest.mark.parametrize(
+        ("wrong", "named"),
+        [
+            ({"subjects": [0]}, "subjects"),
+            ({"subjects": [9]}, "subjects"),
+            ({"regions": ["V9"]}, "regions"),
+            ({"seed": -1}, "seed"),
+            ({"train_fraction": 1.0}, "train_fraction"),
+            ({"invalid_voxels": "mend"}, "invalid_voxels"),
+            ({"workers": 0}, "workers"),
+        ],
+    )
+    def test_a_wrong_value_is_refused_by_its_name(
+        self, tiny_nsd: Path, tmp_path: Path, wrong: dict[str, Any], named: str
+    ) -> None:
+        with pytest.raises(Exception, match=named):
+            nsd_flow(nsd_root=tiny_nsd, output_dir=tmp_path / "out", **wrong)
+        assert not (tmp_path / "out").exists()
+
+    def test_checking_computes_nothing(
+        self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any]
+    ) -> None:
+        nsd_flow(nsd_root=tiny_nsd, output_dir=tmp_path / "out", check=True)
+        assert sessions_read == []
+        assert not list((tmp_path / "out").glob("*.csv"))
+
+    def test_the_form_lists_subjects_and_built_in_regions(self) -> None:
+        properties = nsd_flow.parameters.model_dump()["properties"]
+        assert set(properties) >= {"nsd_root", "output_dir", "subjects", "regions", "seed"}
+        assert properties["regions"]["items"]["enum"] == list(BUILT_IN_REGIONS)
+        assert all(of.get("description") for of in properties.values())
+
+
+class TestRecords:
+    def test_every_task_run_is_named_and_recorded(self, tiny_nsd: Path, tmp_path: Path) -> None:
+        state = nsd_flow(
+            nsd_root=tiny_nsd, output_dir=tmp_path / "out", subjects=[2], return_state=True
+        )
+        flow_run = state.state_details.flow_run_id
+        expected = 1 + 1 + 1 + 1 + 5 + 1 + 1 + 4 + 1 + 1
+        deadline = time.monotonic() + 20
+        names: set[str] = set()
+        with get_client(sync_client=True) as client:
+            while len(names) < expected and time.monotonic() < deadline:
+                runs = client.read_task_runs()
+                names = {run.name for run in runs if run.flow_run_id == flow_run}
+        assert len(names) == expected
+        assert {f"extract-subj02-session{session:02d}" for session in (1, 2, 3)} <= names
+        assert {"load-masks-subj02", "assemble-V1", "assemble-IT"} <= names
+
+
+class TestCommand:
+    def test_it_ends_well_and_shows_a_summary(
+        self, tiny_nsd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["--nsd-root", str(tiny_nsd), "--output-dir", str(tmp_path / "out")]
+        assert main(nsd_flow, [*words, "--subjects", "1", "5", "--regions", "V1"]) == 0
+        shown = capsys.readouterr().out
+        assert "Allen2022.V1.nc" in shown
+        assert str(tmp_path / "out") in shown
+
+    def test_what_is_wrong_is_said_without_a_traceback(
+        self, official: SmallNSD, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["--nsd-root", str(official.root), "--output-dir", str(tmp_path / "out")]
+        for more, expected in (
+            (["--subjects", "9"], "Subject 9"),
+            (["--subjects", "1", "1"], "more than once"),
+            (["--regions", "V9"], "region V9 is unknown"),
+            (["--regions-file", str(tmp_path / "none.toml")], "none.toml"),
+            (["--seed", "-1"], "seed -1"),
+            (["--train-fraction", "0.0001"], "train"),
+        ):
+            assert main(nsd_flow, [*words, *more]) == 1
+            shown = capsys.readouterr()
+            assert expected in shown.err
+            assert shown.err.startswith("error: ")
+            assert "Traceback" not in shown.err + shown.out
+
+    def test_the_environment_names_the_root(
+        self, tiny_nsd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("NSD_ROOT", str(tiny_nsd))
+        assert main(nsd_flow, ["--output-dir", str(tmp_path / "out"), "--check"]) == 0
+        assert not (tmp_path / "synthetic-nsd").exists()
+
+    def test_with_no_root_it_says_that_it_uses_synthetic_data(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.delenv("NSD_ROOT", raising=False)
+        assert main(nsd_flow, ["--output-dir", str(tmp_path / "out"), "--check"]) == 0
+        assert "synthetic NSD" in capsys.readouterr().out
+        assert (tmp_path / "synthetic-nsd" / "dataset.json").exists()
