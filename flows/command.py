@@ -1,21 +1,25 @@
 """The command line of the flow."""
 
 import argparse
+import inspect
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
+from prefect.client.schemas.objects import State
 from rich.console import Console
 
-from nsd_prep.dataset import DESCRIPTION_FILE, PREPARATION_FOLDERS
+from nsd_prep.dataset import PREPARATION_FOLDERS
 from nsd_prep.errors import NSDPrepError
-from nsd_prep.flows.server import quiet_server
+from nsd_prep.flows.server import quiet_server, real_server, settle
 from nsd_prep.regions import BUILT_IN_REGIONS, DEFAULT_REGIONS
 from nsd_prep.run import plan_run
-from nsd_prep.synthetic import write_synthetic_nsd
+from nsd_prep.synthetic import synthetic_beside
 
 _DEFAULT_OUTPUT: Final = Path("nsd-prep-output")
 _EXAMPLES: Final = """\
@@ -125,12 +129,27 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         default=2,
-        help="sessions worked on at once; %(default)s by default",
+        help="sessions, or with processes and dask chunks of sessions, worked on at once; "
+        "%(default)s by default",
+    )
+    how.add_argument(
+        "--runner",
+        choices=["threads", "processes", "dask"],
+        default="threads",
+        help="what works on sessions: threads of this process, processes, or Dask; the last two "
+        "need a Prefect server, which is started for the run where PREFECT_API_URL names none; "
+        "%(default)s by default",
+    )
+    how.add_argument(
+        "--dask-address",
+        metavar="ADDRESS",
+        help="scheduler of a running Dask cluster, such as tcp://10.0.0.1:8786; a cluster on this "
+        "machine is started where none is given",
     )
     return command
 
 
-def main(run_flow: Callable[..., dict[str, Any]], arguments: Sequence[str] | None = None) -> int:
+def main(run_flow: Callable[..., State[Any]], arguments: Sequence[str] | None = None) -> int:
     """Run the flow from a command line.
 
     Parameters
@@ -149,14 +168,15 @@ def main(run_flow: Callable[..., dict[str, Any]], arguments: Sequence[str] | Non
     given = vars(parser().parse_args(arguments))
     given["regions"] = given["regions"] or ([] if given["regions_file"] else list(DEFAULT_REGIONS))
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    # A run that is asked to end ends as it does on Ctrl-C, and its server with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         given["nsd_root"] = given["nsd_root"] or _root_from_environment() or _synthetic(given)
-        checked = {
-            name: given[name] for name in given if name not in ("check", "refresh", "workers")
-        }
-        plan_run(**checked)  # a wrong word is said before a server is started
-        with quiet_server():
-            run_flow(**given)
+        plan_run(**{name: given[name] for name in inspect.signature(plan_run).parameters})
+        with quiet_server(), nullcontext() if given["runner"] == "threads" else real_server():
+            state = run_flow(**given, return_state=True)
+            settle(state.state_details.flow_run_id)
+            state.result()
     except NSDPrepError as error:
         Console(stderr=True).print(f"error: {error}", highlight=False, soft_wrap=True, markup=False)
         return 1
@@ -172,13 +192,10 @@ def _root_from_environment() -> Path | None:
 
 
 def _synthetic(given: dict[str, Any]) -> Path:
-    root = given["output_dir"].absolute().parent / "synthetic-nsd"
-    if (root / DESCRIPTION_FILE).exists():
-        print(f"No --nsd-root is given: using the synthetic NSD at {root}.")  # noqa: T201
-        return root
+    print("No --nsd-root is given: writing a small synthetic NSD beside the output.")  # noqa: T201
+    root = synthetic_beside(given["output_dir"])
     print(  # noqa: T201
-        f"No --nsd-root is given: writing a small synthetic NSD to {root}: NSD's formats, "
-        "invented responses. Give --nsd-root for real ones."
+        f"Using the synthetic NSD at {root}: NSD's formats, invented responses. Give --nsd-root "
+        "for real ones."
     )
-    write_synthetic_nsd(root, scale="demo")
     return root

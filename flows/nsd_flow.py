@@ -7,32 +7,40 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from prefect import flow, unmapped
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from nsd_prep.checks import raise_failed
 from nsd_prep.dataset import Preparation
 from nsd_prep.exclusive import only_run_in
+from nsd_prep.flows.server import without_success_lines
 from nsd_prep.progress import Stopwatch
 from nsd_prep.regions import RegionName
 from nsd_prep.run import Extracted, Fraction, InvalidVoxels, Seed, plan_run
 from nsd_prep.stages import session_requests
-from nsd_prep.summary import describe_preflight, print_summary, summary_of_run
+from nsd_prep.summary import describe_preflight, summary_of_run
+from nsd_prep.synthetic import synthetic_beside
+from nsd_prep.tasks.artifacts import leave_failure, say, show_checks
 from nsd_prep.tasks.assembly import assemble_region, split_images, tabulate_voxels
 from nsd_prep.tasks.extraction import extract_sessions
 from nsd_prep.tasks.masks import load_masks
 from nsd_prep.tasks.noise_ceilings import load_noise_ceilings
 from nsd_prep.tasks.preflight import check_inputs
+from nsd_prep.tasks.runners import RunnerKind, runner_of
 from nsd_prep.tasks.trials import map_trials
 from nsd_prep.tasks.validation import validate, write_manifest
 
 Subject = Literal[1, 2, 3, 4, 5, 6, 7, 8]
 
 
-@flow(name="nsd-prep", validate_parameters=True)
+@flow(
+    name="nsd-prep",
+    validate_parameters=True,
+    on_failure=[leave_failure],
+    on_crashed=[leave_failure],
+)
 def nsd_flow(
-    nsd_root: Path,
-    output_dir: Path,
+    nsd_root: Path | None = None,
+    output_dir: Path = Path("nsd-prep-output"),
     subjects: list[Subject] | None = None,
     regions: list[RegionName] = ["V1", "V2", "V4", "IT"],  # noqa: B006 (Prefect shows it in its form)
     regions_file: Path | None = None,
@@ -41,15 +49,18 @@ def nsd_flow(
     seed: Seed = 42,
     train_fraction: Fraction = 0.8,
     invalid_voxels: InvalidVoxels = "keep",
+    runner: RunnerKind = "threads",
     workers: Annotated[int, Field(ge=1)] = 2,
+    dask_address: str | None = None,
     check: bool = False,
     refresh: bool = False,
+    synthetic: bool = False,
 ) -> dict[str, Any]:
     """Turn a copy of NSD into an assembly for each region, validated.
 
     Args:
-        nsd_root: Folder of the dataset: it holds 'nsddata' (official layout) or 'metadata'
-            (flat layout).
+        nsd_root: Folder of the dataset, on the machine that runs the flow: it holds 'nsddata'
+            (official layout) or 'metadata' (flat layout).
         output_dir: Folder that the assemblies, tables and the manifest are written to.
         subjects: Subjects (1 to 8), in the order of the neuroids; all of the dataset where none
             is chosen. The images are those that all of them saw three times.
@@ -63,9 +74,15 @@ def nsd_flow(
         train_fraction: Share of the images that are for training.
         invalid_voxels: Whether voxels without data in some session are kept, as in the published
             data (their responses there are 0), or dropped.
-        workers: Sessions worked on at once.
+        runner: What works on sessions: threads of this process, processes, or Dask. Processes and
+            Dask need a Prefect server that they can reach.
+        workers: Sessions, or with processes and Dask chunks of sessions, worked on at once.
+        dask_address: Scheduler of a running Dask cluster, such as tcp://10.0.0.1:8786; a cluster
+            on this machine is started where none is given.
         check: Only look at the inputs: say all that is wrong, or what a run would do.
         refresh: Extract anew what the cache holds.
+        synthetic: Use a small synthetic NSD, written beside the output folder where it is not
+            there yet, in place of a dataset: NSD's formats, invented responses.
 
     Returns:
         Where everything is: paths of the assemblies, and numbers of images, sessions and checks.
@@ -74,7 +91,7 @@ def nsd_flow(
         NSDPrepError: Something is wrong with the inputs, or a check of the results failed.
     """
     run = plan_run(
-        nsd_root,
+        synthetic_beside(output_dir, nsd_root) if synthetic else nsd_root,
         output_dir,
         subjects,
         regions,
@@ -86,12 +103,9 @@ def nsd_flow(
         invalid_voxels,
     )
     watch = Stopwatch()
-    with (
-        only_run_in(run.output_dir),
-        ThreadPoolTaskRunner[Any](max_workers=workers) as runner,
-    ):
+    with only_run_in(run.output_dir), without_success_lines():
         preflight = check_inputs(run)
-        print(describe_preflight(run, preflight))  # noqa: T201
+        say("preflight", "What the run will do", describe_preflight(run, preflight))
         if check:
             return {"checked": str(run.nsd_root)}
         run.manifest_file.unlink(missing_ok=True)
@@ -103,7 +117,8 @@ def nsd_flow(
         watch.lap("trials, masks and noise ceilings")
 
         requests = session_requests(run, masks, trials)
-        sessions = extract_sessions(requests, run.cache_dir, runner, refresh)
+        with runner_of(runner, workers, dask_address) as entered:
+            sessions = extract_sessions(requests, run.cache_dir, entered, runner, workers, refresh)
         extracted = Extracted(
             trials=trials, masks=masks, noise_ceilings=noise_ceilings, sessions=sessions
         ).write(run.cache_dir)
@@ -116,10 +131,11 @@ def nsd_flow(
         watch.lap("assembly")
 
         checks = validate(run, extracted)
+        show_checks(checks)
         watch.lap("validation")
         write_manifest(run, preflight, trials, watch.seconds)
 
-    print_summary(summary_of_run(run, trials, assemblies, checks, watch.total))
+    say("summary", "What came out", summary_of_run(run, trials, assemblies, checks, watch.total))
     raise_failed(checks)
     return {
         "output_dir": str(run.output_dir),

@@ -1,11 +1,24 @@
-"""The server behind a run that no one started one for."""
+"""The server behind a run: its settings, its end, and what a killed run left of one."""
 
 import logging
+import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Final
+from uuid import UUID
 
-from prefect.logging.handlers import PrefectConsoleHandler
+import httpx
+import psutil
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker, PrefectConsoleHandler
 from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_LOGGING_EXTRA_LOGGERS,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE,
@@ -13,6 +26,16 @@ from prefect.settings import (
     PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE,
     temporary_settings,
 )
+
+from nsd_prep.errors import OutputError
+
+#: In the environment of a temporary server: the process that started it.
+_OWNER: Final = "NSD_PREP_SERVER_OF"
+_START_SECONDS: Final = 120
+_RECORD_SECONDS: Final = 30
+_FLUSH_SECONDS: Final = 0.5
+
+_logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -23,14 +46,141 @@ def quiet_server() -> Iterator[None]:
     logged goes to the server, and the command says what people need to know.
     """
     updates = {
+        PREFECT_LOGGING_EXTRA_LOGGERS: ["nsd_prep"],
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
-        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: _START_SECONDS,
         PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE: 100,
         PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE: 100,
-        PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL: 0.5,
+        PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL: _FLUSH_SECONDS,
     }
+    end_orphaned_servers()
+    os.environ[_OWNER] = str(os.getpid())
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")  # of other processes
     for handler in (*logging.getLogger().handlers, *logging.getLogger("prefect").handlers):
         if isinstance(handler, PrefectConsoleHandler):
             handler.addFilter(lambda _record: False)
-    with temporary_settings(updates):
+    try:
+        with temporary_settings(updates):
+            yield
+    finally:
+        del os.environ[_OWNER]
+
+
+@contextmanager
+def without_success_lines() -> Iterator[None]:
+    """Leave out of the logs the line that every task run writes when all is well."""
+    logger = logging.getLogger("prefect.task_runs")
+
+    def tells_more(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Finished in state Completed")
+
+    logger.addFilter(tells_more)
+    try:
         yield
+    finally:
+        logger.removeFilter(tells_more)
+
+
+@contextmanager
+def real_server() -> Iterator[None]:
+    """Start a server that other processes can reach, unless one is configured, and end it.
+
+    Raises
+    ------
+    OutputError
+        It does not start.
+    """
+    if PREFECT_API_URL.value():
+        yield
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        url = f"http://127.0.0.1:{port}/api"
+        _wait_until_healthy(url, process)
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield
+    finally:
+        _end(psutil.Process(process.pid) if process.poll() is None else None)
+
+
+def _wait_until_healthy(url: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/health").is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise OutputError(
+        f"Prefect's server did not start at {url} within {_START_SECONDS} s: start one with "
+        "'prefect server start', set PREFECT_API_URL to its address, and run the command again."
+    )
+
+
+def end_orphaned_servers() -> None:
+    """End the temporary servers of this command's killed runs, and nothing else."""
+    for process in psutil.process_iter(["cmdline"]):
+        try:
+            if "prefect" not in " ".join(process.info["cmdline"] or []):
+                continue
+            owner = process.environ().get(_OWNER, "")
+            if owner.isdigit() and not psutil.pid_exists(int(owner)):
+                _logger.warning(
+                    "Ending a temporary server that a killed run left (process %d).", process.pid
+                )
+                _end(process)
+        except psutil.Error:
+            continue  # another user's process, or one that has just ended
+
+
+def _end(process: psutil.Process | None) -> None:
+    if process is None:
+        return
+    family = [process, *process.children(recursive=True)]
+    for of in family:
+        of.terminate()
+    for of in psutil.wait_procs(family, timeout=10)[1]:
+        of.kill()
+
+
+def settle(flow_run: UUID) -> None:
+    """Send what is still to be sent to the server, and wait until it has recorded a run's tasks.
+
+    Task runs are recorded some time after they end, and a temporary server is gone with the run.
+
+    Parameters
+    ----------
+    flow_run : UUID
+        The run that has ended.
+    """
+    EventsWorker.drain_all()
+    APILogWorker.drain_all()
+    deadline = time.monotonic() + _RECORD_SECONDS
+    before, since = -1, time.monotonic()
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            all_of_them = _count_task_runs(client, flow_run, None)
+            going_on = _count_task_runs(client, flow_run, ["PENDING", "RUNNING", "SCHEDULED"])
+            if all_of_them != before or going_on:
+                before, since = all_of_them, time.monotonic()
+            elif time.monotonic() - since > 2 * _FLUSH_SECONDS:
+                return
+            time.sleep(0.1)
+    _logger.warning("The server has not recorded the end of all the tasks of this run.")
+
+
+def _count_task_runs(
+    client: SyncPrefectClient, flow_run: UUID, state_types: list[str] | None
+) -> int:
+    question: dict[str, Any] = {"flow_runs": {"id": {"any_": [str(flow_run)]}}}
+    if state_types:
+        question["task_runs"] = {"state": {"type": {"any_": state_types}}}
+    return int(client.request("POST", "/task_runs/count", json=question).json())

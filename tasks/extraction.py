@@ -1,4 +1,4 @@
-"""Extraction: one mapped task a session, tried again on a fault of the disk, and cached."""
+"""Extraction: mapped over sessions, tried again on a fault of the disk, and cached."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,34 +6,43 @@ from typing import Any
 
 from prefect import task
 from prefect.futures import as_completed
+from prefect.runtime import task_run
 from prefect.task_runners import TaskRunner
 
 from nsd_prep import extraction
 from nsd_prep.errors import ExtractionError
 from nsd_prep.extraction import SessionRecord, SessionRequest
+from nsd_prep.files import sha256_of_json
 from nsd_prep.progress import progress_of
+from nsd_prep.tasks.artifacts import ProgressArtifact
 from nsd_prep.tasks.policy import TRY_AGAIN, cached_by, stored_in
+from nsd_prep.tasks.runners import RunnerKind, in_chunks
 
 
-def _key(request: SessionRequest) -> str:
-    return request.key()
+def _key(requests: list[SessionRequest]) -> str:
+    return sha256_of_json([request.key() for request in requests])
 
 
-@task(
-    name="extract-session",
-    task_run_name="extract-subj{request.subject:02d}-session{request.session:02d}",
-    **cached_by(_key),
-    **TRY_AGAIN,
-)
-def extract_session(request: SessionRequest) -> dict[str, Any]:
-    """Read, z-score and store the responses of a session to the shared images."""
-    return extraction.extract_session(request).model_dump(mode="json")
+def _name() -> str:
+    requests = task_run.parameters["requests"]
+    first, last = requests[0], requests[-1]
+    name = f"extract-subj{first.subject:02d}-session{first.session:02d}"
+    return name if first == last else f"{name}-to-{last.session:02d}"
+
+
+@task(name="extract-sessions", task_run_name=_name, **cached_by(_key), **TRY_AGAIN)
+def extract_chunk(requests: list[SessionRequest]) -> list[dict[str, Any]]:
+    """Read, z-score and store the responses of a subject's sessions to the shared images."""
+    records = extraction.extract_sessions(requests)
+    return [record.model_dump(mode="json") for record in records]
 
 
 def extract_sessions(
     requests: Sequence[SessionRequest],
     cache_dir: Path,
     runner: TaskRunner[Any],
+    kind: RunnerKind,
+    workers: int,
     refresh: bool,
 ) -> list[SessionRecord]:
     """Extract all the sessions that the store does not hold whole, and look up the others.
@@ -46,6 +55,10 @@ def extract_sessions(
         Where the results are cached.
     runner : TaskRunner
         What runs the tasks; entered.
+    kind : {"threads", "processes", "dask"}
+        The runner's.
+    workers : int
+        Tasks at once.
     refresh : bool
         Extract anew also what the store holds.
 
@@ -59,28 +72,34 @@ def extract_sessions(
     ExtractionError
         Some sessions failed, after all the others were extracted.
     """
-    cached = extract_session.with_options(**stored_in(cache_dir))
+    cached = extract_chunk.with_options(**stored_in(cache_dir))
     anew = cached.with_options(refresh_cache=True)
     if refresh:
         for request in requests:
             extraction.forget(request)
-    results: dict[int, Any] = {}
+    records: dict[tuple[int, int], SessionRecord] = {}
+    problems: list[str] = []
+    artifact = ProgressArtifact("extracting sessions", len(requests))
     with progress_of("extracting sessions", len(requests)) as advance:
-        position_of = {
-            runner.submit(
-                cached if extraction.is_stored(request) else anew, {"request": request}
-            ): position
-            for position, request in enumerate(requests)
-        }
-        for future in as_completed(list(position_of)):
+        futures = {}
+        for chunk in in_chunks(requests, kind, workers):
+            stored = all(extraction.is_stored(request) for request in chunk)
+            futures[runner.submit(cached if stored else anew, {"requests": chunk})] = chunk
+        for future in as_completed(list(futures)):
             future.wait()
-            results[position_of[future]] = future.result(raise_on_failure=False)
-            advance()
-    problems = [
-        f"subject {request.subject}, session {request.session}: {results[position]}"
-        for position, request in enumerate(requests)
-        if isinstance(results[position], BaseException)
-    ]
+            result = future.result(raise_on_failure=False)
+            if isinstance(result, BaseException):
+                problems += getattr(result, "problems", [f"{_where(futures[future])}: {result}"])
+            else:
+                for record in map(SessionRecord.model_validate, result):
+                    records[record.subject, record.session] = record
+            for _ in futures[future]:
+                advance()
+                artifact.advance()
     if problems:
-        raise ExtractionError(problems)
-    return [SessionRecord.model_validate(results[position]) for position in range(len(requests))]
+        raise ExtractionError(sorted(problems))
+    return [records[request.subject, request.session] for request in requests]
+
+
+def _where(chunk: Sequence[SessionRequest]) -> str:
+    return f"subject {chunk[0].subject}, sessions {', '.join(str(of.session) for of in chunk)}"

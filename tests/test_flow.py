@@ -14,6 +14,7 @@ import pytest
 import reference
 import xarray as xr
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 from small_nsd import SmallNSD, write_small_nsd
@@ -37,8 +38,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again at once."""
-    monkeypatch.setattr(extraction_task.extract_session, "retry_delay_seconds", 0)
-    monkeypatch.setattr(extraction_task.extract_session, "retry_jitter_factor", None)
+    monkeypatch.setattr(extraction_task.extract_chunk, "retry_delay_seconds", 0)
+    monkeypatch.setattr(extraction_task.extract_chunk, "retry_jitter_factor", None)
 
 
 @pytest.fixture
@@ -389,13 +390,15 @@ class TestRecords:
             nsd_root=tiny_nsd, output_dir=tmp_path / "out", subjects=[2], return_state=True
         )
         flow_run = state.state_details.flow_run_id
-        expected = 1 + 1 + 1 + 1 + 5 + 1 + 1 + 4 + 1 + 1
+        sessions = pd.read_csv(tmp_path / "out" / "trials.csv").query("usable")["session"]
+        regions = len(list((tmp_path / "out").glob("*.nc")))
+        expected = 4 + sessions.nunique() + 2 + regions + 2
         deadline = time.monotonic() + 20
         names: set[str] = set()
         with get_client(sync_client=True) as client:
             while len(names) < expected and time.monotonic() < deadline:
-                runs = client.read_task_runs()
-                names = {run.name for run in runs if run.flow_run_id == flow_run}
+                of_this_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))
+                names = {run.name for run in client.read_task_runs(flow_run_filter=of_this_run)}
         assert len(names) == expected
         assert {f"extract-subj02-session{session:02d}" for session in (1, 2, 3)} <= names
         assert {"load-masks-subj02", "assemble-V1", "assemble-IT"} <= names

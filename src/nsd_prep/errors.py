@@ -70,6 +70,24 @@ class ExtractionError(SeveralProblemsError):
     heading = "sessions could not be extracted (the others are, and stay in the cache)"
 
 
+class ExtractionFaultError(OSError):
+    """Sessions that could not be extracted, some because of a fault that may pass.
+
+    Parameters
+    ----------
+    problems : sequence of str
+        One sentence each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(problems))
+
+    def __reduce__(self) -> tuple[type, tuple[tuple[str, ...]]]:
+        """Pickle by the problems: errors travel between worker processes."""
+        return type(self), (self.problems,)
+
+
 class FailedChecksError(SeveralProblemsError):
     """The checks that failed; the assemblies and all that helps to see why are written."""
 

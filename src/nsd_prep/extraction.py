@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nsd_prep.betas import read_voxels, zscore_trials
-from nsd_prep.errors import InputFileError, OutputError
+from nsd_prep.errors import (
+    ExtractionError,
+    ExtractionFaultError,
+    InputFileError,
+    NSDPrepError,
+    OutputError,
+)
 from nsd_prep.files import FileIdentity, replaced, sha256_of_file, sha256_of_json
 
 #: Raise this when the same inputs give other responses: stored ones are then not used any more.
@@ -316,6 +322,39 @@ def extract_session(request: SessionRequest) -> SessionRecord:
         columns = np.searchsorted(voxels, regions[region])
         parts[region] = _store(request, region, kept[:, columns], constant[columns])
     return _record(request, parts, voxels_read=len(voxels))
+
+
+def extract_sessions(requests: Sequence[SessionRequest]) -> list[SessionRecord]:
+    """Extract several sessions, all that can be, whatever becomes of the others.
+
+    Parameters
+    ----------
+    requests : sequence of SessionRequest
+        What is wanted.
+
+    Returns
+    -------
+    list of SessionRecord
+        In the order of the requests.
+
+    Raises
+    ------
+    ExtractionFaultError
+        Some sessions failed, and a second try may mend that.
+    ExtractionError
+        Some sessions failed, and it would not.
+    """
+    records = []
+    errors: dict[str, Exception] = {}
+    for request in requests:
+        try:
+            records.append(extract_session(request))
+        except (NSDPrepError, OSError) as error:
+            errors[f"subject {request.subject}, session {request.session}: {error}"] = error
+    if errors:
+        may_pass = any(not isinstance(error, NSDPrepError) for error in errors.values())
+        raise (ExtractionFaultError if may_pass else ExtractionError)(list(errors))
+    return records
 
 
 def _record(request: SessionRequest, parts: dict[str, Part], voxels_read: int) -> SessionRecord:

@@ -104,7 +104,7 @@ class Run(_Record):
 
 
 def plan_run(
-    nsd_root: Path,
+    nsd_root: Path | None,
     output_dir: Path,
     subjects: Sequence[int] | None,
     regions: Sequence[str],
@@ -135,6 +135,11 @@ invalid_voxels
     ParameterError
         A parameter is not possible.
     """
+    if nsd_root is None or not str(nsd_root).strip():
+        raise ParameterError(
+            "The NSD root is not set: give the dataset's folder with --nsd-root, or in the "
+            "deployment's parameter nsd_root."
+        )
     if not 0 <= seed < 2**32:
         raise ParameterError(f"The seed {seed} is not possible: give 0 to {2**32 - 1} with --seed.")
     if not 0 < train_fraction < 1:

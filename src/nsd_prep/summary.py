@@ -1,6 +1,8 @@
 """The end of a run, in a form that people read."""
 
+import io
 from collections.abc import Sequence
+from typing import Final
 
 import pandas as pd
 from rich.console import Console, Group, RenderableType
@@ -9,6 +11,8 @@ from rich.table import Table
 from nsd_prep.checks import Check
 from nsd_prep.preflight import Preflight
 from nsd_prep.run import AssemblyRecord, Run, TrialsRecord
+
+_WIDTH: Final = 120
 
 
 def size_as_text(n_bytes: float) -> str:
@@ -137,9 +141,17 @@ def _files_of_other_runs(run: Run) -> list[str]:
     return sorted(path.name for path in run.output_dir.glob("Allen2022.*.nc") if path not in mine)
 
 
-def print_summary(summary: RenderableType) -> None:
-    """Print a summary to standard output, as wide as it needs where that is no terminal."""
+def print_rendered(content: RenderableType) -> None:
+    """Print text or tables to standard output, as wide as they need where that is no terminal."""
     console = Console()
     if not console.is_terminal:
-        console = Console(width=120)
-    console.print(summary, highlight=False, soft_wrap=True)
+        console = Console(width=_WIDTH)
+    console.print(content, highlight=False, soft_wrap=True)
+
+
+def rendered_as_text(content: RenderableType) -> str:
+    """Return text or tables as plain text."""
+    console = Console(width=_WIDTH, file=io.StringIO(), force_terminal=False)
+    with console.capture() as capture:
+        console.print(content, highlight=False, soft_wrap=True)
+    return capture.get().rstrip()

@@ -1,0 +1,40 @@
+"""The small synthetic NSD that stands beside an output folder, for trying things out."""
+
+from pathlib import Path
+
+from nsd_prep.dataset import DESCRIPTION_FILE
+from nsd_prep.errors import ParameterError
+from nsd_prep.synthetic.writer import write_synthetic_nsd
+
+
+def synthetic_beside(output_dir: Path, nsd_root: Path | None = None) -> Path:
+    """Return the root of a small synthetic NSD, written beside the output where it is missing.
+
+    Parameters
+    ----------
+    output_dir : Path
+        The output folder; the dataset is ``synthetic-nsd`` beside it.
+    nsd_root : Path, optional
+        The dataset that the run was given, which should be none.
+
+    Returns
+    -------
+    Path
+        The dataset's folder.
+
+    Raises
+    ------
+    ParameterError
+        A dataset was given too.
+    OutputError
+        It cannot be written.
+    """
+    if nsd_root is not None:
+        raise ParameterError(
+            f"Synthetic data are asked for, and a dataset is given ({nsd_root}): leave out one of "
+            "the two."
+        )
+    root = Path(output_dir).expanduser().absolute().parent / "synthetic-nsd"
+    if not (root / DESCRIPTION_FILE).exists():
+        write_synthetic_nsd(root, scale="demo")
+    return root

@@ -1,0 +1,103 @@
+"""What the page of a run shows: progress, what will be done, what was checked, the summary."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from prefect import Flow
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.client.schemas.objects import FlowRun, State
+from rich.console import RenderableType
+
+from nsd_prep.checks import Check
+from nsd_prep.summary import print_rendered, rendered_as_text
+
+
+class ProgressArtifact:
+    """How far some work is, on the page of the run; sent every few percent.
+
+    Parameters
+    ----------
+    description : str
+        What is done.
+    total : int
+        How many steps it has.
+    """
+
+    _percent_between = 5
+
+    def __init__(self, description: str, total: int) -> None:
+        self._total = max(total, 1)
+        self._done = self._sent = 0
+        self._id: UUID = create_progress_artifact(0.0, key="progress", description=description)
+
+    def advance(self) -> None:
+        """Note one more step."""
+        self._done += 1
+        percent = 100 * self._done // self._total
+        if percent >= self._sent + self._percent_between or self._done == self._total:
+            update_progress_artifact(self._id, float(percent))
+            self._sent = percent
+
+
+def say(key: str, title: str, content: RenderableType) -> None:
+    """Print something on the terminal, and show it on the page of the run.
+
+    Parameters
+    ----------
+    key : str
+        Lower case with dashes.
+    title : str
+        What it is.
+    content : rich renderable
+        Text or tables.
+    """
+    print_rendered(content)
+    text = rendered_as_text(content)
+    create_markdown_artifact(f"```text\n{text}\n```", key=key, description=title)
+
+
+def leave_failure(_flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Leave an artifact that says why a run failed or crashed.
+
+    Parameters
+    ----------
+    _flow : Flow
+        Not looked at.
+    flow_run : FlowRun
+        The run.
+    state : State
+        Its last state.
+    """
+    create_markdown_artifact(
+        f"The run `{flow_run.name}` ended as **{state.name}**.\n\n```text\n{state.message}\n```",
+        key="failure",
+        description="Why the run did not complete",
+    )
+
+
+def show_checks(checks: Sequence[Check]) -> None:
+    """Show the table of checks on the page of the run, failed ones first.
+
+    Parameters
+    ----------
+    checks : sequence of Check
+        All of a run's.
+    """
+    order = {"failed": 0, "not decidable": 1, "passed": 2}
+    rows = [
+        {
+            "verdict": check.verdict,
+            "check": check.name,
+            "where": check.where,
+            "value": check.value,
+            "expectation": check.expectation,
+        }
+        for check in sorted(checks, key=lambda check: order[check.verdict])
+    ]
+    create_table_artifact(rows, key="checks", description="What was checked of the results")

@@ -1,0 +1,90 @@
+"""What runs the extraction: threads, processes, or Dask workers on this or other machines."""
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+from nsd_prep.errors import ParameterError
+from nsd_prep.extraction import SessionRequest
+
+RunnerKind = Literal["threads", "processes", "dask"]
+
+#: Submitting a task to another process costs Prefect about 0.2 s, reading a session takes at least
+#: that: with this many sessions in a task the cost stays under a tenth of the work.
+_SESSIONS_IN_A_TASK: Final = 10
+
+
+def runner_of(kind: RunnerKind, workers: int, dask_address: str | None) -> TaskRunner[Any]:
+    """Return the task runner of a kind.
+
+    Parameters
+    ----------
+    kind : {"threads", "processes", "dask"}
+        Where tasks run.
+    workers : int
+        How many run at once; of no meaning where Dask's scheduler has an address.
+    dask_address : str or None
+        Address of a running Dask scheduler, such as ``"tcp://10.0.0.1:8786"``.
+
+    Returns
+    -------
+    TaskRunner
+        Not entered yet.
+
+    Raises
+    ------
+    ParameterError
+        An address without Dask, or Dask without its library.
+    """
+    if dask_address and kind != "dask":
+        raise ParameterError(
+            f"A Dask address is given ({dask_address}) and the runner is {kind}: choose the runner "
+            "dask, or leave the address out."
+        )
+    if kind == "threads":
+        return ThreadPoolTaskRunner(max_workers=workers)
+    if kind == "processes":
+        return ProcessPoolTaskRunner(max_workers=workers)
+    try:
+        from prefect_dask import DaskTaskRunner
+    except ImportError as error:
+        raise ParameterError(
+            "The runner dask needs the library prefect-dask: install it with "
+            "pip install 'nsd-prep[dask]'."
+        ) from error
+    if dask_address:
+        return DaskTaskRunner(address=dask_address)
+    # One thread a worker: HDF5 is read by one thread of a process at a time.
+    return DaskTaskRunner(
+        cluster_kwargs={"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+    )
+
+
+def in_chunks(
+    requests: Sequence[SessionRequest], kind: RunnerKind, workers: int
+) -> list[list[SessionRequest]]:
+    """Divide requests into those that one task does.
+
+    Parameters
+    ----------
+    requests : sequence of SessionRequest
+        What is to be done.
+    kind : {"threads", "processes", "dask"}
+        Where tasks run.
+    workers : int
+        How many run at once.
+
+    Returns
+    -------
+    list of list of SessionRequest
+        One session each for threads; for others several of one subject, so that Prefect's cost is
+        small beside the work, and few enough to keep all workers busy.
+    """
+    size = 1 if kind == "threads" else min(_SESSIONS_IN_A_TASK, max(1, len(requests) // workers))
+    of_subject: dict[int, list[SessionRequest]] = {}
+    for request in requests:
+        of_subject.setdefault(request.subject, []).append(request)
+    return [
+        of[start : start + size] for of in of_subject.values() for start in range(0, len(of), size)
+    ]
