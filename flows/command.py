@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from rich.console import Console
 
 from nsd_prep.dataset import PREPARATION_FOLDERS
 from nsd_prep.errors import NSDPrepError
-from nsd_prep.flows.server import quiet_server, real_server, settle
+from nsd_prep.flows.server import quiet_server, settle, temporary_server
 from nsd_prep.regions import BUILT_IN_REGIONS, DEFAULT_REGIONS
 from nsd_prep.run import plan_run
 from nsd_prep.synthetic import synthetic_beside
@@ -111,6 +110,37 @@ def parser() -> argparse.ArgumentParser:
         default=0.8,
         help="share of the images that are for training; %(default)s by default",
     )
+    made.add_argument(
+        "--no-brainscore",
+        dest="brainscore",
+        action="store_false",
+        help="leave out the train and test assemblies and stimulus sets for Brain-Score",
+    )
+    made.add_argument(
+        "--zscore-images",
+        choices=["all", "train"],
+        default="all",
+        help="images over which these assemblies are z-scored once more: all, as in the published "
+        "data, or those for training alone; %(default)s by default",
+    )
+    made.add_argument(
+        "--suffix",
+        default="",
+        help="what stands before the extension of these files, such as _8subj; nothing by default",
+    )
+    made.add_argument(
+        "--features",
+        type=Path,
+        metavar="FILE",
+        help="netCDF file with features of the images (images by features, with a coordinate "
+        "nsd_id or stimulus_id), for the encoding baseline in the report",
+    )
+    made.add_argument(
+        "--no-report",
+        dest="report",
+        action="store_false",
+        help="leave out the report (OUT/report/index.html)",
+    )
     how = command.add_argument_group("how")
     how.add_argument(
         "--check",
@@ -169,11 +199,13 @@ def main(run_flow: Callable[..., State[Any]], arguments: Sequence[str] | None = 
     given["regions"] = given["regions"] or ([] if given["regions_file"] else list(DEFAULT_REGIONS))
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     # A run that is asked to end ends as it does on Ctrl-C, and its server with it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for request in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(request) is not signal.SIG_IGN:  # nohup
+            signal.signal(request, signal.default_int_handler)
     try:
         given["nsd_root"] = given["nsd_root"] or _root_from_environment() or _synthetic(given)
         plan_run(**{name: given[name] for name in inspect.signature(plan_run).parameters})
-        with quiet_server(), nullcontext() if given["runner"] == "threads" else real_server():
+        with quiet_server(), temporary_server():
             state = run_flow(**given, return_state=True)
             settle(state.state_details.flow_run_id)
             state.result()

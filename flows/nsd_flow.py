@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from prefect import flow, unmapped
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from nsd_prep.checks import raise_failed
 from nsd_prep.dataset import Preparation
@@ -15,12 +15,14 @@ from nsd_prep.exclusive import only_run_in
 from nsd_prep.flows.server import without_success_lines
 from nsd_prep.progress import Stopwatch
 from nsd_prep.regions import RegionName
-from nsd_prep.run import Extracted, Fraction, InvalidVoxels, Seed, plan_run
-from nsd_prep.stages import session_requests
+from nsd_prep.run import Extracted, Fraction, InvalidVoxels, Seed, ZScoreImages, plan_run
+from nsd_prep.stages import session_requests, write_checks
 from nsd_prep.summary import describe_preflight, summary_of_run
 from nsd_prep.synthetic import synthetic_beside
 from nsd_prep.tasks.artifacts import leave_failure, say, show_checks
-from nsd_prep.tasks.assembly import assemble_region, split_images, tabulate_voxels
+from nsd_prep.tasks.assembly import assemble_regions, split_images, tabulate_voxels
+from nsd_prep.tasks.brainscore import make_stimulus_sets, make_train_and_test
+from nsd_prep.tasks.examination import examine_data, write_report
 from nsd_prep.tasks.extraction import extract_sessions
 from nsd_prep.tasks.masks import load_masks
 from nsd_prep.tasks.noise_ceilings import load_noise_ceilings
@@ -30,6 +32,9 @@ from nsd_prep.tasks.trials import map_trials
 from nsd_prep.tasks.validation import validate, write_manifest
 
 Subject = Literal[1, 2, 3, 4, 5, 6, 7, 8]
+#: A field that a form sends empty is not set: Path("") would be the current folder.
+_EMPTY_IS_NONE = BeforeValidator(lambda value: None if value == "" else value)
+OptionalPath = Annotated[Path | None, _EMPTY_IS_NONE]
 
 
 @flow(
@@ -39,19 +44,24 @@ Subject = Literal[1, 2, 3, 4, 5, 6, 7, 8]
     on_crashed=[leave_failure],
 )
 def nsd_flow(
-    nsd_root: Path | None = None,
-    output_dir: Path = Path("nsd-prep-output"),
+    nsd_root: OptionalPath = None,
+    output_dir: Annotated[Path, _EMPTY_IS_NONE] = Path("nsd-prep-output"),
     subjects: list[Subject] | None = None,
     regions: list[RegionName] = ["V1", "V2", "V4", "IT"],  # noqa: B006 (Prefect shows it in its form)
-    regions_file: Path | None = None,
+    regions_file: OptionalPath = None,
     betas: Preparation | None = None,
-    cache_dir: Path | None = None,
+    cache_dir: OptionalPath = None,
     seed: Seed = 42,
     train_fraction: Fraction = 0.8,
     invalid_voxels: InvalidVoxels = "keep",
     runner: RunnerKind = "threads",
     workers: Annotated[int, Field(ge=1)] = 2,
     dask_address: str | None = None,
+    brainscore: bool = True,
+    zscore_images: ZScoreImages = "all",
+    suffix: str = "",
+    features: Path | None = None,
+    report: bool = True,
     check: bool = False,
     refresh: bool = False,
     synthetic: bool = False,
@@ -79,6 +89,13 @@ def nsd_flow(
         workers: Sessions, or with processes and Dask chunks of sessions, worked on at once.
         dask_address: Scheduler of a running Dask cluster, such as tcp://10.0.0.1:8786; a cluster
             on this machine is started where none is given.
+        brainscore: Make the train and test assemblies and stimulus sets that Brain-Score packages.
+        zscore_images: Images over which these assemblies are z-scored once more: all, as in the
+            published data, or those for training alone.
+        suffix: What stands before the extension of these files, such as _8subj.
+        features: netCDF file with features of the images (images by features), for the encoding
+            baseline in the report.
+        report: Write the report: figures, tables and every check on one page.
         check: Only look at the inputs: say all that is wrong, or what a run would do.
         refresh: Extract anew what the cache holds.
         synthetic: Use a small synthetic NSD, written beside the output folder where it is not
@@ -101,6 +118,9 @@ def nsd_flow(
         seed,
         train_fraction,
         invalid_voxels,
+        zscore_images,
+        suffix,
+        features,
     )
     watch = Stopwatch()
     with only_run_in(run.output_dir), without_success_lines():
@@ -126,14 +146,26 @@ def nsd_flow(
 
         split_images(run, trials)
         tabulate_voxels(run, extracted)
-        # One after another: netCDF-4 files may not be written or opened by several threads at once.
-        assemblies = [assemble_region(run, extracted, region) for region in run.regions]
+        assemblies = assemble_regions(run, extracted, refresh)
         watch.lap("assembly")
 
         checks = validate(run, extracted)
+        checks += examine_data(run, extracted, assemblies, refresh)
+        watch.lap("checks")
+        further_files: list[Path] = []
+        if brainscore:
+            for make in (make_train_and_test, make_stimulus_sets):
+                files, found = make(run, extracted, assemblies, refresh)
+                further_files += files
+                checks += found
+            watch.lap("Brain-Score")
+
         show_checks(checks)
-        watch.lap("validation")
-        write_manifest(run, preflight, trials, watch.seconds)
+        write_checks(run, checks)
+        if report:
+            further_files += write_report(run, trials, assemblies, checks, brainscore, refresh)
+            watch.lap("report")
+        write_manifest(run, preflight, trials, further_files, watch.seconds)
 
     say("summary", "What came out", summary_of_run(run, trials, assemblies, checks, watch.total))
     raise_failed(checks)

@@ -20,10 +20,10 @@ from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_LOGGING_EXTRA_LOGGERS,
     PREFECT_SERVER_ANALYTICS_ENABLED,
-    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE,
     PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL,
     PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE,
+    get_current_settings,
     temporary_settings,
 )
 
@@ -40,7 +40,7 @@ _logger = logging.getLogger(__name__)
 
 @contextmanager
 def quiet_server() -> Iterator[None]:
-    """Make a temporary server start in time, record every task run, and leave the terminal alone.
+    """Make a temporary server record every task run, and leave the terminal alone.
 
     Where a server is configured it is used as it is, and only the terminal is kept quiet: what is
     logged goes to the server, and the command says what people need to know.
@@ -48,7 +48,6 @@ def quiet_server() -> Iterator[None]:
     updates = {
         PREFECT_LOGGING_EXTRA_LOGGERS: ["nsd_prep"],
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
-        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: _START_SECONDS,
         PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE: 100,
         PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE: 100,
         PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL: _FLUSH_SECONDS,
@@ -83,8 +82,8 @@ def without_success_lines() -> Iterator[None]:
 
 
 @contextmanager
-def real_server() -> Iterator[None]:
-    """Start a server that other processes can reach, unless one is configured, and end it.
+def temporary_server() -> Iterator[None]:
+    """Start a temporary server, unless one is configured, and end it.
 
     Raises
     ------
@@ -99,13 +98,22 @@ def real_server() -> Iterator[None]:
         port = free.getsockname()[1]
     words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
     process = subprocess.Popen(
-        [sys.executable, "-m", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", *words],
+        env=os.environ | get_current_settings().to_environment_variables(exclude_unset=True),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # Ctrl-C in a terminal goes to all the processes there, and a run that is interrupted still
+        # needs its server, to say that it was.
+        start_new_session=True,
     )
     try:
         url = f"http://127.0.0.1:{port}/api"
         _wait_until_healthy(url, process)
         with temporary_settings({PREFECT_API_URL: url}):
-            yield
+            try:
+                yield
+            finally:
+                _send_all()
     finally:
         _end(psutil.Process(process.pid) if process.poll() is None else None)
 
@@ -161,8 +169,7 @@ def settle(flow_run: UUID) -> None:
     flow_run : UUID
         The run that has ended.
     """
-    EventsWorker.drain_all()
-    APILogWorker.drain_all()
+    _send_all()
     deadline = time.monotonic() + _RECORD_SECONDS
     before, since = -1, time.monotonic()
     with get_client(sync_client=True) as client:
@@ -175,6 +182,12 @@ def settle(flow_run: UUID) -> None:
                 return
             time.sleep(0.1)
     _logger.warning("The server has not recorded the end of all the tasks of this run.")
+
+
+def _send_all() -> None:
+    """Send the server the events and lines of the log that wait to be sent."""
+    EventsWorker.drain_all()
+    APILogWorker.drain_all()
 
 
 def _count_task_runs(

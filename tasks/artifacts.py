@@ -11,6 +11,8 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State
 from rich.console import RenderableType
 
@@ -62,23 +64,35 @@ def say(key: str, title: str, content: RenderableType) -> None:
     create_markdown_artifact(f"```text\n{text}\n```", key=key, description=title)
 
 
-def leave_failure(_flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+def show_markdown(key: str, text: str) -> None:
+    """Show Markdown on the page of the run, under a key in lower case with dashes."""
+    create_markdown_artifact(text, key=key)
+
+
+def leave_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
     """Leave an artifact that says why a run failed or crashed.
 
     Parameters
     ----------
-    _flow : Flow
-        Not looked at.
+    flow : Flow
+        Not looked at; Prefect gives all three by name.
     flow_run : FlowRun
-        The run.
+        The run. Where it crashed, this is called in another process, so that nothing but this
+        argument names it.
     state : State
         Its last state.
     """
-    create_markdown_artifact(
-        f"The run `{flow_run.name}` ended as **{state.name}**.\n\n```text\n{state.message}\n```",
-        key="failure",
-        description="Why the run did not complete",
-    )
+    with get_client(sync_client=True) as client:
+        client.create_artifact(
+            ArtifactCreate(
+                type="markdown",
+                key="failure",
+                description="Why the run did not complete",
+                data=f"The run `{flow_run.name}` ended as **{state.name}**.\n\n"
+                f"```text\n{state.message}\n```",
+                flow_run_id=flow_run.id,
+            )
+        )
 
 
 def show_checks(checks: Sequence[Check]) -> None:

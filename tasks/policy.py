@@ -12,6 +12,7 @@ from prefect.context import TaskRunContext
 from prefect.tasks import exponential_backoff
 
 from nsd_prep.errors import NSDPrepError
+from nsd_prep.files import has_sha256
 
 _logger = logging.getLogger(__name__)
 
@@ -84,6 +85,39 @@ def cached_by(key: Callable[..., str]) -> dict[str, Any]:
         "result_serializer": "json",
         "persist_result": True,
     }
+
+
+def call_cached(
+    cached_task: Task[..., dict[str, Any]], cache_dir: Path, refresh: bool, **arguments: Any
+) -> dict[str, Any]:
+    """Call a cached task that writes files, and again where the files of its record are not whole.
+
+    Parameters
+    ----------
+    cached_task : Task
+        Its result holds ``files``, the SHA-256 of each file that it wrote by its path.
+    cache_dir : Path
+        Where the result is cached.
+    refresh : bool
+        Call it whatever the cache holds.
+    **arguments
+        Of the task.
+
+    Returns
+    -------
+    dict
+        The task's result.
+    """
+    here = cached_task.with_options(**stored_in(cache_dir))
+    anew = here.with_options(refresh_cache=True)
+    if refresh:
+        return anew(**arguments)
+    result = here(**arguments)
+    damaged = [path for path, sha256 in result["files"].items() if not has_sha256(path, sha256)]
+    if not damaged:
+        return result
+    _logger.warning("%s is gone or altered: making it again.", ", ".join(damaged))
+    return anew(**arguments)
 
 
 def stored_in(cache_dir: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Validation: what was written is read back and checked, and the manifest closes the run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prefect import task
@@ -20,7 +20,11 @@ def validate(run: Run, extracted: Path) -> list[Check]:
 
 @task(name="write-manifest", cache_policy=NO_CACHE)
 def write_manifest(
-    run: Run, preflight: Preflight, trials: TrialsRecord, seconds: Mapping[str, float]
+    run: Run,
+    preflight: Preflight,
+    trials: TrialsRecord,
+    further_files: Sequence[Path],
+    seconds: Mapping[str, float],
 ) -> Path:
     """Write what was made from what."""
-    return stages.write_manifest(run, preflight, trials, seconds)
+    return stages.write_manifest(run, preflight, trials, further_files, seconds)

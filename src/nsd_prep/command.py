@@ -8,7 +8,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
+from nsd_prep.brainscore.package import write_packages
+from nsd_prep.brainscore.plugin import PLUGIN_FOLDER, write_plugin
+from nsd_prep.brainscore.publish import Destination, plan_upload, s3_client, upload
+from nsd_prep.cache import CONTENTS, cache_sizes, clear_cache
+from nsd_prep.compare import TOLERANCE, compare
+from nsd_prep.compare_text import as_text
 from nsd_prep.errors import NSDPrepError
+from nsd_prep.summary import print_rendered, size_as_text
 from nsd_prep.synthetic import write_synthetic_nsd
 from nsd_prep.synthetic.formats import STORAGE_FORMS
 
@@ -21,7 +28,56 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = command.add_subparsers(required=True, metavar="COMMAND")
     _add_synth(commands)
+    _add_cache(commands)
+    _add_compare(commands)
+    _add_package(commands)
+    _add_publish(commands)
     return command
+
+
+def _add_cache(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    cache = commands.add_parser(
+        "cache",
+        help="show the size of a run's cache, or clear it",
+        description="Show how large a cache is. A cleared cache is filled again by the next run.",
+    )
+    cache.add_argument("folder", type=Path, metavar="DIR", help="a cache or output folder")
+    cache.add_argument("--clear", action="store_true", help="remove what it holds")
+    cache.set_defaults(run=_cache)
+
+
+def _cache(given: argparse.Namespace) -> int:
+    for part, (n_files, n_bytes) in cache_sizes(given.folder).items():
+        print(f"{part}: {size_as_text(n_bytes)} in {n_files} files ({CONTENTS[part]})")  # noqa: T201
+    if given.clear:
+        clear_cache(given.folder)
+        print("cleared")  # noqa: T201
+    return 0
+
+
+def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="compare two assemblies, or two output folders",
+        description="Say where two assemblies, or the assemblies of two folders, differ: shapes, "
+        "coordinates, images, voxels, values by subject and region, and a guess at the reason. The "
+        "exit status is 0 when they are equal, 1 when they differ.",
+    )
+    compare.add_argument("first", type=Path, metavar="A", help="a .nc file, or a folder of them")
+    compare.add_argument("second", type=Path, metavar="B", help="the same, of the other side")
+    compare.add_argument(
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        help="largest difference that counts as equal; %(default)g by default",
+    )
+    compare.set_defaults(run=_compare)
+
+
+def _compare(given: argparse.Namespace) -> int:
+    comparison = compare(given.first, given.second, given.tolerance)
+    print_rendered(as_text(comparison))
+    return comparison.exit_status
 
 
 def _add_synth(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -73,6 +129,59 @@ def _add_synth(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "scale)",
     )
     synth.set_defaults(run=_synth)
+
+
+def _add_package(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    package = commands.add_parser(
+        "package",
+        help="package a run's output for Brain-Score",
+        description="Write the packaged assemblies and stimulus sets of a run with their SHA-1, an "
+        "index, and a plugin folder that is ready to register. Same inputs, same bytes.",
+    )
+    package.add_argument("output", type=Path, metavar="OUT", help="output folder of a run")
+    package.add_argument(
+        "--target", type=Path, metavar="DIR", help="where to; 'packages' with the suffix, in OUT"
+    )
+    package.add_argument("--suffix", default="", help="the run's; nothing by default")
+    package.set_defaults(run=_package)
+
+
+def _package(given: argparse.Namespace) -> int:
+    target = given.target or given.output / f"packages{given.suffix}"
+    index = write_packages(given.output / "brainscore", target, suffix=given.suffix)
+    write_plugin(index, target / PLUGIN_FOLDER)
+    for file in index.files:
+        print(f"{file.sha1}  {file.file}")  # noqa: T201
+    print(f"Written: {target}")  # noqa: T201
+    return 0
+
+
+def _add_publish(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    publish = commands.add_parser(
+        "publish",
+        help="upload packages to an S3-compatible bucket",
+        description="Say what an upload would do; with --upload, do it: each object is verified, "
+        "an interrupted upload goes on, and version ids are written to the index and the plugin.",
+    )
+    publish.add_argument("packages", type=Path, metavar="DIR", help="what 'package' wrote")
+    publish.add_argument("destination", metavar="s3://BUCKET/PREFIX")
+    publish.add_argument("--endpoint", metavar="URL", help="of the server; Amazon's by default")
+    publish.add_argument("--upload", action="store_true", help="upload, in place of a dry run")
+    publish.add_argument(
+        "--overwrite", action="store_true", help="replace objects that hold other bytes"
+    )
+    publish.set_defaults(run=_publish)
+
+
+def _publish(given: argparse.Namespace) -> int:
+    destination = Destination.parse(given.destination)
+    client = s3_client(given.endpoint)
+    act = upload if given.upload else plan_upload
+    for step in act(given.packages, destination, client, overwrite=given.overwrite):
+        print(f"{step.action:13} {step.key}")  # noqa: T201
+    if not given.upload:
+        print("Nothing was uploaded: give --upload to do it.")  # noqa: T201
+    return 0
 
 
 def _subject_and_session(text: str) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from nsd_prep.errors import (
     NSDPrepError,
     OutputError,
 )
-from nsd_prep.files import FileIdentity, replaced, sha256_of_file, sha256_of_json
+from nsd_prep.files import FileIdentity, has_sha256, replaced, sha256_of_file, sha256_of_json
 
 #: Raise this when the same inputs give other responses: stored ones are then not used any more.
 EXTRACTION_VERSION: Final = 1
@@ -114,10 +114,7 @@ class Part(BaseModel):
 
     def is_whole(self) -> bool:
         """Return whether the file is there with the bytes that were written."""
-        try:
-            return sha256_of_file(Path(self.file)) == self.sha256
-        except OSError:
-            return False
+        return has_sha256(self.file, self.sha256)
 
     def read(self) -> NDArray[np.float32]:
         """Read the responses.

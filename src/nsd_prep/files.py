@@ -217,6 +217,14 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def has_sha256(path: Path | str, sha256: str) -> bool:
+    """Return whether a file is there and has a digest."""
+    try:
+        return sha256_of_file(Path(path)) == sha256
+    except OSError:
+        return False
+
+
 def sha256_of_json(value: object) -> str:
     """Return the SHA-256 of a value's canonical JSON text, in hexadecimal digits.
 

@@ -1,5 +1,6 @@
 """A run: what is asked for, and the small records that its stages hand on."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -13,6 +14,7 @@ from nsd_prep.files import replaced, sha256_of_json
 from nsd_prep.regions import RegionDefinition, chosen_regions, read_regions_file
 
 InvalidVoxels = Literal["keep", "drop"]
+ZScoreImages = Literal["all", "train"]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -40,6 +42,12 @@ class Run(_Record):
         Of the split.
     invalid_voxels : {"keep", "drop"}
         Whether voxels without data in some session are kept.
+    zscore_images : {"all", "train"}
+        Over which images the train and test assemblies are z-scored once more.
+    suffix : str
+        What stands before the extension of the files for Brain-Score.
+    features : Path or None
+        Features of the images for the encoding baseline.
     """
 
     nsd_root: Path
@@ -51,6 +59,9 @@ class Run(_Record):
     seed: Seed
     train_fraction: Fraction
     invalid_voxels: InvalidVoxels
+    zscore_images: ZScoreImages = "all"
+    suffix: str = ""
+    features: Path | None = None
 
     def dataset(self) -> Dataset:
         """Return the dataset that the run reads."""
@@ -86,6 +97,11 @@ class Run(_Record):
         return self.output_dir / "checks.csv"
 
     @property
+    def brainscore_folder(self) -> Path:
+        """The folder of what Brain-Score packages."""
+        return self.output_dir / "brainscore"
+
+    @property
     def output_files(self) -> list[Path]:
         """The paths of all that a run writes, but for the manifest."""
         return [
@@ -114,13 +130,16 @@ def plan_run(
     seed: int,
     train_fraction: float,
     invalid_voxels: InvalidVoxels,
+    zscore_images: ZScoreImages = "all",
+    suffix: str = "",
+    features: Path | None = None,
 ) -> Run:
     """Settle what a run's parameters mean for the dataset at hand.
 
     Parameters
     ----------
     nsd_root, output_dir, subjects, regions, regions_file, betas, cache_dir, seed, train_fraction, \
-invalid_voxels
+invalid_voxels, zscore_images, suffix, features
         As in the flow; the cache lies in the output folder where nothing is said.
 
     Returns
@@ -147,6 +166,11 @@ invalid_voxels
             f"The train fraction {train_fraction} is not possible: give a number above 0 and below "
             "1 with --train-fraction."
         )
+    if not re.fullmatch(r"[A-Za-z0-9_-]*", suffix):
+        raise ParameterError(
+            f"The suffix {suffix!r} cannot be part of a file name: use letters, digits, dashes and "
+            "underscores, such as _8subj."
+        )
     own = read_regions_file(Path(regions_file).expanduser()) if regions_file else {}
     definitions = chosen_regions(regions, own)
     dataset = open_dataset(nsd_root, betas)
@@ -162,7 +186,19 @@ invalid_voxels
         seed=seed,
         train_fraction=train_fraction,
         invalid_voxels=invalid_voxels,
+        zscore_images=zscore_images,
+        suffix=suffix,
+        features=_features_file(features),
     )
+
+
+def _features_file(path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    path = Path(path).expanduser().absolute()
+    if not path.is_file():
+        raise ParameterError(f"The features file {path} is not there: mend --features.")
+    return path
 
 
 class TrialsRecord(_Record):
@@ -255,10 +291,11 @@ class Extracted(_Record):
 
     def write(self, folder: Path) -> Path:
         """Write this to a file that is named by what it holds, and return its path."""
-        text = self.model_dump_json()
-        path = folder / f"extracted-{sha256_of_json(text)[:16]}.json"
+        # What a run read is of no meaning for what is made of it.
+        content = self.model_dump(mode="json", exclude={"sessions": {"__all__": {"voxels_read"}}})
+        path = folder / f"extracted-{sha256_of_json(content)[:16]}.json"
         with replaced(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+            partial.write_text(self.model_dump_json(), encoding="utf-8")
         return path
 
     @classmethod

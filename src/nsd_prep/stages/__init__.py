@@ -4,7 +4,14 @@ Each stage reads what the stages before it left, calls the functions that comput
 files, and returns a small record.
 """
 
-from nsd_prep.stages.closing import validate, write_manifest
+from nsd_prep.stages.brainscore import (
+    check_brainscore,
+    encoding_sections,
+    make_stimulus_sets,
+    make_train_and_test,
+)
+from nsd_prep.stages.closing import validate, write_checks, write_manifest
+from nsd_prep.stages.examination import examine
 from nsd_prep.stages.inputs import (
     load_masks,
     load_noise_ceilings,
@@ -17,9 +24,14 @@ from nsd_prep.stages.responses import kept_voxels, repetitions_of_subject, voxel
 
 __all__ = [
     "assemble_region",
+    "check_brainscore",
+    "encoding_sections",
+    "examine",
     "kept_voxels",
     "load_masks",
     "load_noise_ceilings",
+    "make_stimulus_sets",
+    "make_train_and_test",
     "map_trials",
     "repetitions_of_subject",
     "session_requests",
@@ -28,5 +40,6 @@ __all__ = [
     "usable_nsd_ids",
     "validate",
     "voxels_of_region",
+    "write_checks",
     "write_manifest",
 ]

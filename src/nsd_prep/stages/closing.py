@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ _LIBRARIES: Final = ("numpy", "pandas", "xarray", "h5py", "netCDF4", "nibabel", 
 
 
 def validate(run: Run, extracted: Extracted) -> list[checks.Check]:
-    """Check the files that were written, and write ``checks.csv``.
+    """Check the files that were written.
 
     Parameters
     ----------
@@ -54,15 +54,34 @@ def validate(run: Run, extracted: Extracted) -> list[checks.Check]:
         found += checks.check_coverage(region, table, n_sessions)
         if is_nsd:
             found += checks.check_published_region(region, table, run.subjects)
-    table_of_checks = checks.as_table(found).to_csv(index=False, lineterminator="\n")
-    write_text(run.checks_file, table_of_checks)
     return found
+
+
+def write_checks(run: Run, found: Sequence[checks.Check]) -> Path:
+    """Write all the checks of a run.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    found : sequence of Check
+        Its checks.
+
+    Returns
+    -------
+    Path
+        ``checks.csv``.
+    """
+    table = checks.as_table(found).to_csv(index=False, lineterminator="\n")
+    write_text(run.checks_file, table)
+    return run.checks_file
 
 
 def write_manifest(
     run: Run,
     preflight: Preflight,
     trials: TrialsRecord,
+    further_files: Sequence[Path],
     seconds: Mapping[str, float],
 ) -> Path:
     """Write what was made from what; the last file of a run.
@@ -75,6 +94,8 @@ def write_manifest(
         The input files.
     trials : TrialsRecord
         The images.
+    further_files : sequence of Path
+        What was written beside the files that every run writes.
     seconds : mapping of str to float
         How long each stage took.
 
@@ -97,7 +118,7 @@ def write_manifest(
                 "bytes": path.stat().st_size,
                 "sha256": sha256_of_file(path),
             }
-            for path in run.output_files
+            for path in (*run.output_files, *further_files)
         },
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
     }

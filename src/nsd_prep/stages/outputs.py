@@ -69,14 +69,29 @@ def attributes_of(run: Run, region: str) -> dict[str, str | int | float]:
     dict
         Strings and numbers.
     """
+    definition = definition_as_text(run.regions[region])
+    return run_attributes(run) | {"region": region, "region_definition": definition}
+
+
+def run_attributes(run: Run) -> dict[str, str | int | float]:
+    """Return what determines the data of all of a run's assemblies; nothing of when or where.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+
+    Returns
+    -------
+    dict
+        Strings and numbers.
+    """
     dataset = run.dataset()
     return {
         "software": f"nsd-prep {__version__}",
         "dataset": dataset.name,
         "preparation": dataset.preparation,
         "normalisation": "z-score over the trials of each session (float32, population SD)",
-        "region": region,
-        "region_definition": definition_as_text(run.regions[region]),
         "subjects": " ".join(str(subject) for subject in run.subjects),
         "repetitions": REPETITIONS,
         "noise_ceiling_k": REPETITIONS,

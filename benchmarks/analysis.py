@@ -1,0 +1,141 @@
+"""Time and memory of the representational analysis and the report, at the size of NSD.
+
+    python benchmarks/analysis.py
+
+Makes random assemblies with NSD's numbers of images and voxels (515 images, eight subjects, V1, V2,
+V4 and IT: 84,564 voxels) in a temporary folder. Prints how long an RDM takes against its matrix
+product alone, then the time of each part of the analysis and the report, and the peak memory of
+the process.
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from nsd_prep import published
+from nsd_prep.analysis.geometry import analyse
+from nsd_prep.analysis.rdm import rdm
+from nsd_prep.assembly import (
+    SubjectVoxels,
+    build_assembly,
+    read_assembly,
+    voxel_table,
+    write_assembly,
+)
+from nsd_prep.noise_ceiling import noise_ceiling
+from nsd_prep.report.compose import compose
+from nsd_prep.report.methods import RunFacts
+from nsd_prep.report.stage import write_report
+
+N_IMAGES = published.REPETITION_COUNTS[8][0]
+
+
+def write_random_assemblies(folder: Path) -> pd.DataFrame:
+    """Write an assembly for each region, and return the rows of all their voxels."""
+    generator = np.random.default_rng(0)
+    nsd_ids = np.sort(generator.choice(published.IMAGES, N_IMAGES, replace=False)).astype(np.int64)
+    tables = []
+    for region, n_voxels in published.VOXELS.items():
+        voxels = []
+        for subject, count in zip(published.SUBJECTS, n_voxels, strict=True):
+            grid = published.GRIDS[subject][::-1]
+            places = np.sort(generator.choice(int(np.prod(grid)), count, replace=False))
+            ncsnr = generator.uniform(0, 0.8, count).astype(np.float32)
+            none = np.zeros(count, dtype=np.int64)
+            voxels.append(
+                SubjectVoxels(subject, grid, places, ncsnr, noise_ceiling(ncsnr, 3), none)
+            )
+        table = voxel_table(region, voxels)
+        responses = generator.standard_normal((N_IMAGES, len(table)), dtype=np.float32)
+        write_assembly(build_assembly(responses, nsd_ids, table, {}), folder / f"{region}.nc")
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def compare_with_product() -> None:
+    """Print what an RDM costs against its matrix product, for small and large regions."""
+    print(f"{'voxels':>8} {'product':>10} {'RDM':>10} {'ratio':>7}")
+    for n_voxels in (397, 1_100, 9_666, 62_751):
+        patterns = np.random.default_rng(1).standard_normal((N_IMAGES, n_voxels), dtype=np.float32)
+        product, whole = [], []
+        for _ in range(15):
+            product.append(seconds(partial(np.matmul, patterns, patterns.T)))
+            whole.append(seconds(partial(rdm, patterns)))
+        alone, both = float(np.median(product)), float(np.median(whole))
+        print(f"{n_voxels:>8,} {alone * 1e3:>7.2f} ms {both * 1e3:>7.2f} ms {both / alone:>7.2f}")
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Return how long a call takes."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def report_of(voxels: pd.DataFrame, folder: Path) -> None:
+    """Analyse the assemblies and write the report, printing the time of each part."""
+
+    def assemblies() -> Iterator[tuple[str, xr.DataArray]]:
+        for region in published.VOXELS:
+            yield region, read_assembly(folder / f"{region}.nc")
+
+    backgrounds = {
+        f"subj{subject:02d}": np.ones(grid[::-1], dtype=np.float32)
+        for subject, grid in published.GRIDS.items()
+    }
+    counts = pd.DataFrame.from_dict(
+        dict(published.REPETITION_COUNTS), orient="index", columns=[3, 2, 1, 0]
+    )
+    facts = RunFacts(
+        dataset="random",
+        is_nsd=False,
+        preparation="none",
+        trials_per_session=published.TRIALS_PER_SESSION,
+        sessions=published.SESSIONS,
+        sessions_read=published.SESSIONS,
+        shared_images=published.SHARED_IMAGES,
+        images=N_IMAGES,
+        train_images=412,
+        regions=dict.fromkeys(published.VOXELS, "random"),
+        voxels={region: sum(of) for region, of in published.VOXELS.items()},
+        voxel_sessions_without_data=0,
+        invalid_voxels="keep",
+        seed=42,
+        train_fraction=0.8,
+        versions={},
+    )
+    marks = [time.perf_counter()]
+    geometry = analyse(assemblies())
+    marks.append(time.perf_counter())
+    report = compose(facts, geometry, voxels, counts, backgrounds, ())
+    marks.append(time.perf_counter())
+    page = write_report(report, folder / "report")
+    marks.append(time.perf_counter())
+    parts = ("reading and RDMs", "figures and tables", "writing")
+    for part, start, stop in zip(parts, marks, marks[1:], strict=False):
+        print(f"{part:<22} {stop - start:>7.1f} s")
+    print(f"{'all':<22} {marks[-1] - marks[0]:>7.1f} s")
+    print(f"{'page':<22} {page.stat().st_size / 1e6:>7.1f} MB")
+
+
+def main() -> None:
+    """Measure and print."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        voxels = write_random_assemblies(Path(name))
+        report_of(voxels, Path(name))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{'peak memory':<22} {peak:>7.0f} MB (with making the random data)\n")
+    compare_with_product()
+
+
+if __name__ == "__main__":
+    main()

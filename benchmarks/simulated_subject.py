@@ -1,0 +1,159 @@
+"""Single trials with a known truth: what the checks' thresholds were chosen from.
+
+Arrays only; `nsd_prep.synthetic` writes whole datasets. A voxel's response to a trial is its tuning
+times the image's features plus noise, of which a part is common to many voxels, as in real data.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsd_prep.published import REPETITIONS
+
+#: Features of images, and of the noise that voxels have in common.
+_FEATURES: Final = 24
+_COMMON_NOISE: Final = 12
+#: Standard deviation over voxels of the logarithm of the ncsnr.
+_SPREAD: Final = 0.7
+_HIGHEST_NOISE_CEILING: Final = 83.0
+
+
+@dataclass(frozen=True)
+class SimulatedSubject:
+    """A subject's trials in one region, session by session.
+
+    Attributes
+    ----------
+    trials : ndarray of float32, shape (n_sessions, n_trials, n_voxels)
+        Responses before any z-score.
+    image : ndarray of int64, shape (n_sessions, n_trials)
+        Which image (0-based) each trial shows.
+    ncsnr : ndarray of float32, shape (n_voxels,)
+        As it would be stored: estimated from more images than these.
+    """
+
+    trials: NDArray[np.float32]
+    image: NDArray[np.int64]
+    ncsnr: NDArray[np.float32]
+
+    def responses(
+        self, image: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Z-score the sessions and sort their trials into images and repetitions.
+
+        Parameters
+        ----------
+        image : ndarray of int64, shape (n_sessions, n_trials), optional
+            Which image each trial is taken to show, each of them three times; the true one where
+            none is given.
+
+        Returns
+        -------
+        responses : ndarray of float32, shape (n_images, 3, n_voxels)
+            z-scores (population's standard deviation).
+        session : ndarray of int64, shape (n_images, 3)
+            1-based.
+        """
+        mean = self.trials.mean(axis=1, keepdims=True)
+        deviation = self.trials.std(axis=1, keepdims=True)
+        zscores = (self.trials - mean) / deviation
+        shown = self.image if image is None else image
+        order = np.argsort(shown, axis=None, kind="stable").reshape(-1, REPETITIONS)
+        return zscores.reshape(-1, zscores.shape[2])[order], order // shown.shape[1] + 1
+
+
+def simulated_ncsnr(
+    generator: np.random.Generator, n_voxels: int, noise_ceiling: float
+) -> NDArray[np.float64]:
+    """Draw the true ncsnr of voxels with a given median noise ceiling.
+
+    Parameters
+    ----------
+    generator : numpy.random.Generator
+        Where the numbers come from.
+    n_voxels : int
+        How many.
+    noise_ceiling : float
+        Median, percent, of three repetitions.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_voxels,)
+        Log-normal, up to a noise ceiling of 83 %, NSD's highest.
+    """
+    ceiling = np.array([noise_ceiling, _HIGHEST_NOISE_CEILING])
+    median, highest = np.sqrt(ceiling / (100 - ceiling) / REPETITIONS)
+    drawn = median * np.exp(_SPREAD * generator.standard_normal(n_voxels))
+    return np.minimum(drawn, highest)
+
+
+def simulate_subject(
+    generator: np.random.Generator,
+    *,
+    n_images: int,
+    n_voxels: int,
+    n_sessions: int,
+    noise_ceiling: float,
+    common_noise: float = 0.1,
+    images_of_ncsnr: int = 10,
+) -> SimulatedSubject:
+    """Simulate a subject's trials.
+
+    Parameters
+    ----------
+    generator : numpy.random.Generator
+        Where the numbers come from.
+    n_images : int
+        Each is shown three times; three times as many must fill the sessions evenly.
+    n_voxels, n_sessions : int
+        How many.
+    noise_ceiling : float
+        Median over voxels, percent.
+    common_noise : float
+        Share of the noise's variance that voxels have in common.
+    images_of_ncsnr : int
+        The stored ncsnr rests on so many times the images simulated.
+
+    Returns
+    -------
+    SimulatedSubject
+        With gains and offsets that change from session to session.
+    """
+    ncsnr = simulated_ncsnr(generator, n_voxels, noise_ceiling)
+    features = _normal(generator, n_images, _FEATURES)
+    tuning = _normal(generator, _FEATURES, n_voxels)
+    tuning *= (ncsnr / np.linalg.norm(tuning, axis=0)).astype(np.float32)
+    signal = features @ tuning
+    image = generator.permutation(np.repeat(np.arange(n_images), REPETITIONS))
+    trials = _normal(generator, len(image), n_voxels) * np.float32(np.sqrt(1 - common_noise))
+    loading = _normal(generator, _COMMON_NOISE, n_voxels)
+    loading *= (np.sqrt(common_noise) / np.linalg.norm(loading, axis=0)).astype(np.float32)
+    trials += _normal(generator, len(image), _COMMON_NOISE) @ loading
+    stored = _stored_ncsnr(generator, trials, image, ncsnr, images_of_ncsnr)
+    trials += signal[image]
+    sessions = trials.reshape(n_sessions, -1, n_voxels)
+    sessions *= generator.uniform(0.8, 1.25, (n_sessions, 1, 1)).astype(np.float32)
+    sessions += _normal(generator, n_sessions, 1, n_voxels)
+    return SimulatedSubject(sessions, image.reshape(n_sessions, -1), stored)
+
+
+def _stored_ncsnr(
+    generator: np.random.Generator,
+    noise: NDArray[np.float32],
+    image: NDArray[np.int64],
+    ncsnr: NDArray[np.float64],
+    times_images: int,
+) -> NDArray[np.float32]:
+    """Estimate the ncsnr from the images simulated and further ones."""
+    order = np.argsort(image, kind="stable").reshape(-1, REPETITIONS)
+    here = np.mean([noise[rows].var(axis=0, ddof=1) for rows in order], axis=0)
+    shape = len(order) * (times_images - 1)
+    elsewhere = generator.gamma(shape, 1 / shape, len(ncsnr)) if shape else 0
+    variance = (here + (times_images - 1) * elsewhere) / times_images / (1 + ncsnr**2)
+    return np.sqrt(np.maximum(0, 1 - variance) / variance).astype(np.float32)
+
+
+def _normal(generator: np.random.Generator, *shape: int) -> NDArray[np.float32]:
+    return generator.standard_normal(shape, dtype=np.float32)

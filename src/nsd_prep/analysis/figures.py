@@ -1,0 +1,270 @@
+"""Figures of representational geometry."""
+
+from typing import Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from nsd_prep.analysis.geometry import (
+    Geometry,
+    between_regions,
+    between_subjects,
+    cluster_order,
+    mean_over_pairs,
+)
+from nsd_prep.analysis.rdm import from_upper_triangle
+from nsd_prep.analysis.style import (
+    INK,
+    PAGE_WIDTH,
+    Picture,
+    correlation_colours,
+    is_dark,
+    new_figure,
+    one_style,
+    picture,
+)
+from nsd_prep.published import RELIABLE_NOISE_CEILING
+
+#: Percentiles of the distances, pooled over regions, between which colours run.
+COLOUR_PERCENTILES: Final = (2, 98)
+_REGIONS_IN_A_ROW: Final = 4
+
+
+def colour_limits(geometry: Geometry) -> tuple[float, float]:
+    """Return the distances between which the colours of all mean RDMs run.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        RDMs of all regions.
+
+    Returns
+    -------
+    tuple of float
+        2nd and 98th percentile of the upper triangles of the mean RDMs, pooled over regions.
+    """
+    pooled = np.concatenate([of.mean_rdm for of in geometry.all_voxels])
+    pooled = pooled[np.isfinite(pooled)]
+    if len(pooled) == 0:
+        return 0.0, 1.0
+    low, high = np.percentile(pooled, COLOUR_PERCENTILES)
+    return float(low), float(high)
+
+
+def draw_mean_rdms(geometry: Geometry) -> Picture:
+    """Draw the mean RDM of each region, in the original and in the clustered order.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        RDMs of all regions.
+
+    Returns
+    -------
+    Picture
+        One row for each order, one column for each region, one colour bar for all.
+    """
+    n_images = len(geometry.nsd_ids)
+    regions = geometry.all_voxels
+    n_columns = min(len(regions), _REGIONS_IN_A_ROW)
+    n_blocks = -(-len(regions) // n_columns)
+    side = min((PAGE_WIDTH - 0.9) / n_columns, 2.4)
+    colours = Normalize(*colour_limits(geometry))
+    with one_style():
+        figure = new_figure(side * n_columns + 0.9, (2 * side + 0.1) * n_blocks)
+        axes = figure.subplots(2 * n_blocks, n_columns, squeeze=False)
+        for place, of in enumerate(regions):
+            row, column = 2 * (place // n_columns), place % n_columns
+            matrix = from_upper_triangle(of.mean_rdm)
+            order = cluster_order(of.mean_rdm)
+            for axis, values in (
+                (axes[row, column], matrix),
+                (axes[row + 1, column], matrix[np.ix_(order, order)]),
+            ):
+                axis.imshow(values, norm=colours, cmap="viridis")
+                axis.set_xticks([])
+                axis.set_yticks([])
+                axis.spines[:].set_visible(False)
+            axes[row, column].set_title(of.region)
+            if column == 0:
+                axes[row, 0].set_ylabel(f"{n_images} images by nsd_id")
+                axes[row + 1, 0].set_ylabel(f"{n_images} images by cluster")
+        for axis in (
+            axes.reshape(n_blocks, 2, n_columns)
+            .transpose(0, 2, 1)
+            .reshape(-1, 2)[len(regions) :]
+            .ravel()
+        ):
+            axis.set_axis_off()
+        bar = figure.colorbar(
+            ScalarMappable(colours, "viridis"),
+            ax=axes,
+            extend="both",
+            fraction=0.03,
+            aspect=40,
+            pad=0.015,
+        )
+        bar.set_label("dissimilarity, 1 \N{MINUS SIGN} Pearson r")
+        bar.outline.set_linewidth(0)
+        return picture(
+            figure,
+            "mean-rdms",
+            "Representational dissimilarity",
+            f"Mean over subjects of the representational dissimilarity matrices of {n_images} "
+            "images, in the order of their ids (above) and in the order of each region's own "
+            "hierarchical clustering with average linkage (below). Colours run from the "
+            f"{COLOUR_PERCENTILES[0]}nd to the {COLOUR_PERCENTILES[1]}th percentile of all "
+            f"regions' distances together ({colours.vmin:.3f} to {colours.vmax:.3f}), so that one "
+            "colour means one distance in every panel; the ends of the bar hold what lies beyond.",
+        )
+
+
+def draw_between_regions(geometry: Geometry) -> Picture:
+    """Draw how far the mean RDMs of the regions correlate.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        RDMs of all regions, two at least.
+
+    Returns
+    -------
+    Picture
+        One panel with all voxels, one with the reliable ones.
+    """
+    names = [of.region for of in geometry.all_voxels]
+    panels = {
+        "all voxels": between_regions(geometry.all_voxels),
+        f"noise ceiling > {RELIABLE_NOISE_CEILING:g} %": between_regions(geometry.reliable_voxels),
+    }
+    colours = _correlation_limits(list(panels.values()))
+    side = min(0.5 * len(names) + 0.5, 2.8)
+    with one_style():
+        figure = new_figure(2 * side + 0.9, side + 0.3)
+        axes = figure.subplots(1, 2)
+        for axis, (title, matrix) in zip(axes, panels.items(), strict=True):
+            lower = np.tril(np.ones_like(matrix, dtype=np.bool_), k=-1)
+            _draw_numbers(axis, np.where(lower, matrix, np.nan), lower, colours)
+            axis.set_xticks(range(len(names)), names, rotation=90 if len(names) > 6 else 0)
+            axis.set_yticks(range(len(names)), names)
+            axis.set_xlim(-0.5, len(names) - 1.5)
+            axis.set_ylim(len(names) - 0.5, 0.5)
+            axis.set_title(title)
+        _add_correlation_bar(figure, axes, colours)
+        return picture(
+            figure,
+            "between-regions",
+            "Agreement between regions",
+            "Pearson r between the mean RDMs of two regions, over all pairs of images: with all "
+            "voxels, and with those whose noise ceiling lies above "
+            f"{RELIABLE_NOISE_CEILING:g} %.",
+        )
+
+
+def draw_between_subjects(geometry: Geometry) -> Picture:
+    """Draw how far the RDMs of the subjects correlate in each region.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        RDMs of all regions, two subjects at least.
+
+    Returns
+    -------
+    Picture
+        A panel for each region: all voxels below the diagonal, reliable ones above.
+    """
+    matrices = [
+        (of.region, of.subjects, between_subjects(of), between_subjects(reliable))
+        for of, reliable in zip(geometry.all_voxels, geometry.reliable_voxels, strict=True)
+    ]
+    colours = _correlation_limits([matrix for _, _, *both in matrices for matrix in both])
+    n_columns = min(len(matrices), 2)
+    n_rows = -(-len(matrices) // n_columns)
+    largest = max(len(subjects) for _, subjects, _, _ in matrices)
+    side = min(max(0.34 * largest + 0.45, 1.7), (PAGE_WIDTH - 0.8) / 2)
+    with one_style():
+        figure = new_figure(side * n_columns + 0.8, (side + 0.3) * n_rows)
+        axes = figure.subplots(n_rows, n_columns, squeeze=False)
+        for axis, (region, subjects, of_all, of_reliable) in zip(axes.flat, matrices, strict=False):
+            is_pair = ~np.eye(len(subjects), dtype=np.bool_)
+            below = np.tril(is_pair)
+            _draw_numbers(axis, np.where(below, of_all, of_reliable), is_pair, colours)
+            numbers = [str(int(subject.removeprefix("subj"))) for subject in subjects]
+            axis.set_xticks(range(len(numbers)), numbers)
+            axis.set_yticks(range(len(numbers)), numbers)
+            axis.set_ylabel("subject")
+            axis.set_title(
+                f"{region},  mean ◣ {_number(mean_over_pairs(of_all))}  "
+                f"◥ {_number(mean_over_pairs(of_reliable))}"
+            )
+        for axis in axes.flat[len(matrices) :]:
+            axis.set_axis_off()
+        _add_correlation_bar(figure, axes, colours)
+        return picture(
+            figure,
+            "between-subjects",
+            "Agreement between subjects",
+            "Pearson r between the RDMs of two subjects, over all pairs of images. Below the "
+            "diagonal (◣) all voxels, above it (◥) only those whose noise ceiling lies above "
+            f"{RELIABLE_NOISE_CEILING:g} %; the titles give the means over pairs of subjects. "
+            "Grey: too few voxels.",
+        )
+
+
+def _correlation_limits(matrices: list[NDArray[np.float64]]) -> Normalize:
+    """Let colours run from 0, or the lowest correlation of a pair, to the highest."""
+    pairs = np.concatenate([matrix[np.triu_indices(len(matrix), k=1)] for matrix in matrices])
+    pairs = pairs[np.isfinite(pairs)]
+    if len(pairs) == 0:
+        return Normalize(0, 1)
+    return Normalize(min(0.0, float(pairs.min())), max(0.1, float(pairs.max())))
+
+
+def _draw_numbers(
+    axis: Axes, matrix: NDArray[np.float64], shown: NDArray[np.bool_], colours: Normalize
+) -> None:
+    """Draw the shown cells of a matrix with their numbers, grey where there is none."""
+    map_of_colours: Colormap = correlation_colours()
+    cells = map_of_colours(colours(matrix))
+    cells[~np.isfinite(matrix)] = (0.9, 0.91, 0.92, 1)
+    cells[~shown] = (1, 1, 1, 0)
+    axis.imshow(cells, interpolation="nearest")
+    size = 7 if len(matrix) <= 8 else 5
+    for row, column in np.argwhere(shown):
+        axis.text(
+            column,
+            row,
+            _number(float(matrix[row, column])),
+            ha="center",
+            va="center",
+            fontsize=size,
+            color="white" if is_dark(tuple(cells[row, column])) else INK,
+            in_layout=False,  # it lies within its cell; the layout is quicker without
+        )
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+
+
+def _number(value: float) -> str:
+    """Write a correlation with two digits and without the 0 before the point."""
+    if not np.isfinite(value):
+        return "\N{EN DASH}"
+    return f"{value:.2f}".replace("0.", ".", 1).replace("-", "\N{MINUS SIGN}")
+
+
+def _add_correlation_bar(figure: Figure, axes: NDArray[np.object_], colours: Normalize) -> None:
+    bar = figure.colorbar(
+        ScalarMappable(colours, correlation_colours()),
+        ax=axes,
+        fraction=0.04,
+        aspect=25,
+        shrink=0.7,
+        pad=0.02,
+    )
+    bar.set_label("Pearson r")
+    bar.outline.set_linewidth(0)

@@ -1,0 +1,250 @@
+"""Representational geometry: RDMs of regions and subjects, and how they agree."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import leaves_list, linkage
+
+from nsd_prep.analysis.rdm import rdm, upper_triangle
+from nsd_prep.errors import InputFileError
+from nsd_prep.published import RELIABLE_NOISE_CEILING
+
+#: With two voxels every correlation of patterns is 1 or -1.
+FEWEST_VOXELS: Final = 3
+
+
+@dataclass(frozen=True)
+class RegionGeometry:
+    """RDMs of a region, one for each subject.
+
+    Attributes
+    ----------
+    region : str
+        Its name.
+    subjects : tuple of str
+        ``subj01`` and so on, in the order of the neuroids.
+    n_voxels : ndarray of int64, shape (n_subjects,)
+        Voxels that a pattern has.
+    n_without_variance : ndarray of int64, shape (n_subjects,)
+        Images whose pattern has no variance: at distance 1 from every other.
+    rdms : ndarray of float32, shape (n_subjects, n_pairs)
+        Upper triangles of the RDMs; NaN for a subject with fewer than `FEWEST_VOXELS` voxels.
+    """
+
+    region: str
+    subjects: tuple[str, ...]
+    n_voxels: NDArray[np.int64]
+    n_without_variance: NDArray[np.int64]
+    rdms: NDArray[np.float32]
+
+    @property
+    def mean_rdm(self) -> NDArray[np.float32]:
+        """Upper triangle of the mean over the subjects that have one, float32 (n_pairs,)."""
+        enough = self.n_voxels >= FEWEST_VOXELS
+        if not enough.any():
+            return np.full(self.rdms.shape[1], np.nan, dtype=np.float32)
+        return self.rdms[enough].mean(axis=0)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """RDMs of a run's regions.
+
+    Attributes
+    ----------
+    nsd_ids : ndarray of int64, shape (n_images,)
+        The images (0-based), in the order of the RDMs.
+    all_voxels : tuple of RegionGeometry
+        The regions, in the order given.
+    reliable_voxels : tuple of RegionGeometry
+        The same regions, with only the voxels whose noise ceiling lies above 30 %.
+    """
+
+    nsd_ids: NDArray[np.int64]
+    all_voxels: tuple[RegionGeometry, ...]
+    reliable_voxels: tuple[RegionGeometry, ...]
+
+
+def analyse(assemblies: Iterable[tuple[str, xr.DataArray]]) -> Geometry:
+    """Compute the RDMs of regions, one assembly in memory at a time.
+
+    Parameters
+    ----------
+    assemblies : iterable of (str, DataArray)
+        Each region's name and assembly, dims (presentation, neuroid), all of the same images.
+
+    Returns
+    -------
+    Geometry
+        With all voxels, and with the reliable ones.
+
+    Raises
+    ------
+    InputFileError
+        An assembly has other images than the first, or there is no assembly.
+    """
+    nsd_ids: NDArray[np.int64] | None = None
+    of_all, of_reliable = [], []
+    for region, assembly in assemblies:
+        images = assembly["nsd_id"].to_numpy()
+        if nsd_ids is None:
+            nsd_ids = images
+        if not np.array_equal(nsd_ids, images):
+            raise InputFileError(
+                f"The assembly of {region} has {len(images)} images, and not those of the first "
+                f"region ({len(nsd_ids)}): RDMs can be compared over the same images only; make "
+                "the assemblies in one run."
+            )
+        names = assembly["subject"].to_numpy()
+        reliable = assembly["nc_testset"].to_numpy() > RELIABLE_NOISE_CEILING
+        values = assembly.to_numpy()
+        everything = np.ones(len(names), dtype=np.bool_)
+        of_all.append(region_geometry(region, values, names, everything))
+        of_reliable.append(region_geometry(region, values, names, reliable))
+        # The next one is read before these names are given to it.
+        del assembly, values
+    if nsd_ids is None:
+        raise InputFileError("There is no assembly to analyse: expected one of a region at least.")
+    return Geometry(nsd_ids, tuple(of_all), tuple(of_reliable))
+
+
+def region_geometry(
+    region: str,
+    responses: NDArray[np.float32],
+    subject_of_neuroid: NDArray[np.object_],
+    keep: NDArray[np.bool_],
+) -> RegionGeometry:
+    """Compute the RDM of each subject in a region.
+
+    Parameters
+    ----------
+    region : str
+        Its name.
+    responses : ndarray of float32, shape (n_images, n_neuroids)
+        Averaged z-scores.
+    subject_of_neuroid : ndarray of str, shape (n_neuroids,)
+        ``subj01`` and so on; a subject's neuroids stand together.
+    keep : ndarray of bool, shape (n_neuroids,)
+        Which neuroids to use.
+
+    Returns
+    -------
+    RegionGeometry
+        Every subject that has a neuroid, kept or not.
+    """
+    n_images = len(responses)
+    subjects = tuple(dict.fromkeys(subject_of_neuroid.tolist()))
+    n_voxels = np.zeros(len(subjects), dtype=np.int64)
+    n_without_variance = np.zeros(len(subjects), dtype=np.int64)
+    rdms = np.full((len(subjects), n_images * (n_images - 1) // 2), np.nan, dtype=np.float32)
+    for row, subject in enumerate(subjects):
+        of_subject = np.flatnonzero(subject_of_neuroid == subject)
+        block = slice(int(of_subject[0]), int(of_subject[-1]) + 1)
+        kept = keep[block] & (subject_of_neuroid[block] == subject)
+        # A slice is not copied; an index would be.
+        patterns = responses[:, block] if kept.all() else responses[:, block][:, kept]
+        n_voxels[row] = patterns.shape[1]
+        if n_voxels[row] >= FEWEST_VOXELS:
+            distances, without_variance = rdm(patterns)
+            rdms[row] = upper_triangle(distances)
+            n_without_variance[row] = np.count_nonzero(without_variance)
+    return RegionGeometry(region, subjects, n_voxels, n_without_variance, rdms)
+
+
+def cluster_order(mean_rdm: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Order images by hierarchical clustering with average linkage.
+
+    Parameters
+    ----------
+    mean_rdm : ndarray of float32, shape (n_pairs,)
+        Upper triangle of an RDM.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_images,)
+        Images (0-based rows of the RDM), similar ones beside each other; their own order where
+        the RDM is not known.
+    """
+    if len(mean_rdm) == 0 or not np.isfinite(mean_rdm).all():
+        n_images = (1 + math.isqrt(1 + 8 * len(mean_rdm))) // 2
+        return np.arange(n_images, dtype=np.int64)
+    return np.asarray(leaves_list(linkage(mean_rdm, method="average")), dtype=np.int64)
+
+
+def between_regions(regions: Sequence[RegionGeometry]) -> NDArray[np.float64]:
+    """Correlate the mean RDMs of regions.
+
+    Parameters
+    ----------
+    regions : sequence of RegionGeometry
+        Over the same images.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_regions, n_regions)
+        Pearson r over the pairs of images; NaN where an RDM is missing or constant.
+    """
+    return correlations(np.stack([of.mean_rdm for of in regions]))
+
+
+def between_subjects(region: RegionGeometry) -> NDArray[np.float64]:
+    """Correlate the RDMs of the subjects in a region.
+
+    Parameters
+    ----------
+    region : RegionGeometry
+        The region.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_subjects, n_subjects)
+        Pearson r over the pairs of images; NaN where an RDM is missing or constant.
+    """
+    return correlations(region.rdms)
+
+
+def correlations(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return Pearson r between all pairs of rows.
+
+    Parameters
+    ----------
+    rows : ndarray of float32, shape (n_rows, n_values)
+        At least one value in a row.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_rows, n_rows)
+        NaN in the row and column of one that is constant or holds a NaN; 1 on the diagonal else.
+    """
+    centred = rows.astype(np.float64)
+    constant = (rows == rows[:, :1]).all(axis=1)
+    centred[constant] = np.nan
+    centred -= centred.mean(axis=1, keepdims=True)
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    found = np.clip(centred @ centred.T, -1, 1)
+    defined = np.isfinite(found.diagonal())
+    found[defined, defined] = 1
+    return found
+
+
+def mean_over_pairs(matrix: NDArray[np.float64]) -> float:
+    """Return the mean of a symmetric matrix over its pairs.
+
+    Parameters
+    ----------
+    matrix : ndarray of float64, shape (n, n)
+        NaN where a pair has no value.
+
+    Returns
+    -------
+    float
+        Over the pairs that have a value; NaN where none has.
+    """
+    pairs = matrix[np.triu_indices(len(matrix), k=1)]
+    pairs = pairs[np.isfinite(pairs)]
+    return float(pairs.mean()) if len(pairs) else float("nan")

@@ -1,0 +1,233 @@
+"""Tables of what the figures show."""
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nsd_prep.analysis.geometry import (
+    Geometry,
+    RegionGeometry,
+    between_regions,
+    between_subjects,
+    cluster_order,
+    mean_over_pairs,
+)
+from nsd_prep.analysis.rdm import from_upper_triangle
+from nsd_prep.assembly import stimulus_ids
+from nsd_prep.published import RELIABLE_NOISE_CEILING
+
+#: The name that stands for all subjects together.
+ALL_SUBJECTS: Final = "all"
+#: Percent; the last bin holds 100.
+BIN_EDGES: Final = np.arange(0.0, 101.0, 5.0)
+
+
+def region_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
+    """Summarise each region.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        RDMs of all regions.
+    voxels : DataFrame
+        A row for each neuroid, as `nsd_prep.assembly.voxel_table` gives it.
+
+    Returns
+    -------
+    DataFrame
+        region; voxels; reliable_voxels; median_noise_ceiling (percent, voxels of all subjects
+        pooled); mean_of_subject_medians; rdm_mean and rdm_sd of the mean RDM's upper triangle
+        (population SD); between_subjects and between_subjects_reliable, means over pairs of r.
+    """
+    rows = []
+    for of, reliable in zip(geometry.all_voxels, geometry.reliable_voxels, strict=True):
+        of_region = voxels[voxels["region"] == of.region]
+        ceiling = of_region["noise_ceiling"]
+        rows.append(
+            {
+                "region": of.region,
+                "voxels": len(of_region),
+                "reliable_voxels": int((ceiling > RELIABLE_NOISE_CEILING).sum()),
+                "median_noise_ceiling": float(ceiling.median()),
+                "mean_of_subject_medians": float(
+                    of_region.groupby("subject")["noise_ceiling"].median().mean()
+                ),
+                "rdm_mean": float(of.mean_rdm.mean(dtype=np.float64)),
+                "rdm_sd": float(of.mean_rdm.std(dtype=np.float64)),
+                "between_subjects": mean_over_pairs(between_subjects(of)),
+                "between_subjects_reliable": mean_over_pairs(between_subjects(reliable)),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def subject_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
+    """Summarise each region of each subject.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        RDMs of all regions.
+    voxels : DataFrame
+        A row for each neuroid.
+
+    Returns
+    -------
+    DataFrame
+        region; subject; voxels; reliable_voxels; without_ncsnr, voxels whose ncsnr is NaN;
+        median_noise_ceiling, lower_quartile, upper_quartile, highest (percent); rdm_mean and
+        rdm_sd of the upper triangle (population SD); patterns_without_variance, images;
+        with_other_subjects, the mean of r with the RDMs of the others.
+    """
+    rows = []
+    for of in geometry.all_voxels:
+        agreement = between_subjects(of)
+        np.fill_diagonal(agreement, np.nan)
+        for place, subject in enumerate(of.subjects):
+            of_subject = voxels[(voxels["region"] == of.region) & (voxels["subject"] == subject)]
+            ceiling = of_subject["noise_ceiling"]
+            others = agreement[place][np.isfinite(agreement[place])]
+            rows.append(
+                {
+                    "region": of.region,
+                    "subject": subject,
+                    "voxels": len(of_subject),
+                    "reliable_voxels": int((ceiling > RELIABLE_NOISE_CEILING).sum()),
+                    "without_ncsnr": int(of_subject["ncsnr"].isna().sum()),
+                    "median_noise_ceiling": float(ceiling.median()),
+                    "lower_quartile": float(ceiling.quantile(0.25)),
+                    "upper_quartile": float(ceiling.quantile(0.75)),
+                    "highest": float(ceiling.max()),
+                    "rdm_mean": float(of.rdms[place].mean(dtype=np.float64)),
+                    "rdm_sd": float(of.rdms[place].std(dtype=np.float64)),
+                    "patterns_without_variance": int(of.n_without_variance[place]),
+                    "with_other_subjects": float(others.mean()) if len(others) else np.nan,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def between_regions_table(geometry: Geometry) -> pd.DataFrame:
+    """List the correlations of mean RDMs between regions.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        RDMs of all regions.
+
+    Returns
+    -------
+    DataFrame
+        region_a, region_b, and r with all_voxels and with reliable_voxels; a row for each pair.
+    """
+    names = [of.region for of in geometry.all_voxels]
+    return _pairs(
+        ("region_a", "region_b"),
+        names,
+        between_regions(geometry.all_voxels),
+        between_regions(geometry.reliable_voxels),
+    )
+
+
+def between_subjects_table(geometry: Geometry) -> pd.DataFrame:
+    """List the correlations of RDMs between subjects, in every region.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        RDMs of all regions.
+
+    Returns
+    -------
+    DataFrame
+        region, subject_a, subject_b, and r with all_voxels and with reliable_voxels; a row for
+        each pair.
+    """
+    tables = []
+    for of, reliable in zip(geometry.all_voxels, geometry.reliable_voxels, strict=True):
+        table = _pairs(
+            ("subject_a", "subject_b"),
+            list(of.subjects),
+            between_subjects(of),
+            between_subjects(reliable),
+        )
+        table.insert(0, "region", of.region)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _pairs(
+    columns: tuple[str, str],
+    names: list[str],
+    of_all: NDArray[np.float64],
+    of_reliable: NDArray[np.float64],
+) -> pd.DataFrame:
+    first, second = np.triu_indices(len(names), k=1)
+    return pd.DataFrame(
+        {
+            columns[0]: [names[place] for place in first],
+            columns[1]: [names[place] for place in second],
+            "all_voxels": of_all[first, second],
+            "reliable_voxels": of_reliable[first, second],
+        }
+    )
+
+
+def noise_ceiling_histogram(voxels: pd.DataFrame) -> pd.DataFrame:
+    """Count voxels by noise ceiling.
+
+    Parameters
+    ----------
+    voxels : DataFrame
+        A row for each neuroid.
+
+    Returns
+    -------
+    DataFrame
+        region, subject (``all`` for the subjects together), from and to (percent; `to` is not in
+        the bin, but for 100), and voxels.
+    """
+    tables = []
+    for region, of_region in voxels.groupby("region", sort=False):
+        groups = {**dict(iter(of_region.groupby("subject", sort=False))), ALL_SUBJECTS: of_region}
+        for subject, of in groups.items():
+            counts, _ = np.histogram(of["noise_ceiling"], bins=BIN_EDGES)
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "region": region,
+                        "subject": subject,
+                        "from": BIN_EDGES[:-1],
+                        "to": BIN_EDGES[1:],
+                        "voxels": counts,
+                    }
+                )
+            )
+    return pd.concat(tables, ignore_index=True)
+
+
+def mean_rdm_table(nsd_ids: NDArray[np.int64], region: RegionGeometry) -> pd.DataFrame:
+    """Return a region's mean RDM with its images.
+
+    Parameters
+    ----------
+    nsd_ids : ndarray of int64, shape (n_images,)
+        0-based.
+    region : RegionGeometry
+        The region.
+
+    Returns
+    -------
+    DataFrame
+        stimulus_id; place_in_clusters (0-based), where an image stands in the clustered order;
+        then a column for each image, named by its stimulus_id.
+    """
+    names = stimulus_ids(nsd_ids)
+    place = np.empty(len(names), dtype=np.int64)
+    place[cluster_order(region.mean_rdm)] = np.arange(len(names))
+    distances = pd.DataFrame(from_upper_triangle(region.mean_rdm), columns=names)
+    distances.insert(0, "place_in_clusters", place)
+    distances.insert(0, "stimulus_id", names)
+    return distances

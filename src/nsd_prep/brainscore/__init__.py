@@ -1,0 +1,1 @@
+"""What Brain-Score takes: train and test assemblies, stimulus sets, packages, plugin, upload."""

@@ -1,0 +1,288 @@
+"""The plugin that registers packages with Brain-Score, written for them."""
+
+from pathlib import Path
+from string import Template
+from typing import Final
+
+from nsd_prep.brainscore.identifiers import SPLITS
+from nsd_prep.brainscore.package import PackageIndex
+from nsd_prep.files import write_text
+from nsd_prep.published import RELIABLE_NOISE_CEILING
+
+#: Name of the plugin's folder within that of the packages.
+PLUGIN_FOLDER: Final = "plugin"
+#: Stands for the bucket before the packages are uploaded: Brain-Score then finds them in its local
+#: cache, or not at all.
+NOT_UPLOADED: Final = "not-uploaded"
+#: NSD's images filled 8.4 by 8.4 degrees of visual angle (Allen et al. 2022, Methods).
+VISUAL_DEGREES: Final = 8.4
+
+_CITATION: Final = '''BIBTEX = """@article{allen_massive_2022,
+  author  = {Allen, E. J. and St-Yves, G. and Wu, Y. and Breedlove, J. L. and Prince, J. S. and
+             Dowdle, L. T. and Nau, M. and Caron, B. and Pestilli, F. and Charest, I. and
+             Hutchinson, J. B. and Naselaris, T. and Kay, K.},
+  title   = {A massive {7T} {fMRI} dataset to bridge cognitive neuroscience and artificial
+             intelligence},
+  journal = {Nature Neuroscience},
+  year    = {2022},
+  volume  = {25},
+  pages   = {116--126},
+  doi     = {10.1038/s41593-021-00962-x},
+}"""
+'''
+
+_DATA: Final = Template('''"""NSD: $n_subjects subjects, $n_neuroids voxels of $regions."""
+
+from functools import partial
+
+from brainscore_core.supported_data_standards.brainio.assemblies import NeuroidAssembly
+from brainscore_core.supported_data_standards.brainio.s3 import (
+    load_assembly_from_s3,
+    load_stimulus_set_from_s3,
+)
+from brainscore_vision import data_registry, load_stimulus_set, stimulus_set_registry
+
+$citation
+LOCATION = $location
+
+$entries''')
+
+_STIMULUS_ENTRY: Final = Template("""stimulus_set_registry['${prefix}_stim_$split'] = partial(
+    load_stimulus_set_from_s3,
+    identifier=$identifier,
+    bucket=LOCATION,
+    csv_sha1=$csv_sha1,
+    csv_version_id=$csv_version,
+    zip_sha1=$zip_sha1,
+    zip_version_id=$zip_version,
+    filename_prefix="stimulus_",
+)
+""")
+
+_ASSEMBLY_ENTRY: Final = Template("""data_registry['${prefix}_$split'] = partial(
+    load_assembly_from_s3,
+    identifier=$identifier,
+    bucket=LOCATION,
+    sha1=$sha1,
+    version_id=$version,
+    cls=NeuroidAssembly,
+    stimulus_set_loader=partial(load_stimulus_set, "${prefix}_stim_$split"),
+)
+""")
+
+_DATA_TEST: Final = Template('''"""The packaged data are what the index of the packages says."""
+
+import numpy as np
+import pytest
+
+from brainscore_vision import load_dataset, load_stimulus_set
+
+ROWS = $presentations
+
+
+@pytest.mark.private_access
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_assembly(split):
+    assembly = load_dataset(f"${prefix}_{split}")
+    assert assembly.dims == ("presentation", "neuroid", "time_bin")
+    assert assembly.shape == (ROWS[split], $n_neuroids, 1)
+    assert set(assembly["subject"].values) == set($subjects)
+    assert set(assembly["region"].values) == set($regions)
+    assert np.isfinite(assembly.values).all()
+
+
+@pytest.mark.private_access
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_stimulus_set(split):
+    shown = load_dataset(f"${prefix}_{split}")["stimulus_id"].values
+    stimulus_set = load_stimulus_set(f"${prefix}_stim_{split}")
+    assert list(dict.fromkeys(shown)) == list(stimulus_set["stimulus_id"])
+
+
+@pytest.mark.private_access
+def test_train_and_test_share_neuroids_and_no_image():
+    train, test = load_dataset("${prefix}_train"), load_dataset("${prefix}_test")
+    assert np.array_equal(train["neuroid_id"].values, test["neuroid_id"].values)
+    assert not set(train["stimulus_id"].values) & set(test["stimulus_id"].values)
+    assert sorted(set(test["repetition"].values)) == [0, 1, 2]
+''')
+
+_BENCHMARK_INIT: Final = Template('''"""Benchmarks on NSD: ridge regression and RDMs, by region."""
+
+from functools import partial
+
+from brainscore_vision import benchmark_registry
+
+from .benchmark import rdm_benchmark, ridge_benchmark
+
+$entries''')
+
+_BENCHMARK: Final = Template('''"""How a model is compared with NSD's responses."""
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from brainscore_core.supported_data_standards.brainio.stimuli import StimulusSet
+from brainscore_vision import load_dataset, load_metric
+from brainscore_vision.benchmark_helpers.neural_common import (
+    RSABenchmark,
+    TrainTestNeuralBenchmark,
+    average_repetition,
+    filter_reliable_neuroids,
+)
+from brainscore_vision.metrics.regression_correlation.metric import ALPHA_LIST
+
+$citation
+VISUAL_DEGREES = $visual_degrees  # the images' width and height in the scanner
+RELIABLE = $reliable  # percent: voxels whose noise ceiling lies above it count
+VERSION = 1
+
+
+def responses(region, split):
+    """Reliable voxels of a region, without the time bin; test rows are single trials."""
+    assembly = load_dataset(f"${prefix}_{split}")
+    of_region = np.flatnonzero(assembly["region"].values == region)
+    assembly = filter_reliable_neuroids(
+        assembly.isel(neuroid=of_region), RELIABLE, "nc_testset"
+    )
+    return assembly.load().isel(time_bin=0)
+
+
+def ridge_benchmark(region):
+    """One ridge penalty for each subject; explained variance relative to internal consistency."""
+    trials = responses(region, "test")
+    consistency = load_metric("internal_consistency")
+    return TrainTestNeuralBenchmark(
+        identifier=f"$prefix.{region}-ridge",
+        version=VERSION,
+        parent=region,
+        bibtex=BIBTEX,
+        train_assembly=responses(region, "train"),
+        test_assembly=average_repetition(trials),
+        similarity_metric=load_metric("dual_ridge_split", alphas=ALPHA_LIST),
+        ceiling_func=lambda: consistency(trials),
+        alpha_coord="subject",
+        visual_degrees=VISUAL_DEGREES,
+        number_of_trials=1,
+    )
+
+
+def rdm_benchmark(region):
+    """Dissimilarities of all images, train and test, relative to the consistency of subjects."""
+    halves = [average_repetition(responses(region, split)) for split in ("train", "test")]
+    assembly = type(halves[0])(xr.concat(halves, dim="presentation"))
+    sets = [half.stimulus_set for half in halves]
+    shown = StimulusSet(pd.concat(sets, ignore_index=True))
+    shown.stimulus_paths = {**sets[0].stimulus_paths, **sets[1].stimulus_paths}
+    shown.identifier = "${prefix}_train--and-test"
+    assembly.attrs["stimulus_set"] = shown
+    return RSABenchmark(
+        identifier=f"$prefix.{region}-rdm",
+        version=VERSION,
+        region=region,
+        bibtex=BIBTEX,
+        assembly=assembly,
+        visual_degrees=VISUAL_DEGREES,
+        number_of_trials=1,
+    )
+''')
+
+_BENCHMARK_TEST: Final = Template('''"""The benchmarks can be loaded, and say what they are."""
+
+import pytest
+
+from brainscore_vision import load_benchmark
+
+
+@pytest.mark.private_access
+@pytest.mark.parametrize("metric", ["ridge", "rdm"])
+@pytest.mark.parametrize("region", $regions)
+def test_benchmark(region, metric):
+    benchmark = load_benchmark(f"$prefix.{region}-{metric}")
+    assert benchmark.identifier == f"$prefix.{region}-{metric}"
+    assert benchmark.region == region
+    assert 0 < float(benchmark.ceiling) <= 1
+''')
+
+
+def write_plugin(index: PackageIndex, folder: Path) -> list[Path]:
+    """Write the plugin of packages: its two folders go into those of brainscore_vision.
+
+    Parameters
+    ----------
+    index : PackageIndex
+        Its SHA-1s, identifiers, and, once uploaded, location and version ids enter the plugin.
+    folder : Path
+        Where it goes: ``data/NAME`` and ``benchmarks/NAME`` below it.
+
+    Returns
+    -------
+    list of Path
+        The files.
+    """
+    values = {
+        "prefix": index.registry_prefix,
+        "citation": _CITATION,
+        "location": repr(index.location or NOT_UPLOADED),
+        "n_subjects": str(len(index.subjects)),
+        "n_neuroids": str(index.neuroids),
+        "subjects": repr(list(index.subjects)),
+        "regions": repr(list(index.regions)),
+        "presentations": repr(index.presentations),
+        "visual_degrees": repr(VISUAL_DEGREES),
+        "reliable": repr(RELIABLE_NOISE_CEILING),
+    }
+    name = index.registry_prefix.lower()
+    data, benchmarks = folder / "data" / name, folder / "benchmarks" / name
+    in_words = {**values, "regions": ", ".join(index.regions), "entries": _data_entries(index)}
+    texts = {
+        data / "__init__.py": _DATA.substitute(in_words),
+        data / "test.py": _DATA_TEST.substitute(values),
+        benchmarks / "__init__.py": _BENCHMARK_INIT.substitute(entries=_benchmark_entries(index)),
+        benchmarks / "benchmark.py": _BENCHMARK.substitute(values),
+        benchmarks / "test.py": _BENCHMARK_TEST.substitute(values),
+    }
+    for path, text in texts.items():
+        write_text(path, text)
+    return list(texts)
+
+
+def _data_entries(index: PackageIndex) -> str:
+    entries = []
+    for split in SPLITS:
+        table, images = index.file("stimulus table", split), index.file("stimulus images", split)
+        entries.append(
+            _STIMULUS_ENTRY.substitute(
+                prefix=index.registry_prefix,
+                split=split,
+                identifier=repr(table.identifier),
+                csv_sha1=repr(table.sha1),
+                csv_version=repr(table.version_id),
+                zip_sha1=repr(images.sha1),
+                zip_version=repr(images.version_id),
+            )
+        )
+    for split in SPLITS:
+        assembly = index.file("assembly", split)
+        entries.append(
+            _ASSEMBLY_ENTRY.substitute(
+                prefix=index.registry_prefix,
+                split=split,
+                identifier=repr(assembly.identifier),
+                sha1=repr(assembly.sha1),
+                version=repr(assembly.version_id),
+            )
+        )
+    return "\n".join(entries)
+
+
+def _benchmark_entries(index: PackageIndex) -> str:
+    # Brain-Score finds a plugin by searching its files for these very texts: no loop will do.
+    lines = [
+        f"benchmark_registry['{index.registry_prefix}.{region}-{metric}'] = "
+        f"partial({metric}_benchmark, {region!r})"
+        for metric in ("ridge", "rdm")
+        for region in index.regions
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,316 @@
+"""Upload of packages to an S3-compatible bucket."""
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+from nsd_prep.brainscore.package import PackagedFile, PackageIndex, is_whole
+from nsd_prep.brainscore.plugin import PLUGIN_FOLDER, write_plugin
+from nsd_prep.errors import InputFileError, NSDPrepError, OutputError, ParameterError
+
+#: What is to be done with a file: nothing where the bucket has the same bytes.
+Action = Literal["upload", "already there", "overwrite", "differs"]
+
+_READ_SIZE: Final = 1 << 20
+_NOT_FOUND: Final = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
+
+
+class Destination(NamedTuple):
+    """Where packages go.
+
+    Attributes
+    ----------
+    bucket : str
+        Its name.
+    prefix : str
+        What comes before the file names, without slashes at its ends; may be empty.
+    """
+
+    bucket: str
+    prefix: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Destination":
+        """Read ``s3://BUCKET/PREFIX`` or ``BUCKET/PREFIX``.
+
+        Raises
+        ------
+        ParameterError
+            No bucket is named.
+        """
+        bucket, _, prefix = text.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise ParameterError(
+                f"The destination {text!r} names no bucket: expected s3://BUCKET/PREFIX."
+            )
+        return cls(bucket, prefix.strip("/"))
+
+    def key(self, name: str) -> str:
+        """Return the key of an object."""
+        return f"{self.prefix}/{name}" if self.prefix else name
+
+    @property
+    def location(self) -> str:
+        """``BUCKET/PREFIX``, as Brain-Score's plugins name it."""
+        return f"{self.bucket}/{self.prefix}" if self.prefix else self.bucket
+
+
+class Step(NamedTuple):
+    """What is to be done, or was done, with one file.
+
+    Attributes
+    ----------
+    file : PackagedFile
+        Of the index.
+    key : str
+        Of the object.
+    action : {"upload", "already there", "overwrite", "differs"}
+        "differs" where the bucket has other bytes and they are to stay.
+    version_id : str or None
+        Of the object that is there.
+    """
+
+    file: PackagedFile
+    key: str
+    action: Action
+    version_id: str | None
+
+
+def s3_client(endpoint: str | None = None) -> Any:
+    """Return a client of S3, or of what speaks its protocol.
+
+    Parameters
+    ----------
+    endpoint : str, optional
+        URL of the server; Amazon's where it is not given. Credentials are taken from where boto3
+        looks for them.
+
+    Raises
+    ------
+    NSDPrepError
+        boto3 is not installed.
+    """
+    try:
+        import boto3  # an optional extra
+    except ModuleNotFoundError as error:
+        raise NSDPrepError(
+            "The upload needs boto3, which is not installed: pip install 'nsd-prep[publish]'."
+        ) from error
+    return boto3.client("s3", endpoint_url=endpoint)
+
+
+def plan_upload(
+    packages: Path, destination: Destination, client: Any, *, overwrite: bool = False
+) -> list[Step]:
+    """Find out what an upload would do; nothing is written anywhere.
+
+    Parameters
+    ----------
+    packages : Path
+        A folder as `nsd_prep.brainscore.package.write_packages` leaves it.
+    destination : Destination
+        Where the packages are to go.
+    client : boto3 client of S3
+        As `s3_client` gives it.
+    overwrite : bool
+        Whether objects with other bytes are replaced.
+
+    Returns
+    -------
+    list of Step
+        In the order of the index.
+
+    Raises
+    ------
+    InputFileError
+        A file is not the one that the index names.
+    OutputError
+        The bucket cannot be asked.
+    """
+    index = PackageIndex.read(packages)
+    for one in index.files:
+        if not is_whole(packages, one):
+            raise InputFileError(
+                f"{packages / one.file} is gone or altered since it was packaged: expected SHA-1 "
+                f"{one.sha1}; make the packages again, with nsd-prep package."
+            )
+    _require_bucket(client, destination.bucket)
+    steps = []
+    for one in index.files:
+        key = destination.key(one.file)
+        there = _head(client, destination.bucket, key)
+        if there is None:
+            steps.append(Step(one, key, "upload", None))
+        elif _sha1_of_object(client, destination.bucket, key, there) == one.sha1:
+            steps.append(Step(one, key, "already there", _version(there)))
+        else:
+            steps.append(Step(one, key, "overwrite" if overwrite else "differs", _version(there)))
+    return steps
+
+
+def upload(
+    packages: Path,
+    destination: Destination,
+    client: Any,
+    *,
+    overwrite: bool = False,
+    on_step: Callable[[Step], None] = lambda _: None,
+) -> list[Step]:
+    """Upload packages, verify each object, and write version ids to the index and the plugin.
+
+    An upload that was interrupted goes on where it stopped: objects with the right bytes are left
+    alone. After each object the index is written.
+
+    Parameters
+    ----------
+    packages : Path
+        A folder as `nsd_prep.brainscore.package.write_packages` leaves it.
+    destination : Destination
+        Where the packages go.
+    client : boto3 client of S3
+        As `s3_client` gives it.
+    overwrite : bool
+        Whether objects with other bytes are replaced.
+    on_step : callable
+        Called after each file.
+
+    Returns
+    -------
+    list of Step
+        What was done, with the version ids.
+
+    Raises
+    ------
+    OutputError
+        The bucket has an object with other bytes and `overwrite` is not set (nothing is uploaded
+        then); or it cannot be written; or what was uploaded is not what is there.
+    InputFileError
+        A file is not the one that the index names.
+    """
+    steps = plan_upload(packages, destination, client, overwrite=overwrite)
+    differing = [step.key for step in steps if step.action == "differs"]
+    if differing:
+        raise OutputError(
+            f"The bucket {destination.bucket} already has {', '.join(differing)} with other bytes, "
+            "and nothing was uploaded: choose another prefix, or --overwrite."
+        )
+    index = _moved(PackageIndex.read(packages), destination.location)
+    done = []
+    for step in steps:
+        version = step.version_id
+        if step.action != "already there":
+            _put(client, destination.bucket, step, packages / step.file.file)
+            version = _verified_version(client, destination.bucket, step)
+        index = _with_version(index, step.file, version)
+        index.write(packages)
+        done.append(step._replace(version_id=version))
+        on_step(done[-1])
+    write_plugin(index, packages / PLUGIN_FOLDER)
+    return done
+
+
+def _put(client: Any, bucket: str, step: Step, path: Path) -> None:
+    # The server checks the bytes that arrive against the SHA-1; and where nothing is to be
+    # replaced, it refuses if someone else has put an object there in the meantime.
+    condition = {} if step.action == "overwrite" else {"IfNoneMatch": "*"}
+    with path.open("rb") as body, _explained(bucket, step.key, "written"):
+        client.put_object(
+            Bucket=bucket,
+            Key=step.key,
+            Body=body,
+            ChecksumSHA1=base64.b64encode(bytes.fromhex(step.file.sha1)).decode(),
+            **condition,
+        )
+
+
+def _verified_version(client: Any, bucket: str, step: Step) -> str | None:
+    there = _head(client, bucket, step.key)
+    found = None if there is None else _sha1_of_object(client, bucket, step.key, there)
+    if there is None or found != step.file.sha1:
+        raise OutputError(
+            f"The object {step.key} of the bucket {bucket} is not what was uploaded: expected "
+            f"SHA-1 {step.file.sha1}, found {found or 'no object'}; run the same command again "
+            "with --overwrite."
+        )
+    return _version(there)
+
+
+def _require_bucket(client: Any, bucket: str) -> None:
+    from botocore.exceptions import ClientError  # an optional extra
+
+    with _explained(bucket, "", "asked for"):
+        try:
+            client.head_bucket(Bucket=bucket)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in _NOT_FOUND:
+                raise OutputError(
+                    f"There is no bucket {bucket} at {client.meta.endpoint_url}: expected one that "
+                    "you may write to; make it, or name another."
+                ) from error
+            if code not in {"403", "AccessDenied"}:  # one may write without being allowed to look
+                raise
+
+
+def _head(client: Any, bucket: str, key: str) -> dict[str, Any] | None:
+    """Ask for an object's properties; None where there is no such object."""
+    from botocore.exceptions import ClientError  # an optional extra
+
+    with _explained(bucket, key, "asked for"):
+        try:
+            return dict(client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED"))
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _NOT_FOUND:
+                return None
+            raise
+
+
+def _sha1_of_object(client: Any, bucket: str, key: str, there: dict[str, Any]) -> str:
+    """Return the SHA-1 of an object: the server's, or that of the bytes where it has none."""
+    checksum = there.get("ChecksumSHA1", "")
+    if checksum and "-" not in checksum:  # with a dash: a checksum of the checksums of parts
+        return base64.b64decode(checksum).hex()
+    digest = hashlib.sha1(usedforsecurity=False)
+    with _explained(bucket, key, "read"):
+        for block in client.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(_READ_SIZE):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _version(there: dict[str, Any]) -> str | None:
+    version = there.get("VersionId")
+    return None if version in (None, "null") else str(version)
+
+
+def _moved(index: PackageIndex, location: str) -> PackageIndex:
+    """Name the location; version ids of another one say nothing there."""
+    if index.location == location:
+        return index
+    files = tuple(one.model_copy(update={"version_id": None}) for one in index.files)
+    return index.model_copy(update={"files": files, "location": location})
+
+
+def _with_version(index: PackageIndex, file: PackagedFile, version: str | None) -> PackageIndex:
+    files = tuple(
+        one.model_copy(update={"version_id": version}) if one.file == file.file else one
+        for one in index.files
+    )
+    return index.model_copy(update={"files": files})
+
+
+@contextmanager
+def _explained(bucket: str, key: str, doing: str) -> Iterator[None]:
+    """Turn what boto3 says into one sentence."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        raise OutputError(
+            f"The object {key} of the bucket {bucket} could not be {doing} ({error}): check the "
+            "bucket, the endpoint and your credentials, and run the same command again; what is "
+            "uploaded stays."
+        ) from error

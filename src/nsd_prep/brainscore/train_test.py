@@ -1,0 +1,212 @@
+"""Train and test assemblies: all regions in one file, z-scored once more, over images."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from nsd_prep.assembly import build_assembly
+from nsd_prep.published import REPETITIONS, VOXELS
+from nsd_prep.responses import averaged
+
+#: Which images give the mean and the SD of the second z-score. The published data take all.
+ZScoreImages = Literal["all", "train"]
+#: Single-trial z-scores of a subject (1-based) and a region: float32, (n_images, 3, n_voxels).
+Repetitions = Callable[[int, str], NDArray[np.float32]]
+
+#: The one time bin, in milliseconds: a beta has no time course, and Brain-Score compares it with
+#: what models give for these bounds.
+TIME_BIN_START: Final = 70
+TIME_BIN_END: Final = 170
+
+
+class TrainAndTest(NamedTuple):
+    """The two assemblies of a benchmark.
+
+    Attributes
+    ----------
+    train : DataArray, dims (presentation, neuroid, time_bin)
+        Repetition-averaged rows of the train images.
+    test : DataArray, dims (presentation, neuroid, time_bin)
+        Three single-trial rows for each test image, image-major, with coordinate ``repetition``.
+    """
+
+    train: xr.DataArray
+    test: xr.DataArray
+
+
+class ImageScale(NamedTuple):
+    """What a voxel's second z-score subtracts and divides by.
+
+    Attributes
+    ----------
+    mean, deviation : ndarray of float64, shape (n_voxels,)
+        Over images, of the repetition-averaged rows; the deviation is the population SD, and 1
+        where that is 0.
+    """
+
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+
+    def apply(self, responses: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return responses (..., n_voxels), z-scored."""
+        return ((responses - self.mean) / self.deviation).astype(np.float32)
+
+
+def scale_over_images(rows: NDArray[np.float32]) -> ImageScale:
+    """Compute mean and SD of each voxel over images.
+
+    Parameters
+    ----------
+    rows : ndarray of float32, shape (n_images, n_voxels)
+        Repetition-averaged responses.
+
+    Returns
+    -------
+    ImageScale
+        In float64: a constant voxel then has SD 0 exactly.
+    """
+    deviation = rows.std(axis=0, dtype=np.float64)
+    return ImageScale(rows.mean(axis=0, dtype=np.float64), np.where(deviation == 0, 1, deviation))
+
+
+def subject_major(voxels: pd.DataFrame) -> pd.DataFrame:
+    """Sort the neuroids of all regions as Brain-Score's files have them.
+
+    Parameters
+    ----------
+    voxels : DataFrame
+        Rows as `nsd_prep.assembly.voxel_table` gives them, of all regions together.
+
+    Returns
+    -------
+    DataFrame
+        Subjects in the order in which they first appear; within a subject V1, V2, V4, IT, then
+        other regions in the order in which they first appear; within a region unchanged.
+    """
+    found = list(dict.fromkeys(voxels["region"]))
+    regions = [name for name in VOXELS if name in found]
+    regions += [name for name in found if name not in regions]
+    subjects = list(dict.fromkeys(voxels["subject"]))
+    region_rank = voxels["region"].map(regions.index).to_numpy()
+    subject_rank = voxels["subject"].map(subjects.index).to_numpy()
+    return voxels.iloc[np.lexsort((region_rank, subject_rank))].reset_index(drop=True)
+
+
+def blocks(neuroids: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.intp]]]:
+    """Go through the regions of each subject.
+
+    Parameters
+    ----------
+    neuroids : DataFrame
+        With columns subject and region.
+
+    Yields
+    ------
+    subject, region : str
+        In the order in which subjects, then regions, first appear; only pairs that are there.
+    rows : ndarray of int, shape (n_voxels,)
+        Positions (0-based) of their neuroids, ascending.
+    """
+    for subject in dict.fromkeys(neuroids["subject"]):
+        for region in dict.fromkeys(neuroids["region"]):
+            is_theirs = (neuroids["subject"] == subject) & (neuroids["region"] == region)
+            rows = np.flatnonzero(is_theirs.to_numpy())
+            if len(rows):
+                yield str(subject), str(region), rows
+
+
+def build_train_and_test(
+    repetitions: Repetitions,
+    voxels: pd.DataFrame,
+    nsd_ids: NDArray[np.int64],
+    is_train: NDArray[np.bool_],
+    *,
+    zscore_images: ZScoreImages = "all",
+    attributes: Mapping[str, str | int | float],
+) -> TrainAndTest:
+    """Build the train and test assemblies of any subjects and regions.
+
+    Each voxel is z-scored once more, over images: mean and population SD of its
+    repetition-averaged rows, applied to the train rows and to every repetition of the test images.
+
+    Parameters
+    ----------
+    repetitions : callable
+        ``repetitions(subject, region)`` gives float32 (n_images, 3, n_voxels): single-trial
+        z-scores of a subject (1-based), voxels in the order of their rows in `voxels`. Called
+        once for each subject and region, and only one result is held at a time.
+    voxels : DataFrame
+        Rows as `nsd_prep.assembly.voxel_table` gives them, of all regions together.
+    nsd_ids : ndarray of int64, shape (n_images,)
+        0-based, ascending.
+    is_train : ndarray of bool, shape (n_images,)
+        The split.
+    zscore_images : {"all", "train"}
+        Over which images the second z-score is fitted. "all", the default, is what the published
+        data have; with "train" nothing of the test images enters the train assembly.
+    attributes : mapping of str to str or number
+        What determines the data; `zscore_images` is added.
+
+    Returns
+    -------
+    TrainAndTest
+        With the same neuroids, subject-major.
+
+    Raises
+    ------
+    ValueError
+        `repetitions` gives an array of another shape.
+    """
+    ordered = subject_major(voxels)
+    train_ids, test_ids = nsd_ids[is_train], nsd_ids[~is_train]
+    train = np.empty((len(train_ids), len(ordered)), dtype=np.float32)
+    test = np.empty((len(test_ids), REPETITIONS, len(ordered)), dtype=np.float32)
+    for subject, region, rows in blocks(ordered):
+        single = repetitions(int(subject.removeprefix("subj")), region)
+        expected = (len(nsd_ids), REPETITIONS, len(rows))
+        if single.shape != expected:
+            raise ValueError(
+                f"The responses of {subject} in {region} have shape {single.shape}: expected "
+                f"{expected} (images, repetitions, voxels); give those of this run's images and "
+                "voxels."
+            )
+        mean_rows = averaged(single)
+        scale = scale_over_images(mean_rows if zscore_images == "all" else mean_rows[is_train])
+        columns = slice(rows[0], rows[-1] + 1)
+        train[:, columns] = scale.apply(mean_rows[is_train])
+        test[:, :, columns] = scale.apply(single[~is_train])
+    described = {**attributes, "zscore_images": zscore_images}
+    repetition = np.tile(np.arange(REPETITIONS, dtype=np.int64), len(test_ids))
+    return TrainAndTest(
+        _in_time_bin(build_assembly(train, train_ids, ordered, described)),
+        _in_time_bin(
+            build_assembly(
+                test.reshape(-1, len(ordered)), np.repeat(test_ids, REPETITIONS), ordered, described
+            ),
+            repetition,
+        ),
+    )
+
+
+def _in_time_bin(
+    assembly: xr.DataArray, repetition: NDArray[np.int64] | None = None
+) -> xr.DataArray:
+    """Add the time bin, and the repetition after nsd_id: the consumer's order of coordinates."""
+    coordinates: dict[str, tuple[str, NDArray[np.generic]]] = {}
+    for name, values in assembly.coords.items():
+        coordinates[str(name)] = (str(values.dims[0]), values.to_numpy())
+        if name == "nsd_id" and repetition is not None:
+            coordinates["repetition"] = ("presentation", repetition)
+    coordinates["time_bin_start"] = ("time_bin", np.array([TIME_BIN_START], dtype=np.int64))
+    coordinates["time_bin_end"] = ("time_bin", np.array([TIME_BIN_END], dtype=np.int64))
+    return xr.DataArray(
+        assembly.to_numpy()[:, :, np.newaxis],
+        coords=coordinates,
+        dims=("presentation", "neuroid", "time_bin"),
+        name=assembly.name,
+        attrs=assembly.attrs,
+    )

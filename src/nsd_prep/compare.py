@@ -1,0 +1,319 @@
+"""Compare two assemblies, or two output folders: theirs and ours."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from nsd_prep.assembly import NEUROID_COORDINATES, PRESENTATION_COORDINATES, read_assembly
+from nsd_prep.compare_reasons import guess_reasons
+from nsd_prep.compare_side import Side, in_common, rows_of_voxels, side_of
+from nsd_prep.errors import InputFileError, ParameterError
+
+#: Values that differ by less count as equal: float32 sums in another order differ by up to 6e-6.
+TOLERANCE: Final = 1e-5
+_NAMED: Final = 5
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a subject's responses in a region differ.
+
+    Attributes
+    ----------
+    subject, region : str
+        As in the assemblies.
+    n_images, n_voxels : int
+        In common.
+    images_differ, voxels_differ : int
+        How many of these have a difference above the tolerance.
+    largest, typical : float
+        Largest and median absolute difference; NaN where nothing is in common.
+    correlation : float
+        Of all values in common; NaN where they do not vary.
+    reasons : tuple of str
+        Guesses, the surest first.
+    """
+
+    subject: str
+    region: str
+    n_images: int
+    n_voxels: int
+    images_differ: int
+    voxels_differ: int
+    largest: float
+    typical: float
+    correlation: float
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FileComparison:
+    """How two assemblies differ.
+
+    Attributes
+    ----------
+    name : str
+        File name, or both where they differ.
+    forms : tuple of str
+        Dimensions, shape and type of each.
+    problems : tuple of str
+        Differences of form, coordinates, images and voxels; a phrase each.
+    images_only_in_first, images_only_in_second : tuple of int
+        nsd_id (0-based).
+    voxels_only_in_first, voxels_only_in_second : tuple of str
+        Such as ``"subj01 V1 (3, 10, 7)"``.
+    differences : tuple of Difference
+        For every subject and region of either.
+    """
+
+    name: str
+    forms: tuple[str, str]
+    problems: tuple[str, ...]
+    images_only_in_first: tuple[int, ...]
+    images_only_in_second: tuple[int, ...]
+    voxels_only_in_first: tuple[str, ...]
+    voxels_only_in_second: tuple[str, ...]
+    differences: tuple[Difference, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether form, coordinates and values agree."""
+        return not self.problems and not any(one.images_differ for one in self.differences)
+
+    @property
+    def reasons(self) -> dict[str, list[str]]:
+        """The guesses, and for each the subjects and regions that it explains."""
+        found: dict[str, list[str]] = {}
+        for one in self.differences:
+            for reason in one.reasons:
+                found.setdefault(reason, []).append(f"{one.subject} {one.region}")
+        return found
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two assemblies, or two folders of assemblies, differ.
+
+    Attributes
+    ----------
+    first, second : Path
+        What was compared.
+    only_in_first, only_in_second : tuple of str
+        Names of files.
+    files : tuple of FileComparison
+        Of the files in both.
+    """
+
+    first: Path
+    second: Path
+    only_in_first: tuple[str, ...]
+    only_in_second: tuple[str, ...]
+    files: tuple[FileComparison, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether both hold the same files, and these agree."""
+        return (
+            not self.only_in_first
+            and not self.only_in_second
+            and all(file.equal for file in self.files)
+        )
+
+    @property
+    def exit_status(self) -> int:
+        """0 where they are equal, 1 where they are not."""
+        return 0 if self.equal else 1
+
+
+def compare(first: Path, second: Path, tolerance: float = TOLERANCE) -> Comparison:
+    """Compare two assemblies, or the assemblies of the same names in two folders.
+
+    Parameters
+    ----------
+    first, second : Path
+        Two ``.nc`` files, or two folders that hold some.
+    tolerance : float
+        Largest difference of values that count as equal.
+
+    Returns
+    -------
+    Comparison
+        With guesses at the reasons.
+
+    Raises
+    ------
+    ParameterError
+        One is a file and the other a folder, one is not there, or no file is in both.
+    InputFileError
+        A file is not an assembly.
+    """
+    for path in (first, second):
+        if not path.exists():
+            raise ParameterError(
+                f"{path} is not there: expected an assembly (.nc) or a folder of assemblies."
+            )
+    if first.is_dir() != second.is_dir():
+        raise ParameterError(
+            f"{first} and {second} are a folder and a file: give two files or two folders."
+        )
+    if first.is_file():
+        name = first.name if first.name == second.name else f"{first.name} and {second.name}"
+        return Comparison(first, second, (), (), (_compare_files(name, first, second, tolerance),))
+    names = [{path.name for path in folder.glob("*.nc")} for folder in (first, second)]
+    both = sorted(names[0] & names[1])
+    if not both:
+        raise ParameterError(
+            f"{first} and {second} have no assembly of the same name: found "
+            f"{', '.join(sorted(names[0])) or 'none'} and {', '.join(sorted(names[1])) or 'none'}; "
+            "give two files instead."
+        )
+    return Comparison(
+        first,
+        second,
+        tuple(sorted(names[0] - names[1])),
+        tuple(sorted(names[1] - names[0])),
+        tuple(_compare_files(name, first / name, second / name, tolerance) for name in both),
+    )
+
+
+def _compare_files(name: str, first: Path, second: Path, tolerance: float) -> FileComparison:
+    return compare_assemblies(name, _read(first), _read(second), tolerance)
+
+
+def _read(path: Path) -> xr.DataArray:
+    try:
+        assembly = read_assembly(path)
+    except (OSError, ValueError) as error:
+        raise InputFileError(
+            f"{path} cannot be read as an assembly ({error}): expected netCDF with one variable."
+        ) from error
+    needed = [*PRESENTATION_COORDINATES, *NEUROID_COORDINATES]
+    missing = [coordinate for coordinate in needed if coordinate not in assembly.coords]
+    if missing or assembly.dims[:2] != ("presentation", "neuroid"):
+        raise InputFileError(
+            f"{path} has dimensions {assembly.dims} and lacks the coordinates "
+            f"{', '.join(missing) or 'none'}: expected (presentation, neuroid) with "
+            f"{', '.join(needed)}."
+        )
+    return assembly
+
+
+def compare_assemblies(
+    name: str, first: xr.DataArray, second: xr.DataArray, tolerance: float = TOLERANCE
+) -> FileComparison:
+    """Compare two assemblies.
+
+    Parameters
+    ----------
+    name : str
+        What to call them.
+    first, second : DataArray, dims (presentation, neuroid[, time_bin])
+        With the coordinates of `nsd_prep.assembly`.
+    tolerance : float
+        Largest difference of values that count as equal.
+
+    Returns
+    -------
+    FileComparison
+        With guesses at the reasons.
+    """
+    groups = [_groups(assembly) for assembly in (first, second)]
+    differences = []
+    voxels_only: tuple[list[str], list[str]] = ([], [])
+    for key in dict.fromkeys([*groups[0], *groups[1]]):
+        nobody = [np.zeros(assembly.sizes["neuroid"], np.bool_) for assembly in (first, second)]
+        sides = (
+            side_of(first, groups[0].get(key, nobody[0])),
+            side_of(second, groups[1].get(key, nobody[1])),
+        )
+        common = rows_of_voxels(sides[0].coordinates, sides[1].coordinates)
+        for only, side, columns in zip(voxels_only, sides, common, strict=True):
+            alone = np.delete(side.coordinates, columns, axis=0)
+            only += [f"{' '.join(key)} {tuple(voxel)}" for voxel in alone.tolist()]
+        differences.append(_difference(*key, *sides, tolerance))
+    ids = [set(assembly["nsd_id"].to_numpy().tolist()) for assembly in (first, second)]
+    return FileComparison(
+        name,
+        (_form(first), _form(second)),
+        tuple(_problems(first, second, voxels_only)),
+        tuple(sorted(ids[0] - ids[1])),
+        tuple(sorted(ids[1] - ids[0])),
+        tuple(voxels_only[0]),
+        tuple(voxels_only[1]),
+        tuple(differences),
+    )
+
+
+def _groups(assembly: xr.DataArray) -> dict[tuple[str, str], NDArray[np.bool_]]:
+    table = pd.DataFrame({name: assembly[name].to_numpy() for name in ("subject", "region")})
+    found = {}
+    for (subject, region), rows in table.groupby(["subject", "region"], sort=False).indices.items():
+        member = np.zeros(len(table), dtype=np.bool_)
+        member[rows] = True
+        found[str(subject), str(region)] = member
+    return found
+
+
+def _form(assembly: xr.DataArray) -> str:
+    return f"({', '.join(map(str, assembly.dims))}) {assembly.shape} {assembly.dtype}"
+
+
+def _difference(
+    subject: str, region: str, first: Side, second: Side, tolerance: float
+) -> Difference:
+    x, y = in_common(first, second)
+    absolute = np.abs(x - y)
+    beyond = ~(absolute <= tolerance)
+    varies = x.size > 1 and x.std() > 0 and y.std() > 0
+    same = (
+        x.shape == first.values.shape == second.values.shape
+        and first.rows_of_image == second.rows_of_image
+        and not beyond.any()
+        and np.array_equal(first.noise_ceiling, second.noise_ceiling)
+    )
+    return Difference(
+        subject,
+        region,
+        x.shape[0],
+        x.shape[1],
+        int(beyond.any(axis=1).sum()),
+        int(beyond.any(axis=0).sum()),
+        float(absolute.max()) if x.size else float("nan"),
+        float(np.median(absolute)) if x.size else float("nan"),
+        float(np.corrcoef(x.ravel(), y.ravel())[0, 1]) if varies else float("nan"),
+        () if same else tuple(guess_reasons(first, second, tolerance)),
+    )
+
+
+def _problems(
+    first: xr.DataArray, second: xr.DataArray, voxels_only: tuple[list[str], list[str]]
+) -> list[str]:
+    found = []
+    if _form(first) != _form(second):
+        found.append(f"form: {_form(first)} and {_form(second)}")
+    names = [list(map(str, assembly.coords)) for assembly in (first, second)]
+    if names[0] != names[1]:
+        found.append(f"coordinates: {', '.join(names[0])} and {', '.join(names[1])}")
+    for coordinate in (name for name in names[0] if name in names[1]):
+        values = [assembly[coordinate].to_numpy() for assembly in (first, second)]
+        if values[0].dtype.kind != values[1].dtype.kind:
+            found.append(f"{coordinate}: of type {values[0].dtype} and {values[1].dtype}")
+        elif values[0].shape != values[1].shape:
+            found.append(f"{coordinate}: {len(values[0])} and {len(values[1])} values")
+        else:
+            wrong = np.flatnonzero(values[0] != values[1])
+            if len(wrong):
+                found.append(
+                    f"{coordinate}: {len(wrong)} of {len(values[0])} values differ, the first "
+                    f"{values[0][wrong[0]]} and {values[1][wrong[0]]}"
+                )
+    for which, only in zip(("first", "second"), voxels_only, strict=True):
+        if only:
+            listed = ", ".join(only[:_NAMED]) + (" and so on" if len(only) > _NAMED else "")
+            found.append(f"{len(only)} voxels only in the {which}: {listed}")
+    return found

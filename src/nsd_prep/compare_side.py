@@ -1,0 +1,114 @@
+"""A subject's responses in a region, as one of two assemblies has them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one of two assemblies holds of a subject and region.
+
+    Attributes
+    ----------
+    values : ndarray of float32 or float64, shape (n_images, n_voxels)
+        Where images stand in several rows, their mean.
+    rows_of_image : int
+        Rows that an image has at most.
+    nsd_id : ndarray of int64, shape (n_images,)
+        0-based, ascending.
+    coordinates : ndarray of int64, shape (n_voxels, 3)
+        voxel_x, voxel_y, voxel_z.
+    noise_ceiling : ndarray of float64, shape (n_voxels,)
+        Percent.
+    """
+
+    values: NDArray[np.floating]
+    rows_of_image: int
+    nsd_id: NDArray[np.int64]
+    coordinates: NDArray[np.int64]
+    noise_ceiling: NDArray[np.float64]
+
+
+def side_of(assembly: xr.DataArray, of_group: NDArray[np.bool_]) -> Side:
+    """Take a subject's voxels of a region out of an assembly.
+
+    Parameters
+    ----------
+    assembly : DataArray, dims (presentation, neuroid[, time_bin])
+        A time_bin has size 1.
+    of_group : ndarray of bool, shape (n_neuroids,)
+        Which neuroids.
+
+    Returns
+    -------
+    Side
+        With rows of the same image averaged.
+    """
+    values = assembly.to_numpy().reshape(assembly.shape[:2])[:, of_group]
+    nsd_id, row, count = np.unique(
+        assembly["nsd_id"].to_numpy(), return_inverse=True, return_counts=True
+    )
+    if count.max(initial=1) == 1:
+        averaged = values[np.argsort(row, kind="stable")]
+    else:
+        averaged = np.zeros((len(nsd_id), values.shape[1]))
+        np.add.at(averaged, row, values)
+        averaged /= count[:, np.newaxis]
+    coordinates = np.stack(
+        [assembly[name].to_numpy()[of_group] for name in ("voxel_x", "voxel_y", "voxel_z")], axis=1
+    )
+    return Side(
+        averaged,
+        int(count.max(initial=1)),
+        nsd_id.astype(np.int64),
+        coordinates.astype(np.int64),
+        assembly["nc_testset"].to_numpy()[of_group].astype(np.float64),
+    )
+
+
+def rows_of_voxels(
+    first: NDArray[np.int64], second: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the positions of the voxels that two lists of coordinates have in common.
+
+    Parameters
+    ----------
+    first, second : ndarray of int64, shape (n_voxels, 3)
+        Each voxel at most once.
+
+    Returns
+    -------
+    of_first, of_second : ndarray of int64, shape (n_common,)
+        0-based, in the same order.
+    """
+    both = np.concatenate([first, second])
+    _, number = np.unique(both, axis=0, return_inverse=True)
+    number = number.ravel()
+    _, of_first, of_second = np.intersect1d(
+        number[: len(first)], number[len(first) :], return_indices=True
+    )
+    return of_first, of_second
+
+
+def in_common(first: Side, second: Side) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the values of the images and voxels that both sides have.
+
+    Parameters
+    ----------
+    first, second : Side
+        Of the same subject and region.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_common_images, n_common_voxels)
+        Twice, in the same order.
+    """
+    _, rows, rows_of_second = np.intersect1d(first.nsd_id, second.nsd_id, return_indices=True)
+    columns, columns_of_second = rows_of_voxels(first.coordinates, second.coordinates)
+    return (
+        first.values[np.ix_(rows, columns)].astype(np.float64),
+        second.values[np.ix_(rows_of_second, columns_of_second)].astype(np.float64),
+    )

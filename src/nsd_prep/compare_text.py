@@ -1,0 +1,76 @@
+"""A comparison of assemblies as text for a terminal."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from nsd_prep.compare import Comparison, Difference
+
+_NAMED: Final = 5
+
+
+def as_text(comparison: Comparison) -> RenderableType:
+    """Return a comparison as tables and sentences for a terminal (`rich.print`).
+
+    Parameters
+    ----------
+    comparison : Comparison
+        As `compare` gives it.
+
+    Returns
+    -------
+    RenderableType
+        Equal files take one line each.
+    """
+    parts: list[RenderableType] = []
+    for which, only in (
+        ("first", comparison.only_in_first),
+        ("second", comparison.only_in_second),
+    ):
+        if only:
+            parts.append(Text(f"Only in the {which}: {', '.join(only)}"))
+    for file in comparison.files:
+        if file.equal:
+            parts.append(Text(f"{file.name}: equal, {file.forms[0]}"))
+            continue
+        parts.append(Text(f"{file.name}: different"))
+        parts += [Text(f"  {problem}") for problem in file.problems]
+        for which, images in (
+            ("first", file.images_only_in_first),
+            ("second", file.images_only_in_second),
+        ):
+            if images:
+                listed = ", ".join(map(str, images[:_NAMED]))
+                more = " and so on" if len(images) > _NAMED else ""
+                parts.append(Text(f"  {len(images)} images only in the {which}: {listed}{more}"))
+        parts.append(_table(file.differences))
+        parts += [
+            Text(f"  Likely ({', '.join(where)}): {reason}.")
+            for reason, where in file.reasons.items()
+        ]
+        if not file.reasons:
+            parts.append(Text("  No known reason fits."))
+    parts.append(Text("Equal." if comparison.equal else "Not equal."))
+    return Group(*parts)
+
+
+def _table(differences: Iterable[Difference]) -> Table:
+    table = Table()
+    for column in ("subject", "region", "images differ", "voxels differ"):
+        table.add_column(column)
+    for column in ("largest", "typical", "r"):
+        table.add_column(column, justify="right")
+    for one in differences:
+        table.add_row(
+            one.subject,
+            one.region,
+            f"{one.images_differ} of {one.n_images}",
+            f"{one.voxels_differ} of {one.n_voxels}",
+            f"{one.largest:.3g}",
+            f"{one.typical:.3g}",
+            f"{one.correlation:.5f}",
+        )
+    return table

@@ -1,0 +1,134 @@
+"""How a check decides: what was found, as a share of what the ncsnr predicts.
+
+Sound data give a share of 1, wrongly assigned ones a share of 0, and repetitions that are copies
+of each other one far above 1. The share's error is measured on the data, over images: they are
+independent, whereas the noise of neighbouring voxels is not.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import scipy.special
+from numpy.typing import NDArray
+
+#: Probability that sound data are called wrong by chance, or wrong data sound, in one check.
+CHANCE_OF_ERROR: Final = 1e-6
+#: Shares below this are nearer to wrong data than to sound ones.
+LOWEST_SHARE: Final = 0.5
+#: Shares above this are more than any sound data give: repetitions are copies of each other.
+HIGHEST_SHARE: Final = 1.5
+#: Numbers below which nothing is decided.
+FEWEST_IMAGES: Final = 10
+FEWEST_VOXELS: Final = 5
+
+
+@dataclass(frozen=True)
+class Share:
+    """What was found, as a share of what the ncsnr predicts.
+
+    Attributes
+    ----------
+    value : float
+        1 is expected; NaN where there are too few images or voxels.
+    error : float
+        Standard error over images.
+    n_images : int
+        How many images it is the mean of.
+    """
+
+    value: float
+    error: float
+    n_images: int
+
+    def __str__(self) -> str:
+        """Return the value and its error."""
+        return f"{self.value:.2f} +- {self.error:.2f}"
+
+
+NO_SHARE: Final = Share(float("nan"), float("nan"), 0)
+
+
+def share_of(image_scores: NDArray[np.float64]) -> Share:
+    """Return the mean of scores of images, and its standard error.
+
+    Parameters
+    ----------
+    image_scores : ndarray of float64, shape (n_images,)
+        Each an estimate of the share.
+
+    Returns
+    -------
+    Share
+        Their mean; NaN from fewer than `FEWEST_IMAGES` images.
+    """
+    n_images = len(image_scores)
+    if n_images < FEWEST_IMAGES:
+        return NO_SHARE
+    error = float(image_scores.std(ddof=1) / np.sqrt(n_images))
+    return Share(float(image_scores.mean()), error, n_images)
+
+
+def is_as_predicted(share: Share) -> bool | None:
+    """Return whether a share is the 1 that sound data give.
+
+    Parameters
+    ----------
+    share : Share
+        What was found.
+
+    Returns
+    -------
+    bool or None
+        True where the share is nearer to 1 than to 0 and surely above 0; False where it is nearer
+        to 0 and surely below 1, or above 1.5 and surely above 1; None where its error is too large
+        to tell. "Surely" means by `CHANCE_OF_ERROR` of Student's t distribution.
+    """
+    if not np.isfinite(share.value):
+        return None
+    margin = share.error * float(-scipy.special.stdtrit(share.n_images - 1, CHANCE_OF_ERROR))
+    if share.value < LOWEST_SHARE:
+        return False if share.value + margin < 1 else None
+    if share.value > HIGHEST_SHARE:
+        return False if share.value - margin > 1 else None
+    return True if share.value - margin > 0 else None
+
+
+def signal_share(ncsnr: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the share of a trial's variance that is signal.
+
+    s^2 / (1 + s^2), with s the ncsnr: z-scored trials have a variance of 1.
+
+    Parameters
+    ----------
+    ncsnr : ndarray of float, shape (n_voxels,)
+        NaN where a voxel has no data.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_voxels,)
+        0 to 1, NaN where ncsnr is.
+    """
+    squared = np.asarray(ncsnr, dtype=np.float64) ** 2
+    return squared / (1 + squared)
+
+
+def voxels_that_tell(
+    ncsnr: NDArray[np.floating], sessions_without_data: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the voxels that the checks look at.
+
+    Parameters
+    ----------
+    ncsnr : ndarray of float, shape (n_voxels,)
+        NaN where a voxel has no data. A value of 0 was cut off there, and says only that the
+        signal is weak.
+    sessions_without_data : ndarray of int64, shape (n_voxels,)
+        In how many sessions a voxel is constant: its trials there are zeros, not responses.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_telling,)
+        Positions (0-based) of voxels with an ncsnr above 0 and with data in every session.
+    """
+    return np.flatnonzero((np.nan_to_num(ncsnr) > 0) & (sessions_without_data == 0))

@@ -1,0 +1,158 @@
+"""The checks of a run: for each subject and region, for each subject, and for all together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsd_prep import published_statistics as statistics
+from nsd_prep.assembly import SubjectVoxels
+from nsd_prep.checks import Check
+from nsd_prep.data_checks.alignment import Alignment, align, check_alignment
+from nsd_prep.data_checks.published_values import check_published_rdms
+from nsd_prep.data_checks.region_order import REGIONS_IN_ORDER, check_region_order, region_order
+from nsd_prep.data_checks.reliability import (
+    Reliability,
+    check_reliability,
+    split_half_reliability,
+)
+from nsd_prep.data_checks.sessions import TrialAgreement, agreement_of_trials, check_sessions
+from nsd_prep.data_checks.subject_agreement import (
+    PERMUTATIONS,
+    check_subject_agreement,
+    rdm_reliability,
+    subject_agreement,
+)
+from nsd_prep.published import SUBJECTS
+
+
+@dataclass(frozen=True)
+class RegionEvidence:
+    """What a subject's single trials in a region say.
+
+    Attributes
+    ----------
+    subject : int
+        1-based.
+    region : str
+        Its name.
+    checks : tuple of Check
+        Of this subject and region.
+    alignment : Alignment
+        Recomputed ncsnr against the stored one.
+    reliability : Reliability
+        Split-half reliability of the voxels.
+    trials : TrialAgreement
+        For the check of the subject's sessions.
+    rdm_reliability : float
+        Of the RDM of the averaged responses.
+    """
+
+    subject: int
+    region: str
+    checks: tuple[Check, ...]
+    alignment: Alignment
+    reliability: Reliability
+    trials: TrialAgreement
+    rdm_reliability: float
+
+
+def check_single_trials(
+    region: str,
+    of: SubjectVoxels,
+    responses: NDArray[np.float32],
+    session: NDArray[np.int64],
+    trials_per_session: int,
+) -> RegionEvidence:
+    """Check a subject's single trials in a region.
+
+    Beside the responses, memory is needed for one repetition of them and little more.
+
+    Parameters
+    ----------
+    region : str
+        Its name.
+    of : SubjectVoxels
+        The region's voxels in the subject, in the order of the responses.
+    responses : ndarray of float32, shape (n_images, 3, n_voxels)
+        Single-trial z-scores, as `nsd_prep.responses.repetitions_of_images` gives them.
+    session : ndarray of int64, shape (n_images, 3)
+        Session (1-based) of each, as `nsd_prep.data_checks.sessions_of_images` gives it.
+    trials_per_session : int
+        Over which trials were z-scored.
+
+    Returns
+    -------
+    RegionEvidence
+        With its checks.
+    """
+    where = f"{region}, subj{of.subject:02d}"
+    alignment = align(responses, of.ncsnr, of.sessions_without_data, trials_per_session)
+    reliability = split_half_reliability(responses, of.ncsnr, of.sessions_without_data)
+    checks = [
+        *check_alignment(where, alignment),
+        check_reliability(where, reliability, of.ncsnr),
+    ]
+    return RegionEvidence(
+        of.subject,
+        region,
+        tuple(checks),
+        alignment,
+        reliability,
+        agreement_of_trials(responses, session, of.ncsnr, of.sessions_without_data),
+        rdm_reliability(responses),
+    )
+
+
+def check_run(
+    evidence: Sequence[RegionEvidence],
+    rdms: Mapping[str, NDArray[np.floating]],
+    *,
+    is_nsd: bool = False,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> list[Check]:
+    """Check a whole run: sessions, subjects against each other, regions against each other.
+
+    Parameters
+    ----------
+    evidence : sequence of RegionEvidence
+        Of every subject and region; subjects in the order of the RDMs.
+    rdms : mapping of str to ndarray of float, shape (n_subjects, n_images, n_images)
+        The RDMs of each region's averaged responses, 1 - Pearson r.
+    is_nsd : bool
+        Whether what is published of NSD applies.
+    permutations : int
+        Of the images, to see what agreement between subjects chance gives; at least 200, or no
+        agreement counts.
+    seed : int
+        Of the permutations.
+
+    Returns
+    -------
+    list of Check
+        Without those that `evidence` holds already.
+    """
+    subjects = list(dict.fromkeys(one.subject for one in evidence))
+    found = [
+        check_sessions(subject, [one.trials for one in evidence if one.subject == subject])
+        for subject in subjects
+    ]
+    agreements = {}
+    for region, of_subjects in rdms.items():
+        if len(of_subjects) < 2:
+            continue
+        agreement = subject_agreement(of_subjects, permutations=permutations, seed=seed)
+        agreements[region] = agreement
+        reliability = np.array([one.rdm_reliability for one in evidence if one.region == region])
+        found += check_subject_agreement(region, subjects, agreement, reliability)
+    order = None
+    if all(region in rdms for region in REGIONS_IN_ORDER):
+        order = region_order(rdms)
+        found.append(check_region_order(order, len(rdms[REGIONS_IN_ORDER[0]][0])))
+    n_images = {of_subjects.shape[1] for of_subjects in rdms.values()}
+    if is_nsd and tuple(subjects) == SUBJECTS and n_images == {statistics.RDM_IMAGES}:
+        means = {region: of_subjects.mean(axis=0) for region, of_subjects in rdms.items()}
+        found += check_published_rdms(means, agreements, order)
+    return found

@@ -1,0 +1,254 @@
+"""Do subjects agree as they should? Their dissimilarity matrices (RDMs) tell."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsd_prep.checks import Check, check
+
+#: Permutations of the images, and the largest p that counts as agreement.
+PERMUTATIONS: Final = 1000
+#: Images that are permuted at most: more would cost time, and agreement is plain with these.
+IMAGES_PERMUTED: Final = 256
+LARGEST_P: Final = 0.005
+#: Agreement that any two brains should have, as a share of what their RDMs' reliability allows.
+LOWEST_CONSISTENCY: Final = 0.3
+#: Agreement at chance counts only where that much would lie so many standard deviations of chance
+#: above 0.
+SEEN: Final = 5.0
+#: Subjects whose RDMs correlate above this have the same data.
+SAME_DATA: Final = 0.98
+
+
+@dataclass(frozen=True)
+class SubjectAgreement:
+    """How the RDMs of subjects agree in a region.
+
+    Attributes
+    ----------
+    correlation : ndarray of float64, shape (n_subjects, n_subjects)
+        Pearson r of the upper triangles; NaN where an RDM is constant.
+    mean : float
+        Over pairs of subjects.
+    p : float
+        Share of permutations with at least the mean observed, which is counted among them; from
+        `IMAGES_PERMUTED` images, evenly spaced, where there are more.
+    with_others : ndarray of float64, shape (n_subjects,)
+        r of each subject's RDM with the mean of the others'.
+    p_of_subjects : ndarray of float64, shape (n_subjects,)
+        The same as `p` for each subject with the others.
+    spread : float
+        Standard deviation over permutations of the mean over pairs.
+    spread_of_subjects : ndarray of float64, shape (n_subjects,)
+        Standard deviation over permutations of each subject's r with the others.
+    """
+
+    correlation: NDArray[np.float64]
+    mean: float
+    p: float
+    with_others: NDArray[np.float64]
+    p_of_subjects: NDArray[np.float64]
+    spread: float
+    spread_of_subjects: NDArray[np.float64]
+
+
+def subject_agreement(
+    rdms: NDArray[np.floating], *, permutations: int = PERMUTATIONS, seed: int = 0
+) -> SubjectAgreement:
+    """Correlate the RDMs of subjects, and permute the images of each to see what chance gives.
+
+    Parameters
+    ----------
+    rdms : ndarray of float, shape (n_subjects, n_images, n_images)
+        Symmetric; at least two subjects. What is not finite counts as the RDM's mean.
+    permutations : int
+        How many.
+    seed : int
+        Of the permutations.
+
+    Returns
+    -------
+    SubjectAgreement
+        p is at least 1 / (permutations + 1).
+    """
+    units = np.stack([_unit(rdm) for rdm in rdms])
+    correlation = np.einsum("kij,lij->kl", units, units, optimize=True).astype(np.float64)
+    constant = ~units.any(axis=(1, 2))
+    correlation[constant] = correlation[:, constant] = np.nan
+    mean, with_others = _agreements(units, _rest(units))
+    n_images = rdms.shape[1]
+    if n_images > IMAGES_PERMUTED:
+        some = np.linspace(0, n_images - 1, IMAGES_PERMUTED).astype(np.int64)
+        units = np.stack([_unit(rdm[np.ix_(some, some)]) for rdm in rdms])
+    rest = _rest(units)
+    observed, observed_of_subjects = _agreements(units, rest)
+
+    generator = np.random.default_rng(seed)
+    by_chance = np.empty(permutations)
+    of_subjects_by_chance = np.empty((permutations, len(units)))
+    permuted = np.empty_like(units)
+    for index in range(permutations):
+        for subject, unit in enumerate(units):
+            order = generator.permutation(len(unit))
+            permuted[subject] = unit.take(order, axis=0).take(order, axis=1)
+        by_chance[index], of_subjects_by_chance[index] = _agreements(permuted, rest)
+    return SubjectAgreement(
+        correlation,
+        mean,
+        float((1 + np.count_nonzero(by_chance >= observed)) / (permutations + 1)),
+        with_others,
+        (1 + (of_subjects_by_chance >= observed_of_subjects).sum(axis=0)) / (permutations + 1),
+        float(by_chance.std()),
+        of_subjects_by_chance.std(axis=0),
+    )
+
+
+def _rest(units: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return, for each subject, the other subjects' mean RDM, centred and scaled."""
+    return np.stack([_unit(np.delete(units, subject, 0).sum(0)) for subject in range(len(units))])
+
+
+def _agreements(
+    units: NDArray[np.float32], rest: NDArray[np.float32]
+) -> tuple[float, NDArray[np.float64]]:
+    """Return the mean r over pairs of `units`, and the r of each with its `rest`."""
+    flat = units.reshape(len(units), -1)
+    total = flat.sum(axis=0)
+    # The square of the sum is the sum over all pairs, and each RDM with itself.
+    pairs = float(total @ total) - sum(float(unit @ unit) for unit in flat)
+    with_rest = np.array(
+        [one @ two for one, two in zip(flat, rest.reshape(flat.shape), strict=True)]
+    )
+    return pairs / (len(units) * (len(units) - 1)), with_rest.astype(np.float64)
+
+
+def rdm_reliability(responses: NDArray[np.float32]) -> float:
+    """Return how reliable the RDM of averaged responses is.
+
+    Parameters
+    ----------
+    responses : ndarray of float32, shape (n_images, 3, n_voxels)
+        Single-trial z-scores.
+
+    Returns
+    -------
+    float
+        The mean correlation r of the RDMs of single repetitions, corrected to the average of
+        three, 3 r / (1 + 2 r) (Spearman-Brown); at least 0. 0 with fewer than two voxels or three
+        images.
+    """
+    n_images, n_repetitions, n_voxels = responses.shape
+    if n_voxels < 2 or n_images < 3:
+        return 0.0
+    units = []
+    for repetition in range(n_repetitions):
+        patterns = responses[:, repetition] - responses[:, repetition].mean(axis=1, keepdims=True)
+        lengths = np.linalg.norm(patterns, axis=1, keepdims=True)
+        patterns /= np.where(lengths > 0, lengths, 1)
+        units.append(_unit(1 - patterns @ patterns.T).ravel())
+    correlations = [float(first @ second) for first, second in combinations(units, 2)]
+    mean = max(0.0, float(np.mean(correlations)))
+    return n_repetitions * mean / (1 + (n_repetitions - 1) * mean)
+
+
+def _unit(rdm: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Centre an RDM off its diagonal and scale it: inner products are then correlations."""
+    values = np.asarray(rdm, dtype=np.float64).copy()
+    used = np.isfinite(values)
+    np.fill_diagonal(used, False)
+    values -= values[used].mean() if used.any() else 0
+    values[~used] = 0
+    length = np.linalg.norm(values)
+    # Rounding leaves a constant RDM with a tiny length.
+    return (values / length if length > 1e-9 else np.zeros_like(values)).astype(np.float32)
+
+
+def check_subject_agreement(
+    region: str,
+    subjects: Sequence[int],
+    agreement: SubjectAgreement,
+    reliability: NDArray[np.float64],
+) -> list[Check]:
+    """Check that the subjects' RDMs agree above chance, each with the others, and differ.
+
+    Parameters
+    ----------
+    region : str
+        Its name.
+    subjects : sequence of int
+        1-based, in the order of the RDMs.
+    agreement : SubjectAgreement
+        As `subject_agreement` gives it.
+    reliability : ndarray of float64, shape (n_subjects,)
+        Of each subject's RDM, as `rdm_reliability` gives it: it tells whether an agreement at
+        chance means anything.
+
+    Returns
+    -------
+    list of Check
+        Three.
+    """
+    n_subjects = len(subjects)
+    names = [f"subj{subject:02d}" for subject in subjects]
+    alone = []
+    unsure = []
+    for index, name in enumerate(names):
+        holds = _agrees(
+            float(agreement.p_of_subjects[index]),
+            float(agreement.spread_of_subjects[index]),
+            float(np.sqrt(reliability[index] * np.delete(reliability, index).mean())),
+        )
+        if holds is False:
+            alone.append(name)
+        elif holds is None:
+            unsure.append(name)
+    pairs = agreement.correlation[np.triu_indices(n_subjects, 1)]
+    highest = float(np.nanmax(pairs)) if np.isfinite(pairs).any() else float("nan")
+    same = ", ".join(
+        f"{names[first]} and {names[second]}"
+        for first, second in np.argwhere(np.triu(agreement.correlation > SAME_DATA, 1))
+    )
+    lowest = int(np.argmin(agreement.with_others))
+    return [
+        check(
+            "subjects agree",
+            region,
+            f"mean r {agreement.mean:.3f}, p {agreement.p:.2g}",
+            f"above chance (p at most {LARGEST_P:g}, images permuted)",
+            _agrees(agreement.p, agreement.spread, float(reliability.mean())),
+            "Subjects find the same images alike; at chance, rows belong to other images than the "
+            "ids say, in some subject or in all.",
+        ),
+        check(
+            "each subject agrees with the others",
+            region,
+            f"at chance: {', '.join(alone)}"
+            if alone
+            else f"cannot be told: {', '.join(unsure)}"
+            if unsure
+            else f"all; the lowest is {names[lowest]} with r {agreement.with_others[lowest]:.3f}",
+            f"every subject above chance (p at most {LARGEST_P:g}, images permuted)",
+            False if alone else None if unsure else True,
+            "Each subject's images are as alike as the others find them; a subject at chance has "
+            "another subject's table of trials.",
+        ),
+        check(
+            "subjects differ",
+            region,
+            f"the same: {same}" if same else f"highest r {highest:.3f}",
+            f"no two subjects with r above {SAME_DATA:g}",
+            not same if np.isfinite(highest) else None,
+            "No two brains are alike; two subjects with one RDM have the same data.",
+        ),
+    ]
+
+
+def _agrees(p: float, spread: float, reliability: float) -> bool | None:
+    """Decide on an agreement; one at chance counts only where a small one would be seen."""
+    if p <= LARGEST_P:
+        return True
+    return False if LOWEST_CONSISTENCY * reliability >= SEEN * spread > 0 else None

@@ -1,0 +1,95 @@
+"""The report in Markdown, in pieces for a server that shows artifacts."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from nsd_prep.analysis.style import Picture
+from nsd_prep.report.page import MARKS, data_uri
+from nsd_prep.report.record import Report, Section, cells, grouped, header, verdict_numbers
+
+
+def artifacts(report: Report) -> dict[str, str]:
+    """Return a report as Markdown documents.
+
+    Parameters
+    ----------
+    report : Report
+        What to say.
+
+    Returns
+    -------
+    dict of str to str
+        Documents by key (lower case, words joined by dashes): ``report`` with what was run and
+        its methods, ``checks``, and one for each section with its tables and pictures (as data
+        URIs).
+    """
+    documents = {"report": _overview(report), "checks": _checks(report)}
+    return documents | {f"report-{of.name}": _section(of) for of in report.sections}
+
+
+def _overview(report: Report) -> str:
+    facts = _table(["", ""], [[f"**{name}**", value] for name, value in report.facts.items()])
+    return "\n\n".join(
+        [
+            f"# {report.title}",
+            report.summary,
+            f"Checks: {_numbers(report)}.",
+            facts,
+            "## Methods",
+            *report.methods,
+            "## References",
+            *report.references,
+        ]
+    )
+
+
+def _numbers(report: Report) -> str:
+    numbers = verdict_numbers(report.checks)
+    return ", ".join(f"{number} {verdict}" for verdict, number in numbers.items()) or "none made"
+
+
+def _checks(report: Report) -> str:
+    parts = ["# Checks", _numbers(report) + "."]
+    for group in grouped(report.checks):
+        parts += [
+            f"## {MARKS[group.verdict]} {group.name}",
+            group.meaning,
+            _table(
+                ["verdict", "where", "found", "expected"],
+                [
+                    [f"{MARKS[of.verdict]} {of.verdict}", of.where, of.value, of.expectation]
+                    for of in group.checks
+                ],
+            ),
+        ]
+    return "\n\n".join(parts)
+
+
+def _section(section: Section) -> str:
+    parts = [f"# {section.title}"]
+    if section.text:
+        parts.append(section.text)
+    for picture in section.pictures:
+        parts += [_picture(picture), picture.caption]
+    for table in section.tables:
+        parts += [table.caption, frame_as_markdown(table.frame)]
+    return "\n\n".join(parts)
+
+
+def _picture(picture: Picture) -> str:
+    return f"![{picture.title}]({data_uri(picture.png)})"
+
+
+def frame_as_markdown(frame: pd.DataFrame) -> str:
+    """Return a table as Markdown, its numbers written as on the page."""
+    return _table([header(column) for column in frame.columns], cells(frame))
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(_escaped(text) for text in line)} |" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", "<br>")

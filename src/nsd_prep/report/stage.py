@@ -1,0 +1,164 @@
+"""The report as a stage of a run: from the run's files to the report's."""
+
+import platform
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+import xarray as xr
+
+from nsd_prep import __version__
+from nsd_prep.analysis.geometry import Geometry, analyse
+from nsd_prep.assembly import read_assembly
+from nsd_prep.checks import Check
+from nsd_prep.files import write_text, written_whole
+from nsd_prep.regions import definition_as_text
+from nsd_prep.report.compose import compose
+from nsd_prep.report.methods import RunFacts
+from nsd_prep.report.page import render_page
+from nsd_prep.report.record import Report, Section
+from nsd_prep.run import Run, TrialsRecord
+from nsd_prep.volumes import read_ncsnr
+
+_LIBRARIES: Final = ("numpy", "scipy", "pandas", "xarray", "matplotlib")
+
+
+def analyse_run(run: Run) -> Geometry:
+    """Compute the RDMs of a run's assemblies, one assembly in memory at a time.
+
+    Parameters
+    ----------
+    run : Run
+        A run whose assemblies are written.
+
+    Returns
+    -------
+    Geometry
+        For the report, and for checks of agreement.
+    """
+
+    def assemblies() -> Iterator[tuple[str, xr.DataArray]]:
+        for region in run.regions:
+            yield region, read_assembly(run.assembly_file(region))
+
+    return analyse(assemblies())
+
+
+def report_run(
+    run: Run,
+    trials: TrialsRecord,
+    geometry: Geometry,
+    checks: Sequence[Check],
+    further: Sequence[Section] = (),
+) -> Report:
+    """Write the report of a run to its folder ``report``.
+
+    Parameters
+    ----------
+    run : Run
+        A run whose tables and split are written.
+    trials : TrialsRecord
+        What the design says.
+    geometry : Geometry
+        As `analyse_run` gives it.
+    checks : sequence of Check
+        All checks that were made.
+    further : sequence of Section
+        Sections of other analyses.
+
+    Returns
+    -------
+    Report
+        What was written, for `nsd_prep.report.markdown.artifacts`.
+    """
+    voxels = pd.read_csv(run.voxels_file)
+    dataset = run.dataset()
+    counts = pd.DataFrame.from_dict(
+        trials.repetition_counts, orient="index", columns=[3, 2, 1, 0]
+    ).rename_axis(index="subject")
+    report = compose(
+        facts_of_run(run, trials, voxels),
+        geometry,
+        voxels,
+        counts,
+        {f"subj{subject:02d}": read_ncsnr(dataset.ncsnr_file(subject)) for subject in run.subjects},
+        checks,
+        further,
+    )
+    write_report(report, run.output_dir / "report")
+    return report
+
+
+def facts_of_run(run: Run, trials: TrialsRecord, voxels: pd.DataFrame) -> RunFacts:
+    """Gather what the methods of a run depend on.
+
+    Parameters
+    ----------
+    run : Run
+        A run whose split is written.
+    trials : TrialsRecord
+        What the design says.
+    voxels : DataFrame
+        A row for each neuroid.
+
+    Returns
+    -------
+    RunFacts
+        The facts.
+    """
+    dataset = run.dataset()
+    split = pd.read_csv(run.split_file)
+    of_region = voxels.groupby("region", sort=False)
+    return RunFacts(
+        dataset=dataset.name,
+        is_nsd=dataset.is_nsd,
+        preparation=dataset.preparation,
+        trials_per_session=dataset.trials_per_session,
+        sessions={subject: dataset.sessions[subject] for subject in run.subjects},
+        sessions_read={subject: len(trials.sessions[subject]) for subject in run.subjects},
+        shared_images=sum(trials.repetition_counts[run.subjects[0]]),
+        images=trials.n_images,
+        train_images=int((split["split"] == "train").sum()),
+        regions={name: definition_as_text(of) for name, of in run.regions.items()},
+        voxels={str(name): len(of) for name, of in of_region},
+        voxel_sessions_without_data=int(voxels["sessions_without_data"].sum()),
+        invalid_voxels=run.invalid_voxels,
+        seed=run.seed,
+        train_fraction=run.train_fraction,
+        versions={"nsd-prep": __version__, "Python": platform.python_version()}
+        | {library: version(library) for library in _LIBRARIES},
+    )
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write a report: the page, its figures as PNG and PDF, its tables as CSV.
+
+    Parameters
+    ----------
+    report : Report
+        What to say.
+    folder : Path
+        Where; made where it is missing.
+
+    Returns
+    -------
+    Path
+        ``index.html``, written last.
+    """
+    for section in report.sections:
+        for picture in section.pictures:
+            _write_bytes(folder / "figures" / f"{picture.name}.png", picture.png)
+            _write_bytes(folder / "figures" / f"{picture.name}.pdf", picture.pdf)
+        for name, frame in section.files.items():
+            text = frame.to_csv(index=False, lineterminator="\n", float_format="%.7g")
+            write_text(folder / "tables" / f"{name}.csv", text)
+    page = folder / "index.html"
+    write_text(page, render_page(report))
+    return page
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    with written_whole(path) as partial:
+        partial.write_bytes(content)

@@ -1,0 +1,95 @@
+"""Examination: checks of the data themselves, and the report that shows them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from nsd_prep import __version__, stages
+from nsd_prep.checks import Check
+from nsd_prep.files import sha256_of_file, sha256_of_json
+from nsd_prep.report.markdown import artifacts
+from nsd_prep.report.stage import analyse_run, report_run
+from nsd_prep.run import AssemblyRecord, Extracted, Run, TrialsRecord
+from nsd_prep.tasks.artifacts import show_markdown
+from nsd_prep.tasks.policy import cached_by, call_cached
+
+
+def _examination_key(run: Run, extracted: Path, assemblies: Sequence[AssemblyRecord]) -> str:
+    made = [of.sha256 for of in assemblies]
+    return sha256_of_json([__version__, run.model_dump(mode="json"), extracted.name, made])
+
+
+@task(name="examine-data", **cached_by(_examination_key))
+def _examine(
+    run: Run,
+    extracted: Path,
+    assemblies: Sequence[AssemblyRecord],  # noqa: ARG001 (part of the key)
+) -> dict[str, Any]:
+    """Check the data themselves: trials, sessions, masks and subjects in their places."""
+    checks = stages.examine(run, Extracted.read(extracted))
+    return {"checks": [asdict(check) for check in checks], "files": {}}
+
+
+def examine_data(
+    run: Run, extracted: Path, assemblies: Sequence[AssemblyRecord], refresh: bool
+) -> list[Check]:
+    """Check the data themselves, unless the same data were checked before."""
+    result = call_cached(
+        _examine, run.cache_dir, refresh, run=run, extracted=extracted, assemblies=assemblies
+    )
+    return [Check(**check) for check in result["checks"]]
+
+
+def _report_key(
+    run: Run,
+    trials: TrialsRecord,
+    assemblies: Sequence[AssemblyRecord],
+    checks: Sequence[Check],
+    brainscore: bool,
+) -> str:
+    made = [of.sha256 for of in assemblies]
+    judged = [asdict(check) for check in checks]
+    asked = run.model_dump(mode="json")
+    return sha256_of_json(
+        [__version__, asked, trials.model_dump(mode="json"), made, judged, brainscore]
+    )
+
+
+@task(name="write-report", **cached_by(_report_key))
+def _report(
+    run: Run,
+    trials: TrialsRecord,
+    assemblies: Sequence[AssemblyRecord],  # noqa: ARG001 (part of the key)
+    checks: Sequence[Check],
+    brainscore: bool,
+) -> dict[str, Any]:
+    """Write the report with its figures and tables, and show it on the page of the run."""
+    further = stages.encoding_sections(run) if brainscore else []
+    report = report_run(run, trials, analyse_run(run), checks, further)
+    for key, text in artifacts(report).items():
+        show_markdown(key, text)
+    written = sorted(path for path in (run.output_dir / "report").rglob("*") if path.is_file())
+    return {"files": {str(path): sha256_of_file(path) for path in written}}
+
+
+def write_report(
+    run: Run,
+    trials: TrialsRecord,
+    assemblies: Sequence[AssemblyRecord],
+    checks: Sequence[Check],
+    brainscore: bool,
+    refresh: bool,
+) -> list[Path]:
+    """Write the report, unless the same report is there; return all its files."""
+    arguments = {
+        "run": run,
+        "trials": trials,
+        "assemblies": assemblies,
+        "checks": checks,
+        "brainscore": brainscore,
+    }
+    result = call_cached(_report, run.cache_dir, refresh, **arguments)
+    return [Path(path) for path in result["files"]]

@@ -1,0 +1,121 @@
+"""Simulated responses with a known truth, in the form in which a run has them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nsd_prep.assembly import SubjectVoxels, voxel_table, write_assembly
+from nsd_prep.brainscore.identifiers import SPLITS, assembly_file
+from nsd_prep.brainscore.package import fill_local_cache, write_packages
+from nsd_prep.brainscore.plugin import write_plugin
+from nsd_prep.brainscore.stimulus_sets import write_stimulus_sets
+from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
+from nsd_prep.split import train_images
+
+GRID = (30, 31, 32)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Trials of a signal that is linear in latent features, with independent noise."""
+
+    nsd_ids: NDArray[np.int64]
+    is_train: NDArray[np.bool_]
+    latents: NDArray[np.float64]
+    voxels: pd.DataFrame
+    responses: Mapping[tuple[int, str], NDArray[np.float32]]
+
+    def repetitions(self, subject: int, region: str) -> NDArray[np.float32]:
+        return self.responses[subject, region]
+
+    def build(self, **options: str) -> TrainAndTest:
+        return build_train_and_test(
+            self.repetitions,
+            self.voxels,
+            self.nsd_ids,
+            self.is_train,
+            attributes={"dataset": "simulated"},
+            **options,  # type: ignore[arg-type]
+        )
+
+
+def simulate(
+    *,
+    subjects: Sequence[int] = (1, 2),
+    regions: Sequence[str] = ("V1", "V2", "V4", "IT"),
+    n_images: int = 40,
+    n_latents: int = 5,
+    ncsnr: tuple[float, float] = (0.2, 1.5),
+    n_voxels: int = 6,
+    seed: int = 0,
+) -> Simulation:
+    generator = np.random.default_rng(seed)
+    nsd_ids = np.sort(generator.choice(max(400, n_images), n_images, replace=False)).astype(
+        np.int64
+    )
+    latents = generator.standard_normal((n_images, n_latents))
+    tables, responses = [], {}
+    for region in regions:
+        of_subjects = []
+        for subject in subjects:
+            n = n_voxels + (subject + len(region)) % 3
+            strength = generator.uniform(*ncsnr, n)
+            tuning = generator.standard_normal((n_latents, n))
+            signal = latents @ (tuning / np.linalg.norm(tuning, axis=0)) * strength
+            noise = generator.standard_normal((n_images, 3, n))
+            trials = (signal[:, np.newaxis] + noise) / np.sqrt(1 + strength**2)
+            responses[subject, region] = trials.astype(np.float32)
+            voxels = np.sort(generator.choice(np.prod(GRID), n, replace=False)).astype(np.int64)
+            ceiling = 100 * strength**2 / (strength**2 + 1 / 3)
+            of_subjects.append(
+                SubjectVoxels(
+                    subject, GRID, voxels, strength.astype(np.float32), ceiling, np.zeros(n, int)
+                )
+            )
+        tables.append(voxel_table(region, of_subjects))
+    table = pd.concat(tables, ignore_index=True)
+    return Simulation(nsd_ids, train_images(n_images), latents, table, responses)
+
+
+def write_stimuli(path: Path, n_images: int = 400, size: int = 12) -> NDArray[np.uint8]:
+    generator = np.random.default_rng(7)
+    pictures = generator.integers(0, 256, (n_images, size, size + 1, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file["imgBrick"] = pictures
+    return pictures
+
+
+def write_packages_of(assemblies: TrainAndTest, stimuli_file: Path, folder: Path) -> None:
+    """Write ``packages``, ``plugin`` and a local ``cache`` of assemblies below a folder."""
+    for split in SPLITS:
+        path = assembly_file(folder / "brainscore", split)
+        write_assembly(getattr(assemblies, split), path)
+    ids = [np.unique(one["nsd_id"].to_numpy()) for one in assemblies]
+    nsd_ids = np.sort(np.concatenate(ids))
+    write_stimulus_sets(stimuli_file, folder / "brainscore", nsd_ids, np.isin(nsd_ids, ids[0]))
+    index = write_packages(folder / "brainscore", folder / "packages")
+    write_plugin(index, folder / "plugin")
+    fill_local_cache(folder / "packages", folder / "cache")
+
+
+def write_run(folder: Path, simulation: Simulation, suffix: str = "") -> Path:
+    """Write what a run leaves in its folder ``brainscore``; return that folder."""
+    write_stimuli(folder / "nsd_stimuli.hdf5")
+    target = folder / "brainscore"
+    assemblies = simulation.build()
+    for split in SPLITS:
+        write_assembly(getattr(assemblies, split), assembly_file(target, split, suffix))
+    write_stimulus_sets(
+        folder / "nsd_stimuli.hdf5",
+        target,
+        simulation.nsd_ids,
+        simulation.is_train,
+        suffix=suffix,
+    )
+    return target

@@ -1,0 +1,333 @@
+"""Comparing assemblies: what differs, how much, and why."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rich.console
+import xarray as xr
+
+from nsd_prep.assembly import SubjectVoxels, build_assembly, voxel_table, write_assembly
+from nsd_prep.compare import compare, compare_assemblies
+from nsd_prep.compare_text import as_text
+from nsd_prep.errors import InputFileError, ParameterError
+from nsd_prep.noise_ceiling import noise_ceiling
+
+GRID = (11, 13, 17)
+N_IMAGES, N_VOXELS, N_SESSIONS = 100, 60, 6
+NSD_IDS = np.sort(np.random.default_rng(3).choice(73000, N_IMAGES, replace=False))
+
+
+class Dataset:
+    """Raw trials of two subjects in one region, and ways to prepare them."""
+
+    def __init__(self, seed: int, strongest: float) -> None:
+        generator = np.random.default_rng(seed)
+        self.ncsnr, self.voxels, self.trials, self.order = {}, {}, {}, {}
+        for subject in (1, 2):
+            ncsnr = generator.uniform(0.1, strongest, N_VOXELS)
+            signal = generator.normal(size=(N_IMAGES, N_VOXELS)) * ncsnr
+            order = generator.permutation(np.repeat(np.arange(N_IMAGES), 3))
+            trials = signal[order] + generator.normal(size=(len(order), N_VOXELS))
+            trials = trials.reshape(N_SESSIONS, -1, N_VOXELS)
+            trials = trials * generator.uniform(0.8, 1.3, (N_SESSIONS, 1, 1))
+            # Percent signal change: every voxel has its own scale and mean.
+            self.trials[subject] = (trials + generator.normal(size=N_VOXELS)) * (
+                1.5 * generator.lognormal(0, 0.5, N_VOXELS)
+            )
+            self.order[subject] = order
+            self.ncsnr[subject] = ncsnr.astype(np.float32)
+            inside = generator.choice(np.prod(GRID), N_VOXELS, replace=False)
+            self.voxels[subject] = np.sort(inside).astype(np.int64)
+
+    def repetitions(self, subject: int, ddof: int = 0) -> np.ndarray:
+        trials = self.trials[subject]
+        z = (trials - trials.mean(1, keepdims=True)) / trials.std(1, keepdims=True, ddof=ddof)
+        return self.sorted(subject, z)
+
+    def sorted(self, subject: int, trials: np.ndarray, shift: int = 0) -> np.ndarray:
+        rows = np.argsort(np.roll(self.order[subject], shift), kind="stable").reshape(-1, 3)
+        return trials.reshape(-1, N_VOXELS)[rows].astype(np.float32)
+
+    def assembly(self, responses=None, voxels=None, nsd_ids=NSD_IDS, ncsnr=None) -> xr.DataArray:
+        responses = responses or {s: self.repetitions(s).mean(1) for s in (1, 2)}
+        of_subjects = [
+            SubjectVoxels(
+                subject,
+                GRID,
+                (voxels or self.voxels)[subject],
+                (ncsnr or self.ncsnr)[subject],
+                noise_ceiling((ncsnr or self.ncsnr)[subject]),
+                np.zeros(N_VOXELS, dtype=np.int64),
+            )
+            for subject in (1, 2)
+        ]
+        values = np.concatenate([responses[1], responses[2]], axis=1).astype(np.float32)
+        return build_assembly(values, np.asarray(nsd_ids), voxel_table("V1", of_subjects), {})
+
+
+def reasons(first: xr.DataArray, second: xr.DataArray) -> str:
+    comparison = compare_assemblies("V1", first, second)
+    assert not comparison.equal
+    return "; ".join(comparison.reasons)
+
+
+def flipped(voxels: np.ndarray, axis: int) -> np.ndarray:
+    """Where voxels lie in the flipped volume, in the order of the voxels given."""
+    places = np.stack(np.unravel_index(voxels, GRID))
+    places[axis] = GRID[axis] - 1 - places[axis]
+    return np.ravel_multi_index(tuple(places), GRID)
+
+
+@pytest.fixture(params=[0.7, 1.5], ids=["weak", "strong"])
+def data(request: pytest.FixtureRequest) -> Dataset:
+    return Dataset(seed=0, strongest=request.param)
+
+
+@pytest.fixture
+def strong() -> Dataset:
+    return Dataset(seed=0, strongest=1.5)
+
+
+class TestEqual:
+    def test_an_assembly_equals_itself(self, data: Dataset) -> None:
+        comparison = compare_assemblies("V1", data.assembly(), data.assembly())
+        assert comparison.equal
+        assert comparison.reasons == {}
+        assert [one.largest for one in comparison.differences] == [0, 0]
+
+    def test_rounding_in_float32_is_no_difference(self, data: Dataset) -> None:
+        other = data.assembly()
+        other.values += np.float32(3e-6)
+        assert compare_assemblies("V1", data.assembly(), other).equal
+
+
+class TestDifferences:
+    def test_numbers_are_those_of_the_subject_that_differs(self, data: Dataset) -> None:
+        other = data.assembly()
+        other.values[3, N_VOXELS + 5] += 2
+        other.values[4, N_VOXELS + 5] -= 1
+        first, second = compare_assemblies("V1", data.assembly(), other).differences
+        assert (first.subject, first.images_differ, first.largest) == ("subj01", 0, 0)
+        assert (second.subject, second.images_differ, second.voxels_differ) == ("subj02", 2, 1)
+        assert second.largest == pytest.approx(2, abs=1e-6)
+        assert second.typical == 0
+
+    def test_images_and_voxels_of_one_side_are_listed(self, data: Dataset) -> None:
+        whole = data.assembly()
+        comparison = compare_assemblies("V1", whole, whole[1:, 2:])
+        assert comparison.images_only_in_first == (NSD_IDS[0],)
+        places = np.stack(np.unravel_index(data.voxels[1][:2], GRID), axis=1).tolist()
+        assert comparison.voxels_only_in_first == tuple(
+            f"subj01 V1 {tuple(place)}" for place in places
+        )
+        assert comparison.voxels_only_in_second == ()
+
+    def test_a_subject_and_images_of_one_side_only(self, data: Dataset) -> None:
+        whole = data.assembly()
+        comparison = compare_assemblies("V1", whole[:60], whole[60:, :N_VOXELS])
+        assert not comparison.equal
+        assert len(comparison.images_only_in_first) == 60
+        assert len(comparison.voxels_only_in_first) == N_VOXELS
+        assert [one.n_voxels for one in comparison.differences] == [N_VOXELS, 0]
+        assert [one.n_images for one in comparison.differences] == [0, 0]
+
+    def test_a_coordinate_that_differs_is_named(self, data: Dataset) -> None:
+        other = data.assembly()
+        other["nc_testset"].values[7] = 99.5
+        comparison = compare_assemblies("V1", data.assembly(), other)
+        assert not comparison.equal
+        assert any("nc_testset: 1 of 120 values" in problem for problem in comparison.problems)
+
+    def test_a_type_that_differs_is_named(self, data: Dataset) -> None:
+        comparison = compare_assemblies("V1", data.assembly(), data.assembly().astype("f8"))
+        assert "float32 and" in comparison.problems[0]
+        assert not comparison.equal
+
+
+class TestReasons:
+    def test_no_session_zscore(self, data: Dataset) -> None:
+        raw = data.assembly({s: data.sorted(s, data.trials[s]).mean(1) for s in (1, 2)})
+        assert reasons(data.assembly(), raw) == "the second was not z-scored within sessions"
+        assert reasons(raw, data.assembly()) == "the first was not z-scored within sessions"
+
+    def test_sample_deviation(self, data: Dataset) -> None:
+        n_trials = 3 * N_IMAGES // N_SESSIONS
+        sample = data.assembly({s: data.repetitions(s, ddof=1).mean(1) for s in (1, 2)})
+        found = reasons(data.assembly(), sample)
+        assert found.startswith("the second was z-scored with the sample's standard deviation")
+        assert f"N about {n_trials}" in found
+        assert reasons(sample, data.assembly()).startswith("the first was z-scored with")
+
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    def test_flipped_coordinates(self, data: Dataset, axis: int) -> None:
+        voxels, responses, ncsnr = {}, {}, {}
+        for subject in (1, 2):
+            places = flipped(data.voxels[subject], axis)
+            order = np.argsort(places)
+            voxels[subject] = places[order]
+            responses[subject] = data.repetitions(subject).mean(1)[:, order]
+            ncsnr[subject] = data.ncsnr[subject][order]
+        found = reasons(data.assembly(), data.assembly(responses, voxels, ncsnr=ncsnr))
+        assert found.startswith("the responses lie in a transposed or flipped volume")
+        assert f"-voxel_{'xyz'[axis]}" in found
+        assert found.count("-") == 1
+
+    def test_transposed_coordinates(self, data: Dataset) -> None:
+        other = data.assembly()
+        x, z = other["voxel_x"].to_numpy(), other["voxel_z"].to_numpy()
+        other = other.assign_coords(voxel_x=("neuroid", z), voxel_z=("neuroid", x))
+        found = reasons(data.assembly(), other)
+        assert "(voxel_x, voxel_y, voxel_z) became (voxel_z, voxel_y, voxel_x)" in found
+
+    def test_flipped_mask(self, data: Dataset) -> None:
+        generator = np.random.default_rng(5)
+        voxels = {s: np.sort(flipped(data.voxels[s], 1)) for s in (1, 2)}
+        responses = {s: generator.normal(size=(N_IMAGES, N_VOXELS)) for s in (1, 2)}
+        ncsnr = {s: generator.uniform(0.3, 1.5, N_VOXELS).astype("f4") for s in (1, 2)}
+        found = reasons(data.assembly(), data.assembly(responses, voxels, ncsnr=ncsnr))
+        assert found.startswith("the region's mask is transposed or flipped")
+        assert "-voxel_y" in found
+
+    def test_responses_from_a_flipped_volume(self, data: Dataset) -> None:
+        generator = np.random.default_rng(5)
+        responses = {s: data.repetitions(s).mean(1) for s in (1, 2)}
+        for of_subject in responses.values():
+            # Of the flipped volume, some voxels lie in the region, and some outside the brain.
+            of_subject[:] = of_subject[:, generator.permutation(N_VOXELS)]
+            of_subject[:, :10] = 0
+        assert "transposed or flipped volume" in reasons(data.assembly(), data.assembly(responses))
+
+    def test_flipped_ncsnr(self, data: Dataset) -> None:
+        # A block that is its own mirror image, so that every flipped voxel has an ncsnr.
+        block = np.arange(N_VOXELS)
+        places = np.unravel_index(block, (3, 4, 5))
+        inside = np.ravel_multi_index(tuple(place + 3 for place in places), GRID)
+        data.voxels = {1: inside, 2: inside}
+        mirrored = np.ravel_multi_index((2 - places[0], places[1], places[2]), (3, 4, 5))
+        ncsnr = {s: data.ncsnr[s][mirrored] for s in (1, 2)}
+        found = reasons(data.assembly(), data.assembly(ncsnr=ncsnr))
+        assert found.startswith("the noise ceilings lie in a transposed or flipped volume")
+        assert "-voxel_x" in found
+
+    def test_ids_off_by_one(self, data: Dataset) -> None:
+        other = data.assembly(nsd_ids=NSD_IDS + 1)
+        assert "the ids of the second are off by one" in reasons(data.assembly(), other)
+        assert "the ids of the first are off by one" in reasons(other, data.assembly())
+
+    def test_rows_of_neighbours(self, data: Dataset) -> None:
+        responses = {s: np.roll(data.repetitions(s).mean(1), 1, axis=0) for s in (1, 2)}
+        found = reasons(data.assembly(), data.assembly(responses))
+        assert found == "the ids are off by one: each row bears its neighbour's id"
+
+    def test_rows_of_other_images(self, data: Dataset) -> None:
+        order = np.random.default_rng(1).permutation(N_IMAGES)
+        responses = {s: data.repetitions(s).mean(1)[order] for s in (1, 2)}
+        found = reasons(data.assembly(), data.assembly(responses))
+        assert found == "the rows of one side bear other images' ids"
+
+    def test_trials_off_by_one(self, data: Dataset) -> None:
+        def shifted(subject: int) -> np.ndarray:
+            trials = data.trials[subject]
+            z = (trials - trials.mean(1, keepdims=True)) / trials.std(1, keepdims=True)
+            return data.sorted(subject, z, shift=1).mean(1)
+
+        found = reasons(data.assembly(), data.assembly({s: shifted(s) for s in (1, 2)}))
+        assert found == ("the second assigns trials to wrong images: their average holds no signal")
+
+    def test_repetitions_in_rows(self, data: Dataset) -> None:
+        whole = data.assembly()
+        rows = np.concatenate([data.repetitions(s) for s in (1, 2)], axis=2)
+        single = whole.isel(presentation=np.repeat(np.arange(N_IMAGES), 3)).copy(
+            data=rows.reshape(-1, 2 * N_VOXELS)
+        )
+        assert "the second has its repetitions not averaged" in reasons(whole, single)
+        assert "the first has its repetitions not averaged" in reasons(single, whole)
+
+    def test_one_repetition_instead_of_the_mean(self, data: Dataset) -> None:
+        single = data.assembly({s: data.repetitions(s)[:, 0] for s in (1, 2)})
+        assert "the second has its repetitions not averaged" in reasons(data.assembly(), single)
+        assert "the first has its repetitions not averaged" in reasons(single, data.assembly())
+
+    def test_sums_of_repetitions(self, data: Dataset) -> None:
+        summed = data.assembly({s: data.repetitions(s).sum(1) for s in (1, 2)})
+        assert "the second sums the repetitions" in reasons(data.assembly(), summed)
+
+    def test_fewer_sessions_and_so_fewer_images(self, data: Dataset) -> None:
+        whole = data.assembly()
+        assert "another set of sessions" in reasons(whole, whole[:80])
+        assert "another set of sessions" in reasons(whole[:80], whole)
+
+    def test_fewer_sessions_and_the_same_images(self, data: Dataset) -> None:
+        responses = {s: data.repetitions(s).mean(1) for s in (1, 2)}
+        for subject, of_subject in responses.items():
+            of_subject[5:9] = data.repetitions(subject)[5:9, :2].mean(1)
+        found = reasons(data.assembly(), data.assembly(responses))
+        assert found.startswith("another set of sessions: 4 of 100 images differ")
+
+    def test_float16(self, data: Dataset) -> None:
+        rounded = data.assembly()
+        rounded.values[:] = rounded.values.astype(np.float16)
+        assert reasons(data.assembly(), rounded) == "the second was stored as float16"
+        assert reasons(rounded, data.assembly()) == "the first was stored as float16"
+
+    def test_zscored_once_more(self, data: Dataset) -> None:
+        again = data.assembly()
+        again.values[:] = (again.values - again.values.mean(0)) / again.values.std(0)
+        assert "z-scored once more" in reasons(data.assembly(), again)
+
+    def test_noise_has_no_known_reason(self, data: Dataset) -> None:
+        other = data.assembly()
+        noise = np.random.default_rng(2).normal(size=other.shape)
+        other.values += (0.01 * noise).astype(np.float32)
+        assert reasons(data.assembly(), other) == ""
+
+
+class TestFiles:
+    def test_folders(self, strong: Dataset, tmp_path: Path) -> None:
+        for folder in ("ours", "theirs"):
+            (tmp_path / folder).mkdir()
+            write_assembly(strong.assembly(), tmp_path / folder / "Allen2022.V1.nc")
+        assert compare(tmp_path / "ours", tmp_path / "theirs").exit_status == 0
+        other = strong.assembly()
+        other.values[0, 0] += 1
+        write_assembly(other, tmp_path / "theirs" / "Allen2022.V2.nc")
+        comparison = compare(tmp_path / "ours", tmp_path / "theirs")
+        assert comparison.only_in_second == ("Allen2022.V2.nc",)
+        assert comparison.exit_status == 1
+        files = [tmp_path / "ours" / "Allen2022.V1.nc", tmp_path / "theirs" / "Allen2022.V2.nc"]
+        assert compare(files[0], files[0]).equal
+        assert not compare(*files).equal
+
+    def test_what_cannot_be_compared(self, strong: Dataset, tmp_path: Path) -> None:
+        file = tmp_path / "Allen2022.V1.nc"
+        write_assembly(strong.assembly(), file)
+        with pytest.raises(ParameterError, match="is not there"):
+            compare(file, tmp_path / "none")
+        with pytest.raises(ParameterError, match="a folder and a file"):
+            compare(file, tmp_path)
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(ParameterError, match="no assembly of the same name"):
+            compare(tmp_path, tmp_path / "empty")
+        (tmp_path / "text.nc").write_text("no netCDF")
+        with pytest.raises(InputFileError, match="cannot be read as an assembly"):
+            compare(file, tmp_path / "text.nc")
+        xr.DataArray(np.zeros((2, 2)), dims=("a", "b"), name="data").to_netcdf(tmp_path / "b.nc")
+        with pytest.raises(InputFileError, match="lacks the coordinates stimulus_id"):
+            compare(file, tmp_path / "b.nc")
+
+    def test_text_says_what_the_record_says(self, strong: Dataset, tmp_path: Path) -> None:
+        first, second = tmp_path / "a.nc", tmp_path / "b.nc"
+        rounded = strong.assembly()
+        rounded.values[:] = rounded.values.astype(np.float16)
+        write_assembly(strong.assembly(), first)
+        write_assembly(rounded, second)
+        console = rich.console.Console(width=200, record=True, file=io.StringIO())
+        console.print(as_text(compare(first, second)))
+        text = console.export_text()
+        assert "a.nc and b.nc: different" in text
+        assert "stored as float16" in text
+        assert text.rstrip().endswith("Not equal.")
+        console.print(as_text(compare(first, first)))
+        assert console.export_text().rstrip().endswith("Equal.")

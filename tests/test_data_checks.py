@@ -1,0 +1,472 @@
+"""The checks of single trials, volumes and RDMs, against independent computations."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nsd_prep import published, published_statistics
+from nsd_prep.data_checks import (
+    check_placement,
+    check_published_noise_ceilings,
+    sessions_of_images,
+)
+from nsd_prep.data_checks.alignment import align, expected_correlation, noise_variances
+from nsd_prep.data_checks.decision import NO_SHARE, Share, is_as_predicted
+from nsd_prep.data_checks.published_values import check_published_rdms
+from nsd_prep.data_checks.region_order import (
+    ORDER_OF_REGION_PAIRS,
+    RegionOrder,
+    check_region_order,
+    region_order,
+)
+from nsd_prep.data_checks.reliability import split_half_reliability
+from nsd_prep.data_checks.sessions import agreement_of_trials, check_sessions, session_table
+from nsd_prep.data_checks.subject_agreement import (
+    check_subject_agreement,
+    rdm_reliability,
+    subject_agreement,
+)
+from nsd_prep.errors import InputFileError
+
+
+def simulated(
+    seed: int, n_images: int = 60, n_voxels: int = 40, n_sessions: int = 5, strength: float = 0.6
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """z-scored trials (n_images, 3, n_voxels), their sessions, and the true ncsnr."""
+    generator = np.random.default_rng(seed)
+    ncsnr = strength * generator.lognormal(0, 0.5, n_voxels)
+    signal = generator.normal(size=(n_images, n_voxels)) * ncsnr
+    noise = generator.normal(size=(n_images, 3, n_voxels))
+    responses = (signal[:, np.newaxis] + noise) / np.sqrt(1 + ncsnr**2)
+    session = generator.permutation(np.arange(3 * n_images) % n_sessions).reshape(n_images, 3)
+    return responses.astype(np.float32), session + 1, ncsnr.astype(np.float32)
+
+
+def no_gaps(ncsnr: np.ndarray) -> np.ndarray:
+    return np.zeros(len(ncsnr), dtype=np.int64)
+
+
+def rdms_of(responses: np.ndarray) -> np.ndarray:
+    return 1 - np.corrcoef(responses)
+
+
+class TestDecision:
+    def test_a_sure_share_is_judged_by_the_side_it_lies_on(self) -> None:
+        assert is_as_predicted(Share(1.0, 0.01, 500)) is True
+        assert is_as_predicted(Share(0.8, 0.01, 500)) is True
+        assert is_as_predicted(Share(0.1, 0.01, 500)) is False
+        assert is_as_predicted(Share(3.0, 0.01, 500)) is False
+
+    def test_an_unsure_share_is_not_judged(self) -> None:
+        assert is_as_predicted(Share(1.0, 0.5, 500)) is None
+        assert is_as_predicted(Share(0.1, 0.5, 500)) is None
+        assert is_as_predicted(Share(3.0, 0.5, 500)) is None
+        assert is_as_predicted(NO_SHARE) is None
+
+    def test_few_images_need_a_wider_margin(self) -> None:
+        assert is_as_predicted(Share(1.0, 0.15, 500)) is True
+        assert is_as_predicted(Share(1.0, 0.15, 10)) is None
+
+
+class TestAlignment:
+    def test_noise_variance_is_that_of_the_authors_procedure(self) -> None:
+        generator = np.random.default_rng(0)
+        betas = generator.normal(3, 2, size=(4, 30, 7))  # sessions of 30 trials
+        image = generator.permutation(np.repeat(np.arange(40), 3)).reshape(4, 30)
+        population = (betas - betas.mean(1, keepdims=True)) / betas.std(1, keepdims=True)
+        sample = (betas - betas.mean(1, keepdims=True)) / betas.std(1, keepdims=True, ddof=1)
+        rows = np.argsort(image, axis=None, kind="stable").reshape(-1, 3)
+        found = noise_variances(population.reshape(120, 7)[rows].astype(np.float32), 30)
+        expected = [[np.var(sample.reshape(120, 7)[r, v], ddof=1) for v in range(7)] for r in rows]
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+    def test_recomputed_ncsnr_of_all_images_is_the_stored_one(self) -> None:
+        responses, _, _ = simulated(0)
+        variance = responses.astype(np.float64).var(axis=1, ddof=1).mean(axis=0) * 49 / 50
+        stored = np.sqrt(np.maximum(0, 1 - variance) / variance).astype(np.float32)
+        alignment = align(responses, stored, no_gaps(stored), trials_per_session=50)
+        known = stored > 0
+        np.testing.assert_allclose(alignment.ncsnr[known], stored[known], rtol=1e-4)
+        assert alignment.correlation == pytest.approx(1)
+        assert alignment.voxels.value == pytest.approx(1, rel=1e-4)
+        assert alignment.trials.value == pytest.approx(1, rel=1e-4)
+
+    def test_shares_are_1_on_average_and_their_errors_are_right(self) -> None:
+        found = []
+        for seed in range(40):
+            responses, _, ncsnr = simulated(seed)
+            found.append(align(responses, ncsnr, no_gaps(ncsnr), trials_per_session=100_000))
+        for name in ("trials", "voxels"):
+            values = np.array([getattr(one, name).value for one in found])
+            errors = np.array([getattr(one, name).error for one in found])
+            assert abs(values.mean() - 1) < 4 * values.std() / np.sqrt(len(values))
+            assert values.std() == pytest.approx(errors.mean(), rel=0.4)
+
+    def test_expected_correlation_is_that_of_simulated_trials(self) -> None:
+        _, _, ncsnr = simulated(0, n_voxels=200)
+        found = []
+        for seed in range(10):
+            generator = np.random.default_rng(seed)
+            noise = generator.normal(size=(50, 3, 200)) / np.sqrt(1 + ncsnr**2)
+            variance = noise.var(axis=1, ddof=1).mean(axis=0)
+            estimate = np.sqrt(np.maximum(0, 1 - variance) / variance)
+            found.append(np.corrcoef(estimate, ncsnr)[0, 1])
+        assert expected_correlation(ncsnr.astype(np.float64), 50) == pytest.approx(
+            np.mean(found), abs=0.03
+        )
+
+    def test_voxels_without_data_say_nothing(self) -> None:
+        responses, _, ncsnr = simulated(0)
+        gaps = no_gaps(ncsnr)
+        sound = align(responses, ncsnr, gaps, 750)
+        more = np.concatenate([responses, np.zeros((60, 3, 30), np.float32)], axis=2)
+        alignment = align(
+            more,
+            np.concatenate([ncsnr, np.full(30, np.nan, np.float32)]),
+            np.concatenate([gaps, np.full(30, 5)]),
+            750,
+        )
+        assert alignment.trials.value == pytest.approx(sound.trials.value)
+        assert alignment.voxels.value == pytest.approx(sound.voxels.value)
+        assert np.isnan(alignment.ncsnr[40:]).all()
+
+    @pytest.mark.parametrize(("n_images", "n_voxels"), [(5, 40), (60, 3)])
+    def test_too_few_images_or_voxels_are_not_judged(self, n_images: int, n_voxels: int) -> None:
+        responses, _, ncsnr = simulated(0, n_images=n_images, n_voxels=n_voxels)
+        alignment = align(responses, ncsnr, no_gaps(ncsnr), 750)
+        assert is_as_predicted(alignment.trials) is None
+        assert is_as_predicted(alignment.voxels) is None
+
+
+class TestSessions:
+    def test_agreement_is_that_of_a_plain_loop(self) -> None:
+        responses, session, ncsnr = simulated(1, n_images=20, n_voxels=6, n_sessions=3)
+        found = agreement_of_trials(responses, session, ncsnr, no_gaps(ncsnr))
+        signal = ncsnr.astype(np.float64) ** 2 / (1 + ncsnr.astype(np.float64) ** 2)
+
+        def others(image: int, repetition: int) -> np.ndarray | None:
+            elsewhere = session[image] != session[image, repetition]
+            return responses[image][elsewhere].mean(axis=0) if elsewhere.any() else None
+
+        for image, repetition in np.ndindex(20, 3):
+            mean = others(image, repetition)
+            if mean is None:
+                assert np.isnan(found.agreement[image, repetition])
+                continue
+            trial = responses[image, repetition] * signal
+            chance = [
+                trial @ others(other, place)
+                for other, place in np.ndindex(20, 3)
+                if session[other, place] == session[image, repetition]
+                and other != image
+                and others(other, place) is not None
+            ]
+            expected = trial @ mean - np.mean(chance)
+            assert found.agreement[image, repetition] == pytest.approx(expected, rel=1e-5, abs=1e-6)
+        assert found.expected == pytest.approx(float(signal @ signal))
+
+    def test_sessions_agree_as_predicted(self) -> None:
+        values, errors = [], []
+        for seed in range(40):
+            responses, session, ncsnr = simulated(seed)
+            agreement = agreement_of_trials(responses, session, ncsnr, no_gaps(ncsnr))
+            table = session_table([agreement])
+            assert table["in_place"].tolist() == [True] * 5
+            assert table.index.tolist() == [1, 2, 3, 4, 5]
+            values += table["agreement"].tolist()
+            errors += table["error"].tolist()
+        assert np.mean(values) == pytest.approx(1, abs=0.05)
+        assert np.std(values) == pytest.approx(np.mean(errors), rel=0.4)
+
+    def test_regions_are_added(self) -> None:
+        responses, session, ncsnr = simulated(0)
+        whole = agreement_of_trials(responses, session, ncsnr, no_gaps(ncsnr))
+        parts = [
+            agreement_of_trials(responses[:, :, part], session, ncsnr[part], no_gaps(ncsnr)[part])
+            for part in (slice(0, 15), slice(15, 40))
+        ]
+        pd.testing.assert_frame_equal(session_table([whole]), session_table(parts))
+
+    def test_a_session_at_chance_is_named(self) -> None:
+        responses, session, ncsnr = simulated(0)
+        wrong = session == 4
+        responses[wrong] = np.random.default_rng(0).permutation(responses[wrong])
+        found = check_sessions(3, [agreement_of_trials(responses, session, ncsnr, no_gaps(ncsnr))])
+        assert found.verdict == "failed"
+        assert found.where == "subj03"
+        assert found.value == "at chance: session 4 of 5"
+
+    def test_weak_signals_are_not_judged(self) -> None:
+        responses, session, ncsnr = simulated(0, n_voxels=8, strength=0.1)
+        found = check_sessions(1, [agreement_of_trials(responses, session, ncsnr, no_gaps(ncsnr))])
+        assert found.verdict == "not decidable"
+
+    def test_sessions_come_from_the_table_of_trials(self) -> None:
+        table = pd.DataFrame(
+            {
+                "nsd_id": [7, 3, 7, 3, 9, 7, 3],
+                "repetition": [0, 0, 1, 1, 0, 2, 2],
+                "session": [1, 1, 1, 2, 2, 3, 4],
+            }
+        )
+        found = sessions_of_images(table, np.array([3, 7]))
+        assert found.tolist() == [[1, 2, 4], [1, 1, 3]]
+        with pytest.raises(InputFileError, match="the first nsd_id 9"):
+            sessions_of_images(table, np.array([3, 9]))
+
+
+class TestReliability:
+    def test_correlations_are_those_of_numpy(self) -> None:
+        responses, _, ncsnr = simulated(0)
+        found = split_half_reliability(responses, ncsnr, no_gaps(ncsnr))
+        for voxel in range(40):
+            r = np.corrcoef(responses[:, :, voxel].T)
+            mean = (r[0, 1] + r[0, 2] + r[1, 2]) / 3
+            assert found.correlation[voxel] == pytest.approx(mean, abs=1e-6)
+            assert found.corrected[voxel] == pytest.approx(2 * mean / (1 + mean), abs=1e-5)
+        single = ncsnr.astype(np.float64) ** 2 / (1 + ncsnr.astype(np.float64) ** 2)
+        np.testing.assert_allclose(found.predicted, 2 * single / (1 + single))
+
+    def test_share_is_1_on_average_and_its_error_is_right(self) -> None:
+        shares = [
+            split_half_reliability(responses, ncsnr, no_gaps(ncsnr)).share
+            for responses, _, ncsnr in map(simulated, range(40))
+        ]
+        values = np.array([share.value for share in shares])
+        assert values.mean() == pytest.approx(1, abs=0.05)
+        assert values.std() == pytest.approx(np.mean([share.error for share in shares]), rel=0.4)
+
+    def test_a_constant_voxel_has_none(self) -> None:
+        responses, _, ncsnr = simulated(0)
+        responses[:, :, 3] = 0
+        found = split_half_reliability(responses, ncsnr, no_gaps(ncsnr))
+        assert np.flatnonzero(np.isnan(found.correlation)).tolist() == [3]
+        assert np.isfinite(found.share.value)
+
+
+class TestPlacement:
+    def volume(self) -> tuple[np.ndarray, np.ndarray]:
+        """An ncsnr volume with a strong corner, and the voxels of that corner."""
+        generator = np.random.default_rng(0)
+        ncsnr = np.full((12, 14, 16), np.nan, dtype=np.float32)
+        ncsnr[2:10, 2:12, 2:14] = np.maximum(0, generator.normal(0, 0.1, (8, 10, 12)))
+        corner = np.zeros(ncsnr.shape, dtype=bool)
+        corner[2:5, 2:6, 3:7] = True
+        ncsnr[corner] = generator.uniform(0.3, 1, corner.sum())
+        return ncsnr, np.flatnonzero(corner)
+
+    def verdicts(self, ncsnr: np.ndarray, voxels: np.ndarray, **more: np.ndarray) -> dict[str, str]:
+        return {one.name: one.verdict for one in check_placement(1, {"V1": voxels}, ncsnr, **more)}
+
+    def test_a_region_on_its_signal_passes(self) -> None:
+        ncsnr, voxels = self.volume()
+        found = self.verdicts(ncsnr, voxels, brain=np.isfinite(ncsnr))
+        assert found == dict.fromkeys(found, "passed")
+        assert len(found) == 3
+
+    @pytest.mark.parametrize("axes", [0, 1, 2, (0, 1), (0, 1, 2)])
+    def test_a_flipped_region_fails_and_the_flip_is_named(self, axes: int | tuple) -> None:
+        ncsnr, voxels = self.volume()
+        checks = check_placement(1, {"V1": voxels}, np.flip(ncsnr, axes))
+        orientation = next(one for one in checks if one.name == "orientation of the masks")
+        assert orientation.verdict == "failed"
+        for axis, name in enumerate("zyx"):
+            assert (f"{name} mirrored" in orientation.value) == (axis in np.atleast_1d(axes))
+
+    def test_a_region_out_of_the_brain_fails(self) -> None:
+        ncsnr, _ = self.volume()
+        outside = np.zeros(ncsnr.shape, dtype=bool)
+        outside[9:12, 2:6, 3:7] = True
+        found = self.verdicts(ncsnr, np.flatnonzero(outside), brain=np.isfinite(ncsnr))
+        assert found["mask in the brain"] == "failed"
+
+    def test_volumes_of_another_grid_are_an_error(self) -> None:
+        ncsnr, voxels = self.volume()
+        with pytest.raises(InputFileError, match="the size of the ncsnr volume"):
+            check_placement(1, {"V1": voxels}, ncsnr[:2])
+        with pytest.raises(InputFileError, match="brain mask of subj01 has the grid"):
+            check_placement(1, {"V1": voxels}, ncsnr, np.isfinite(ncsnr).T)
+
+
+class TestSubjectAgreement:
+    def subjects(self, seed: int, common: float, n_images: int = 30) -> np.ndarray:
+        generator = np.random.default_rng(seed)
+        shared = generator.normal(size=(n_images, 20))
+        own = generator.normal(size=(4, n_images, 20))
+        return np.stack([rdms_of(np.sqrt(common) * shared + np.sqrt(1 - common) * x) for x in own])
+
+    def test_correlations_are_those_of_the_upper_triangles(self) -> None:
+        rdms = self.subjects(0, 0.5)
+        upper = rdms[:, *np.triu_indices(30, 1)]
+        found = subject_agreement(rdms, permutations=10)
+        r = np.corrcoef(upper)
+        np.testing.assert_allclose(found.correlation, r, atol=1e-5)
+        assert found.mean == pytest.approx(r[np.triu_indices(4, 1)].mean(), abs=1e-5)
+
+    def test_agreement_has_the_smallest_p(self) -> None:
+        found = subject_agreement(self.subjects(0, 0.8), permutations=200)
+        assert found.p == pytest.approx(1 / 201)
+        np.testing.assert_allclose(found.p_of_subjects, 1 / 201)
+
+    def test_p_is_spread_evenly_where_nothing_agrees(self) -> None:
+        p = np.array([subject_agreement(self.subjects(s, 0), permutations=60).p for s in range(40)])
+        assert 0.35 < p.mean() < 0.65
+        assert 0.2 < p.std() < 0.4
+
+    def test_the_subject_with_other_images_is_named(self) -> None:
+        rdms = self.subjects(0, 0.9, n_images=60)
+        order = np.random.default_rng(0).permutation(60)
+        rdms[2] = rdms[2][np.ix_(order, order)]
+        checks = check_subject_agreement(
+            "V1", [1, 2, 5, 7], subject_agreement(rdms, permutations=300), np.full(4, 0.9)
+        )
+        assert [one.verdict for one in checks] == ["passed", "failed", "passed"]
+        assert checks[1].value == "at chance: subj05"
+
+    def test_two_subjects_with_one_rdm_are_named(self) -> None:
+        rdms = self.subjects(0, 0.5)
+        rdms[3] = rdms[1]
+        found = subject_agreement(rdms, permutations=200)
+        checks = check_subject_agreement("V1", [1, 2, 3, 4], found, np.full(4, 0.9))
+        assert checks[2].verdict == "failed"
+        assert checks[2].value == "the same: subj02 and subj04"
+
+    def test_unreliable_rdms_are_not_judged(self) -> None:
+        found = subject_agreement(self.subjects(3, 0), permutations=200)
+        assert found.p > 0.05
+        checks = check_subject_agreement("V1", [1, 2, 3, 4], found, np.full(4, 0.01))
+        assert [one.verdict for one in checks[:2]] == ["not decidable", "not decidable"]
+
+    def test_constant_rdms_are_not_judged(self) -> None:
+        found = subject_agreement(np.ones((3, 12, 12)), permutations=20)
+        assert np.isnan(found.correlation).all()
+        checks = check_subject_agreement("V1", [1, 2, 3], found, np.zeros(3))
+        assert {one.verdict for one in checks} == {"not decidable"}
+
+    def test_reliability_of_rdms_is_about_that_of_a_second_measurement(self) -> None:
+        generator = np.random.default_rng(0)
+        signal = 0.7 * generator.normal(size=(60, 10)) @ generator.normal(size=(10, 200)) / 3
+        first, second = signal[:, None] + generator.normal(size=(2, 60, 3, 200))
+        upper = [rdms_of(x.mean(axis=1))[np.triu_indices(60, 1)] for x in (first, second)]
+        measured = np.corrcoef(*upper)[0, 1]
+        assert rdm_reliability(first.astype(np.float32)) == pytest.approx(measured, abs=0.1)
+        assert rdm_reliability(np.zeros((20, 3, 5), np.float32)) == 0
+
+
+#: Weights of three groups of features in each region.
+HIERARCHY = {"V1": (1, 0.3, 0), "V2": (1, 0.7, 0.1), "V4": (0.4, 1, 0.3), "IT": (0, 0.4, 1)}
+
+
+class TestRegionOrder:
+    def regions(self, blocks: dict[str, tuple[float, float, float]]) -> dict[str, np.ndarray]:
+        generator = np.random.default_rng(0)
+        latents = generator.normal(size=(3, 80, 5))
+        found = {}
+        for name, weights in blocks.items():
+            features = np.concatenate([w * x for w, x in zip(weights, latents, strict=True)], 1)
+            found[name] = np.stack(
+                [rdms_of(features @ generator.normal(size=(15, 400))) for _ in range(4)]
+            )
+        return found
+
+    def test_correlations_and_errors_are_those_of_plain_deletion(self) -> None:
+        rdms = self.regions(HIERARCHY)
+        found = region_order(rdms)
+        means = {name: stack.mean(axis=0) for name, stack in rdms.items()}
+
+        def of(means: dict[str, np.ndarray], keep: np.ndarray) -> np.ndarray:
+            upper = np.triu_indices(len(keep), 1)
+            r = [
+                np.corrcoef(
+                    means[a][np.ix_(keep, keep)][upper], means[b][np.ix_(keep, keep)][upper]
+                )
+                for a, b in ORDER_OF_REGION_PAIRS
+            ]
+            return np.array([one[0, 1] for one in r])
+
+        whole = np.arange(80)
+        np.testing.assert_allclose(found.correlations, of(means, whole), atol=1e-10)
+        images = np.array([-np.diff(of(means, np.delete(whole, i))) for i in whole])
+        subjects = np.array(
+            [
+                -np.diff(of({n: np.delete(s, k, 0).mean(0) for n, s in rdms.items()}, whole))
+                for k in range(4)
+            ]
+        )
+        variance = sum((len(x) - 1) * x.var(axis=0) for x in (images, subjects))
+        np.testing.assert_allclose(found.errors, np.sqrt(variance), rtol=1e-6)
+
+    def test_the_order_of_the_hierarchy_passes_and_another_fails(self) -> None:
+        order = region_order(self.regions(HIERARCHY))
+        assert check_region_order(order, 80).verdict == "passed"
+        exchanged = HIERARCHY | {"V2": HIERARCHY["IT"], "IT": HIERARCHY["V2"]}
+        wrong = region_order(self.regions(exchanged))
+        assert check_region_order(wrong, 80).verdict == "failed"
+
+    def test_differences_within_their_errors_are_not_judged(self) -> None:
+        same = region_order(self.regions(dict.fromkeys(HIERARCHY, (1, 1, 1))))
+        assert check_region_order(same, 80).verdict == "not decidable"
+
+
+class TestPublished:
+    def voxels(self, region: str) -> pd.DataFrame:
+        """Voxel tables with the published medians."""
+        parts = []
+        for index, subject in enumerate(published.SUBJECTS):
+            count = published.VOXELS[region][index]
+            median = published_statistics.MEDIAN_NOISE_CEILING[region][index]
+            ceiling = np.clip(np.linspace(median - 20, median + 20, count), 0, 100)
+            parts.append(pd.DataFrame({"subject": f"subj{subject:02d}", "noise_ceiling": ceiling}))
+        return pd.concat(parts)
+
+    def test_published_medians_pass_and_others_fail(self) -> None:
+        table = self.voxels("V1")
+        medians = [
+            one
+            for one in check_published_noise_ceilings("V1", table)
+            if one.name == "published median noise ceiling"
+        ]
+        assert [one.verdict for one in medians] == ["passed"] * 8
+        table.loc[table["subject"] == "subj03", "noise_ceiling"] += 1
+        found = check_published_noise_ceilings("V1", table)
+        failed = [one.where for one in found if one.verdict == "failed"]
+        assert "V1, subj03" in failed
+        assert not {"V1, subj01", "V1, subj08"} & set(failed)
+
+    def test_numbers_of_all_voxels_need_all_subjects(self) -> None:
+        table = self.voxels("V4")
+        names = {one.name for one in check_published_noise_ceilings("V4", table)}
+        assert "published reliable voxels" in names
+        some = table[table["subject"] != "subj08"]
+        names = {one.name for one in check_published_noise_ceilings("V4", some)}
+        assert names == {"published median noise ceiling"}
+        assert check_published_noise_ceilings("V3", table) == []
+
+    @pytest.mark.parametrize(("region", "value"), [("V1", 5402), ("V2", 4584), ("V4", 1660)])
+    def test_reliable_voxels_are_counted(self, region: str, value: int) -> None:
+        table = self.voxels(region)
+        for surplus, verdict in ((0, "passed"), (50, "failed")):
+            table["noise_ceiling"] = 30.0
+            table.iloc[: value + surplus, 1] = 31.0
+            found = {one.name: one for one in check_published_noise_ceilings(region, table)}
+            assert found["published reliable voxels"].verdict == verdict
+
+    def test_rdms_are_judged_for_v1_and_shown_for_it(self) -> None:
+        generator = np.random.default_rng(0)
+        noise = np.triu(generator.normal(size=(60, 60)), 1)
+        noise = (noise + noise.T) / noise[np.triu_indices(60, 1)].std()
+        rdms = {"V1": 1 + 0.1 * noise, "V2": 1 + 0.2 * noise, "IT": 1 + 0.5 * noise}
+        correlations = np.array([0.83, 0.60, 0.9, 0.16])
+        order = RegionOrder(correlations, -np.diff(correlations), np.zeros(3))
+        found = {
+            (one.name, one.where): one.verdict for one in check_published_rdms(rdms, {}, order)
+        }
+        assert found == {
+            ("published RDM deviation", "V1"): "passed",
+            ("published RDM deviation", "V2"): "failed",
+            ("published RDM deviation", "IT"): "not decidable",
+            ("published correlation between regions", "V1-V2"): "passed",
+            ("published correlation between regions", "V2-V4"): "failed",
+            ("published correlation between regions", "V4-IT"): "not decidable",
+            ("published correlation between regions", "V1-IT"): "not decidable",
+        }

@@ -1,0 +1,256 @@
+"""The encoding baseline: the truth scores 1, nothing scores 0, and features are read with care."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from brainscore_inputs import Simulation, simulate
+from numpy.typing import NDArray
+
+from nsd_prep.brainscore.encoding import (
+    ALPHAS,
+    Features,
+    draw_encoding,
+    latent_features,
+    read_features,
+    score_encoding,
+    summarise_encoding,
+    write_features,
+)
+from nsd_prep.brainscore.train_test import TrainAndTest
+from nsd_prep.errors import InputFileError, MissingFilesError
+from nsd_prep.synthetic import read_truth
+
+
+@pytest.fixture(scope="module")
+def simulation() -> Simulation:
+    return simulate(n_images=400, n_latents=6, n_voxels=30, ncsnr=(0.3, 2.0), seed=4)
+
+
+@pytest.fixture(scope="module")
+def built(simulation: Simulation) -> TrainAndTest:
+    return simulation.build()
+
+
+def for_both(features: Features) -> dict[int, Features]:
+    return {1: features, 2: features}
+
+
+def median_fraction(scores: pd.DataFrame, subject: str) -> float:
+    of = scores[(scores["subject"] == subject) & (scores["noise_ceiling"] > 30)]
+    return float(of["fraction_of_ceiling"].median())
+
+
+class TestScores:
+    def test_true_features_reach_the_ceiling(
+        self, simulation: Simulation, built: TrainAndTest
+    ) -> None:
+        features = Features(simulation.nsd_ids, simulation.latents)
+        scores = score_encoding(*built, for_both(features))
+        for subject in ("subj01", "subj02"):
+            assert median_fraction(scores, subject) == pytest.approx(1, abs=0.1)
+
+    def test_random_features_score_nothing(
+        self, simulation: Simulation, built: TrainAndTest
+    ) -> None:
+        values = np.random.default_rng(5).standard_normal((400, 6))
+        scores = score_encoding(*built, for_both(Features(simulation.nsd_ids, values)))
+        for subject in ("subj01", "subj02"):
+            assert median_fraction(scores, subject) == pytest.approx(0, abs=0.05)
+
+    def test_each_subject_has_features_of_its_own(
+        self, simulation: Simulation, built: TrainAndTest
+    ) -> None:
+        values = np.random.default_rng(6).standard_normal((400, 6))
+        own = {
+            1: Features(simulation.nsd_ids, simulation.latents),
+            2: Features(simulation.nsd_ids, values),
+        }
+        scores = score_encoding(*built, own)
+        assert median_fraction(scores, "subj01") > 0.8
+        assert median_fraction(scores, "subj02") < 0.2
+
+    def test_correlation_is_that_of_a_plain_ridge_regression(
+        self, simulation: Simulation, built: TrainAndTest
+    ) -> None:
+        features = Features(simulation.nsd_ids, simulation.latents)
+        scores = score_encoding(*built, for_both(features))
+        assert set(scores["alpha"]) <= set(ALPHAS)
+        for column in (0, 70, len(scores) - 1):
+            alpha, r = plain_ridge(simulation, built, column)
+            assert scores["alpha"][column] == alpha
+            assert scores["correlation"][column] == pytest.approx(r, abs=1e-6)
+
+    def test_fraction_is_the_signed_square_over_the_noise_ceiling(
+        self, simulation: Simulation, built: TrainAndTest
+    ) -> None:
+        features = Features(simulation.nsd_ids, simulation.latents[::-1])
+        scores = score_encoding(*built, for_both(features))
+        for row in scores.itertuples():
+            expected = np.sign(row.correlation) * row.correlation**2 * 100 / row.noise_ceiling
+            assert row.fraction_of_ceiling == pytest.approx(expected)
+        assert (scores["fraction_of_ceiling"] < 0).any()
+
+    def test_constant_voxels_and_features_give_no_nan(
+        self, simulation: Simulation, built: TrainAndTest
+    ) -> None:
+        train, test = (one.copy(deep=True) for one in built)
+        train[:, 3], test[:, 3] = 0, 0
+        values = np.column_stack([simulation.latents, np.ones(400)])
+        scores = score_encoding(train, test, for_both(Features(simulation.nsd_ids, values)))
+        assert scores["correlation"].notna().all()
+        assert scores["correlation"][3] == 0
+
+    def test_more_features_than_images(self, simulation: Simulation, built: TrainAndTest) -> None:
+        noise = np.random.default_rng(8).standard_normal((400, 400)) / 100
+        values = np.column_stack([simulation.latents, noise])
+        scores = score_encoding(*built, for_both(Features(simulation.nsd_ids, values)))
+        assert np.isfinite(scores["correlation"]).all()
+
+    def test_images_without_features(self, simulation: Simulation, built: TrainAndTest) -> None:
+        features = Features(simulation.nsd_ids[:-7], simulation.latents[:-7])
+        with pytest.raises(InputFileError, match=r"images have no features, nsd_id \d+"):
+            score_encoding(*built, for_both(features))
+
+
+def plain_ridge(simulation: Simulation, built: TrainAndTest, column: int) -> tuple[float, float]:
+    """Leave-one-out by leaving one out, normal equations by solving them."""
+    x = simulation.latents[simulation.is_train]
+    mean, deviation = x.mean(axis=0), x.std(axis=0)
+    x = (x - mean) / deviation
+    y = built.train.to_numpy()[:, column, 0].astype(float)
+
+    def fit(x: NDArray[np.float64], y: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+        one = np.column_stack([x, np.ones(len(x))])
+        penalty = np.diag([alpha] * x.shape[1] + [0.0])
+        return np.asarray(np.linalg.solve(one.T @ one + penalty, one.T @ y))
+
+    def error(alpha: float) -> float:
+        total = 0.0
+        for left_out in range(len(y)):
+            kept = np.arange(len(y)) != left_out
+            weights = fit(x[kept], y[kept], alpha)
+            total += (y[left_out] - np.append(x[left_out], 1) @ weights) ** 2
+        return total
+
+    alpha = min(ALPHAS, key=error)
+    shown = (simulation.latents[~simulation.is_train] - mean) / deviation
+    predicted = np.column_stack([shown, np.ones(len(shown))]) @ fit(x, y, alpha)
+    observed = built.test.to_numpy()[:, column, 0].reshape(-1, 3).mean(axis=1)
+    return alpha, float(np.corrcoef(predicted, observed)[0, 1])
+
+
+class TestSummary:
+    SCORES = pd.DataFrame(
+        {
+            "subject": ["subj02", "subj02", "subj02", "subj02", "subj01"],
+            "region": ["V1", "V1", "V1", "IT", "V1"],
+            "noise_ceiling": [40.0, 60.0, 30.0, 20.0, 50.0],
+            "correlation": [0.2, 0.4, 0.9, 0.5, 0.6],
+            "fraction_of_ceiling": [0.1, 0.3, 2.7, 1.2, 0.7],
+        }
+    )
+
+    def test_medians_are_over_reliable_voxels(self) -> None:
+        summary = summarise_encoding(self.SCORES)
+        assert summary[["region", "subject"]].to_numpy().tolist() == [
+            ["V1", "subj02"],
+            ["V1", "subj01"],
+            ["IT", "subj02"],
+        ]
+        first = summary.iloc[0]
+        assert (first["voxels"], first["reliable_voxels"]) == (3, 2)
+        assert first["median_fraction_of_ceiling"] == pytest.approx(0.2)
+        assert first["median_noise_ceiling"] == pytest.approx(50)
+        assert first["median_correlation"] == pytest.approx(0.3)
+
+    def test_no_reliable_voxel(self) -> None:
+        last = summarise_encoding(self.SCORES).iloc[-1]
+        assert last["reliable_voxels"] == 0
+        assert np.isnan(last["median_fraction_of_ceiling"])
+
+    def test_figure_has_a_panel_for_each_region(self, tmp_path: Path) -> None:
+        figure = draw_encoding(self.SCORES)
+        assert [panel.get_title() for panel in figure.axes] == ["V1", "IT"]
+        labels = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+        assert labels == ["2\n2", "1\n1"]
+        figure.savefig(tmp_path / "encoding.png")
+
+
+def test_latent_features_drive_the_voxels(tiny_nsd: Path) -> None:
+    truth = read_truth(tiny_nsd)
+    for subject, of in truth.subjects.items():
+        nsd_ids = truth.shared_nsd_ids[[3, 0, 8]]
+        signal = latent_features(truth, subject).of(nsd_ids) @ of.tuning.T * of.signal_strength
+        np.testing.assert_allclose(signal, truth.signal(subject, nsd_ids), rtol=1e-4, atol=1e-5)
+
+
+class TestFeaturesFile:
+    def test_what_is_written_is_read(self, tmp_path: Path) -> None:
+        features = Features(np.array([7, 3, 12]), np.arange(6.0).reshape(3, 2))
+        write_features(tmp_path / "features.nc", features)
+        again = read_features(tmp_path / "features.nc")
+        np.testing.assert_array_equal(again.of(np.array([3, 7])), [[2, 3], [0, 1]])
+
+    def test_stimulus_id_alone_will_do(self, tmp_path: Path) -> None:
+        xr.DataArray(
+            np.ones((2, 3), dtype=np.float32),
+            dims=("image", "unit"),
+            coords={"stimulus_id": ("image", np.array(["nsd_00012", "nsd_00004"], dtype=object))},
+            name="layer",
+        ).to_netcdf(tmp_path / "features.nc")
+        assert read_features(tmp_path / "features.nc").nsd_ids.tolist() == [12, 4]
+
+    def test_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(MissingFilesError, match=r"features\.nc is missing"):
+            read_features(tmp_path / "features.nc")
+
+    def test_not_netcdf(self, tmp_path: Path) -> None:
+        (tmp_path / "features.nc").write_text("a,b\n")
+        with pytest.raises(InputFileError, match="cannot be read"):
+            read_features(tmp_path / "features.nc")
+
+    @pytest.mark.parametrize(
+        ("array", "message"),
+        [
+            (xr.DataArray(np.ones((2, 3)), dims=("a", "b"), name="x"), "coordinates none"),
+            (
+                xr.DataArray(
+                    np.ones((2, 3)), dims=("a", "b"), coords={"nsd_id": ("b", [1, 2, 3])}, name="x"
+                ),
+                "expected netCDF with one variable",
+            ),
+            (
+                xr.DataArray(np.ones(2), dims="a", coords={"nsd_id": ("a", [1, 2])}, name="x"),
+                "images by features",
+            ),
+            (
+                xr.DataArray(
+                    [[1, np.nan]], dims=("a", "b"), coords={"nsd_id": ("a", [1])}, name="x"
+                ),
+                "1 values that are not finite",
+            ),
+            (
+                xr.DataArray(
+                    np.ones((2, 1)), dims=("a", "b"), coords={"nsd_id": ("a", [1, 1])}, name="x"
+                ),
+                "1 images more than once",
+            ),
+        ],
+    )
+    def test_another_form(self, tmp_path: Path, array: xr.DataArray, message: str) -> None:
+        array.to_netcdf(tmp_path / "features.nc")
+        with pytest.raises(InputFileError, match=message):
+            read_features(tmp_path / "features.nc")
+
+    def test_unreadable_stimulus_ids(self, tmp_path: Path) -> None:
+        xr.DataArray(
+            np.ones((2, 1)),
+            dims=("a", "b"),
+            coords={"stimulus_id": ("a", np.array(["nsd_x", "coco_3"], dtype=object))},
+            name="x",
+        ).to_netcdf(tmp_path / "features.nc")
+        with pytest.raises(InputFileError, match="nsd_x"):
+            read_features(tmp_path / "features.nc")

@@ -1,0 +1,291 @@
+"""Packages have Brain-Score's names and form, and the same bytes wherever they are made."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+import pandas as pd
+import pytest
+from brainscore_inputs import simulate, write_run
+
+from nsd_prep.assembly import read_assembly
+from nsd_prep.brainscore.package import (
+    PackageIndex,
+    fill_local_cache,
+    is_whole,
+    sha1_of_file,
+    write_packages,
+)
+from nsd_prep.brainscore.plugin import write_plugin
+from nsd_prep.errors import InputFileError, MissingFilesError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("run"), simulate())
+
+
+@pytest.fixture(scope="module")
+def packages(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("packages")
+    write_packages(run, target)
+    return target
+
+
+class TestFiles:
+    def test_names(self, packages: Path) -> None:
+        assert sorted(path.name for path in packages.iterdir()) == [
+            "assy_Allen2022_fMRI_test_Assembly.nc",
+            "assy_Allen2022_fMRI_train_Assembly.nc",
+            "index.json",
+            "stimulus_Allen2022_fMRI_test_Stimuli.csv",
+            "stimulus_Allen2022_fMRI_test_Stimuli.zip",
+            "stimulus_Allen2022_fMRI_train_Stimuli.csv",
+            "stimulus_Allen2022_fMRI_train_Stimuli.zip",
+        ]
+
+    @pytest.mark.parametrize("split", ["train", "test"])
+    def test_assembly_is_one_compressed_variable_named_data(
+        self, packages: Path, run: Path, split: str
+    ) -> None:
+        path = packages / f"assy_Allen2022_fMRI_{split}_Assembly.nc"
+        with netCDF4.Dataset(path) as file:
+            assert not file.groups
+            variable = file.variables["data"]
+            assert variable.filters()["zlib"]
+            assert variable.dimensions == ("presentation", "neuroid", "time_bin")
+            assert not set(file.variables) & {"presentation", "neuroid", "time_bin"}
+            others = [name for name in file.variables if len(file[name].dimensions) != 1]
+            assert others == ["data"]
+        packaged = read_assembly(path)
+        original = read_assembly(run / f"Allen2022_fmri_{split}.nc")
+        assert packaged.drop_attrs().identical(original.drop_attrs())
+        assert packaged.attrs == {
+            **original.attrs,
+            "stimulus_set_identifier": f"Allen2022_fMRI_{split}_Stimuli",
+        }
+
+    @pytest.mark.parametrize("split", ["train", "test"])
+    def test_stimulus_table_and_zip(self, packages: Path, run: Path, split: str) -> None:
+        table = pd.read_csv(packages / f"stimulus_Allen2022_fMRI_{split}_Stimuli.csv")
+        assert table.columns.tolist() == ["stimulus_id", "nsd_id", "filename"]
+        assembly = read_assembly(run / f"Allen2022_fmri_{split}.nc")
+        shown = list(dict.fromkeys(assembly["stimulus_id"].to_numpy()))
+        assert table["stimulus_id"].tolist() == shown
+        assert table["filename"].tolist() == [f"{name}.png" for name in shown]
+        with zipfile.ZipFile(packages / f"stimulus_Allen2022_fMRI_{split}_Stimuli.zip") as archive:
+            assert archive.namelist() == table["filename"].tolist()
+            for entry in archive.infolist():
+                assert entry.compress_type == zipfile.ZIP_STORED
+                assert entry.date_time == (1980, 1, 1, 0, 0, 0)
+                source = run / f"stimuli_{split}" / entry.filename
+                assert archive.read(entry) == source.read_bytes()
+
+    def test_images_of_other_runs_stay_out_of_the_zip(self, run: Path, tmp_path: Path) -> None:
+        stray = run / "stimuli_test" / "nsd_99999.png"
+        stray.write_bytes(b"x")
+        try:
+            write_packages(run, tmp_path)
+        finally:
+            stray.unlink()
+        with zipfile.ZipFile(tmp_path / "stimulus_Allen2022_fMRI_test_Stimuli.zip") as archive:
+            assert "nsd_99999.png" not in archive.namelist()
+
+    def test_suffixed_files_give_the_same_packages(self, packages: Path, tmp_path: Path) -> None:
+        folder = write_run(tmp_path, simulate(), suffix="_8subj")
+        assert (folder / "Allen2022_fmri_train_8subj.nc").exists()
+        index = write_packages(folder, tmp_path / "packages", suffix="_8subj")
+        assert index.files == PackageIndex.read(packages).files
+
+
+class TestIdentifiers:
+    @pytest.mark.parametrize(
+        ("subjects", "infix"),
+        [
+            ((1, 2, 5, 7), "_4subj"),
+            ((7, 1, 5, 2), "_4subj"),
+            ((1, 2, 5), ""),
+            ((1, 2, 5, 7, 8), ""),
+        ],
+    )
+    def test_four_subjects_have_names_of_their_own(
+        self, subjects: tuple[int, ...], infix: str, tmp_path: Path
+    ) -> None:
+        folder = write_run(tmp_path, simulate(subjects=subjects, regions=("V1",)))
+        index = write_packages(folder, tmp_path / "packages")
+        assert index.registry_prefix == f"Allen2022_fmri{infix}"
+        assert [one.identifier for one in index.files] == [
+            f"Allen2022_fMRI{infix}_train_Assembly",
+            f"Allen2022_fMRI{infix}_train_Stimuli",
+            f"Allen2022_fMRI{infix}_train_Stimuli",
+            f"Allen2022_fMRI{infix}_test_Assembly",
+            f"Allen2022_fMRI{infix}_test_Stimuli",
+            f"Allen2022_fMRI{infix}_test_Stimuli",
+        ]
+
+
+class TestIndex:
+    def test_says_what_each_file_is(self, packages: Path) -> None:
+        index = PackageIndex.read(packages)
+        assert {one.file for one in index.files} == {
+            path.name for path in packages.iterdir() if path.name != "index.json"
+        }
+        for one in index.files:
+            content = (packages / one.file).read_bytes()
+            assert one.sha1 == hashlib.sha1(content).hexdigest()
+            assert one.bytes == len(content)
+            assert one.version_id is None
+        assert index.regions == ("V1", "V2", "V4", "IT")
+        assert index.subjects == ("subj01", "subj02")
+        assert index.presentations == {"train": 32, "test": 24}
+
+    def test_local_cache_is_where_the_consumer_looks(self, packages: Path, tmp_path: Path) -> None:
+        fill_local_cache(packages, tmp_path)
+        found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
+        assert found == {f"{one.sha1}/{one.file}" for one in PackageIndex.read(packages).files}
+
+    def test_altered_file_is_noticed(self, run: Path, tmp_path: Path) -> None:
+        index = write_packages(run, tmp_path)
+        assert all(is_whole(tmp_path, one) for one in index.files)
+        (tmp_path / index.files[0].file).write_bytes(b"altered")
+        (tmp_path / index.files[1].file).unlink()
+        assert [is_whole(tmp_path, one) for one in index.files[:3]] == [False, False, True]
+
+
+class TestRefusals:
+    def test_nothing_to_package(self, tmp_path: Path) -> None:
+        with pytest.raises(MissingFilesError, match=r"expected Allen2022_fmri_train\.nc, stimulus"):
+            write_packages(tmp_path, tmp_path / "packages")
+
+    def test_missing_image(self, tmp_path: Path) -> None:
+        folder = write_run(tmp_path, simulate(regions=("V1",)))
+        gone = sorted((folder / "stimuli_test").iterdir())[2]
+        gone.unlink()
+        with pytest.raises(MissingFilesError, match=f"1 of 8 images of the test .*{gone.name}"):
+            write_packages(folder, tmp_path / "packages")
+        assert not (tmp_path / "packages" / "index.json").exists()
+
+    def test_stimulus_set_of_another_order(self, tmp_path: Path) -> None:
+        folder = write_run(tmp_path, simulate(regions=("V1",)))
+        path = folder / "stimulus_metadata_train.csv"
+        pd.read_csv(path)[::-1].to_csv(path, index=False)
+        with pytest.raises(InputFileError, match="not that of the train assembly"):
+            write_packages(folder, tmp_path / "packages")
+
+    def test_no_index(self, tmp_path: Path) -> None:
+        with pytest.raises(MissingFilesError, match=r"index\.json is missing"):
+            PackageIndex.read(tmp_path)
+
+    def test_other_index(self, tmp_path: Path) -> None:
+        (tmp_path / "index.json").write_text('{"files": 3}')
+        with pytest.raises(InputFileError, match="not an index of packages"):
+            PackageIndex.read(tmp_path)
+
+
+class TestPlugin:
+    def registered(self, folder: Path) -> list[tuple[str, str]]:
+        pattern = r"^(\w+)_registry\['([^']+)'\]"
+        texts = [path.read_text() for path in sorted(folder.rglob("__init__.py"))]
+        return [found for text in texts for found in re.findall(pattern, text, flags=re.MULTILINE)]
+
+    def test_registers_data_stimuli_and_benchmarks(self, packages: Path, tmp_path: Path) -> None:
+        write_plugin(PackageIndex.read(packages), tmp_path)
+        regions = ("V1", "V2", "V4", "IT")
+        assert sorted(self.registered(tmp_path)) == sorted(
+            [("data", f"Allen2022_fmri_{split}") for split in ("train", "test")]
+            + [("stimulus_set", f"Allen2022_fmri_stim_{split}") for split in ("train", "test")]
+            + [("benchmark", f"Allen2022_fmri.{r}-{m}") for r in regions for m in ("ridge", "rdm")]
+        )
+
+    def test_four_subjects(self, tmp_path: Path) -> None:
+        folder = write_run(tmp_path, simulate(subjects=(1, 2, 5, 7), regions=("V1",)))
+        index = write_packages(folder, tmp_path / "packages")
+        write_plugin(index, tmp_path / "plugin")
+        assert sorted(self.registered(tmp_path / "plugin")) == [
+            ("benchmark", "Allen2022_fmri_4subj.V1-rdm"),
+            ("benchmark", "Allen2022_fmri_4subj.V1-ridge"),
+            ("data", "Allen2022_fmri_4subj_test"),
+            ("data", "Allen2022_fmri_4subj_train"),
+            ("stimulus_set", "Allen2022_fmri_4subj_stim_test"),
+            ("stimulus_set", "Allen2022_fmri_4subj_stim_train"),
+        ]
+
+    def test_holds_every_sha1_identifier_and_version(self, packages: Path, tmp_path: Path) -> None:
+        index = PackageIndex.read(packages)
+        files = tuple(
+            one.model_copy(update={"version_id": f"version-{n}"})
+            for n, one in enumerate(index.files)
+        )
+        index = index.model_copy(update={"files": files, "location": "bucket/some/prefix"})
+        write_plugin(index, tmp_path)
+        text = (tmp_path / "data" / "allen2022_fmri" / "__init__.py").read_text()
+        for one in index.files:
+            assert repr(one.sha1) in text
+            assert repr(one.identifier) in text
+            assert repr(one.version_id) in text
+        assert "LOCATION = 'bucket/some/prefix'" in text
+
+    def test_is_python_with_the_consumer_s_numbers(self, packages: Path, tmp_path: Path) -> None:
+        paths = write_plugin(PackageIndex.read(packages), tmp_path)
+        for path in paths:
+            compile(path.read_text(), path, "exec")
+        assert sorted(str(path.relative_to(tmp_path)) for path in paths) == [
+            "benchmarks/allen2022_fmri/__init__.py",
+            "benchmarks/allen2022_fmri/benchmark.py",
+            "benchmarks/allen2022_fmri/test.py",
+            "data/allen2022_fmri/__init__.py",
+            "data/allen2022_fmri/test.py",
+        ]
+        text = (tmp_path / "benchmarks" / "allen2022_fmri" / "benchmark.py").read_text()
+        assert "VISUAL_DEGREES = 8.4" in text
+        assert "RELIABLE = 30.0" in text
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from brainscore_inputs import simulate, write_run
+from nsd_prep.brainscore.package import write_packages
+from nsd_prep.brainscore.plugin import write_plugin
+folder = Path(sys.argv[2])
+index = write_packages(write_run(folder, simulate()), folder / "packages")
+write_plugin(index, folder / "plugin")
+"""
+
+
+def test_sha1_is_the_same_in_other_folders_time_zones_locales_and_hash_seeds(
+    tmp_path: Path,
+) -> None:
+    settings = [
+        ("a", {"TZ": "UTC", "LC_ALL": "C", "PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "0"}),
+        ("some/longer folder", {"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "77"}),
+    ]
+    found = []
+    for name, changed in settings:
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(folder)],
+            check=True,
+            cwd=folder,
+            env={**os.environ, **changed},
+        )
+        paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        found.append({str(path.relative_to(folder)): sha1_of_file(path) for path in paths})
+    assert found[0] == found[1]
+    assert len([name for name in found[0] if name.startswith("packages/")]) == 7
+
+
+def test_sha1_tells_other_data(run: Path, tmp_path: Path) -> None:
+    first = write_packages(run, tmp_path / "first")
+    other = write_run(tmp_path / "run", simulate(seed=1))
+    second = write_packages(other, tmp_path / "second")
+    assert not {one.sha1 for one in first.files} & {one.sha1 for one in second.files}
+    assert np.all([len(one.sha1) == 40 for one in second.files])

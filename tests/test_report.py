@@ -1,0 +1,482 @@
+"""The report: its numbers, its checks, its methods, and that the page needs nothing else."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from scipy.spatial.distance import pdist
+from simulated_assemblies import Simulation, simulate
+
+from nsd_prep import stages
+from nsd_prep.analysis import figures, voxel_figures
+from nsd_prep.analysis.geometry import analyse
+from nsd_prep.analysis.style import Picture
+from nsd_prep.assembly import read_assembly
+from nsd_prep.checks import check
+from nsd_prep.extraction import extract_session
+from nsd_prep.report.compose import compose
+from nsd_prep.report.markdown import artifacts
+from nsd_prep.report.methods import RunFacts, facts_table, methods
+from nsd_prep.report.page import render_page
+from nsd_prep.report.record import Report, Section, Table, grouped
+from nsd_prep.report.stage import analyse_run, report_run, write_report
+from nsd_prep.run import Extracted, Run, TrialsRecord, plan_run
+
+SUBJECTS = ("subj01", "subj02", "subj05")
+CHECKS = (
+    check("alignment", "V1, subj01", 0.912, "above 0.8", True, "Trials are in their places."),
+    check("alignment", "V1, subj02", 0.1, "above 0.8", False, "Trials are in their places."),
+    check("mask & brain", "", "<1 %", "at most 10 %", True, "The mask lies on the betas."),
+    check("order", "", "4 voxels", "V1 > V2", None, "Regions resemble their neighbours."),
+)
+COUNTS = pd.DataFrame(
+    {3: [30, 30, 30], 2: [0, 4, 6], 1: [6, 2, 0], 0: [0, 0, 0]},
+    index=pd.Index([1, 2, 5], name="subject"),
+)
+
+
+@pytest.fixture(scope="module")
+def simulation() -> Simulation:
+    return simulate(seed=7)
+
+
+@pytest.fixture(scope="module")
+def facts() -> RunFacts:
+    return RunFacts(
+        dataset="synthetic-small",
+        is_nsd=False,
+        preparation="betas_fithrf_GLMdenoise_RR",
+        trials_per_session=24,
+        sessions={1: 6, 2: 6, 5: 4},
+        sessions_read={1: 5, 2: 4, 5: 4},
+        shared_images=36,
+        images=30,
+        train_images=21,
+        regions={"V1": "prf-visualrois 1 2", "V2": "prf-visualrois 3 4", "IT": "streams 5"},
+        voxels={"V1": 183, "V2": 183, "IT": 183},
+        voxel_sessions_without_data=17,
+        invalid_voxels="keep",
+        seed=4711,
+        train_fraction=0.7,
+        versions={"nsd-prep": "0.1.0", "numpy": "2.4.6"},
+    )
+
+
+@pytest.fixture(scope="module")
+def report(simulation: Simulation, facts: RunFacts) -> Report:
+    geometry = analyse(simulation.assemblies())
+    return compose(facts, geometry, simulation.voxels, COUNTS, simulation.backgrounds, CHECKS)
+
+
+@pytest.fixture(scope="module")
+def page(report: Report) -> str:
+    return render_page(report)
+
+
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let figures be drawn and not rendered, which takes most of the time."""
+
+    def empty(_: Figure, name: str, title: str, caption: str) -> Picture:
+        return Picture(name, title, caption, 0, b"", b"")
+
+    for module in (figures, voxel_figures):
+        monkeypatch.setattr(module, "picture", empty)
+
+
+class PageReader(HTMLParser):
+    """Collects a page's tables, texts and references to elsewhere, and that tags are closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables: list[list[list[str]]] = []
+        self.links: list[str] = []
+        self.tags: set[str] = set()
+        self.ids: list[str] = []
+        self.open: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("td", "th"):
+            self.tables[-1][-1][-1] += data
+        if "style" not in self.open:
+            self.text += data
+
+
+def read(page: str) -> PageReader:
+    reader = PageReader()
+    reader.feed(page)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def table_with(page: str, *columns: str) -> list[dict[str, str]]:
+    """Return the rows of the page's table that begins with some columns."""
+    for names, *rows in read(page).tables:
+        if tuple(names[: len(columns)]) == columns:
+            return [dict(zip(names, row, strict=True)) for row in rows]
+    raise AssertionError(columns)
+
+
+def plain_rdm(simulation: Simulation, region: str, subject: str, *, reliable: bool) -> np.ndarray:
+    patterns = simulation.of(region, subject, reliable=reliable).astype(np.float64)
+    return pdist(patterns, metric="correlation")
+
+
+def mean_agreement(rdms: list[np.ndarray]) -> float:
+    return float(np.corrcoef(rdms)[np.triu_indices(len(rdms), k=1)].mean())
+
+
+class TestNumbers:
+    def test_of_the_regions(self, page: str, simulation: Simulation) -> None:
+        rows = table_with(page, "region", "voxels")
+        assert [row["region"] for row in rows] == ["V1", "V2", "IT"]
+        for row in rows:
+            table = simulation.tables[row["region"]]
+            ceilings = table["noise_ceiling"].to_numpy()
+            subjects = table["subject"].to_numpy()
+            rdms = [plain_rdm(simulation, row["region"], of, reliable=False) for of in SUBJECTS]
+            reliable = [plain_rdm(simulation, row["region"], of, reliable=True) for of in SUBJECTS]
+            mean = np.mean(rdms, axis=0)
+            medians = [np.median(ceilings[subjects == of]) for of in SUBJECTS]
+            assert row == {
+                "region": row["region"],
+                "voxels": str(len(ceilings)),
+                "reliable voxels": str((ceilings > 30).sum()),
+                "median noise ceiling": f"{np.median(ceilings):.1f}",
+                "mean of subject medians": f"{np.mean(medians):.1f}",
+                "RDM mean": f"{mean.mean():.3f}",
+                "RDM SD": f"{mean.std():.3f}",
+                "between subjects": f"{mean_agreement(rdms):.3f}",
+                "between subjects reliable": f"{mean_agreement(reliable):.3f}",
+            }
+
+    def test_of_pairs_of_regions(self, page: str, simulation: Simulation) -> None:
+        rows = table_with(page, "region a", "region b")
+        pairs = [(row["region a"], row["region b"]) for row in rows]
+        assert pairs == [("V1", "V2"), ("V1", "IT"), ("V2", "IT")]
+        for row in rows:
+            for column, reliable in (("all voxels", False), ("reliable voxels", True)):
+                means = [
+                    np.mean(
+                        [plain_rdm(simulation, region, of, reliable=reliable) for of in SUBJECTS],
+                        axis=0,
+                    )
+                    for region in (row["region a"], row["region b"])
+                ]
+                assert row[column] == f"{np.corrcoef(means)[0, 1]:.3f}"
+
+    def test_of_the_subjects(self, page: str, simulation: Simulation) -> None:
+        rows = table_with(page, "region", "subject")
+        assert len(rows) == 9
+        for row in rows:
+            region, subject = row["region"], row["subject"]
+            table = simulation.tables[region]
+            of = table[table["subject"] == subject]
+            ceilings = of["noise_ceiling"].to_numpy()
+            rdms = {name: plain_rdm(simulation, region, name, reliable=False) for name in SUBJECTS}
+            others = [
+                np.corrcoef(rdms[subject], rdms[name])[0, 1] for name in SUBJECTS if name != subject
+            ]
+            assert row == {
+                "region": region,
+                "subject": subject,
+                "voxels": str(len(of)),
+                "reliable voxels": str((ceilings > 30).sum()),
+                "without ncsnr": str(np.isnan(of["ncsnr"].to_numpy()).sum()),
+                "median noise ceiling": f"{np.median(ceilings):.1f}",
+                "lower quartile": f"{np.percentile(ceilings, 25):.1f}",
+                "upper quartile": f"{np.percentile(ceilings, 75):.1f}",
+                "highest": f"{ceilings.max():.1f}",
+                "RDM mean": f"{rdms[subject].mean():.3f}",
+                "RDM SD": f"{rdms[subject].std():.3f}",
+                "patterns without variance": "0",
+                "with other subjects": f"{np.mean(others):.3f}",
+            }
+
+    def test_of_pairs_of_subjects_in_the_file(self, report: Report, simulation: Simulation) -> None:
+        files = {name: table for of in report.sections for name, table in of.files.items()}
+        for row in files["between-subjects"].itertuples():
+            for found, reliable in ((row.all_voxels, False), (row.reliable_voxels, True)):
+                pair = [
+                    plain_rdm(simulation, row.region, subject, reliable=reliable)
+                    for subject in (row.subject_a, row.subject_b)
+                ]
+                assert found == pytest.approx(np.corrcoef(pair)[0, 1], abs=1e-5)
+
+    @pytest.mark.usefixtures("unrendered")
+    def test_patterns_without_variance_are_reported(self, facts: RunFacts) -> None:
+        simulation = simulate()
+        subject = (simulation.tables["IT"]["subject"] == "subj02").to_numpy()
+        simulation.responses["IT"][np.ix_([4, 9], np.flatnonzero(subject))] = 0.25
+        geometry = analyse(simulation.assemblies())
+        found = render_page(compose(facts, geometry, simulation.voxels, COUNTS, {}, ()))
+        assert "no variance over voxels (2 in IT, over all subjects)" in found
+        rows = {
+            (row["region"], row["subject"]): row for row in table_with(found, "region", "subject")
+        }
+        assert rows["IT", "subj02"]["patterns without variance"] == "2"
+
+
+class TestChecks:
+    def test_all_stand_on_the_page_with_verdict_and_meaning(self, page: str) -> None:
+        reader = read(page)
+        rows = [row for table in reader.tables if table[0][0] == "verdict" for row in table[1:]]
+        shown = {tuple(cell.lstrip("✓✗? ") for cell in row) for row in rows}
+        assert shown == {
+            (of.verdict, of.where or "the run", of.value, of.expectation) for of in CHECKS
+        }
+        for of in CHECKS:
+            assert of.meaning in reader.text
+            assert of.name in reader.text
+        for words in ("1 failed", "1 not decidable", "2 passed"):
+            assert words in reader.text
+
+    def test_failed_ones_come_first_and_are_open(self, page: str) -> None:
+        assert [of.name for of in grouped(CHECKS)] == ["alignment", "order", "mask & brain"]
+        assert re.findall(r'<details class="check ([a-z-]+)"( open)?>', page) == [
+            ("failed", " open"),
+            ("not-decidable", ""),
+            ("passed", ""),
+        ]
+
+    def test_of_one_name_and_two_meanings_stand_apart(self) -> None:
+        other = replace(CHECKS[0], meaning="Something else.")
+        assert [of.meaning for of in grouped([*CHECKS[:2], other])] == [
+            "Trials are in their places.",
+            "Something else.",
+        ]
+
+
+class TestPage:
+    def test_needs_nothing_else(self, page: str) -> None:
+        reader = read(page)
+        ids = {f"#{name}" for name in reader.ids}
+        assert len(ids) == len(reader.ids)
+        for link in reader.links:
+            assert link in ids or link.startswith("data:image/png;base64,")
+        assert not reader.tags & {"script", "link", "iframe", "object", "embed"}
+        assert "url(" not in page
+        assert "@import" not in page
+        assert len(page) < 15e6
+
+    def test_shows_every_picture_with_its_caption(self, page: str, report: Report) -> None:
+        pictures = [picture for of in report.sections for picture in of.pictures]
+        assert [of.name for of in pictures] == [
+            "mean-rdms",
+            "between-regions",
+            "between-subjects",
+            "noise-ceilings",
+            "voxels-v1",
+            "voxels-v2",
+            "voxels-it",
+            "repetitions",
+        ]
+        assert page.count("<img ") == len(pictures)
+        text = read(page).text
+        assert all(of.caption in text for of in pictures)
+
+    def test_is_the_same_for_the_same_report(self, page: str, report: Report) -> None:
+        assert render_page(report) == page
+
+    def test_has_a_place_for_other_analyses(self, report: Report) -> None:
+        picture = Picture("encoding", "Encoding", "Scores of a baseline.", 300, b"png", b"pdf")
+        table = pd.DataFrame({"model": ["pixels <b>"], "score": [0.1234]})
+        section = Section("encoding", "Encoding baseline", "", (picture,), (Table("t", table),))
+        further = replace(report, sections=(*report.sections, section))
+        found = render_page(further)
+        assert table_with(found, "model") == [{"model": "pixels <b>", "score": "0.123"}]
+        assert "Scores of a baseline." in found
+        assert "report-encoding" in artifacts(further)
+
+    @pytest.mark.parametrize(("regions", "subjects"), [(("V1",), (1,)), (("V1", "IT"), (2,))])
+    @pytest.mark.usefixtures("unrendered")
+    def test_of_few_regions_and_one_subject(
+        self,
+        facts: RunFacts,
+        regions: tuple[str, ...],
+        subjects: tuple[int, ...],
+    ) -> None:
+        simulation = simulate(regions=regions, subjects=subjects, n_voxels=8)
+        few = replace(
+            facts,
+            sessions=dict.fromkeys(subjects, 6),
+            sessions_read=dict.fromkeys(subjects, 6),
+            regions={name: facts.regions[name] for name in regions},
+        )
+        geometry = analyse(simulation.assemblies())
+        report = compose(few, geometry, simulation.voxels, COUNTS.iloc[:1], {}, ())
+        found = render_page(report)
+        assert "Responses of 1 subject to" in found
+        assert all(f"Voxels of {region}" in found for region in regions)
+        assert "No checks were made" in found
+
+
+class TestMethods:
+    def test_say_what_the_run_did(self, facts: RunFacts) -> None:
+        text = " ".join(methods(facts))
+        for part in (
+            "betas_fithrf_GLMdenoise_RR",
+            "subjects 1, 2 and 5",
+            "4 to 6 sessions of 24 trials",
+            "population standard deviation",
+            "17 voxel-sessions",
+            "36 images that are shared",
+            "the 30 that every one of these subjects saw 3 times",
+            "21 for training and 9 for testing",
+            "seed 4711",
+            "ncsnr² / (ncsnr² + 1/3)",
+            "prf-visualrois 1 2",
+            "streams 5",
+            "nsd-prep 0.1.0, numpy 2.4.6",
+            "Allen et al., 2022",
+        ):
+            assert part in text
+
+    def test_depend_on_the_parameters(self, facts: RunFacts) -> None:
+        of_nsd = replace(facts, dataset="NSD", is_nsd=True, invalid_voxels="drop")
+        assert "in the file formats of" in methods(facts)[0]
+        assert methods(of_nsd)[0].startswith("We used the Natural Scenes Dataset (NSD;")
+        assert "left out" in methods(of_nsd)[1]
+        assert "0 to the trials" in methods(facts)[1]
+        assert facts_table(facts)["Sessions"].startswith("13 read of 16")
+
+    def test_stand_on_the_page_with_the_reference(self, page: str, facts: RunFacts) -> None:
+        text = read(page).text
+        assert all(paragraph in text for paragraph in methods(facts))
+        assert "https://doi.org/10.1038/s41593-021-00962-x" in text
+
+
+class TestMarkdown:
+    def test_has_keys_that_a_server_takes(self, report: Report) -> None:
+        assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", key) for key in artifacts(report))
+
+    def test_says_what_the_page_says(self, report: Report, page: str) -> None:
+        documents = artifacts(report)
+        for of in CHECKS:
+            assert (
+                f"{of.verdict} | {of.where} | {of.value} | {of.expectation} |"
+                in documents["checks"]
+            )
+            assert of.meaning in documents["checks"]
+        assert all(paragraph in documents["report"] for paragraph in report.methods)
+        for row in table_with(page, "region", "voxels"):
+            assert f"| {' | '.join(row.values())} |" in documents["report-regions"]
+        pictures = sum(
+            document.count("](data:image/png;base64,") for document in documents.values()
+        )
+        assert pictures == page.count("<img ")
+
+    def test_a_bar_in_a_cell_stays_in_it(self, report: Report) -> None:
+        broken = replace(report, checks=(replace(CHECKS[0], value="a|b"),))
+        assert "a\\|b" in artifacts(broken)["checks"]
+
+
+class TestFiles:
+    def test_are_the_page_the_figures_and_the_tables(self, report: Report, tmp_path: Path) -> None:
+        page = write_report(report, tmp_path / "report")
+        assert page.read_text(encoding="utf-8") == render_page(report)
+        for section in report.sections:
+            for picture in section.pictures:
+                figures = tmp_path / "report" / "figures"
+                assert (figures / f"{picture.name}.png").read_bytes() == picture.png
+                assert (figures / f"{picture.name}.pdf").read_bytes() == picture.pdf
+            for name, frame in section.files.items():
+                stored = pd.read_csv(tmp_path / "report" / "tables" / f"{name}.csv")
+                pd.testing.assert_frame_equal(stored, frame, check_dtype=False, rtol=1e-6)
+
+    def test_mean_rdms_are_there_as_numbers(
+        self, report: Report, simulation: Simulation, tmp_path: Path
+    ) -> None:
+        write_report(report, tmp_path)
+        stored = pd.read_csv(tmp_path / "tables" / "mean-rdm-it.csv", index_col="stimulus_id")
+        assert list(stored.index) == [f"nsd_{nsd_id:05d}" for nsd_id in simulation.nsd_ids]
+        assert sorted(stored.pop("place_in_clusters")) == list(range(30))
+        plain = np.mean(
+            [plain_rdm(simulation, "IT", of, reliable=False) for of in SUBJECTS], axis=0
+        )
+        np.testing.assert_allclose(stored.to_numpy()[np.triu_indices(30, k=1)], plain, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_nsd: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, TrialsRecord]:
+    """Return a run on the synthetic dataset of the smallest scale, its assemblies written."""
+    output = tmp_path_factory.mktemp("reported") / "out"
+    run = plan_run(
+        tiny_nsd, output, None, ("V1", "IT"), None, None, None, 42, 0.8, invalid_voxels="keep"
+    )
+    trials = stages.map_trials(run)
+    masks = tuple(stages.load_masks(run, subject) for subject in run.subjects)
+    extracted = Extracted(
+        trials=trials,
+        masks=masks,
+        noise_ceilings=tuple(stages.load_noise_ceilings(run, of) for of in masks),
+        sessions=tuple(
+            extract_session(request) for request in stages.session_requests(run, masks, trials)
+        ),
+    )
+    stages.split_images(run, trials)
+    stages.tabulate_voxels(run, extracted)
+    for region in run.regions:
+        stages.assemble_region(run, extracted, region)
+    return run, trials
+
+
+@pytest.fixture(scope="module")
+def reported(finished: tuple[Run, TrialsRecord]) -> Report:
+    """Return the report of that run, written."""
+    run, trials = finished
+    return report_run(run, trials, analyse_run(run), CHECKS)
+
+
+class TestRun:
+    def test_is_reported_from_its_files(
+        self, finished: tuple[Run, TrialsRecord], reported: Report
+    ) -> None:
+        run, trials = finished
+        page = write_report(reported, run.output_dir / "report").read_text(encoding="utf-8")
+        assert page == render_page(reported)
+        assert not list(run.output_dir.rglob("*.partial"))
+        for row in table_with(page, "region", "voxels"):
+            assembly = read_assembly(run.assembly_file(row["region"]))
+            rdms = [
+                pdist(assembly[:, assembly["subject"].to_numpy() == of], metric="correlation")
+                for of in SUBJECTS
+            ]
+            assert row["voxels"] == f"{assembly.sizes['neuroid']:,}"
+            assert row["between subjects"] == f"{mean_agreement(rdms):.3f}"
+            assert row["RDM SD"] == f"{np.mean(rdms, axis=0).std():.3f}"
+        stored = pd.read_csv(run.output_dir / "report" / "tables" / "repetitions.csv")
+        assert stored[["three_times", "twice", "once", "never"]].to_numpy().tolist() == [
+            list(trials.repetition_counts[subject]) for subject in run.subjects
+        ]
+
+    @pytest.mark.usefixtures("unrendered")
+    def test_reported_again_gives_the_same(self, finished: tuple[Run, TrialsRecord]) -> None:
+        run, trials = finished
+        first, again = (
+            render_page(report_run(run, trials, analyse_run(run), CHECKS)) for _ in range(2)
+        )
+        assert first == again

@@ -1,0 +1,273 @@
+"""The train and test assemblies have the form and the numbers that Brain-Score expects."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from brainscore_inputs import Simulation, simulate
+
+from nsd_prep.assembly import build_assembly, read_assembly, write_assembly
+from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
+from nsd_prep.brainscore.train_test_checks import check_agreement, check_train_and_test
+
+NEUROID = ["neuroid_id", "subject", "region", "nc_testset", "voxel_x", "voxel_y", "voxel_z"]
+TIME = ["time_bin_start", "time_bin_end"]
+
+
+@pytest.fixture(scope="module")
+def simulation() -> Simulation:
+    return simulate(subjects=(2, 1))
+
+
+@pytest.fixture(scope="module")
+def built(simulation: Simulation) -> TrainAndTest:
+    return simulation.build()
+
+
+def plain(simulation: Simulation, over: str = "all") -> dict[str, dict[int, list[np.ndarray]]]:
+    """A second z-score as the contract says it, neuroid by neuroid: averaged row, three rows."""
+    found: dict[str, dict[int, list[np.ndarray]]] = {}
+    for (subject, region), trials in simulation.responses.items():
+        for voxel in range(trials.shape[2]):
+            single = [[float(x) for x in image[:, voxel]] for image in trials]
+            means = [sum(three) / 3 for three in single]
+            fitted = [
+                m
+                for m, in_train in zip(means, simulation.is_train, strict=True)
+                if in_train or over == "all"
+            ]
+            centre = sum(fitted) / len(fitted)
+            spread = (sum((m - centre) ** 2 for m in fitted) / len(fitted)) ** 0.5 or 1.0
+            found[f"subj{subject:02d}_{region}_v{voxel:04d}"] = {
+                int(nsd_id): [
+                    np.array((mean - centre) / spread),
+                    (np.array(three) - centre) / spread,
+                ]
+                for nsd_id, mean, three in zip(simulation.nsd_ids, means, single, strict=True)
+            }
+    return found
+
+
+class TestForm:
+    def test_dimensions_and_type(self, simulation: Simulation, built: TrainAndTest) -> None:
+        n_train = int(simulation.is_train.sum())
+        n_test = len(simulation.nsd_ids) - n_train
+        for assembly, rows in ((built.train, n_train), (built.test, 3 * n_test)):
+            assert assembly.dims == ("presentation", "neuroid", "time_bin")
+            assert assembly.shape == (rows, len(simulation.voxels), 1)
+            assert assembly.dtype == np.float32
+            assert not assembly.indexes
+
+    def test_coordinates_are_these_and_no_others(self, built: TrainAndTest) -> None:
+        assert list(built.train.coords) == ["stimulus_id", "nsd_id", *NEUROID, *TIME]
+        assert list(built.test.coords) == ["stimulus_id", "nsd_id", "repetition", *NEUROID, *TIME]
+        along = [n for n, c in built.test.coords.items() if c.dims == ("presentation",)]
+        assert along == ["stimulus_id", "nsd_id", "repetition"]
+
+    def test_types_of_coordinates(self, built: TrainAndTest) -> None:
+        for name in ("nsd_id", "repetition", "voxel_x", "voxel_y", "voxel_z"):
+            assert built.test[name].dtype == np.int64
+        assert built.train["nc_testset"].dtype == np.float64
+        for name in ("stimulus_id", "neuroid_id", "subject", "region"):
+            assert all(isinstance(value, str) for value in built.train[name].to_numpy())
+
+    def test_one_time_bin_from_70_to_170(self, built: TrainAndTest) -> None:
+        for assembly in built:
+            assert assembly["time_bin_start"].to_numpy().tolist() == [70]
+            assert assembly["time_bin_end"].to_numpy().tolist() == [170]
+
+    def test_neuroids_are_subject_major_and_the_same_in_both(
+        self, simulation: Simulation, built: TrainAndTest
+    ) -> None:
+        expected = [
+            f"subj{subject:02d}_{region}_v{voxel:04d}"
+            for subject in (2, 1)
+            for region in ("V1", "V2", "V4", "IT")
+            for voxel in range(simulation.responses[subject, region].shape[2])
+        ]
+        assert built.train["neuroid_id"].to_numpy().tolist() == expected
+        assert built.test["neuroid_id"].to_numpy().tolist() == expected
+
+    def test_neuroid_coordinates_are_those_of_the_voxel_table(
+        self, simulation: Simulation, built: TrainAndTest
+    ) -> None:
+        table = simulation.voxels.set_index("neuroid_id")
+        for name in ("subject", "region", "voxel_x", "voxel_y", "voxel_z"):
+            expected = table.loc[built.train["neuroid_id"].to_numpy(), name].to_numpy()
+            assert built.train[name].to_numpy().tolist() == expected.tolist()
+
+    def test_regions_come_in_the_published_order_then_as_given(self) -> None:
+        built = simulate(regions=("FFA", "IT", "V1"), subjects=(3,)).build()
+        assert list(dict.fromkeys(built.train["region"].to_numpy())) == ["V1", "IT", "FFA"]
+
+    def test_test_rows_are_image_major(self, simulation: Simulation, built: TrainAndTest) -> None:
+        test_ids = simulation.nsd_ids[~simulation.is_train].tolist()
+        assert built.test["nsd_id"].to_numpy().tolist() == [i for i in test_ids for _ in range(3)]
+        assert built.test["repetition"].to_numpy().tolist() == [0, 1, 2] * len(test_ids)
+        assert built.train["nsd_id"].to_numpy().tolist() == sorted(
+            simulation.nsd_ids[simulation.is_train].tolist()
+        )
+        assert built.train["stimulus_id"].to_numpy()[0] == f"nsd_{built.train['nsd_id'][0]:05d}"
+
+    def test_train_and_test_share_no_image(self, built: TrainAndTest) -> None:
+        train, test = (set(one["stimulus_id"].to_numpy()) for one in built)
+        assert not train & test
+        assert len(train | test) == 40
+
+    def test_attributes_survive_the_file(self, built: TrainAndTest, tmp_path: Path) -> None:
+        write_assembly(built.test, tmp_path / "test.nc")
+        again = read_assembly(tmp_path / "test.nc")
+        xr.testing.assert_identical(again, built.test)
+        assert list(again.coords) == list(built.test.coords)
+        assert again.attrs == {"dataset": "simulated", "zscore_images": "all"}
+
+
+class TestNumbers:
+    @pytest.mark.parametrize("over", ["all", "train"])
+    def test_values_are_those_of_a_plain_second_z_score(
+        self, simulation: Simulation, over: str
+    ) -> None:
+        built = simulation.build(zscore_images=over)
+        truth = plain(simulation, over)
+        for column, neuroid in enumerate(built.train["neuroid_id"].to_numpy()):
+            of = truth[neuroid]
+            for row, nsd_id in enumerate(built.train["nsd_id"].to_numpy()):
+                assert built.train[row, column, 0] == pytest.approx(of[nsd_id][0], abs=1e-5)
+            for row, nsd_id in enumerate(built.test["nsd_id"].to_numpy()):
+                expected = of[nsd_id][1][row % 3]
+                assert built.test[row, column, 0] == pytest.approx(expected, abs=1e-5)
+
+    def test_averaged_rows_of_all_images_have_mean_0_and_deviation_1(
+        self, built: TrainAndTest
+    ) -> None:
+        train, test = (one.to_numpy()[:, :, 0].astype(float) for one in built)
+        rows = np.concatenate([train, test.reshape(-1, 3, test.shape[1]).mean(axis=1)])
+        np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-6)
+        np.testing.assert_allclose(rows.std(axis=0), 1, atol=1e-6)
+
+    def test_fitted_on_train_alone_nothing_of_test_enters_train(
+        self, simulation: Simulation
+    ) -> None:
+        other = {key: trials.copy() for key, trials in simulation.responses.items()}
+        for trials in other.values():
+            trials[~simulation.is_train] += 3
+        changed = Simulation(
+            simulation.nsd_ids, simulation.is_train, simulation.latents, simulation.voxels, other
+        )
+        first, second = (one.build(zscore_images="train") for one in (simulation, changed))
+        np.testing.assert_array_equal(first.train.to_numpy(), second.train.to_numpy())
+        assert not np.allclose(first.train, simulation.build().train)
+
+    def test_a_voxel_without_variance_is_divided_by_1(self, simulation: Simulation) -> None:
+        constant = {key: trials.copy() for key, trials in simulation.responses.items()}
+        constant[1, "V2"][:, :, 3] = np.float32(0.1)
+        built = Simulation(
+            simulation.nsd_ids, simulation.is_train, simulation.latents, simulation.voxels, constant
+        ).build()
+        column = built.train["neuroid_id"].to_numpy().tolist().index("subj01_V2_v0003")
+        for assembly in built:
+            # Averaging three float32 may leave its last digit.
+            np.testing.assert_allclose(assembly.to_numpy()[:, column], 0, atol=1e-7)
+
+    def test_responses_of_another_shape_are_refused(self, simulation: Simulation) -> None:
+        with pytest.raises(ValueError, match=r"subj02 in V1 have shape \(40, 3, 1\): expected"):
+            build_train_and_test(
+                lambda subject, region: simulation.repetitions(subject, region)[:, :, :1],
+                simulation.voxels,
+                simulation.nsd_ids,
+                simulation.is_train,
+                attributes={},
+            )
+
+    def test_each_subject_and_region_is_asked_for_once(self, simulation: Simulation) -> None:
+        asked = []
+
+        def repetitions(subject: int, region: str) -> np.ndarray:
+            asked.append((subject, region))
+            return simulation.repetitions(subject, region)
+
+        build_train_and_test(
+            repetitions,
+            simulation.voxels,
+            simulation.nsd_ids,
+            simulation.is_train,
+            attributes={},
+        )
+        assert asked == [(s, r) for s in (2, 1) for r in ("V1", "V2", "V4", "IT")]
+
+
+def regions_of(simulation: Simulation) -> dict[str, xr.DataArray]:
+    found = {}
+    for region, table in simulation.voxels.groupby("region", sort=False):
+        rows = [
+            trials.mean(axis=1) for (_, r), trials in simulation.responses.items() if r == region
+        ]
+        found[str(region)] = build_assembly(np.hstack(rows), simulation.nsd_ids, table, {})
+    return found
+
+
+class TestChecks:
+    def failed(self, simulation: Simulation, built: TrainAndTest) -> list[str]:
+        checks = check_train_and_test(built, simulation.nsd_ids, simulation.is_train)
+        checks += check_agreement(built, regions_of(simulation), simulation.is_train)
+        return [one.name for one in checks if one.verdict != "passed"]
+
+    @pytest.mark.parametrize("over", ["all", "train"])
+    def test_sound_assemblies_pass(self, simulation: Simulation, over: str) -> None:
+        assert self.failed(simulation, simulation.build(zscore_images=over)) == []
+
+    def test_one_more_presentation_coordinate_fails(
+        self, simulation: Simulation, built: TrainAndTest
+    ) -> None:
+        session = ("presentation", np.arange(built.test.sizes["presentation"]))
+        test = built.test.assign_coords(session=session)
+        assert self.failed(simulation, TrainAndTest(built.train, test)) == ["coordinates"]
+
+    def test_a_reliable_voxel_without_variance_fails(
+        self, simulation: Simulation, built: TrainAndTest
+    ) -> None:
+        reliable = np.flatnonzero(built.train["nc_testset"].to_numpy() > 30)[0]
+        for changed in (0, 1):
+            pair = [one.copy(deep=True) for one in built]
+            pair[changed][:: 3 if changed else 1, reliable] = 0  # in test, of one repetition alone
+            assert "no reliable voxel without variance" in self.failed(
+                simulation, TrainAndTest(*pair)
+            )
+
+    def test_an_unreliable_voxel_without_variance_passes_that_check(
+        self, simulation: Simulation, built: TrainAndTest
+    ) -> None:
+        unreliable = np.flatnonzero(built.train["nc_testset"].to_numpy() <= 30)[0]
+        train = built.train.copy(deep=True)
+        train[:, unreliable] = 0
+        failed = self.failed(simulation, TrainAndTest(train, built.test))
+        assert failed == ["agrees with the region's assembly"]
+
+    def test_shuffled_test_rows_fail(self, simulation: Simulation, built: TrainAndTest) -> None:
+        order = np.arange(built.test.sizes["presentation"]).reshape(-1, 3).T.ravel()
+        failed = self.failed(simulation, TrainAndTest(built.train, built.test[order]))
+        assert {"images", "repetitions apart"} <= set(failed)
+
+    def test_nan_fails(self, simulation: Simulation, built: TrainAndTest) -> None:
+        train = built.train.copy(deep=True)
+        train[0, 0] = np.nan
+        assert "no NaN" in self.failed(simulation, TrainAndTest(train, built.test))
+
+    def test_neuroids_in_another_order_fail(
+        self, simulation: Simulation, built: TrainAndTest
+    ) -> None:
+        test = built.test[:, ::-1]
+        assert "same neuroids" in self.failed(simulation, TrainAndTest(built.train, test))
+
+
+@pytest.mark.parametrize(
+    ("subjects", "n_images", "train_rows", "test_rows"),
+    [(tuple(range(1, 9)), 515, 412, 309), ((1, 2, 5, 7), 1000, 800, 600)],
+)
+def test_published_numbers_of_rows(
+    subjects: tuple[int, ...], n_images: int, train_rows: int, test_rows: int
+) -> None:
+    simulation = simulate(subjects=subjects, regions=("V4",), n_images=n_images)
+    built = simulation.build()
+    assert (built.train.shape[0], built.test.shape[0]) == (train_rows, test_rows)
