@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,8 +65,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_nsd: Path) -> tuple[
 
 
 def prepare(**parameters: Any) -> Any:
-    """Run the flow without its report, which has its own tests."""
-    return nsd_flow(report=False, **parameters)
+    """Run the flow without its last stages, which have their own tests."""
+    return nsd_flow(**{"report": False, "brainscore": False} | parameters)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -194,6 +195,37 @@ class TestResults:
         page.write_text("altered")
         nsd_flow(**options)
         assert "altered" not in page.read_text()[:100]
+
+    def test_what_brainscore_packages_is_part_of_a_run(
+        self, tiny_nsd: Path, tmp_path: Path
+    ) -> None:
+        options = {"nsd_root": tiny_nsd, "output_dir": tmp_path / "out", "regions": ["V1", "IT"]}
+        prepare(**options, brainscore=True, suffix="_3subj")
+        folder = tmp_path / "out" / "brainscore"
+        split = pd.read_csv(tmp_path / "out" / "train_test_split.csv").groupby("split").size()
+        with (
+            xr.open_dataarray(folder / "Allen2022_fmri_train_3subj.nc") as train,
+            xr.open_dataarray(folder / "Allen2022_fmri_test_3subj.nc") as test,
+        ):
+            assert train.sizes["presentation"] == split["train"]
+            assert test.sizes["presentation"] == 3 * split["test"]
+            assert set(train["region"].values) == {"V1", "IT"}
+        assert len(list(folder.glob("stimuli_*/*.png"))) == split.sum()
+        listed = json.loads((tmp_path / "out" / "manifest.json").read_text())["outputs"]
+        assert "brainscore/stimulus_metadata_test_3subj.csv" in listed
+
+    def test_missing_images_leave_out_the_stimulus_sets_alone(
+        self, tiny_nsd: Path, tmp_path: Path
+    ) -> None:
+        root = tmp_path / "nsd"
+        shutil.copytree(tiny_nsd, root)
+        images = next(root.rglob("nsd_stimuli.hdf5"))
+        images.unlink()
+        prepare(nsd_root=root, output_dir=tmp_path / "out", regions=["V1"], brainscore=True)
+        assert (tmp_path / "out" / "brainscore" / "Allen2022_fmri_train.nc").exists()
+        checks = pd.read_csv(tmp_path / "out" / "checks.csv").set_index("name")
+        assert checks.loc["stimulus sets", "verdict"] == "not decidable"
+        assert str(images) in checks.loc["stimulus sets", "value"]
 
 
 class TestCache:
@@ -432,7 +464,20 @@ class TestCommand:
     ) -> None:
         words = ["--nsd-root", str(tiny_nsd), "--output-dir", str(tmp_path / "out")]
         assert (
-            main(nsd_flow, [*words, "--subjects", "1", "5", "--regions", "V1", "--no-report"]) == 0
+            main(
+                nsd_flow,
+                [
+                    *words,
+                    "--subjects",
+                    "1",
+                    "5",
+                    "--regions",
+                    "V1",
+                    "--no-report",
+                    "--no-brainscore",
+                ],
+            )
+            == 0
         )
         shown = capsys.readouterr().out
         assert "Allen2022.V1.nc" in shown
