@@ -261,7 +261,7 @@ def summarise_encoding(scores: pd.DataFrame) -> pd.DataFrame:
         reliable ones: median_noise_ceiling (percent), median_correlation,
         median_fraction_of_ceiling; NaN where there are none.
     """
-    regions = list(dict.fromkeys(scores["region"]))
+    regions = scores["region"].unique().tolist()
     rows: list[dict[str, Any]] = []
     for subject, region, positions in blocks(scores):
         of = scores.iloc[positions]
@@ -296,8 +296,8 @@ def draw_encoding(scores: pd.DataFrame) -> Figure:
         number of voxels below it. The line at 1 is a perfect model.
     """
     reliable = scores[scores["noise_ceiling"] > RELIABLE_NOISE_CEILING]
-    regions = list(dict.fromkeys(scores["region"]))
-    subjects = list(dict.fromkeys(scores["subject"]))
+    regions = scores["region"].unique().tolist()
+    subjects = scores["subject"].unique().tolist()
     figure = Figure(figsize=(2.2 + 0.35 * len(subjects) * len(regions), 3.6), layout="constrained")
     panels = figure.subplots(1, len(regions), sharey=True, squeeze=False)[0]
     for panel, region in zip(panels, regions, strict=True):

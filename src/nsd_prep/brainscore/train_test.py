@@ -87,10 +87,10 @@ def subject_major(voxels: pd.DataFrame) -> pd.DataFrame:
         Subjects in the order in which they first appear; within a subject V1, V2, V4, IT, then
         other regions in the order in which they first appear; within a region unchanged.
     """
-    found = list(dict.fromkeys(voxels["region"]))
+    found = voxels["region"].unique().tolist()
     regions = [name for name in VOXELS if name in found]
     regions += [name for name in found if name not in regions]
-    subjects = list(dict.fromkeys(voxels["subject"]))
+    subjects = voxels["subject"].unique().tolist()
     region_rank = voxels["region"].map(regions.index).to_numpy()
     subject_rank = voxels["subject"].map(subjects.index).to_numpy()
     return voxels.iloc[np.lexsort((region_rank, subject_rank))].reset_index(drop=True)
@@ -111,10 +111,11 @@ def blocks(neuroids: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.intp]]
     rows : ndarray of int, shape (n_voxels,)
         Positions (0-based) of their neuroids, ascending.
     """
-    for subject in dict.fromkeys(neuroids["subject"]):
-        for region in dict.fromkeys(neuroids["region"]):
-            is_theirs = (neuroids["subject"] == subject) & (neuroids["region"] == region)
-            rows = np.flatnonzero(is_theirs.to_numpy())
+    of_subject, subjects = pd.factorize(neuroids["subject"])
+    of_region, regions = pd.factorize(neuroids["region"])
+    for subject_number, subject in enumerate(subjects):
+        for region_number, region in enumerate(regions):
+            rows = np.flatnonzero((of_subject == subject_number) & (of_region == region_number))
             if len(rows):
                 yield str(subject), str(region), rows
 
