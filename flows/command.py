@@ -15,6 +15,7 @@ from rich.console import Console
 
 from nsd_prep.dataset import PREPARATION_FOLDERS
 from nsd_prep.errors import NSDPrepError
+from nsd_prep.exclusive import only_run_in
 from nsd_prep.flows.server import quiet_server, settle, temporary_server
 from nsd_prep.regions import BUILT_IN_REGIONS, DEFAULT_REGIONS
 from nsd_prep.run import plan_run
@@ -204,7 +205,9 @@ def main(run_flow: Callable[..., State[Any]], arguments: Sequence[str] | None = 
             signal.signal(request, signal.default_int_handler)
     try:
         given["nsd_root"] = given["nsd_root"] or _root_from_environment() or _synthetic(given)
-        plan_run(**{name: given[name] for name in inspect.signature(plan_run).parameters})
+        run = plan_run(**{name: given[name] for name in inspect.signature(plan_run).parameters})
+        with only_run_in(run.output_dir):
+            pass  # another run is said before a server is started
         with quiet_server(), temporary_server():
             state = run_flow(**given, return_state=True)
             settle(state.state_details.flow_run_id)

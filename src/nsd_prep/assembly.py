@@ -1,5 +1,6 @@
 """The assembly of a region, in the form that Brain-Score reads."""
 
+import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,6 +224,16 @@ def read_assembly(path: Path) -> xr.DataArray:
     -------
     DataArray, dims (presentation, neuroid[, time_bin])
         With its coordinates and attributes.
+
+    Raises
+    ------
+    OSError
+        There is no such file, it is damaged, or the disk fails.
     """
-    with xr.open_dataarray(path, engine="netcdf4") as assembly:
-        return assembly.load()
+    try:
+        with xr.open_dataarray(path, engine="netcdf4") as assembly:
+            return assembly.load()
+    except RuntimeError as error:  # netCDF's, of a disk that fails
+        raise OSError(
+            errno.EIO, f"The disk fails, or the file is damaged ({error})", path
+        ) from error

@@ -4,6 +4,8 @@ This is the only module that touches beta files: voxels go in, (voxel, trial) co
 way of storing betas is another way to fill `read_voxels`.
 """
 
+import errno
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -96,16 +98,33 @@ def _read_voxel_chunks(
     betas: h5py.Dataset, voxels: NDArray[np.int64], grid: tuple[int, int, int], values: NDArray[Any]
 ) -> None:
     """Fill `values` (voxel, trial) from a file where each voxel's trials are one plain chunk."""
-    bytes_of_voxel = values.strides[0]
+    bytes_of_voxel = values.shape[1] * values.itemsize
     buffer = values.data.cast("B") if len(voxels) else memoryview(b"")
-    positions = zip(*(axis.tolist() for axis in np.unravel_index(voxels, grid)), strict=True)
-    for index, (z, y, x) in enumerate(positions):
-        into = buffer[index * bytes_of_voxel : (index + 1) * bytes_of_voxel]
-        try:
-            betas.id.read_direct_chunk((0, z, y, x), out=into)
-        except (OSError, RuntimeError, ValueError):  # which of them differs between h5py's versions
-            # A chunk that was never allocated reads as the fill value; a failing disk fails again.
-            values[index] = betas[:, z, y, x]
+    positions = list(zip(*(axis.tolist() for axis in np.unravel_index(voxels, grid)), strict=True))
+    of_voxels = [
+        buffer[start : start + bytes_of_voxel] for start in range(0, len(buffer), bytes_of_voxel)
+    ]
+    for position, into in zip(positions, of_voxels, strict=True):
+        _read_voxel_chunk(betas, position, into)
+    # What a disk does not give HDF5 fills with zeros, and says nothing: read these voxels twice.
+    again = memoryview(bytearray(bytes_of_voxel))
+    for index in np.flatnonzero(values[:, -1] == 0).tolist():
+        _read_voxel_chunk(betas, positions[index], again)
+        if again != of_voxels[index]:
+            raise OSError(errno.EIO, "The disk gave a voxel's betas only in part")
+
+
+def _read_voxel_chunk(
+    betas: h5py.Dataset, position: tuple[int, int, int], into: memoryview
+) -> None:
+    try:
+        _, given = betas.id.read_direct_chunk((0, *position), out=into)
+    except (OSError, RuntimeError, ValueError):  # which of them differs between h5py's versions
+        # A chunk that was never allocated reads as the fill value; a failing disk fails again.
+        np.frombuffer(into, betas.dtype)[:] = betas[(slice(None), *position)]
+    else:
+        if len(given) != len(into):
+            raise OSError(errno.EIO, "The disk gave a voxel's betas only in part")
 
 
 def _read_blocks(
@@ -144,18 +163,27 @@ def _opened(path: Path, grid: tuple[int, int, int], n_trials: int) -> Iterator[h
             with h5py.File(path, "r") as file:
                 yield _checked(path, file, grid, n_trials)
         except (OSError, RuntimeError, KeyError) as error:  # h5py at damaged files
-            if getattr(error, "errno", None) is not None or re.search(r"errno = [1-9]", str(error)):
-                raise
+            if number := _errno_of(error):
+                raise OSError(number, os.strerror(number), str(path)) from error
             raise InputFileError(
                 f"{path} cannot be read as a session's betas ({error}): it is truncated, empty or "
                 "not HDF5; download it again."
             ) from error
 
 
+def _errno_of(error: Exception) -> int | None:
+    """Return the errno that h5py gives, or only its text holds; None where the file is at fault."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = re.search(r"errno = ([1-9][0-9]*)", str(error))
+    return int(found[1]) if found else None
+
+
 def _checked(
     path: Path, file: h5py.File, grid: tuple[int, int, int], n_trials: int
 ) -> h5py.Dataset:
-    betas = file.get(DATASET_NAME)
+    # Of a disk that fails `get` would say that there is no dataset.
+    betas = file[DATASET_NAME] if DATASET_NAME in file else None  # noqa: SIM401
     if not isinstance(betas, h5py.Dataset):
         held = ", ".join(sorted(map(str, file))) or "nothing"
         raise InputFileError(

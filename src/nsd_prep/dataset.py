@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from nsd_prep import published
 from nsd_prep.errors import InputFileError, MissingFilesError, ParameterError
+from nsd_prep.files import read_whole
 
 Layout = Literal["official", "flat"]
 Preparation = Literal["b1", "b2", "b3"]
@@ -214,7 +215,7 @@ def _description(path: Path) -> _Description | None:
     if not path.exists():
         return None
     try:
-        description = _Description.model_validate_json(path.read_bytes())
+        description = _Description.model_validate_json(read_whole(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"

@@ -1,5 +1,6 @@
 """Responses of a session to the shared images, extracted once and kept in a store."""
 
+import contextlib
 import hashlib
 import io
 import logging
@@ -19,7 +20,14 @@ from nsd_prep.errors import (
     NSDPrepError,
     OutputError,
 )
-from nsd_prep.files import FileIdentity, has_sha256, replaced, sha256_of_file, sha256_of_json
+from nsd_prep.files import (
+    FileIdentity,
+    has_sha256,
+    read_whole,
+    replaced,
+    sha256_of_file,
+    sha256_of_json,
+)
 
 #: Raise this when the same inputs give other responses: stored ones are then not used any more.
 EXTRACTION_VERSION: Final = 1
@@ -126,15 +134,20 @@ class Part(BaseModel):
 
         Raises
         ------
+        OSError
+            The disk fails.
         InputFileError
             The file is gone or altered.
         """
-        if not self.is_whole():
+        content = b""
+        with contextlib.suppress(FileNotFoundError):
+            content = read_whole(Path(self.file))
+        if hashlib.sha256(content).hexdigest() != self.sha256:
             raise InputFileError(
                 f"The extracted responses {self.file} are gone or altered since they were checked: "
                 "run the same command again, it extracts them anew."
             )
-        return np.asarray(np.load(self.file, allow_pickle=False), dtype=np.float32)
+        return np.asarray(np.load(io.BytesIO(content), allow_pickle=False), dtype=np.float32)
 
 
 class SessionRecord(BaseModel):
@@ -224,7 +237,7 @@ def read_voxels_file(path: Path) -> tuple[tuple[int, int, int], dict[str, NDArra
     regions : dict of str to ndarray of int64, shape (n_voxels,)
         Voxels of each region.
     """
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(read_whole(path)), allow_pickle=False) as arrays:
         z, y, x = arrays["grid"].tolist()
         regions = {
             name.removeprefix(_REGION): arrays[name]
@@ -313,6 +326,7 @@ def extract_session(request: SessionRequest) -> SessionRecord:
     grid, regions = read_voxels_file(Path(request.voxels_file))
     voxels = np.unique(np.concatenate([regions[region] for region in missing]))
     values = read_voxels(Path(request.betas_file.path), voxels, grid, request.n_trials)
+    request.betas_file.check_unchanged()
     zscores, constant = zscore_trials(values)
     kept = np.ascontiguousarray(zscores[:, list(request.trials)].T)
     for region in missing:

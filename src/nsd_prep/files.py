@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -11,11 +12,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
+import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from nsd_prep.errors import OutputError
+from nsd_prep.errors import InputFileError, OutputError
 
 
 class FileIdentity(BaseModel):
@@ -42,6 +44,15 @@ class FileIdentity(BaseModel):
         """Return the identity of a file that is there."""
         status = path.stat()
         return cls(path=str(path.resolve()), bytes=status.st_size, modified=status.st_mtime_ns)
+
+    def check_unchanged(self) -> None:
+        """Raise InputFileError where the file is not the same any more."""
+        if self.of(Path(self.path)) != self:
+            raise InputFileError(
+                f"{self.path} was changed during the run: expected the {self.bytes} bytes that "
+                "were there when it began; see that nothing writes it, and run the same command "
+                "again."
+            )
 
 
 _PARTIAL = re.compile(r"^\..+\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]{8}\.partial$")
@@ -200,6 +211,57 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_whole(path: Path) -> bytes:
+    """Read a file, and see that it does not seem to end before it does.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    bytes
+        All of it.
+
+    Raises
+    ------
+    OSError
+        There is no such file, the disk fails, or it gives fewer bytes than the file has.
+    """
+    with path.open("rb") as file:
+        content = file.read()
+        _check_ended(file, len(content))
+    return content
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table that was written as CSV, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    DataFrame
+        With the file's columns.
+
+    Raises
+    ------
+    OSError
+        As `read_whole`.
+    """
+    return pd.read_csv(io.BytesIO(read_whole(path)))
+
+
+def _check_ended(file: BinaryIO, n_bytes: int) -> None:
+    size = os.fstat(file.fileno()).st_size
+    if n_bytes != size:
+        raise OSError(errno.EIO, f"The disk gave {n_bytes} of {size} bytes", file.name)
+
+
 def sha256_of_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal digits.
 
@@ -212,9 +274,16 @@ def sha256_of_file(path: Path) -> str:
     -------
     str
         64 hexadecimal digits.
+
+    Raises
+    ------
+    OSError
+        There is no such file, the disk fails, or it gives fewer bytes than the file has.
     """
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        _check_ended(file, file.tell())
+    return digest
 
 
 def has_sha256(path: Path | str, sha256: str) -> bool:

@@ -12,7 +12,7 @@ from nsd_prep import published
 from nsd_prep.betas import check_session_file
 from nsd_prep.dataset import Dataset
 from nsd_prep.errors import InputFileError, MissingFilesError, NSDPrepError, PreflightError
-from nsd_prep.files import FileIdentity, writable_folder
+from nsd_prep.files import FileIdentity, remove_stale_partials, writable_folder
 from nsd_prep.masks import labels_that_are_nowhere, select_voxels
 from nsd_prep.regions import VoxelSelection
 from nsd_prep.run import Run
@@ -113,6 +113,7 @@ def check_inputs(run: Run) -> Preflight:
     dataset = run.dataset()
     problems.collect(writable_folder, run.output_dir)
     problems.collect(writable_folder, run.cache_dir)
+    problems.collect(remove_stale_partials, run.cache_dir)
     trials = problems.collect(_check_design, run, dataset)
     selections = {
         subject: selection

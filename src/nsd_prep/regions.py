@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nsd_prep.dataset import Hemisphere
 from nsd_prep.errors import InputFileError, ParameterError
+from nsd_prep.files import read_whole
 from nsd_prep.volumes import OUTSIDE_CORTEX
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -105,7 +106,7 @@ def read_regions_file(path: Path) -> dict[str, RegionDefinition]:
         The file is not there, is not TOML, or a table is not a region.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(read_whole(path).decode())
     except FileNotFoundError as error:
         raise ParameterError(
             f"The regions file {path} is not there: mend --regions-file."
@@ -198,7 +199,9 @@ def read_label_table(path: Path) -> dict[str, int]:
         A line is not of that form.
     """
     numbers: dict[str, int] = {}
-    for line_number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), start=1):
+    for line_number, line in enumerate(
+        read_whole(path).decode(errors="replace").splitlines(), start=1
+    ):
         fields = line.split()
         if not fields or fields[0].startswith("#"):
             continue

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from nsd_prep.dataset import Dataset, Preparation, chosen_subjects, open_dataset
 from nsd_prep.errors import ParameterError
 from nsd_prep.extraction import SessionRecord
-from nsd_prep.files import replaced, sha256_of_json
+from nsd_prep.files import read_whole, replaced, sha256_of_json
 from nsd_prep.regions import RegionDefinition, chosen_regions, read_regions_file
 
 InvalidVoxels = Literal["keep", "drop"]
@@ -301,7 +301,7 @@ class Extracted(_Record):
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a file that `write` wrote."""
-        return cls.model_validate_json(path.read_bytes())
+        return cls.model_validate_json(read_whole(path))
 
     def sessions_of(self, subject: int) -> tuple[SessionRecord, ...]:
         """Return the sessions of a subject (1-based)."""

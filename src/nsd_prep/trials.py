@@ -1,5 +1,6 @@
 """The experiment's design: which image a subject saw in which trial."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from nsd_prep.errors import InputFileError, ParameterError
+from nsd_prep.files import read_whole
 from nsd_prep.published import REPETITIONS
 
 #: The columns of a trial table, in order.
@@ -83,7 +85,7 @@ def read_design(path: Path) -> Design:
     names = ("masterordering", "subjectim", "sharedix")
     try:
         # A name, since from a Path loadmat does not say that a file is not there.
-        variables = scipy.io.loadmat(str(path), appendmat=False, variable_names=names)
+        variables = scipy.io.loadmat(io.BytesIO(read_whole(path)), variable_names=names)
     except Exception as error:  # a damaged MAT file makes loadmat raise almost anything
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -352,7 +354,7 @@ def read_stimulus_table(path: Path, subjects: Sequence[int]) -> pd.DataFrame:
     """
     columns = ["nsdId", "shared1000", *_repetition_columns(subjects)]
     try:
-        table = pd.read_csv(path, usecols=columns)
+        table = pd.read_csv(io.BytesIO(read_whole(path)), usecols=columns)
     except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
         raise InputFileError(
             f"The stimulus table {path} cannot be read ({error}): expected a CSV file with the "

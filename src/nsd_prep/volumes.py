@@ -1,5 +1,6 @@
 """NIfTI volumes, with their axes in the order of the betas."""
 
+import errno
 import zlib
 from pathlib import Path
 
@@ -51,8 +52,10 @@ def read_volume(path: Path) -> NDArray[np.floating]:
         values = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
     except _UNREADABLE as error:
         # nibabel raises FileNotFoundError without an errno.
-        is_missing = isinstance(error, FileNotFoundError)
-        if is_missing or (isinstance(error, OSError) and error.errno is not None):
+        if isinstance(error, FileNotFoundError):
+            number = error.errno or errno.ENOENT
+            raise FileNotFoundError(number, "No such file, or no access", str(path)) from error
+        if isinstance(error, OSError) and error.errno is not None:
             raise
         raise InputFileError(
             f"{path} cannot be read as a NIfTI volume ({_first_line(error)}): it is truncated or "

@@ -12,7 +12,7 @@ import pandas as pd
 
 from nsd_prep import __version__, checks
 from nsd_prep.assembly import read_assembly, voxel_table
-from nsd_prep.files import sha256_of_file, write_json, write_text
+from nsd_prep.files import read_table, sha256_of_file, write_json, write_text
 from nsd_prep.preflight import Preflight
 from nsd_prep.run import Extracted, Run, TrialsRecord
 from nsd_prep.stages.inputs import usable_nsd_ids
@@ -40,7 +40,7 @@ def validate(run: Run, extracted: Extracted) -> list[checks.Check]:
     nsd_ids = usable_nsd_ids(trials)
     is_nsd = run.dataset().is_nsd
     n_sessions = {f"subj{subject:02d}": len(of) for subject, of in trials.sessions.items()}
-    found = checks.check_split(nsd_ids, pd.read_csv(run.split_file))
+    found = checks.check_split(nsd_ids, read_table(run.split_file))
     if is_nsd:
         counts = pd.DataFrame.from_dict(trials.repetition_counts, orient="index")
         found += checks.check_published_repetitions(counts, len(nsd_ids), run.subjects)

@@ -1,7 +1,6 @@
 """Looking at the data themselves: single trials, placement, agreement between subjects."""
 
 import numpy as np
-import pandas as pd
 
 from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.assembly import voxel_table
@@ -13,6 +12,7 @@ from nsd_prep.data_checks import (
     check_single_trials,
     sessions_of_images,
 )
+from nsd_prep.files import read_table
 from nsd_prep.report.stage import analyse_run
 from nsd_prep.run import Extracted, Run
 from nsd_prep.stages.inputs import usable_nsd_ids
@@ -37,7 +37,7 @@ def examine(run: Run, extracted: Extracted) -> list[Check]:
     """
     dataset = run.dataset()
     nsd_ids = usable_nsd_ids(extracted.trials)
-    trials = pd.read_csv(extracted.trials.file)
+    trials = read_table(extracted.trials.file)
     voxels = {region: voxels_of_region(extracted, region) for region in run.regions}
     found: list[Check] = []
     evidence = []

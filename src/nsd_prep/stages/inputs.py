@@ -7,7 +7,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.extraction import SessionRequest, digest_of_voxels, read_voxels_file, write_voxels
-from nsd_prep.files import FileIdentity, replaced, sha256_of_file, sha256_of_json, write_text
+from nsd_prep.files import (
+    FileIdentity,
+    read_table,
+    replaced,
+    sha256_of_file,
+    sha256_of_json,
+    write_text,
+)
 from nsd_prep.masks import select_voxels
 from nsd_prep.preflight import trials_of_subjects
 from nsd_prep.run import MasksRecord, NoiseCeilingsRecord, Run, TrialsRecord
@@ -140,7 +147,7 @@ def session_requests(
 
 def usable_nsd_ids(trials: TrialsRecord) -> NDArray[np.int64]:
     """Return the usable images of a run: nsd_id (0-based), ascending, int64 (n_images,)."""
-    return _usable_nsd_ids(pd.read_csv(trials.file))
+    return _usable_nsd_ids(read_table(trials.file))
 
 
 def _usable_nsd_ids(trials: pd.DataFrame) -> NDArray[np.int64]:
@@ -148,7 +155,7 @@ def _usable_nsd_ids(trials: pd.DataFrame) -> NDArray[np.int64]:
 
 
 def _trials_of_sessions(trials: TrialsRecord) -> dict[tuple[int, int], pd.DataFrame]:
-    table = pd.read_csv(trials.file)
+    table = read_table(trials.file)
     return {
         (int(subject), int(session)): of
         for (subject, session), of in table.groupby(["subject", "session"])

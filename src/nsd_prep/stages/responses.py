@@ -1,11 +1,13 @@
 """From the store to the responses and voxels of a region."""
 
+import io
+
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.assembly import SubjectVoxels
 from nsd_prep.extraction import read_voxels_file
+from nsd_prep.files import read_table, read_whole
 from nsd_prep.noise_ceiling import noise_ceiling
 from nsd_prep.published import REPETITIONS
 from nsd_prep.responses import SessionResponses, repetitions_of_images
@@ -30,7 +32,7 @@ def repetitions_of_subject(extracted: Extracted, subject: int, region: str) -> N
     ndarray of float32, shape (n_images, 3, n_voxels)
         z-scores; all voxels, also those without data.
     """
-    trials = pd.read_csv(extracted.trials.file)
+    trials = read_table(extracted.trials.file)
     in_session = dict(iter(trials[trials["subject"] == subject].groupby("session")))
     stored = (
         SessionResponses(
@@ -63,7 +65,7 @@ def voxels_of_region(extracted: Extracted, region: str) -> list[SubjectVoxels]:
     found = []
     for masks, noise_ceilings in zip(extracted.masks, extracted.noise_ceilings, strict=True):
         grid, regions = read_voxels_file(masks.file)
-        with np.load(noise_ceilings.file, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(read_whole(noise_ceilings.file)), allow_pickle=False) as arrays:
             ncsnr = arrays[f"region {region}"]
         without_data = np.zeros(len(regions[region]), dtype=np.int64)
         for record in extracted.sessions_of(masks.subject):

@@ -1,0 +1,98 @@
+"""The deployments: what they give the flow, and that both ways of running them are the same."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from nsd_prep.flows.nsd_flow import nsd_flow
+
+DEPLOYMENTS = Path(__file__).resolve().parents[1] / "deployments"
+
+
+@pytest.fixture(scope="module")
+def described() -> dict[str, dict[str, Any]]:
+    """Return what the file of ``prefect deploy`` says of each deployment."""
+    listed = yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text())["deployments"]
+    return {of["name"]: of for of in listed}
+
+
+@pytest.fixture(scope="module")
+def serve() -> ModuleType:
+    """Return the script that serves the deployments, as a module."""
+    spec = importlib.util.spec_from_file_location("serve", DEPLOYMENTS / "serve.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_real_ones_name_their_subjects_and_leave_the_root_to_people(
+    described: dict[str, dict[str, Any]],
+) -> None:
+    real = {
+        name: of["parameters"]
+        for name, of in described.items()
+        if not of["parameters"].get("synthetic")
+    }
+    assert {name: of["subjects"] for name, of in real.items()} == {
+        "all-subjects": [1, 2, 3, 4, 5, 6, 7, 8],
+        "four-subjects": [1, 2, 5, 7],
+    }
+    assert [of["nsd_root"] for of in real.values()] == [None, None]
+
+
+def test_the_synthetic_one_says_so_and_writes_elsewhere(
+    described: dict[str, dict[str, Any]],
+) -> None:
+    assert described["synthetic"]["parameters"]["synthetic"] is True
+    folders = [of["parameters"]["output_dir"] for of in described.values()]
+    assert len(set(folders)) == len(folders) == 3
+
+
+def test_the_flow_takes_their_parameters(described: dict[str, dict[str, Any]]) -> None:
+    for of in described.values():
+        assert of["parameters"].keys() <= nsd_flow.parameters.properties.keys()
+        nsd_flow.validate_parameters(of["parameters"])
+
+
+def test_schedules_are_weekly_and_wait_to_be_switched_on(
+    described: dict[str, dict[str, Any]],
+) -> None:
+    for of in described.values():
+        (schedule,) = of["schedules"]
+        assert schedule["active"] is False
+        assert schedule["timezone"]
+        minute, hour, *day_and_month, weekday = schedule["cron"].split()
+        assert day_and_month == ["*", "*"]
+        assert all(part.isdigit() for part in (minute, hour, weekday))
+        assert of["concurrency_limit"] == 1
+
+
+def test_serving_offers_the_same_under_names_of_its_own(
+    described: dict[str, dict[str, Any]], serve: ModuleType
+) -> None:
+    served = {of.name.removesuffix("-served"): of for of in serve.deployments_of(nsd_flow)}
+    assert served.keys() == described.keys()
+    assert not {of.name for of in served.values()} & described.keys()
+    for name, of in described.items():
+        assert served[name].parameters == of["parameters"]
+        assert served[name].description == of["description"]
+        assert served[name].tags == of["tags"]
+        assert served[name].concurrency_limit == of["concurrency_limit"]
+        (schedule,) = served[name].schedules
+        assert not schedule.active
+        assert schedule.schedule.cron == of["schedules"][0]["cron"]
+        assert schedule.schedule.timezone == of["schedules"][0]["timezone"]
+
+
+def test_an_empty_field_is_not_the_current_folder() -> None:
+    empty = {"nsd_root": "", "cache_dir": "", "regions_file": ""}
+    given = nsd_flow.validate_parameters(empty)
+    assert [given[name] for name in empty] == [None, None, None]
+    with pytest.raises(Exception, match="output_dir"):
+        nsd_flow.validate_parameters({"output_dir": ""})

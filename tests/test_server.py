@@ -1,0 +1,389 @@
+"""A server, a worker and the deployments on localhost: what someone who triggers a run gets."""
+
+import http.server
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pandas as pd
+import psutil
+import pytest
+
+pytestmark = pytest.mark.server
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DEPLOYMENTS = REPOSITORY / "deployments"
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+ERROR_LEVEL = 40
+
+
+def until(seconds: float, found: Callable[[], Any], what: str) -> Any:
+    """Return what is found as soon as there is something, and fail after some time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if result := found():
+            return result
+        time.sleep(0.5)
+    raise AssertionError(f"after {seconds} s there is still not {what}")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A server with a home of its own, and how programs and the test speak to it."""
+
+    url: str
+    folder: Path
+    client: httpx.Client
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of the programs: this one's, less what it says of Prefect."""
+        mine = {name: of for name, of in os.environ.items() if not name.startswith("PREFECT_")}
+        return mine | {
+            "PREFECT_HOME": str(self.folder / "home"),
+            "PREFECT_API_URL": self.url,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_LOGGING_COLORS": "false",
+            "DO_NOT_TRACK": "1",
+        }
+
+    def run(self, *words: str) -> None:
+        """Run a Python program to its end, from the repository's root."""
+        log = self.folder / "programs.log"
+        with log.open("ab") as out:
+            subprocess.run(
+                [sys.executable, *words],
+                cwd=REPOSITORY,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                timeout=60,
+                check=True,
+            )
+
+    @contextmanager
+    def running(self, name: str, *words: str) -> Iterator[Path]:
+        """Run a Python program until the block ends, and give the file of what it says."""
+        log = self.folder / f"{name}.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, *words],
+                cwd=REPOSITORY,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        try:
+            yield log
+        finally:
+            end(process)
+
+    def ask(self, method: str, path: str, **of_request: Any) -> Any:
+        """Ask the server's API, and return its answer."""
+        answer = self.client.request(method, f"{self.url}{path}", **of_request)
+        answer.raise_for_status()
+        return answer.json()
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        """Return a deployment as the server keeps it."""
+        return self.ask("GET", f"/deployments/name/nsd-prep/{name}")
+
+    def submit(self, deployment: str, **parameters: Any) -> httpx.Response:
+        """Trigger a run as the UI does."""
+        return self.client.post(
+            f"{self.url}/deployments/{self.deployment(deployment)['id']}/create_flow_run",
+            json={"parameters": parameters, "state": {"type": "SCHEDULED"}},
+        )
+
+    def trigger(self, deployment: str, **parameters: Any) -> str:
+        """Trigger a run, and return its id."""
+        return str(self.submit(deployment, **parameters).raise_for_status().json()["id"])
+
+    def ended(self, flow_run: str, seconds: float) -> dict[str, Any]:
+        """Return the last state of a run, once it has one."""
+
+        def state() -> dict[str, Any] | None:
+            now = self.ask("GET", f"/flow_runs/{flow_run}")["state"]
+            return now if now["type"] in ENDED else None
+
+        return until(seconds, state, f"an end of the run {flow_run}")
+
+    def of_run(self, kind: str, flow_run: str) -> list[dict[str, Any]]:
+        """Return all the task runs or artifacts of a run."""
+        question = {"flow_runs": {"id": {"any_": [flow_run]}}, "limit": 200}
+        return list(self.ask("POST", f"/{kind}/filter", json=question))
+
+    def logs(self, flow_run: str) -> list[dict[str, Any]]:
+        """Return the log lines of a run."""
+        question = {"logs": {"flow_run_id": {"any_": [flow_run]}}, "limit": 200}
+        return list(self.ask("POST", "/logs/filter", json=question))
+
+    def artifacts(self, flow_run: str, *keys: str) -> dict[str, dict[str, Any]]:
+        """Return artifacts of a run by their keys, once all that are named are there."""
+
+        def found() -> dict[str, dict[str, Any]] | None:
+            by_key = {of["key"]: of for of in self.of_run("artifacts", flow_run)}
+            return by_key if by_key.keys() >= set(keys) else None
+
+        return dict(until(30, found, f"artifacts {keys} of the run {flow_run}"))
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """End a program and all that it started; nothing of it is left."""
+    family: list[psutil.Process] = []
+    if process.poll() is None:
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        family += psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait(20)
+    for of in psutil.wait_procs(family, timeout=5)[1]:
+        of.kill()
+    assert not psutil.wait_procs(family, timeout=5)[1]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Start a server with an empty home at a free port."""
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", port, "--no-ui"]
+    with httpx.Client(timeout=30) as client:
+        at = Site(f"http://127.0.0.1:{port}/api", tmp_path_factory.mktemp("site"), client)
+
+        def answers() -> bool:
+            try:
+                return client.get(f"{at.url}/health").is_success
+            except httpx.TransportError:
+                return False
+
+        with at.running("server", "-m", *words):
+            until(120, answers, "an answer of the server")
+            yield at
+
+
+@pytest.fixture(scope="module")
+def messages(site: Site) -> Iterator[list[str]]:
+    """Return a list of what a webhook receives that is told of runs that did not complete."""
+    received: list[str] = []
+
+    class Webhook(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.append(json.loads(body)["text"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Webhook) as webhook:
+        threading.Thread(target=webhook.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{webhook.server_port}"
+        site.run(str(DEPLOYMENTS / "notify.py"), address)
+        yield received
+        webhook.shutdown()
+
+
+@pytest.fixture(scope="module")
+def worker(site: Site) -> Iterator[Path]:
+    """Deploy everything to a work pool, and start its worker; return the worker's log."""
+    site.run("-m", "prefect", "work-pool", "create", "nsd", "--type", "process")
+    file = str(DEPLOYMENTS / "prefect.yaml")
+    site.run("-m", "prefect", "deploy", "--prefect-file", file, "--all")
+    with site.running("worker", "-m", "prefect", "worker", "start", "--pool", "nsd") as log:
+        yield log
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs that the worker was given, all ended: their ids, and the folder of the first's output.
+
+    Attributes
+    ----------
+    synthetic : str
+        Of the synthetic deployment.
+    no_root : str
+        Of a deployment for NSD whose root is not set.
+    unknown : str
+        With a parameter that the flow does not have.
+    """
+
+    synthetic: str
+    no_root: str
+    unknown: str
+    output: Path
+
+
+@pytest.fixture(scope="module")
+def runs(
+    site: Site,
+    messages: list[str],  # noqa: ARG001 (who is told is settled before anything happens)
+    worker: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Runs:
+    """Trigger one run of each deployment through the API, and wait for their ends."""
+    output = tmp_path_factory.mktemp("runs") / "output"
+    of = Runs(
+        synthetic=site.trigger(
+            "synthetic", output_dir=str(output), subjects=[1, 2, 5], regions=["V1", "IT"]
+        ),
+        no_root=site.trigger("four-subjects", output_dir=str(output.with_name("never"))),
+        unknown=site.trigger("all-subjects", subject=[1]),
+        output=output,
+    )
+    try:
+        for flow_run in (of.no_root, of.unknown, of.synthetic):
+            site.ended(flow_run, 120)
+    except AssertionError as error:
+        error.add_note(worker.read_text(errors="replace")[-5000:])
+        raise
+    return of
+
+
+class TestCompletedRun:
+    def test_it_completes_and_its_files_are_there(self, site: Site, runs: Runs) -> None:
+        assert site.ended(runs.synthetic, 1)["type"] == "COMPLETED"
+        manifest = json.loads((runs.output / "manifest.json").read_text())
+        assert {f"Allen2022.{region}.nc" for region in ("V1", "IT")} <= set(manifest["outputs"])
+
+    def test_its_page_shows_progress_inputs_checks_and_summary(
+        self, site: Site, runs: Runs
+    ) -> None:
+        shown = site.artifacts(runs.synthetic, "progress", "preflight", "checks", "summary")
+        assert shown["progress"]["data"] == 100
+        assert "synthetic" in shown["preflight"]["data"]
+        assert str(runs.output) in shown["summary"]["data"]
+        assert "failure" not in shown
+        tables = [
+            json.loads(of["data"])
+            for of in site.of_run("artifacts", runs.synthetic)
+            if (of["key"], of["type"]) == ("checks", "table")
+        ]
+        written = pd.read_csv(runs.output / "checks.csv")
+        assert [len(rows) for rows in tables] == [len(written)]
+        assert {row["verdict"] for row in tables[0]} == set(written["verdict"])
+
+    def test_every_task_run_is_recorded_by_its_name(self, site: Site, runs: Runs) -> None:
+        trials = pd.read_csv(runs.output / "trials.csv")
+        sessions = {
+            f"extract-subj{subject:02d}-session{session:02d}"
+            for subject, session in trials.loc[trials["usable"], ["subject", "session"]].values
+        }
+        assert len(sessions) > 20
+        masks = {f"load-masks-subj{subject:02d}" for subject in (1, 2, 5)}
+
+        def all_ended() -> list[dict[str, Any]] | None:
+            tasks = site.of_run("task_runs", runs.synthetic)
+            here = {task["name"] for task in tasks} >= sessions | masks
+            return tasks if here and all(t["state_type"] in ENDED for t in tasks) else None
+
+        tasks = until(30, all_ended, "a record of the end of every task")
+        names = [task["name"] for task in tasks]
+        assert {name for name in names if name.startswith("extract-")} == sessions
+        assert len(names) == len(set(names))
+        assert {task["state_type"] for task in tasks} == {"COMPLETED"}
+
+    def test_its_log_is_short_and_without_errors(self, site: Site, runs: Runs) -> None:
+        lines = site.logs(runs.synthetic)
+        assert 0 < len(lines) <= 20
+        assert [line["message"] for line in lines if line["level"] >= ERROR_LEVEL] == []
+
+
+class TestRunThatCannotBe:
+    def test_without_a_root_it_fails_with_a_sentence(self, site: Site, runs: Runs) -> None:
+        state = site.ended(runs.no_root, 1)
+        assert state["type"] == "FAILED"
+        assert "NSD root is not set" in state["message"]
+        failure = site.artifacts(runs.no_root, "failure")["failure"]
+        assert "NSD root is not set" in failure["data"]
+        assert site.of_run("task_runs", runs.no_root) == []
+        assert not runs.output.with_name("never").exists()
+
+    def test_an_unknown_parameter_ends_it_before_anything_runs(
+        self, site: Site, runs: Runs
+    ) -> None:
+        assert site.ended(runs.unknown, 1)["type"] in {"FAILED", "CRASHED"}
+        assert site.of_run("task_runs", runs.unknown) == []
+        assert any(re.search(r"\bsubject'?\b", line["message"]) for line in site.logs(runs.unknown))
+        assert "Crashed" in site.artifacts(runs.unknown, "failure")["failure"]["data"]
+
+    def test_someone_is_told_of_both(self, runs: Runs, messages: list[str], site: Site) -> None:
+        names = [
+            site.ask("GET", f"/flow_runs/{flow_run}")["name"]
+            for flow_run in (runs.no_root, runs.unknown)
+        ]
+        until(30, lambda: len(messages) >= 2, "two messages")
+        assert len(messages) == 2
+        for name in names:
+            assert sum(name in message for message in messages) == 1
+        assert sum("NSD root is not set" in message for message in messages) == 1
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [("subjects", [9]), ("regions", ["V9"]), ("seed", -1), ("invalid_voxels", "mend")],
+    )
+    @pytest.mark.usefixtures("worker")
+    def test_a_wrong_value_is_refused_at_submission(
+        self, site: Site, field: str, value: Any
+    ) -> None:
+        answer = site.submit("synthetic", **{field: value})
+        assert answer.status_code in {409, 422}
+        assert field in answer.text
+
+
+class TestOperation:
+    def test_runs_that_were_lost_can_be_watched_for(self, site: Site) -> None:
+        file = str(DEPLOYMENTS / "lost-runs.yaml")
+        site.run("-m", "prefect", "automation", "create", "--from-file", file)
+        (kept,) = [
+            of
+            for of in site.ask("POST", "/automations/filter", json={})
+            if of["name"] == "nsd-prep: a run was lost"
+        ]
+        assert kept["enabled"]
+        assert [action["state"] for action in kept["actions"]] == ["CRASHED"]
+
+    def test_one_process_serves_the_deployments(
+        self, site: Site, tiny_nsd: Path, tmp_path: Path
+    ) -> None:
+        served = {"all-subjects-served", "four-subjects-served", "synthetic-served"}
+        with site.running("serve", str(DEPLOYMENTS / "serve.py")) as log:
+            until(
+                60,
+                lambda: (
+                    served
+                    <= {of["name"] for of in site.ask("POST", "/deployments/filter", json={})}
+                ),
+                "deployments that are served",
+            )
+            flow_run = site.trigger(
+                "four-subjects-served",
+                nsd_root=str(tiny_nsd),
+                output_dir=str(tmp_path / "output"),
+                cache_dir=str(tmp_path / "cache"),
+                subjects=[5, 2],
+                report=False,
+            )
+            state = site.ended(flow_run, 60)
+            assert state["type"] == "COMPLETED", log.read_text(errors="replace")[-5000:]
+        assert (tmp_path / "output" / "manifest.json").exists()
