@@ -8,23 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from botocore.exceptions import EndpointConnectionError
+from brainscore_inputs import simulate, write_run
+from moto import server as moto_server
 
-boto3 = pytest.importorskip("boto3")
-moto_server = pytest.importorskip("moto.server")
-
-from botocore.exceptions import EndpointConnectionError  # noqa: E402
-from brainscore_inputs import simulate, write_run  # noqa: E402
-
-from nsd_prep.brainscore.package import PackageIndex, write_packages  # noqa: E402
-from nsd_prep.brainscore.publish import (  # noqa: E402
+from nsd_prep.brainscore.package import PackageIndex, write_packages
+from nsd_prep.brainscore.publish import (
     Destination,
     Step,
     plan_upload,
     s3_client,
     upload,
 )
-from nsd_prep.errors import InputFileError, NSDPrepError, OutputError, ParameterError  # noqa: E402
+from nsd_prep.errors import InputFileError, NSDPrepError, OutputError, ParameterError
 
 TO = Destination("bucket", "a/prefix")
 

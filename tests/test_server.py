@@ -253,7 +253,7 @@ def runs(
     )
     try:
         for flow_run in (of.no_root, of.unknown, of.synthetic):
-            site.ended(flow_run, 120)
+            site.ended(flow_run, 180)
     except AssertionError as error:
         error.add_note(worker.read_text(errors="replace")[-5000:])
         raise
@@ -384,6 +384,6 @@ class TestOperation:
                 subjects=[5, 2],
                 report=False,
             )
-            state = site.ended(flow_run, 60)
+            state = site.ended(flow_run, 120)
             assert state["type"] == "COMPLETED", log.read_text(errors="replace")[-5000:]
         assert (tmp_path / "output" / "manifest.json").exists()
