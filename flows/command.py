@@ -16,7 +16,7 @@ from rich.console import Console
 from nsd_prep.dataset import PREPARATION_FOLDERS
 from nsd_prep.errors import NSDPrepError
 from nsd_prep.exclusive import only_run_in
-from nsd_prep.flows.server import quiet_server, settle, temporary_server
+from nsd_prep.flows.server import end_workers, quiet_server, settle, temporary_server
 from nsd_prep.regions import BUILT_IN_REGIONS, DEFAULT_REGIONS
 from nsd_prep.run import plan_run
 from nsd_prep.synthetic import synthetic_beside
@@ -209,9 +209,12 @@ def main(run_flow: Callable[..., State[Any]], arguments: Sequence[str] | None = 
         with only_run_in(run.output_dir):
             pass  # another run is said before a server is started
         with quiet_server(), temporary_server():
-            state = run_flow(**given, return_state=True)
-            settle(state.state_details.flow_run_id)
-            state.result()
+            try:
+                state = run_flow(**given, return_state=True)
+                settle(state.state_details.flow_run_id)
+                state.result()
+            finally:
+                end_workers()
     except NSDPrepError as error:
         Console(stderr=True).print(f"error: {error}", highlight=False, soft_wrap=True, markup=False)
         return 1

@@ -60,7 +60,7 @@ def nsd_flow(
     brainscore: bool = True,
     zscore_images: ZScoreImages = "all",
     suffix: str = "",
-    features: Path | None = None,
+    features: OptionalPath = None,
     report: bool = True,
     check: bool = False,
     refresh: bool = False,

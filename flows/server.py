@@ -1,6 +1,7 @@
 """The server behind a run: its settings, its end, and what a killed run left of one."""
 
 import logging
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -157,6 +158,16 @@ def _end(process: psutil.Process | None) -> None:
         of.terminate()
     for of in psutil.wait_procs(family, timeout=10)[1]:
         of.kill()
+
+
+def end_workers() -> None:
+    """End the worker processes of an interrupted run, which its runner does not wait for."""
+    workers = multiprocessing.active_children()
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        worker.join(timeout=10)
+        worker.kill()
 
 
 def settle(flow_run: UUID) -> None:

@@ -9,7 +9,7 @@ from prefect import task
 
 from nsd_prep import __version__, stages
 from nsd_prep.checks import Check
-from nsd_prep.files import sha256_of_file, sha256_of_json
+from nsd_prep.files import sha256_of_file, sha256_of_json, write_text
 from nsd_prep.report.markdown import artifacts
 from nsd_prep.report.stage import analyse_run, report_run
 from nsd_prep.run import AssemblyRecord, Extracted, Run, TrialsRecord
@@ -66,12 +66,13 @@ def _report(
     checks: Sequence[Check],
     brainscore: bool,
 ) -> dict[str, Any]:
-    """Write the report with its figures and tables, and show it on the page of the run."""
+    """Write the report with its figures and tables, and as Markdown for the page of the run."""
     further = stages.encoding_sections(run) if brainscore else []
     report = report_run(run, trials, analyse_run(run), checks, further)
+    folder = run.output_dir / "report"
     for key, text in artifacts(report).items():
-        show_markdown(key, text)
-    written = sorted(path for path in (run.output_dir / "report").rglob("*") if path.is_file())
+        write_text(folder / "markdown" / f"{key}.md", text)
+    written = sorted(path for path in folder.rglob("*") if path.is_file())
     return {"files": {str(path): sha256_of_file(path) for path in written}}
 
 
@@ -83,7 +84,7 @@ def write_report(
     brainscore: bool,
     refresh: bool,
 ) -> list[Path]:
-    """Write the report, unless the same report is there; return all its files."""
+    """Write the report unless it is there, and show it on the run's page; return its files."""
     arguments = {
         "run": run,
         "trials": trials,
@@ -92,4 +93,8 @@ def write_report(
         "brainscore": brainscore,
     }
     result = call_cached(_report, run.cache_dir, refresh, **arguments)
-    return [Path(path) for path in result["files"]]
+    files = [Path(path) for path in result["files"]]
+    for path in files:
+        if path.suffix == ".md":
+            show_markdown(path.stem, path.read_text(encoding="utf-8"))
+    return files
