@@ -211,7 +211,8 @@ def main(run_flow: Callable[..., State[Any]], arguments: Sequence[str] | None = 
         with quiet_server(), temporary_server():
             try:
                 state = run_flow(**given, return_state=True)
-                settle(state.state_details.flow_run_id)
+                if state.state_details.flow_run_id is not None:
+                    settle(state.state_details.flow_run_id)
                 state.result()
             finally:
                 end_workers()

@@ -140,7 +140,10 @@ def nsd_flow(
         with runner_of(runner, workers, dask_address) as entered:
             sessions = extract_sessions(requests, run.cache_dir, entered, runner, workers, refresh)
         extracted = Extracted(
-            trials=trials, masks=masks, noise_ceilings=noise_ceilings, sessions=sessions
+            trials=trials,
+            masks=tuple(masks),
+            noise_ceilings=tuple(noise_ceilings),
+            sessions=tuple(sessions),
         ).write(run.cache_dir)
         watch.lap("extraction")
 

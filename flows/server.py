@@ -15,6 +15,7 @@ from uuid import UUID
 import httpx
 import psutil
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.context import refresh_global_settings_context
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker, PrefectConsoleHandler
 from prefect.settings import (
@@ -110,13 +111,26 @@ def temporary_server() -> Iterator[None]:
     try:
         url = f"http://127.0.0.1:{port}/api"
         _wait_until_healthy(url, process)
-        with temporary_settings({PREFECT_API_URL: url}):
+        with _used_everywhere(url):
             try:
                 yield
             finally:
                 _send_all()
     finally:
         _end(psutil.Process(process.pid) if process.poll() is None else None)
+
+
+@contextmanager
+def _used_everywhere(url: str) -> Iterator[None]:
+    """Use a server also in threads without settings of their own, and in other processes."""
+    os.environ[PREFECT_API_URL.name] = url
+    refresh_global_settings_context()
+    try:
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield
+    finally:
+        del os.environ[PREFECT_API_URL.name]
+        refresh_global_settings_context()
 
 
 def _wait_until_healthy(url: str, process: "subprocess.Popen[bytes]") -> None:

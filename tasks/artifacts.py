@@ -1,7 +1,7 @@
 """What the page of a run shows: progress, what will be done, what was checked, the summary."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from prefect import Flow
@@ -36,7 +36,8 @@ class ProgressArtifact:
     def __init__(self, description: str, total: int) -> None:
         self._total = max(total, 1)
         self._done = self._sent = 0
-        self._id: UUID = create_progress_artifact(0.0, key="progress", description=description)
+        created = create_progress_artifact(0.0, key="progress", description=description)
+        self._id = cast(UUID, created)  # not awaited: the flow is not asynchronous
 
     def advance(self) -> None:
         """Note one more step."""
