@@ -1,0 +1,251 @@
+"""Runs that are killed, interrupted, or not alone: the command line in processes of its own."""
+
+import hashlib
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.interruption
+
+FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
+#: In the environment of every process that a run starts: the process of the run.
+OWNER = "NSD_PREP_SERVER_OF"
+SECONDS = 240
+
+
+@dataclass
+class Place:
+    """A dataset, and a folder for runs, with a home of Prefect's that is used by all of them."""
+
+    root: Path
+    folder: Path
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, out: Path, *words: str) -> subprocess.Popen[bytes]:
+        """Start a run that writes what it says into OUT.log."""
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
+        } | {"PREFECT_HOME": str(self.folder / "prefect")}
+        command = [sys.executable, str(FLOW), "--nsd-root", str(self.root)]
+        # Into a file, since a server that a run leaves would keep a pipe open.
+        with log_of(out).open("wb") as log:
+            process = subprocess.Popen(
+                [*command, "--output-dir", str(out), "--no-report", *words],
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+        self.started.append(process)
+        return process
+
+    def run(self, out: Path, *words: str) -> int:
+        """Return the exit status of a run."""
+        return self.start(out, *words).wait(SECONDS)
+
+    def last_state(self) -> str:
+        """Return the type of the state that the database holds of the last flow run."""
+        database = f"file:{self.folder / 'prefect' / 'prefect.db'}?mode=ro"
+        with sqlite3.connect(database, uri=True) as connection:
+            ((state,),) = connection.execute(
+                "SELECT state_type FROM flow_run ORDER BY created DESC LIMIT 1"
+            )
+        return state
+
+
+def log_of(out: Path) -> Path:
+    """Return the file of what a run says."""
+    return out.with_name(f"{out.name}.log")
+
+
+def processes_of(run: subprocess.Popen[bytes]) -> list[int]:
+    """Return the living processes that a run started, as its server."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(OWNER) == str(run.pid) and process.pid != run.pid:
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_until(
+    run: subprocess.Popen[bytes], happened: Callable[[], object], seconds: float = SECONDS
+) -> None:
+    """Wait until something happens, a run ends, or some time has passed."""
+    end = time.monotonic() + seconds
+    while not happened() and run.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+def killed_after(run: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Kill a run after some time, and return whether it was still running."""
+    wait_until(run, lambda: False, seconds)
+    run.kill()
+    return run.wait() == -signal.SIGKILL
+
+
+def outputs(out: Path) -> dict[Path, str]:
+    """Return the digest of every output, but for the manifest with its timings."""
+    return {
+        path.relative_to(out): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in out.rglob("*")
+        if path.is_file()
+        and path.name not in ("manifest.json", ".nsd-prep.lock")
+        and path.relative_to(out).parts[0] != "cache"
+    }
+
+
+def records(out: Path) -> dict[Path, tuple[int, int]]:
+    """Return which file each record of an extracted region and session is, and of what time."""
+    return {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in (out / "cache" / "responses").rglob("*.json")
+    }
+
+
+def partials(out: Path) -> list[Path]:
+    """Return the temporary files below a folder."""
+    return list(out.rglob(".*.partial"))
+
+
+@pytest.fixture(scope="module")
+def place(tiny_nsd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Return where runs can be made; those that a test leaves are ended."""
+    place = Place(tiny_nsd, tmp_path_factory.mktemp("interruption"))
+    yield place
+    for run in place.started:
+        run.kill()
+        for process in processes_of(run):
+            psutil.Process(process).kill()
+        run.wait()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place: Place) -> tuple[dict[Path, str], float]:
+    """Return the outputs of a run that nothing disturbs, and how long it takes."""
+    place.run(place.folder / "first", "--check")  # makes Prefect's database
+    begin = time.monotonic()
+    assert place.run(place.folder / "undisturbed") == 0
+    return outputs(place.folder / "undisturbed"), time.monotonic() - begin
+
+
+class TestKill:
+    @pytest.mark.parametrize("tenth", range(10))
+    def test_the_same_command_goes_on_where_a_killed_run_stopped(
+        self, place: Place, undisturbed: tuple[dict[Path, str], float], tenth: int
+    ) -> None:
+        expected, seconds = undisturbed
+        out = place.folder / f"killed-{tenth}"
+        moment = (tenth + random.Random(tenth).random()) / 10 * seconds
+        killed = place.start(out)
+        while not killed_after(killed, moment):  # it was faster than the one that was timed
+            shutil.rmtree(out)
+            moment *= 0.8
+            killed = place.start(out)
+        recorded = records(out)
+
+        assert place.run(out) == 0, log_of(out).read_text()
+        assert outputs(out) == expected
+        assert (out / "manifest.json").exists()
+        assert recorded.items() <= records(out).items()
+        assert partials(out) == []
+        assert processes_of(killed) == []
+        shutil.rmtree(out)
+
+    def test_a_server_that_a_killed_run_left_is_ended(self, place: Place) -> None:
+        out = place.folder / "orphaned"
+        killed = place.start(out)
+        wait_until(killed, lambda: records(out))
+        killed.kill()
+        killed.wait()
+        assert processes_of(killed) != [], "the server is another process"
+        assert place.run(out, "--check") == 0
+        assert processes_of(killed) == []
+
+
+class TestSignals:
+    @pytest.mark.parametrize(
+        ("number", "send"),
+        [
+            pytest.param(signal.SIGINT, os.killpg, id="Ctrl-C in a terminal, to all processes"),
+            pytest.param(signal.SIGTERM, os.kill, id="SIGTERM"),
+            pytest.param(signal.SIGHUP, os.kill, id="SIGHUP, of a terminal that is closed"),
+        ],
+    )
+    def test_an_interrupted_run_says_so_and_leaves_nothing(
+        self, place: Place, number: int, send: Callable[[int, int], None]
+    ) -> None:
+        out = place.folder / f"interrupted-{number}-{send.__name__}"
+        run = place.start(out)
+        wait_until(run, lambda: records(out))
+        send(run.pid, number)
+        assert run.wait(60) == 130
+        said = log_of(out).read_text()
+        assert "interrupted: the same command goes on where it stopped" in said
+        assert "Traceback" not in said
+        assert processes_of(run) == []
+        assert place.last_state() in ("CRASHED", "CANCELLED")
+        assert not (out / "manifest.json").exists()
+        assert partials(out) == []
+
+    def test_worker_processes_end_with_their_run(self, place: Place) -> None:
+        out = place.folder / "processes"
+        run = place.start(out, "--runner", "processes")
+        wait_until(run, lambda: records(out))
+        os.killpg(run.pid, signal.SIGINT)
+        assert run.wait(60) == 130
+        assert processes_of(run) == []
+        assert place.last_state() in ("CRASHED", "CANCELLED")
+        assert partials(out) == []
+
+    def test_a_run_that_is_interrupted_while_its_server_starts(self, place: Place) -> None:
+        out = place.folder / "starting"
+        run = place.start(out)
+        wait_until(run, lambda: processes_of(run))
+        os.killpg(run.pid, signal.SIGINT)
+        assert run.wait(60) == 130
+        assert "interrupted" in log_of(out).read_text()
+        assert processes_of(run) == []
+
+
+class TestTwoAtOnce:
+    def test_a_second_run_into_the_same_folder_stops_with_a_sentence(
+        self, place: Place, undisturbed: tuple[dict[Path, str], float]
+    ) -> None:
+        out = place.folder / "same"
+        first = place.start(out)
+        wait_until(first, lambda: records(out))
+        first.send_signal(signal.SIGSTOP)  # for as long as the other one needs
+        log_of(out).rename(place.folder / "first.log")
+        second = place.run(out)
+        said = log_of(out).read_text()
+        first.send_signal(signal.SIGCONT)
+        assert second == 1
+        assert said.startswith(f"error: Another run is writing into {out}: wait until it ends")
+        assert first.wait(SECONDS) == 0
+        assert outputs(out) == undisturbed[0]
+        assert processes_of(first) == []
+
+    def test_two_runs_share_a_cache(
+        self, place: Place, undisturbed: tuple[dict[Path, str], float]
+    ) -> None:
+        outs = [place.folder / "one", place.folder / "other"]
+        cache = place.folder / "shared-cache"
+        runs = [place.start(out, "--cache-dir", str(cache)) for out in outs]
+        assert [run.wait(SECONDS) for run in runs] == [0, 0]
+        for out in outs:
+            assert outputs(out) == undisturbed[0]
+        assert partials(cache) == []
