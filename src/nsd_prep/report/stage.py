@@ -13,7 +13,7 @@ from nsd_prep import __version__
 from nsd_prep.analysis.geometry import Geometry, analyse
 from nsd_prep.assembly import read_assembly
 from nsd_prep.checks import Check
-from nsd_prep.files import write_text, written_whole
+from nsd_prep.files import read_table, write_text, written_whole
 from nsd_prep.regions import definition_as_text
 from nsd_prep.report.compose import compose
 from nsd_prep.report.methods import RunFacts
@@ -73,7 +73,7 @@ def report_run(
     Report
         What was written, for `nsd_prep.report.markdown.artifacts`.
     """
-    voxels = pd.read_csv(run.voxels_file)
+    voxels = read_table(run.voxels_file)
     dataset = run.dataset()
     counts = pd.DataFrame.from_dict(
         trials.repetition_counts, orient="index", columns=[3, 2, 1, 0]
@@ -109,7 +109,7 @@ def facts_of_run(run: Run, trials: TrialsRecord, voxels: pd.DataFrame) -> RunFac
         The facts.
     """
     dataset = run.dataset()
-    split = pd.read_csv(run.split_file)
+    split = read_table(run.split_file)
     of_region = voxels.groupby("region", sort=False)
     return RunFacts(
         dataset=dataset.name,

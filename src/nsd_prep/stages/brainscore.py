@@ -22,6 +22,7 @@ from nsd_prep.brainscore.stimulus_sets import write_stimulus_sets
 from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
 from nsd_prep.brainscore.train_test_checks import check_agreement, check_train_and_test
 from nsd_prep.checks import Check
+from nsd_prep.files import read_table
 from nsd_prep.report.record import Section, Table
 from nsd_prep.run import Extracted, Run
 from nsd_prep.stages.inputs import usable_nsd_ids
@@ -102,7 +103,7 @@ def make_stimulus_sets(run: Run, extracted: Extracted) -> list[Path]:
     pictures = [
         folder / f"stimuli_{split}" / name
         for split, table in zip(_SPLITS, tables, strict=True)
-        for name in pd.read_csv(table)["image_file_name"]
+        for name in read_table(table)["image_file_name"]
     ]
     return [*tables, *pictures]
 
@@ -167,7 +168,7 @@ def encoding_sections(run: Run) -> list[Section]:
 
 def is_train_of(run: Run) -> NDArray[np.bool_]:
     """Return which of a run's images are for training, bool (n_images,), as the split says."""
-    return pd.read_csv(run.split_file)["split"].to_numpy() == "train"
+    return read_table(run.split_file)["split"].to_numpy() == "train"
 
 
 def _features(run: Run) -> dict[int, Features] | None:
