@@ -20,6 +20,7 @@ from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker, PrefectConsoleHandler
 from prefect.settings import (
     PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_LOGGING_EXTRA_LOGGERS,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE,
@@ -35,7 +36,8 @@ from nsd_prep.errors import OutputError
 _OWNER: Final = "NSD_PREP_SERVER_OF"
 _START_SECONDS: Final = 120
 _RECORD_SECONDS: Final = 30
-_FLUSH_SECONDS: Final = 0.5
+#: Prefect rounds this down, and with 0 its server would spin and take a whole core.
+_FLUSH_SECONDS: Final = 1
 
 _logger = logging.getLogger(__name__)
 
@@ -126,7 +128,8 @@ def _used_everywhere(url: str) -> Iterator[None]:
     os.environ[PREFECT_API_URL.name] = url
     refresh_global_settings_context()
     try:
-        with temporary_settings({PREFECT_API_URL: url}):
+        # A server that ends with its run has nobody to tell that the run is still alive.
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             yield
     finally:
         del os.environ[PREFECT_API_URL.name]
@@ -203,7 +206,7 @@ def settle(flow_run: UUID) -> None:
             going_on = _count_task_runs(client, flow_run, ["PENDING", "RUNNING", "SCHEDULED"])
             if all_of_them != before or going_on:
                 before, since = all_of_them, time.monotonic()
-            elif time.monotonic() - since > 2 * _FLUSH_SECONDS:
+            elif time.monotonic() - since > 1.2 * _FLUSH_SECONDS:
                 return
             time.sleep(0.1)
     _logger.warning("The server has not recorded the end of all the tasks of this run.")
