@@ -8,9 +8,9 @@ import errno
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +25,9 @@ DATASET_NAME: Final = "betas"
 
 #: HDF5 is not safe when several threads open and read; one thread of a process reads at a time.
 _ONE_READER: Final = threading.Lock()
-#: Voxels z-scored together: their trials fit into a core's cache.
-_VOXELS_AT_ONCE: Final = 256
+#: Voxels z-scored together: few enough for a core's cache, so many that threads that compute and
+#: read seldom wait for each other's turn in the interpreter.
+_VOXELS_AT_ONCE: Final = 1024
 #: Bytes read at once from files that are not stored voxel by voxel.
 _BYTES_AT_ONCE: Final = 64_000_000
 
@@ -86,52 +87,56 @@ def read_voxels(
         The file is truncated, not HDF5, or holds something else.
     """
     with _opened(path, grid, n_trials) as betas:
-        values = np.empty((len(voxels), n_trials), dtype=betas.dtype)
         if betas.chunks == (n_trials, 1, 1, 1) and betas.id.get_create_plist().get_nfilters() == 0:
-            _read_voxel_chunks(betas, voxels, grid, values)
+            values = _read_voxel_chunks(betas, voxels, grid)
         else:
-            _read_blocks(betas, voxels, grid, values)
+            values = _read_blocks(betas, voxels, grid)
     return values.astype(np.int16, copy=False)
 
 
 def _read_voxel_chunks(
-    betas: h5py.Dataset, voxels: NDArray[np.int64], grid: tuple[int, int, int], values: NDArray[Any]
-) -> None:
-    """Fill `values` (voxel, trial) from a file where each voxel's trials are one plain chunk."""
-    bytes_of_voxel = values.shape[1] * values.itemsize
-    buffer = values.data.cast("B") if len(voxels) else memoryview(b"")
-    positions = list(zip(*(axis.tolist() for axis in np.unravel_index(voxels, grid)), strict=True))
-    of_voxels = [
-        buffer[start : start + bytes_of_voxel] for start in range(0, len(buffer), bytes_of_voxel)
-    ]
-    for position, into in zip(positions, of_voxels, strict=True):
-        _read_voxel_chunk(betas, position, into)
+    betas: h5py.Dataset, voxels: NDArray[np.int64], grid: tuple[int, int, int]
+) -> NDArray[Any]:
+    """Return the betas (voxel, trial) of a file where each voxel's trials are one plain chunk."""
+    z, y, x = (axis.tolist() for axis in np.unravel_index(voxels, grid))
+    read = _voxel_chunk_reader(betas)
+    chunks = b"".join([read(position) for position in zip(repeat(0), z, y, x, strict=False)])
+    values = np.frombuffer(chunks, betas.dtype).reshape(len(voxels), betas.shape[0])
     # What a disk does not give HDF5 fills with zeros, and says nothing: read these voxels twice.
-    again = memoryview(bytearray(bytes_of_voxel))
     for index in np.flatnonzero(values[:, -1] == 0).tolist():
-        _read_voxel_chunk(betas, positions[index], again)
-        if again != of_voxels[index]:
-            raise OSError(errno.EIO, "The disk gave a voxel's betas only in part")
+        if read((0, z[index], y[index], x[index])) != values[index].tobytes():
+            raise _given_in_part()
+    return values
 
 
-def _read_voxel_chunk(
-    betas: h5py.Dataset, position: tuple[int, int, int], into: memoryview
-) -> None:
-    try:
-        _, given = betas.id.read_direct_chunk((0, *position), out=into)
-    except (OSError, RuntimeError, ValueError):  # which of them differs between h5py's versions
-        # A chunk that was never allocated reads as the fill value; a failing disk fails again.
-        np.frombuffer(into, betas.dtype)[:] = betas[(slice(None), *position)]
-    else:
-        if len(given) != len(into):
-            raise OSError(errno.EIO, "The disk gave a voxel's betas only in part")
+def _voxel_chunk_reader(betas: h5py.Dataset) -> Callable[[tuple[int, int, int, int]], bytes]:
+    """Return what reads the chunk at a position: called for every voxel, it does nothing else."""
+    read_chunk = betas.id.read_direct_chunk
+    bytes_of_voxel = betas.shape[0] * betas.dtype.itemsize
+
+    def read(position: tuple[int, int, int, int]) -> bytes:
+        try:
+            given: bytes = read_chunk(position)[1]
+        except (OSError, RuntimeError, ValueError):  # which of them differs between h5py's versions
+            # A chunk that was never allocated reads as the fill value; a failing disk fails again.
+            return betas[(slice(None), *position[1:])].tobytes()
+        if len(given) != bytes_of_voxel:
+            raise _given_in_part()
+        return given
+
+    return read
+
+
+def _given_in_part() -> OSError:
+    return OSError(errno.EIO, "The disk gave a voxel's betas only in part")
 
 
 def _read_blocks(
-    betas: h5py.Dataset, voxels: NDArray[np.int64], grid: tuple[int, int, int], values: NDArray[Any]
-) -> None:
-    """Fill `values` (voxel, trial) from a file of any storage form, whole chunks at a time."""
-    n_trials = values.shape[1]
+    betas: h5py.Dataset, voxels: NDArray[np.int64], grid: tuple[int, int, int]
+) -> NDArray[Any]:
+    """Return the betas (voxel, trial) of a file of any storage form, whole chunks at a time."""
+    n_trials = betas.shape[0]
+    values = np.empty((len(voxels), n_trials), dtype=betas.dtype)
     chunk = betas.chunks or (1, *grid)
     z, y, x = np.unravel_index(voxels, grid)
     row = (z // chunk[1]) * grid[1] + y // chunk[2]
@@ -153,6 +158,7 @@ def _read_blocks(
         for first in range(0, n_trials, step):
             trials = slice(first, min(first + step, n_trials))
             values[of_block, trials] = betas[(trials, *box)][(slice(None), *inside)].T
+    return values
 
 
 @contextmanager
