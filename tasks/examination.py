@@ -11,7 +11,6 @@ from nsd_prep import __version__, stages
 from nsd_prep.checks import Check
 from nsd_prep.files import sha256_of_file, sha256_of_json, write_text
 from nsd_prep.report.markdown import artifacts
-from nsd_prep.report.stage import analyse_run, report_run
 from nsd_prep.run import AssemblyRecord, Extracted, Run, TrialsRecord
 from nsd_prep.tasks.artifacts import show_markdown
 from nsd_prep.tasks.policy import cached_by, call_cached
@@ -67,8 +66,12 @@ def _report(
     brainscore: bool,
 ) -> dict[str, Any]:
     """Write the report with its figures and tables, and as Markdown for the page of the run."""
-    further = stages.encoding_sections(run) if brainscore else []
-    report = report_run(run, trials, analyse_run(run), checks, further)
+    # What draws and regresses takes seconds to import, and a run that goes on may not need it.
+    from nsd_prep.report.stage import report_run
+    from nsd_prep.stages.encoding import encoding_sections
+
+    further = encoding_sections(run) if brainscore else []
+    report = report_run(run, trials, stages.analyse_run(run), checks, further)
     folder = run.output_dir / "report"
     for key, text in artifacts(report).items():
         write_text(folder / "markdown" / f"{key}.md", text)

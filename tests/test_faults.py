@@ -16,14 +16,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import h5py
+import numpy as np
+import pandas as pd
 import pytest
 from faulty_disk import FAULTS, FaultyDisk, install
 from small_nsd import SmallNSD, write_betas
 
 from nsd_prep import extraction, stages
+from nsd_prep.analysis.picture import Picture
 from nsd_prep.assembly import read_assembly, write_assembly
+from nsd_prep.brainscore import stimulus_sets
+from nsd_prep.dataset import open_dataset
 from nsd_prep.errors import ExtractionFaultError, NSDPrepError, OutputError
+from nsd_prep.files import read_table
 from nsd_prep.preflight import check_inputs
+from nsd_prep.report.record import Report, Section, Table
+from nsd_prep.report.stage import facts_of_run, write_report
 from nsd_prep.run import Extracted, plan_run
 
 Stage = Callable[[SimpleNamespace], Any]
@@ -41,6 +49,16 @@ def _extracted(of: SimpleNamespace) -> Path:
 
 def _plan(of: SimpleNamespace) -> Any:
     return plan_run(of.root, of.out / "run", None, [], of.regions, None, None, 1, 0.8, "keep")
+
+
+def _report(of: SimpleNamespace) -> Report:
+    """Return a report with something of all that is written."""
+    picture = Picture("points", "Points", "Some.", 10, png=b"a PNG file", pdf=b"a PDF file")
+    table = pd.DataFrame({"region": ["own"], "median": [0.5]})
+    section = Section(
+        "points", "Points", "Text.", (picture,), (Table("One.", table),), {"t": table}
+    )
+    return Report("Title", "Summary.", {"a": "b"}, (section,), tuple(of.validate), ("How.",), ())
 
 
 #: Each takes what the stages before it returned, by their names.
@@ -62,6 +80,14 @@ STAGES: dict[str, Stage] = {
     "tabulate_voxels": lambda of: stages.tabulate_voxels(of.plan_run, of.read_extracted),
     "assemble_region": lambda of: stages.assemble_region(of.plan_run, of.read_extracted, "own"),
     "validate": lambda of: stages.validate(of.plan_run, of.read_extracted),
+    "examine": lambda of: stages.examine(of.plan_run, of.read_extracted),
+    "make_train_and_test": lambda of: stages.make_train_and_test(of.plan_run, of.read_extracted),
+    "make_stimulus_sets": lambda of: stages.make_stimulus_sets(of.plan_run, of.read_extracted),
+    "check_brainscore": lambda of: stages.check_brainscore(of.plan_run, of.read_extracted),
+    "facts_of_run": lambda of: facts_of_run(
+        of.plan_run, of.map_trials, read_table(of.plan_run.voxels_file)
+    ),
+    "write_report": lambda of: write_report(_report(of), of.out / "run" / "report"),
     "write_checks": lambda of: stages.write_checks(of.plan_run, of.validate),
     "write_manifest": lambda of: stages.write_manifest(
         of.plan_run, of.check_inputs, of.map_trials, [], {}
@@ -92,6 +118,10 @@ def undisturbed(official: SmallNSD, tmp_path_factory: pytest.TempPathFactory) ->
     with h5py.File(betas) as file:
         values = file["betas"][()].transpose(0, 3, 2, 1)
     write_betas(betas, values, "voxel chunks, gzip")  # which is read in another way
+    pictures = open_dataset(root).images_file
+    pictures.parent.mkdir(parents=True)
+    with h5py.File(pictures, "w") as file:
+        file["imgBrick"] = np.arange(144 * 48, dtype=np.uint8).reshape(144, 4, 4, 3)
     # By name, so that the table of label names is read too.
     names = root / "nsddata/freesurfer/subj01/label/prf-visualrois.mgz.ctab"
     names.write_text("0 Unknown 0 0 0 0\n1 V1v 255 0 0 0\n2 V1d 0 255 0 0\n")
@@ -111,6 +141,7 @@ def with_faults(run: Undisturbed, stage: Stage, disk: FaultyDisk) -> Any:
     """Return what a stage returns on a disk."""
     with pytest.MonkeyPatch.context() as patch:
         install(disk, patch)
+        patch.setattr(stimulus_sets, "_THREADS", 1)  # the calls come in one order
         return stage(run.records)
 
 

@@ -12,8 +12,8 @@ from simulated_assemblies import GRIDS, Simulation, simulate
 
 from nsd_prep.analysis import figures, voxel_figures
 from nsd_prep.analysis.geometry import Geometry, analyse, cluster_order
+from nsd_prep.analysis.picture import Picture
 from nsd_prep.analysis.rdm import from_upper_triangle
-from nsd_prep.analysis.style import Picture
 
 COUNTS = pd.DataFrame(
     {3: [20, 12], 2: [0, 5], 1: [0, 2], 0: [0, 1]}, index=pd.Index([1, 5], name="subject")

@@ -32,11 +32,10 @@ from nsd_prep.masks import select_voxels
 from nsd_prep.noise_ceiling import noise_ceiling
 from nsd_prep.regions import BUILT_IN_REGIONS
 from nsd_prep.responses import SessionResponses, repetitions_of_images
+from nsd_prep.stimulus_table import contradictions, read_stimulus_table
 from nsd_prep.synthetic import write_synthetic_nsd
 from nsd_prep.trials import (
-    contradictions,
     read_design,
-    read_stimulus_table,
     shared_trials,
     usable_images,
 )

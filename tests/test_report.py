@@ -15,7 +15,7 @@ from simulated_assemblies import Simulation, simulate
 from nsd_prep import stages
 from nsd_prep.analysis import figures, voxel_figures
 from nsd_prep.analysis.geometry import analyse
-from nsd_prep.analysis.style import Picture
+from nsd_prep.analysis.picture import Picture
 from nsd_prep.assembly import read_assembly
 from nsd_prep.checks import check
 from nsd_prep.extraction import extract_session
@@ -24,8 +24,9 @@ from nsd_prep.report.markdown import artifacts
 from nsd_prep.report.methods import RunFacts, facts_table, methods
 from nsd_prep.report.page import render_page
 from nsd_prep.report.record import Report, Section, Table, grouped
-from nsd_prep.report.stage import analyse_run, report_run, write_report
+from nsd_prep.report.stage import report_run, write_report
 from nsd_prep.run import Extracted, Run, TrialsRecord, plan_run
+from nsd_prep.stages import analyse_run
 
 SUBJECTS = ("subj01", "subj02", "subj05")
 CHECKS = (

@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from small_nsd import SESSIONS, SmallNSD, stimulus_table, write_design
 
 from nsd_prep.errors import InputFileError, ParameterError
+from nsd_prep.stimulus_table import contradictions, read_stimulus_table
 from nsd_prep.trials import (
     TRIAL_COLUMNS,
     Design,
     check_planned_trials,
-    contradictions,
     needed_sessions,
     read_design,
-    read_stimulus_table,
     repetition_counts,
     repetition_of_trial,
     shared_trials,

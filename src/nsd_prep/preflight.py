@@ -17,13 +17,12 @@ from nsd_prep.masks import labels_that_are_nowhere, select_voxels
 from nsd_prep.regions import VoxelSelection
 from nsd_prep.run import Run
 from nsd_prep.split import train_images
+from nsd_prep.stimulus_table import contradictions, read_stimulus_table
 from nsd_prep.trials import (
     Design,
     check_planned_trials,
-    contradictions,
     needed_sessions,
     read_design,
-    read_stimulus_table,
     shared_trials,
     usable_images,
     with_usable,

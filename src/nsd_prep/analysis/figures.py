@@ -16,11 +16,11 @@ from nsd_prep.analysis.geometry import (
     cluster_order,
     mean_over_pairs,
 )
+from nsd_prep.analysis.picture import Picture
 from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.analysis.style import (
     INK,
     PAGE_WIDTH,
-    Picture,
     correlation_colours,
     is_dark,
     new_figure,

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -12,6 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from nsd_prep.analysis.picture import Picture
 
 #: Width of a page of text in inches: two columns of most journals (183 mm).
 PAGE_WIDTH: Final = 7.2
@@ -58,34 +59,6 @@ _SETTINGS: Final[Mapping[Any, Any]] = MappingProxyType(
         "image.interpolation": "auto",
     }
 )
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure as it is written.
-
-    Attributes
-    ----------
-    name : str
-        Of its files, without ending: lower case, words joined by dashes.
-    title : str
-        A few words.
-    caption : str
-        What it shows, in whole sentences.
-    width : int
-        Natural width on a screen in CSS pixels.
-    png : bytes
-        For the page.
-    pdf : bytes
-        For a paper.
-    """
-
-    name: str
-    title: str
-    caption: str
-    width: int
-    png: bytes
-    pdf: bytes
 
 
 @contextmanager

@@ -10,13 +10,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgb
 from numpy.typing import NDArray
 
+from nsd_prep.analysis.picture import Picture
 from nsd_prep.analysis.style import (
     INK,
     MISSING_COLOUR,
     PAGE_WIDTH,
     QUIET_INK,
     REPETITION_COLOURS,
-    Picture,
     is_dark,
     new_figure,
     noise_ceiling_colours,

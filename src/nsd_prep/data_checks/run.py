@@ -20,11 +20,13 @@ from nsd_prep.data_checks.reliability import (
 from nsd_prep.data_checks.sessions import TrialAgreement, agreement_of_trials, check_sessions
 from nsd_prep.data_checks.subject_agreement import (
     PERMUTATIONS,
+    SubjectAgreement,
     check_subject_agreement,
     rdm_reliability,
     subject_agreement,
 )
 from nsd_prep.published import SUBJECTS
+from nsd_prep.threads import each_in_threads
 
 
 @dataclass(frozen=True)
@@ -139,12 +141,13 @@ def check_run(
         check_sessions(subject, [one.trials for one in evidence if one.subject == subject])
         for subject in subjects
     ]
-    agreements = {}
-    for region, of_subjects in rdms.items():
-        if len(of_subjects) < 2:
-            continue
-        agreement = subject_agreement(of_subjects, permutations=permutations, seed=seed)
-        agreements[region] = agreement
+    regions = [region for region, of_subjects in rdms.items() if len(of_subjects) >= 2]
+
+    def agreement_in(region: str) -> SubjectAgreement:
+        return subject_agreement(rdms[region], permutations=permutations, seed=seed)
+
+    agreements = dict(zip(regions, each_in_threads(agreement_in, regions), strict=True))
+    for region, agreement in agreements.items():
         reliability = np.array([one.rdm_reliability for one in evidence if one.region == region])
         found += check_subject_agreement(region, subjects, agreement, reliability)
     order = None

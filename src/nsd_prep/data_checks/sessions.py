@@ -121,11 +121,13 @@ def agreement_of_trials(
     for start in range(0, len(telling), _VOXELS_AT_ONCE):
         block = slice(start, start + _VOXELS_AT_ONCE)
         values = responses[:, :, telling[block]].astype(np.float64)
-        others = np.einsum("irs,isv->irv", share, values)
+        others = share @ values
         sums = belongs.astype(np.float64) @ others.reshape(-1, others.shape[2])
         values *= signal[block]
         same += np.einsum("irv,irv->ir", values, others)
-        all_images += np.einsum("irv,irv->ir", values, sums[number])
+        with_sessions = values.reshape(-1, values.shape[2]) @ sums.T
+        of_own_session = np.take_along_axis(with_sessions, number.reshape(-1, 1), axis=1)
+        all_images += of_own_session.reshape(session.shape)
     n_different = trials_in_session - own
     scored &= n_different > 0
     chance = (all_images - own * same) / np.maximum(n_different, 1)

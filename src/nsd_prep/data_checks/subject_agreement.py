@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nsd_prep.checks import Check, check
 
 #: Permutations of the images, and the largest p that counts as agreement.
-PERMUTATIONS: Final = 1000
+PERMUTATIONS: Final = 500
 #: Images that are permuted at most: more would cost time, and agreement is plain with these.
 IMAGES_PERMUTED: Final = 256
 LARGEST_P: Final = 0.005

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from nsd_prep.analysis.style import Picture
+from nsd_prep.analysis.picture import Picture
 from nsd_prep.checks import Check, Verdict
 
 #: Verdicts, the ones that ask for attention first.

@@ -1,17 +1,15 @@
 """The report as a stage of a run: from the run's files to the report's."""
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
-import xarray as xr
 
 from nsd_prep import __version__
-from nsd_prep.analysis.geometry import Geometry, analyse
-from nsd_prep.assembly import read_assembly
+from nsd_prep.analysis.geometry import Geometry
 from nsd_prep.checks import Check
 from nsd_prep.files import read_table, write_text, written_whole
 from nsd_prep.regions import definition_as_text
@@ -23,27 +21,6 @@ from nsd_prep.run import Run, TrialsRecord
 from nsd_prep.volumes import read_ncsnr
 
 _LIBRARIES: Final = ("numpy", "scipy", "pandas", "xarray", "matplotlib")
-
-
-def analyse_run(run: Run) -> Geometry:
-    """Compute the RDMs of a run's assemblies, one assembly in memory at a time.
-
-    Parameters
-    ----------
-    run : Run
-        A run whose assemblies are written.
-
-    Returns
-    -------
-    Geometry
-        For the report, and for checks of agreement.
-    """
-
-    def assemblies() -> Iterator[tuple[str, xr.DataArray]]:
-        for region in run.regions:
-            yield region, read_assembly(run.assembly_file(region))
-
-    return analyse(assemblies())
 
 
 def report_run(
@@ -62,7 +39,7 @@ def report_run(
     trials : TrialsRecord
         What the design says.
     geometry : Geometry
-        As `analyse_run` gives it.
+        As `nsd_prep.stages.analyse_run` gives it.
     checks : sequence of Check
         All checks that were made.
     further : sequence of Section

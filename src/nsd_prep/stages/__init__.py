@@ -6,26 +6,24 @@ files, and returns a small record.
 
 from nsd_prep.stages.brainscore import (
     check_brainscore,
-    encoding_sections,
     make_stimulus_sets,
     make_train_and_test,
 )
 from nsd_prep.stages.closing import validate, write_checks, write_manifest
-from nsd_prep.stages.examination import examine
+from nsd_prep.stages.examination import analyse_run, examine
 from nsd_prep.stages.inputs import (
     load_masks,
     load_noise_ceilings,
     map_trials,
     session_requests,
-    usable_nsd_ids,
 )
 from nsd_prep.stages.outputs import assemble_region, split_images, tabulate_voxels
 from nsd_prep.stages.responses import kept_voxels, repetitions_of_subject, voxels_of_region
 
 __all__ = [
+    "analyse_run",
     "assemble_region",
     "check_brainscore",
-    "encoding_sections",
     "examine",
     "kept_voxels",
     "load_masks",
@@ -37,7 +35,6 @@ __all__ = [
     "session_requests",
     "split_images",
     "tabulate_voxels",
-    "usable_nsd_ids",
     "validate",
     "voxels_of_region",
     "write_checks",

@@ -7,28 +7,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.analysis.style import picture
 from nsd_prep.assembly import read_assembly, voxel_table, write_assembly
-from nsd_prep.brainscore.encoding import (
-    Features,
-    draw_encoding,
-    latent_features,
-    read_features,
-    score_encoding,
-    summarise_encoding,
-)
 from nsd_prep.brainscore.identifiers import assembly_file
 from nsd_prep.brainscore.stimulus_sets import write_stimulus_sets
 from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
 from nsd_prep.brainscore.train_test_checks import check_agreement, check_train_and_test
 from nsd_prep.checks import Check
 from nsd_prep.files import read_table
-from nsd_prep.report.record import Section, Table
 from nsd_prep.run import Extracted, Run
-from nsd_prep.stages.inputs import usable_nsd_ids
 from nsd_prep.stages.outputs import run_attributes
 from nsd_prep.stages.responses import kept_voxels, repetitions_of_subject, voxels_of_region
-from nsd_prep.synthetic import read_truth
+from nsd_prep.trials import usable_nsd_ids
 
 _SPLITS: Final = ("train", "test")
 
@@ -48,7 +37,8 @@ def make_train_and_test(run: Run, extracted: Extracted) -> list[Path]:
     list of Path
         The two files.
     """
-    nsd_ids = usable_nsd_ids(extracted.trials)
+    trials = read_table(extracted.trials.file)
+    nsd_ids = usable_nsd_ids(trials)
     tables = []
     keep: dict[tuple[int, str], NDArray[np.bool_]] = {}
     for region in run.regions:
@@ -59,7 +49,9 @@ def make_train_and_test(run: Run, extracted: Extracted) -> list[Path]:
         tables.append(voxel_table(region, kept))
 
     def repetitions(subject: int, region: str) -> NDArray[np.float32]:
-        return repetitions_of_subject(extracted, subject, region)[:, :, keep[subject, region]]
+        return repetitions_of_subject(extracted, trials, subject, region)[
+            :, :, keep[subject, region]
+        ]
 
     assemblies = build_train_and_test(
         repetitions,
@@ -96,7 +88,7 @@ def make_stimulus_sets(run: Run, extracted: Extracted) -> list[Path]:
         The file of images is not there, or too short.
     """
     folder = run.brainscore_folder
-    nsd_ids = usable_nsd_ids(extracted.trials)
+    nsd_ids = usable_nsd_ids(read_table(extracted.trials.file))
     is_train = is_train_of(run)
     images_file = run.dataset().images_file
     tables = write_stimulus_sets(images_file, folder, nsd_ids, is_train, suffix=run.suffix)
@@ -123,47 +115,15 @@ def check_brainscore(run: Run, extracted: Extracted) -> list[Check]:
     list of Check
         Of their form, and against the assemblies of the regions.
     """
-    assemblies = _read(run)
+    assemblies = read_train_and_test(run)
     is_train = is_train_of(run)
     regions = {region: read_assembly(run.assembly_file(region)) for region in run.regions}
-    found = check_train_and_test(assemblies, usable_nsd_ids(extracted.trials), is_train)
+    found = check_train_and_test(
+        assemblies, usable_nsd_ids(read_table(extracted.trials.file)), is_train
+    )
     if run.zscore_images == "all":
         found += check_agreement(assemblies, regions, is_train)
     return found
-
-
-def encoding_sections(run: Run) -> list[Section]:
-    """Score a ridge regression from the images' features to the test assembly.
-
-    Parameters
-    ----------
-    run : Run
-        A run whose train and test assemblies are written.
-
-    Returns
-    -------
-    list of Section
-        One for the report; none where there are no features: neither a file of the user's, nor
-        the latents of a synthetic dataset.
-    """
-    features = _features(run)
-    if features is None:
-        return []
-    assemblies = _read(run)
-    scores = score_encoding(assemblies.train, assemblies.test, features)
-    of = f"the features of {run.features}" if run.features else "the synthetic latents"
-    caption = "Fraction of the noise ceiling that a ridge regression reaches, reliable voxels."
-    return [
-        Section(
-            name="encoding",
-            title="Encoding baseline",
-            text=f"Ridge regression from {of} to the train assembly, scored on the test assembly. "
-            "A model that knows all that drives the voxels comes close to 1.",
-            pictures=(picture(draw_encoding(scores), "encoding", "Encoding baseline", caption),),
-            tables=(Table("Medians over reliable voxels.", summarise_encoding(scores)),),
-            files={"encoding": scores},
-        )
-    ]
 
 
 def is_train_of(run: Run) -> NDArray[np.bool_]:
@@ -171,18 +131,10 @@ def is_train_of(run: Run) -> NDArray[np.bool_]:
     return read_table(run.split_file)["split"].to_numpy() == "train"
 
 
-def _features(run: Run) -> dict[int, Features] | None:
-    if run.features:
-        return dict.fromkeys(run.subjects, read_features(run.features))
-    if (run.nsd_root / "truth").is_dir():
-        truth = read_truth(run.nsd_root)
-        return {subject: latent_features(truth, subject) for subject in run.subjects}
-    return None
-
-
 def _assembly_files(run: Run) -> list[Path]:
     return [assembly_file(run.brainscore_folder, split, run.suffix) for split in _SPLITS]
 
 
-def _read(run: Run) -> TrainAndTest:
+def read_train_and_test(run: Run) -> TrainAndTest:
+    """Read the train and the test assembly of a run."""
     return TrainAndTest(*(read_assembly(file) for file in _assembly_files(run)))

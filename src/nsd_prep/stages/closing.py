@@ -15,8 +15,8 @@ from nsd_prep.assembly import read_assembly, voxel_table
 from nsd_prep.files import read_table, sha256_of_file, write_json, write_text
 from nsd_prep.preflight import Preflight
 from nsd_prep.run import Extracted, Run, TrialsRecord
-from nsd_prep.stages.inputs import usable_nsd_ids
 from nsd_prep.stages.responses import kept_voxels, voxels_of_region
+from nsd_prep.trials import usable_nsd_ids
 
 _LIBRARIES: Final = ("numpy", "pandas", "xarray", "h5py", "netCDF4", "nibabel", "scipy", "prefect")
 
@@ -37,7 +37,7 @@ def validate(run: Run, extracted: Extracted) -> list[checks.Check]:
         Failed ones among them; it is the caller's to act on them.
     """
     trials = extracted.trials
-    nsd_ids = usable_nsd_ids(trials)
+    nsd_ids = usable_nsd_ids(read_table(trials.file))
     is_nsd = run.dataset().is_nsd
     n_sessions = {f"subj{subject:02d}": len(of) for subject, of in trials.sessions.items()}
     found = checks.check_split(nsd_ids, read_table(run.split_file))

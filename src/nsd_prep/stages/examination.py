@@ -1,11 +1,16 @@
 """Looking at the data themselves: single trials, placement, agreement between subjects."""
 
-import numpy as np
+from collections.abc import Iterator
 
+import numpy as np
+import xarray as xr
+
+from nsd_prep.analysis.geometry import Geometry, analyse
 from nsd_prep.analysis.rdm import from_upper_triangle
-from nsd_prep.assembly import voxel_table
+from nsd_prep.assembly import SubjectVoxels, read_assembly, voxel_table
 from nsd_prep.checks import Check
 from nsd_prep.data_checks import (
+    RegionEvidence,
     check_placement,
     check_published_noise_ceilings,
     check_run,
@@ -13,10 +18,10 @@ from nsd_prep.data_checks import (
     sessions_of_images,
 )
 from nsd_prep.files import read_table
-from nsd_prep.report.stage import analyse_run
 from nsd_prep.run import Extracted, Run
-from nsd_prep.stages.inputs import usable_nsd_ids
 from nsd_prep.stages.responses import repetitions_of_subject, voxels_of_region
+from nsd_prep.threads import each_in_threads
+from nsd_prep.trials import usable_nsd_ids
 from nsd_prep.volumes import read_ncsnr
 
 
@@ -36,20 +41,29 @@ def examine(run: Run, extracted: Extracted) -> list[Check]:
         Failed ones among them; it is the caller's to act on them.
     """
     dataset = run.dataset()
-    nsd_ids = usable_nsd_ids(extracted.trials)
     trials = read_table(extracted.trials.file)
+    nsd_ids = usable_nsd_ids(trials)
+    sessions = {
+        subject: sessions_of_images(trials[trials["subject"] == subject], nsd_ids)
+        for subject in run.subjects
+    }
     voxels = {region: voxels_of_region(extracted, region) for region in run.regions}
-    found: list[Check] = []
-    evidence = []
+
+    def look_at(of_region: tuple[str, SubjectVoxels]) -> RegionEvidence:
+        region, of = of_region
+        responses = repetitions_of_subject(extracted, trials, of.subject, region)
+        n_trials = dataset.trials_per_session
+        return check_single_trials(region, of, responses, sessions[of.subject], n_trials)
+
+    everything = [
+        (region, voxels[region][position])
+        for position in range(len(run.subjects))
+        for region in run.regions
+    ]
+    evidence = each_in_threads(look_at, everything)
+    found = [check for one in evidence for check in one.checks]
     for position, subject in enumerate(run.subjects):
-        session = sessions_of_images(trials[trials["subject"] == subject], nsd_ids)
-        of_subject = {region: voxels[region][position] for region in run.regions}
-        for region, of in of_subject.items():
-            responses = repetitions_of_subject(extracted, subject, region)
-            one = check_single_trials(region, of, responses, session, dataset.trials_per_session)
-            evidence.append(one)
-            found += one.checks
-        places = {region: of.voxels for region, of in of_subject.items()}
+        places = {region: voxels[region][position].voxels for region in run.regions}
         found += check_placement(subject, places, read_ncsnr(dataset.ncsnr_file(subject)))
     rdms = {
         of.region: np.stack([from_upper_triangle(pairs) for pairs in of.rdms])
@@ -60,3 +74,24 @@ def examine(run: Run, extracted: Extracted) -> list[Check]:
         for region in run.regions:
             found += check_published_noise_ceilings(region, voxel_table(region, voxels[region]))
     return found
+
+
+def analyse_run(run: Run) -> Geometry:
+    """Compute the RDMs of a run's assemblies, one assembly in memory at a time.
+
+    Parameters
+    ----------
+    run : Run
+        A run whose assemblies are written.
+
+    Returns
+    -------
+    Geometry
+        For the report, and for checks of agreement.
+    """
+
+    def assemblies() -> Iterator[tuple[str, xr.DataArray]]:
+        for region in run.regions:
+            yield region, read_assembly(run.assembly_file(region))
+
+    return analyse(assemblies())

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from nsd_prep.extraction import SessionRequest, digest_of_voxels, read_voxels_file, write_voxels
 from nsd_prep.files import (
@@ -18,7 +17,7 @@ from nsd_prep.files import (
 from nsd_prep.masks import select_voxels
 from nsd_prep.preflight import trials_of_subjects
 from nsd_prep.run import MasksRecord, NoiseCeilingsRecord, Run, TrialsRecord
-from nsd_prep.trials import needed_sessions, read_design, repetition_counts
+from nsd_prep.trials import needed_sessions, read_design, repetition_counts, usable_nsd_ids
 from nsd_prep.volumes import read_ncsnr
 
 
@@ -39,7 +38,7 @@ def map_trials(run: Run) -> TrialsRecord:
     design = read_design(dataset.design_file)
     trials = trials_of_subjects(run, dataset, design)
     write_text(run.trials_file, trials.to_csv(index=False, lineterminator="\n"))
-    nsd_ids = _usable_nsd_ids(trials)
+    nsd_ids = usable_nsd_ids(trials)
     counts = repetition_counts(trials, design.shared_nsd_ids)
     return TrialsRecord(
         file=run.trials_file,
@@ -143,15 +142,6 @@ def session_requests(
         for of in masks
         for session in trials.sessions[of.subject]
     ]
-
-
-def usable_nsd_ids(trials: TrialsRecord) -> NDArray[np.int64]:
-    """Return the usable images of a run: nsd_id (0-based), ascending, int64 (n_images,)."""
-    return _usable_nsd_ids(read_table(trials.file))
-
-
-def _usable_nsd_ids(trials: pd.DataFrame) -> NDArray[np.int64]:
-    return np.unique(trials.loc[trials["usable"], "nsd_id"].to_numpy(dtype=np.int64))
 
 
 def _trials_of_sessions(trials: TrialsRecord) -> dict[tuple[int, int], pd.DataFrame]:

@@ -7,14 +7,19 @@ import pandas as pd
 
 from nsd_prep import __version__
 from nsd_prep.assembly import build_assembly, stimulus_ids, voxel_table, write_assembly
-from nsd_prep.files import sha256_of_file, write_text
+from nsd_prep.files import read_table, sha256_of_file, write_text
 from nsd_prep.published import RELIABLE_NOISE_CEILING, REPETITIONS
 from nsd_prep.regions import definition_as_text
 from nsd_prep.responses import averaged
 from nsd_prep.run import AssemblyRecord, Extracted, Run, TrialsRecord
 from nsd_prep.split import train_images
-from nsd_prep.stages.inputs import usable_nsd_ids
-from nsd_prep.stages.responses import kept_voxels, repetitions_of_subject, voxels_of_region
+from nsd_prep.stages.responses import (
+    kept_voxels,
+    repetitions_of_subject,
+    voxels_of_region,
+)
+from nsd_prep.threads import each_in_threads
+from nsd_prep.trials import usable_nsd_ids
 
 
 def assemble_region(run: Run, extracted: Extracted, region: str) -> AssemblyRecord:
@@ -34,14 +39,19 @@ def assemble_region(run: Run, extracted: Extracted, region: str) -> AssemblyReco
     AssemblyRecord
         Where it lies.
     """
-    nsd_ids = usable_nsd_ids(extracted.trials)
+    trials = read_table(extracted.trials.file)
+    nsd_ids = usable_nsd_ids(trials)
     of_subjects = voxels_of_region(extracted, region)
     keep = [kept_voxels(run, of) for of in of_subjects]
     ends = np.cumsum([0, *(int(kept.sum()) for kept in keep)])
     responses = np.empty((len(nsd_ids), int(ends[-1])), dtype=np.float32)
-    for subject, kept, start, stop in zip(run.subjects, keep, ends, ends[1:], strict=False):
-        repetitions = repetitions_of_subject(extracted, subject, region)
-        responses[:, start:stop] = averaged(repetitions)[:, kept]
+
+    def fill(position: int) -> None:
+        repetitions = repetitions_of_subject(extracted, trials, run.subjects[position], region)
+        start, stop = ends[position : position + 2]
+        responses[:, start:stop] = averaged(repetitions)[:, keep[position]]
+
+    each_in_threads(fill, range(len(run.subjects)))
     table = voxel_table(region, [of.kept(kept) for of, kept in zip(of_subjects, keep, strict=True)])
     path = run.assembly_file(region)
     assembly = build_assembly(responses, nsd_ids, table, attributes_of(run, region))
@@ -116,7 +126,7 @@ def split_images(run: Run, trials: TrialsRecord) -> Path:
     Path
         ``train_test_split.csv``: stimulus_id, nsd_id, split.
     """
-    nsd_ids = usable_nsd_ids(trials)
+    nsd_ids = usable_nsd_ids(read_table(trials.file))
     is_train = train_images(len(nsd_ids), run.seed, run.train_fraction)
     table = pd.DataFrame(
         {

@@ -3,25 +3,30 @@
 import io
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.assembly import SubjectVoxels
 from nsd_prep.extraction import read_voxels_file
-from nsd_prep.files import read_table, read_whole
+from nsd_prep.files import read_whole
 from nsd_prep.noise_ceiling import noise_ceiling
 from nsd_prep.published import REPETITIONS
 from nsd_prep.responses import SessionResponses, repetitions_of_images
 from nsd_prep.run import Extracted, Run
-from nsd_prep.stages.inputs import usable_nsd_ids
+from nsd_prep.trials import usable_nsd_ids
 
 
-def repetitions_of_subject(extracted: Extracted, subject: int, region: str) -> NDArray[np.float32]:
+def repetitions_of_subject(
+    extracted: Extracted, trials: pd.DataFrame, subject: int, region: str
+) -> NDArray[np.float32]:
     """Read a subject's single-trial responses to the usable images from the store.
 
     Parameters
     ----------
     extracted : Extracted
         What was extracted.
+    trials : DataFrame
+        The run's table of trials.
     subject : int
         1-based.
     region : str
@@ -32,7 +37,6 @@ def repetitions_of_subject(extracted: Extracted, subject: int, region: str) -> N
     ndarray of float32, shape (n_images, 3, n_voxels)
         z-scores; all voxels, also those without data.
     """
-    trials = read_table(extracted.trials.file)
     in_session = dict(iter(trials[trials["subject"] == subject].groupby("session")))
     stored = (
         SessionResponses(
@@ -44,7 +48,7 @@ def repetitions_of_subject(extracted: Extracted, subject: int, region: str) -> N
         for record in extracted.sessions_of(subject)
     )
     n_voxels = next(of.n_voxels[region] for of in extracted.masks if of.subject == subject)
-    return repetitions_of_images(stored, usable_nsd_ids(extracted.trials), n_voxels)
+    return repetitions_of_images(stored, usable_nsd_ids(trials), n_voxels)
 
 
 def voxels_of_region(extracted: Extracted, region: str) -> list[SubjectVoxels]:
