@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import pandas as pd
@@ -63,41 +63,46 @@ class Site:
         """Run a Python program to its end, from the repository's root."""
         log = self.folder / "programs.log"
         with log.open("ab") as out:
-            subprocess.run(
-                [sys.executable, *words],
-                cwd=REPOSITORY,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                timeout=60,
-                check=True,
-            )
+            process = subprocess.Popen([sys.executable, *words], **self.surroundings(out))
+        try:
+            assert process.wait(60) == 0, log.read_text()
+        finally:
+            end(process)
 
     @contextmanager
     def running(self, name: str, *words: str) -> Iterator[Path]:
         """Run a Python program until the block ends, and give the file of what it says."""
         log = self.folder / f"{name}.log"
         with log.open("wb") as out:
-            process = subprocess.Popen(
-                [sys.executable, *words],
-                cwd=REPOSITORY,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
+            process = subprocess.Popen([sys.executable, *words], **self.surroundings(out))
         try:
             yield log
         finally:
             end(process)
 
+    def surroundings(self, out: IO[bytes]) -> dict[str, Any]:
+        """Return how a program is started: from the root, with this server, its words in `out`."""
+        return {
+            "cwd": REPOSITORY,
+            "env": self.environment,
+            "stdin": subprocess.DEVNULL,
+            "stdout": out,
+            "stderr": out,
+            "start_new_session": True,
+        }
+
+    def answer(self, method: str, path: str, **of_request: Any) -> httpx.Response:
+        """Ask the server's API; as Prefect's client does, again while its database is taken."""
+
+        def free() -> httpx.Response | None:
+            response = self.client.request(method, f"{self.url}{path}", **of_request)
+            return None if response.status_code == httpx.codes.SERVICE_UNAVAILABLE else response
+
+        return until(30, free, f"an answer to {method} {path}")
+
     def ask(self, method: str, path: str, **of_request: Any) -> Any:
         """Ask the server's API, and return its answer."""
-        answer = self.client.request(method, f"{self.url}{path}", **of_request)
-        answer.raise_for_status()
-        return answer.json()
+        return self.answer(method, path, **of_request).raise_for_status().json()
 
     def deployment(self, name: str) -> dict[str, Any]:
         """Return a deployment as the server keeps it."""
@@ -105,8 +110,9 @@ class Site:
 
     def submit(self, deployment: str, **parameters: Any) -> httpx.Response:
         """Trigger a run as the UI does."""
-        return self.client.post(
-            f"{self.url}/deployments/{self.deployment(deployment)['id']}/create_flow_run",
+        return self.answer(
+            "POST",
+            f"/deployments/{self.deployment(deployment)['id']}/create_flow_run",
             json={"parameters": parameters, "state": {"type": "SCHEDULED"}},
         )
 
