@@ -87,11 +87,12 @@ def main() -> None:
     recorded: dict[str, list[int]] = {"anew": [], "cached": []}
     with (
         quiet_server(),
-        temporary_server(),
+        temporary_server() as wait_until_it_answers,
         patch.object(extraction, "extract_sessions", do_nothing),
         # Cached results are looked up as those of a run are: the store is asked, and holds them.
         tempfile.TemporaryDirectory() as of_all,
     ):
+        wait_until_it_answers()
         for run in range(given.runs):
             folder = Path(of_all) / str(run)
             wanted = requests(folder)

@@ -1,16 +1,16 @@
 """The command line of the flow."""
 
 import argparse
+import gc
 import inspect
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from prefect.client.schemas.objects import State
 from rich.console import Console
 
 from nsd_prep.dataset import PREPARATION_FOLDERS
@@ -180,13 +180,11 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
-def main(run_flow: Callable[..., State[Any]], arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the flow from a command line.
 
     Parameters
     ----------
-    run_flow : callable
-        The flow.
     arguments : sequence of str, optional
         The command line's words; the program's own where none are given.
 
@@ -208,9 +206,14 @@ def main(run_flow: Callable[..., State[Any]], arguments: Sequence[str] | None = 
         run = plan_run(**{name: given[name] for name in inspect.signature(plan_run).parameters})
         with only_run_in(run.output_dir):
             pass  # another run is said before a server is started
-        with quiet_server(), temporary_server():
+        with quiet_server(), temporary_server() as wait_until_it_answers:
+            # Both take seconds, the server's start and the import of what the flow needs.
+            from nsd_prep.flows.nsd_flow import nsd_flow
+
+            gc.freeze()  # what was imported stays: not to be looked through again and again
+            wait_until_it_answers()
             try:
-                state = run_flow(**given, return_state=True)
+                state = nsd_flow(**given, return_state=True)
                 if state.state_details.flow_run_id is not None:
                     settle(state.state_details.flow_run_id)
                 state.result()

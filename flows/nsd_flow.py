@@ -3,6 +3,11 @@
 Run ``python flows/nsd_flow.py --help``.
 """
 
+if __name__ == "__main__":  # before the libraries: its server starts while they are imported
+    from nsd_prep.flows.command import main
+
+    raise SystemExit(main())
+
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -148,7 +153,7 @@ def nsd_flow(
         watch.lap("extraction")
 
         split_images(run, trials)
-        tabulate_voxels(run, extracted)
+        tabulate_voxels(run, extracted, refresh)
         assemblies = assemble_regions(run, extracted, refresh)
         watch.lap("assembly")
 
@@ -177,9 +182,3 @@ def nsd_flow(
         "images": trials.n_images,
         "assemblies": {of.region: str(of.file) for of in assemblies},
     }
-
-
-if __name__ == "__main__":
-    from nsd_prep.flows.command import main
-
-    raise SystemExit(main(nsd_flow))

@@ -7,14 +7,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 import httpx
 import psutil
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect import get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.context import refresh_global_settings_context
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker, PrefectConsoleHandler
@@ -86,16 +88,16 @@ def without_success_lines() -> Iterator[None]:
 
 
 @contextmanager
-def temporary_server() -> Iterator[None]:
+def temporary_server() -> Iterator[Callable[[], None]]:
     """Start a temporary server, unless one is configured, and end it.
 
-    Raises
+    Yields
     ------
-    OutputError
-        It does not start.
+    callable
+        Returns when the server answers, and raises an OutputError if it does not start.
     """
     if PREFECT_API_URL.value():
-        yield
+        yield lambda: None
         return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -112,10 +114,9 @@ def temporary_server() -> Iterator[None]:
     )
     try:
         url = f"http://127.0.0.1:{port}/api"
-        _wait_until_healthy(url, process)
         with _used_everywhere(url):
             try:
-                yield
+                yield partial(_wait_until_healthy, url, process)
             finally:
                 _send_all()
     finally:
@@ -138,13 +139,12 @@ def _used_everywhere(url: str) -> Iterator[None]:
 
 def _wait_until_healthy(url: str, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(f"{url}/health").is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
+    with httpx.Client(base_url=url) as client:
+        while time.monotonic() < deadline and process.poll() is None:
+            with suppress(httpx.TransportError):
+                if client.get("/health").is_success:
+                    return
+            time.sleep(0.05)
     raise OutputError(
         f"Prefect's server did not start at {url} within {_START_SECONDS} s: start one with "
         "'prefect server start', set PREFECT_API_URL to its address, and run the command again."
@@ -198,15 +198,15 @@ def settle(flow_run: UUID) -> None:
         The run that has ended.
     """
     _send_all()
-    deadline = time.monotonic() + _RECORD_SECONDS
-    before, since = -1, time.monotonic()
+    sent = time.monotonic()
+    before, since = -1, sent
     with get_client(sync_client=True) as client:
-        while time.monotonic() < deadline:
+        while (now := time.monotonic()) < sent + _RECORD_SECONDS:
             all_of_them = _count_task_runs(client, flow_run, None)
             going_on = _count_task_runs(client, flow_run, ["PENDING", "RUNNING", "SCHEDULED"])
             if all_of_them != before or going_on:
-                before, since = all_of_them, time.monotonic()
-            elif time.monotonic() - since > 1.2 * _FLUSH_SECONDS:
+                before, since = all_of_them, now
+            elif now > sent + 1.2 * _FLUSH_SECONDS and now > since + 0.5 * _FLUSH_SECONDS:
                 return
             time.sleep(0.1)
     _logger.warning("The server has not recorded the end of all the tasks of this run.")

@@ -1,5 +1,6 @@
 """Assembly: the averaged responses of each region, the split, and the tables beside them."""
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,23 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from nsd_prep import __version__, stages
-from nsd_prep.files import sha256_of_json
+from nsd_prep.files import sha256_of_file, sha256_of_json
 from nsd_prep.run import AssemblyRecord, Extracted, Run, TrialsRecord
 from nsd_prep.tasks.policy import cached_by, call_cached
 
 
-def _key(run: Run, extracted: Path, region: str) -> str:
+def key_of_made(run: Run, extracted: Path, assemblies: Sequence[AssemblyRecord] = ()) -> str:
+    """Return the digest of a run, of what was extracted, and of the assemblies made of it."""
+    made = [of.sha256 for of in assemblies]
+    return sha256_of_json([__version__, run.model_dump(mode="json"), extracted.name, made])
+
+
+def _assembly_key(run: Run, extracted: Path, region: str) -> str:
     libraries = [version(library) for library in ("numpy", "xarray", "netCDF4")]
-    asked = run.model_dump(mode="json")
-    return sha256_of_json([__version__, libraries, asked, extracted.name, region])
+    return sha256_of_json([key_of_made(run, extracted), libraries, region])
 
 
-@task(name="assemble-region", task_run_name="assemble-{region}", **cached_by(_key))
+@task(name="assemble-region", task_run_name="assemble-{region}", **cached_by(_assembly_key))
 def assemble_region(run: Run, extracted: Path, region: str) -> dict[str, Any]:
     """Average a region's responses and write its assembly."""
     record = stages.assemble_region(run, Extracted.read(extracted), region)
@@ -47,7 +53,13 @@ def split_images(run: Run, trials: TrialsRecord) -> Path:
     return stages.split_images(run, trials)
 
 
-@task(name="tabulate-voxels", cache_policy=NO_CACHE)
-def tabulate_voxels(run: Run, extracted: Path) -> None:
+@task(name="tabulate-voxels", **cached_by(key_of_made))
+def _tabulate(run: Run, extracted: Path) -> dict[str, Any]:
     """Write the tables of neuroids and of noise ceilings."""
-    stages.tabulate_voxels(run, Extracted.read(extracted))
+    files = stages.tabulate_voxels(run, Extracted.read(extracted))
+    return {"files": {str(file): sha256_of_file(file) for file in files}}
+
+
+def tabulate_voxels(run: Run, extracted: Path, refresh: bool) -> None:
+    """Write the tables of neuroids and of noise ceilings, unless they are there already."""
+    call_cached(_tabulate, run.cache_dir, refresh, run=run, extracted=extracted)

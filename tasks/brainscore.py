@@ -7,20 +7,16 @@ from typing import Any
 
 from prefect import task
 
-from nsd_prep import __version__, stages
+from nsd_prep import stages
 from nsd_prep.checks import Check
 from nsd_prep.errors import NSDPrepError
 from nsd_prep.files import FileIdentity, sha256_of_file, sha256_of_json
 from nsd_prep.run import AssemblyRecord, Extracted, Run
+from nsd_prep.tasks.assembly import key_of_made
 from nsd_prep.tasks.policy import cached_by, call_cached
 
 
-def _key(run: Run, extracted: Path, assemblies: Sequence[AssemblyRecord]) -> str:
-    made = [of.sha256 for of in assemblies]
-    return sha256_of_json([__version__, run.model_dump(mode="json"), extracted.name, made])
-
-
-@task(name="make-train-and-test", **cached_by(_key))
+@task(name="make-train-and-test", **cached_by(key_of_made))
 def _train_and_test(
     run: Run,
     extracted: Path,
@@ -34,8 +30,7 @@ def _train_and_test(
 
 
 def _images_key(run: Run, extracted: Path, images_file: FileIdentity) -> str:
-    asked = run.model_dump(mode="json")
-    return sha256_of_json([__version__, asked, extracted.name, images_file.model_dump()])
+    return sha256_of_json([key_of_made(run, extracted), images_file.model_dump()])
 
 
 @task(name="make-stimulus-sets", **cached_by(_images_key))

@@ -13,15 +13,11 @@ from nsd_prep.files import sha256_of_file, sha256_of_json, write_text
 from nsd_prep.report.markdown import artifacts
 from nsd_prep.run import AssemblyRecord, Extracted, Run, TrialsRecord
 from nsd_prep.tasks.artifacts import show_markdown
+from nsd_prep.tasks.assembly import key_of_made
 from nsd_prep.tasks.policy import cached_by, call_cached
 
 
-def _examination_key(run: Run, extracted: Path, assemblies: Sequence[AssemblyRecord]) -> str:
-    made = [of.sha256 for of in assemblies]
-    return sha256_of_json([__version__, run.model_dump(mode="json"), extracted.name, made])
-
-
-@task(name="examine-data", **cached_by(_examination_key))
+@task(name="examine-data", **cached_by(key_of_made))
 def _examine(
     run: Run,
     extracted: Path,

@@ -465,7 +465,6 @@ class TestCommand:
         words = ["--nsd-root", str(tiny_nsd), "--output-dir", str(tmp_path / "out")]
         assert (
             main(
-                nsd_flow,
                 [
                     *words,
                     "--subjects",
@@ -495,7 +494,7 @@ class TestCommand:
             (["--seed", "-1"], "seed -1"),
             (["--train-fraction", "0.0001"], "train"),
         ):
-            assert main(nsd_flow, [*words, *more]) == 1
+            assert main([*words, *more]) == 1
             shown = capsys.readouterr()
             assert expected in shown.err
             assert shown.err.startswith("error: ")
@@ -505,7 +504,7 @@ class TestCommand:
         self, tiny_nsd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("NSD_ROOT", str(tiny_nsd))
-        assert main(nsd_flow, ["--output-dir", str(tmp_path / "out"), "--check"]) == 0
+        assert main(["--output-dir", str(tmp_path / "out"), "--check"]) == 0
         assert not (tmp_path / "synthetic-nsd").exists()
 
     def test_with_no_root_it_says_that_it_uses_synthetic_data(
@@ -515,6 +514,6 @@ class TestCommand:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         monkeypatch.delenv("NSD_ROOT", raising=False)
-        assert main(nsd_flow, ["--output-dir", str(tmp_path / "out"), "--check"]) == 0
+        assert main(["--output-dir", str(tmp_path / "out"), "--check"]) == 0
         assert "synthetic NSD" in capsys.readouterr().out
         assert (tmp_path / "synthetic-nsd" / "dataset.json").exists()

@@ -139,7 +139,7 @@ def split_images(run: Run, trials: TrialsRecord) -> Path:
     return run.split_file
 
 
-def tabulate_voxels(run: Run, extracted: Extracted) -> None:
+def tabulate_voxels(run: Run, extracted: Extracted) -> list[Path]:
     """Write the tables of neuroids and of noise ceilings.
 
     ``voxels.csv`` has a row for each neuroid, ``noise_ceilings.csv`` for each subject and region.
@@ -150,6 +150,11 @@ def tabulate_voxels(run: Run, extracted: Extracted) -> None:
         The run.
     extracted : Extracted
         What was extracted.
+
+    Returns
+    -------
+    list of Path
+        The two files.
     """
     tables = []
     for region in run.regions:
@@ -159,6 +164,7 @@ def tabulate_voxels(run: Run, extracted: Extracted) -> None:
     write_text(run.voxels_file, voxels.to_csv(index=False, lineterminator="\n"))
     ceilings = noise_ceiling_table(voxels)
     write_text(run.noise_ceilings_file, ceilings.to_csv(index=False, lineterminator="\n"))
+    return [run.voxels_file, run.noise_ceilings_file]
 
 
 def noise_ceiling_table(voxels: pd.DataFrame) -> pd.DataFrame:
