@@ -282,6 +282,22 @@ class TestCache:
         assert digests(tmp_path / "out") == before
         assert "gone or altered" in caplog.text
 
+    @pytest.mark.parametrize("damage", ["truncated", "gone"])
+    def test_damaged_outputs_are_made_again_without_reading_a_session(
+        self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any], damage: str
+    ) -> None:
+        prepare(nsd_root=tiny_nsd, output_dir=tmp_path / "out")
+        before = digests(tmp_path / "out")
+        sessions_read.clear()
+        for name in before:
+            output = tmp_path / "out" / name
+            output.write_bytes(output.read_bytes()[:-1])
+            if damage == "gone":
+                output.unlink()
+        prepare(nsd_root=tiny_nsd, output_dir=tmp_path / "out")
+        assert digests(tmp_path / "out") == before
+        assert sessions_read == []
+
     def test_refresh_reads_every_session_again(
         self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any]
     ) -> None:
