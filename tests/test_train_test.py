@@ -210,7 +210,10 @@ def regions_of(simulation: Simulation) -> dict[str, xr.DataArray]:
 class TestChecks:
     def failed(self, simulation: Simulation, built: TrainAndTest) -> list[str]:
         checks = check_train_and_test(built, simulation.nsd_ids, simulation.is_train)
-        checks += check_agreement(built, regions_of(simulation), simulation.is_train)
+        checks += [
+            check_agreement(built, region, assembly, simulation.is_train)
+            for region, assembly in regions_of(simulation).items()
+        ]
         return [one.name for one in checks if one.verdict != "passed"]
 
     @pytest.mark.parametrize("over", ["all", "train"])

@@ -117,12 +117,12 @@ def check_brainscore(run: Run, extracted: Extracted) -> list[Check]:
     """
     assemblies = read_train_and_test(run)
     is_train = is_train_of(run)
-    regions = {region: read_assembly(run.assembly_file(region)) for region in run.regions}
     found = check_train_and_test(
         assemblies, usable_nsd_ids(read_table(extracted.trials.file)), is_train
     )
-    if run.zscore_images == "all":
-        found += check_agreement(assemblies, regions, is_train)
+    for region in run.regions:
+        of_region = read_assembly(run.assembly_file(region))
+        found.append(check_agreement(assemblies, region, of_region, is_train))
     return found
 
 
