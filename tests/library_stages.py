@@ -11,15 +11,14 @@ from nsd_prep.dataset import Dataset
 from nsd_prep.extraction import (
     SessionRecord,
     SessionRequest,
-    digest_of_voxels,
     extract_session,
-    write_voxels,
 )
 from nsd_prep.files import FileIdentity
 from nsd_prep.masks import select_voxels
 from nsd_prep.regions import RegionDefinition, VoxelSelection
 from nsd_prep.responses import SessionResponses, repetitions_of_images
 from nsd_prep.trials import read_design, shared_trials
+from nsd_prep.voxels_file import digest_of_voxels, write_voxels
 
 
 def request_for(

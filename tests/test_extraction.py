@@ -18,13 +18,9 @@ from nsd_prep.dataset import Dataset, open_dataset
 from nsd_prep.errors import InputFileError, OutputError
 from nsd_prep.extraction import (
     SessionRequest,
-    digest_of_voxels,
     extract_session,
-    read_voxels_file,
     stored_part,
-    write_voxels,
 )
-from nsd_prep.files import FileIdentity
 from nsd_prep.masks import select_voxels
 from nsd_prep.regions import BUILT_IN_REGIONS, VoxelSelection
 
@@ -212,18 +208,6 @@ class TestKeys:
         renamed = request.model_copy(update={"regions": {"ventral": request.regions["IT"]}})
         assert renamed.part_key("ventral") == request.part_key("IT")
 
-    def test_the_digest_of_voxels_depends_on_voxels_and_grid(self) -> None:
-        digests = {
-            digest_of_voxels(np.array(voxels), grid)
-            for voxels, grid in [
-                ([1, 2, 3], (4, 5, 6)),
-                ([1, 2, 4], (4, 5, 6)),
-                ([1, 2], (4, 5, 6)),
-                ([1, 2, 3], (5, 4, 6)),
-            ]
-        }
-        assert len(digests) == 4
-
     def test_a_file_that_changed_is_extracted_again(
         self, damageable: SmallNSD, store: Path, voxels_read: list[int]
     ) -> None:
@@ -382,35 +366,3 @@ class TestInterruptedWrites:
             extract_session(request)
         assert str(path) in str(raised.value)
         assert self.final_names(request) == set()
-
-
-class TestVoxelsFile:
-    def test_what_is_written_is_read(self, selection: VoxelSelection, store: Path) -> None:
-        path = write_voxels(store, 1, selection.grid, selection.regions)
-        grid, regions = read_voxels_file(path)
-        assert grid == selection.grid
-        assert list(regions) == list(selection.regions)
-        for name, voxels in regions.items():
-            assert np.array_equal(voxels, selection.regions[name])
-
-    def test_the_name_tells_what_it_holds(self, selection: VoxelSelection, store: Path) -> None:
-        whole = write_voxels(store, 1, selection.grid, selection.regions)
-        fewer = {name: selection.regions[name] for name in ("V1", "IT")}
-        other = write_voxels(store, 1, selection.grid, fewer)
-        assert whole != other
-        assert write_voxels(store, 1, selection.grid, selection.regions) == whole
-
-    @pytest.mark.parametrize("name", ["grid", "file", "allow_pickle", "V 1"])
-    def test_a_region_of_any_name(self, store: Path, name: str) -> None:
-        path = write_voxels(store, 1, (2, 3, 4), {name: np.array([5, 6])})
-        assert read_voxels_file(path)[1][name].tolist() == [5, 6]
-
-
-def test_a_files_identity(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"12345")
-    os.utime(path, ns=(5, 1_700_000_000_123_456_789))
-    identity = FileIdentity.of(path)
-    assert identity.path == str(path)
-    assert identity.bytes == 5
-    assert identity.modified == 1_700_000_000_123_456_789

@@ -20,6 +20,7 @@ from nsd_prep.errors import (
     PreflightError,
 )
 from nsd_prep.files import (
+    FileIdentity,
     explained_write_errors,
     remove_stale_partials,
     replaced,
@@ -203,3 +204,13 @@ class TestErrors:
         assert text.splitlines()[0].startswith("2 problems")
         assert "- the first." in text
         assert "- the second." in text
+
+
+def test_a_files_identity(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    os.utime(path, ns=(5, 1_700_000_000_123_456_789))
+    identity = FileIdentity.of(path)
+    assert identity.path == str(path)
+    assert identity.bytes == 5
+    assert identity.modified == 1_700_000_000_123_456_789

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -28,11 +28,11 @@ from nsd_prep.files import (
     sha256_of_file,
     sha256_of_json,
 )
+from nsd_prep.voxels_file import read_voxels_file
 
 #: Raise this when the same inputs give other responses: stored ones are then not used any more.
 EXTRACTION_VERSION: Final = 1
 
-_REGION: Final = "region "
 _logger: Final = logging.getLogger(__name__)
 
 
@@ -54,7 +54,7 @@ class SessionRequest(BaseModel):
     trials : tuple of int
         Trials in session (0-based, ascending) that show a shared image.
     voxels_file : str
-        A file as `write_voxels` writes it.
+        A file as `nsd_prep.voxels_file.write_voxels` writes it.
     regions : dict of str to str
         For each region, the digest of its voxels.
     store : str
@@ -169,82 +169,6 @@ class SessionRecord(BaseModel):
     session: int
     parts: dict[str, Part]
     voxels_read: int
-
-
-def digest_of_voxels(voxels: NDArray[np.int64], grid: Sequence[int]) -> str:
-    """Return the digest of a region's voxels in a grid.
-
-    Parameters
-    ----------
-    voxels : ndarray of int64, shape (n_voxels,)
-        Indices into the raveled grid.
-    grid : sequence of int
-        (Z, Y, X).
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-    """
-    digest = hashlib.sha256(repr(tuple(grid)).encode())
-    digest.update(voxels.astype("<i8").tobytes())
-    return digest.hexdigest()
-
-
-def write_voxels(
-    folder: Path, subject: int, grid: tuple[int, int, int], regions: Mapping[str, NDArray[np.int64]]
-) -> Path:
-    """Write the voxels of a subject's regions to a file that is named by what it holds.
-
-    Parameters
-    ----------
-    folder : Path
-        Where it goes.
-    subject : int
-        1-based.
-    grid : tuple of int
-        (Z, Y, X).
-    regions : mapping of str to ndarray of int64, shape (n_voxels,)
-        Indices into the raveled grid, ascending.
-
-    Returns
-    -------
-    Path
-        An ``.npz`` file.
-    """
-    digest = sha256_of_json(
-        {name: digest_of_voxels(voxels, grid) for name, voxels in regions.items()}
-    )
-    path = folder / f"subj{subject:02d}-{digest[:16]}.npz"
-    with replaced(path) as partial, partial.open("wb") as file:
-        arrays = {f"{_REGION}{name}": voxels for name, voxels in regions.items()}
-        np.savez(file, allow_pickle=False, grid=np.asarray(grid, np.int64), **arrays)
-    return path
-
-
-def read_voxels_file(path: Path) -> tuple[tuple[int, int, int], dict[str, NDArray[np.int64]]]:
-    """Read a file that `write_voxels` wrote.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    grid : tuple of int
-        (Z, Y, X).
-    regions : dict of str to ndarray of int64, shape (n_voxels,)
-        Voxels of each region.
-    """
-    with np.load(io.BytesIO(read_whole(path)), allow_pickle=False) as arrays:
-        z, y, x = arrays["grid"].tolist()
-        regions = {
-            name.removeprefix(_REGION): arrays[name]
-            for name in arrays.files
-            if name.startswith(_REGION)
-        }
-    return (z, y, x), regions
 
 
 def stored_part(request: SessionRequest, region: str) -> Part | None:

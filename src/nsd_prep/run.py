@@ -238,7 +238,7 @@ class MasksRecord(_Record):
     subject : int
         1-based.
     file : Path
-        As `nsd_prep.extraction.write_voxels` writes it.
+        As `nsd_prep.voxels_file.write_voxels` writes it.
     digests : dict of str to str
         Digest of each region's voxels.
     n_voxels : dict of str to int

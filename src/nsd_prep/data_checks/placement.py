@@ -8,7 +8,8 @@ import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
 
-from nsd_prep.checks import LARGEST_SHARE_WITHOUT_DATA, Check, check
+from nsd_prep.assembly_checks import LARGEST_SHARE_WITHOUT_DATA
+from nsd_prep.checks import Check, check
 from nsd_prep.data_checks.decision import signal_share
 from nsd_prep.errors import InputFileError
 

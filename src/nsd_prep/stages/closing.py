@@ -10,8 +10,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from nsd_prep import __version__, checks
+from nsd_prep import __version__, assembly_checks
 from nsd_prep.assembly import read_assembly, voxel_table
+from nsd_prep.checks import Check, as_table
 from nsd_prep.files import read_table, sha256_of_file, write_json, write_text
 from nsd_prep.preflight import Preflight
 from nsd_prep.run import Extracted, Run, TrialsRecord
@@ -21,7 +22,7 @@ from nsd_prep.trials import usable_nsd_ids
 _LIBRARIES: Final = ("numpy", "pandas", "xarray", "h5py", "netCDF4", "nibabel", "scipy", "prefect")
 
 
-def validate(run: Run, extracted: Extracted) -> list[checks.Check]:
+def validate(run: Run, extracted: Extracted) -> list[Check]:
     """Check the files that were written.
 
     Parameters
@@ -40,24 +41,24 @@ def validate(run: Run, extracted: Extracted) -> list[checks.Check]:
     nsd_ids = usable_nsd_ids(read_table(trials.file))
     is_nsd = run.dataset().is_nsd
     n_sessions = {f"subj{subject:02d}": len(of) for subject, of in trials.sessions.items()}
-    found = checks.check_split(nsd_ids, read_table(run.split_file))
+    found = assembly_checks.check_split(nsd_ids, read_table(run.split_file))
     if is_nsd:
         counts = pd.DataFrame.from_dict(trials.repetition_counts, orient="index")
-        found += checks.check_published_repetitions(counts, len(nsd_ids), run.subjects)
+        found += assembly_checks.check_published_repetitions(counts, len(nsd_ids), run.subjects)
     for region in run.regions:
         of_subjects = voxels_of_region(extracted, region)
         table = voxel_table(region, of_subjects)
         kept = np.concatenate([kept_voxels(run, of) for of in of_subjects])
         assembly = read_assembly(run.assembly_file(region))
-        found += checks.check_form(region, assembly, run.subjects, nsd_ids)
-        found += checks.check_signal(region, assembly, table[kept])
-        found += checks.check_coverage(region, table, n_sessions)
+        found += assembly_checks.check_form(region, assembly, run.subjects, nsd_ids)
+        found += assembly_checks.check_signal(region, assembly, table[kept])
+        found += assembly_checks.check_coverage(region, table, n_sessions)
         if is_nsd:
-            found += checks.check_published_region(region, table, run.subjects)
+            found += assembly_checks.check_published_region(region, table, run.subjects)
     return found
 
 
-def write_checks(run: Run, found: Sequence[checks.Check]) -> Path:
+def write_checks(run: Run, found: Sequence[Check]) -> Path:
     """Write all the checks of a run.
 
     Parameters
@@ -72,7 +73,7 @@ def write_checks(run: Run, found: Sequence[checks.Check]) -> Path:
     Path
         ``checks.csv``.
     """
-    table = checks.as_table(found).to_csv(index=False, lineterminator="\n")
+    table = as_table(found).to_csv(index=False, lineterminator="\n")
     write_text(run.checks_file, table)
     return run.checks_file
 

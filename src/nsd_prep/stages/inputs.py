@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from nsd_prep.extraction import SessionRequest, digest_of_voxels, read_voxels_file, write_voxels
+from nsd_prep.extraction import SessionRequest
 from nsd_prep.files import (
     FileIdentity,
     read_table,
@@ -19,6 +19,7 @@ from nsd_prep.preflight import trials_of_subjects
 from nsd_prep.run import MasksRecord, NoiseCeilingsRecord, Run, TrialsRecord
 from nsd_prep.trials import needed_sessions, read_design, repetition_counts, usable_nsd_ids
 from nsd_prep.volumes import read_ncsnr
+from nsd_prep.voxels_file import digest_of_voxels, read_voxels_file, write_voxels
 
 
 def map_trials(run: Run) -> TrialsRecord:

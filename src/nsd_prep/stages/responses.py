@@ -7,13 +7,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.assembly import SubjectVoxels
-from nsd_prep.extraction import read_voxels_file
 from nsd_prep.files import read_whole
 from nsd_prep.noise_ceiling import noise_ceiling
 from nsd_prep.published import REPETITIONS
 from nsd_prep.responses import SessionResponses, repetitions_of_images
 from nsd_prep.run import Extracted, Run
 from nsd_prep.trials import usable_nsd_ids
+from nsd_prep.voxels_file import read_voxels_file
 
 
 def repetitions_of_subject(

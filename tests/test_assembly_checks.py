@@ -1,0 +1,304 @@
+"""Checks of assemblies: each passes on sound data and fails on the fault it is there for."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import reference
+import xarray as xr
+from small_nsd import SmallNSD
+
+from nsd_prep import published
+from nsd_prep.assembly import SubjectVoxels, build_assembly, stimulus_ids, voxel_table
+from nsd_prep.assembly_checks import (
+    check_coverage,
+    check_form,
+    check_published_region,
+    check_published_repetitions,
+    check_signal,
+    check_split,
+)
+from nsd_prep.checks import Check
+from nsd_prep.noise_ceiling import noise_ceiling
+from nsd_prep.split import train_images
+
+N_IMAGES, N_VOXELS = 120, 80
+NSD_IDS = np.arange(0, 3 * N_IMAGES, 3, dtype=np.int64)
+SUBJECTS = (5, 2)
+
+
+def simulated(seed: int = 0, n_averaged: int = 3) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return a voxel table and averaged z-scores whose spread is what their ncsnr says."""
+    rng = np.random.default_rng(seed)
+    tables = []
+    parts = []
+    for subject in SUBJECTS:
+        signal = rng.uniform(0.2, 1.4, N_VOXELS)
+        deviation = np.sqrt((signal**2 + 1 / n_averaged) / (1 + signal**2))
+        parts.append(rng.normal(size=(N_IMAGES, N_VOXELS)) * deviation)
+        tables.append(
+            SubjectVoxels(
+                subject=subject,
+                grid=(10, 11, 12),
+                voxels=np.arange(0, 7 * N_VOXELS, 7),
+                ncsnr=signal.astype(np.float32),
+                noise_ceiling=noise_ceiling(signal),
+                sessions_without_data=np.zeros(N_VOXELS, dtype=np.int64),
+            )
+        )
+    return voxel_table("V1", tables), np.concatenate(parts, axis=1).astype(np.float32)
+
+
+@pytest.fixture
+def voxels() -> pd.DataFrame:
+    return simulated()[0]
+
+
+@pytest.fixture
+def assembly() -> xr.DataArray:
+    voxels, responses = simulated()
+    return build_assembly(responses, NSD_IDS, voxels, {})
+
+
+def verdicts(checks: list[Check]) -> dict[str, str]:
+    return {one.name: one.verdict for one in checks}
+
+
+def failed(checks: list[Check]) -> set[str]:
+    return {one.name for one in checks if one.verdict == "failed"}
+
+
+class TestForm:
+    def found(self, assembly: xr.DataArray) -> set[str]:
+        return failed(check_form("V1", assembly, SUBJECTS, NSD_IDS))
+
+    def test_a_sound_assembly_passes_all(self, assembly: xr.DataArray) -> None:
+        assert set(verdicts(check_form("V1", assembly, SUBJECTS, NSD_IDS)).values()) == {"passed"}
+
+    def test_dimensions(self, assembly: xr.DataArray) -> None:
+        assert "dimensions" in self.found(assembly.transpose())
+        assert "dimensions" in self.found(assembly.astype(np.float64))
+        assert "dimensions" in self.found(assembly[:-1])
+        assert "dimensions" in self.found(assembly.assign_coords(presentation=NSD_IDS))
+
+    def test_coordinates(self, assembly: xr.DataArray) -> None:
+        more = assembly.assign_coords(session=("presentation", np.arange(N_IMAGES)))
+        assert self.found(more) == {"coordinates"}
+        assert self.found(assembly.drop_vars("voxel_y")) == {"coordinates"}
+
+    def test_images(self, assembly: xr.DataArray) -> None:
+        assert self.found(assembly[::-1]) == {"images"}
+
+    def test_subjects(self, assembly: xr.DataArray) -> None:
+        assert "subjects present" in self.found(assembly[:, :N_VOXELS])
+        order = np.r_[N_VOXELS : 2 * N_VOXELS, 0:N_VOXELS]
+        assert self.found(assembly[:, order]) == {"subjects present"}
+        mixed = np.r_[0, N_VOXELS : 2 * N_VOXELS, 1:N_VOXELS]
+        assert self.found(assembly[:, mixed]) == {"subjects present"}
+
+    def test_unique_ids(self, assembly: xr.DataArray) -> None:
+        assert self.found(assembly[:, [0, *range(2 * N_VOXELS)]]) == {"unique ids"}
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_values_that_are_not_finite(self, assembly: xr.DataArray, value: float) -> None:
+        assembly[3, 4] = value
+        (one,) = (
+            of for of in check_form("V1", assembly, SUBJECTS, NSD_IDS) if of.verdict == "failed"
+        )
+        assert one.name == "no NaN"
+        assert one.value == "1 values"
+
+    @pytest.mark.parametrize("ceiling", [-1.0, 100.5, np.nan])
+    def test_noise_ceilings_out_of_range(self, assembly: xr.DataArray, ceiling: float) -> None:
+        assembly["nc_testset"][4] = ceiling
+        assert self.found(assembly) == {"noise ceiling in range"}
+
+    def test_a_reliable_voxel_without_variance(self, assembly: xr.DataArray) -> None:
+        assembly[:, 4] = 0.0
+        assembly["nc_testset"][4] = 30.0
+        assert self.found(assembly) == set()
+        assembly["nc_testset"][4] = 30.1
+        assert self.found(assembly) == {"no reliable voxel without variance"}
+
+
+class TestSplit:
+    def split(self) -> pd.DataFrame:
+        side = np.where(train_images(N_IMAGES), "train", "test")
+        return pd.DataFrame(
+            {"stimulus_id": stimulus_ids(NSD_IDS), "nsd_id": NSD_IDS, "split": side}
+        )
+
+    def test_a_sound_split_passes(self) -> None:
+        (one,) = check_split(NSD_IDS, self.split())
+        assert one.verdict == "passed"
+        assert one.value == "96 train, 24 test"
+
+    def test_faulty_splits_fail(self) -> None:
+        split = self.split()
+        doubled = pd.concat([split, split.iloc[[0]].assign(split="test")], ignore_index=True)
+        other_word = split.assign(split=split["split"].replace("test", "validation"))
+        faults = [split[1:], split[::-1], doubled, other_word, split.assign(split="train")]
+        for fault in faults:
+            assert failed(check_split(NSD_IDS, fault)) == {"split disjoint and complete"}
+
+
+class TestSignal:
+    def found(self, responses: np.ndarray, voxels: pd.DataFrame) -> dict[str, str]:
+        n_images = len(responses)
+        assembly = build_assembly(responses, NSD_IDS[:n_images], voxels, {})
+        return verdicts(check_signal("V1", assembly, voxels))
+
+    def test_averages_of_three_repetitions_pass(self) -> None:
+        voxels, responses = simulated()
+        assert set(self.found(responses, voxels).values()) == {"passed"}
+
+    @pytest.mark.parametrize("n_averaged", [1, 12])
+    def test_another_number_of_repetitions_fails(self, n_averaged: int) -> None:
+        voxels, responses = simulated(n_averaged=n_averaged)
+        found = self.found(responses, voxels)
+        assert found == {"deviation as predicted": "failed", "mean near 0": "passed"}
+
+    def test_a_shifted_mean_fails(self) -> None:
+        voxels, responses = simulated()
+        found = self.found(responses + np.float32(0.15), voxels)
+        assert found == {"deviation as predicted": "passed", "mean near 0": "failed"}
+
+    def test_voxels_without_ncsnr_do_not_count_in_the_deviation(self) -> None:
+        voxels, responses = simulated()
+        without = np.arange(2 * N_VOXELS) % 3 == 0
+        voxels.loc[without, "ncsnr"] = np.nan
+        responses[:, without] = 0
+        assert self.found(responses, voxels)["deviation as predicted"] == "passed"
+
+    def test_few_images_or_voxels_decide_nothing(self) -> None:
+        voxels, responses = simulated()
+        undecided = {"deviation as predicted": "not decidable", "mean near 0": "not decidable"}
+        assert self.found(responses[:49] * 5, voxels) == undecided
+        assert self.found(responses[:, :49] * 5, voxels[:49]) == undecided
+        voxels["ncsnr"] = np.nan
+        assert self.found(responses, voxels) == undecided
+
+
+class TestCoverage:
+    n_sessions = {"subj05": 4, "subj02": 3}  # noqa: RUF012
+
+    def found(self, voxels: pd.DataFrame) -> list[tuple[str, str]]:
+        checks = check_coverage("V1", voxels, self.n_sessions)
+        return [(one.where, one.verdict) for one in checks if one.name == "voxels with data"]
+
+    def test_a_tenth_without_data_passes_and_more_fails(self, voxels: pd.DataFrame) -> None:
+        passed = [("V1, subj05", "passed"), ("V1, subj02", "passed")]
+        assert self.found(voxels) == passed
+        voxels.loc[:3, "ncsnr"] = np.nan
+        voxels.loc[4:7, "sessions_without_data"] = 4
+        assert self.found(voxels) == passed
+        voxels.loc[8, "ncsnr"] = np.nan
+        assert self.found(voxels) == [("V1, subj05", "failed"), ("V1, subj02", "passed")]
+
+    def test_a_voxel_with_data_in_one_session_has_data(self, voxels: pd.DataFrame) -> None:
+        voxels.loc[:N_VOXELS, "sessions_without_data"] = 3
+        assert self.found(voxels)[0] == ("V1, subj05", "passed")
+
+    def test_an_ncsnr_of_exactly_0_is_data(self, voxels: pd.DataFrame) -> None:
+        voxels["ncsnr"] = np.float32(0)
+        assert {verdict for _, verdict in self.found(voxels)} == {"passed"}
+
+    def test_voxel_sessions_without_data_are_counted(self, voxels: pd.DataFrame) -> None:
+        voxels.loc[[0, 5, 100], "sessions_without_data"] = [1, 3, 2]
+        counted = check_coverage("V1", voxels, self.n_sessions)[-1]
+        assert counted.value == "6 in 3 voxels"
+        assert "7 sessions" in counted.expectation
+        assert counted.verdict == "passed"
+
+    @pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1), (0, 1, 2)])
+    def test_a_mask_that_is_flipped_fails(self, official: SmallNSD, axes: tuple[int]) -> None:
+        mask = reference.region_mask(official.roi_path(2, "prf-visualrois"), (1, 2, 3, 4, 5, 6, 7))
+        ncsnr = official.ncsnr[2].transpose(2, 1, 0).copy()
+        ncsnr[~mask] = np.nan  # everything else is out of the brain
+        for used, verdict in ((mask, "passed"), (np.flip(mask, axes), "failed")):
+            places = np.flatnonzero(used)
+            values = ncsnr.ravel()[places]
+            none = np.zeros(len(places), dtype=np.int64)
+            of = SubjectVoxels(2, mask.shape, places, values, noise_ceiling(values), none)
+            checks = check_coverage("V1", voxel_table("V1", [of]), {"subj02": 4})
+            assert checks[0].verdict == verdict
+
+
+class TestPublished:
+    def voxels(self, region: str, ceilings: tuple[float, ...]) -> pd.DataFrame:
+        """Return as many rows as are published, with these medians; every third voxel is at 99."""
+        counts = published.VOXELS[region]
+        voxels = pd.DataFrame(
+            {
+                "subject": np.repeat([f"subj{s:02d}" for s in range(1, 9)], counts),
+                "noise_ceiling": np.repeat(ceilings, counts),
+            }
+        )
+        voxels.loc[::3, "noise_ceiling"] = 99.0
+        return voxels
+
+    medians = (48.0, 49.1, 38.7, 33.7, 40.9, 38.8, 25.5, 21.5)
+
+    def test_the_published_numbers_pass(self) -> None:
+        voxels = self.voxels("V1", self.medians)
+        checks = check_published_region("V1", voxels, range(1, 9))
+        assert len(checks) == 9
+        assert {one.verdict for one in checks} == {"passed"}
+        # Subjects weigh the same, however many voxels they have.
+        assert float(checks[-1].value) == pytest.approx(37.0, abs=0.05)
+
+    def test_a_voxel_too_many_fails(self) -> None:
+        voxels = self.voxels("V1", self.medians)
+        more = pd.concat([voxels, voxels.iloc[[-1]]])
+        checks = check_published_region("V1", more, range(1, 9))
+        assert [one.where for one in checks if one.verdict == "failed"] == ["V1, subj08"]
+
+    @pytest.mark.parametrize("shift", [-0.6, 0.6])
+    def test_another_noise_ceiling_fails(self, shift: float) -> None:
+        voxels = self.voxels("V1", tuple(median + shift for median in self.medians))
+        checks = check_published_region("V1", voxels, range(1, 9))
+        assert failed(checks) == {"published noise ceiling"}
+
+    def test_fewer_subjects_leave_the_mean_undecided(self) -> None:
+        voxels = self.voxels("V1", self.medians)
+        some = voxels[voxels["subject"].isin(["subj01", "subj02"])]
+        checks = check_published_region("V1", some, (1, 2))
+        assert [one.verdict for one in checks] == ["passed", "passed", "not decidable"]
+
+    def test_nothing_is_published_of_other_regions(self) -> None:
+        assert check_published_region("FFA", self.voxels("V1", self.medians), (1,)) == []
+
+    def counts(self) -> pd.DataFrame:
+        seen = {
+            1: (1000, 0, 0, 0),
+            3: (614, 213, 103, 70),
+            4: (515, 251, 141, 93),
+            8: (515, 251, 141, 93),
+        }
+        return pd.DataFrame.from_dict(seen, orient="index", columns=[3, 2, 1, 0])
+
+    @pytest.mark.parametrize(
+        ("subjects", "n_images"),
+        [((1,), 1000), ((3, 1), 614), ((1, 3, 8), 515), ((4, 8), 515)],
+    )
+    def test_published_repetitions(self, subjects: tuple[int, ...], n_images: int) -> None:
+        checks = check_published_repetitions(self.counts(), n_images, subjects)
+        assert len(checks) == len(subjects) + 1
+        assert {one.verdict for one in checks} == {"passed"}
+        fewer = check_published_repetitions(self.counts(), n_images - 1, subjects)
+        assert failed(fewer) == {"published image count"}
+        other = self.counts()
+        other.loc[subjects[0], 3] -= 1
+        wrong = check_published_repetitions(other, n_images, subjects)
+        assert [one.where for one in wrong if one.verdict == "failed"] == [f"subj{subjects[0]:02d}"]
+
+
+def test_every_check_says_what_it_means(assembly: xr.DataArray, voxels: pd.DataFrame) -> None:
+    checks = [
+        *check_form("V1", assembly, SUBJECTS, NSD_IDS),
+        *check_signal("V1", assembly, voxels),
+        *check_coverage("V1", voxels, {"subj05": 4, "subj02": 3}),
+    ]
+    for one in checks:
+        assert one.meaning.endswith(".")
+        assert one.value
+        assert one.expectation
