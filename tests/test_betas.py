@@ -1,5 +1,7 @@
 """Betas: some voxels of a file in any storage form, and their z-scores, against the reference."""
 
+import errno
+import os
 import threading
 from pathlib import Path
 
@@ -148,6 +150,82 @@ class TestReading:
         for path in paths:
             assert len(found[path]) == 5
             assert all(np.array_equal(values, whole_volume(path)) for values in found[path])
+
+
+class TestAskingAhead:
+    """The system is told what will be read of a file, which changes when it is read, not what."""
+
+    grid, n_trials = (20, 25, 30), 300
+    voxels = np.concatenate([np.arange(2000, 2200, 3), np.arange(12000, 12100)])
+
+    def written(self, path: Path, order: np.ndarray) -> np.ndarray:
+        """Write a session whose chunks lie in the file in an order, and return its betas."""
+        betas = random_betas(3, self.n_trials, self.grid).transpose(0, 3, 2, 1)
+        with h5py.File(path, "w") as file:
+            dataset = file.create_dataset(
+                "betas", betas.shape, "<i2", chunks=(self.n_trials, 1, 1, 1)
+            )
+            for at in zip(*map(np.ndarray.tolist, np.unravel_index(order, self.grid)), strict=True):
+                dataset.id.write_direct_chunk((0, *at), betas[(slice(None), *at)].tobytes())
+        return betas.reshape(self.n_trials, -1).T
+
+    @pytest.fixture
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+        """Return a list of the parts of files that the system was asked for."""
+        parts: list[tuple[int, int]] = []
+
+        def note(_file: int, start: int, length: int, advice: int) -> None:
+            if advice == os.POSIX_FADV_WILLNEED:
+                parts.append((start, start + length))
+
+        monkeypatch.setattr(os, "posix_fadvise", note)
+        return parts
+
+    def test_it_is_asked_for_what_holds_the_voxels_and_not_for_the_rest(
+        self, tmp_path: Path, asked: list[tuple[int, int]]
+    ) -> None:
+        path = tmp_path / "session.hdf5"
+        betas = self.written(path, np.arange(np.prod(self.grid)))
+        values = read_voxels(path, self.voxels, self.grid, self.n_trials)
+        assert np.array_equal(values, betas[self.voxels])
+        with h5py.File(path, "r") as file:
+            chunks = file["betas"].id
+            places = [
+                chunks.get_chunk_info_by_coord((0, *map(int, at))).byte_offset
+                for at in zip(*np.unravel_index(self.voxels, self.grid), strict=True)
+            ]
+        of_voxel = 2 * self.n_trials
+        assert all(any(a <= at and at + of_voxel <= b for a, b in asked) for at in places)
+        assert sum(b - a for a, b in asked) < path.stat().st_size / 4
+
+    def test_it_is_asked_for_nothing_where_voxels_lie_in_another_order(
+        self, tmp_path: Path, asked: list[tuple[int, int]]
+    ) -> None:
+        path = tmp_path / "session.hdf5"
+        order = np.random.default_rng(1).permutation(np.prod(self.grid))
+        betas = self.written(path, order)
+        values = read_voxels(path, self.voxels, self.grid, self.n_trials)
+        assert np.array_equal(values, betas[self.voxels])
+        assert asked == []
+
+    def test_a_system_that_will_not_be_asked_gives_the_same(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "session.hdf5"
+        write_betas(path, random_betas(4))
+        voxels = np.arange(5, 100, 4)
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+        for change in (
+            lambda patch: patch.setattr(os, "posix_fadvise", refuse),
+            lambda patch: patch.delattr(os, "posix_fadvise"),
+        ):
+            with monkeypatch.context() as patch:
+                change(patch)
+                values = read_voxels(path, voxels, GRID, N_TRIALS)
+            assert np.array_equal(values, whole_volume(path)[voxels])
 
 
 class TestBadFiles:
