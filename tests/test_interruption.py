@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
 #: In the environment of every process that a run starts: the process of the run.
 OWNER = "NSD_PREP_SERVER_OF"
 SECONDS = 240
+SENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -39,7 +41,7 @@ class Place:
         } | {"PREFECT_HOME": str(self.folder / "prefect")}
         command = [sys.executable, str(FLOW), "--nsd-root", str(self.root)]
         # Into a file, since a server that a run leaves would keep a pipe open.
-        with log_of(out).open("wb") as log:
+        with log_of(out).open("wb") as log, signals_as_in_a_terminal():
             process = subprocess.Popen(
                 [*command, "--output-dir", str(out), "--no-report", *words],
                 stdout=log,
@@ -62,6 +64,20 @@ class Place:
                 "SELECT state_type FROM flow_run ORDER BY created DESC LIMIT 1"
             )
         return state
+
+
+@contextmanager
+def signals_as_in_a_terminal() -> Iterator[None]:
+    """Let what starts within heed the signals that tests under nohup, or behind "&", ignore.
+
+    A process inherits from its parent which signals are ignored.
+    """
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SENT}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def log_of(out: Path) -> Path:
