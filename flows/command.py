@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -157,7 +158,7 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--refresh", action="store_true", help="extract anew what the cache holds")
     how.add_argument(
         "--workers",
-        type=int,
+        type=_at_least_one,
         metavar="N",
         default=2,
         help="sessions, or with processes and dask chunks of sessions, worked on at once; "
@@ -196,11 +197,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = vars(parser().parse_args(arguments))
     given["regions"] = given["regions"] or ([] if given["regions_file"] else list(DEFAULT_REGIONS))
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     # A run that is asked to end ends as it does on Ctrl-C, and its server with it.
     for request in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(request) is not signal.SIG_IGN:  # nohup
             signal.signal(request, signal.default_int_handler)
+    with _warnings_on_terminal():
+        return _run(given)
+
+
+def _run(given: dict[str, Any]) -> int:
     try:
         given["nsd_root"] = given["nsd_root"] or _root_from_environment() or _synthetic(given)
         run = plan_run(**{name: given[name] for name in inspect.signature(plan_run).parameters})
@@ -220,12 +225,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
             finally:
                 end_workers()
     except NSDPrepError as error:
-        Console(stderr=True).print(f"error: {error}", highlight=False, soft_wrap=True, markup=False)
+        _say_error(error)
+        return 1
+    except OSError as error:
+        _say_error(f"{error}: what is done is kept; mend the disk and run the same command again.")
         return 1
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where it stopped", file=sys.stderr)  # noqa: T201
         return 130
     return 0
+
+
+def _say_error(error: object) -> None:
+    Console(stderr=True).print(f"error: {error}", highlight=False, soft_wrap=True, markup=False)
+
+
+class _Lines(logging.Handler):
+    """Writes what is logged to standard error, above a progress bar where one is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)  # noqa: T201
+
+
+@contextmanager
+def _warnings_on_terminal() -> Iterator[None]:
+    """Show the library's warnings: Prefect's handlers are silenced, and take them to the server."""
+    logger, lines = logging.getLogger("nsd_prep"), _Lines(logging.WARNING)
+    logger.addHandler(lines)
+    try:
+        yield
+    finally:
+        logger.removeHandler(lines)
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, found {number}")
+    return number
 
 
 def _root_from_environment() -> Path | None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from prefect import flow, unmapped
 from pydantic import BeforeValidator, Field
 
+from nsd_prep.cache import mark_as_cache
 from nsd_prep.checks import raise_failed
 from nsd_prep.dataset import Preparation
 from nsd_prep.exclusive import only_run_in
@@ -127,12 +128,14 @@ def nsd_flow(
         suffix,
         features,
     )
+    tasks_run_on = runner_of(runner, workers, dask_address)
     watch = Stopwatch()
     with only_run_in(run.output_dir), without_success_lines():
         preflight = check_inputs(run)
         say("preflight", "What the run will do", describe_preflight(run, preflight))
         if check:
             return {"checked": str(run.nsd_root)}
+        mark_as_cache(run.cache_dir)
         run.manifest_file.unlink(missing_ok=True)
         watch.lap("preflight")
 
@@ -141,8 +144,8 @@ def nsd_flow(
         noise_ceilings = load_noise_ceilings.map(unmapped(run), masks).result()
         watch.lap("trials, masks and noise ceilings")
 
-        requests = session_requests(run, masks, trials)
-        with runner_of(runner, workers, dask_address) as entered:
+        requests = session_requests(run, masks, trials, preflight.files)
+        with tasks_run_on as entered:
             sessions = extract_sessions(requests, run.cache_dir, entered, runner, workers, refresh)
         extracted = Extracted(
             trials=trials,

@@ -24,6 +24,7 @@ from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_LOGGING_EXTRA_LOGGERS,
+    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE,
     PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL,
@@ -55,7 +56,8 @@ def quiet_server() -> Iterator[None]:
     logged goes to the server, and the command says what people need to know.
     """
     updates = {
-        PREFECT_LOGGING_EXTRA_LOGGERS: ["nsd_prep"],
+        PREFECT_LOGGING_EXTRA_LOGGERS: ["nsd_prep"],  # of processes that are started
+        PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
         PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE: 100,
         PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE: 100,
@@ -69,10 +71,27 @@ def quiet_server() -> Iterator[None]:
         if isinstance(handler, PrefectConsoleHandler):
             handler.addFilter(lambda _record: False)
     try:
-        with temporary_settings(updates):
+        with temporary_settings(updates), _warnings_to_server():
             yield
     finally:
         del os.environ[_OWNER]
+
+
+@contextmanager
+def _warnings_to_server() -> Iterator[None]:
+    """Send the library's warnings to the page of the run.
+
+    As Prefect does with its extra loggers, which it looks up only when it is imported.
+    """
+    logger, handlers = logging.getLogger("nsd_prep"), logging.getLogger("prefect.extra").handlers
+    added = [handler for handler in handlers if handler not in logger.handlers]
+    for handler in added:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in added:
+            logger.removeHandler(handler)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from nsd_prep import __version__, stages
 from nsd_prep.files import sha256_of_file, sha256_of_json
 from nsd_prep.run import AssemblyRecord, Extracted, Run, TrialsRecord
-from nsd_prep.tasks.policy import cached_by, call_cached
+from nsd_prep.tasks.policy import TRY_AGAIN, cached_by, call_cached
 
 
 def key_of_made(run: Run, extracted: Path, assemblies: Sequence[AssemblyRecord] = ()) -> str:
@@ -25,7 +25,12 @@ def _assembly_key(run: Run, extracted: Path, region: str) -> str:
     return sha256_of_json([key_of_made(run, extracted), libraries, region])
 
 
-@task(name="assemble-region", task_run_name="assemble-{region}", **cached_by(_assembly_key))
+@task(
+    name="assemble-region",
+    task_run_name="assemble-{region}",
+    **cached_by(_assembly_key),
+    **TRY_AGAIN,
+)
 def assemble_region(run: Run, extracted: Path, region: str) -> dict[str, Any]:
     """Average a region's responses and write its assembly."""
     record = stages.assemble_region(run, Extracted.read(extracted), region)
@@ -47,13 +52,13 @@ def assemble_regions(run: Run, extracted: Path, refresh: bool) -> list[AssemblyR
     return found
 
 
-@task(name="split-images", cache_policy=NO_CACHE)
+@task(name="split-images", cache_policy=NO_CACHE, **TRY_AGAIN)
 def split_images(run: Run, trials: TrialsRecord) -> Path:
     """Write which images are train and which are test."""
     return stages.split_images(run, trials)
 
 
-@task(name="tabulate-voxels", **cached_by(key_of_made))
+@task(name="tabulate-voxels", **cached_by(key_of_made), **TRY_AGAIN)
 def _tabulate(run: Run, extracted: Path) -> dict[str, Any]:
     """Write the tables of neuroids and of noise ceilings."""
     files = stages.tabulate_voxels(run, Extracted.read(extracted))

@@ -8,15 +8,15 @@ from typing import Any
 from prefect import task
 
 from nsd_prep import stages
-from nsd_prep.checks import Check
+from nsd_prep.checks import STIMULUS_SETS, Check
 from nsd_prep.errors import NSDPrepError
 from nsd_prep.files import FileIdentity, sha256_of_file, sha256_of_json
 from nsd_prep.run import AssemblyRecord, Extracted, Run
 from nsd_prep.tasks.assembly import key_of_made
-from nsd_prep.tasks.policy import cached_by, call_cached
+from nsd_prep.tasks.policy import TRY_AGAIN, cached_by, call_cached
 
 
-@task(name="make-train-and-test", **cached_by(key_of_made))
+@task(name="make-train-and-test", **cached_by(key_of_made), **TRY_AGAIN)
 def _train_and_test(
     run: Run,
     extracted: Path,
@@ -33,7 +33,7 @@ def _images_key(run: Run, extracted: Path, images_file: FileIdentity) -> str:
     return sha256_of_json([key_of_made(run, extracted), images_file.model_dump()])
 
 
-@task(name="make-stimulus-sets", **cached_by(_images_key))
+@task(name="make-stimulus-sets", **cached_by(_images_key), **TRY_AGAIN)
 def _stimulus_sets(
     run: Run,
     extracted: Path,
@@ -60,7 +60,7 @@ def make_stimulus_sets(
     refresh: bool,
 ) -> tuple[list[Path], list[Check]]:
     """Write the stimulus sets; where images are missing the run goes on, and a check says so."""
-    name, expected = "stimulus sets", "the image of every row"
+    name, expected = STIMULUS_SETS, "the image of every row"
     meaning = "Without its images a benchmark cannot be packaged; all else is made all the same."
     try:
         identity = FileIdentity.of(run.dataset().images_file)

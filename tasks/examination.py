@@ -14,10 +14,10 @@ from nsd_prep.report.markdown import artifacts
 from nsd_prep.run import AssemblyRecord, Extracted, Run, TrialsRecord
 from nsd_prep.tasks.artifacts import show_markdown
 from nsd_prep.tasks.assembly import key_of_made
-from nsd_prep.tasks.policy import cached_by, call_cached
+from nsd_prep.tasks.policy import TRY_AGAIN, cached_by, call_cached
 
 
-@task(name="examine-data", **cached_by(key_of_made))
+@task(name="examine-data", **cached_by(key_of_made), **TRY_AGAIN)
 def _examine(
     run: Run,
     extracted: Path,
@@ -48,12 +48,14 @@ def _report_key(
     made = [of.sha256 for of in assemblies]
     judged = [asdict(check) for check in checks]
     asked = run.model_dump(mode="json")
+    if run.features:
+        asked["features"] = sha256_of_file(run.features)
     return sha256_of_json(
         [__version__, asked, trials.model_dump(mode="json"), made, judged, brainscore]
     )
 
 
-@task(name="write-report", **cached_by(_report_key))
+@task(name="write-report", **cached_by(_report_key), **TRY_AGAIN)
 def _report(
     run: Run,
     trials: TrialsRecord,

@@ -91,7 +91,8 @@ def extract_sessions(
             if isinstance(result, BaseException):
                 problems += getattr(result, "problems", [f"{_where(futures[future])}: {result}"])
             else:
-                for record in map(SessionRecord.model_validate, result):
+                for request in futures[future]:  # the result may be of a store that was moved
+                    record = extraction.stored_session(request)
                     records[record.subject, record.session] = record
             for _ in futures[future]:
                 advance()

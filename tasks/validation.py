@@ -10,15 +10,16 @@ from nsd_prep import stages
 from nsd_prep.checks import Check
 from nsd_prep.preflight import Preflight
 from nsd_prep.run import Extracted, Run, TrialsRecord
+from nsd_prep.tasks.policy import TRY_AGAIN
 
 
-@task(name="validate", cache_policy=NO_CACHE)
+@task(name="validate", cache_policy=NO_CACHE, **TRY_AGAIN)
 def validate(run: Run, extracted: Path) -> list[Check]:
     """Check the files that were written."""
     return stages.validate(run, Extracted.read(extracted))
 
 
-@task(name="write-manifest", cache_policy=NO_CACHE)
+@task(name="write-manifest", cache_policy=NO_CACHE, **TRY_AGAIN)
 def write_manifest(
     run: Run,
     preflight: Preflight,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nsd_prep.cache import cache_sizes, clear_cache
+from nsd_prep.cache import cache_sizes, clear_cache, mark_as_cache
 from nsd_prep.command import main
 from nsd_prep.errors import MissingFilesError
 
@@ -23,6 +23,7 @@ def output(tmp_path: Path) -> Path:
         path = tmp_path / "out" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(size))
+    mark_as_cache(tmp_path / "out" / "cache")
     return tmp_path / "out"
 
 
@@ -41,6 +42,15 @@ def test_clearing_leaves_what_is_not_of_the_cache(output: Path) -> None:
 def test_a_folder_without_a_cache_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingFilesError, match="no cache in"):
         clear_cache(tmp_path)
+
+
+def test_a_folder_that_looks_like_a_cache_and_is_not_marked_is_left_alone(tmp_path: Path) -> None:
+    for name in ("records/thesis.txt", "cache/voxels/own.txt", "extracted-notes.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(MissingFilesError, match="no cache in"):
+        clear_cache(tmp_path)
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 3
 
 
 def test_the_command_shows_and_clears(output: Path, capsys: pytest.CaptureFixture[str]) -> None:

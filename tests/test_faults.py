@@ -71,7 +71,7 @@ STAGES: dict[str, Stage] = {
         stages.load_noise_ceilings(of.plan_run, masks) for masks in of.load_masks
     ],
     "session_requests": lambda of: stages.session_requests(
-        of.plan_run, of.load_masks, of.map_trials
+        of.plan_run, of.load_masks, of.map_trials, of.check_inputs.files
     ),
     "extract_sessions": lambda of: extraction.extract_sessions(of.session_requests),
     "extracted": _extracted,

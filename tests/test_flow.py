@@ -4,15 +4,18 @@ import errno
 import hashlib
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import reference
+import scipy.io
 import xarray as xr
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
@@ -20,11 +23,13 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 from small_nsd import SmallNSD, write_small_nsd
 
-from nsd_prep import betas, extraction
+from nsd_prep import betas, extraction, stages
+from nsd_prep.brainscore.encoding import Features, write_features
 from nsd_prep.errors import ExtractionError, FailedChecksError, ParameterError, PreflightError
 from nsd_prep.flows.command import main
 from nsd_prep.flows.nsd_flow import nsd_flow
 from nsd_prep.regions import BUILT_IN_REGIONS
+from nsd_prep.tasks import assembly as assembly_task
 from nsd_prep.tasks import extraction as extraction_task
 
 
@@ -39,8 +44,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again at once."""
-    monkeypatch.setattr(extraction_task.extract_chunk, "retry_delay_seconds", 0)
-    monkeypatch.setattr(extraction_task.extract_chunk, "retry_jitter_factor", None)
+    for task in (extraction_task.extract_chunk, assembly_task.assemble_region):
+        monkeypatch.setattr(task, "retry_delay_seconds", 0)
+        monkeypatch.setattr(task, "retry_jitter_factor", None)
 
 
 @pytest.fixture
@@ -67,6 +73,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_nsd: Path) -> tuple[
 def prepare(**parameters: Any) -> Any:
     """Run the flow without its last stages, which have their own tests."""
     return nsd_flow(**{"report": False, "brainscore": False} | parameters)
+
+
+def flow_module() -> ModuleType:
+    """Return the module of the flow."""
+    return sys.modules["nsd_prep.flows.nsd_flow"]
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -196,6 +207,25 @@ class TestResults:
         nsd_flow(**options)
         assert "altered" not in page.read_text()[:100]
 
+    def test_a_report_is_written_anew_for_other_features_of_the_same_file(
+        self, tiny_nsd: Path, tmp_path: Path
+    ) -> None:
+        features = tmp_path / "features.nc"
+        design = scipy.io.loadmat(next(tiny_nsd.rglob("nsd_expdesign.mat")))
+        nsd_ids = design["sharedix"].ravel().astype(np.int64) - 1
+        options = {"nsd_root": tiny_nsd, "output_dir": tmp_path / "out", "regions": ["V1", "V2"]}
+        tables = []
+        for seed in range(2):
+            values = np.random.default_rng(seed).standard_normal((len(nsd_ids), 5))
+            write_features(features, Features(nsd_ids, values))
+            nsd_flow(**options, features=features)
+            tables.append((tmp_path / "out/report/tables/encoding.csv").read_text())
+        assert tables[0] != tables[1]
+        write_features(features, Features(nsd_ids[:2], values[:2]))
+        with pytest.raises(PreflightError, match="features"):
+            nsd_flow(**options, features=features)
+        assert (tmp_path / "out" / "manifest.json").exists()
+
     def test_what_brainscore_packages_is_part_of_a_run(
         self, tiny_nsd: Path, tmp_path: Path
     ) -> None:
@@ -215,13 +245,15 @@ class TestResults:
         assert "brainscore/stimulus_metadata_test_3subj.csv" in listed
 
     def test_missing_images_leave_out_the_stimulus_sets_alone(
-        self, tiny_nsd: Path, tmp_path: Path
+        self, tiny_nsd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         root = tmp_path / "nsd"
         shutil.copytree(tiny_nsd, root)
         images = next(root.rglob("nsd_stimuli.hdf5"))
         images.unlink()
-        prepare(nsd_root=root, output_dir=tmp_path / "out", regions=["V1"], brainscore=True)
+        words = ["--nsd-root", str(root), "--output-dir", str(tmp_path / "out"), "--no-report"]
+        assert main([*words, "--regions", "V1"]) == 0
+        assert f"no stimulus sets were made: {images} is not there" in capsys.readouterr().out
         assert (tmp_path / "out" / "brainscore" / "Allen2022_fmri_train.nc").exists()
         checks = pd.read_csv(tmp_path / "out" / "checks.csv").set_index("name")
         assert checks.loc["stimulus sets", "verdict"] == "not decidable"
@@ -257,7 +289,19 @@ class TestCache:
         n_voxels = (pd.read_csv(tmp_path / "d" / "voxels.csv")["region"] == "V4").sum()
         assert {n for _, n in sessions_read} == {n_voxels}
 
-    @pytest.mark.parametrize("damage", ["truncated", "altered", "gone"])
+    def test_an_output_folder_that_was_moved_goes_on(
+        self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any]
+    ) -> None:
+        prepare(nsd_root=tiny_nsd, output_dir=tmp_path / "out")
+        (tmp_path / "out").rename(tmp_path / "moved")
+        before = digests(tmp_path / "moved")
+        sessions_read.clear()
+        prepare(nsd_root=tiny_nsd, output_dir=tmp_path / "moved")
+        assert digests(tmp_path / "moved") == before
+        assert sessions_read == []
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("damage", ["truncated", "altered", "gone", "record altered"])
     def test_a_damaged_entry_is_extracted_again(
         self,
         tiny_nsd: Path,
@@ -274,6 +318,10 @@ class TestCache:
         content = entry.read_bytes()
         if damage == "gone":
             entry.unlink()
+        elif damage == "record altered":
+            record = json.loads(entry.with_suffix(".json").read_text())
+            record["part"]["constant_voxels"] = [0, *record["part"]["constant_voxels"]]
+            entry.with_suffix(".json").write_text(json.dumps(record))
         else:
             altered = content[:-1] + bytes([content[-1] ^ 1])
             entry.write_bytes(content[: len(content) // 2] if damage == "truncated" else altered)
@@ -359,6 +407,41 @@ class TestFailures:
         prepare(**options)
         assert whole
         assert whole.isdisjoint(attempts)
+
+    def test_a_file_that_is_gone_after_preflight_fails_alone(
+        self, tiny_nsd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        root = tmp_path / "nsd"
+        shutil.copytree(tiny_nsd, root)
+        gone = min(path for path in root.rglob("betas_session03.hdf5") if "subj01" in str(path))
+        map_trials = flow_module().map_trials
+
+        def map_trials_and_lose_a_file(run: Any) -> Any:
+            gone.unlink()
+            return map_trials(run)
+
+        monkeypatch.setattr(flow_module(), "map_trials", map_trials_and_lose_a_file)
+        with pytest.raises(ExtractionError) as raised:
+            prepare(nsd_root=root, output_dir=tmp_path / "out", subjects=[1])
+        assert [str(gone) in problem for problem in raised.value.problems] == [True]
+        stored = {path.parent.name for path in (tmp_path / "out" / "cache").rglob("*.npy")}
+        assert len(stored) > 1
+        assert "subj01-session03" not in stored
+
+    def test_a_passing_fault_after_extraction_is_tried_again(
+        self, tiny_nsd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assemble, attempts = stages.assemble_region, []
+
+        def assemble_at_the_second_try(*arguments: Any) -> Any:
+            attempts.append(1)
+            if len(attempts) == 1:
+                raise OSError(errno.EIO, "Input/output error")
+            return assemble(*arguments)
+
+        monkeypatch.setattr(stages, "assemble_region", assemble_at_the_second_try)
+        prepare(nsd_root=tiny_nsd, output_dir=tmp_path / "out", subjects=[1], regions=["V1"])
+        assert len(attempts) == 2
 
     def test_a_truncated_file_is_tried_once(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -515,6 +598,29 @@ class TestCommand:
             assert expected in shown.err
             assert shown.err.startswith("error: ")
             assert "Traceback" not in shown.err + shown.out
+
+    def test_a_fault_of_the_disk_that_stays_is_said_without_a_traceback(
+        self,
+        tiny_nsd: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        def fail(*_: Any) -> Any:
+            raise OSError(errno.EIO, "Input/output error", "Allen2022.V1.nc")
+
+        monkeypatch.setattr(stages, "assemble_region", fail)
+        words = ["--nsd-root", str(tiny_nsd), "--output-dir", str(tmp_path / "out")]
+        assert main([*words, "--subjects", "1", "--regions", "V1"]) == 1
+        shown = capsys.readouterr().err
+        assert "error: [Errno 5] Input/output error: 'Allen2022.V1.nc'" in shown
+        assert "trying again" in shown
+        assert "Traceback" not in shown
+
+    def test_no_workers_are_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            main(["--workers", "0"])
+        assert "expected 1 or more, found 0" in capsys.readouterr().err
 
     def test_the_environment_names_the_root(
         self, tiny_nsd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -19,6 +19,7 @@ from nsd_prep.analysis.picture import Picture
 from nsd_prep.assembly import read_assembly
 from nsd_prep.checks import check
 from nsd_prep.extraction import extract_session
+from nsd_prep.preflight import check_inputs
 from nsd_prep.report.compose import compose
 from nsd_prep.report.markdown import artifacts
 from nsd_prep.report.methods import RunFacts, facts_table, methods
@@ -435,7 +436,8 @@ def finished(tiny_nsd: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
         masks=masks,
         noise_ceilings=tuple(stages.load_noise_ceilings(run, of) for of in masks),
         sessions=tuple(
-            extract_session(request) for request in stages.session_requests(run, masks, trials)
+            extract_session(request)
+            for request in stages.session_requests(run, masks, trials, check_inputs(run).files)
         ),
     )
     stages.split_images(run, trials)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from nsd_prep.errors import MissingFilesError, ParameterError
+from nsd_prep.files import write_text
 
 #: What a cache folder holds, and what for.
 CONTENTS: Final = {
@@ -12,6 +13,30 @@ CONTENTS: Final = {
     "voxels": "voxels and ncsnr of the regions",
     "records": "records of tasks",
 }
+
+#: Marks a folder as a cache, in the form that backup programs know too.
+TAG_FILE: Final = "CACHEDIR.TAG"
+_TAG: Final = """\
+Signature: 8a477f597d28d172789f06886806bc55
+# This folder is a cache of nsd-prep: 'nsd-prep cache' shows its size and clears it.
+"""
+
+
+def mark_as_cache(folder: Path) -> None:
+    """Mark a folder as a cache of this library: only such a folder is ever cleared.
+
+    Parameters
+    ----------
+    folder : Path
+        A cache folder.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    if not (folder / TAG_FILE).exists():
+        write_text(folder / TAG_FILE, _TAG)
 
 
 def cache_sizes(folder: Path) -> dict[str, tuple[int, int]]:
@@ -60,7 +85,7 @@ def clear_cache(folder: Path) -> None:
         raise ParameterError(f"{cache} is a link: give the folder that it leads to.")
     for part in CONTENTS:
         shutil.rmtree(cache / part, ignore_errors=True)
-    for path in cache.glob("extracted-*.json"):
+    for path in (*cache.glob("extracted-*.json"), cache / TAG_FILE):
         path.unlink(missing_ok=True)
 
 
@@ -75,7 +100,7 @@ def cache_folder(folder: Path) -> Path:
     Returns
     -------
     Path
-        A folder with a part of `CONTENTS` in it.
+        A folder that `mark_as_cache` marked.
 
     Raises
     ------
@@ -83,7 +108,8 @@ def cache_folder(folder: Path) -> Path:
         There is none.
     """
     for candidate in (folder, folder / "cache"):
-        if any((candidate / part).is_dir() for part in CONTENTS):
+        tag = candidate / TAG_FILE
+        if tag.is_file() and tag.read_text(encoding="utf-8", errors="replace") == _TAG:
             return candidate
     raise MissingFilesError(
         f"There is no cache in {folder}: give the folder of --cache-dir, or an output folder."

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import pandas as pd
 
 from nsd_prep.errors import FailedChecksError
+
+#: Name of the check that the images of the stimulus sets are there: a run goes on without them.
+STIMULUS_SETS: Final = "stimulus sets"
 
 Verdict = Literal["passed", "failed", "not decidable"]
 

@@ -150,6 +150,17 @@ class Part(BaseModel):
         return np.asarray(np.load(io.BytesIO(content), allow_pickle=False), dtype=np.float32)
 
 
+class _StoredPart(BaseModel):
+    """The record of a part in the store, with the digest that tells whether it was altered."""
+
+    part: Part
+    sha256: str
+
+
+def _digest_of(part: Part) -> str:
+    return sha256_of_json(part.model_dump(mode="json"))
+
+
 class SessionRecord(BaseModel):
     """What was extracted from a session.
 
@@ -188,12 +199,41 @@ def stored_part(request: SessionRequest, region: str) -> Part | None:
     """
     key = request.part_key(region)
     try:
-        part = Part.model_validate_json(_record_file(request, key).read_bytes())
+        stored = _StoredPart.model_validate_json(_record_file(request, key).read_bytes())
     except (OSError, ValidationError):
         return None
-    if part.key != key:
+    part = stored.part
+    if part.key != key or stored.sha256 != _digest_of(part):
         return None
     return part.model_copy(update={"file": str(_array_file(request, key))})
+
+
+def stored_session(request: SessionRequest) -> SessionRecord:
+    """Return what the store says of a session that was extracted.
+
+    Parameters
+    ----------
+    request : SessionRequest
+        The session.
+
+    Returns
+    -------
+    SessionRecord
+        Its files where the store lies now, also where it was moved since they were written.
+
+    Raises
+    ------
+    InputFileError
+        The store does not hold all that is asked for.
+    """
+    parts = {region: stored_part(request, region) for region in request.regions}
+    found = {region: part for region, part in parts.items() if part is not None}
+    if len(found) < len(parts):
+        raise InputFileError(
+            f"The store {request.store} lost what was extracted of subject {request.subject}, "
+            f"session {request.session}: run the same command again, it extracts it anew."
+        )
+    return _record(request, found, voxels_read=0)
 
 
 def is_stored(request: SessionRequest) -> bool:
@@ -236,13 +276,12 @@ def extract_session(request: SessionRequest) -> SessionRecord:
     parts: dict[str, Part] = {}
     for region in request.regions:
         part = stored_part(request, region)
-        if part is None:
-            continue
-        if part.is_whole():
+        if part is not None and part.is_whole():
             parts[region] = part
-        else:
+        elif (record := _record_file(request, request.part_key(region))).exists():
             _logger.warning(
-                "The stored responses %s are gone or altered: extracting them again.", part.file
+                "The stored responses %s are gone or altered: extracting them again.",
+                record.with_suffix(".npy"),
             )
     missing = [region for region in request.regions if region not in parts]
     if not missing:
@@ -328,7 +367,8 @@ def _store(
         constant_voxels=tuple(np.flatnonzero(constant).tolist()),
     )
     with replaced(_record_file(request, key)) as partial:
-        partial.write_text(part.model_dump_json(), encoding="utf-8")
+        stored = _StoredPart(part=part, sha256=_digest_of(part))
+        partial.write_text(stored.model_dump_json(), encoding="utf-8")
     return part
 
 

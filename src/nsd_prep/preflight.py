@@ -25,6 +25,7 @@ from nsd_prep.trials import (
     read_design,
     shared_trials,
     usable_images,
+    usable_nsd_ids,
     with_usable,
 )
 from nsd_prep.volumes import read_ncsnr
@@ -126,6 +127,8 @@ def check_inputs(run: Run) -> Preflight:
         if selection is not None:
             problems.collect(_check_grid, dataset, subject, selection)
         problems.collect(_check_ncsnr, dataset, subject, selection)
+    if run.features is not None and trials is not None:
+        problems.collect(_check_features, run.features, trials)
     files = [dataset.design_file, *(dataset.ncsnr_file(subject) for subject in run.subjects)]
     sessions = {} if trials is None else needed_sessions(trials)
     missing = [
@@ -184,6 +187,14 @@ def _check_design(run: Run, dataset: Dataset) -> pd.DataFrame:
         int(trials.loc[trials["usable"], "nsd_id"].nunique()), run.seed, run.train_fraction
     )
     return trials
+
+
+def _check_features(path: Path, trials: pd.DataFrame) -> None:
+    """Raise where a features file is not of its form, or lacks an image."""
+    # What fits the features takes seconds to import, and few runs have any.
+    from nsd_prep.brainscore.encoding import read_features
+
+    read_features(path).of(usable_nsd_ids(trials))
 
 
 def trials_of_subjects(run: Run, dataset: Dataset, design: Design) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from nsd_prep.checks import Check
+from nsd_prep.checks import STIMULUS_SETS, Check
 from nsd_prep.preflight import Preflight
 from nsd_prep.run import AssemblyRecord, Run, TrialsRecord
 
@@ -132,6 +132,11 @@ def _check_lines(checks: Sequence[Check]) -> list[str]:
         f"  {check.verdict}: {check.name}{f' ({check.where})' if check.where else ''}: found "
         f"{check.value}, expected {check.expectation}"
         for check in of["failed"]
+    ]
+    lines += [
+        f"  no stimulus sets were made: {check.value}"
+        for check in of["not decidable"]
+        if check.name == STIMULUS_SETS
     ]
     return lines
 

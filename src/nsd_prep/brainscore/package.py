@@ -235,7 +235,7 @@ def _require(folder: Path, suffix: str) -> None:
         raise MissingFilesError(
             f"The folder {folder} is not ready to be packaged: expected "
             f"{', '.join(path.name for path in missing)}, found none of this name; run "
-            "nsd-prep build with the Brain-Score stage and NSD's stimulus file, and give the same "
+            "the flow without --no-brainscore and with NSD's stimulus file, and give the same "
             "--suffix."
         )
 
@@ -249,7 +249,7 @@ def _require_same_images(
         raise InputFileError(
             f"The stimulus table {path} is not that of the {split} assembly: expected its "
             f"{len(in_assembly)} images in its order, found {len(in_table)} images of which "
-            f"{len(set(in_table) & set(in_assembly))} are in it; run nsd-prep build again."
+            f"{len(set(in_table) & set(in_assembly))} are in it; run the flow again."
         )
 
 
@@ -281,7 +281,7 @@ def _package_stimuli(
     if missing:
         raise MissingFilesError(
             f"{len(missing)} of {len(sources)} images of the {split} stimulus set are missing, "
-            f"{missing[0]} first: run nsd-prep build again."
+            f"{missing[0]} first: run the flow again."
         )
     names = [
         f"{stimulus_id}{Path(source).suffix}"

@@ -107,7 +107,10 @@ def load_noise_ceilings(run: Run, masks: MasksRecord) -> NoiseCeilingsRecord:
 
 
 def session_requests(
-    run: Run, masks: Sequence[MasksRecord], trials: TrialsRecord
+    run: Run,
+    masks: Sequence[MasksRecord],
+    trials: TrialsRecord,
+    input_files: Sequence[FileIdentity],
 ) -> list[SessionRequest]:
     """List what is to be extracted: a request for each session that holds a usable trial.
 
@@ -119,6 +122,8 @@ def session_requests(
         The voxels of every subject.
     trials : TrialsRecord
         The sessions.
+    input_files : sequence of FileIdentity
+        As preflight saw them; those of the sessions are among them.
 
     Returns
     -------
@@ -127,13 +132,14 @@ def session_requests(
     """
     dataset = run.dataset()
     in_session = _trials_of_sessions(trials)
+    identities = {of.path: of for of in input_files}
     return [
         SessionRequest(
             dataset=dataset.name,
             preparation=dataset.preparation,
             subject=of.subject,
             session=session,
-            betas_file=FileIdentity.of(dataset.session_file(of.subject, session)),
+            betas_file=identities[str(dataset.session_file(of.subject, session).resolve())],
             n_trials=dataset.trials_per_session,
             trials=tuple(in_session[of.subject, session]["trial_in_session"].tolist()),
             voxels_file=str(of.file),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from nsd_prep.dataset import DESCRIPTION_FILE
-from nsd_prep.errors import ParameterError
+from nsd_prep.errors import OutputError, ParameterError
 from nsd_prep.synthetic.writer import write_synthetic_nsd
 
 
@@ -36,5 +36,9 @@ def synthetic_beside(output_dir: Path, nsd_root: Path | None = None) -> Path:
         )
     root = Path(output_dir).expanduser().absolute().parent / "synthetic-nsd"
     if not (root / DESCRIPTION_FILE).exists():
-        write_synthetic_nsd(root, scale="demo")
+        try:
+            write_synthetic_nsd(root, scale="demo")
+        except (OSError, OutputError):
+            if not (root / DESCRIPTION_FILE).exists():  # no other run has written it meanwhile
+                raise
     return root
