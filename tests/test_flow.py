@@ -29,6 +29,7 @@ from nsd_prep.errors import ExtractionError, FailedChecksError, ParameterError, 
 from nsd_prep.flows.command import main
 from nsd_prep.flows.nsd_flow import nsd_flow
 from nsd_prep.regions import BUILT_IN_REGIONS
+from nsd_prep.run import plan_run
 from nsd_prep.tasks import assembly as assembly_task
 from nsd_prep.tasks import extraction as extraction_task
 
@@ -522,6 +523,14 @@ class TestParameters:
         with pytest.raises(Exception, match=named):
             prepare(nsd_root=tiny_nsd, output_dir=tmp_path / "out", **wrong)
         assert not (tmp_path / "out").exists()
+
+    def test_no_subject_chosen_means_all(self, tiny_nsd: Path, tmp_path: Path) -> None:
+        plans = [
+            plan_run(tiny_nsd, tmp_path, subjects, ["V1"], None, None, None, 42, 0.8, "keep")
+            for subjects in ([], None)
+        ]
+        assert plans[0] == plans[1]
+        assert plans[0].subjects == (1, 2, 5)
 
     def test_checking_computes_nothing(
         self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any]

@@ -181,7 +181,8 @@ invalid_voxels, zscore_images, suffix, features
         output_dir=output_dir,
         cache_dir=cache,
         betas=betas,
-        subjects=chosen_subjects(dataset, subjects),
+        # A form whose list is cleared sends an empty one.
+        subjects=chosen_subjects(dataset, subjects or None),
         regions=definitions,
         seed=seed,
         train_fraction=train_fraction,
