@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise, repeat
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import h5py
 import numpy as np
@@ -39,7 +39,9 @@ _PLACES_COMPARED: Final = 8
 _SHARE_IN_PLACE: Final = 0.75
 
 
-def check_session_file(path: Path, grid: tuple[int, int, int], n_trials: int) -> None:
+def check_session_file(
+    path: Path | str, grid: tuple[int, int, int], n_trials: int, file: BinaryIO | None = None
+) -> None:
     """Raise where a session's betas are not of the expected form.
 
     Parameters
@@ -50,6 +52,8 @@ def check_session_file(path: Path, grid: tuple[int, int, int], n_trials: int) ->
         (Z, Y, X) that the betas should have.
     n_trials : int
         How many trials they should have.
+    file : file object, optional
+        What is read in place of `path`, which is then a name for messages.
 
     Raises
     ------
@@ -58,12 +62,16 @@ def check_session_file(path: Path, grid: tuple[int, int, int], n_trials: int) ->
     InputFileError
         The file is truncated, not HDF5, or holds something else.
     """
-    with _opened(path, grid, n_trials):
+    with opened_betas(path, grid, n_trials, file):
         pass
 
 
 def read_voxels(
-    path: Path, voxels: NDArray[np.int64], grid: tuple[int, int, int], n_trials: int
+    path: Path | str,
+    voxels: NDArray[np.int64],
+    grid: tuple[int, int, int],
+    n_trials: int,
+    file: BinaryIO | None = None,
 ) -> NDArray[np.int16]:
     """Read all trials of some voxels of a session, and little else.
 
@@ -80,6 +88,8 @@ def read_voxels(
         (Z, Y, X).
     n_trials : int
         750 in NSD.
+    file : file object, optional
+        What is read in place of `path`, which is then a name for messages.
 
     Returns
     -------
@@ -93,8 +103,10 @@ def read_voxels(
     InputFileError
         The file is truncated, not HDF5, or holds something else.
     """
-    with _opened(path, grid, n_trials) as betas:
+    with opened_betas(path, grid, n_trials, file) as betas:
         if betas.chunks == (n_trials, 1, 1, 1) and betas.id.get_create_plist().get_nfilters() == 0:
+            if file is None:
+                _ask_ahead(betas, voxels)
             values = _read_voxel_chunks(betas, voxels, grid)
         else:
             values = _read_blocks(betas, voxels, grid)
@@ -105,7 +117,6 @@ def _read_voxel_chunks(
     betas: h5py.Dataset, voxels: NDArray[np.int64], grid: tuple[int, int, int]
 ) -> NDArray[Any]:
     """Return the betas (voxel, trial) of a file where each voxel's trials are one plain chunk."""
-    _ask_ahead(betas, voxels)
     z, y, x = (axis.tolist() for axis in np.unravel_index(voxels, grid))
     read = _voxel_chunk_reader(betas)
     chunks = b"".join([read(position) for position in zip(repeat(0), z, y, x, strict=False)])
@@ -217,12 +228,25 @@ def _read_blocks(
 
 
 @contextmanager
-def _opened(path: Path, grid: tuple[int, int, int], n_trials: int) -> Iterator[h5py.Dataset]:
-    """Open a session's betas, checked, with h5py's errors turned into the library's."""
+def opened_betas(
+    path: Path | str, grid: tuple[int, int, int], n_trials: int, file: BinaryIO | None = None
+) -> Iterator[h5py.Dataset]:
+    """Open a session's betas, checked, with h5py's errors turned into the library's.
+
+    Parameters
+    ----------
+    path, grid, n_trials, file
+        As `read_voxels`.
+
+    Yields
+    ------
+    h5py.Dataset
+        Of shape (n_trials, Z, Y, X); no other thread reads betas meanwhile.
+    """
     with _ONE_READER:
         try:
-            with h5py.File(path, "r") as file:
-                yield _checked(path, file, grid, n_trials)
+            with h5py.File(path if file is None else file, "r") as opened:
+                yield _checked(path, opened, grid, n_trials)
         except (OSError, RuntimeError, KeyError) as error:  # h5py at damaged files
             if number := _errno_of(error):
                 raise OSError(number, os.strerror(number), str(path)) from error
@@ -241,7 +265,7 @@ def _errno_of(error: Exception) -> int | None:
 
 
 def _checked(
-    path: Path, file: h5py.File, grid: tuple[int, int, int], n_trials: int
+    path: Path | str, file: h5py.File, grid: tuple[int, int, int], n_trials: int
 ) -> h5py.Dataset:
     # Of a disk that fails `get` would say that there is no dataset.
     betas = file[DATASET_NAME] if DATASET_NAME in file else None  # noqa: SIM401
