@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise, repeat
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import h5py
 import numpy as np
@@ -40,7 +40,7 @@ _SHARE_IN_PLACE: Final = 0.75
 
 
 def check_session_file(
-    path: Path | str, grid: tuple[int, int, int], n_trials: int, file: BinaryIO | None = None
+    path: Path | str, grid: tuple[int, int, int], n_trials: int, file: io.RawIOBase | None = None
 ) -> None:
     """Raise where a session's betas are not of the expected form.
 
@@ -71,7 +71,7 @@ def read_voxels(
     voxels: NDArray[np.int64],
     grid: tuple[int, int, int],
     n_trials: int,
-    file: BinaryIO | None = None,
+    file: io.RawIOBase | None = None,
 ) -> NDArray[np.int16]:
     """Read all trials of some voxels of a session, and little else.
 
@@ -229,7 +229,7 @@ def _read_blocks(
 
 @contextmanager
 def opened_betas(
-    path: Path | str, grid: tuple[int, int, int], n_trials: int, file: BinaryIO | None = None
+    path: Path | str, grid: tuple[int, int, int], n_trials: int, file: io.RawIOBase | None = None
 ) -> Iterator[h5py.Dataset]:
     """Open a session's betas, checked, with h5py's errors turned into the library's.
 

@@ -1,0 +1,119 @@
+"""Ranges of one file that are fetched together, in the background."""
+
+import time
+from concurrent.futures import CancelledError, Future
+
+from nsd_prep.remote.attempts import Deadline
+from nsd_prep.remote.client import Client, Kind, RemoteIdentity
+from nsd_prep.remote.faults import RemoteFaultError
+from nsd_prep.remote.ranges import Ranges
+from nsd_prep.remote.sparse_file import SparseFile
+
+
+class Batch:
+    """Ranges under way; when one of them fails, the others are not waited for.
+
+    Parameters
+    ----------
+    client : Client
+        Who fetches.
+    identity : RemoteIdentity
+        The file.
+    ranges : Ranges
+        What is fetched of it.
+    kind : str
+        What the requests count as.
+    deadline : Deadline
+        After which nothing is tried.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        identity: RemoteIdentity,
+        ranges: Ranges,
+        *,
+        kind: Kind,
+        deadline: Deadline,
+    ) -> None:
+        self._client = client
+        self._identity = identity
+        self._kind: Kind = kind
+        self._deadline = deadline
+        self._is_cancelled = False
+        self._spans: list[tuple[float, float]] = []
+        self._n_bytes = ranges.n_bytes
+        self._pieces: list[tuple[int, Future[memoryview]]] = [
+            (start, client.submit(self._fetch, start, stop)) for start, stop in ranges.pieces()
+        ]
+
+    def _fetch(self, start: int, stop: int) -> memoryview:
+        if self._is_cancelled:
+            raise CancelledError
+        begun = time.monotonic()
+        try:
+            content = self._client.fetch(
+                self._identity, start, stop, kind=self._kind, deadline=self._deadline
+            )
+        except BaseException:
+            self._is_cancelled = True
+            raise
+        self._spans.append((begun, time.monotonic()))
+        return content
+
+    def cancel(self) -> None:
+        """Fetch nothing more; what was fetched is let go of."""
+        self._is_cancelled = True
+        for _, piece in self._pieces:
+            piece.cancel()
+        self._pieces = []
+
+    def into(self, file: SparseFile) -> list[int]:
+        """Wait for all ranges, and put them in their places.
+
+        Parameters
+        ----------
+        file : SparseFile
+            Of the same remote file.
+
+        Returns
+        -------
+        list of int
+            The keys for `SparseFile.remove`.
+
+        Raises
+        ------
+        ChangedFileError, MissingFilesError, InputFileError, RemoteFaultError
+            What the first range that failed says.
+        """
+        keys = []
+        try:
+            for start, piece in self._pieces:
+                keys += file.add(start, piece.result())
+        except CancelledError:
+            raise next(filter(None, map(_error, self._pieces)), _cancelled(file)) from None
+        finally:
+            self.cancel()
+        return keys
+
+    def adapt(self) -> None:
+        """Let the client choose what suits the link, by how long all of this took."""
+        if self._spans:
+            self._client.adapt(
+                n_requests=len(self._spans),
+                n_bytes=self._n_bytes,
+                seconds=max(end for _, end in self._spans) - min(begun for begun, _ in self._spans),
+                latency=min(end - begun for begun, end in self._spans),
+            )
+
+
+def _error(piece: tuple[int, "Future[memoryview]"]) -> BaseException | None:
+    future = piece[1]
+    if not future.done() or future.cancelled():
+        return None
+    error = future.exception()
+    return None if isinstance(error, CancelledError) else error
+
+
+def _cancelled(file: SparseFile) -> RemoteFaultError:
+    return RemoteFaultError(f"{file.name} was not fetched: it was cancelled; run it again.")
