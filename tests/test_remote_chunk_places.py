@@ -1,6 +1,7 @@
 """Where chunks lie: the formula against the index of files that HDF5 wrote in order."""
 
 import struct
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_each_chunk_and_node_of_a_file_written_in_order(
     assert places.level_sizes == tuple(len(nodes[level]) for level in sorted(nodes))
     for level, expected in nodes.items():
         assert places.nodes(level, np.arange(len(expected))).tolist() == expected
-    assert places.index_of(voxels).tolist() == sorted(sum(nodes.values(), []))
+    assert places.index_of(voxels).tolist() == sorted(chain.from_iterable(nodes.values()))
 
 
 def test_the_index_of_some_voxels_leads_from_the_root_to_each(tmp_path: Path) -> None:
