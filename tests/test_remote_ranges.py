@@ -55,28 +55,39 @@ class TestMerging:
 
 
 class TestLink:
-    def adapted(self, *, bandwidth: float, latency: float, times: int = 8) -> Link:
-        """Return what is chosen after some sessions of 11,000 chunks on a simulated link."""
-        link = Link()
-        for _ in range(times):
-            n_requests = 23_000_000 // link.gap
-            n_bytes = n_requests * (link.gap + 11_000)
-            seconds = max(n_requests * latency / link.concurrency, n_bytes / bandwidth)
-            link = link.adapted(
-                n_requests=n_requests, n_bytes=n_bytes, seconds=seconds, latency=latency
-            )
+    def adapted(self, *, bandwidth: float, latency: float, requests_per_second: float) -> Link:
+        """Return what is chosen after some sessions on a simulated link.
+
+        Connections share the bandwidth; a server that answers only so many requests a second lets
+        the others wait.
+        """
+        generator, link = np.random.default_rng(0), Link()
+        for _ in range(8):
+            n_bytes = generator.exponential(link.gap + 11_000, 700).astype(np.int64)
+            queueing = link.concurrency / requests_per_second
+            seconds = max(latency, queueing) + n_bytes * link.concurrency / bandwidth
+            seconds *= generator.uniform(1, 1.1, 700)
+            seconds[0] = latency
+            link = link.adapted(n_bytes, seconds)
         return link
 
-    def test_a_slow_link_bridges_short_gaps(self) -> None:
-        assert self.adapted(bandwidth=100e6 / 8, latency=0.03).gap == SMALLEST_GAP
+    def test_a_slow_link_bridges_short_gaps_with_few_requests_at_once(self) -> None:
+        link = self.adapted(bandwidth=100e6 / 8, latency=0.03, requests_per_second=5000)
+        assert link == Link(SMALLEST_GAP, 32)
 
     def test_a_distant_server_is_asked_for_more_at_once(self) -> None:
-        link = self.adapted(bandwidth=10e9 / 8, latency=0.15)
-        assert link.gap == LARGEST_GAP
-        assert link.concurrency == HIGHEST_CONCURRENCY
+        link = self.adapted(bandwidth=10e9 / 8, latency=0.15, requests_per_second=5000)
+        assert link == Link(LARGEST_GAP, HIGHEST_CONCURRENCY)
+
+    def test_a_server_that_is_slow_to_answer_is_asked_for_longer_ranges(self) -> None:
+        link = self.adapted(bandwidth=10e9 / 8, latency=0.01, requests_per_second=500)
+        assert link == Link(LARGEST_GAP, 32)
 
     def test_what_says_nothing_changes_nothing(self) -> None:
-        assert Link().adapted(n_requests=0, n_bytes=0, seconds=0, latency=0) == Link()
+        few = np.arange(10)
+        same = np.full(100, 1500)
+        assert Link().adapted(few, few.astype(float)) == Link()
+        assert Link().adapted(same, np.ones(100)) == Link()
 
 
 class TestSparseFile:
@@ -88,9 +99,7 @@ class TestSparseFile:
         file = SparseFile("name", len(whole))
         for start, length in pieces:
             file.add(start, whole[start : start + length])
-        held = {
-            byte for start, length in pieces for byte in range(start, min(start + length, 320))
-        }
+        held = {byte for start, length in pieces for byte in range(start, min(start + length, 320))}
         for start, length in reads:
             wanted = set(range(start, min(start + length, 320)))
             file.seek(start)

@@ -39,9 +39,7 @@ def endpoint(official: SmallNSD) -> Iterator[str]:
         if path.is_file():
             name = path.relative_to(official.root).as_posix()
             for key in (name, f"below/here/{name}"):
-                s3.put_object(
-                    Bucket="copy", Key=key, Body=path.read_bytes(), ACL="public-read"
-                )
+                s3.put_object(Bucket="copy", Key=key, Body=path.read_bytes(), ACL="public-read")
     yield url
     server.stop()
 

@@ -341,7 +341,7 @@ class TestPrefetch:
     def test_no_more_sessions_than_memory_allows(self, client: Client) -> None:
         identity = client.identity("session.hdf5")
         reader = SessionReader(client)
-        others = [identity.model_copy(update={"etag": str(number)}) for number in range(6)]
+        others = [identity.model_copy(update={"etag": str(number)}) for number in range(5)]
         taken = [reader.prefetch(other, VOXELS, GRID, N_TRIALS) for other in others]
         assert taken == [True] * sessions.MOST_PREFETCHED + [False] * 2
         reader.cancel()

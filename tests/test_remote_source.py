@@ -2,7 +2,7 @@
 
 import logging
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ def session(source: BucketSource, number: int = 1) -> Path:
 
 
 @pytest.fixture
-def open_source(server: RangeServer, tmp_path: Path) -> Iterator[object]:
+def open_source(server: RangeServer, tmp_path: Path) -> Iterator[Callable[[], BucketSource]]:
     """Return a function that opens the source anew, as another run would."""
     opened = []
 
@@ -57,7 +57,7 @@ def open_source(server: RangeServer, tmp_path: Path) -> Iterator[object]:
 
 class TestSmallFiles:
     def test_they_are_copied_whole_in_the_official_layout(
-        self, open_source, damageable: SmallNSD
+        self, open_source: Callable[[], BucketSource], damageable: SmallNSD
     ) -> None:
         source = open_source()
         for name in (LABELS, TABLE):
@@ -66,7 +66,9 @@ class TestSmallFiles:
             assert source.read(source.root / name) == content
             assert (source.root / name).read_bytes() == content
 
-    def test_a_second_run_makes_one_request_a_file(self, open_source, server: RangeServer) -> None:
+    def test_a_second_run_makes_one_request_a_file(
+        self, open_source: Callable[[], BucketSource], server: RangeServer
+    ) -> None:
         source = open_source()
         first = source.read(source.root / LABELS)
         server.reset_counters()
@@ -78,7 +80,7 @@ class TestSmallFiles:
         assert server.counters["bytes"] == 0
 
     def test_a_changed_file_is_fetched_again(
-        self, open_source, server: RangeServer, damageable: SmallNSD
+        self, open_source: Callable[[], BucketSource], damageable: SmallNSD
     ) -> None:
         source = open_source()
         source.read(source.root / TABLE)
@@ -86,14 +88,19 @@ class TestSmallFiles:
         source = open_source()
         assert source.read(source.root / TABLE) == b"another"
 
-    def test_an_altered_copy_is_fetched_again(self, open_source, damageable: SmallNSD) -> None:
+    def test_an_altered_copy_is_fetched_again(
+        self, open_source: Callable[[], BucketSource], damageable: SmallNSD
+    ) -> None:
         source = open_source()
         source.read(source.root / TABLE)
         (source.root / TABLE).write_text("altered")
         assert open_source().read(source.root / TABLE) == (damageable.root / TABLE).read_bytes()
 
     def test_without_a_network_the_copies_are_used_and_that_is_said(
-        self, open_source, server: RangeServer, caplog: pytest.LogCaptureFixture
+        self,
+        open_source: Callable[[], BucketSource],
+        server: RangeServer,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         source = open_source()
         content = source.read(source.root / LABELS)
@@ -107,7 +114,7 @@ class TestSmallFiles:
             source.read(source.root / TABLE)
         server.up()
 
-    def test_files_that_are_not_there(self, open_source) -> None:
+    def test_files_that_are_not_there(self, open_source: Callable[[], BucketSource]) -> None:
         source = open_source()
         path = source.root / "nsddata/nothing.csv"
         assert not source.exists(path)
@@ -116,7 +123,9 @@ class TestSmallFiles:
         with pytest.raises(MissingFilesError, match="is missing"):
             source.identity(path)
 
-    def test_files_fetched_together(self, open_source, server: RangeServer) -> None:
+    def test_files_fetched_together(
+        self, open_source: Callable[[], BucketSource], server: RangeServer
+    ) -> None:
         source = open_source()
         source.fetch_files([source.root / name for name in (LABELS, TABLE, "nothing")])
         requests = server.counters["requests"]
@@ -125,7 +134,9 @@ class TestSmallFiles:
         assert not source.exists(source.root / "nothing")
         assert server.counters["requests"] == requests
 
-    def test_a_cut_answer_leaves_no_copy(self, open_source, server: RangeServer) -> None:
+    def test_a_cut_answer_leaves_no_copy(
+        self, open_source: Callable[[], BucketSource], server: RangeServer
+    ) -> None:
         server.fail("cut", times=10_000, method="GET")
         source = open_source()
         with pytest.raises(RemoteFaultError):
@@ -134,7 +145,9 @@ class TestSmallFiles:
 
 
 class TestSessions:
-    def test_the_same_values_as_from_the_folder(self, open_source, damageable: SmallNSD) -> None:
+    def test_the_same_values_as_from_the_folder(
+        self, open_source: Callable[[], BucketSource], damageable: SmallNSD
+    ) -> None:
         source, folder = open_source(), FolderSource(damageable.root)
         local = damageable.betas_path(1, 1)
         values = source.read_voxels(session(source), VOXELS, GRID, TRIALS_PER_SESSION)
@@ -142,12 +155,16 @@ class TestSessions:
         assert np.array_equal(values, expected)
         assert isinstance(folder.identity(local), FileIdentity)
 
-    def test_nothing_of_a_session_lies_in_the_mirror(self, open_source) -> None:
+    def test_nothing_of_a_session_lies_in_the_mirror(
+        self, open_source: Callable[[], BucketSource]
+    ) -> None:
         source = open_source()
         source.read_voxels(session(source), VOXELS, GRID, TRIALS_PER_SESSION)
         assert not list(source.root.rglob("*.hdf5"))
 
-    def test_a_second_run_looks_up_no_session(self, open_source, server: RangeServer) -> None:
+    def test_a_second_run_looks_up_no_session(
+        self, open_source: Callable[[], BucketSource], server: RangeServer
+    ) -> None:
         source = open_source()
         paths = [session(source, number) for number in (1, 2, 3, 4)]
         first = source.identities(paths)
@@ -159,7 +176,7 @@ class TestSessions:
         assert server.counters["requests"] == 0
 
     def test_missing_sessions_are_said_together(
-        self, open_source, damageable: SmallNSD, server: RangeServer
+        self, open_source: Callable[[], BucketSource], damageable: SmallNSD, server: RangeServer
     ) -> None:
         damageable.betas_path(1, 2).unlink()
         server.fail("403", times=1, where="session04")
@@ -170,7 +187,10 @@ class TestSessions:
         assert "session04.hdf5 may not be read (403" in str(raised.value)
 
     def test_a_file_that_changed_since_the_last_run(
-        self, open_source, damageable: SmallNSD, caplog: pytest.LogCaptureFixture
+        self,
+        open_source: Callable[[], BucketSource],
+        damageable: SmallNSD,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         source = open_source()
         before = source.identity(session(source))
@@ -182,28 +202,34 @@ class TestSessions:
         assert source.identity(session(source)) != before
         assert "read again from its beginning" in caplog.text
 
-    def test_a_file_that_changes_all_the_time(self, open_source, server: RangeServer) -> None:
+    def test_a_file_that_changes_all_the_time(
+        self, open_source: Callable[[], BucketSource], server: RangeServer
+    ) -> None:
         source = open_source()
         for after in range(100):
             server.change_etag("session01", after=after)
         with pytest.raises(ChangedFileError):
             source.read_voxels(session(source), VOXELS, GRID, TRIALS_PER_SESSION)
 
-    def test_the_form_of_a_session_is_checked(self, open_source, damageable: SmallNSD) -> None:
+    def test_the_form_of_a_session_is_checked(
+        self, open_source: Callable[[], BucketSource]
+    ) -> None:
         source = open_source()
         source.check_session(session(source), GRID, TRIALS_PER_SESSION)
         with pytest.raises(InputFileError, match="betas of the shape"):
             source.check_session(session(source), GRID, TRIALS_PER_SESSION + 1)
 
     def test_a_session_of_the_predicted_size_is_not_looked_into(
-        self, open_source, server: RangeServer, damageable: SmallNSD
+        self, open_source: Callable[[], BucketSource], server: RangeServer, damageable: SmallNSD
     ) -> None:
         write_in_order(damageable.betas_path(1, 1), random_betas(0, GRID, 750))
         source = open_source()
         source.check_session(session(source), GRID, 750)
         assert server.counters["requests"] == 1
 
-    def test_prefetched(self, open_source, server: RangeServer, damageable: SmallNSD) -> None:
+    def test_prefetched(
+        self, open_source: Callable[[], BucketSource], server: RangeServer, damageable: SmallNSD
+    ) -> None:
         write_in_order(damageable.betas_path(1, 1), random_betas(0, GRID, 750))
         source = open_source()
         assert source.prefetch(session(source), VOXELS, GRID, 750)
@@ -215,7 +241,7 @@ class TestSessions:
         assert not source.prefetch(source.root / "nowhere.hdf5", VOXELS, GRID, 750)
         server.up()
 
-    def test_a_pickled_source(self, open_source) -> None:
+    def test_a_pickled_source(self, open_source: Callable[[], BucketSource]) -> None:
         source = open_source()
         copy = pickle.loads(pickle.dumps(source))
         for either in (source, copy):

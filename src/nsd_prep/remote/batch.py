@@ -1,6 +1,5 @@
 """Ranges of one file that are fetched together, in the background."""
 
-import time
 from concurrent.futures import CancelledError, Future
 
 from nsd_prep.remote.attempts import Deadline
@@ -41,8 +40,6 @@ class Batch:
         self._kind: Kind = kind
         self._deadline = deadline
         self._is_cancelled = False
-        self._spans: list[tuple[float, float]] = []
-        self._n_bytes = ranges.n_bytes
         self._pieces: list[tuple[int, Future[memoryview]]] = [
             (start, client.submit(self._fetch, start, stop)) for start, stop in ranges.pieces()
         ]
@@ -50,16 +47,13 @@ class Batch:
     def _fetch(self, start: int, stop: int) -> memoryview:
         if self._is_cancelled:
             raise CancelledError
-        begun = time.monotonic()
         try:
-            content = self._client.fetch(
+            return self._client.fetch(
                 self._identity, start, stop, kind=self._kind, deadline=self._deadline
             )
         except BaseException:
             self._is_cancelled = True
             raise
-        self._spans.append((begun, time.monotonic()))
-        return content
 
     def cancel(self) -> None:
         """Fetch nothing more; what was fetched is let go of."""
@@ -95,16 +89,6 @@ class Batch:
         finally:
             self.cancel()
         return keys
-
-    def adapt(self) -> None:
-        """Let the client choose what suits the link, by how long all of this took."""
-        if self._spans:
-            self._client.adapt(
-                n_requests=len(self._spans),
-                n_bytes=self._n_bytes,
-                seconds=max(end for _, end in self._spans) - min(begun for begun, _ in self._spans),
-                latency=min(end - begun for begun, end in self._spans),
-            )
 
 
 def _error(piece: tuple[int, "Future[memoryview]"]) -> BaseException | None:

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
+import numpy as np
 import obstore
 from pydantic import BaseModel, ConfigDict
 
@@ -33,6 +34,8 @@ _Result = TypeVar("_Result")
 
 #: Seconds within which everything that a session needs must have come.
 SESSION_SECONDS: Final = 900.0
+#: Requests whose time is kept, to choose by it what suits the link.
+_MOST_SAMPLES: Final = 4000
 #: Seconds between two reductions of the requests under way, so that one bad moment counts once.
 _SECONDS_BETWEEN_REDUCTIONS: Final = 1.0
 
@@ -108,8 +111,7 @@ class _Gate:
 
     def set(self, limit: int) -> None:
         with self._changed:
-            # After an overload the way up is slow.
-            self.limit = min(limit, 2 * self.limit)
+            self.limit = limit
             self._changed.notify_all()
 
 
@@ -144,6 +146,7 @@ class Client:
         self._lock = threading.Lock()
         # Appending to a deque takes no lock: `fetch` may run while h5py's lock is held.
         self._events: deque[tuple[str, str, int]] = deque()
+        self._samples: deque[tuple[int, float]] = deque(maxlen=_MOST_SAMPLES)
         self._counts: dict[str, Counter[str]] = {counted: Counter() for counted in Transfer._fields}
 
     def __getstate__(self) -> tuple[Address, Link, Mapping[str, str] | None]:
@@ -295,7 +298,10 @@ class Client:
 
         def in_turn() -> memoryview:
             with self._gate.passed():
-                return answered()
+                begun = time.monotonic()
+                content = answered()
+                self._samples.append((len(content), time.monotonic() - begun))
+            return content
 
         def failed(error: Exception) -> None:
             self._events.append(("failures", kind, 1))
@@ -382,11 +388,13 @@ class Client:
                 f"{self.url(folder)} cannot be listed: its server does not answer PROPFIND."
             ) from error
 
-    def adapt(self, *, n_requests: int, n_bytes: int, seconds: float, latency: float) -> None:
-        """Choose what suits the link, by what a session's fetching took (see `Link.adapted`)."""
-        self.link = self.link.adapted(
-            n_requests=n_requests, n_bytes=n_bytes, seconds=seconds, latency=latency
-        )
+    def adapt(self) -> None:
+        """Choose what suits the link, by how long the requests since the last time took."""
+        samples = [self._samples.popleft() for _ in range(len(self._samples))]
+        n_bytes, seconds = np.array(samples, dtype=np.float64).reshape(-1, 2).T
+        # An overload lowered the gate's limit: the way up begins there.
+        so_far = Link(self.link.gap, self._gate.limit)
+        self.link = so_far.adapted(n_bytes.astype(np.int64), seconds)
         self._gate.set(self.link.concurrency)
 
     def _threads(self) -> ThreadPoolExecutor:

@@ -19,8 +19,12 @@ LARGEST_GAP: Final = 32 * 1024
 START_CONCURRENCY: Final = 64
 LOWEST_CONCURRENCY: Final = 4
 HIGHEST_CONCURRENCY: Final = 128
-#: How far above what the link was seen to need the next concurrency lies, so that it can grow.
-_ROOM: Final = 1.5
+#: Requests that must have been timed before anything is concluded from them.
+_FEWEST_SAMPLES: Final = 50
+#: Steps of the concurrency, down where requests queue and up where none does.
+_DOWN, _UP = 0.75, 1.5
+#: Requests queue where one without bytes would take so many times as long as the fastest did.
+_QUEUEING: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -94,31 +98,33 @@ class Link:
     gap: int = START_GAP
     concurrency: int = START_CONCURRENCY
 
-    def adapted(self, *, n_requests: int, n_bytes: int, seconds: float, latency: float) -> "Link":
-        """Return what suits the link better, by what a session's fetching took.
+    def adapted(self, n_bytes: NDArray[np.int64], seconds: NDArray[np.float64]) -> "Link":
+        """Return what suits the link better, by how long requests took.
 
-        A gap is worth bridging while it is smaller than bandwidth x latency / concurrency; so many
-        requests are worth having under way that their bytes fill bandwidth x latency.
+        A line through their bytes and seconds tells the seconds of a request and those of a byte:
+        a gap is worth bridging while its bytes cost less than a request does.
 
         Parameters
         ----------
-        n_requests, n_bytes : int
-            What was fetched.
-        seconds : float
-            How long all of it took.
-        latency : float
-            Seconds of the fastest request.
+        n_bytes : ndarray of int64, shape (n_requests,)
+            What each gave.
+        seconds : ndarray of float64, shape (n_requests,)
+            How long each took, from when it was sent.
 
         Returns
         -------
         Link
-            Within fixed bounds.
+            Within fixed bounds; the same where the requests tell nothing.
         """
-        if min(n_requests, n_bytes, seconds, latency) <= 0:
+        if len(n_bytes) < _FEWEST_SAMPLES or np.ptp(n_bytes) == 0:
             return self
-        in_flight = n_bytes / seconds * latency
-        needed = _ROOM * in_flight / (n_bytes / n_requests)
+        per_byte, per_request = np.polyfit(n_bytes, seconds, 1)
+        if per_request <= 0:
+            return Link(SMALLEST_GAP, self.concurrency)
+        worth = per_request / per_byte if per_byte > 0 else np.inf
+        is_queueing = per_request > _QUEUEING * seconds.min() or worth < n_bytes.mean()
+        concurrency = self.concurrency * (_DOWN if is_queueing else _UP)
         return Link(
-            gap=int(np.clip(in_flight / self.concurrency, SMALLEST_GAP, LARGEST_GAP)),
-            concurrency=int(np.clip(needed, START_CONCURRENCY // 2, HIGHEST_CONCURRENCY)),
+            gap=int(np.clip(worth, SMALLEST_GAP, LARGEST_GAP)),
+            concurrency=int(np.clip(concurrency, START_CONCURRENCY // 2, HIGHEST_CONCURRENCY)),
         )

@@ -26,8 +26,8 @@ _Result = TypeVar("_Result")
 
 #: Bytes of a session's ranges that are fetched, and kept, together: two of these are under way.
 _PART_BYTES: Final = 30_000_000
-#: Sessions that are fetched before they are read: with the one being read, some 300 MB.
-MOST_PREFETCHED: Final = 4
+#: Sessions that are fetched before they are read: with the one being read, some 250 MB.
+MOST_PREFETCHED: Final = 3
 #: Holes that the prediction may leave in a session before its index is read in place of it.
 _ALLOWED_MISSES: Final = 16
 #: Bytes of blocks kept of a file whose voxels cannot be fetched alone.
@@ -259,7 +259,7 @@ class SessionReader:
         try:
             for at, part in enumerate(parts):
                 keys = ahead.into(file)
-                ahead.adapt()
+                self._client.adapt()
                 if at + 1 < len(parts):
                     ahead = self._batch(identity, parts[at + 1].ranges, "betas", deadline)
                 chosen = voxels[part.voxels]
