@@ -4,6 +4,7 @@ import logging
 import pickle
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -346,6 +347,20 @@ class TestPrefetch:
         assert taken == [True] * sessions.MOST_PREFETCHED + [False] * 2
         reader.cancel()
         assert reader.prefetch(identity, VOXELS, GRID, N_TRIALS)
+
+    def test_threads_that_read_at_the_same_time(self, client: Client, in_order: Path) -> None:
+        identity = client.identity("session.hdf5")
+        reader = SessionReader(client)
+        choices = [np.arange(first, 2600, 40) for first in range(8)]
+
+        def read_choice(voxels: np.ndarray) -> np.ndarray:
+            reader.prefetch(identity, voxels, GRID, N_TRIALS)
+            return reader.read_voxels(identity, voxels, GRID, N_TRIALS)
+
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(read_choice, choices))
+        for voxels, values in zip(choices, found, strict=True):
+            assert np.array_equal(values, whole_volume(in_order)[voxels])
 
     def test_no_more_requests_at_once_than_the_client_allows(
         self, server: RangeServer, client: Client

@@ -40,6 +40,7 @@ class Batch:
         self._kind: Kind = kind
         self._deadline = deadline
         self._is_cancelled = False
+        self._error: BaseException | None = None
         self._pieces: list[tuple[int, Future[memoryview]]] = [
             (start, client.submit(self._fetch, start, stop)) for start, stop in ranges.pieces()
         ]
@@ -51,7 +52,8 @@ class Batch:
             return self._client.fetch(
                 self._identity, start, stop, kind=self._kind, deadline=self._deadline
             )
-        except BaseException:
+        except BaseException as error:
+            self._error = self._error or error
             self._is_cancelled = True
             raise
 
@@ -85,19 +87,9 @@ class Batch:
             for start, piece in self._pieces:
                 keys += file.add(start, piece.result())
         except CancelledError:
-            raise next(filter(None, map(_error, self._pieces)), _cancelled(file)) from None
+            raise self._error or RemoteFaultError(
+                f"{file.name} was not fetched: it was cancelled; run the same command again."
+            ) from None
         finally:
             self.cancel()
         return keys
-
-
-def _error(piece: tuple[int, "Future[memoryview]"]) -> BaseException | None:
-    future = piece[1]
-    if not future.done() or future.cancelled():
-        return None
-    error = future.exception()
-    return None if isinstance(error, CancelledError) else error
-
-
-def _cancelled(file: SparseFile) -> RemoteFaultError:
-    return RemoteFaultError(f"{file.name} was not fetched: it was cancelled; run it again.")
