@@ -29,12 +29,12 @@ import obstore
 from numpy.typing import NDArray
 
 from nsd_prep.betas import read_voxels, zscore_trials
+from nsd_prep.remote.bucket import BucketSource
 from nsd_prep.remote.chunk_places import ChunkPlaces
 from nsd_prep.remote.client import Client
 from nsd_prep.remote.estimate import model_seconds
 from nsd_prep.remote.ranges import START_CONCURRENCY, START_GAP
 from nsd_prep.remote.sessions import predicted_parts
-from nsd_prep.source import BucketSource
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from range_server import server_process

@@ -15,6 +15,7 @@ measured: ``python tests/range_server.py FOLDER --latency 0.03`` prints its URL,
 import argparse
 import asyncio
 import contextlib
+import gc
 import hashlib
 import json
 import re
@@ -63,6 +64,7 @@ class RangeServer:
     def __init__(self, folder: Path, *, latency: float = 0.0, port: int = 0) -> None:
         self.folder = folder
         self.latency = latency
+        self.etags = "strong"  # or "weak", or "none"
         self.port = port
         self.counters: Counter[str] = Counter()
         self.ranges: list[tuple[str, int, int]] = []
@@ -80,6 +82,11 @@ class RangeServer:
         return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
+        # A collection of garbage in this thread may wait for h5py's lock, and who holds it for an
+        # answer of this thread. Where the server is another process, nothing can wait so.
+        self._collects_garbage = gc.isenabled()
+        gc.collect()
+        gc.disable()
         self._thread.start()
         self.up()
         return self
@@ -89,6 +96,8 @@ class RangeServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        if self._collects_garbage:
+            gc.enable()
 
     def up(self) -> None:
         """Listen, on the same port as before."""
@@ -185,10 +194,12 @@ class RangeServer:
             return True
         size, etag = path.stat().st_size, self._etag(name, path)
         more = {
-            "ETag": f'"{etag}"',
+            "ETag": f'W/"{etag}"' if self.etags == "weak" else f'"{etag}"',
             "Last-Modified": formatdate(path.stat().st_mtime, usegmt=True),
             "Accept-Ranges": "bytes",
         }
+        if self.etags == "none":
+            del more["ETag"]
         if headers.get("if-match", f'"{etag}"') not in (f'"{etag}"', "*"):
             self._send(writer, 412, b"", 0, more, method)
             await writer.drain()

@@ -8,8 +8,8 @@ import pytest
 from nsd_prep.errors import ParameterError
 from nsd_prep.remote import client as client_module
 from nsd_prep.remote import consent as consent_module
+from nsd_prep.remote.bucket import BucketSource
 from nsd_prep.remote.consent import TERMS, accepted_terms, consent_file
-from nsd_prep.source import BucketSource
 
 
 class Terminal(io.StringIO):

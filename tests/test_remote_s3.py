@@ -11,7 +11,7 @@ from small_nsd import GRIDS, TRIALS_PER_SESSION, SmallNSD
 
 from nsd_prep import betas
 from nsd_prep.errors import MissingFilesError
-from nsd_prep.source import BucketSource
+from nsd_prep.remote.bucket import BucketSource
 
 pytestmark = pytest.mark.slow
 

@@ -5,15 +5,13 @@ Threads wait for the answers; obstore, which is Rust, does the work without Pyth
 
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import obstore
-from pydantic import BaseModel, ConfigDict
 
 from nsd_prep.errors import InputFileError, MissingFilesError
 from nsd_prep.remote.address import Address
@@ -26,9 +24,9 @@ from nsd_prep.remote.attempts import (
     is_overload,
 )
 from nsd_prep.remote.faults import RemoteFaultError
-from nsd_prep.remote.ranges import HIGHEST_CONCURRENCY, LOWEST_CONCURRENCY, Link
-
-Kind = Literal["betas", "index", "small files", "images", "sizes"]
+from nsd_prep.remote.identity import RemoteIdentity
+from nsd_prep.remote.ranges import HIGHEST_CONCURRENCY, Link
+from nsd_prep.remote.traffic import Counters, Gate, Kind, Transfer
 
 _Result = TypeVar("_Result")
 
@@ -36,83 +34,6 @@ _Result = TypeVar("_Result")
 SESSION_SECONDS: Final = 900.0
 #: Requests whose time is kept, to choose by it what suits the link.
 _MOST_SAMPLES: Final = 4000
-#: Seconds between two reductions of the requests under way, so that one bad moment counts once.
-_SECONDS_BETWEEN_REDUCTIONS: Final = 1.0
-
-
-class RemoteIdentity(BaseModel):
-    """What tells whether a remote file is still the same.
-
-    Attributes
-    ----------
-    path : str
-        Its URL.
-    bytes : int
-        Size.
-    etag : str
-        As the server gives it; "" where it gives none.
-    modified : str
-        When it was last modified, for a file without an ETag; else "".
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    path: str
-    bytes: int
-    etag: str
-    modified: str = ""
-
-    @property
-    def condition(self) -> dict[str, str]:
-        """The condition of a request; a weak ETag never matches, by RFC 9110."""
-        return {"if_match": self.etag} if self.etag and not self.etag.startswith("W/") else {}
-
-
-class Transfer(NamedTuple):
-    """What was requested so far.
-
-    Attributes
-    ----------
-    requests, bytes, failures : dict of str to int
-        For each kind: requests made, bytes received, and requests that had to be tried again.
-    """
-
-    requests: Mapping[str, int]
-    bytes: Mapping[str, int]
-    failures: Mapping[str, int]
-
-
-class _Gate:
-    """Lets so many requests through at once, fewer when the server is overloaded."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._active = 0
-        self._reduced_at = 0.0
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def passed(self) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: self._active < self.limit)
-            self._active += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._active -= 1
-                self._changed.notify()
-
-    def reduce(self) -> None:
-        with self._changed:
-            if time.monotonic() - self._reduced_at > _SECONDS_BETWEEN_REDUCTIONS:
-                self._reduced_at = time.monotonic()
-                self.limit = max(LOWEST_CONCURRENCY, self.limit // 2)
-
-    def set(self, limit: int) -> None:
-        with self._changed:
-            self.limit = limit
-            self._changed.notify_all()
 
 
 class Client:
@@ -141,13 +62,11 @@ class Client:
 
     def _start(self) -> None:
         self._store = self.address.store(self._environment)
-        self._gate = _Gate(self.link.concurrency)
+        self._gate = Gate(self.link.concurrency)
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
-        # Appending to a deque takes no lock: `fetch` may run while h5py's lock is held.
-        self._events: deque[tuple[str, str, int]] = deque()
         self._samples: deque[tuple[int, float]] = deque(maxlen=_MOST_SAMPLES)
-        self._counts: dict[str, Counter[str]] = {counted: Counter() for counted in Transfer._fields}
+        self._counters = Counters()
 
     def __getstate__(self) -> tuple[Address, Link, Mapping[str, str] | None]:
         return self.address, self.link, self._environment
@@ -165,27 +84,19 @@ class Client:
     @property
     def transfer(self) -> Transfer:
         """What was requested so far, by kind."""
-        with self._lock:
-            while self._events:
-                counted, kind, n = self._events.popleft()
-                self._counts[counted][kind] += n
-            return Transfer(*(dict(self._counts[counted]) for counted in Transfer._fields))
+        return self._counters.transfer()
 
     def url(self, name: str) -> str:
         """Return the URL of a file, by its path below the root."""
         return f"{self.address.url}/{name}"
 
-    def identity(
-        self, name: str, *, deadline: Deadline | None = None, attempts: int = ATTEMPTS
-    ) -> RemoteIdentity:
+    def identity(self, name: str, *, attempts: int = ATTEMPTS) -> RemoteIdentity:
         """Look up the size and ETag of a file.
 
         Parameters
         ----------
         name : str
             Its path below the root.
-        deadline : Deadline, optional
-            After which nothing is tried.
         attempts : int
             How often it is tried.
 
@@ -199,18 +110,13 @@ class Client:
         MissingFilesError, RemoteFaultError
             As `nsd_prep.remote.attempts.attempt`.
         """
+        url = self.url(name)
 
-        def request() -> RemoteIdentity:
-            with self._counted("sizes"):
-                return self._identity(name, obstore.head(self._store, name))
+        def answered() -> RemoteIdentity:
+            self._counters.request("sizes")
+            return RemoteIdentity.of(url, obstore.head(self._store, name))
 
-        return attempt(
-            self.url(name),
-            request,
-            deadline=deadline or Deadline(SESSION_SECONDS),
-            attempts=attempts,
-            on_failure=lambda error: self._failed("sizes", error),
-        )
+        return self._in_turn(url, "sizes", answered, Deadline(SESSION_SECONDS), attempts)
 
     def identities(self, names: Sequence[str]) -> dict[str, RemoteIdentity]:
         """Look up the sizes and ETags of files, many at once.
@@ -286,30 +192,26 @@ class Client:
         options: Any = {"range": (start, stop), **identity.condition}
 
         def answered() -> memoryview:
-            self._events.append(("requests", kind, 1))
+            self._counters.request(kind)
+            begun = time.monotonic()
             answer = obstore.get(self._store, name, options=options)
-            if self._identity(name, answer.meta) != identity:
+            if RemoteIdentity.of(identity.path, answer.meta) != identity:
                 raise changed(identity.path)
             content = memoryview(answer.bytes())
             if len(content) != stop - start:
                 raise ShortAnswerError(f"{len(content)} in place of {stop - start} bytes")
-            self._events.append(("bytes", kind, len(content)))
+            self._counters.received(kind, len(content))
+            self._samples.append((len(content), time.monotonic() - begun))
             return content
 
-        def in_turn() -> memoryview:
-            with self._gate.passed():
-                begun = time.monotonic()
-                content = answered()
-                self._samples.append((len(content), time.monotonic() - begun))
-            return content
-
-        def failed(error: Exception) -> None:
-            self._events.append(("failures", kind, 1))
-            if is_overload(error) and not at_once:
-                self._gate.reduce()
-
-        request = answered if at_once else in_turn
-        return attempt(identity.path, request, deadline=deadline, on_failure=failed)
+        if not at_once:
+            return self._in_turn(identity.path, kind, answered, deadline)
+        return attempt(
+            identity.path,
+            answered,
+            deadline=deadline,
+            on_failure=lambda _: self._counters.failure(kind),
+        )
 
     def submit(self, function: Callable[..., _Result], *arguments: Any) -> "Future[_Result]":
         """Let a function run in one of the threads that wait for answers."""
@@ -337,23 +239,19 @@ class Client:
         MissingFilesError, RemoteFaultError
             As `nsd_prep.remote.attempts.attempt`.
         """
+        url = self.url(name)
 
-        def request() -> tuple[RemoteIdentity, bytes]:
-            with self._counted(kind):
-                answer = obstore.get(self._store, name)
-                identity = self._identity(name, answer.meta)
-                content = bytes(answer.bytes())
+        def answered() -> tuple[RemoteIdentity, bytes]:
+            self._counters.request(kind)
+            answer = obstore.get(self._store, name)
+            identity = RemoteIdentity.of(url, answer.meta)
+            content = bytes(answer.bytes())
             if len(content) != identity.bytes:
                 raise ShortAnswerError(f"{len(content)} in place of {identity.bytes} bytes")
-            self._events.append(("bytes", kind, len(content)))
+            self._counters.received(kind, len(content))
             return identity, content
 
-        return attempt(
-            self.url(name),
-            request,
-            deadline=Deadline(SESSION_SECONDS),
-            on_failure=lambda error: self._failed(kind, error),
-        )
+        return self._in_turn(url, kind, answered, Deadline(SESSION_SECONDS))
 
     def names(self, folder: str) -> list[str]:
         """List the files below a folder, by their paths below the root, ascending.
@@ -373,19 +271,20 @@ class Client:
         InputFileError
             The server lists no folders, as most web servers do not.
         """
+        url = self.url(folder)
 
-        def request() -> list[str]:
-            with self._counted("sizes"):
-                pages = obstore.list(self._store, folder)
-                return sorted(str(file["path"]) for page in pages for file in page)
+        def answered() -> list[str]:
+            self._counters.request("sizes")
+            pages = obstore.list(self._store, folder)
+            return sorted(str(file["path"]) for page in pages for file in page)
 
         try:
-            return attempt(self.url(folder), request, deadline=Deadline(60), attempts=3)
+            return self._in_turn(url, "sizes", answered, Deadline(SESSION_SECONDS), attempts=3)
         except (RemoteFaultError, MissingFilesError) as error:
             if self.address.scheme == "s3":
                 raise
             raise InputFileError(
-                f"{self.url(folder)} cannot be listed: its server does not answer PROPFIND."
+                f"{url} cannot be listed: its server does not answer PROPFIND."
             ) from error
 
     def adapt(self) -> None:
@@ -403,18 +302,23 @@ class Client:
                 self._pool = ThreadPoolExecutor(HIGHEST_CONCURRENCY, "nsd-prep-fetch")
             return self._pool
 
-    @contextmanager
-    def _counted(self, kind: Kind) -> Iterator[None]:
-        with self._gate.passed():
-            self._events.append(("requests", kind, 1))
-            yield
+    def _in_turn(
+        self,
+        url: str,
+        kind: Kind,
+        answered: Callable[[], _Result],
+        deadline: Deadline,
+        attempts: int = ATTEMPTS,
+    ) -> _Result:
+        """Return an answer, each attempt one of the requests that may be under way at once."""
 
-    def _failed(self, kind: Kind, error: Exception) -> None:
-        self._events.append(("failures", kind, 1))
-        if is_overload(error):
-            self._gate.reduce()
+        def request() -> _Result:
+            with self._gate.passed():
+                return answered()
 
-    def _identity(self, name: str, meta: Any) -> RemoteIdentity:
-        etag = meta["e_tag"] or ""
-        modified = "" if etag else meta["last_modified"].isoformat()
-        return RemoteIdentity(path=self.url(name), bytes=meta["size"], etag=etag, modified=modified)
+        def failed(error: Exception) -> None:
+            self._counters.failure(kind)
+            if is_overload(error):
+                self._gate.reduce()
+
+        return attempt(url, request, deadline=deadline, attempts=attempts, on_failure=failed)

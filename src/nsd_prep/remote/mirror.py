@@ -11,7 +11,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nsd_prep.files import read_whole, replaced, written_whole
-from nsd_prep.remote.client import RemoteIdentity
+from nsd_prep.remote.identity import RemoteIdentity
 
 RECORDS: Final = ".remote"
 

@@ -17,9 +17,11 @@ from nsd_prep.remote.attempts import Deadline
 from nsd_prep.remote.batch import Batch
 from nsd_prep.remote.chunk_index import ChunkIndex, ChunkTable, index_of
 from nsd_prep.remote.chunk_places import FIRST_CHUNK, NODE_BYTES, ChunkPlaces
-from nsd_prep.remote.client import SESSION_SECONDS, Client, Kind, RemoteIdentity
+from nsd_prep.remote.client import SESSION_SECONDS, Client
+from nsd_prep.remote.identity import RemoteIdentity
 from nsd_prep.remote.ranges import Ranges, merged
 from nsd_prep.remote.sparse_file import MissingBytesError, SparseFile
+from nsd_prep.remote.traffic import Kind
 
 Integers = NDArray[np.int64]
 _Result = TypeVar("_Result")
