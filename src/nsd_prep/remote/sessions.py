@@ -34,6 +34,9 @@ MOST_PREFETCHED: Final = 3
 _ALLOWED_MISSES: Final = 16
 #: Bytes of blocks kept of a file whose voxels cannot be fetched alone.
 _BLOCK_BYTES: Final = 40_000_000
+#: Of such a file all trials are read in turn, a part of each: blocks reach from one to the next.
+_REACH: Final = 4
+_VOXEL_CHUNKS: Final = "chunks of a voxel"
 #: The superblock, the headers and the root of the index, with what HDF5 reads ahead of them.
 _HEAD_BYTES: Final = FIRST_CHUNK + 512
 
@@ -309,7 +312,8 @@ class SessionReader:
             identity.bytes / 1e6,
             len(voxels) * n_trials * np.dtype(np.int16).itemsize / 1e6,
         )
-        blocks = self._file(identity, "betas", deadline, most_bytes=_BLOCK_BYTES)
+        reach = 0 if form.startswith(_VOXEL_CHUNKS) else _REACH
+        blocks = self._file(identity, "betas", deadline, most_bytes=_BLOCK_BYTES, reach=reach)
         return _read(
             blocks, lambda: betas.read_voxels(identity.path, voxels, grid, n_trials, blocks)
         )
@@ -349,8 +353,8 @@ def _form(
         if opened.chunks != (n_trials, 1, 1, 1):
             return f"chunks of {opened.chunks}" if opened.chunks else "one block", None
         with suppress(EOFError, struct.error, ValueError):
-            return "chunks of a voxel", index_of(opened, file.read_at)
-    return "chunks of a voxel with a damaged index", None
+            return _VOXEL_CHUNKS, index_of(opened, file.read_at)
+    return f"{_VOXEL_CHUNKS} with a damaged index", None
 
 
 def _read(file: SparseFile, action: Callable[[], _Result]) -> _Result:

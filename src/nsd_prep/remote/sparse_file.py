@@ -32,6 +32,9 @@ class SparseFile(io.RawIOBase):
         How many holes may be filled in that way; any number where nothing is said.
     most_bytes : int, optional
         Of the blocks fetched for misses so many bytes are kept, the latest.
+    reach : int
+        A miss within so many blocks behind the last one follows it, and blocks that follow each
+        other grow: for files of which most is going to be read.
 
     Attributes
     ----------
@@ -49,6 +52,7 @@ class SparseFile(io.RawIOBase):
         fetch: Callable[[int, int], Any] | None = None,
         allowed_misses: int | None = None,
         most_bytes: int | None = None,
+        reach: int = 0,
     ) -> None:
         super().__init__()
         self.name = name
@@ -58,6 +62,7 @@ class SparseFile(io.RawIOBase):
         self._fetch = fetch
         self._allowed_misses = allowed_misses if fetch else 0
         self._most_bytes = most_bytes
+        self._reach = reach
         self._starts: list[int] = []
         self._segments: list[memoryview] = []
         self._blocks: deque[tuple[int, int]] = deque()
@@ -151,7 +156,7 @@ class SparseFile(io.RawIOBase):
             raise self.error
         if self._most_bytes is not None:
             longest = self._most_bytes // 4
-            follows = start == self._last_stop
+            follows = 0 <= start - self._last_stop <= self._reach * self._next_block
             self._next_block = min(2 * self._next_block, longest) if follows else BLOCK_BYTES
         begin, end = self.holes(start, min(max(stop, start + self._next_block), self.size))[0]
         end = min(end, begin + max(self._next_block, BLOCK_BYTES))
