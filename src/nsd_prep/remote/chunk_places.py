@@ -17,6 +17,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from nsd_prep.remote.ranges import Ranges, merged
+
 Integers = NDArray[np.int64]
 
 #: Bytes of a node that indexes chunks of four dimensions: a header, 65 keys and 64 addresses.
@@ -25,6 +27,8 @@ NODE_BYTES: Final = 24 + 65 * (8 + 8 * (4 + 1)) + 64 * 8
 ROOT: Final = 1400
 #: Byte where the first chunk lies.
 FIRST_CHUNK: Final = ROOT + NODE_BYTES
+#: The superblock, the headers and the root of the index, with what HDF5 reads ahead of them.
+_HEAD_BYTES: Final = FIRST_CHUNK + 512
 #: Children of a full node, and those that the last node of a level keeps when it is split.
 _FULL: Final = 64
 _KEPT: Final = 57
@@ -115,6 +119,31 @@ class ChunkPlaces:
             children = np.unique(np.minimum(children // _KEPT, n_nodes - 1))
             found.append(self.nodes(level, children))
         return np.unique(np.concatenate(found))
+
+    def ranges(self, voxels: Integers, gap: int) -> Ranges:
+        """Return all that HDF5 reads of the file to find and read the chunks of voxels.
+
+        Parameters
+        ----------
+        voxels : ndarray of int64
+            Indices into the raveled grid (0-based), ascending.
+        gap : int
+            Bytes between two ranges that may be read in vain.
+
+        Returns
+        -------
+        Ranges
+            The head of the file, nodes and chunks.
+        """
+        nodes, chunks = self.index_of(voxels), self.chunks(voxels)
+        ranges = merged(
+            np.concatenate([[0], nodes, chunks]),
+            np.repeat(
+                [_HEAD_BYTES, NODE_BYTES, self.chunk_bytes], [1, len(nodes), len(chunks)]
+            ),
+            gap,
+        )
+        return Ranges(ranges.starts, np.minimum(ranges.stops, self.file_bytes))
 
 
 def _splits(children: Integers) -> Integers:

@@ -16,7 +16,7 @@ from nsd_prep.errors import InputFileError
 from nsd_prep.remote.attempts import Deadline
 from nsd_prep.remote.batch import Batch
 from nsd_prep.remote.chunk_index import ChunkIndex, ChunkTable, index_of
-from nsd_prep.remote.chunk_places import FIRST_CHUNK, NODE_BYTES, ChunkPlaces
+from nsd_prep.remote.chunk_places import ChunkPlaces
 from nsd_prep.remote.client import SESSION_SECONDS, Client
 from nsd_prep.remote.identity import RemoteIdentity
 from nsd_prep.remote.ranges import Ranges, merged
@@ -37,8 +37,6 @@ _BLOCK_BYTES: Final = 40_000_000
 #: Of such a file all trials are read in turn, a part of each: blocks reach from one to the next.
 _REACH: Final = 4
 _VOXEL_CHUNKS: Final = "chunks of a voxel"
-#: The superblock, the headers and the root of the index, with what HDF5 reads ahead of them.
-_HEAD_BYTES: Final = FIRST_CHUNK + 512
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -77,17 +75,10 @@ def predicted_parts(places: ChunkPlaces, voxels: Integers, gap: int) -> list[Par
     """
     starts = places.chunks(voxels)
     lengths = np.full(len(voxels), places.chunk_bytes, dtype=np.int64)
-    parts = []
-    for chosen in _slices(starts, lengths, gap):
-        nodes = places.index_of(voxels[chosen])
-        ranges = merged(
-            np.concatenate([[0], nodes, starts[chosen]]),
-            np.concatenate([[_HEAD_BYTES], np.full(len(nodes), NODE_BYTES), lengths[chosen]]),
-            gap,
-        )
-        stops = np.minimum(ranges.stops, places.file_bytes)
-        parts.append(Part(chosen, Ranges(ranges.starts, stops)))
-    return parts
+    return [
+        Part(chosen, places.ranges(voxels[chosen], gap))
+        for chosen in _slices(starts, lengths, gap)
+    ]
 
 
 def _slices(starts: Integers, lengths: Integers, gap: int) -> list[slice]:
