@@ -138,9 +138,7 @@ class ChunkPlaces:
         nodes, chunks = self.index_of(voxels), self.chunks(voxels)
         ranges = merged(
             np.concatenate([[0], nodes, chunks]),
-            np.repeat(
-                [_HEAD_BYTES, NODE_BYTES, self.chunk_bytes], [1, len(nodes), len(chunks)]
-            ),
+            np.repeat([_HEAD_BYTES, NODE_BYTES, self.chunk_bytes], [1, len(nodes), len(chunks)]),
             gap,
         )
         return Ranges(ranges.starts, np.minimum(ranges.stops, self.file_bytes))

@@ -76,8 +76,7 @@ def predicted_parts(places: ChunkPlaces, voxels: Integers, gap: int) -> list[Par
     starts = places.chunks(voxels)
     lengths = np.full(len(voxels), places.chunk_bytes, dtype=np.int64)
     return [
-        Part(chosen, places.ranges(voxels[chosen], gap))
-        for chosen in _slices(starts, lengths, gap)
+        Part(chosen, places.ranges(voxels[chosen], gap)) for chosen in _slices(starts, lengths, gap)
     ]
 
 
