@@ -38,7 +38,7 @@ class SparseFile(io.RawIOBase):
 
     Attributes
     ----------
-    error : Exception or None
+    error : BaseException or None
         What `fetch` raised, or `MissingBytesError`: h5py tells only that something failed.
     misses : int
         Holes that were met.
@@ -57,7 +57,7 @@ class SparseFile(io.RawIOBase):
         super().__init__()
         self.name = name
         self.size = size
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.misses = 0
         self._fetch = fetch
         self._allowed_misses = allowed_misses if fetch else 0
@@ -162,7 +162,7 @@ class SparseFile(io.RawIOBase):
         end = min(end, begin + max(self._next_block, BLOCK_BYTES))
         try:
             content = self._fetch(begin, end)
-        except Exception as error:
+        except BaseException as error:
             self.error = error
             raise
         self.add(begin, content)
