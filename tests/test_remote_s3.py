@@ -60,12 +60,14 @@ def test_a_bucket_is_read_as_the_folder_is(
     monkeypatch: pytest.MonkeyPatch,
     url: str,
     variables: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"AWS_ENDPOINT_URL": endpoint, **variables}.items():
         monkeypatch.setenv(name, value)
     source = BucketSource(url, tmp_path)
+    assert f"is read from {endpoint}" in caplog.text
     path = tmp_path / BETAS
     assert source.exists(path)
     values = source.read_voxels(path, VOXELS, GRID, TRIALS_PER_SESSION)

@@ -123,6 +123,11 @@ class Address:
         )
 
 
+def chosen_endpoint(environment: Mapping[str, str]) -> str | None:
+    """Return the server of S3's kind that the environment names; None for Amazon's."""
+    return environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or None
+
+
 def s3_config(bucket: str, environment: Mapping[str, str]) -> Any:
     """Return the settings of a store of S3's kind, each one that obstore could take elsewhere.
 
@@ -138,7 +143,7 @@ def s3_config(bucket: str, environment: Mapping[str, str]) -> Any:
     dict
         For `obstore.store.S3Store`.
     """
-    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    endpoint = chosen_endpoint(environment)
     is_public = bucket == NSD_BUCKET and not endpoint
     region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
     if is_public:

@@ -1,6 +1,7 @@
 """A remote dataset as a source of files: what it fetches, and what it keeps of it."""
 
 import logging
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing_extensions import override
 
 from nsd_prep.errors import MissingFilesError
 from nsd_prep.files import FileIdentity
-from nsd_prep.remote.address import Address
+from nsd_prep.remote.address import Address, chosen_endpoint
 from nsd_prep.remote.attempts import ATTEMPTS
 from nsd_prep.remote.chunk_places import ChunkPlaces
 from nsd_prep.remote.client import Client
@@ -76,6 +77,12 @@ class BucketSource(Source):
         self.consent: Consent | None = None
         if address.is_nsd_bucket:
             self.consent = accepted_terms(accept_nsd_terms)
+        if address.scheme == "s3" and (endpoint := chosen_endpoint(os.environ)):
+            _logger.warning(
+                "%s is read from %s, as AWS_ENDPOINT_URL has it, and not from Amazon.",
+                address.url,
+                endpoint,
+            )
         self.client = Client(address.url)
         self._start()
 
