@@ -3,14 +3,22 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
 
-from nsd_prep.brainscore.package import write_packages
+from nsd_prep.brainscore.package import PackageIndex, write_packages
 from nsd_prep.brainscore.plugin import PLUGIN_FOLDER, write_plugin
-from nsd_prep.brainscore.publish import Destination, plan_upload, s3_client, upload
+from nsd_prep.brainscore.publish import (
+    NSD_TERMS,
+    Destination,
+    plan_upload,
+    refusal,
+    s3_client,
+    upload,
+)
 from nsd_prep.cache import CONTENTS, cache_sizes, clear_cache
 from nsd_prep.compare import TOLERANCE, compare
 from nsd_prep.compare_text import as_text
@@ -143,12 +151,19 @@ def _add_package(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--target", type=Path, metavar="DIR", help="where to; 'packages' with the suffix, in OUT"
     )
     package.add_argument("--suffix", default="", help="the run's; nothing by default")
+    package.add_argument(
+        "--unchecked",
+        action="store_true",
+        help="package without a look at the run's manifest and checks; the package says so",
+    )
     package.set_defaults(run=_package)
 
 
 def _package(given: argparse.Namespace) -> int:
     target = given.target or given.output / f"packages{given.suffix}"
-    index = write_packages(given.output / "brainscore", target, suffix=given.suffix)
+    index = write_packages(
+        given.output / "brainscore", target, suffix=given.suffix, unchecked=given.unchecked
+    )
     write_plugin(index, target / PLUGIN_FOLDER)
     for file in index.files:
         print(f"{file.sha1}  {file.file}")  # noqa: T201
@@ -170,17 +185,35 @@ def _add_publish(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     publish.add_argument(
         "--overwrite", action="store_true", help="replace objects that hold other bytes"
     )
+    publish.add_argument(
+        "--allow-non-nsd",
+        action="store_true",
+        help="upload also what was made from a dataset that is not NSD, such as a synthetic one",
+    )
+    publish.add_argument(
+        "--unchecked", action="store_true", help="upload also what was packaged with --unchecked"
+    )
     publish.set_defaults(run=_publish)
 
 
 def _publish(given: argparse.Namespace) -> int:
     destination = Destination.parse(given.destination)
-    client = s3_client(given.endpoint)
-    act = upload if given.upload else plan_upload
-    for step in act(given.packages, destination, client, overwrite=given.overwrite):
-        print(f"{step.action:13} {step.key}")  # noqa: T201
+    allowed = {"allow_non_nsd": given.allow_non_nsd, "unchecked": given.unchecked}
+    if PackageIndex.read(given.packages).is_nsd:
+        print(NSD_TERMS)  # noqa: T201
+    if given.upload:
+        client = s3_client(given.endpoint)
+        steps = upload(given.packages, destination, client, overwrite=given.overwrite, **allowed)
+    else:
+        client = s3_client(given.endpoint) if find_spec("boto3") else None
+        steps = plan_upload(given.packages, destination, client, overwrite=given.overwrite)
+    for step in steps:
+        size = size_as_text(step.file.bytes)
+        print(f"{step.action:13} {size:>9}  s3://{destination.bucket}/{step.key}")  # noqa: T201
+    print(f"{size_as_text(sum(step.file.bytes for step in steps))} in all")  # noqa: T201
     if not given.upload:
-        print("Nothing was uploaded: give --upload to do it.")  # noqa: T201
+        refused = refusal(given.packages, **allowed)
+        print(refused or "Nothing was uploaded: give --upload to do it.")  # noqa: T201
     return 0
 
 

@@ -117,8 +117,12 @@ def check_brainscore(run: Run, extracted: Extracted) -> list[Check]:
     """
     assemblies = read_train_and_test(run)
     is_train = is_train_of(run)
+    voxels = [voxel_table(region, voxels_of_region(extracted, region)) for region in run.regions]
     found = check_train_and_test(
-        assemblies, usable_nsd_ids(read_table(extracted.trials.file)), is_train
+        assemblies,
+        usable_nsd_ids(read_table(extracted.trials.file)),
+        is_train,
+        pd.concat(voxels, ignore_index=True),
     )
     for region in run.regions:
         of_region = read_assembly(run.assembly_file(region))
