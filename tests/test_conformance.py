@@ -18,6 +18,7 @@ import pytest
 from brainscore_inputs import write_packages_of
 from library_stages import responses_of, trials_of
 from scipy.stats import spearmanr
+from synthetic_truth import region_rows
 
 from nsd_prep.assembly import SubjectVoxels, voxel_table
 from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
@@ -111,7 +112,7 @@ def built(
     selected = {s: select_voxels(opened, s, definitions) for s in subjects}
 
     def voxels(subject: int, region: str) -> SubjectVoxels:
-        rows = truth.subjects[subject].region(region)
+        rows = region_rows(truth.subjects[subject], region)
         selection = selected[subject]
         ncsnr = truth.subjects[subject].ncsnr[rows]
         return SubjectVoxels(

@@ -24,7 +24,7 @@ from prefect.testing.utilities import prefect_test_harness
 from small_nsd import SmallNSD, write_small_nsd
 
 from nsd_prep import betas, extraction, stages
-from nsd_prep.brainscore.encoding import Features, write_features
+from nsd_prep.brainscore.features import Features, write_features
 from nsd_prep.errors import ExtractionError, FailedChecksError, ParameterError, PreflightError
 from nsd_prep.flows.command import main
 from nsd_prep.flows.nsd_flow import nsd_flow

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from nsd_prep import published
 from nsd_prep.betas import check_session_file
+from nsd_prep.brainscore.features import read_features
 from nsd_prep.dataset import Dataset
 from nsd_prep.errors import InputFileError, MissingFilesError, NSDPrepError, PreflightError
 from nsd_prep.files import FileIdentity, remove_stale_partials, writable_folder
@@ -191,10 +192,7 @@ def _check_design(run: Run, dataset: Dataset) -> pd.DataFrame:
 
 def _check_features(path: Path, trials: pd.DataFrame) -> None:
     """Raise where a features file is not of its form, or lacks an image."""
-    # What fits the features takes seconds to import, and few runs have any.
-    from nsd_prep.brainscore.encoding import read_features
-
-    read_features(path).of(usable_nsd_ids(trials))
+    read_features(path).select(usable_nsd_ids(trials))
 
 
 def trials_of_subjects(run: Run, dataset: Dataset, design: Design) -> pd.DataFrame:

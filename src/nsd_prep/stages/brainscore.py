@@ -117,7 +117,10 @@ def check_brainscore(run: Run, extracted: Extracted) -> list[Check]:
     """
     assemblies = read_train_and_test(run)
     is_train = is_train_of(run)
-    voxels = [voxel_table(region, voxels_of_region(extracted, region)) for region in run.regions]
+    voxels = [
+        voxel_table(region, [one.kept(kept_voxels(run, one)) for one in subjects])
+        for region, subjects in ((name, voxels_of_region(extracted, name)) for name in run.regions)
+    ]
     found = check_train_and_test(
         assemblies,
         usable_nsd_ids(read_table(extracted.trials.file)),

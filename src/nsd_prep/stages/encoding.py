@@ -3,19 +3,13 @@
 Not one of `nsd_prep.stages` itself: what it imports takes seconds, and only a report needs it.
 """
 
-from nsd_prep.analysis.style import picture
-from nsd_prep.brainscore.encoding import (
-    Features,
-    draw_encoding,
-    latent_features,
-    read_features,
-    score_encoding,
-    summarise_encoding,
-)
+from nsd_prep.brainscore.encoding import score_encoding, summarise_encoding
+from nsd_prep.brainscore.encoding_figure import draw_encoding
+from nsd_prep.brainscore.features import Features, read_features
 from nsd_prep.report.record import Section, Table
 from nsd_prep.run import Run
 from nsd_prep.stages.brainscore import read_train_and_test
-from nsd_prep.synthetic import read_truth
+from nsd_prep.synthetic import read_description, read_truth, truth_of
 
 
 def encoding_sections(run: Run) -> list[Section]:
@@ -37,15 +31,14 @@ def encoding_sections(run: Run) -> list[Section]:
         return []
     assemblies = read_train_and_test(run)
     scores = score_encoding(assemblies.train, assemblies.test, features)
-    of = f"the features of {run.features}" if run.features else "the synthetic latents"
-    caption = "Fraction of the noise ceiling that a ridge regression reaches, reliable voxels."
+    source = f"the features of {run.features}" if run.features else "the synthetic latents"
     return [
         Section(
             name="encoding",
             title="Encoding baseline",
-            text=f"Ridge regression from {of} to the train assembly, scored on the test assembly. "
-            "A model that knows all that drives the voxels comes close to 1.",
-            pictures=(picture(draw_encoding(scores), "encoding", "Encoding baseline", caption),),
+            text=f"Ridge regression from {source} to the train assembly, scored on the test "
+            "assembly. A model that knows all that drives the voxels comes close to 1.",
+            pictures=(draw_encoding(scores),),
             tables=(Table("Medians over reliable voxels.", summarise_encoding(scores)),),
             files={"encoding": scores},
         )
@@ -55,7 +48,7 @@ def encoding_sections(run: Run) -> list[Section]:
 def _features(run: Run) -> dict[int, Features] | None:
     if run.features:
         return dict.fromkeys(run.subjects, read_features(run.features))
-    if (run.nsd_root / "truth").is_dir():
+    if truth_of(read_description(run.nsd_root)) is not None:
         truth = read_truth(run.nsd_root)
-        return {subject: latent_features(truth, subject) for subject in run.subjects}
+        return {subject: Features(*truth.latents(subject)) for subject in run.subjects}
     return None

@@ -2,7 +2,14 @@
 
 from nsd_prep.synthetic.beside import synthetic_beside
 from nsd_prep.synthetic.plan import PLANS, SubjectPlan, SyntheticPlan
-from nsd_prep.synthetic.truth import SubjectTruth, SyntheticTruth, read_truth
+from nsd_prep.synthetic.truth import (
+    SubjectTruth,
+    SyntheticTruth,
+    read_description,
+    read_truth,
+    truth_files,
+    truth_of,
+)
 from nsd_prep.synthetic.writer import write_from_plan, write_synthetic_nsd
 
 __all__ = [
@@ -11,8 +18,11 @@ __all__ = [
     "SubjectTruth",
     "SyntheticPlan",
     "SyntheticTruth",
+    "read_description",
     "read_truth",
     "synthetic_beside",
+    "truth_files",
+    "truth_of",
     "write_from_plan",
     "write_synthetic_nsd",
 ]

@@ -19,7 +19,7 @@ from nsd_prep.synthetic.formats import STORAGE_FORMS, Storage, write_mat, write_
 from nsd_prep.synthetic.latents import draw_pictures, shared_latents
 from nsd_prep.synthetic.plan import PLANS, SyntheticPlan
 from nsd_prep.synthetic.subject import write_subject
-from nsd_prep.synthetic.truth import SyntheticTruth, read_truth, write_common_truth
+from nsd_prep.synthetic.truth import TRUTH_FOLDER, SyntheticTruth, read_truth, write_common_truth
 
 Layout = Literal["official", "flat"]
 Scale = Literal["tiny", "demo", "full"]
@@ -278,7 +278,11 @@ def _write_description(
         "name": dataset.name,
         "trials_per_session": dataset.trials_per_session,
         "sessions": {str(subject): dataset.sessions[subject] for subject in dataset.subjects},
-        "synthetic": {**options, "full_sessions": [list(pair) for pair in sorted(full_sessions)]},
+        "synthetic": {
+            "truth": TRUTH_FOLDER,
+            **options,
+            "full_sessions": [list(pair) for pair in sorted(full_sessions)],
+        },
     }
     text = json.dumps(description, indent=2) + "\n"
     (dataset.root / DESCRIPTION_FILE).write_text(text, encoding="utf-8", newline="\n")
