@@ -3,12 +3,15 @@
 import csv
 import hashlib
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import nibabel
 import numpy as np
+import psutil
 import pytest
 from scipy.io import loadmat
 from scipy.ndimage import convolve
@@ -21,6 +24,7 @@ from nsd_prep.synthetic import (
     SyntheticTruth,
     read_description,
     read_truth,
+    synthetic_beside,
     truth_files,
     truth_of,
     write_from_plan,
@@ -713,6 +717,59 @@ class TestWriting:
         with pytest.raises(ParameterError, match=message):
             write_synthetic_nsd(tmp_path / "root", **arguments)
         assert list(tmp_path.iterdir()) == []
+
+
+#: Writes a dataset into sys.argv[1], in two processes, and stops for good after the first file.
+STOPS = """
+import sys, time
+from dataclasses import replace
+from pathlib import Path
+from nsd_prep.synthetic import PLANS, write_from_plan
+
+def stop(what, done, total):
+    if done:
+        print(done, flush=True)
+        time.sleep(600)
+
+if __name__ == "__main__":
+    plan = replace(PLANS["tiny"], processes=int(sys.argv[2]))
+    write_from_plan(Path(sys.argv[1]), plan, progress=stop)
+"""
+
+
+class TestKilled:
+    @pytest.mark.parametrize("processes", ["1", "2"])
+    def test_what_a_killed_process_left_is_removed(self, tmp_path: Path, processes: str) -> None:
+        script, root = tmp_path / "stops.py", tmp_path / "data" / "nsd"
+        script.write_text(STOPS)
+        words = [sys.executable, str(script), str(root), processes]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as stopped:
+            assert stopped.stdout is not None
+            assert stopped.stdout.readline()
+            children = psutil.Process(stopped.pid).children(recursive=True)
+            stopped.kill()
+        gone, alive = psutil.wait_procs(children, timeout=20)
+        assert not alive
+        assert processes == "1" or len(gone) >= 2
+        (left,) = root.parent.iterdir()
+        assert left.is_dir()
+        assert any(left.rglob("*.hdf5"))
+        other = root.parent / left.name.replace(".nsd.", ".nsd.b.")
+        left_alone = [root.parent / ".nsd.mine.partial", other]
+        for path in left_alone:
+            path.mkdir()
+        write_synthetic_nsd(root, subjects=[2])
+        assert sorted(root.parent.iterdir()) == sorted([root, *left_alone])
+
+    def test_beside_an_output_folder_too(self, tmp_path: Path) -> None:
+        script = "import os, sys; from pathlib import Path; from nsd_prep.files import partial_path"
+        script += "; partial_path(Path(sys.argv[1])).mkdir()"
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / "synthetic-nsd")], check=True)
+        (tmp_path / "synthetic-nsd").mkdir()
+        (tmp_path / "synthetic-nsd" / "dataset.json").write_text("{}")
+        assert len(list(tmp_path.iterdir())) == 2
+        assert synthetic_beside(tmp_path / "out") == tmp_path / "synthetic-nsd"
+        assert [path.name for path in tmp_path.iterdir()] == ["synthetic-nsd"]
 
 
 @pytest.mark.parametrize(

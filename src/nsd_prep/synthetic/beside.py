@@ -4,6 +4,7 @@ from pathlib import Path
 
 from nsd_prep.dataset import DESCRIPTION_FILE
 from nsd_prep.errors import OutputError, ParameterError
+from nsd_prep.files import remove_stale_partials
 from nsd_prep.synthetic.writer import write_synthetic_nsd
 
 
@@ -35,6 +36,7 @@ def synthetic_beside(output_dir: Path, nsd_root: Path | None = None) -> Path:
             "the two."
         )
     root = Path(output_dir).expanduser().absolute().parent / "synthetic-nsd"
+    remove_stale_partials(root.parent, root.name)
     if not (root / DESCRIPTION_FILE).exists():
         try:
             write_synthetic_nsd(root, scale="demo")

@@ -2,18 +2,19 @@
 
 import json
 import multiprocessing
-import secrets
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from types import MappingProxyType
 from typing import Literal
 
 from nsd_prep.dataset import DEFAULT_PREPARATION, DESCRIPTION_FILE, PREPARATION_FOLDERS, Dataset
 from nsd_prep.errors import OutputError, ParameterError
-from nsd_prep.files import explained_write_errors
+from nsd_prep.files import explained_write_errors, partial_path, remove_stale_partials
 from nsd_prep.synthetic.design import Design, expdesign_variables, make_design, stimulus_table
 from nsd_prep.synthetic.formats import STORAGE_FORMS, Storage, write_mat, write_pictures
 from nsd_prep.synthetic.latents import draw_pictures, shared_latents
@@ -187,7 +188,8 @@ def _new_folder(root: Path) -> Iterator[Path]:
         )
     with explained_write_errors(root):
         root.parent.mkdir(parents=True, exist_ok=True)
-        partial = root.with_name(f".{root.name}.{secrets.token_hex(4)}.partial")
+        remove_stale_partials(root.parent, root.name)
+        partial = partial_path(root)
         try:
             partial.mkdir()
             yield partial
@@ -253,7 +255,7 @@ def _write_side_by_side(
     plain = {**vars(dataset), "sessions": dict(dataset.sessions)}  # a mappingproxy cannot travel
     jobs = sorted(jobs, key=lambda job: -dataset.sessions[job["subject"]])  # type: ignore[index]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=_end_with_parent) as pool:
         pending = {pool.submit(_write_subject_of, plain, job) for job in jobs}
         try:
             while pending:
@@ -265,6 +267,19 @@ def _write_side_by_side(
                     progress("session files", files, total)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as its parent is gone, whose temporary folder it writes to."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _write_subject_of(dataset: Mapping[str, object], job: Mapping[str, object]) -> None:
