@@ -18,13 +18,8 @@ import pytest
 from brainscore_inputs import simulate, write_manifest, write_run
 
 from nsd_prep.assembly import read_assembly, write_assembly
-from nsd_prep.brainscore.package import (
-    PackageIndex,
-    fill_local_cache,
-    is_whole,
-    sha1_of_file,
-    write_packages,
-)
+from nsd_prep.brainscore.index import PackageIndex, is_whole, sha1_of_file
+from nsd_prep.brainscore.package import fill_local_cache, write_packages
 from nsd_prep.brainscore.plugin import write_plugin
 from nsd_prep.errors import InputFileError, MissingFilesError
 

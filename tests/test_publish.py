@@ -15,7 +15,8 @@ from botocore.exceptions import EndpointConnectionError
 from brainscore_inputs import simulate, write_run
 from moto import server as moto_server
 
-from nsd_prep.brainscore.package import PackageIndex, write_packages
+from nsd_prep.brainscore.index import PackageIndex
+from nsd_prep.brainscore.package import write_packages
 from nsd_prep.brainscore.publish import (
     Destination,
     Step,

@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from nsd_prep.brainscore.package import PackageIndex, write_packages
+from nsd_prep.brainscore.index import PackageIndex
+from nsd_prep.brainscore.package import write_packages
 from nsd_prep.brainscore.plugin import PLUGIN_FOLDER, write_plugin
 from nsd_prep.brainscore.publish import (
     NSD_TERMS,

@@ -5,7 +5,7 @@ from string import Template
 from typing import Final
 
 from nsd_prep.brainscore.identifiers import SPLITS, base_name
-from nsd_prep.brainscore.package import PackageIndex
+from nsd_prep.brainscore.index import PackageIndex
 from nsd_prep.files import write_text
 from nsd_prep.published import RELIABLE_NOISE_CEILING
 

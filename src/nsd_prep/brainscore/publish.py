@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from nsd_prep.brainscore.identifiers import base_name
-from nsd_prep.brainscore.package import PackagedFile, PackageIndex, is_whole
+from nsd_prep.brainscore.index import PackagedFile, PackageIndex, is_whole
 from nsd_prep.brainscore.plugin import PLUGIN_FOLDER, write_plugin
 from nsd_prep.errors import InputFileError, NSDPrepError, OutputError, ParameterError
 
