@@ -28,7 +28,7 @@ from nsd_prep.noise_ceiling import noise_ceiling
 from nsd_prep.published import VOXELS
 from nsd_prep.regions import BUILT_IN_REGIONS
 from nsd_prep.split import train_images
-from nsd_prep.synthetic import SubjectPlan, SyntheticPlan, SyntheticTruth, write_from_plan
+from nsd_prep.synthetic import SubjectPlan, SyntheticPlan, SyntheticTruth, write_synthetic_nsd
 from nsd_prep.synthetic.latents import dimension_weights
 from nsd_prep.trials import usable_images
 
@@ -85,7 +85,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SyntheticTruth]:
     root = tmp_path_factory.mktemp("conformance") / "nsd"
-    return root, write_from_plan(root, PLAN, seed=3)
+    return root, write_synthetic_nsd(root, scale=PLAN, seed=3)
 
 
 @pytest.fixture(scope="session", params=list(VARIANTS))

@@ -27,7 +27,6 @@ from nsd_prep.synthetic import (
     synthetic_beside,
     truth_files,
     truth_of,
-    write_from_plan,
     write_synthetic_nsd,
 )
 from nsd_prep.synthetic.anatomy import make_cortex
@@ -574,9 +573,9 @@ class TestWriting:
 
     def test_processes_do_not_change_the_bytes(self, official: Path, tmp_path: Path) -> None:
         calls: list[tuple[str, int, int]] = []
-        write_from_plan(
+        write_synthetic_nsd(
             tmp_path / "root",
-            replace(PLANS["tiny"], processes=2),
+            scale=replace(PLANS["tiny"], processes=2),
             seed=SEED,
             progress=lambda what, done, total: calls.append((what, done, total)),
         )
@@ -670,7 +669,7 @@ class TestWriting:
             shared_repetitions={(3,): 5},
             image_size=(4, 6),
         )
-        truth = write_from_plan(tmp_path / "root", plan, layout="flat")
+        truth = write_synthetic_nsd(tmp_path / "root", scale=plan, layout="flat")
         assert list(truth.subjects) == [4]
         with h5py.File(tmp_path / "root/subj04/betas/betas_session06.hdf5") as file:
             assert file["betas"].shape == (13, 11, 10, 12)
@@ -724,7 +723,7 @@ STOPS = """
 import sys, time
 from dataclasses import replace
 from pathlib import Path
-from nsd_prep.synthetic import PLANS, write_from_plan
+from nsd_prep.synthetic import PLANS, write_synthetic_nsd
 
 def stop(what, done, total):
     if done:
@@ -733,7 +732,7 @@ def stop(what, done, total):
 
 if __name__ == "__main__":
     plan = replace(PLANS["tiny"], processes=int(sys.argv[2]))
-    write_from_plan(Path(sys.argv[1]), plan, progress=stop)
+    write_synthetic_nsd(Path(sys.argv[1]), scale=plan, progress=stop)
 """
 
 

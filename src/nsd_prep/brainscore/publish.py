@@ -28,28 +28,14 @@ _NOT_FOUND: Final = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 
 
 class Destination(NamedTuple):
-    """Where packages go.
-
-    Attributes
-    ----------
-    bucket : str
-        Its name.
-    prefix : str
-        What comes before the file names, without slashes at its ends; may be empty.
-    """
+    """Where packages go; the prefix has no slashes at its ends and may be empty."""
 
     bucket: str
     prefix: str
 
     @classmethod
     def parse(cls, text: str) -> "Destination":
-        """Read ``s3://BUCKET/PREFIX``.
-
-        Raises
-        ------
-        ParameterError
-            It is of another form.
-        """
+        """Read ``s3://BUCKET/PREFIX``; ParameterError where it is of another form."""
         scheme, _, address = text.partition("://")
         bucket, _, prefix = address.partition("/")
         if scheme != "s3" or not bucket:
@@ -69,18 +55,10 @@ class Destination(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What is to be done, or was done, with one file.
+    """What is to be done, or was done, with one file and its object.
 
-    Attributes
-    ----------
-    file : PackagedFile
-        Of the index.
-    key : str
-        Of the object.
-    action : {"upload", "already there", "overwrite", "differs", "not compared"}
-        "differs" where the bucket has other bytes and they are to stay.
-    version_id : str or None
-        Of the object that is there.
+    The action is "differs" where the bucket has other bytes and they are to stay; the version is
+    that of the object which is there.
     """
 
     file: PackagedFile
@@ -216,18 +194,10 @@ def upload(
 
     Parameters
     ----------
-    packages : Path
-        A folder as `nsd_prep.brainscore.package.write_packages` leaves it.
-    destination : Destination
-        Where the packages go.
-    client : boto3 client of S3
-        As `s3_client` gives it.
-    overwrite : bool
-        Whether objects with other bytes are replaced.
-    allow_non_nsd : bool
-        Upload also what was made from anything but NSD itself.
-    unchecked : bool
-        Upload also what was packaged without a look at its run's manifest and checks.
+    packages, destination, client, overwrite
+        As in `plan_upload`; there must be a client.
+    allow_non_nsd, unchecked : bool
+        As in `refusal`.
     on_step : callable
         Called after each file.
 
@@ -242,8 +212,7 @@ def upload(
         The bucket has an object with other bytes and `overwrite` is not set (nothing is uploaded
         then); or it cannot be written; or what was uploaded is not what is there.
     InputFileError
-        A file is not the one that the index names; or the data are not NSD, or unchecked, and this
-        is not allowed.
+        A file is not the one that the index names, or `refusal` tells why nothing is uploaded.
     """
     refused = refusal(packages, allow_non_nsd=allow_non_nsd, unchecked=unchecked)
     if refused:

@@ -10,7 +10,7 @@ from nsd_prep.synthetic.truth import (
     truth_files,
     truth_of,
 )
-from nsd_prep.synthetic.writer import write_from_plan, write_synthetic_nsd
+from nsd_prep.synthetic.writer import write_synthetic_nsd
 
 __all__ = [
     "PLANS",
@@ -23,6 +23,5 @@ __all__ = [
     "synthetic_beside",
     "truth_files",
     "truth_of",
-    "write_from_plan",
     "write_synthetic_nsd",
 ]

@@ -11,22 +11,12 @@ from nsd_prep.synthetic.writer import write_synthetic_nsd
 def synthetic_beside(output_dir: Path, nsd_root: Path | None = None) -> Path:
     """Return the root of a small synthetic NSD, written beside the output where it is missing.
 
-    Parameters
-    ----------
-    output_dir : Path
-        The output folder; the dataset is ``synthetic-nsd`` beside it.
-    nsd_root : Path, optional
-        The dataset that the run was given, which should be none.
-
-    Returns
-    -------
-    Path
-        The dataset's folder.
+    It is ``synthetic-nsd`` in the folder that holds the output folder.
 
     Raises
     ------
     ParameterError
-        A dataset was given too.
+        A dataset (`nsd_root`) was given too.
     OutputError
         It cannot be written.
     """
