@@ -22,6 +22,7 @@ from synthetic_truth import region_rows
 
 from nsd_prep.assembly import SubjectVoxels, voxel_table
 from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
+from nsd_prep.brainscore.train_test_checks import internal_consistency
 from nsd_prep.dataset import open_dataset
 from nsd_prep.masks import select_voxels
 from nsd_prep.noise_ceiling import noise_ceiling
@@ -130,7 +131,7 @@ def built(
         pd.concat(tables, ignore_index=True),
         nsd_ids,
         train_images(len(nsd_ids)),
-        attributes={"dataset": opened.name},
+        attributes={"dataset": "NSD"},  # the published benchmarks know these identifiers alone
     )
 
 
@@ -314,3 +315,11 @@ def test_plugin_s_benchmarks_score_as_the_published_ones(
     assert set(packaged) == {f"{prefix}.{r}-rdm" for r in REGIONS} | {f"{prefix}.V4-ridge"}
     for identifier, scores in packaged.items():
         assert scores["latents"] == pytest.approx(published[identifier]["latents"], abs=0.02)
+
+
+def test_where_the_ceiling_is_nan_is_where_the_check_finds_it(found: dict[str, Any]) -> None:
+    damaged = found["damaged"]
+    ours = np.isnan(internal_consistency(np.array(damaged["trials"], dtype=np.float32)))
+    assert ours.any(axis=0).tolist() == damaged["NaN"]
+    assert damaged["NaN"][:6] == [True, True, True, True, False, False]
+    assert np.isnan(damaged["as the benchmark takes it"])
