@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from nsd_prep.assembly import SubjectVoxels, voxel_table, write_assembly
 from nsd_prep.brainscore.identifiers import SPLITS, assembly_file
-from nsd_prep.brainscore.package import fill_local_cache, write_packages
+from nsd_prep.brainscore.index import PackageIndex
+from nsd_prep.brainscore.package import write_packages
 from nsd_prep.brainscore.plugin import write_plugin
 from nsd_prep.brainscore.stimulus_sets import write_stimulus_sets
 from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
@@ -106,6 +108,13 @@ def write_packages_of(assemblies: TrainAndTest, stimuli_file: Path, folder: Path
     index = write_packages(folder / "brainscore", folder / "packages")
     write_plugin(index, folder / "plugin")
     fill_local_cache(folder / "packages", folder / "cache")
+
+
+def fill_local_cache(packages: Path, cache: Path) -> None:
+    """Put packages where Brain-Score looks before any bucket: ``$BRAINIO_HOME/SHA1/FILE``."""
+    for one in PackageIndex.read(packages).files:
+        (cache / one.sha1).mkdir(parents=True)
+        shutil.copyfile(packages / one.file, cache / one.sha1 / one.file)
 
 
 def write_run(folder: Path, simulation: Simulation, suffix: str = "", dataset: str = "NSD") -> Path:

@@ -19,7 +19,7 @@ from brainscore_inputs import simulate, write_manifest, write_run
 
 from nsd_prep.assembly import read_assembly, write_assembly
 from nsd_prep.brainscore.index import PackageIndex, is_whole, sha1_of_file
-from nsd_prep.brainscore.package import fill_local_cache, write_packages
+from nsd_prep.brainscore.package import write_packages
 from nsd_prep.brainscore.plugin import write_plugin
 from nsd_prep.errors import InputFileError, MissingFilesError
 
@@ -142,11 +142,6 @@ class TestIndex:
         assert index.regions == ("V1", "V2", "V4", "IT")
         assert index.subjects == ("subj01", "subj02")
         assert index.presentations == {"train": 32, "test": 24}
-
-    def test_local_cache_is_where_the_consumer_looks(self, packages: Path, tmp_path: Path) -> None:
-        fill_local_cache(packages, tmp_path)
-        found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
-        assert found == {f"{one.sha1}/{one.file}" for one in PackageIndex.read(packages).files}
 
     def test_altered_file_is_noticed(self, run: Path, tmp_path: Path) -> None:
         index = write_packages(run, tmp_path)

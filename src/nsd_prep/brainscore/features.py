@@ -36,21 +36,9 @@ class Features:
     values: NDArray[np.floating]
 
     def select(self, nsd_ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the features of some images, in their order.
+        """Return the features (n, n_features) of images (0-based ids), in their order.
 
-        Parameters
-        ----------
-        nsd_ids : ndarray of int64, shape (n,)
-            0-based.
-
-        Returns
-        -------
-        ndarray of float64, shape (n, n_features)
-
-        Raises
-        ------
-        InputFileError
-            Images have no features.
+        InputFileError where an image has none.
         """
         absent = np.setdiff1d(nsd_ids, self.nsd_ids)
         if len(absent):

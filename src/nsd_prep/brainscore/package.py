@@ -1,7 +1,6 @@
 """Packages: the files that Brain-Score loads, told apart by the SHA-1 of their bytes."""
 
 import re
-import shutil
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,30 +115,6 @@ def write_packages(
     )
     index.write(target)
     return index
-
-
-def fill_local_cache(packages: Path, cache: Path) -> list[Path]:
-    """Put packages where Brain-Score looks before it asks any bucket.
-
-    Parameters
-    ----------
-    packages : Path
-        A folder as `write_packages` leaves it.
-    cache : Path
-        What the environment variable ``BRAINIO_HOME`` names.
-
-    Returns
-    -------
-    list of Path
-        The copies, ``CACHE/SHA1/FILE``.
-    """
-    copies = []
-    for one in PackageIndex.read(packages).files:
-        path = cache / one.sha1 / one.file
-        with written_whole(path) as partial:
-            shutil.copyfile(packages / one.file, partial)
-        copies.append(path)
-    return copies
 
 
 def _read_half(folder: Path, split: Split, files: tuple[Path, Path]) -> _Half:

@@ -30,7 +30,7 @@ def verified_checks(output: Path, files: Sequence[Path]) -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        Number of checks by verdict; none of them failed.
+        Number of checks by verdict; none failed.
 
     Raises
     ------

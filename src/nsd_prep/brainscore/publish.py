@@ -68,20 +68,10 @@ class Step(NamedTuple):
 
 
 def s3_client(endpoint: str | None = None) -> Any:
-    """Return a client of S3, or of what speaks its protocol.
+    """Return a client of S3, or of a server (URL) that speaks its protocol.
 
-    Parameters
-    ----------
-    endpoint : str, optional
-        URL of the server; Amazon's where it is not given. Credentials are taken from where boto3
-        looks for them.
-
-    Raises
-    ------
-    NSDPrepError
-        boto3 is not installed.
-    ParameterError
-        The endpoint is not a URL.
+    Credentials are taken from where boto3 looks for them. NSDPrepError where boto3 is not
+    installed, ParameterError where the endpoint is not a URL.
     """
     try:
         import boto3  # an optional extra
@@ -101,14 +91,8 @@ def s3_client(endpoint: str | None = None) -> Any:
 def refusal(packages: Path, *, allow_non_nsd: bool = False, unchecked: bool = False) -> str | None:
     """Return why packages are not uploaded, in a sentence, or None where they may be.
 
-    Parameters
-    ----------
-    packages : Path
-        A folder as `nsd_prep.brainscore.package.write_packages` leaves it.
-    allow_non_nsd : bool
-        Whether data made from anything but NSD itself may be uploaded.
-    unchecked : bool
-        Whether data packaged without a look at their run's manifest and checks may be uploaded.
+    Data made from anything but NSD itself may be with `allow_non_nsd`; data packaged without a look
+    at their run's manifest and checks, with `unchecked`.
     """
     index = PackageIndex.read(packages)
     if not index.is_nsd and not allow_non_nsd:

@@ -35,15 +35,7 @@ _HELD: Final = 2
 
 
 class Picture(NamedTuple):
-    """An image of the dataset.
-
-    Attributes
-    ----------
-    nsd_id : int
-        0-based.
-    pixels : ndarray of uint8, shape (height, width, 3)
-        RGB.
-    """
+    """An image of the dataset: 0-based id, and uint8 (height, width, 3), RGB."""
 
     nsd_id: int
     pixels: NDArray[np.uint8]
@@ -102,13 +94,9 @@ def check_images_file(path: Path, nsd_ids: NDArray[np.int64] | None = None) -> N
 
     Raises
     ------
-    MissingFilesError
-        It is not there.
-    InputFileError
-        It is a folder or a device, truncated, holds something else than images of one pixel at
-        least, or ends before the last of `nsd_ids`.
-    OSError
-        The disk fails.
+    MissingFilesError, InputFileError, OSError
+        As `read_pictures`; InputFileError also where it is a folder or a device, or its images have
+        no pixel.
     """
     with _opened(path) as file:
         _checked(path, file, np.empty(0, np.int64) if nsd_ids is None else nsd_ids)
@@ -208,15 +196,7 @@ def _each_as_it_comes(
 
 
 def write_picture(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Write an image; the same pixels give the same bytes.
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (height, width, 3)
-        RGB.
-    path : Path
-        With extension ``.png`` or ``.jpg``.
-    """
+    """Write an image (height, width, 3) as ``.png`` or ``.jpg``; same pixels, same bytes."""
     # Every option that Pillow could choose by itself is named; nothing else enters the file.
     options: dict[str, Any] = (
         {"format": "PNG", "compress_level": 3}

@@ -85,11 +85,9 @@ def check_agreement(
     assemblies : TrainAndTest
         As they were written.
     region : str
-        Its name.
     assembly : DataArray, dims (presentation, neuroid)
         The region's.
     is_train : ndarray of bool, shape (n_images,)
-        The split.
 
     Returns
     -------

@@ -26,19 +26,11 @@ class SubjectTruth:
     ----------
     grid : (3,) array of int64
         NIfTI dimensions (X, Y, Z).
-    voxel_index : (n_voxels,) array of int64
-        0-based flat indices into the reversed volume (Z, Y, X), ascending.
     in_region : (6, n_voxels) array of bool
         Which voxels belong to V1, V2, V3, V4, IT, and to none of them: `plan.REGIONS`. A voxel in
         two regions is counted in both.
-    tuning_region : (n_voxels,) array of int64
-        Index into `plan.REGIONS`: whose features drive the voxel.
-    tuning : (n_voxels, 2 * DIMENSIONS) array of float32
-        Tuning to shared features, then to the subject's own; rows of unit length.
-    signal_strength : (n_voxels,) array of float32
-        SD of the signal over that of the noise: the true ncsnr.
-    has_data : (n_voxels, n_sessions) array of bool
-        False where a voxel is invalid in a session, its betas all 0.
+    voxel_index, tuning_region, tuning, signal_strength, has_data
+        As in `voxels.Voxels`, whose ``region`` is the tuning's.
     own_latents : (images_per_subject, DIMENSIONS) array of float32
         The subject's own features, by image number less 1.
     ncsnr : (n_voxels,) array of float32
