@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
-from brainscore_inputs import simulate, write_run
+from brainscore_inputs import simulate, write_manifest, write_run
 from moto import server as moto_server
 
 from nsd_prep.brainscore.index import PackageIndex
@@ -294,6 +294,19 @@ class TestAllowed:
         assert len(keys(client)) == 6
 
 
+def test_package_command(tmp_path: Path, capsys: Any) -> None:
+    run = write_run(tmp_path, simulate(regions=("V1",)), dataset="synthetic-tiny")
+    write_manifest(tmp_path, ["failed"])
+    assert main(["package", str(tmp_path)]) == 1
+    assert "has failed checks (check 0)" in capsys.readouterr().err
+    assert not (tmp_path / "packages").exists()
+    assert main(["package", str(tmp_path), "--unchecked"]) == 0
+    assert "synthetic_tiny_fMRI_train_Assembly.nc" in capsys.readouterr().out
+    assert main(["publish", str(tmp_path / "packages"), "s3://b", "--upload"]) == 1
+    assert "give --allow-non-nsd" in capsys.readouterr().err
+    assert run.is_dir()
+
+
 def test_a_dry_run_without_boto3_looks_at_the_files(packages: Path) -> None:
     assert actions(plan_upload(packages, TO, None)) == ["not compared"] * 6
     (packages / PackageIndex.read(packages).files[0].file).unlink()
@@ -309,6 +322,13 @@ def test_command(packages: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -
     for one in PackageIndex.read(packages).files:
         line = next(line for line in shown.splitlines() if one.file in line)
         assert re.search(r"not compared +[\d.]+ (bytes|kB|MB)  s3://bucket/a/prefix/", line)
+    monkeypatch.undo()
+    nowhere = ["--endpoint", "http://127.0.0.1:9"]
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    assert main(["publish", str(packages), "s3://bucket/a/prefix", *nowhere]) == 0
+    shown = capsys.readouterr()
+    assert "The bucket bucket could not be asked for" in shown.err
+    assert shown.out.count("not compared") == 6
     assert main(["publish", str(packages), "bucket/a/prefix"]) == 1
     assert "expected s3://BUCKET/PREFIX" in capsys.readouterr().err
 

@@ -23,7 +23,7 @@ from nsd_prep.brainscore.publish import (
 from nsd_prep.cache import CONTENTS, cache_sizes, clear_cache
 from nsd_prep.compare import TOLERANCE, compare
 from nsd_prep.compare_text import as_text
-from nsd_prep.errors import NSDPrepError
+from nsd_prep.errors import NSDPrepError, OutputError
 from nsd_prep.summary import print_rendered, size_as_text
 from nsd_prep.synthetic import write_synthetic_nsd
 from nsd_prep.synthetic.formats import STORAGE_FORMS
@@ -207,7 +207,11 @@ def _publish(given: argparse.Namespace) -> int:
         steps = upload(given.packages, destination, client, overwrite=given.overwrite, **allowed)
     else:
         client = s3_client(given.endpoint) if find_spec("boto3") else None
-        steps = plan_upload(given.packages, destination, client, overwrite=given.overwrite)
+        try:
+            steps = plan_upload(given.packages, destination, client, overwrite=given.overwrite)
+        except OutputError as error:  # no credentials, say: the files can be listed all the same
+            print(f"warning: {error}", file=sys.stderr)  # noqa: T201
+            steps = plan_upload(given.packages, destination, None)
     for step in steps:
         size = size_as_text(step.file.bytes)
         print(f"{step.action:13} {size:>9}  s3://{destination.bucket}/{step.key}")  # noqa: T201

@@ -269,7 +269,7 @@ def _text(words: str) -> str:
 
 def _citation_of_other(dataset: str) -> str:
     title = f"{dataset}: data in the formats of the Natural Scenes Dataset, which it is not"
-    return f"BIBTEX = {'@misc{' + base_name(dataset) + ', title = {' + title + '}}'!r}\n"
+    return f'BIBTEX = """@misc{{{base_name(dataset)},\n  title = {{{_text(title)}}},\n}}"""\n'
 
 
 def _data_entries(index: PackageIndex) -> str:
