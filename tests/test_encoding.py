@@ -249,6 +249,18 @@ class TestFeaturesFile:
                 "images by features",
             ),
             (
+                xr.DataArray([["x"]], dims=("a", "b"), coords={"nsd_id": ("a", [1])}, name="x"),
+                "images by features",
+            ),
+            (
+                xr.DataArray([[1.0]], dims=("a", "b"), coords={"nsd_id": ("a", [1e300])}, name="x"),
+                "names an image '1e\\+300'",
+            ),
+            (
+                xr.DataArray([[1.0]], dims=("a", "b"), coords={"nsd_id": ("a", [-1])}, name="x"),
+                "names an image '-1'",
+            ),
+            (
                 xr.DataArray(
                     [[1, np.nan]], dims=("a", "b"), coords={"nsd_id": ("a", [1])}, name="x"
                 ),

@@ -272,6 +272,10 @@ class TestChecks:
             found = check_train_and_test(one_dead.build(), few.nsd_ids, few.is_train, table)[-1]
             assert ("--invalid-voxels drop" in found.meaning) == advised
 
+    def test_no_reliable_voxel_is_sound(self) -> None:
+        weak = simulate(ncsnr=(0.05, 0.1))
+        assert self.failed(weak, weak.build()) == []
+
     def test_one_test_image_cannot_decide(self) -> None:
         few = simulate(n_images=5, subjects=(1,))
         found = check_train_and_test(few.build(), few.nsd_ids, few.is_train)

@@ -101,7 +101,7 @@ def parse_features(content: bytes, name: str) -> Features:
         for label in ("nsd_id", "stimulus_id")
         if label in array.coords and array.coords[label].dims == array.dims[:1]
     ]
-    if array.ndim != 2 or not labels or not np.issubdtype(array.dtype, np.number):
+    if array.ndim != 2 or not labels or array.dtype.kind not in "iuf":
         raise InputFileError(
             f"The features file {name} holds {array.dtype} {array.dims} with the coordinates "
             f"{', '.join(map(str, array.coords)) or 'none'}: {_FORM}."
@@ -120,7 +120,7 @@ def parse_features(content: bytes, name: str) -> Features:
 def _nsd_ids(name: str, labels: xr.DataArray) -> NDArray[np.int64]:
     """Return the 0-based ids that a coordinate nsd_id or stimulus_id gives."""
     texts = [str(label) for label in labels.to_numpy().tolist()]
-    pattern = re.compile(r"\d+" if labels.name == "nsd_id" else r"nsd_\d+")
+    pattern = re.compile(r"[0-9]{1,9}" if labels.name == "nsd_id" else r"nsd_[0-9]{5,9}")
     strange = [text for text in texts if not pattern.fullmatch(text)]
     if strange:
         raise InputFileError(

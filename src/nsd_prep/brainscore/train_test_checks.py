@@ -181,7 +181,9 @@ def _check_form(
 
 def _check_ceiling(test: xr.DataArray, voxels: pd.DataFrame | None) -> Check:
     reliable = np.flatnonzero(test["nc_testset"].to_numpy() > RELIABLE_NOISE_CEILING)
-    trials = test.to_numpy()[:, reliable, 0].reshape(-1, REPETITIONS, len(reliable))
+    n_images = test.shape[0] // REPETITIONS
+    rows = test.to_numpy()[: n_images * REPETITIONS, reliable, 0]
+    trials = rows.reshape(n_images, REPETITIONS, len(reliable))
     without_ceiling = np.isnan(internal_consistency(trials)).any(axis=0)
     meaning = (
         "Brain-Score's ceiling of a subject and region is a median over its reliable voxels, which "
@@ -201,7 +203,7 @@ def _check_ceiling(test: xr.DataArray, voxels: pd.DataFrame | None) -> Check:
         f"{int(without_ceiling.sum())} of {len(reliable)} voxels without",
         "0 voxels with a noise ceiling above "
         f"{RELIABLE_NOISE_CEILING:g} % whose repetitions cannot be correlated",
-        None if len(trials) < 2 else not without_ceiling.any(),
+        None if n_images < 2 else not without_ceiling.any(),
         meaning,
     )
 
