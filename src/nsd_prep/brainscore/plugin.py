@@ -112,7 +112,7 @@ def test_train_and_test_share_neuroids_and_no_image():
     assert sorted(set(test["repetition"].values)) == [0, 1, 2]
 ''')
 
-_BENCHMARK_INIT: Final = Template('''"""Ridge regression and RDMs, by region: $about."""
+_BENCHMARK_INIT: Final = Template('''"""Benchmarks on $about: ridge regression and RDMs."""
 
 from functools import partial
 
@@ -122,7 +122,7 @@ from .benchmark import rdm_benchmark, ridge_benchmark
 
 $entries''')
 
-_BENCHMARK: Final = Template('''"""How a model is compared with responses: $about."""
+_BENCHMARK: Final = Template('''"""How a model is compared with the responses of $about."""
 
 import numpy as np
 import pandas as pd
