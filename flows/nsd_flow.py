@@ -10,6 +10,7 @@ if __name__ == "__main__":  # before the libraries: its server starts while they
 
 import functools
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from nsd_prep.prepared import Prepared
 from nsd_prep.progress import Stages
 from nsd_prep.run import Run, plan_run
 from nsd_prep.stages.assemblies import Representations
+from nsd_prep.stages.brainscore import Images
 from nsd_prep.stages.closing import write_checks, write_manifest
 from nsd_prep.stages.encoding import Encoding, digest_of_truth
 from nsd_prep.stages.examination import Volumes
@@ -80,7 +82,8 @@ def nsd_flow(**asked: Any) -> dict[str, Any]:  # noqa: D103 (documented by its p
     run = plan_run(**asked)
     output, store = Folder(path=run.output_dir), Store(path=run.cache_dir / "responses")
     runner = task_runner(run.runner, run.workers, run.dask_address)
-    with only_run_in(run.output_dir), without_success_lines():
+    source = run.dataset().source
+    with closing(source), only_run_in(run.output_dir), without_success_lines():
         with stages.stage("looking at the inputs"):
             inputs = load_inputs(run, STEPS)
         print_rendered(describe_inputs(run, inputs))
@@ -158,13 +161,10 @@ def _stimulus_sets(run: Run, inputs: Inputs, prepared: Prepared, output: Folder)
     """Write the stimulus sets; where images are missing the run goes on, and a check says so."""
     expected = "the image of every row"
     meaning = "Without its images a benchmark cannot be packaged; all else is made all the same."
-    path = inputs.dataset.images_file
     try:
-        images = inputs.dataset.identity(path)
+        images = Images(inputs.dataset)
         nsd_ids, is_train = prepared.nsd_ids, prepared.is_train
         made = make_stimulus_sets(images, nsd_ids, is_train, run.suffix, output)
-    except FileNotFoundError:
-        reason = f"{path} is not there: download it to have stimulus sets"
     except (InputFileError, MissingFilesError) as error:
         reason = str(error)
     else:

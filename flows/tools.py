@@ -1,5 +1,6 @@
 """The tools of ``nsd-prep`` beside ``run``: each function is a command, its docstring the help."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -107,22 +108,30 @@ def compare(first: Path, second: Path, *, tolerance: float = 1e-5) -> int:
     return comparison.exit_status
 
 
-def package(output: Path, *, target: Path | None = None, suffix: str = "") -> int:
+def package(
+    output: Path,
+    *,
+    target: Path | None = None,
+    suffix: str = "",
+    unchecked: Annotated[bool, _Flag] = False,
+) -> int:
     """Package a run's output for Brain-Score.
 
     Writes the packaged assemblies and stimulus sets with their SHA-1, an index, and a plugin
-    folder that is ready to register. The same inputs give the same bytes.
+    folder that is ready to register. The files must be those that the run's manifest lists, and no
+    check may have failed. The same inputs give the same bytes.
 
     Args:
         output: Output folder of a run.
         target: Folder to write; 'packages' with the suffix, in the output folder, by default.
         suffix: The run's.
+        unchecked: Package without a look at the run's manifest and checks; the package says so.
     """
     from nsd_prep.brainscore.package import write_packages
     from nsd_prep.brainscore.plugin import PLUGIN_FOLDER, write_plugin
 
     target = target or output / f"packages{suffix}"
-    index = write_packages(output / "brainscore", target, suffix=suffix)
+    index = write_packages(output / "brainscore", target, suffix=suffix, unchecked=unchecked)
     write_plugin(index, target / PLUGIN_FOLDER)
     for file in index.files:
         print(f"{file.sha1}  {file.file}")  # noqa: T201
@@ -137,6 +146,8 @@ def publish(
     endpoint: str | None = None,
     upload: Annotated[bool, _Flag] = False,
     overwrite: Annotated[bool, _Flag] = False,
+    allow_non_nsd: Annotated[bool, _Flag] = False,
+    unchecked: Annotated[bool, _Flag] = False,
 ) -> int:
     """Show what an upload of packages to an S3-compatible bucket would do, or do it.
 
@@ -149,14 +160,36 @@ def publish(
         endpoint: Address of the server; Amazon's by default.
         upload: Upload, in place of a dry run.
         overwrite: Replace objects that hold other bytes.
+        allow_non_nsd: Upload also what was made from a dataset that is not NSD, such as a
+            synthetic one.
+        unchecked: Upload also what was packaged with --unchecked.
     """
+    from importlib.util import find_spec
+
     from nsd_prep.brainscore import publish
+    from nsd_prep.brainscore.index import PackageIndex
+    from nsd_prep.errors import OutputError
+    from nsd_prep.summary import size_as_text
 
     where = publish.Destination.parse(destination)
-    client = publish.s3_client(endpoint)
-    act = publish.upload if upload else publish.plan_upload
-    for step in act(packages, where, client, overwrite=overwrite):
-        print(f"{step.action:13} {step.key}")  # noqa: T201
+    allowed = {"allow_non_nsd": allow_non_nsd, "unchecked": unchecked}
+    if PackageIndex.read(packages).is_nsd:
+        print(publish.NSD_TERMS)  # noqa: T201
+    if upload:
+        client = publish.s3_client(endpoint)
+        steps = publish.upload(packages, where, client, overwrite=overwrite, **allowed)
+    else:
+        client = publish.s3_client(endpoint) if find_spec("boto3") else None
+        try:
+            steps = publish.plan_upload(packages, where, client, overwrite=overwrite)
+        except OutputError as error:  # no credentials, say: the files can be listed all the same
+            print(f"warning: {error}", file=sys.stderr)  # noqa: T201
+            steps = publish.plan_upload(packages, where, None)
+    for step in steps:
+        size = size_as_text(step.file.bytes)
+        print(f"{step.action:13} {size:>9}  s3://{where.bucket}/{step.key}")  # noqa: T201
+    print(f"{size_as_text(sum(step.file.bytes for step in steps))} in all")  # noqa: T201
     if not upload:
-        print("Nothing was uploaded: give --upload to do it.")  # noqa: T201
+        refused = publish.refusal(packages, **allowed)
+        print(refused or "Nothing was uploaded: give --upload to do it.")  # noqa: T201
     return 0

@@ -64,6 +64,8 @@ def request_for(
     return SessionRequest(
         subject=subject,
         session=session,
+        source=dataset.source,
+        path=dataset.session_file(subject, session),
         betas=FileIdentity.from_path(dataset.session_file(subject, session)),
         n_trials=dataset.trials_per_session,
         trials=tuple(trials.loc[trials["session"] == session, "trial_in_session"]),

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,7 @@ import reference
 from library_stages import request_for, trials_of
 from small_nsd import SmallNSD, write_betas
 
-import nsd_prep.extraction
-from nsd_prep.betas import read_voxels
+from nsd_prep import betas
 from nsd_prep.dataset import Dataset, open_dataset
 from nsd_prep.errors import InputFileError, OutputError
 from nsd_prep.extraction import (
@@ -51,11 +51,13 @@ def voxels_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that grows by the voxels of each reading of a beta file."""
     counted: list[int] = []
 
-    def counting(path: Path, voxels: np.ndarray, *rest: object) -> np.ndarray:
-        counted.extend(voxels.tolist())
-        return read_voxels(path, voxels, *rest)  # type: ignore[arg-type]
+    read_voxels = betas.read_voxels
 
-    monkeypatch.setattr(nsd_prep.extraction, "read_voxels", counting)
+    def counting(path: Path, voxels: np.ndarray, *rest: Any) -> np.ndarray:
+        counted.extend(voxels.tolist())
+        return read_voxels(path, voxels, *rest)
+
+    monkeypatch.setattr(betas, "read_voxels", counting)
     return counted
 
 
@@ -203,15 +205,15 @@ class TestReading:
 class TestKeys:
     def test_each_thing_that_determines_the_responses_changes_the_key(self, request_of) -> None:
         request = request_of("V1")
-        betas = request.betas
+        identity = request.betas
         changes: list[dict[str, object]] = [
             {"trials": request.trials[:-1]},
             {"n_trials": 23},
             {"grid": request.grid[::-1]},
             {"regions": {"V1": request.regions["V1"][1:]}},
-            {"betas": betas.model_copy(update={"bytes": betas.bytes + 1})},
-            {"betas": betas.model_copy(update={"modified": betas.modified + 1})},
-            {"betas": betas.model_copy(update={"path": "/elsewhere"})},
+            {"betas": identity.model_copy(update={"bytes": identity.bytes + 1})},
+            {"betas": identity.model_copy(update={"modified": identity.modified + 1})},
+            {"betas": identity.model_copy(update={"path": "/elsewhere"})},
         ]
         changed = [replace(request, **change) for change in changes]
         keys = {one.part_keys["V1"] for one in (request, *changed)}

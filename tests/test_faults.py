@@ -85,7 +85,7 @@ STAGES: dict[str, Stage] = {
         run.prepared, {"own": run.assemble_region}, "all", "", run.output
     ),
     "make_stimulus_sets": lambda run: brainscore.make_stimulus_sets(
-        run.load_inputs.dataset.identity(run.load_inputs.dataset.images_file),
+        brainscore.Images(run.load_inputs.dataset),
         run.prepared.nsd_ids,
         run.prepared.is_train,
         "",
@@ -148,7 +148,7 @@ def with_faults(run: Undisturbed, stage: Stage, disk: FaultyDisk) -> Any:
     """Return what a stage returns on a disk."""
     with pytest.MonkeyPatch.context() as patch:
         install(disk, patch)
-        patch.setattr(stimulus_sets, "_THREADS", 1)  # the calls come in one order
+        patch.setattr(stimulus_sets, "_MOST_THREADS", 1)  # the calls come in one order
         return stage(run.records)
 
 

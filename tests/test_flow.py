@@ -26,8 +26,8 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 from small_nsd import SmallNSD, write_small_nsd
 
-from nsd_prep import betas, extraction
-from nsd_prep.brainscore.encoding import Features, write_features
+from nsd_prep import betas
+from nsd_prep.brainscore.features import Features, write_features
 from nsd_prep.errors import ExtractionError, FailedChecksError, ParameterError, PreflightError
 from nsd_prep.flows.command import run_command
 from nsd_prep.flows.nsd_flow import nsd_flow
@@ -56,12 +56,13 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 def sessions_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Return a list that notes every reading of betas: the file's name and how many voxels."""
     noted: list[tuple[str, int]] = []
+    read_voxels = betas.read_voxels
 
     def read_and_note(path: Path, voxels: np.ndarray, *rest: Any) -> np.ndarray:
         noted.append((f"{path.parents[0]}/{path.name}", len(voxels)))
-        return betas.read_voxels(path, voxels, *rest)
+        return read_voxels(path, voxels, *rest)
 
-    monkeypatch.setattr(extraction, "read_voxels", read_and_note)
+    monkeypatch.setattr(betas, "read_voxels", read_and_note)
     return noted
 
 
@@ -370,14 +371,15 @@ class TestFailures:
     ) -> dict[Path, int]:
         """Make reading fail as a bad disk does where `fails` says so of a file and an attempt."""
         attempts: dict[Path, int] = {}
+        read_voxels = betas.read_voxels
 
         def read(path: Path, *rest: Any) -> np.ndarray:
             attempts[path] = attempts.get(path, 0) + 1
             if fails(path, attempts[path]):
                 raise OSError(errno.EIO, "Input/output error", str(path))
-            return betas.read_voxels(path, *rest)
+            return read_voxels(path, *rest)
 
-        monkeypatch.setattr(extraction, "read_voxels", read)
+        monkeypatch.setattr(betas, "read_voxels", read)
         return attempts
 
     def test_a_passing_fault_of_the_disk_is_tried_again(
@@ -460,7 +462,7 @@ class TestFailures:
         attempts = self.failing_once(monkeypatch, lambda _path, _attempt: False)
         cut = small.betas_path(min(small.sessions), 1)
         content = cut.read_bytes()
-        monkeypatch.setattr("nsd_prep.inputs.check_session_file", lambda *_: None)
+        monkeypatch.setattr("nsd_prep.betas.check_session_file", lambda *_: None)
         cut.write_bytes(content[: len(content) // 2])
         with pytest.raises(ExtractionError, match="truncated"):
             prepare(nsd_root=small.root, output_dir=tmp_path / "out", regions=["V1"])

@@ -11,6 +11,7 @@ import pytest
 from nsd_prep.errors import ParameterError
 from nsd_prep.extraction import SessionRequest
 from nsd_prep.files import FileIdentity
+from nsd_prep.source import FolderSource
 from nsd_prep.store import Store
 from nsd_prep.tasks.runners import in_chunks, task_runner
 
@@ -23,6 +24,8 @@ def requests(sessions: dict[int, int]) -> list[SessionRequest]:
         SessionRequest(
             subject=subject,
             session=session,
+            source=FolderSource(Path("root")),
+            path=Path("betas"),
             betas=FileIdentity(path="betas", bytes=1, modified=1),
             n_trials=3,
             trials=(0,),

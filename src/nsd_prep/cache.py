@@ -13,9 +13,11 @@ from nsd_prep.errors import MissingFilesError, ParameterError
 from nsd_prep.files import explained_write_errors, write_text
 
 #: What a cache folder holds, and what for.
+MIRROR: Final = "mirror"
 CONTENTS: Final = {
     "responses": "extracted responses, a file for each region and session",
     "records": "records of tasks",
+    MIRROR: "small files of a remote dataset",
 }
 #: Holds a lock file for each run that is using the cache.
 _USERS: Final = "in-use"

@@ -7,13 +7,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, Strict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    Strict,
+    ValidationError,
+)
 
 from nsd_prep import published
 from nsd_prep.errors import InputFileError, MissingFilesError, ParameterError
-from nsd_prep.files import FileIdentity
 from nsd_prep.parameters import Preparation
-from nsd_prep.source import FolderSource, Source
+from nsd_prep.source import FolderSource, Source, open_source
 
 Layout = Literal["official", "flat"]
 Hemisphere = Literal["lh", "rh"]
@@ -64,7 +71,7 @@ class Dataset:
     trials_per_session: int
     sessions: Mapping[int, int]
     truth_folder: str | None = None
-    source: Source = field(default_factory=FolderSource)
+    source: Source = field(kw_only=True, compare=False)
 
     def exists(self, path: Path) -> bool:
         """Return whether the dataset has a file."""
@@ -74,9 +81,9 @@ class Dataset:
         """Return the content of a small file of the dataset."""
         return self.source.read(path)
 
-    def identity(self, path: Path) -> FileIdentity:
-        """Return what tells whether a large file of the dataset is still the same."""
-        return self.source.identity(path)
+    def where(self, path: Path) -> str:
+        """Return where a file lies: its path, or its URL."""
+        return self.source.where(path)
 
     @property
     def subjects(self) -> tuple[int, ...]:
@@ -168,7 +175,14 @@ class Dataset:
 class _Synthetic(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    truth: str = Field(default="truth", pattern=r"^[A-Za-z0-9_-]+$")
+    truth: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$")
+
+
+def _not_nsd(name: str) -> str:
+    """Refuse a name under which a dataset's results would pass for NSD's own."""
+    if name.casefold() == "nsd" or name.casefold().startswith("allen2022"):
+        raise ValueError("a dataset that is not NSD itself needs another name")
+    return name
 
 
 class _Description(BaseModel):
@@ -176,7 +190,9 @@ class _Description(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: str = Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")
+    name: Annotated[str, AfterValidator(_not_nsd)] = Field(
+        min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$"
+    )
     trials_per_session: PositiveInt = Field(strict=True)
     sessions: dict[Annotated[str, Field(pattern="^[1-8]$")], Annotated[PositiveInt, Strict()]] = (
         Field(min_length=1)
@@ -184,16 +200,29 @@ class _Description(BaseModel):
     synthetic: _Synthetic | None = None
 
 
-def open_dataset(root: Path, preparation: Preparation | None = None) -> Dataset:
+def open_dataset(
+    root: str | Path,
+    preparation: Preparation | None = None,
+    *,
+    mirror_folder: Path | None = None,
+    accept_nsd_terms: bool | None = None,
+) -> Dataset:
     """Find out which layout and shape the dataset below a folder has.
 
     Parameters
     ----------
-    root : Path
-        The folder that holds ``nsddata`` (official layout) or ``metadata`` (flat layout).
+    root : str or Path
+        The folder that holds ``nsddata`` (official layout) or ``metadata`` (flat layout); or the
+        address of such a folder, ``s3://BUCKET[/PREFIX]`` or ``http(s)://HOST[/PREFIX]``, in the
+        official layout.
     preparation : {"b1", "b2", "b3"}, optional
         Which betas to read, in the official layout; b3 where nothing is said. The flat layout
         holds one preparation, which it does not name.
+    mirror_folder : Path, optional
+        Where copies of the small files of an address are kept; ``nsd-prep-mirror`` in the current
+        folder where none is given.
+    accept_nsd_terms : bool, optional
+        That the terms of NSD are accepted, which is asked before NSD's own bucket is read.
 
     Returns
     -------
@@ -209,13 +238,16 @@ def open_dataset(root: Path, preparation: Preparation | None = None) -> Dataset:
     ParameterError
         A preparation is chosen in the flat layout.
     """
-    root = Path(root).expanduser().absolute()
-    if not root.is_dir():
+    source = open_source(
+        root, mirror_folder or Path("nsd-prep-mirror"), accept_nsd_terms=accept_nsd_terms
+    )
+    root, is_folder = source.root, isinstance(source, FolderSource)
+    if is_folder and not root.is_dir():
         raise MissingFilesError(
             f"The NSD root {root} is not a folder: give the folder that holds 'nsddata' "
             "(official layout) or 'metadata' (flat layout) with --nsd-root."
         )
-    layout = _layout(root)
+    layout = _layout(root) if is_folder else "official"
     if layout == "flat" and preparation is not None:
         raise ParameterError(
             f"The betas' preparation {preparation} cannot be chosen: {root} is in the flat layout, "
@@ -225,7 +257,6 @@ def open_dataset(root: Path, preparation: Preparation | None = None) -> Dataset:
         folder = "the one of a flat layout"
     else:
         folder = PREPARATION_FOLDERS[preparation or DEFAULT_PREPARATION]
-    source = FolderSource()
     description = _description(root / DESCRIPTION_FILE, source)
     sessions = (
         {int(subject): number for subject, number in description.sessions.items()}

@@ -1,7 +1,7 @@
 """Extraction: the responses of a session to the shared images, read, z-scored and stored."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -9,9 +9,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.betas import read_voxels, zscore_trials
-from nsd_prep.errors import ExtractionError, ExtractionFaultError, NSDPrepError
-from nsd_prep.files import FileIdentity, Sealed, digest_of_array, sha256_of_json
+from nsd_prep.betas import zscore_trials
+from nsd_prep.errors import ExtractionError, ExtractionFaultError, InputFileError, NSDPrepError
+from nsd_prep.files import Sealed, digest_of_array, sha256_of_json
+from nsd_prep.source import Identity, Source
 from nsd_prep.store import Part, Store
 
 #: Raise this when the same inputs give other responses: stored ones are then not used any more.
@@ -26,8 +27,12 @@ class SessionRequest:
     ----------
     subject, session : int
         1-based.
-    betas : FileIdentity
-        The session's file.
+    source : Source
+        What gives the session's file.
+    path : Path
+        The session's file, as the source knows it.
+    betas : FileIdentity or RemoteIdentity
+        What tells whether it is still the same.
     n_trials : int
         Trials in the session.
     trials : tuple of int
@@ -42,7 +47,9 @@ class SessionRequest:
 
     subject: int
     session: int
-    betas: FileIdentity
+    source: Source = field(compare=False)
+    path: Path
+    betas: Identity
     n_trials: int
     trials: tuple[int, ...]
     grid: tuple[int, int, int]
@@ -142,8 +149,15 @@ def extract_session(request: SessionRequest) -> SessionRecord:
 
 def _extract(request: SessionRequest, regions: Sequence[str]) -> dict[str, Part]:
     voxels = np.unique(np.concatenate([request.regions[region] for region in regions]))
-    values = read_voxels(Path(request.betas.path), voxels, request.grid, request.n_trials)
-    request.betas.check_unchanged()
+    source, path = request.source, request.path
+    values = source.read_voxels(path, voxels, request.grid, request.n_trials)
+    found = source.identity(path)
+    if found != request.betas:
+        raise InputFileError(
+            f"{source.where(path)} was changed during the run: expected the {request.betas.bytes} "
+            "bytes that were there when it began; see that nothing writes it, and run the same "
+            "command again."
+        )
     zscores, constant = zscore_trials(values)
     kept = np.ascontiguousarray(zscores[:, list(request.trials)].T)
     parts = {}

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import stat
 import tempfile
@@ -47,15 +48,6 @@ class FileIdentity(BaseModel):
         """Return the identity of a file that is there."""
         status = path.stat()
         return cls(path=str(path.resolve()), bytes=status.st_size, modified=status.st_mtime_ns)
-
-    def check_unchanged(self) -> None:
-        """Raise InputFileError where the file is not the same any more."""
-        if self.from_path(Path(self.path)) != self:
-            raise InputFileError(
-                f"{self.path} was changed during the run: expected the {self.bytes} bytes that "
-                "were there when it began; see that nothing writes it, and run the same command "
-                "again."
-            )
 
 
 class FileRecord(BaseModel):
@@ -136,6 +128,14 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9]", "", socket.gethostname()) or "host"
 
 
+def partial_path(path: Path) -> Path:
+    """Return a name beside `path` for what is not whole yet, which tells whose it is.
+
+    `remove_stale_partials` removes what lies under such a name when its process is gone.
+    """
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """Give a temporary path in the folder of `path`, and move it into place at the end.
@@ -160,9 +160,7 @@ def replaced(path: Path) -> Iterator[Path]:
     """
     with explained_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(
-            f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.partial"
-        )
+        partial = partial_path(path)
         try:
             yield partial
             partial.replace(path)
@@ -224,25 +222,34 @@ def explained_write_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def remove_stale_partials(folder: Path) -> list[Path]:
-    """Remove the temporary files that killed processes of this machine left below `folder`.
+def remove_stale_partials(folder: Path, name: str | None = None) -> list[Path]:
+    """Remove the temporary files and folders that killed processes of this machine left.
 
     Parameters
     ----------
     folder : Path
         Searched with its subfolders. A folder that is not there holds nothing.
+    name : str, optional
+        Only what was to have this name, directly in the folder.
 
     Returns
     -------
     list of Path
-        What was removed. Files of living processes, and of other machines, stay.
+        What was removed. What belongs to living processes, and to other machines, stays.
     """
+    found = folder.rglob(".*.partial") if name is None else folder.glob(".*.partial")
     removed = []
-    for path in sorted(folder.rglob(".*.partial")):
+    for path in sorted(found):
         match = _PARTIAL.match(path.name)
-        if match and match["host"] == _host() and not _is_alive(int(match["process"])):
+        if not match or match["host"] != _host() or _is_alive(int(match["process"])):
+            continue
+        if name is not None and not path.name.startswith(f".{name}.{match['host']}-"):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
-            removed.append(path)
+        removed.append(path)
     return removed
 
 

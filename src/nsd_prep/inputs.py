@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -9,12 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep import published
-from nsd_prep.betas import check_session_file
+from nsd_prep.brainscore.features import parse_features
 from nsd_prep.dataset import Dataset
 from nsd_prep.errors import InputFileError, NSDPrepError, PreflightError
 from nsd_prep.extraction import SessionRequest
 from nsd_prep.files import (
-    FileIdentity,
     FileRecord,
     read_whole,
     remove_stale_partials,
@@ -24,7 +24,7 @@ from nsd_prep.files import (
 from nsd_prep.masks import labels_that_are_nowhere, select_voxels
 from nsd_prep.regions import VoxelSelection
 from nsd_prep.run import Run
-from nsd_prep.source import Recorder
+from nsd_prep.source import Identity, Recorder
 from nsd_prep.split import train_images
 from nsd_prep.stimulus_table import contradictions, read_stimulus_table
 from nsd_prep.store import Store
@@ -136,7 +136,7 @@ class Inputs:
     masks, noise_ceilings : mapping of int
         Of each subject (1-based), in the run's order.
     betas : mapping of (int, int) to FileIdentity
-        The file of each needed session, by subject and session (1-based).
+        The file of each needed session, by subject and session (1-based), or its address.
     features : FileRecord or None
         The file of the images' features.
     """
@@ -145,11 +145,11 @@ class Inputs:
     trials: Trials
     masks: Mapping[int, Masks]
     noise_ceilings: Mapping[int, NoiseCeilings]
-    betas: Mapping[tuple[int, int], FileIdentity]
+    betas: Mapping[tuple[int, int], Identity]
     features: FileRecord | None = None
 
     @property
-    def files(self) -> list[FileRecord | FileIdentity]:
+    def files(self) -> list[FileRecord | Identity]:
         """Every file that was looked at, each once."""
         read = [*self.trials.files, *((self.features,) if self.features else ())]
         for subject, masks in self.masks.items():
@@ -194,6 +194,8 @@ class Inputs:
             SessionRequest(
                 subject=subject,
                 session=session,
+                source=self.dataset.source,
+                path=self.dataset.session_file(subject, session),
                 betas=identity,
                 n_trials=self.dataset.trials_per_session,
                 trials=in_session[subject, session],
@@ -275,6 +277,7 @@ def load_inputs(run: Run, steps: "Steps | None" = None) -> Inputs:
     """
     steps = steps or Steps(map_trials, load_masks, load_noise_ceilings, _in_threads)
     problems = Problems()
+    _fetch_small_files(run)
     for check, folder in (
         (writable_folder, run.output_dir),
         (writable_folder, run.cache_dir),
@@ -299,6 +302,23 @@ def load_inputs(run: Run, steps: "Steps | None" = None) -> Inputs:
     if problems.found or trials is None:
         raise PreflightError(problems.found)
     return Inputs(run.dataset(), trials, masks, noise_ceilings, betas, features)
+
+
+def _fetch_small_files(run: Run) -> None:
+    """Fetch the small files of a remote dataset together, as far as they are there."""
+    dataset = run.dataset()
+    volumes = sorted({name for region in run.regions.values() for name in region.labels})
+    wanted: list[Path | None] = [dataset.design_file, dataset.stimulus_table]
+    for subject in run.subjects:
+        wanted += [
+            dataset.ncsnr_file(subject),
+            dataset.brain_mask_file(subject),
+            dataset.anatomy_file(subject),
+        ]
+        for volume in volumes:
+            wanted += [dataset.roi_file(subject, volume, side) for side in (None, "lh", "rh")]
+            wanted.append(dataset.label_table(subject, volume))
+    dataset.source.fetch_files([path for path in wanted if path is not None])
 
 
 def _in_threads(
@@ -449,7 +469,7 @@ def load_noise_ceilings(run: Run, subject: int) -> NoiseCeilings:
 
 def look_at_sessions(
     dataset: Dataset, sessions: Mapping[int, tuple[int, ...]], masks: Mapping[int, Masks]
-) -> dict[tuple[int, int], FileIdentity]:
+) -> dict[tuple[int, int], Identity]:
     """Open the betas of every needed session and check their form.
 
     Parameters
@@ -477,27 +497,24 @@ def look_at_sessions(
         for subject, numbers in sessions.items()
         for session in numbers
     }
-    missing = [path for path in paths.values() if not dataset.exists(path)]
+    source = dataset.source
+    missing = [path for path in paths.values() if not source.exists(path)]
     if missing:
-        listed = "".join(f"\n      {path}" for path in missing)
+        listed = "".join(f"\n      {source.where(path)}" for path in missing)
         noun = "session file is" if len(missing) == 1 else "session files are"
         problems.found.append(
             f"{len(missing)} {noun} missing: expected each session that holds a usable trial, "
             f"download them, or describe a smaller copy in dataset.json:{listed}"
         )
-    identities = {}
-    for (subject, session), path in paths.items():
-        if path in missing:
-            continue
+    there = {key: path for key, path in paths.items() if path not in missing}
+    for (subject, _), path in there.items():
         if subject in masks:
             grid = masks[subject].selection.grid
-            problems.collect(check_session_file, path, grid, dataset.trials_per_session)
-        identity = problems.collect(dataset.identity, path)
-        if identity is not None:
-            identities[subject, session] = identity
-    if problems.found:
+            problems.collect(source.check_session, path, grid, dataset.trials_per_session)
+    identities = problems.collect(source.identities, list(there.values()))
+    if problems.found or identities is None:
         raise PreflightError(problems.found)
-    return identities
+    return {key: identities[path] for key, path in there.items()}
 
 
 def _recorded(dataset: Dataset) -> tuple[Dataset, Recorder]:
@@ -508,12 +525,9 @@ def _recorded(dataset: Dataset) -> tuple[Dataset, Recorder]:
 
 def _check_features(run: Run, trials: Trials) -> FileRecord:
     """Raise where a features file is not of its form, or lacks an image; return its record."""
-    # What fits the features takes seconds to import, and few runs have any.
-    from nsd_prep.brainscore.encoding import read_features
-
     assert run.features is not None
     content = read_whole(run.features)
-    read_features(run.features).of(trials.nsd_ids)
+    parse_features(content, str(run.features)).select(trials.nsd_ids)
     return FileRecord(path=str(run.features), bytes=len(content), sha256=sha256_of_bytes(content))
 
 

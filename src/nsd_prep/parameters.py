@@ -66,6 +66,7 @@ def parameters(
     check: bool = False,
     refresh: bool = False,
     synthetic: bool = False,
+    accept_nsd_terms: bool = False,
 ) -> dict[str, Any]:
     """Turn a copy of the Natural Scenes Dataset into validated neural assemblies.
 
@@ -75,7 +76,9 @@ def parameters(
 
     Args:
         nsd_root: Folder of the dataset, on the machine that runs the flow: it holds 'nsddata'
-            (official layout) or 'metadata' (flat layout).
+            (official layout) or 'metadata' (flat layout). Or an address that holds 'nsddata', of
+            which only what is needed is read: s3://natural-scenes-dataset, s3://BUCKET/PREFIX,
+            https://HOST/PREFIX.
         output_dir: Folder that the assemblies, tables and the manifest are written to.
         subjects: Subjects (1 to 8), in the order of the neuroids; all of the dataset where none
             is chosen. The images are those that all of them saw three times.
@@ -106,6 +109,8 @@ def parameters(
         refresh: Recompute everything, whatever the cache holds.
         synthetic: Use a small synthetic NSD, written beside the output folder where it is not
             there yet, in place of a dataset: NSD's formats, invented responses.
+        accept_nsd_terms: Accept the terms of the Natural Scenes Dataset, without which its own
+            bucket is not read; NSD_ACCEPT_TERMS=1 in the environment does the same.
 
     Returns
     -------

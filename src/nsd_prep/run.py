@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from nsd_prep import __version__
+from nsd_prep.cache import MIRROR
 from nsd_prep.dataset import Dataset, chosen_subjects, open_dataset
 from nsd_prep.errors import ParameterError
 from nsd_prep.parameters import (
@@ -33,7 +34,7 @@ class Run(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    nsd_root: Path
+    nsd_root: str
     output_dir: Path
     cache_dir: Path
     betas: Preparation | None
@@ -53,10 +54,13 @@ class Run(BaseModel):
     check: bool
     refresh: bool
     synthetic: bool
+    accept_nsd_terms: bool
+
+    _dataset: Dataset = PrivateAttr()
 
     def dataset(self) -> Dataset:
-        """Return the dataset that the run reads."""
-        return open_dataset(self.nsd_root, self.betas)
+        """Return the dataset that the run reads: one object, with one set of connections."""
+        return self._dataset
 
     def attributes(self) -> dict[str, str | int | float]:
         """Return what determines the data of the run's assemblies; nothing of when or where."""
@@ -98,6 +102,7 @@ def plan_run(
     betas: Preparation | None,
     cache_dir: Path | None,
     features: Path | None,
+    accept_nsd_terms: bool,
     **others: Any,
 ) -> Run:
     """Resolve parameters for the dataset at hand.
@@ -125,22 +130,32 @@ def plan_run(
             "deployment's parameter nsd_root."
         )
     own = read_regions_file(Path(regions_file).expanduser()) if regions_file else {}
-    dataset = open_dataset(Path(nsd_root), betas)
     output_dir = _absolute(output_dir)
+    cache_dir = _absolute(cache_dir) if cache_dir else output_dir / "cache"
+    dataset = open_dataset(
+        nsd_root,
+        betas,
+        mirror_folder=cache_dir / MIRROR,
+        # Not accepted here may still have been accepted before, or in the environment.
+        accept_nsd_terms=accept_nsd_terms or None,
+    )
     features = _absolute(features) if features else None
     if features and not features.is_file():
         raise ParameterError(f"The features file {features} is not there: correct --features.")
-    return Run.checked(
-        nsd_root=dataset.root,
+    run = Run.checked(
+        nsd_root=str(nsd_root) if "://" in str(nsd_root) else str(dataset.root),
         output_dir=output_dir,
-        cache_dir=_absolute(cache_dir) if cache_dir else output_dir / "cache",
+        cache_dir=cache_dir,
         betas=betas,
         # A form whose list is cleared sends an empty one.
         subjects=chosen_subjects(dataset, subjects or None),
         regions=chosen_regions(regions, own),
         features=features,
+        accept_nsd_terms=accept_nsd_terms,
         **others,
     )
+    run._dataset = dataset
+    return run
 
 
 def _absolute(path: Path) -> Path:

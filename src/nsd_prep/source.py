@@ -6,9 +6,9 @@ root is the folder of its mirror.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,10 @@ from typing_extensions import override
 from nsd_prep import betas
 from nsd_prep.errors import MissingFilesError
 from nsd_prep.files import FileIdentity, FileRecord, read_whole, sha256_of_bytes
+from nsd_prep.remote.identity import RemoteIdentity
 
-if TYPE_CHECKING:
-    from nsd_prep.remote.identity import RemoteIdentity
+#: What tells whether a large file is still the same.
+Identity = FileIdentity | RemoteIdentity
 
 
 class Source(Protocol):
@@ -48,10 +49,10 @@ class Source(Protocol):
             It is not there, or cannot be read; `MissingFilesError` for a remote one.
         """
 
-    def identity(self, path: Path) -> FileIdentity | RemoteIdentity:
+    def identity(self, path: Path) -> Identity:
         """Return what tells whether a file is still the same."""
 
-    def identities(self, paths: Sequence[Path]) -> dict[Path, FileIdentity | RemoteIdentity]:
+    def identities(self, paths: Sequence[Path]) -> dict[Path, Identity]:
         """Return the identities of files, looked up together.
 
         Raises
@@ -72,6 +73,14 @@ class Source(Protocol):
         self, path: Path, voxels: NDArray[np.int64], grid: tuple[int, int, int], n_trials: int
     ) -> NDArray[np.int16]:
         """Read all trials of some voxels of a session, as `nsd_prep.betas.read_voxels`."""
+
+    def images(
+        self, path: Path, nsd_ids: NDArray[np.int64]
+    ) -> Path | Callable[[int], NDArray[np.uint8]]:
+        """Return the file of all images, or what gives the pixels of one of some images by its id.
+
+        What is returned is called with the ids (0-based) ascending, each once.
+        """
 
     def fetch_files(self, paths: Sequence[Path]) -> None:
         """Fetch those of some small files that are there, together, before they are read."""
@@ -109,7 +118,7 @@ class FolderSource(Source):
         return FileIdentity.from_path(path)
 
     @override
-    def identities(self, paths: Sequence[Path]) -> dict[Path, FileIdentity | RemoteIdentity]:
+    def identities(self, paths: Sequence[Path]) -> dict[Path, Identity]:
         missing = [path for path in paths if not path.exists()]
         if missing:
             listed = "".join(f"\n  - {path}" for path in missing)
@@ -131,6 +140,12 @@ class FolderSource(Source):
         self, path: Path, voxels: NDArray[np.int64], grid: tuple[int, int, int], n_trials: int
     ) -> NDArray[np.int16]:
         return betas.read_voxels(path, voxels, grid, n_trials)
+
+    @override
+    def images(
+        self, path: Path, nsd_ids: NDArray[np.int64]
+    ) -> Path | Callable[[int], NDArray[np.uint8]]:
+        return path
 
     @override
     def fetch_files(self, paths: Sequence[Path]) -> None:

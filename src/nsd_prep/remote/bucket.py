@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,7 @@ from nsd_prep.remote.client import Client
 from nsd_prep.remote.consent import Consent, accepted_terms
 from nsd_prep.remote.faults import ChangedFileError, RemoteFaultError
 from nsd_prep.remote.identity import RemoteIdentity
+from nsd_prep.remote.images import read_pictures
 from nsd_prep.remote.mirror import Mirror
 from nsd_prep.remote.sessions import SessionReader
 from nsd_prep.remote.traffic import Transfer
@@ -216,6 +217,17 @@ class BucketSource(Source):
                     self.where(path),
                 )
         raise AssertionError(path)
+
+    @override
+    def images(
+        self, path: Path, nsd_ids: NDArray[np.int64]
+    ) -> Path | Callable[[int], NDArray[np.uint8]]:
+        pictures = read_pictures(self.client, nsd_ids)
+
+        def pixels(nsd_id: int) -> NDArray[np.uint8]:
+            return next(picture.pixels for picture in pictures if picture.nsd_id == nsd_id)
+
+        return pixels
 
     @override
     def close(self) -> None:

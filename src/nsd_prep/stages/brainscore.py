@@ -1,6 +1,6 @@
 """What Brain-Score packages: train and test assemblies, stimulus sets."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from nsd_prep.brainscore.identifiers import SPLITS, assembly_file
 from nsd_prep.brainscore.stimulus_sets import write_stimulus_sets
 from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
 from nsd_prep.brainscore.train_test_checks import check_agreement, check_train_and_test
-from nsd_prep.files import FileIdentity, Folder, read_table
+from nsd_prep.dataset import Dataset
+from nsd_prep.files import Folder, read_table, sha256_of_json
 from nsd_prep.made import Made
 from nsd_prep.parameters import ZScoreImages
 from nsd_prep.prepared import Prepared
@@ -61,15 +62,41 @@ def make_train_and_test(
     for assembly, file in zip(built, files, strict=True):
         write_assembly(assembly, file)
     written = read_train_and_test(folder, suffix)
-    found = check_train_and_test(written, prepared.nsd_ids, prepared.is_train)
+    kept = prepared.voxels[prepared.voxels["kept"]]
+    found = check_train_and_test(written, prepared.nsd_ids, prepared.is_train, kept)
     for region in assemblies:
         assembly = read_assembly(folder.path / outputs.assembly_file(region))
         found.append(check_agreement(written, region, assembly, prepared.is_train))
     return Made.in_folder(folder, _names(folder, files), found)
 
 
+class Images:
+    """The images of a dataset.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Where they lie.
+
+    Attributes
+    ----------
+    digest : str
+        Of what identifies them.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._source, self._path = dataset.source, dataset.images_file
+        identity = self._source.identity(self._path) if self._source.exists(self._path) else None
+        found = None if identity is None else identity.model_dump()
+        self.digest = sha256_of_json([self._source.where(self._path), found])
+
+    def of_ids(self, nsd_ids: NDArray[np.int64]) -> Path | Callable[[int], NDArray[np.uint8]]:
+        """Return what `nsd_prep.brainscore.stimulus_sets.write_stimulus_sets` takes."""
+        return self._source.images(self._path, nsd_ids)
+
+
 def make_stimulus_sets(
-    images: FileIdentity,
+    images: Images,
     nsd_ids: NDArray[np.int64],
     is_train: NDArray[np.bool_],
     suffix: str,
@@ -79,8 +106,8 @@ def make_stimulus_sets(
 
     Parameters
     ----------
-    images : FileIdentity
-        The file of all images.
+    images : Images
+        Of the dataset.
     nsd_ids : ndarray of int64, shape (n_images,)
         The images of the run (0-based), ascending.
     is_train : ndarray of bool, shape (n_images,)
@@ -101,7 +128,7 @@ def make_stimulus_sets(
         The file of images is not there, or too short.
     """
     target = folder.path / outputs.BRAINSCORE
-    tables = write_stimulus_sets(Path(images.path), target, nsd_ids, is_train, suffix=suffix)
+    tables = write_stimulus_sets(images.of_ids(nsd_ids), target, nsd_ids, is_train, suffix=suffix)
     pictures = [
         target / f"stimuli_{split}" / name
         for split, table in zip(SPLITS, tables, strict=True)

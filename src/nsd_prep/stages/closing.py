@@ -56,6 +56,7 @@ def write_manifest(
             "layout": inputs.dataset.layout,
             "preparation": inputs.dataset.preparation,
         },
+        "source": _source(inputs),
         "images": {
             "number": len(nsd_ids),
             "sha256_of_nsd_ids": sha256_of_json(nsd_ids.tolist()),
@@ -71,3 +72,16 @@ def write_manifest(
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
     }
     write_json(run.output_dir / outputs.MANIFEST, manifest)
+
+
+def _source(inputs: Inputs) -> dict[str, Any] | None:
+    """Return the terms that were accepted and what was transferred; None for a folder."""
+    source = inputs.dataset.source
+    transfer = getattr(source, "transfer", None)
+    if transfer is None:
+        return None
+    consent = getattr(source, "consent", None)
+    return {
+        "terms": None if consent is None else consent.model_dump(mode="json"),
+        "transfer": {name: dict(counts) for name, counts in transfer._asdict().items()},
+    }

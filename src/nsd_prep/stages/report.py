@@ -7,15 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from nsd_prep import __version__, outputs
-from nsd_prep.analysis.style import picture
-from nsd_prep.brainscore.encoding import (
-    Features,
-    draw_encoding,
-    latent_features,
-    read_features,
-    score_encoding,
-    summarise_encoding,
-)
+from nsd_prep.brainscore.encoding import score_encoding, summarise_encoding
+from nsd_prep.brainscore.encoding_figure import draw_encoding
+from nsd_prep.brainscore.features import Features, read_features
 from nsd_prep.checks import Check
 from nsd_prep.files import Folder, write_text
 from nsd_prep.made import Made
@@ -149,15 +143,13 @@ def encoding_sections(encoding: Encoding, prepared: Prepared, folder: Folder) ->
         if encoding.features
         else "the synthetic latents"
     )
-    caption = "Fraction of the noise ceiling that a ridge regression reaches, reliable voxels."
-    drawn = picture(draw_encoding(scores), "encoding", "Encoding baseline", caption)
     return [
         Section(
             name="encoding",
             title="Encoding baseline",
             text=f"Ridge regression from {source} to the train assembly, scored on the test "
             "assembly. A model that knows all that drives the voxels comes close to 1.",
-            pictures=(drawn,),
+            pictures=(draw_encoding(scores),),
             tables=(Table("Medians over reliable voxels.", summarise_encoding(scores)),),
             files={"encoding": scores},
         )
@@ -169,5 +161,5 @@ def _features(encoding: Encoding, prepared: Prepared) -> dict[int, Features] | N
         return dict.fromkeys(prepared.subjects, read_features(Path(encoding.features.path)))
     if encoding.truth:
         truth = read_truth(encoding.truth)
-        return {subject: latent_features(truth, subject) for subject in prepared.subjects}
+        return {subject: Features(*truth.latents(subject)) for subject in prepared.subjects}
     return None
