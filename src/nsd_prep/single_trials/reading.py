@@ -1,0 +1,126 @@
+"""Reading single trials: as labelled data, and in random batches."""
+
+import errno
+from pathlib import Path
+from typing import Any, Self
+
+import h5py
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from nsd_prep.errors import InputFileError
+from nsd_prep.single_trials.writer import RESPONSE
+from nsd_prep.single_trials.zarr_store import opened_rows, zarr_libraries
+
+
+def open_single_trials(path: Path | str) -> xr.Dataset:
+    """Open a subject's single trials; responses are read where they are asked for.
+
+    Parameters
+    ----------
+    path : Path or str
+        A file or a Zarr store that `nsd_prep.single_trials.writer` wrote.
+
+    Returns
+    -------
+    Dataset, dims (trial, voxel) or (image, voxel)
+        The variable ``response``, float32 (float16 where it is stored so), with a coordinate for
+        each column of the tables. Close it, or use it as a context manager.
+
+    Raises
+    ------
+    OSError
+        There is no such file, it is damaged, or the disk fails.
+    InputFileError
+        The file holds something else.
+    ParameterError
+        The libraries for Zarr are not installed.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, "No such file or store of single trials", str(path))
+    if path.is_dir():
+        zarr_libraries()
+        dataset = xr.open_zarr(path, chunks=None, consolidated=False)
+    else:
+        dataset = xr.open_dataset(path, engine="netcdf4")
+    if RESPONSE not in dataset:
+        dataset.close()
+        raise InputFileError(
+            f"{path} holds no single trials: expected the variable {RESPONSE}, found "
+            f"{', '.join(map(str, dataset.variables)) or 'nothing'}; give a file that nsd-prep "
+            "trials wrote."
+        )
+    return dataset
+
+
+class TrialReader:
+    """The responses of a file or store, for random batches.
+
+    It has what `torch.utils.data.Dataset` asks for, and can be sent to other processes: each opens
+    the file itself, at the first batch.
+
+    Parameters
+    ----------
+    path : Path or str
+        A file or a Zarr store that `nsd_prep.single_trials.writer` wrote.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (n_rows, n_voxels).
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = Path(path)
+        with open_single_trials(self._path) as dataset:
+            stored = dataset[RESPONSE]
+            n_rows, n_voxels = stored.shape
+            self.shape = (n_rows, n_voxels)
+            self._step = stored.encoding.get("scale_factor")
+        self._rows: Any = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: ArrayLike) -> NDArray[np.float32]:
+        """Return rows (0-based): one for an integer, several for a sequence in any order."""
+        if self._rows is None:
+            self._rows = self._opened()
+        index = np.asarray(rows)
+        if index.dtype == np.bool_:
+            index = np.flatnonzero(index)
+        index = np.where(index < 0, index + len(self), index)
+        if index.size and (index.min() < 0 or index.max() >= len(self)):
+            raise IndexError(f"{self._path} has the rows 0 to {len(self) - 1}, not {rows!r}")
+        values: NDArray[np.float32] = np.asarray(self._rows[index], dtype=np.float32)
+        if self._step is not None:
+            values *= np.float32(self._step)
+        return values
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_rows": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rows = None
+
+    def _opened(self) -> Any:
+        if self._path.is_dir():
+            return opened_rows(self._path, RESPONSE)
+        with h5py.File(self._path, "r") as file:
+            variable = file[RESPONSE]
+            dtype, offset = variable.dtype, variable.id.get_offset()
+        if offset is None:
+            raise InputFileError(
+                f"{self._path} was rewritten in chunks by another program: expected the responses "
+                "in one piece; open it with xarray, or write it again."
+            )
+        mapped = np.memmap(self._path, dtype=dtype, mode="r", offset=offset, shape=self.shape)
+        return np.asarray(mapped)  # whose rows are plain arrays
