@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import netCDF4
 import numpy as np
@@ -11,11 +11,6 @@ import xarray as xr
 
 from nsd_prep.errors import OutputError
 from nsd_prep.files import written_whole
-
-#: The responses begin at a multiple of this many bytes, a page, so that they can be mapped.
-_ALIGNMENT: Final = 4096
-#: Smaller things in the file are not aligned.
-_ALIGNED_FROM: Final = 65_536
 
 
 @contextmanager
@@ -58,7 +53,7 @@ def netcdf_rows(
     with written_whole(path) as partial:
         with netcdf_errors(path):
             labels.to_netcdf(partial, engine="netcdf4", encoding=encoding)
-            file = _opened_aligned(partial)
+            file = netCDF4.Dataset(partial, "a")
         with file:
             with netcdf_errors(path):
                 variable = file.createVariable(
@@ -67,16 +62,6 @@ def netcdf_rows(
                 variable.set_auto_maskandscale(False)
                 variable.setncatts(attributes)
             yield variable
-
-
-def _opened_aligned(path: Path) -> netCDF4.Dataset:
-    # A setting of the process that holds for files as they are opened.
-    before = netCDF4.get_alignment()
-    netCDF4.set_alignment(_ALIGNED_FROM, _ALIGNMENT)
-    try:
-        return netCDF4.Dataset(path, "a")
-    finally:
-        netCDF4.set_alignment(*before)
 
 
 @contextmanager

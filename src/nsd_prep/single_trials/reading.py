@@ -42,7 +42,12 @@ def open_single_trials(path: Path | str) -> xr.Dataset:
         raise FileNotFoundError(errno.ENOENT, "No such file or store of single trials", str(path))
     if path.is_dir():
         zarr_libraries()
-        dataset = xr.open_zarr(path, chunks=None, consolidated=False)
+        dataset = xr.open_zarr(path, chunks=None, consolidated=False, mask_and_scale=False)
+        step = dataset.get(RESPONSE, dataset).attrs.get("scale_factor")
+        if step is not None:
+            # JSON does not tell float32 from float64, and xarray would compute in the latter.
+            dataset[RESPONSE].attrs["scale_factor"] = np.float32(step)
+            dataset = xr.decode_cf(dataset)
     else:
         dataset = xr.open_dataset(path, engine="netcdf4")
     if RESPONSE not in dataset:
@@ -80,6 +85,7 @@ class TrialReader:
             self.shape = (n_rows, n_voxels)
             self._step = stored.encoding.get("scale_factor")
         self._rows: Any = None
+        self._dtype = np.dtype(np.float32)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -94,7 +100,10 @@ class TrialReader:
         index = np.where(index < 0, index + len(self), index)
         if index.size and (index.min() < 0 or index.max() >= len(self)):
             raise IndexError(f"{self._path} has the rows 0 to {len(self) - 1}, not {rows!r}")
-        values: NDArray[np.float32] = np.asarray(self._rows[index], dtype=np.float32)
+        stored = np.asarray(self._rows[index])
+        if stored.dtype == np.uint8:
+            stored = stored.view(self._dtype)
+        values: NDArray[np.float32] = stored.astype(np.float32, copy=False)
         if self._step is not None:
             values *= np.float32(self._step)
         return values
@@ -116,11 +125,12 @@ class TrialReader:
             return opened_rows(self._path, RESPONSE)
         with h5py.File(self._path, "r") as file:
             variable = file[RESPONSE]
-            dtype, offset = variable.dtype, variable.id.get_offset()
+            self._dtype, offset = variable.dtype, variable.id.get_offset()
         if offset is None:
             raise InputFileError(
                 f"{self._path} was rewritten in chunks by another program: expected the responses "
                 "in one piece; open it with xarray, or write it again."
             )
-        mapped = np.memmap(self._path, dtype=dtype, mode="r", offset=offset, shape=self.shape)
-        return np.asarray(mapped)  # whose rows are plain arrays
+        # As bytes: the values need not lie at a multiple of their size.
+        shape = (self.shape[0], self.shape[1] * self._dtype.itemsize)
+        return np.asarray(np.memmap(self._path, np.uint8, "r", offset, shape))

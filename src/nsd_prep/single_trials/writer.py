@@ -200,7 +200,7 @@ def _write(
     labels = _labels(table, voxels, attributes)
     of_variable = {"units": attributes["units"]} if "units" in attributes else {}
     if dtype == "int16":
-        of_variable["scale_factor"] = step
+        of_variable["scale_factor"] = np.float32(step) if format == "netcdf" else step
     rows_in: AbstractContextManager[Any]
     if format == "netcdf":
         rows_in = netcdf_rows(path, labels, RESPONSE, np.dtype(dtype), of_variable)
@@ -251,7 +251,8 @@ def _stored(path: Path, values: NDArray[np.float32], dtype: DType, step: float) 
     if dtype == "float32":
         return values
     if dtype == "float16":
-        stored = values.astype(np.float16)
+        with np.errstate(over="ignore"):
+            stored = values.astype(np.float16)
         too_large = np.isinf(stored)
     else:
         steps = np.rint(values / np.float32(step))
