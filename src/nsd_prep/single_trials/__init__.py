@@ -2,7 +2,7 @@
 
 from nsd_prep.single_trials.average import averaged_images
 from nsd_prep.single_trials.behaviour import behaviour_file, read_behaviour
-from nsd_prep.single_trials.maps import brain_map, read_affine, write_map
+from nsd_prep.single_trials.maps import brain_map, map_attributes, read_affine, write_map
 from nsd_prep.single_trials.normalise import normalised, normalised_sessions
 from nsd_prep.single_trials.reading import TrialReader, open_single_trials
 from nsd_prep.single_trials.splits import split_columns, training_trials
@@ -33,6 +33,7 @@ __all__ = [
     "check_storage",
     "image_table",
     "join_regions",
+    "map_attributes",
     "normalised",
     "normalised_sessions",
     "open_single_trials",

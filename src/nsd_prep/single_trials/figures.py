@@ -223,9 +223,11 @@ def _draw_course(axis: Axes, responses: NDArray[np.float32], session: NDArray[np
         rows = np.flatnonzero(session == number)
         low, high = np.percentile(responses[rows], [25, 75])
         ends = [rows[0], rows[-1] + 1]
-        axis.fill_between(ends, low, high, color=REGION_COLOURS[0], alpha=0.35, linewidth=0)
+        axis.fill_between(
+            ends, low, high, color=REGION_COLOURS[0], alpha=0.6, linewidth=0, zorder=3
+        )
         mean = float(responses[rows].mean())
-        axis.plot(ends, [mean, mean], color=INK, linewidth=1)
+        axis.plot(ends, [mean, mean], color=INK, linewidth=1, zorder=4)
     starts = np.flatnonzero(np.diff(session, prepend=session[0] - 1))
     shown = starts[:: max(1, len(starts) // 10)]
     axis.set_xticks(shown, [str(number) for number in session[shown]])

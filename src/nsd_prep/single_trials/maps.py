@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from nsd_prep.errors import ParameterError
@@ -31,9 +32,28 @@ def read_affine(path: Path) -> NDArray[np.float64]:
     return np.asarray(nibabel.load(path).affine, dtype=np.float64)  # type: ignore[attr-defined]
 
 
+def map_attributes(grid: Sequence[int], affine: ArrayLike) -> dict[str, list[int] | list[float]]:
+    """Return what a file of single trials keeps, so that maps can be made from it alone.
+
+    Parameters
+    ----------
+    grid : sequence of int
+        (Z, Y, X).
+    affine : array_like of float, shape (4, 4)
+        As `read_affine` gives it.
+
+    Returns
+    -------
+    dict
+        ``grid``, three numbers, and ``affine``, 16 numbers, row by row.
+    """
+    rows = np.asarray(affine, dtype=np.float64)
+    return {"grid": [int(length) for length in grid], "affine": rows.ravel().tolist()}
+
+
 def brain_map(
     values: ArrayLike,
-    voxels: pd.DataFrame,
+    voxels: pd.DataFrame | xr.Dataset,
     grid: Sequence[int],
     affine: ArrayLike,
     outside: float = float("nan"),
@@ -44,8 +64,9 @@ def brain_map(
     ----------
     values : array_like of float, shape (n_voxels,)
         In the order of `voxels`.
-    voxels : DataFrame
-        With nifti_i, nifti_j and nifti_k (0-based), such as `trial_voxels` gives.
+    voxels : DataFrame or Dataset
+        With nifti_i, nifti_j and nifti_k (0-based): as `trial_voxels` gives it, or single trials
+        as they are opened.
     grid : sequence of int
         (Z, Y, X), the order of the betas: the NIfTI's dimensions reversed.
     affine : array_like of float, shape (4, 4)
@@ -64,13 +85,13 @@ def brain_map(
         There are not as many values as voxels, or a voxel lies outside the grid.
     """
     of_voxels = np.asarray(values, dtype=np.float32)
-    if of_voxels.shape != (len(voxels),):
+    place = np.stack([np.asarray(voxels[f"nifti_{axis}"], np.int64) for axis in "ijk"], axis=1)
+    if of_voxels.shape != (len(place),):
         raise ParameterError(
-            f"The values of a map have the shape {of_voxels.shape}: expected ({len(voxels)},), a "
+            f"The values of a map have the shape {of_voxels.shape}: expected ({len(place)},), a "
             "value for each voxel; give the voxels that the values belong to."
         )
     shape = tuple(int(length) for length in reversed(grid))
-    place = voxels[["nifti_i", "nifti_j", "nifti_k"]].to_numpy(dtype=np.int64)
     if len(place) and (place.min() < 0 or (place.max(axis=0) >= shape).any()):
         raise ParameterError(
             f"A voxel lies at (i, j, k) = {tuple(place.max(axis=0).tolist())} or beyond: expected "
@@ -84,7 +105,7 @@ def brain_map(
 def write_map(
     path: Path,
     values: ArrayLike,
-    voxels: pd.DataFrame,
+    voxels: pd.DataFrame | xr.Dataset,
     grid: Sequence[int],
     affine: ArrayLike,
     outside: float = float("nan"),

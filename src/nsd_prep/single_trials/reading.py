@@ -1,6 +1,7 @@
 """Reading single trials: as labelled data, and in random batches."""
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -84,53 +85,55 @@ class TrialReader:
             n_rows, n_voxels = stored.shape
             self.shape = (n_rows, n_voxels)
             self._step = stored.encoding.get("scale_factor")
-        self._rows: Any = None
-        self._dtype = np.dtype(np.float32)
+        self._stored: Callable[[NDArray[np.int64]], NDArray[Any]] | None = None
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: ArrayLike) -> NDArray[np.float32]:
         """Return rows (0-based): one for an integer, several for a sequence in any order."""
-        if self._rows is None:
-            self._rows = self._opened()
+        if self._stored is None:
+            self._stored = _rows_of_store(self._path) if self._path.is_dir() else self._rows()
         index = np.asarray(rows)
         if index.dtype == np.bool_:
             index = np.flatnonzero(index)
         index = np.where(index < 0, index + len(self), index)
         if index.size and (index.min() < 0 or index.max() >= len(self)):
             raise IndexError(f"{self._path} has the rows 0 to {len(self) - 1}, not {rows!r}")
-        stored = np.asarray(self._rows[index])
-        if stored.dtype == np.uint8:
-            stored = stored.view(self._dtype)
-        values: NDArray[np.float32] = stored.astype(np.float32, copy=False)
+        values: NDArray[np.float32] = self._stored(index).astype(np.float32, copy=False)
         if self._step is not None:
             values *= np.float32(self._step)
         return values
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_rows": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        return self.__dict__ | {"_stored": None}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._rows = None
+        self._stored = None
 
-    def _opened(self) -> Any:
-        if self._path.is_dir():
-            return opened_rows(self._path, RESPONSE)
+    def _rows(self) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
         with h5py.File(self._path, "r") as file:
             variable = file[RESPONSE]
-            self._dtype, offset = variable.dtype, variable.id.get_offset()
+            dtype, offset = variable.dtype, variable.id.get_offset()
         if offset is None:
             raise InputFileError(
                 f"{self._path} was rewritten in chunks by another program: expected the responses "
                 "in one piece; open it with xarray, or write it again."
             )
         # As bytes: the values need not lie at a multiple of their size.
-        shape = (self.shape[0], self.shape[1] * self._dtype.itemsize)
-        return np.asarray(np.memmap(self._path, np.uint8, "r", offset, shape))
+        shape = (self.shape[0], self.shape[1] * dtype.itemsize)
+
+        def stored(index: NDArray[np.int64]) -> NDArray[Any]:
+            # Mapped for one batch: pages that stay mapped count as memory of the process.
+            mapped = np.memmap(self._path, np.uint8, "r", offset, shape)
+            return np.asarray(mapped)[index].view(dtype)
+
+        return stored
+
+
+def _rows_of_store(path: Path) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
+    rows = opened_rows(path, RESPONSE)
+    return lambda index: np.asarray(rows[index])
