@@ -42,7 +42,7 @@ def test_ridge_and_map(namespace: dict[str, object], official: SmallNSD) -> None
     assert namespace["measured"].shape == (len(rows), namespace["reader"].shape[1])
     assert namespace["volume"].shape == official.ncsnr[1].shape
     values = np.asarray(namespace["volume"].dataobj)
-    assert np.isfinite(values).sum() == len(namespace["correlation"])
+    assert np.count_nonzero(values) == np.count_nonzero(namespace["correlation"]) > 0
 
 
 @pytest.mark.parametrize("library", ["torch", "nilearn"])

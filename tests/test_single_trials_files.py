@@ -3,12 +3,14 @@
 import errno
 import hashlib
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import netCDF4
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 import single_trials_reference as plain
 import xarray as xr
@@ -17,16 +19,19 @@ from small_nsd import SmallNSD
 
 from nsd_prep.errors import InputFileError, OutputError, ParameterError
 from nsd_prep.single_trials import (
+    SingleTrialOptions,
     TrialReader,
     averaged_images,
     brain_map,
     image_table,
+    map_attributes,
     open_single_trials,
     read_affine,
     with_averaged_noise_ceiling,
     write_averaged_images,
     write_map,
     write_single_trials,
+    write_subject,
 )
 from nsd_prep.single_trials.normalise import INT16_STEP
 from nsd_prep.volumes import read_volume
@@ -318,6 +323,70 @@ class TestWhatCannotBeWritten:
         largest = ((outlier - outlier.mean()) / outlier.std()).max()
         assert largest == pytest.approx(np.sqrt(749))
         assert largest < 32_767 * INT16_STEP["session"]
+
+
+class TestWriteSubject:
+    @pytest.mark.parametrize("number", [1, 5])
+    @pytest.mark.parametrize("images", ["all", "shared", "unique"])
+    @pytest.mark.parametrize("normalise", ["session", "none", "train-only"])
+    @pytest.mark.parametrize("average", [False, True])
+    def test_every_choice_against_a_loop(
+        self,
+        official: SmallNSD,
+        tmp_path: Path,
+        number: int,
+        images: str,
+        normalise: str,
+        average: bool,
+    ) -> None:
+        subject = Subject.load(official, number)
+        options = SingleTrialOptions(normalise=normalise, images=images, average=average)
+        path, csv = write_subject(
+            tmp_path,
+            number,
+            subject.sessions(),
+            subject.trials,
+            subject.voxels,
+            options,
+            map_attributes(subject.grid, np.eye(4)),
+        )
+        rows = plain.trials(official, number)
+        unique = {row["nsd_id"] for row in rows if not row["is_shared"]}
+        expected = plain.responses(official, number, normalise, unique)
+        wanted = {"all": (True, False), "shared": (True,), "unique": (False,)}[images]
+        kept = [row for row in rows if row["is_shared"] in wanted]
+        if average:
+            nsd_ids = sorted({row["nsd_id"] for row in kept})
+            sums = [
+                sum(expected[row["trial"]] for row in kept if row["nsd_id"] == nsd_id)
+                / np.float32(sum(row["nsd_id"] == nsd_id for row in kept))
+                for nsd_id in nsd_ids
+            ]
+            expected = np.array(sums, dtype=np.float32)
+        else:
+            nsd_ids = [row["nsd_id"] for row in kept]
+            expected = expected[[row["trial"] for row in kept]]
+        with open_single_trials(path) as dataset:
+            np.testing.assert_array_equal(dataset["response"], expected)
+            assert dataset["nsd_id"].to_numpy().tolist() == nsd_ids
+            assert dataset.attrs["normalisation"] == normalise
+            assert dataset.attrs["averaged"] == average
+            assert dataset.attrs["grid"].tolist() == list(subject.grid)
+            assert ("noise_ceiling_averaged" in dataset.coords) == average
+        assert pd.read_csv(csv)["nsd_id"].tolist() == nsd_ids
+        assert sorted(tmp_path.iterdir()) == [csv, path]
+
+    def test_the_format_must_hold_the_type(self) -> None:
+        with pytest.raises(ParameterError, match="netCDF has no float16"):
+            SingleTrialOptions(dtype="float16")
+
+    def test_zarr_without_its_libraries(
+        self, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "tensorstore", None)
+        with pytest.raises(ParameterError, match=r"install nsd-prep\[zarr\], or choose --format"):
+            subject.write(tmp_path / "subj01.zarr", format="zarr")
+        assert list(tmp_path.iterdir()) == []
 
 
 class TestReading:

@@ -6,6 +6,7 @@ from nsd_prep.single_trials.maps import brain_map, map_attributes, read_affine, 
 from nsd_prep.single_trials.normalise import normalised, normalised_sessions
 from nsd_prep.single_trials.reading import TrialReader, open_single_trials
 from nsd_prep.single_trials.splits import split_columns, training_trials
+from nsd_prep.single_trials.subject import SingleTrialOptions, write_subject
 from nsd_prep.single_trials.table import (
     image_table,
     read_coco_ids,
@@ -26,6 +27,7 @@ from nsd_prep.single_trials.writer import (
 )
 
 __all__ = [
+    "SingleTrialOptions",
     "TrialReader",
     "averaged_images",
     "behaviour_file",
@@ -50,5 +52,6 @@ __all__ = [
     "write_averaged_images",
     "write_map",
     "write_single_trials",
+    "write_subject",
     "write_table",
 ]
