@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
@@ -134,6 +135,37 @@ class Site:
         question = {"flow_runs": {"id": {"any_": [flow_run]}}, "limit": 200}
         return list(self.ask("POST", f"/{kind}/filter", json=question))
 
+    @contextmanager
+    def scheduled(self, deployment: str, **parameters: Any) -> Iterator[str]:
+        """Let a deployment run every minute, and give its id; its schedule ends with the block."""
+        deployment_id = str(self.deployment(deployment)["id"])
+        every_minute = {"interval": 60, "anchor_date": _now(after=5)}
+        schedules = f"/deployments/{deployment_id}/schedules"
+        (schedule,) = self.ask(
+            "POST",
+            schedules,
+            json=[{"active": True, "schedule": every_minute, "parameters": parameters}],
+        )
+        try:
+            yield deployment_id
+        finally:
+            self.answer("DELETE", f"{schedules}/{schedule['id']}").raise_for_status()
+
+    def scheduled_run(self, deployment_id: str, seconds: float) -> str:
+        """Return the id of the first run that a schedule makes, once there is one."""
+        question = {
+            "deployments": {"id": {"any_": [deployment_id]}},
+            "flow_runs": {"tags": {"all_": ["auto-scheduled"]}},
+            "sort": "EXPECTED_START_TIME_ASC",
+            "limit": 1,
+        }
+        (run,) = until(
+            seconds,
+            lambda: self.ask("POST", "/flow_runs/filter", json=question),
+            "a run that the schedule made",
+        )
+        return str(run["id"])
+
     def logs(self, flow_run: str) -> list[dict[str, Any]]:
         """Return the log lines of a run."""
         question = {"logs": {"flow_run_id": {"any_": [flow_run]}}, "limit": 200}
@@ -147,6 +179,10 @@ class Site:
             return by_key if by_key.keys() >= set(keys) else None
 
         return dict(until(30, found, f"artifacts {keys} of the run {flow_run}"))
+
+
+def _now(after: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=after)).isoformat()
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
@@ -217,6 +253,21 @@ def worker(site: Site) -> Iterator[Path]:
     file = str(DEPLOYMENTS / "prefect.yaml")
     site.run("-m", "prefect", "deploy", "--prefect-file", file, "--all")
     with site.running("worker", "-m", "prefect", "worker", "start", "--pool", "nsd") as log:
+        yield log
+
+
+@pytest.fixture(scope="module")
+def served(site: Site) -> Iterator[Path]:
+    """Serve everything from one process; return its log."""
+    expected = {"all-subjects-served", "four-subjects-served", "synthetic-served"}
+    with site.running("serve", str(DEPLOYMENTS / "serve.py")) as log:
+        until(
+            60,
+            lambda: (
+                expected <= {of["name"] for of in site.ask("POST", "/deployments/filter", json={})}
+            ),
+            "deployments that are served",
+        )
         yield log
 
 
@@ -370,26 +421,38 @@ class TestOperation:
         assert [action["state"] for action in kept["actions"]] == ["CRASHED"]
 
     def test_one_process_serves_the_deployments(
-        self, site: Site, tiny_nsd: Path, tmp_path: Path
+        self, site: Site, served: Path, tiny_nsd: Path, tmp_path: Path
     ) -> None:
-        served = {"all-subjects-served", "four-subjects-served", "synthetic-served"}
-        with site.running("serve", str(DEPLOYMENTS / "serve.py")) as log:
-            until(
-                60,
-                lambda: (
-                    served
-                    <= {of["name"] for of in site.ask("POST", "/deployments/filter", json={})}
-                ),
-                "deployments that are served",
-            )
-            flow_run = site.trigger(
-                "four-subjects-served",
-                nsd_root=str(tiny_nsd),
-                output_dir=str(tmp_path / "output"),
-                cache_dir=str(tmp_path / "cache"),
-                subjects=[5, 2],
-                report=False,
-            )
-            state = site.ended(flow_run, 120)
-            assert state["type"] == "COMPLETED", log.read_text(errors="replace")[-5000:]
+        flow_run = site.trigger(
+            "four-subjects-served",
+            nsd_root=str(tiny_nsd),
+            output_dir=str(tmp_path / "output"),
+            cache_dir=str(tmp_path / "cache"),
+            subjects=[5, 2],
+            report=False,
+        )
+        state = site.ended(flow_run, 120)
+        assert state["type"] == "COMPLETED", served.read_text(errors="replace")[-5000:]
         assert (tmp_path / "output" / "manifest.json").exists()
+
+
+class TestSchedule:
+    @pytest.mark.parametrize(
+        ("deployment", "who"),
+        [("four-subjects", "worker"), ("four-subjects-served", "served")],
+    )
+    def test_a_scheduled_run_is_made_and_completed(
+        self,
+        site: Site,
+        tiny_nsd: Path,
+        tmp_path: Path,
+        request: pytest.FixtureRequest,
+        deployment: str,
+        who: str,
+    ) -> None:
+        log: Path = request.getfixturevalue(who)
+        parameters = {"nsd_root": str(tiny_nsd), "output_dir": str(tmp_path)}
+        with site.scheduled(deployment, subjects=[5], check=True, **parameters) as deployment_id:
+            flow_run = site.scheduled_run(deployment_id, 60)
+            state = site.ended(flow_run, 120)
+        assert state["type"] == "COMPLETED", log.read_text(errors="replace")[-5000:]
