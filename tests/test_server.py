@@ -4,28 +4,27 @@ import http.server
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import httpx
 import pandas as pd
 import psutil
 import pytest
+from terminal import INTERRUPT, in_terminal
 
 pytestmark = pytest.mark.server
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-DEPLOYMENTS = REPOSITORY / "deployments"
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 ERROR_LEVEL = 40
 
@@ -58,39 +57,45 @@ class Site:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_LOGGING_COLORS": "false",
             "DO_NOT_TRACK": "1",
+            "PATH": f"{self.checkout / '.venv' / 'bin'}:{os.environ['PATH']}",
         }
 
-    def run(self, *words: str) -> None:
-        """Run a Python program to its end, from the repository's root."""
-        log = self.folder / "programs.log"
-        with log.open("ab") as out:
-            process = subprocess.Popen([sys.executable, *words], **self.surroundings(out))
-        try:
-            assert process.wait(60) == 0, log.read_text()
-        finally:
-            end(process)
+    @property
+    def checkout(self) -> Path:
+        """The repository, with this interpreter's environment as its ``.venv``."""
+        return self.folder / "checkout"
+
+    def run(self, command: str) -> str:
+        """Give a command in a terminal, wait for its end, and return what was shown."""
+        log = self.folder / f"command-{time.monotonic_ns()}.log"
+        with self.terminal(command, log) as (process, _):
+            try:
+                assert process.wait(60) == 0, log.read_text()
+            finally:
+                end(process)
+        return log.read_text()
 
     @contextmanager
-    def running(self, name: str, *words: str) -> Iterator[Path]:
-        """Run a Python program until the block ends, and give the file of what it says."""
+    def running(self, name: str, command: str) -> Iterator[Path]:
+        """Run a command in a terminal until the block ends, and give the file of what it shows."""
         log = self.folder / f"{name}.log"
-        with log.open("wb") as out:
-            process = subprocess.Popen([sys.executable, *words], **self.surroundings(out))
-        try:
-            yield log
-        finally:
-            end(process)
+        with self.terminal(command, log) as (process, keyboard):
+            try:
+                yield log
+                assert process.poll() is None, "the program has ended by itself"
+            except AssertionError as error:
+                error.add_note(f"{name} shows:\n{log.read_text(errors='replace')[-5000:]}")
+                raise
+            finally:
+                os.write(keyboard, INTERRUPT)
+                end(process)
 
-    def surroundings(self, out: IO[bytes]) -> dict[str, Any]:
-        """Return how a program is started: from the root, with this server, its words in `out`."""
-        return {
-            "cwd": REPOSITORY,
-            "env": self.environment,
-            "stdin": subprocess.DEVNULL,
-            "stdout": out,
-            "stderr": out,
-            "start_new_session": True,
-        }
+    def terminal(
+        self, command: str, log: Path
+    ) -> AbstractContextManager[tuple["subprocess.Popen[bytes]", int]]:
+        """Start a command in a terminal, in the checkout, with this server."""
+        words = ["bash", "-euc", command]
+        return in_terminal(words, log, self.checkout, self.environment)
 
     def answer(self, method: str, path: str, **of_request: Any) -> httpx.Response:
         """Ask the server's API; as Prefect's client does, again while its database is taken."""
@@ -139,7 +144,7 @@ class Site:
     def scheduled(self, deployment: str, **parameters: Any) -> Iterator[str]:
         """Let a deployment run every minute, and give its id; its schedule ends with the block."""
         deployment_id = str(self.deployment(deployment)["id"])
-        every_minute = {"interval": 60, "anchor_date": _now(after=5)}
+        every_minute = {"interval": 60, "anchor_date": _now(after=12)}
         schedules = f"/deployments/{deployment_id}/schedules"
         (schedule,) = self.ask(
             "POST",
@@ -185,12 +190,26 @@ def _now(after: float) -> str:
     return (datetime.now(UTC) + timedelta(seconds=after)).isoformat()
 
 
+def readme_block(beginning: str) -> str:
+    """Return the commands of the README's block that has a line with some beginning."""
+    blocks = re.findall(r"```bash\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    (block,) = (block for block in blocks if re.search(f"^{beginning}", block, re.MULTILINE))
+    return str(block)
+
+
+def make_checkout(folder: Path) -> None:
+    """Make a folder that looks like a clone with an installation, as the README's commands do."""
+    folder.mkdir()
+    (folder / ".venv").symlink_to(sys.prefix)
+    for name in ("deployments", "flows", "src", "tasks"):
+        (folder / name).symlink_to(REPOSITORY / name)
+
+
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """End a program and all that it started; nothing of it is left."""
+    """Wait for the end of a program that was asked to end; nothing that it started is left."""
     family: list[psutil.Process] = []
     if process.poll() is None:
         family = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGTERM)
     try:
         process.wait(20)
     except subprocess.TimeoutExpired:
@@ -204,13 +223,13 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Start a server with an empty home at a free port."""
+    """Start a server with an empty home at a free port, by the README's command."""
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", port, "--no-ui"]
+        port = free.getsockname()[1]
     with httpx.Client(timeout=30) as client:
         at = Site(f"http://127.0.0.1:{port}/api", tmp_path_factory.mktemp("site"), client)
+        make_checkout(at.checkout)
 
         def answers() -> bool:
             try:
@@ -218,7 +237,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             except httpx.TransportError:
                 return False
 
-        with at.running("server", "-m", *words):
+        start = readme_block(".*prefect .*server start")
+        with at.running("server", f"export PREFECT_SERVER_API_PORT={port}\n{start}"):
             until(120, answers, "an answer of the server")
             yield at
 
@@ -241,18 +261,19 @@ def messages(site: Site) -> Iterator[list[str]]:
     with http.server.HTTPServer(("127.0.0.1", 0), Webhook) as webhook:
         threading.Thread(target=webhook.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{webhook.server_port}"
-        site.run(str(DEPLOYMENTS / "notify.py"), address)
+        site.run(f"python deployments/notify.py {address}")
         yield received
         webhook.shutdown()
 
 
 @pytest.fixture(scope="module")
 def worker(site: Site) -> Iterator[Path]:
-    """Deploy everything to a work pool, and start its worker; return the worker's log."""
-    site.run("-m", "prefect", "work-pool", "create", "nsd", "--type", "process")
-    file = str(DEPLOYMENTS / "prefect.yaml")
-    site.run("-m", "prefect", "deploy", "--prefect-file", file, "--all")
-    with site.running("worker", "-m", "prefect", "worker", "start", "--pool", "nsd") as log:
+    """Follow the README, but for the server's port, up to a worker; return what is shown."""
+    block = readme_block(".*prefect work-pool create")
+    address = site.url.removeprefix("http://").removesuffix("/api")
+    assert "127.0.0.1:4200" in block
+    with site.running("worker", block.replace("127.0.0.1:4200", address)) as log:
+        until(60, lambda: "Worker 'ProcessWorker" in log.read_text(), "a worker")
         yield log
 
 
@@ -260,7 +281,7 @@ def worker(site: Site) -> Iterator[Path]:
 def served(site: Site) -> Iterator[Path]:
     """Serve everything from one process; return its log."""
     expected = {"all-subjects-served", "four-subjects-served", "synthetic-served"}
-    with site.running("serve", str(DEPLOYMENTS / "serve.py")) as log:
+    with site.running("serve", "python deployments/serve.py") as log:
         until(
             60,
             lambda: (
@@ -295,7 +316,7 @@ class Runs:
 def runs(
     site: Site,
     messages: list[str],  # noqa: ARG001 (who is told is settled before anything happens)
-    worker: Path,
+    worker: Path,  # noqa: ARG001 (it does the runs)
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Runs:
     """Trigger one run of each deployment through the API, and wait for their ends."""
@@ -308,12 +329,8 @@ def runs(
         unknown=site.trigger("all-subjects", subject=[1]),
         output=output,
     )
-    try:
-        for flow_run in (of.no_root, of.unknown, of.synthetic):
-            site.ended(flow_run, 180)
-    except AssertionError as error:
-        error.add_note(worker.read_text(errors="replace")[-5000:])
-        raise
+    for flow_run in (of.no_root, of.unknown, of.synthetic):
+        site.ended(flow_run, 180)
     return of
 
 
@@ -366,6 +383,17 @@ class TestCompletedRun:
         assert [line["message"] for line in lines if line["level"] >= ERROR_LEVEL] == []
 
 
+class TestDeployments:
+    def test_a_worker_runs_the_files_that_lie_there(self, site: Site, worker: Path) -> None:
+        shown = worker.read_text()
+        assert "?" not in shown.replace("?v=", ""), "a question that nobody answers"
+        for name in ("all-subjects", "four-subjects", "synthetic"):
+            (step,) = site.deployment(name)["pull_steps"]
+            assert step == {
+                "prefect.deployments.steps.set_working_directory": {"directory": str(site.checkout)}
+            }
+
+
 class TestRunThatCannotBe:
     def test_without_a_root_it_fails_with_a_sentence(self, site: Site, runs: Runs) -> None:
         state = site.ended(runs.no_root, 1)
@@ -410,8 +438,7 @@ class TestRunThatCannotBe:
 
 class TestOperation:
     def test_runs_that_were_lost_can_be_watched_for(self, site: Site) -> None:
-        file = str(DEPLOYMENTS / "lost-runs.yaml")
-        site.run("-m", "prefect", "automation", "create", "--from-file", file)
+        site.run("prefect automation create --from-file deployments/lost-runs.yaml")
         (kept,) = [
             of
             for of in site.ask("POST", "/automations/filter", json={})
