@@ -17,7 +17,7 @@ from rich.console import Console
 from nsd_prep.dataset import PREPARATION_FOLDERS
 from nsd_prep.errors import NSDPrepError
 from nsd_prep.exclusive import only_run_in
-from nsd_prep.flows.server import end_workers, quiet_server, settle, temporary_server
+from nsd_prep.flows.server import end_workers, temporary_server
 from nsd_prep.regions import BUILT_IN_REGIONS, DEFAULT_REGIONS
 from nsd_prep.run import plan_run
 from nsd_prep.synthetic import synthetic_beside
@@ -211,17 +211,19 @@ def _run(given: dict[str, Any]) -> int:
         run = plan_run(**{name: given[name] for name in inspect.signature(plan_run).parameters})
         with only_run_in(run.output_dir):
             pass  # another run is said before a server is started
-        with quiet_server(), temporary_server() as wait_until_it_answers:
+        with temporary_server() as wait_until_it_answers:
             # Both take seconds, the server's start and the import of what the flow needs.
             from nsd_prep.flows.nsd_flow import nsd_flow
+            from nsd_prep.flows.recording import quiet_server, wait_until_recorded
 
             gc.freeze()  # what was imported stays: not to be looked through again and again
             wait_until_it_answers()
             try:
-                state = nsd_flow(**given, return_state=True)
-                if state.state_details.flow_run_id is not None:
-                    settle(state.state_details.flow_run_id)
-                state.result()
+                with quiet_server():
+                    state = nsd_flow(**given, return_state=True)
+                    if state.state_details.flow_run_id is not None:
+                        wait_until_recorded(state.state_details.flow_run_id)
+                    state.result()
             finally:
                 end_workers()
     except NSDPrepError as error:

@@ -18,7 +18,7 @@ from nsd_prep.cache import mark_as_cache
 from nsd_prep.checks import raise_failed
 from nsd_prep.dataset import Preparation
 from nsd_prep.exclusive import only_run_in
-from nsd_prep.flows.server import without_success_lines
+from nsd_prep.flows.recording import without_success_lines
 from nsd_prep.progress import Stopwatch
 from nsd_prep.regions import RegionName
 from nsd_prep.run import Extracted, Fraction, InvalidVoxels, Seed, ZScoreImages, plan_run
