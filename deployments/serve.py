@@ -3,15 +3,21 @@
 Run ``python deployments/serve.py --help``.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
-from prefect import Flow, serve
-from prefect.client.schemas.schedules import CronSchedule
-from prefect.deployments.runner import RunnerDeployment
+
+from nsd_prep.errors import NSDPrepError
+from nsd_prep.flows.server import require_server
+
+if TYPE_CHECKING:
+    from prefect import Flow
+    from prefect.deployments.runner import RunnerDeployment
 
 _FILE: Final = Path(__file__).with_name("prefect.yaml")
 #: What only `prefect deploy` and workers need.
@@ -38,6 +44,8 @@ def deployments_of(flow: Flow[..., Any], file: Path = _FILE) -> list[RunnerDeplo
 
 
 def _options(described: dict[str, Any]) -> dict[str, Any]:
+    from prefect.client.schemas.schedules import CronSchedule
+
     options = {name: value for name, value in described.items() if name not in _OF_WORKERS}
     # A name of its own: a deployment that had a work pool would keep it, and its worker.
     options["name"] += "-served"
@@ -69,6 +77,12 @@ def main() -> None:
     )
     given = command.parse_args()
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "nsd_prep")
+    try:
+        require_server()
+    except NSDPrepError as error:
+        raise SystemExit(f"error: {error}") from None
+
+    from prefect import serve
 
     from nsd_prep.flows.nsd_flow import nsd_flow
 

@@ -145,6 +145,24 @@ class _Server:
         os._exit(1)
 
 
+def require_server() -> None:
+    """Return if a server is configured and answers.
+
+    Raises
+    ------
+    OutputError
+        There is none.
+    """
+    without_telemetry()
+    if not _configured():
+        raise OutputError(
+            "No Prefect server is configured: start one with 'prefect --no-prompt server start', "
+            "and give its address in the environment variable PREFECT_API_URL, such as "
+            "http://127.0.0.1:4200/api."
+        )
+    _ask_configured_server()
+
+
 def end_workers() -> None:
     """End the worker processes of an interrupted run, which its runner does not wait for."""
     workers = multiprocessing.active_children()

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
+from prefect.flows import load_flow_from_entrypoint
 
+from nsd_prep.deployments import write_deployments
+from nsd_prep.errors import OutputError
 from nsd_prep.flows.nsd_flow import nsd_flow
 
 DEPLOYMENTS = Path(__file__).resolve().parents[1] / "deployments"
@@ -96,3 +99,28 @@ def test_an_empty_field_is_not_the_current_folder() -> None:
     assert [given[name] for name in empty] == [None, None, None]
     with pytest.raises(Exception, match="output_dir"):
         nsd_flow.validate_parameters({"output_dir": ""})
+
+
+def test_they_are_written_where_they_can_be_edited(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "deployments"
+    for _ in range(2):  # what is there already, unchanged, is no obstacle
+        written = write_deployments(folder)
+        assert {path.name: path.read_bytes() for path in written} == {
+            path.name: path.read_bytes()
+            for path in DEPLOYMENTS.iterdir()
+            if path.suffix in (".py", ".yaml") and path.name != "__init__.py"
+        }
+        assert sorted(folder.iterdir()) == sorted(written)
+
+
+def test_an_edited_file_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "prefect.yaml").write_text("name: mine\n")
+    with pytest.raises(OutputError, match=r"prefect\.yaml is there already, and differs"):
+        write_deployments(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["prefect.yaml"]
+    assert (tmp_path / "prefect.yaml").read_text() == "name: mine\n"
+
+
+def test_their_entrypoint_is_the_installed_flow(described: dict[str, dict[str, Any]]) -> None:
+    for deployment in described.values():
+        assert load_flow_from_entrypoint(deployment["entrypoint"]) is nsd_flow
