@@ -1,6 +1,8 @@
 """The store of extracted responses: nothing is read twice, nothing false is believed."""
 
+import ast
 import errno
+import gc
 import os
 import shutil
 from collections.abc import Callable
@@ -170,6 +172,27 @@ class TestReuse:
         for region, part in record.parts.items():
             assert Path(part.file).is_relative_to(tmp_path / "elsewhere")
             assert np.array_equal(part.read(), before[region])
+
+
+class TestReading:
+    def test_garbage_collection_that_parses_does_not_break_a_read(self, request_of) -> None:
+        """CPython gh-106905: a parse inside another one makes the outer one fail."""
+        part = extract_session(request_of()).parts["V1"]
+        expected = np.load(part.file)
+
+        def parse(phase: str, info: dict[str, int]) -> None:
+            ast.parse("{'shape': (1, 2)}")
+
+        thresholds = gc.get_threshold()
+        gc.callbacks.append(parse)
+        gc.set_threshold(1)
+        try:
+            read = [part.read() for _ in range(20)]
+        finally:
+            gc.set_threshold(*thresholds)
+            gc.callbacks.remove(parse)
+        for values in read:
+            np.testing.assert_array_equal(values, expected)
 
 
 class TestKeys:

@@ -189,10 +189,9 @@ class TestKill:
         assert partials(out) == []
         shutil.rmtree(out)
 
-    @pytest.mark.parametrize("runner", ["threads", "processes"])
-    def test_the_server_of_a_killed_run_ends(self, place: Place, runner: str) -> None:
-        out = place.folder / f"orphaned-{runner}"
-        killed = place.start(out, "--runner", runner)
+    def test_the_server_of_a_killed_run_ends(self, place: Place) -> None:
+        out = place.folder / "orphaned"
+        killed = place.start(out)
         wait_until(killed, lambda: records(out))
         assert place.processes_of(killed) != [], "the server is another process"
         killed.kill()

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -31,7 +32,7 @@ from nsd_prep.files import (
 from nsd_prep.voxels_file import read_voxels_file
 
 #: Raise this when the same inputs give other responses: stored ones are then not used any more.
-EXTRACTION_VERSION: Final = 1
+EXTRACTION_VERSION: Final = 2
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class Part(BaseModel):
     key : str
         Digest of all that determines them.
     file : str
-        Path of a ``.npy`` file: float32, shape (n_trials, n_voxels).
+        Path of a ``.npy`` file: float32, little-endian, C order, shape (n_trials, n_voxels).
     sha256 : str
         Digest of that file.
     shape : tuple of int
@@ -147,7 +148,10 @@ class Part(BaseModel):
                 f"The extracted responses {self.file} are gone or altered since they were checked: "
                 "run the same command again, it extracts them anew."
             )
-        return np.asarray(np.load(io.BytesIO(content), allow_pickle=False), dtype=np.float32)
+        # Shape and dtype stand in the record: numpy.load would parse the header through `ast`,
+        # which CPython 3.11 cannot do in two threads at once (gh-106905).
+        values = np.frombuffer(content, np.float32, offset=len(content) - 4 * math.prod(self.shape))
+        return values.reshape(self.shape)
 
 
 class _StoredPart(BaseModel):
@@ -350,7 +354,7 @@ def _store(
     key = request.part_key(region)
     path = _array_file(request, key)
     content = io.BytesIO()
-    np.save(content, responses, allow_pickle=False)
+    np.save(content, np.ascontiguousarray(responses, "<f4"), allow_pickle=False)
     sha256 = hashlib.sha256(content.getbuffer()).hexdigest()
     with replaced(path) as partial:
         partial.write_bytes(content.getbuffer())
