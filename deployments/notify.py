@@ -8,7 +8,10 @@ from __future__ import annotations
 import argparse
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
+from uuid import UUID
+
+from pydantic import SecretStr
 
 from nsd_prep.errors import NSDPrepError
 from nsd_prep.flows.server import require_server
@@ -46,10 +49,12 @@ def notify(url: str) -> Automation:
     from prefect.events.actions import CallWebhook
     from prefect.events.schemas.automations import EventTrigger, Posture
     from prefect.settings import PREFECT_UI_URL
+    from prefect.types import SecretDict
 
     message = _MESSAGE.replace("PAGES", str(PREFECT_UI_URL.value()).rstrip("/"))
-    webhook = Webhook(url=url, headers={"Content-Type": "application/json"})
-    block = webhook.save(_BLOCK, overwrite=True)
+    webhook = Webhook(url=SecretStr(url), headers=SecretDict({"Content-Type": "application/json"}))
+    # Prefect's types leave open whether these are coroutines, as they are among coroutines.
+    block = cast("UUID", webhook.save(_BLOCK, overwrite=True))
     automation = Automation(
         name=_NAME,
         description="Posts why a run did not complete.",
@@ -64,8 +69,8 @@ def notify(url: str) -> Automation:
         actions=[CallWebhook(block_document_id=block, payload=message)],
     )
     with suppress(ValueError):  # there is none
-        Automation.read(name=_NAME).delete()
-    return automation.create()
+        cast("Automation", Automation.read(name=_NAME)).delete()
+    return cast("Automation", automation.create())
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import yaml
 
@@ -40,7 +40,9 @@ def deployments_of(flow: Flow[..., Any], file: Path = _FILE) -> list[RunnerDeplo
         In the file's order, with ``-served`` after their names.
     """
     listed = yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"]
-    return [flow.to_deployment(**_options(described)) for described in listed]
+    return [
+        cast("RunnerDeployment", flow.to_deployment(**_options(described))) for described in listed
+    ]
 
 
 def _options(described: dict[str, Any]) -> dict[str, Any]:
