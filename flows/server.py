@@ -36,7 +36,7 @@ _STOP_SECONDS: Final = 10
 def without_telemetry() -> None:
     """Keep Prefect from recording its use; takes effect if Prefect is not imported yet."""
     for name, value in _NO_TELEMETRY.items():
-        os.environ.setdefault(name, value)
+        os.environ[name] = os.environ.get(name) or value
 
 
 @contextmanager

@@ -137,7 +137,7 @@ class Site:
     def scheduled(self, deployment: str, **parameters: Any) -> Iterator[str]:
         """Let a deployment run every minute, and give its id; its schedule ends with the block."""
         deployment_id = str(self.deployment(deployment)["id"])
-        every_minute = {"interval": 60, "anchor_date": _now(after=12)}
+        every_minute = {"interval": 60, "anchor_date": _now(after=20)}
         schedules = f"/deployments/{deployment_id}/schedules"
         (schedule,) = self.ask(
             "POST",
