@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
 _FILE: Final = Path(__file__).with_name("prefect.yaml")
-#: What only `prefect deploy` and workers need.
-_OF_WORKERS: Final = ("entrypoint", "work_pool")
+#: Fields for `prefect deploy` and workers alone.
+_WORKER_FIELDS: Final = ("entrypoint", "work_pool")
 
 
-def deployments_of(flow: Flow[..., Any], file: Path = _FILE) -> list[RunnerDeployment]:
+def served_deployments(flow: Flow[..., Any], file: Path = _FILE) -> list[RunnerDeployment]:
     """Return the deployments that a file of ``prefect deploy`` describes, to be served.
 
     Parameters
@@ -48,7 +48,7 @@ def deployments_of(flow: Flow[..., Any], file: Path = _FILE) -> list[RunnerDeplo
 def _options(described: dict[str, Any]) -> dict[str, Any]:
     from prefect.client.schemas.schedules import CronSchedule
 
-    options = {name: value for name, value in described.items() if name not in _OF_WORKERS}
+    options = {name: value for name, value in described.items() if name not in _WORKER_FIELDS}
     # A name of its own: a deployment that had a work pool would keep it, and its worker.
     options["name"] += "-served"
     options["schedules"] = [
@@ -88,7 +88,7 @@ def main() -> None:
 
     from nsd_prep.flows.nsd_flow import nsd_flow
 
-    serve(*deployments_of(nsd_flow), limit=given.limit)
+    serve(*served_deployments(nsd_flow), limit=given.limit)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,9 @@ class Site:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of the programs: this one's, less what it says of Prefect."""
-        mine = {name: of for name, of in os.environ.items() if not name.startswith("PREFECT_")}
+        mine = {
+            name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
+        }
         return mine | {
             "PREFECT_HOME": str(self.folder / "home"),
             "PREFECT_API_URL": self.url,
@@ -90,18 +92,18 @@ class Site:
         words = ["bash", "-euc", command]
         return in_terminal(words, log, self.checkout, {**self.environment, **environment})
 
-    def answer(self, method: str, path: str, **of_request: Any) -> httpx.Response:
+    def answer(self, method: str, path: str, **request: Any) -> httpx.Response:
         """Ask the server's API; as Prefect's client does, again while its database is taken."""
 
         def free() -> httpx.Response | None:
-            response = self.client.request(method, f"{self.url}{path}", **of_request)
+            response = self.client.request(method, f"{self.url}{path}", **request)
             return None if response.status_code == httpx.codes.SERVICE_UNAVAILABLE else response
 
         return until(30, free, f"an answer to {method} {path}")
 
-    def ask(self, method: str, path: str, **of_request: Any) -> Any:
+    def ask(self, method: str, path: str, **request: Any) -> Any:
         """Ask the server's API, and return its answer."""
-        return self.answer(method, path, **of_request).raise_for_status().json()
+        return self.answer(method, path, **request).raise_for_status().json()
 
     def deployment(self, name: str) -> dict[str, Any]:
         """Return a deployment as the server keeps it."""
@@ -173,7 +175,7 @@ class Site:
         """Return artifacts of a run by their keys, once all that are named are there."""
 
         def found() -> dict[str, dict[str, Any]] | None:
-            by_key = {of["key"]: of for of in self.of_run("artifacts", flow_run)}
+            by_key = {artifact["key"]: artifact for artifact in self.of_run("artifacts", flow_run)}
             return by_key if by_key.keys() >= set(keys) else None
 
         return dict(until(30, found, f"artifacts {keys} of the run {flow_run}"))
@@ -222,8 +224,8 @@ def end(process: "subprocess.Popen[bytes]") -> None:
         family += psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait(20)
-    for of in psutil.wait_procs(family, timeout=5)[1]:
-        of.kill()
+    for artifact in psutil.wait_procs(family, timeout=5)[1]:
+        artifact.kill()
     assert not psutil.wait_procs(family, timeout=5)[1]
 
 

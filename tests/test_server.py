@@ -77,7 +77,11 @@ def served(site: Site) -> Iterator[Path]:
         until(
             60,
             lambda: (
-                expected <= {of["name"] for of in site.ask("POST", "/deployments/filter", json={})}
+                expected
+                <= {
+                    deployment["name"]
+                    for deployment in site.ask("POST", "/deployments/filter", json={})
+                }
             ),
             "deployments that are served",
         )
@@ -107,13 +111,13 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(
     site: Site,
-    messages: list[str],  # noqa: ARG001 (who is told is settled before anything happens)
+    messages: list[str],  # noqa: ARG001 (who is told is set up before anything happens)
     worker: Path,  # noqa: ARG001 (it does the runs)
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Runs:
     """Trigger one run of each deployment through the API, and wait for their ends."""
     output = tmp_path_factory.mktemp("runs") / "output"
-    of = Runs(
+    submitted = Runs(
         synthetic=site.trigger(
             "synthetic", output_dir=str(output), subjects=[1, 2, 5], regions=["V1", "IT"]
         ),
@@ -121,9 +125,9 @@ def runs(
         unknown=site.trigger("all-subjects", subject=[1]),
         output=output,
     )
-    for flow_run in (of.no_root, of.unknown, of.synthetic):
+    for flow_run in (submitted.no_root, submitted.unknown, submitted.synthetic):
         site.ended(flow_run, 180)
-    return of
+    return submitted
 
 
 class TestCompletedRun:
@@ -141,9 +145,9 @@ class TestCompletedRun:
         assert str(runs.output) in shown["summary"]["data"]
         assert "failure" not in shown
         tables = [
-            json.loads(of["data"])
-            for of in site.of_run("artifacts", runs.synthetic)
-            if (of["key"], of["type"]) == ("checks", "table")
+            json.loads(entry["data"])
+            for entry in site.of_run("artifacts", runs.synthetic)
+            if (entry["key"], entry["type"]) == ("checks", "table")
         ]
         written = pd.read_csv(runs.output / "checks.csv")
         assert [len(rows) for rows in tables] == [len(written)]
@@ -326,6 +330,17 @@ class TestOperation:
         assert shown.startswith(sentence)
         assert "Traceback" not in shown
 
+    def test_a_run_whose_server_does_not_answer_ends_with_a_sentence(
+        self, site: Site, tiny_nsd: Path, tmp_path: Path
+    ) -> None:
+        shown = site.run(
+            f"python flows/nsd_flow.py --nsd-root {tiny_nsd} --output-dir {tmp_path / 'output'}",
+            status=1,
+            PREFECT_API_URL="http://127.0.0.1:9/api",
+        )
+        assert shown.startswith("error: The Prefect server at http://127.0.0.1:9/api does not")
+        assert "Traceback" not in shown
+
     @pytest.mark.xfail(strict=True, reason="the command line does not offer it yet")
     def test_deployments_are_written_outside_the_repository(
         self, site: Site, tmp_path: Path
@@ -336,9 +351,9 @@ class TestOperation:
     def test_runs_that_were_lost_can_be_watched_for(self, site: Site) -> None:
         site.run("prefect automation create --from-file deployments/lost-runs.yaml")
         (kept,) = [
-            of
-            for of in site.ask("POST", "/automations/filter", json={})
-            if of["name"] == "nsd-prep: a run was lost"
+            entry
+            for entry in site.ask("POST", "/automations/filter", json={})
+            if entry["name"] == "nsd-prep: a run was lost"
         ]
         assert kept["enabled"]
         assert [action["state"] for action in kept["actions"]] == ["CRASHED"]
