@@ -62,8 +62,15 @@ def app() -> App:
         **_OPTIONS,
     )
     whole.command(_run_app("run", "nsd-prep run"))
-    for tool in (tools.synth, tools.cache, tools.compare, tools.package, tools.publish):
-        whole.command(tool)
+    for tool in (
+        tools.synth,
+        tools.cache,
+        tools.compare,
+        tools.package,
+        tools.publish,
+        tools.deployments,
+    ):
+        whole.command(tool, name=tool.__name__.rstrip("_"))
     whole.register_install_completion_command(name="--install-completion")
     return whole
 
@@ -141,9 +148,6 @@ def _explained(error: CycloptsError, words: Sequence[str]) -> str:
 
 def _run(asked: dict[str, Any]) -> int:
     """Run the flow with the parameters of a command line."""
-    # Before Prefect is imported, which would tell its makers of the run.
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     # A run that is asked to end ends as it does on Ctrl-C, and its server with it.
     for request in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(request) is not signal.SIG_IGN:  # nohup
@@ -177,19 +181,21 @@ def _flow(asked: dict[str, Any]) -> int:
 
     import gc
 
-    from nsd_prep.flows.server import end_workers, quiet_server, settle, temporary_server
+    from nsd_prep.flows.server import end_workers, temporary_server
 
-    with quiet_server(), temporary_server() as wait_until_it_answers:
+    with temporary_server() as wait_until_it_answers:
         # Both take seconds, the server's start and the import of what the flow needs.
         from nsd_prep.flows.nsd_flow import nsd_flow
+        from nsd_prep.flows.recording import quiet_server, wait_until_recorded
 
         gc.freeze()  # what was imported stays: not to be looked through again and again
         wait_until_it_answers()
         try:
-            state: State[Any] = nsd_flow(**asked, return_state=True)  # type: ignore[assignment]
-            if state.state_details.flow_run_id is not None:
-                settle(state.state_details.flow_run_id)
-            state.result()
+            with quiet_server():
+                state: State[Any] = nsd_flow(**asked, return_state=True)  # type: ignore[assignment]
+                if state.state_details.flow_run_id is not None:
+                    wait_until_recorded(state.state_details.flow_run_id)
+                state.result()
         finally:
             end_workers()
     return 0

@@ -23,7 +23,7 @@ from nsd_prep.checks import STIMULUS_SETS, Check, raise_failed
 from nsd_prep.errors import InputFileError, MissingFilesError
 from nsd_prep.exclusive import only_run_in
 from nsd_prep.files import Folder
-from nsd_prep.flows.server import without_success_lines
+from nsd_prep.flows.recording import without_success_lines
 from nsd_prep.inputs import Inputs, load_inputs
 from nsd_prep.made import Made
 from nsd_prep.parameters import parameters

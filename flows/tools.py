@@ -193,3 +193,16 @@ def publish(
         refused = publish.refusal(packages, **allowed)
         print(refused or "Nothing was uploaded: give --upload to do it.")  # noqa: T201
     return 0
+
+
+def deployments(folder: Path = Path("deployments")) -> int:
+    """Write the files of the deployments into a folder, to be edited there.
+
+    Args:
+        folder: Made where it is not there yet.
+    """
+    from nsd_prep.deployments import write_deployments
+
+    for path in write_deployments(folder):
+        print(path)  # noqa: T201
+    return 0
