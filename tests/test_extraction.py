@@ -216,7 +216,7 @@ class TestKeys:
             {"betas": identity.model_copy(update={"path": "/elsewhere"})},
         ]
         changed = [replace(request, **change) for change in changes]
-        keys = {one.part_keys["V1"] for one in (request, *changed)}
+        keys = {one.part_keys["shared", "V1"] for one in (request, *changed)}
         assert len(keys) == len(changes) + 1
         changed += [replace(request, subject=2), replace(request, session=3)]
         assert len({one.digest for one in (request, *changed)}) == len(changed) + 1
@@ -229,12 +229,12 @@ class TestKeys:
     def test_other_regions_change_the_requests_key_and_not_the_parts(self, request_of) -> None:
         one, two = request_of("V1"), request_of("V1", "IT")
         assert one.digest != two.digest
-        assert one.part_keys["V1"] == two.part_keys["V1"]
+        assert one.part_keys["shared", "V1"] == two.part_keys["shared", "V1"]
 
     def test_the_name_of_a_region_is_no_part_of_a_parts_key(self, request_of) -> None:
         request = request_of("IT")
         renamed = replace(request, regions={"ventral": request.regions["IT"]})
-        assert renamed.part_keys["ventral"] == request.part_keys["IT"]
+        assert renamed.part_keys["shared", "ventral"] == request.part_keys["shared", "IT"]
 
     def test_a_file_that_changed_is_extracted_again(
         self, damageable: SmallNSD, store: Path, voxels_read: list[int]
@@ -276,7 +276,7 @@ class TestDamage:
         content = bytearray(path.read_bytes())
         content[at] ^= 1
         path.write_bytes(content)
-        part = request.store.find(request.part_name("V4"))
+        part = request.store.find(request.part_name("shared", "V4"))
         assert part is not None
         assert not request.store.is_whole(part)
         with pytest.raises(InputFileError, match=r"gone or altered.*run the same command again"):
@@ -301,14 +301,14 @@ class TestDamage:
         record.unlink()
         if content is not None:
             record.write_text(content)
-        assert request.store.find(request.part_name("V4")) is None
+        assert request.store.find(request.part_name("shared", "V4")) is None
         self.recovers(official, request, voxels_read)
 
     def test_a_record_of_something_else(self, official: SmallNSD, stored) -> None:
         request, path, voxels_read = stored
         record = path.with_suffix(".json")
-        record.write_text(record.read_text().replace(request.part_keys["V4"], "0" * 64))
-        assert request.store.find(request.part_name("V4")) is None
+        record.write_text(record.read_text().replace(request.part_keys["shared", "V4"], "0" * 64))
+        assert request.store.find(request.part_name("shared", "V4")) is None
         self.recovers(official, request, voxels_read)
 
     def test_nothing_stored_can_run_code(self, stored, snapshot) -> None:

@@ -4,16 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from nsd_prep.betas import zscore_trials
 from nsd_prep.errors import ExtractionError, ExtractionFaultError, InputFileError, NSDPrepError
 from nsd_prep.files import Sealed, digest_of_array, sha256_of_json
 from nsd_prep.source import Identity, Source
 from nsd_prep.store import Part, Store
+
+#: What is kept of a session: z-scores of the trials with a shared image, or all trials as stored.
+Kind = Literal["shared", "all"]
 
 #: Raise this when the same inputs give other responses: stored ones are then not used any more.
 EXTRACTION_VERSION: Final = 2
@@ -43,6 +47,8 @@ class SessionRequest:
         For each region, indices into the raveled grid (C order, 0-based), ascending.
     store : Store
         Where the responses are kept.
+    kinds : tuple of {"shared", "all"}
+        What is kept of each region: z-scores of `trials`, or all trials as they are stored.
     """
 
     subject: int
@@ -55,36 +61,51 @@ class SessionRequest:
     grid: tuple[int, int, int]
     regions: Mapping[str, NDArray[np.int64]]
     store: Store
+    kinds: tuple[Kind, ...] = ("shared",)
 
     @cached_property
-    def part_keys(self) -> dict[str, str]:
-        """For each region, the digest of all that determines its responses in this session."""
+    def part_keys(self) -> dict[tuple[Kind, str], str]:
+        """For each kind and region, the digest of all that determines its part."""
         common = {
             "version": EXTRACTION_VERSION,
             "betas": self.betas.model_dump(),
             "n_trials": self.n_trials,
-            "trials": self.trials,
             "grid": self.grid,
         }
+        voxels = {region: digest_of_array(indices) for region, indices in self.regions.items()}
         return {
-            region: sha256_of_json(common | {"voxels": digest_of_array(voxels)})
-            for region, voxels in self.regions.items()
+            (kind, region): sha256_of_json(
+                common | {"voxels": digest, "trials": self.trials if kind == "shared" else "all"}
+            )
+            for kind in get_args(Kind)
+            for region, digest in voxels.items()
         }
 
     @property
     def digest(self) -> str:
         """What stands for the request in a cache key."""
-        return sha256_of_json([self.subject, self.session, self.part_keys])
+        keys = [[*place, self.part_keys[place]] for place in self.parts]
+        return sha256_of_json([self.subject, self.session, keys])
+
+    @property
+    def parts(self) -> list[tuple[Kind, str]]:
+        """The kind and region of each part that is asked for."""
+        return [(kind, region) for kind in self.kinds for region in self.regions]
 
     def invalidate(self) -> None:
         """Make the store drop what this request gives, so that it is extracted again."""
-        for region in self.regions:
-            self.store.invalidate(self.part_name(region))
+        for place in self.parts:
+            self.store.invalidate(self.part_name(*place))
 
-    def part_name(self, region: str) -> str:
-        """Return the name in the store of a region's part."""
+    def find(self, kind: Kind, region: str) -> Part | None:
+        """Return a part that the store holds whole, or None."""
+        key = self.part_keys[kind, region]
+        return self.store.find_whole(self.part_name(kind, region), key)
+
+    def part_name(self, kind: Kind, region: str) -> str:
+        """Return the name in the store of a part."""
         folder = f"subj{self.subject:02d}-session{self.session:02d}"
-        return f"{folder}/{self.part_keys[region][:24]}"
+        return f"{folder}/{self.part_keys[kind, region][:24]}"
 
 
 class SessionRecord(Sealed):
@@ -95,24 +116,29 @@ class SessionRecord(Sealed):
     subject, session : int
         1-based.
     parts : dict of str to Part
-        For each region of the request.
+        z-scores of the kept trials (n_kept_trials, n_voxels), by region.
+    all_trials : dict of str to Part
+        Betas of all trials as they are stored (n_voxels, n_trials), by region.
     """
 
     subject: int
     session: int
     parts: dict[str, Part]
+    all_trials: dict[str, Part] = Field(default_factory=dict)
 
     @property
     def files(self) -> dict[str, str]:
         """SHA-256 of each file, by its name in the store."""
-        return {part.file: part.sha256 for part in self.parts.values()}
+        return {
+            part.file: part.sha256 for part in (*self.parts.values(), *self.all_trials.values())
+        }
 
 
 def extract_session(request: SessionRequest) -> SessionRecord:
     """Read, z-score and store what a session's request asks for and the store does not hold.
 
-    The voxels of all missing regions are read in one pass, each once; every trial of the session
-    enters the z-score, and those that show a shared image are kept.
+    The voxels of all missing regions are read in one pass, each once; voxels of which the store
+    has all trials are not read again. Every trial of the session enters the z-score.
 
     Parameters
     ----------
@@ -133,24 +159,33 @@ def extract_session(request: SessionRequest) -> SessionRecord:
     OutputError
         The store cannot be written.
     """
-    parts: dict[str, Part] = {}
-    for region, key in request.part_keys.items():
-        if part := request.store.find_whole(request.part_name(region), key):
-            parts[region] = part
-    missing = [region for region in request.regions if region not in parts]
-    if missing:
-        parts |= _extract(request, missing)
+    found = {place: request.find(*place) for place in request.parts}
+    missing = [place for place, part in found.items() if part is None]
+    values = _values(request, list(dict.fromkeys(region for _, region in missing)))
+    for kind, region in missing:
+        found[kind, region] = _store(request, kind, region, values[region])
+    parts = {place: part for place, part in found.items() if part is not None}
+    shared, everything = (
+        {region: part for (kind, region), part in parts.items() if kind == wanted}
+        for wanted in get_args(Kind)
+    )
     return SessionRecord(
-        subject=request.subject,
-        session=request.session,
-        parts={region: parts[region] for region in request.regions},
+        subject=request.subject, session=request.session, parts=shared, all_trials=everything
     )
 
 
-def _extract(request: SessionRequest, regions: Sequence[str]) -> dict[str, Part]:
-    voxels = np.unique(np.concatenate([request.regions[region] for region in regions]))
+def _values(request: SessionRequest, regions: Sequence[str]) -> dict[str, NDArray[np.int16]]:
+    """Return the betas (n_voxels, n_trials) of some regions, from the store where it has them."""
+    values: dict[str, NDArray[np.int16]] = {}
+    for region in regions:
+        if (part := request.find("all", region)) is not None:
+            values[region] = request.store.read(part)
+    to_read = [region for region in regions if region not in values]
+    if not to_read:
+        return values
+    voxels = np.unique(np.concatenate([request.regions[region] for region in to_read]))
     source, path = request.source, request.path
-    values = source.read_voxels(path, voxels, request.grid, request.n_trials)
+    read = source.read_voxels(path, voxels, request.grid, request.n_trials)
     found = source.identity(path)
     if found != request.betas:
         raise InputFileError(
@@ -158,19 +193,20 @@ def _extract(request: SessionRequest, regions: Sequence[str]) -> dict[str, Part]
             "bytes that were there when it began; see that nothing writes it, and run the same "
             "command again."
         )
-    zscores, constant = zscore_trials(values)
-    kept = np.ascontiguousarray(zscores[:, list(request.trials)].T)
-    parts = {}
-    for region in regions:
-        columns = np.searchsorted(voxels, request.regions[region])
-        parts[region] = request.store.write(
-            request.part_name(region),
-            request.part_keys[region],
-            np.take(kept, columns, axis=1),
-            constant[columns],
-            {},
-        )
-    return parts
+    for region in to_read:
+        values[region] = read[np.searchsorted(voxels, request.regions[region])]
+    return values
+
+
+def _store(request: SessionRequest, kind: Kind, region: str, values: NDArray[np.int16]) -> Part:
+    if kind == "all":
+        kept: NDArray[Any] = values
+        constant = (values == values[:, :1]).all(axis=1)
+    else:
+        zscores, constant = zscore_trials(values)
+        kept = zscores[:, list(request.trials)].T
+    name, key = request.part_name(kind, region), request.part_keys[kind, region]
+    return request.store.write(name, key, kept, constant, {})
 
 
 def extract_sessions(requests: Sequence[SessionRequest]) -> list[SessionRecord]:
