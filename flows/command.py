@@ -4,6 +4,7 @@ Whatever takes long to import is imported by the command that needs it.
 """
 
 import difflib
+import functools
 import logging
 import os
 import re
@@ -41,6 +42,16 @@ Examples:
 
 NSD_ROOT in the environment stands for --nsd-root.
 """
+_TRIALS: Final = """\
+Write all trials of each subject, with a table of the images they show.
+
+What encoding and decoding models are trained on: one file a subject, its rows the trials, its
+columns the voxels of the regions. As 'run --single-trials --no-assemblies', with the same options:
+
+```text
+  nsd-prep trials --nsd-root /data/nsd --subjects 1 --regions nsdgeneral --output-dir trials
+```
+"""
 _OPTIONS: Final[dict[str, Any]] = {
     "version": f"nsd-prep {__version__}",
     "help_format": "markdown",
@@ -54,6 +65,12 @@ def _run_app(name: str, words: str) -> App:
     return app
 
 
+@functools.wraps(parameters)
+def _trials(**asked: Any) -> dict[str, Any]:
+    """Return the parameters of a run that makes single trials in place of assemblies."""
+    return parameters(**asked)
+
+
 def app() -> App:
     """Return the command ``nsd-prep``."""
     whole = App(
@@ -62,6 +79,9 @@ def app() -> App:
         **_OPTIONS,
     )
     whole.command(_run_app("run", "nsd-prep run"))
+    trials = App(name="trials", help=_TRIALS, **_OPTIONS)
+    trials.default(_trials)
+    whole.command(trials)
     for tool in (
         tools.synth,
         tools.cache,
@@ -101,8 +121,10 @@ def _call(command: App, arguments: Sequence[str] | None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         function, bound, _ = command.parse_args(words, print_error=False, exit_on_error=False)
-        if function is parameters:
+        if function in (parameters, _trials):
             given = bound.arguments
+            if function is _trials:
+                given |= {"single_trials": True, "assemblies": False}
             if given.get("regions_file") and "regions" not in given:
                 given["regions"] = []  # a file of regions stands for the default ones
             bound.apply_defaults()

@@ -9,7 +9,7 @@ if __name__ == "__main__":  # before the libraries: its server starts while they
     raise SystemExit(run_command())
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from nsd_prep.cache import in_use
 from nsd_prep.checks import STIMULUS_SETS, Check, raise_failed
 from nsd_prep.errors import InputFileError, MissingFilesError
 from nsd_prep.exclusive import only_run_in
+from nsd_prep.extraction import Kind, SessionRecord
 from nsd_prep.files import Folder
 from nsd_prep.flows.recording import without_success_lines
 from nsd_prep.inputs import Inputs, load_inputs
@@ -30,13 +31,15 @@ from nsd_prep.parameters import parameters
 from nsd_prep.prepared import Prepared
 from nsd_prep.progress import Stages
 from nsd_prep.run import Run, plan_run
+from nsd_prep.single_trials.subject import SingleTrialOptions
 from nsd_prep.stages.assemblies import Representations
 from nsd_prep.stages.brainscore import Images
 from nsd_prep.stages.closing import write_checks, write_manifest
 from nsd_prep.stages.encoding import Encoding, digest_of_truth
 from nsd_prep.stages.examination import Volumes
+from nsd_prep.stages.single_trials import SubjectTrials, folder_of_trials
 from nsd_prep.store import Store
-from nsd_prep.summary import Summary, describe_inputs, print_rendered
+from nsd_prep.summary import Summary, describe_inputs, print_rendered, tables_of_assemblies
 from nsd_prep.synthetic import synthetic_beside
 from nsd_prep.tasks.artifacts import leave_failure, show_checks, show_markdown, show_report
 from nsd_prep.tasks.assembly import (
@@ -50,6 +53,7 @@ from nsd_prep.tasks.inputs import STEPS
 from nsd_prep.tasks.policy import results_in
 from nsd_prep.tasks.report import write_report
 from nsd_prep.tasks.runners import in_chunks, task_runner
+from nsd_prep.tasks.single_trials import write_single_trials
 from nsd_prep.tasks.validation import examine, validate
 
 
@@ -92,25 +96,53 @@ def nsd_flow(**asked: Any) -> dict[str, Any]:  # noqa: D103 (documented by its p
             return {"checked": str(run.nsd_root)}
         with in_use(run.cache_dir), results_in(run.cache_dir / "records"):
             ownership = outputs.Ownership(output)
+            kinds: list[Kind] = ["shared"] if run.assemblies else []
+            kinds += ["all"] if run.single_trials else []
             with stages.stage("extracting sessions", len(inputs.betas)) as stage, runner as entered:
-                chunks = in_chunks(inputs.requests(store), run.runner, run.workers)
+                requests = inputs.requests(store, tuple(kinds))
+                chunks = in_chunks(requests, run.runner, run.workers)
                 sessions = extract_sessions(chunks, store, entered, stage)
-            prepared = Prepared(run, inputs, sessions, store)
-            made = _make(run, inputs, prepared, output, stages)
+            made: list[Made] = []
+            if run.single_trials:
+                made += _make_single_trials(run, inputs, sessions, store, output, stages)
+            if run.assemblies:
+                prepared = Prepared(run, inputs, sessions, store)
+                made += _make(run, inputs, prepared, output, stages)
             checks = [check for one in made for check in one.checks]
             show_checks(checks)
             write_manifest(run, inputs, made, stages.seconds, ownership)
-    summary = Summary(run, prepared, checks, stages.total)
+    tables = tables_of_assemblies(run, prepared) if run.assemblies else []
+    summary = Summary(run, tables, made, checks, stages.total)
     print_rendered(summary.for_terminal())
     show_markdown("summary", "What came out", summary.as_markdown())
     raise_failed(checks)
     return {
         "output_dir": str(run.output_dir),
-        "images": len(prepared.nsd_ids),
-        "assemblies": {
-            region: str(run.output_dir / outputs.assembly_file(region)) for region in run.regions
-        },
+        "images": len(inputs.trials.nsd_ids),
+        "files": sorted({name for one in made for name in one.files if "stimuli_" not in name}),
     }
+
+
+def _make_single_trials(
+    run: Run,
+    inputs: Inputs,
+    sessions: Sequence[SessionRecord],
+    store: Store,
+    output: Folder,
+    stages: Stages,
+) -> list[Made]:
+    """Write all trials of each subject."""
+    options = SingleTrialOptions(
+        run.normalise, run.split, run.images, run.average, run.dtype, run.format
+    )
+    place = folder_of_trials(beside_assemblies=run.assemblies)
+    with stages.stage("writing single trials", len(inputs.betas)):
+        return [
+            write_single_trials(
+                SubjectTrials(inputs, subject, sessions, store), options, place, output
+            )
+            for subject in run.subjects
+        ]
 
 
 def _make(

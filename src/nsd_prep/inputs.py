@@ -1,7 +1,7 @@
 """The first look at the inputs, which is also their loading: all problems are reported at once."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,7 +13,7 @@ from nsd_prep import published
 from nsd_prep.brainscore.features import parse_features
 from nsd_prep.dataset import Dataset
 from nsd_prep.errors import InputFileError, NSDPrepError, PreflightError
-from nsd_prep.extraction import SessionRequest
+from nsd_prep.extraction import Kind, SessionRequest
 from nsd_prep.files import (
     FileRecord,
     read_whole,
@@ -24,6 +24,8 @@ from nsd_prep.files import (
 from nsd_prep.masks import labels_that_are_nowhere, select_voxels
 from nsd_prep.regions import VoxelSelection
 from nsd_prep.run import Run
+from nsd_prep.single_trials.behaviour import behaviour_file, read_behaviour
+from nsd_prep.single_trials.table import read_coco_ids, trial_table
 from nsd_prep.source import Identity, Recorder
 from nsd_prep.split import train_images
 from nsd_prep.stimulus_table import contradictions, read_stimulus_table
@@ -61,12 +63,16 @@ class Trials:
         Which of the usable images, ascending, are for training.
     files : tuple of FileRecord
         What was read.
+    all_trials : mapping of int to DataFrame
+        For single trials, all trials of each subject (1-based), as
+        `nsd_prep.single_trials.table.trial_table`.
     """
 
     table: pd.DataFrame
     repetition_counts: pd.DataFrame
     is_train: NDArray[np.bool_]
     files: tuple[FileRecord, ...] = ()
+    all_trials: Mapping[int, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def nsd_ids(self) -> NDArray[np.int64]:
@@ -75,7 +81,12 @@ class Trials:
 
     @property
     def sessions(self) -> dict[int, tuple[int, ...]]:
-        """The sessions (1-based) of each subject (1-based) that hold a usable trial."""
+        """The sessions (1-based) of each subject (1-based) that are to be read."""
+        if self.all_trials:
+            return {
+                subject: tuple(int(number) for number in np.unique(trials["session"]))
+                for subject, trials in self.all_trials.items()
+            }
         return needed_sessions(self.table)
 
 
@@ -178,13 +189,13 @@ class Inputs:
         """Bytes of extracted responses and of assemblies."""
         shared = self.trials.table.groupby(["subject", "session"]).size()
         stored = sum(
-            int(shared[key])
+            int(shared.get(key, 0))
             * sum(len(voxels) for voxels in self.masks[key[0]].selection.regions.values())
             for key in self.betas
         )
         return (stored + len(self.trials.nsd_ids) * sum(self.n_voxels.values())) * _RESPONSE
 
-    def requests(self, store: Store) -> list[SessionRequest]:
+    def requests(self, store: Store, kinds: tuple[Kind, ...] = ("shared",)) -> list[SessionRequest]:
         """List what is to be extracted: by subject in the run's order, sessions ascending."""
         in_session = {
             (int(subject), int(session)): tuple(trials["trial_in_session"].tolist())
@@ -198,7 +209,7 @@ class Inputs:
                 path=self.dataset.session_file(subject, session),
                 betas=identity,
                 n_trials=self.dataset.trials_per_session,
-                trials=in_session[subject, session],
+                trials=in_session.get((subject, session), ()),
                 grid=self.masks[subject].selection.grid,
                 regions={
                     region: voxels
@@ -206,6 +217,7 @@ class Inputs:
                     if len(voxels)
                 },
                 store=store,
+                kinds=kinds,
             )
             for (subject, session), identity in self.betas.items()
         ]
@@ -400,7 +412,34 @@ def map_trials(run: Run) -> Trials:
     table = with_usable(table, usable_images(table, run.subjects))
     is_train = train_images(len(usable_nsd_ids(table)), run.seed, run.train_fraction)
     counts = repetition_counts(table, design.shared_nsd_ids)
-    return Trials(table, counts, is_train, tuple(recorder.files.values()))
+    all_trials = {}
+    if run.single_trials:
+        nsd_ids = usable_nsd_ids(table)
+        all_trials = {
+            subject: _all_trials(run, dataset, design, subject, nsd_ids) for subject in run.subjects
+        }
+    return Trials(table, counts, is_train, tuple(recorder.files.values()), all_trials)
+
+
+def _all_trials(
+    run: Run, dataset: Dataset, design: Design, subject: int, nsd_ids: NDArray[np.int64]
+) -> pd.DataFrame:
+    """Return all trials of a subject, with what the dataset has beside the design."""
+    table = dataset.stimulus_table
+    trials = trial_table(
+        design,
+        subject,
+        dataset.sessions,
+        dataset.trials_per_session,
+        nsd_ids,
+        seed=run.seed,
+        train_fraction=run.train_fraction,
+        coco_ids=read_coco_ids(table, dataset.read) if dataset.exists(table) else None,
+    )
+    behaviour = behaviour_file(dataset, subject)
+    if dataset.exists(behaviour):
+        trials = trials.join(read_behaviour(behaviour, subject, trials, dataset.read))
+    return trials
 
 
 def load_masks(run: Run, subject: int) -> Masks:

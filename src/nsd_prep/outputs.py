@@ -14,6 +14,7 @@ NOISE_CEILINGS: Final = "noise_ceilings.csv"
 CHECKS: Final = "checks.csv"
 MANIFEST: Final = "manifest.json"
 REPORT: Final = "report"
+SINGLE_TRIALS: Final = "trials"
 BRAINSCORE: Final = "brainscore"
 #: What runs have written since the last manifest, so that a failed run's files are known too.
 _OWNED: Final = ".nsd-prep-owned.json"

@@ -27,6 +27,11 @@ Subject = Literal[1, 2, 3, 4, 5, 6, 7, 8]
 InvalidVoxels = Literal["keep", "drop"]
 ZScoreImages = Literal["all", "train"]
 Runner = Literal["threads", "processes", "dask"]
+Normalise = Literal["session", "none", "train-only"]
+SingleTrialImages = Literal["all", "shared", "unique"]
+TrainingSplit = Literal["shared1000", "shared515", "nsd_prep"]
+StoredType = Literal["float32", "float16", "int16"]
+StoredFormat = Literal["netcdf", "zarr"]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Workers = Annotated[int, Field(ge=1)]
@@ -63,6 +68,14 @@ def parameters(
     suffix: Suffix = "",
     features: OptionalPath = None,
     report: bool = True,
+    assemblies: bool = True,
+    single_trials: bool = False,
+    normalise: Normalise = "session",
+    images: SingleTrialImages = "all",
+    average: bool = False,
+    split: TrainingSplit = "shared1000",
+    dtype: StoredType = "float32",
+    format: StoredFormat = "netcdf",
     check: bool = False,
     refresh: bool = False,
     synthetic: bool = False,
@@ -105,6 +118,16 @@ def parameters(
         features: netCDF file with features of the images (images by features, with a coordinate
             nsd_id or stimulus_id), for the encoding baseline in the report.
         report: Write the report: figures, tables and every check on one page.
+        assemblies: Make the assemblies; without them only single trials are made.
+        single_trials: Write all trials of each subject (trials/subj01.nc), with a table of the
+            images they show: what encoding and decoding models are trained on.
+        normalise: Of single trials: z-scores over the session's trials, none (percent signal
+            change), or z-scores with mean and SD from the trials of training images alone.
+        images: Of single trials: those of all images, of the shared, or of the subject's own.
+        average: Of single trials: one row an image, averaged over its repetitions.
+        split: Whose training images count for train-only.
+        dtype: How single trials are stored; float16 in Zarr alone.
+        format: Of the files of single trials: netCDF-4, or Zarr (needs the extra 'zarr').
         check: Only look at the inputs: list all that is wrong, or what a run would do.
         refresh: Recompute everything, whatever the cache holds.
         synthetic: Use a small synthetic NSD, written beside the output folder where it is not

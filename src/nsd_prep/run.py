@@ -13,16 +13,22 @@ from nsd_prep.errors import ParameterError
 from nsd_prep.parameters import (
     Fraction,
     InvalidVoxels,
+    Normalise,
     OptionalText,
     Preparation,
     Runner,
     Seed,
+    SingleTrialImages,
+    StoredFormat,
+    StoredType,
     Suffix,
+    TrainingSplit,
     Workers,
     ZScoreImages,
 )
 from nsd_prep.published import REPETITIONS
 from nsd_prep.regions import RegionDefinition, chosen_regions, read_regions_file
+from nsd_prep.single_trials.writer import check_storage
 
 
 class Run(BaseModel):
@@ -51,6 +57,14 @@ class Run(BaseModel):
     runner: Runner
     workers: Workers
     dask_address: OptionalText
+    assemblies: bool
+    single_trials: bool
+    normalise: Normalise
+    images: SingleTrialImages
+    average: bool
+    split: TrainingSplit
+    dtype: StoredType
+    format: StoredFormat
     check: bool
     refresh: bool
     synthetic: bool
@@ -155,6 +169,13 @@ def plan_run(
         **others,
     )
     run._dataset = dataset
+    if not (run.assemblies or run.single_trials):
+        raise ParameterError(
+            "Neither assemblies nor single trials are to be made: leave out --no-assemblies, or "
+            "give --single-trials."
+        )
+    if run.single_trials:
+        check_storage(run.dtype, run.format)
     return run
 
 

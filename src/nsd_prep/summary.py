@@ -11,6 +11,7 @@ from rich.text import Text
 from nsd_prep import outputs
 from nsd_prep.checks import STIMULUS_SETS, VERDICTS, Check
 from nsd_prep.inputs import Inputs
+from nsd_prep.made import Made
 from nsd_prep.prepared import Prepared
 from nsd_prep.run import Run
 from nsd_prep.stages.tables import neuroids, noise_ceiling_table
@@ -48,8 +49,10 @@ class Summary:
     ----------
     run : Run
         The run.
-    prepared : Prepared
-        What was extracted.
+    tables : sequence of (str, DataFrame of str)
+        What to show of the assemblies, as `tables_of_assemblies` gives it; titles first.
+    made : sequence of Made
+        What was written.
     checks : sequence of Check
         What was checked.
     seconds : float
@@ -57,39 +60,51 @@ class Summary:
     """
 
     def __init__(
-        self, run: Run, prepared: Prepared, checks: Sequence[Check], seconds: float
+        self,
+        run: Run,
+        tables: Sequence[tuple[str, pd.DataFrame]],
+        made: Sequence[Made],
+        checks: Sequence[Check],
+        seconds: float,
     ) -> None:
-        self._run = run
-        train = int(prepared.is_train.sum())
-        images = len(prepared.is_train)
-        self.assemblies = _assemblies(run, prepared)
-        self.repetitions = _repetitions(prepared)
+        self._tables = tables
+        written = {name for one in made for name in one.files}
+        page = run.output_dir / outputs.REPORT / "index.html"
+        self._page = page if f"{outputs.REPORT}/{page.name}" in written else None
         self.lines = [
-            f"Images: {images} ({train} train, {images - train} test)",
             *_check_lines(checks),
             f"Time: {seconds:.1f} s",
-            f"Files: {run.output_dir}",
+            f"Files: {len(written)} in {run.output_dir}",
         ]
-        others = _files_of_other_runs(run)
+        others = sorted(
+            path.name for path in run.output_dir.glob("Allen2022.*.nc") if path.name not in written
+        )
         if others:
             self.lines.append(f"Not of this run: {', '.join(others)}")
 
     def for_terminal(self) -> RenderableType:
         """Return tables and lines for `rich`; the report's name is a link where terminals know."""
-        parts: list[RenderableType] = [
-            _as_rich("Assemblies", self.assemblies),
-            _as_rich("Shared images seen", self.repetitions),
-            *self.lines,
-        ]
-        if self._run.report:
-            page = self._run.output_dir / outputs.REPORT / "index.html"
-            parts.append(Text.assemble("Report: ", (str(page), f"link {page.as_uri()}")))
+        parts: list[RenderableType] = [_as_rich(*table) for table in self._tables]
+        parts += self.lines
+        if self._page:
+            link = (str(self._page), f"link {self._page.as_uri()}")
+            parts.append(Text.assemble("Report: ", link))
         return Group(*parts)
 
     def as_markdown(self) -> str:
         """Return tables and lines for the page of the run."""
-        tables = [_as_markdown(self.assemblies), _as_markdown(self.repetitions)]
+        tables = [f"**{title}**\n\n{_as_markdown(table)}" for title, table in self._tables]
         return "\n\n".join([*tables, *(line.strip() for line in self.lines)])
+
+
+def tables_of_assemblies(run: Run, prepared: Prepared) -> list[tuple[str, pd.DataFrame]]:
+    """Return a table of the regions and one of the subjects, with their titles."""
+    train, images = int(prepared.is_train.sum()), len(prepared.is_train)
+    title = f"Assemblies of {images} images ({train} train, {images - train} test)"
+    return [
+        (title, _assemblies(run, prepared)),
+        ("Shared images seen", _repetitions(prepared)),
+    ]
 
 
 def _assemblies(run: Run, prepared: Prepared) -> pd.DataFrame:
@@ -151,13 +166,6 @@ def _check_lines(checks: Sequence[Check]) -> list[str]:
         if check.name == STIMULUS_SETS
     ]
     return lines
-
-
-def _files_of_other_runs(run: Run) -> list[str]:
-    mine = {outputs.assembly_file(region) for region in run.regions}
-    return sorted(
-        path.name for path in run.output_dir.glob("Allen2022.*.nc") if path.name not in mine
-    )
 
 
 def print_rendered(content: RenderableType) -> None:

@@ -1,6 +1,7 @@
 """What a subject answered in each trial (``responses.tsv``), checked against the design."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +26,12 @@ def behaviour_file(dataset: Dataset, subject: int) -> Path:
     return dataset.root / name / "behav" / "responses.tsv"
 
 
-def read_behaviour(path: Path, subject: int, trials: pd.DataFrame) -> pd.DataFrame:
+def read_behaviour(
+    path: Path,
+    subject: int,
+    trials: pd.DataFrame,
+    read: Callable[[Path], bytes] = read_whole,
+) -> pd.DataFrame:
     """Read a subject's answers, trial by trial.
 
     Parameters
@@ -36,6 +42,8 @@ def read_behaviour(path: Path, subject: int, trials: pd.DataFrame) -> pd.DataFra
         1-based.
     trials : DataFrame
         All of the subject's trials, as `nsd_prep.single_trials.table.trial_table` gives them.
+    read : callable
+        Returns the content of the file.
 
     Returns
     -------
@@ -52,8 +60,9 @@ def read_behaviour(path: Path, subject: int, trials: pd.DataFrame) -> pd.DataFra
         The file cannot be read, or contradicts the design.
     """
     needed = [*_DESIGN, *_ANSWERS]
+    content = read(path)
     try:
-        rows = pd.read_csv(io.BytesIO(read_whole(path)), sep="\t", usecols=needed, dtype=np.float64)
+        rows = pd.read_csv(io.BytesIO(content), sep="\t", usecols=needed, dtype=np.float64)
     except (ValueError, UnicodeDecodeError) as error:
         raise InputFileError(
             f"The behaviour {path} cannot be read ({error}): expected numbers in the "

@@ -1,7 +1,7 @@
 """The table of all trials of a subject: which image each shows, and in which split it is."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -27,13 +27,15 @@ _OF_AN_IMAGE: Final = ("nsd_id", "coco_id", "is_shared", *SPLITS)
 _TRIALS_OF_RUNS: Final = (63, 62) * 6
 
 
-def read_coco_ids(path: Path) -> pd.Series:
+def read_coco_ids(path: Path, read: Callable[[Path], bytes] = read_whole) -> pd.Series:
     """Read which COCO image each NSD image is a part of.
 
     Parameters
     ----------
     path : Path
         ``nsd_stim_info_merged.csv``.
+    read : callable
+        Returns the content of the file.
 
     Returns
     -------
@@ -47,10 +49,9 @@ def read_coco_ids(path: Path) -> pd.Series:
     InputFileError
         The file does not give them.
     """
+    content = read(path)
     try:
-        table = pd.read_csv(
-            io.BytesIO(read_whole(path)), usecols=["nsdId", "cocoId"], dtype=np.int64
-        )
+        table = pd.read_csv(io.BytesIO(content), usecols=["nsdId", "cocoId"], dtype=np.int64)
     except (ValueError, UnicodeDecodeError) as error:
         raise InputFileError(
             f"The stimulus table {path} does not give COCO ids ({error}): expected whole numbers "
