@@ -35,7 +35,7 @@ from nsd_prep.single_trials.subject import SingleTrialOptions
 from nsd_prep.stages.assemblies import Representations
 from nsd_prep.stages.brainscore import Images
 from nsd_prep.stages.closing import write_checks, write_manifest
-from nsd_prep.stages.encoding import Encoding, digest_of_truth
+from nsd_prep.stages.encoding import Encoding, truth_and_digest
 from nsd_prep.stages.examination import Volumes
 from nsd_prep.stages.single_trials import SubjectTrials, folder_of_trials
 from nsd_prep.store import Store
@@ -171,13 +171,8 @@ def _make(
             )
         with stages.stage("writing stimulus sets"):
             made += [train_and_test, _stimulus_sets(run, inputs, prepared, output)]
-        truth = inputs.dataset.truth_folder
         encoding = Encoding(
-            train_and_test,
-            run.suffix,
-            inputs.features,
-            inputs.dataset.root if truth else None,
-            digest_of_truth(inputs.dataset.root / truth) if truth else "",
+            train_and_test, run.suffix, inputs.features, *truth_and_digest(inputs.dataset)
         )
     checks = [check for one in made for check in one.checks]
     made.append(write_checks(checks, output))

@@ -11,6 +11,7 @@ from prefect.task_runners import TaskRunner
 from nsd_prep import extraction
 from nsd_prep.errors import ExtractionError
 from nsd_prep.extraction import SessionRecord, SessionRequest
+from nsd_prep.prefetch import AHEAD, Prefetch
 from nsd_prep.progress import Stage
 from nsd_prep.store import Store
 from nsd_prep.tasks.artifacts import ProgressArtifact
@@ -62,15 +63,19 @@ def extract_sessions(
     records: list[SessionRecord] = []
     problems: list[str] = []
     artifact = ProgressArtifact("extracting sessions", sum(map(len, chunks)))
+    ahead = Prefetch([request for chunk in chunks for request in chunk])
     futures = {
         runner.submit(extract_chunk, {"requests": chunk, "store": store}): chunk for chunk in chunks
     }
+    ahead.advance(AHEAD)
     for future in as_completed(list(futures)):
         future.wait()
         result = future.result(raise_on_failure=False)
         if isinstance(result, BaseException):
             problems += getattr(result, "problems", [f"{_where(futures[future])}: {result}"])
         for _ in futures[future]:
+            ahead.advance(1)
+            stage.note = ahead.traffic()
             stage.advance()
             artifact.advance()
     if problems:

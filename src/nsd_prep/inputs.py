@@ -537,6 +537,7 @@ def look_at_sessions(
         for session in numbers
     }
     source = dataset.source
+    source.look_up(list(paths.values()))
     missing = [path for path in paths.values() if not source.exists(path)]
     if missing:
         listed = "".join(f"\n      {source.where(path)}" for path in missing)

@@ -85,6 +85,9 @@ class Source(Protocol):
     def fetch_files(self, paths: Sequence[Path]) -> None:
         """Fetch those of some small files that are there, together, before they are read."""
 
+    def look_up(self, paths: Sequence[Path]) -> None:
+        """Look up together whether some files are there, before each is asked for."""
+
     def close(self) -> None:
         """Let go of connections, and of what was prefetched."""
 
@@ -149,6 +152,10 @@ class FolderSource(Source):
 
     @override
     def fetch_files(self, paths: Sequence[Path]) -> None:
+        pass
+
+    @override
+    def look_up(self, paths: Sequence[Path]) -> None:
         pass
 
     @override

@@ -13,6 +13,7 @@ from nsd_prep.checks import STIMULUS_SETS, VERDICTS, Check
 from nsd_prep.inputs import Inputs
 from nsd_prep.made import Made
 from nsd_prep.prepared import Prepared
+from nsd_prep.remote.estimate import SessionsToFetch, estimate
 from nsd_prep.run import Run
 from nsd_prep.stages.tables import neuroids, noise_ceiling_table
 
@@ -38,7 +39,28 @@ def describe_inputs(run: Run, inputs: Inputs) -> str:
         f"subjects {subjects}; voxels {voxels}.\n"
         f"{len(inputs.trials.nsd_ids)} images were seen three times by all; {len(inputs.betas)} "
         f"sessions hold them: {size_as_text(inputs.bytes_to_read)} to read where nothing is in "
-        f"the cache, {size_as_text(inputs.bytes_to_write)} to write."
+        f"the cache, {size_as_text(inputs.bytes_to_write)} to write.{_fetching(inputs)}"
+    )
+
+
+def _fetching(inputs: Inputs) -> str:
+    """Return what reading the sessions from an address takes; nothing for a folder."""
+    if not hasattr(inputs.dataset.source, "transfer"):
+        return ""
+    n_trials = inputs.dataset.trials_per_session
+    found = estimate(
+        SessionsToFetch(
+            sum(one == subject for one, _ in inputs.betas),
+            masks.selection.union(),
+            masks.selection.grid,
+            n_trials,
+        )
+        for subject, masks in inputs.masks.items()
+    )
+    times = ", ".join(f"{seconds:.0f} s at {link}" for link, seconds in found.seconds.items())
+    return (
+        f"\nTo fetch where nothing is in the cache: {found.requests} requests, "
+        f"{size_as_text(found.bytes)}; {times}."
     )
 
 

@@ -141,6 +141,11 @@ class BucketSource(Source):
         for future in [self.client.submit(self._fetch_file, path) for path in paths]:
             future.result()
 
+    @override
+    def look_up(self, paths: Sequence[Path]) -> None:
+        for future in [self.client.submit(self._look_up, self._name(path)) for path in paths]:
+            future.result()
+
     def _fetch_file(self, path: Path) -> None:
         if self.exists(path):
             self.read(path)
@@ -175,9 +180,12 @@ class BucketSource(Source):
     def check_session(self, path: Path, grid: tuple[int, int, int], n_trials: int) -> None:
         """Raise where a session's betas are not of the expected form, as far as is known.
 
-        A file of exactly the predicted size is looked at when it is read; of any other one the
-        headers are fetched.
+        A file of exactly the predicted size is looked at when it is read, and so is one that an
+        earlier run has looked at; of any other one the headers are fetched.
         """
+        record = self._mirror.record(self._name(path))
+        if record is not None and self._name(path) not in self._found:
+            return
         identity = self.identity(path)
         if identity.bytes != ChunkPlaces.predict(grid, n_trials).file_bytes:
             self._reader.check(identity, grid, n_trials)
@@ -242,9 +250,9 @@ class BucketSource(Source):
         if identity := self._found.get(name):
             return identity
         record = self._mirror.record(name)
-        if record is not None and (self._is_offline or name.endswith(_LARGE)):
-            return record.identity
-        return None
+        if record is None or record.identity.is_absent:
+            return None
+        return record.identity if self._is_offline or name.endswith(_LARGE) else None
 
     def _look_up(self, name: str) -> RemoteIdentity | None:
         """Return the identity of a file; None where there is no such file."""
@@ -253,11 +261,15 @@ class BucketSource(Source):
         if known := self._known(name):
             return known
         record = self._mirror.record(name)
+        if self._is_offline and record is not None:
+            return None
         attempts = ATTEMPTS if record is None else _FEW_ATTEMPTS
         try:
             identity = self.client.identity(name, attempts=attempts)
         except MissingFilesError:
             self._found[name] = None
+            # A later run without a network knows that it need not be there.
+            self._mirror.keep(name, RemoteIdentity.absent(self.client.url(name)))
             return None
         except RemoteFaultError as error:
             if record is None:
@@ -266,7 +278,7 @@ class BucketSource(Source):
             _logger.warning(
                 "%s Until then the copies in %s are used, as they were fetched.", error, self.root
             )
-            return record.identity
+            return None if record.identity.is_absent else record.identity
         self._remember(name, identity)
         return identity
 

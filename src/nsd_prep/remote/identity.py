@@ -28,6 +28,16 @@ class RemoteIdentity(BaseModel):
     modified: str = ""
 
     @property
+    def is_absent(self) -> bool:
+        """Whether this says that there was no such file."""
+        return self.bytes < 0
+
+    @classmethod
+    def absent(cls, url: str) -> "RemoteIdentity":
+        """Return what says that there was no such file."""
+        return cls(path=url, bytes=-1, etag="")
+
+    @property
     def condition(self) -> dict[str, str]:
         """The condition of a request; a weak ETag never matches, by RFC 9110."""
         return {"if_match": self.etag} if self.etag and not self.etag.startswith("W/") else {}

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsd_prep.files import FileRecord, sha256_of_file, sha256_of_json
+from nsd_prep.dataset import Dataset
+from nsd_prep.files import FileRecord, sha256_of_bytes, sha256_of_json
 from nsd_prep.made import Made
 
 
@@ -38,7 +39,25 @@ class Encoding:
         return sha256_of_json([self.train_and_test.digest, features, self.truth_digest])
 
 
-def digest_of_truth(folder: Path) -> str:
-    """Return the SHA-256 of the content of a synthetic dataset's truth."""
-    files = sorted(folder.glob("*.npz"))
-    return sha256_of_json([[file.name, sha256_of_file(file)] for file in files])
+def truth_and_digest(dataset: Dataset) -> tuple[Path | None, str]:
+    """Return where the truth of a synthetic dataset is, and the SHA-256 of its content.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Any.
+
+    Returns
+    -------
+    root : Path or None
+        For `nsd_prep.synthetic.read_truth`; None for a dataset that is not synthetic.
+    digest : str
+        "" for a dataset that is not synthetic.
+    """
+    if dataset.truth_folder is None:
+        return None, ""
+    names = ["design", "latents", *(f"subj{subject:02d}" for subject in dataset.subjects)]
+    paths = [dataset.root / dataset.truth_folder / f"{name}.npz" for name in names]
+    dataset.source.fetch_files(paths)
+    digests = [sha256_of_bytes(dataset.read(path)) for path in paths]
+    return dataset.root, sha256_of_json(digests)

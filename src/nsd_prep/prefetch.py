@@ -1,0 +1,51 @@
+"""Sessions of a remote dataset are requested while the ones before them are computed."""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from nsd_prep.extraction import SessionRequest
+
+#: Sessions whose ranges are requested before they are read.
+AHEAD: Final = 3
+
+
+class Prefetch:
+    """Requests the ranges of sessions, in order, a few ahead of those that are done.
+
+    Parameters
+    ----------
+    requests : sequence of SessionRequest
+        In the order in which they are extracted. Of a folder nothing is prefetched, nor what the
+        store holds.
+    """
+
+    def __init__(self, requests: Sequence[SessionRequest]) -> None:
+        self._waiting = deque(requests)
+        self._source = requests[0].source if requests else None
+        self._started = time.monotonic()
+
+    def advance(self, n_sessions: int) -> None:
+        """Request the ranges of some more sessions."""
+        for _ in range(min(n_sessions, len(self._waiting))):
+            request = self._waiting.popleft()
+            missing = [
+                region for kind, region in request.parts if request.find(kind, region) is None
+            ]
+            if missing and hasattr(request.source, "transfer"):
+                wanted = dict.fromkeys(missing)
+                voxels = np.unique(np.concatenate([request.regions[name] for name in wanted]))
+                request.source.prefetch(request.path, voxels, request.grid, request.n_trials)
+
+    def traffic(self) -> str:
+        """Return what was transferred so far and how fast; "" of a folder."""
+        transfer = getattr(self._source, "transfer", None)
+        if transfer is None:
+            return ""
+        megabytes = sum(transfer.bytes.values()) / 1e6
+        seconds = max(time.monotonic() - self._started, 1e-3)
+        requests = sum(transfer.requests.values())
+        return f"{requests} requests, {megabytes:.1f} MB, {megabytes / seconds:.1f} MB/s"
