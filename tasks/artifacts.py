@@ -16,7 +16,7 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State
 from rich.console import RenderableType
 
-from nsd_prep.checks import Check
+from nsd_prep.checks import VERDICTS, Check
 from nsd_prep.summary import print_rendered, rendered_as_text
 
 
@@ -104,7 +104,7 @@ def show_checks(checks: Sequence[Check]) -> None:
     checks : sequence of Check
         All of a run's.
     """
-    order = {"failed": 0, "not decidable": 1, "passed": 2}
+    order = {verdict: rank for rank, verdict in enumerate(VERDICTS)}
     rows = [
         {
             "verdict": check.verdict,

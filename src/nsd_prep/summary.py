@@ -125,13 +125,16 @@ def _repetitions(trials: TrialsRecord) -> Table:
 def _check_lines(checks: Sequence[Check]) -> list[str]:
     of = {
         verdict: [check for check in checks if check.verdict == verdict]
-        for verdict in ("passed", "failed", "not decidable")
+        for verdict in ("passed", "failed", "suspicious", "not decidable")
     }
-    lines = ["Checks: " + ", ".join(f"{len(found)} {verdict}" for verdict, found in of.items())]
+    numbers = [
+        f"{len(of[verdict])} {verdict}" for verdict in of if of[verdict] or verdict != "suspicious"
+    ]
+    lines = ["Checks: " + ", ".join(numbers)]
     lines += [
         f"  {check.verdict}: {check.name}{f' ({check.where})' if check.where else ''}: found "
         f"{check.value}, expected {check.expectation}"
-        for check in of["failed"]
+        for check in (*of["failed"], *of["suspicious"])
     ]
     lines += [
         f"  no stimulus sets were made: {check.value}"
