@@ -6,11 +6,12 @@ import pytest
 
 from nsd_prep import published, published_statistics
 from nsd_prep.data_checks import (
+    SingleTrials,
     check_placement,
     check_published_noise_ceilings,
-    sessions_of_images,
+    places_of_images,
 )
-from nsd_prep.data_checks.alignment import align, expected_correlation, noise_variances
+from nsd_prep.data_checks.alignment import align, expected_correlation
 from nsd_prep.data_checks.decision import NO_SHARE, Share, is_as_predicted
 from nsd_prep.data_checks.published_values import check_published_rdms
 from nsd_prep.data_checks.region_order import (
@@ -42,8 +43,23 @@ def simulated(
     return responses.astype(np.float32), session + 1, ncsnr.astype(np.float32)
 
 
-def no_gaps(ncsnr: np.ndarray) -> np.ndarray:
-    return np.zeros(len(ncsnr), dtype=np.int64)
+def trials_of(
+    responses: np.ndarray,
+    session: np.ndarray,
+    ncsnr: np.ndarray,
+    trials_per_session: int = 100_000,
+    without_data: np.ndarray | None = None,
+) -> SingleTrials:
+    """Trials with data everywhere, in the order of the images within each session."""
+    sessions = np.unique(session)
+    trial = np.empty(session.shape, dtype=np.int64)
+    for number in sessions:
+        trial[session == number] = np.arange(np.count_nonzero(session == number))
+    if without_data is None:
+        without_data = np.zeros((len(sessions), len(ncsnr)), dtype=np.bool_)
+    return SingleTrials(
+        responses, ncsnr, session, trial, trials_per_session, sessions, without_data
+    )
 
 
 def rdms_of(responses: np.ndarray) -> np.ndarray:
@@ -69,33 +85,49 @@ class TestDecision:
 
 
 class TestAlignment:
-    def test_noise_variance_is_that_of_the_authors_procedure(self) -> None:
+    def test_the_ncsnr_is_that_of_the_authors_procedure(self) -> None:
         generator = np.random.default_rng(0)
         betas = generator.normal(3, 2, size=(4, 30, 7))  # sessions of 30 trials
-        image = generator.permutation(np.repeat(np.arange(40), 3)).reshape(4, 30)
+        image = generator.permutation(np.repeat(np.arange(40), 3))
+        betas += 2 * generator.normal(size=(40, 7))[image].reshape(4, 30, 7)
         population = (betas - betas.mean(1, keepdims=True)) / betas.std(1, keepdims=True)
         sample = (betas - betas.mean(1, keepdims=True)) / betas.std(1, keepdims=True, ddof=1)
         rows = np.argsort(image, axis=None, kind="stable").reshape(-1, 3)
-        found = noise_variances(population.reshape(120, 7)[rows].astype(np.float32), 30)
-        expected = [[np.var(sample.reshape(120, 7)[r, v], ddof=1) for v in range(7)] for r in rows]
+        responses = population.reshape(120, 7)[rows].astype(np.float32)
+        found = align(trials_of(responses, rows // 30 + 1, np.ones(7, "f4"), 30)).ncsnr
+        variance = [
+            np.mean([np.var(sample.reshape(120, 7)[r, v], ddof=1) for r in rows]) for v in range(7)
+        ]
+        expected = [np.sqrt(max(0, 1 - v)) / np.sqrt(v) for v in variance]
         np.testing.assert_allclose(found, expected, rtol=1e-4)
 
+    def test_the_signal_is_the_mean_product_of_repetitions(self) -> None:
+        responses, session, ncsnr = simulated(0)
+        found = align(trials_of(responses, session, ncsnr)).trials
+        share = ncsnr**2 / (1 + ncsnr**2)
+        scores = [
+            np.mean([one[a] * one[b] for a, b in ((0, 1), (0, 2), (1, 2))], axis=0) @ share
+            for one in responses.astype(np.float64)
+        ]
+        scores = np.array(scores) / (share @ share)
+        assert found.value == pytest.approx(scores.mean(), rel=1e-3)
+        assert found.error == pytest.approx(scores.std(ddof=1) / np.sqrt(60), rel=1e-3)
+
     def test_recomputed_ncsnr_of_all_images_is_the_stored_one(self) -> None:
-        responses, _, _ = simulated(0)
+        responses, session, _ = simulated(0)
         variance = responses.astype(np.float64).var(axis=1, ddof=1).mean(axis=0) * 49 / 50
         stored = np.sqrt(np.maximum(0, 1 - variance) / variance).astype(np.float32)
-        alignment = align(responses, stored, no_gaps(stored), trials_per_session=50)
+        alignment = align(trials_of(responses, session, stored, 50))
         known = stored > 0
         np.testing.assert_allclose(alignment.ncsnr[known], stored[known], rtol=1e-4)
         assert alignment.correlation == pytest.approx(1)
         assert alignment.voxels.value == pytest.approx(1, rel=1e-4)
-        assert alignment.trials.value == pytest.approx(1, rel=1e-4)
 
     def test_shares_are_1_on_average_and_their_errors_are_right(self) -> None:
         found = []
         for seed in range(40):
-            responses, _, ncsnr = simulated(seed)
-            found.append(align(responses, ncsnr, no_gaps(ncsnr), trials_per_session=100_000))
+            responses, session, ncsnr = simulated(seed)
+            found.append(align(trials_of(responses, session, ncsnr)))
         for name in ("trials", "voxels"):
             values = np.array([getattr(one, name).value for one in found])
             errors = np.array([getattr(one, name).error for one in found])
@@ -116,24 +148,41 @@ class TestAlignment:
         )
 
     def test_voxels_without_data_say_nothing(self) -> None:
-        responses, _, ncsnr = simulated(0)
-        gaps = no_gaps(ncsnr)
-        sound = align(responses, ncsnr, gaps, 750)
-        more = np.concatenate([responses, np.zeros((60, 3, 30), np.float32)], axis=2)
+        responses, session, ncsnr = simulated(0)
+        sound = align(trials_of(responses, session, ncsnr, 750))
+        gaps = np.zeros((5, 70), dtype=np.bool_)
+        gaps[:, 40:] = True
         alignment = align(
-            more,
-            np.concatenate([ncsnr, np.full(30, np.nan, np.float32)]),
-            np.concatenate([gaps, np.full(30, 5)]),
-            750,
+            trials_of(
+                np.concatenate([responses, np.zeros((60, 3, 30), np.float32)], axis=2),
+                session,
+                np.concatenate([ncsnr, np.full(30, np.nan, np.float32)]),
+                750,
+                gaps,
+            )
         )
         assert alignment.trials.value == pytest.approx(sound.trials.value)
         assert alignment.voxels.value == pytest.approx(sound.voxels.value)
         assert np.isnan(alignment.ncsnr[40:]).all()
 
+    def test_a_session_without_data_takes_nothing_from_the_others(self) -> None:
+        values = []
+        for seed in range(20):
+            responses, session, ncsnr = simulated(seed)
+            responses[session == 2] = 0
+            gaps = np.zeros((5, 40), dtype=np.bool_)
+            gaps[1] = True
+            trials = trials_of(responses, session, ncsnr, without_data=gaps)
+            alignment, reliability = align(trials), split_half_reliability(trials)
+            shares = (alignment.trials, alignment.voxels, reliability.share)
+            assert False not in [is_as_predicted(share) for share in shares]
+            values.append([share.value for share in shares])
+        np.testing.assert_allclose(np.mean(values, axis=0), 1, atol=0.1)
+
     @pytest.mark.parametrize(("n_images", "n_voxels"), [(5, 40), (60, 3)])
     def test_too_few_images_or_voxels_are_not_judged(self, n_images: int, n_voxels: int) -> None:
-        responses, _, ncsnr = simulated(0, n_images=n_images, n_voxels=n_voxels)
-        alignment = align(responses, ncsnr, no_gaps(ncsnr), 750)
+        trials = simulated(0, n_images=n_images, n_voxels=n_voxels)
+        alignment = align(trials_of(*trials, 750))
         assert is_as_predicted(alignment.trials) is None
         assert is_as_predicted(alignment.voxels) is None
 
@@ -141,7 +190,7 @@ class TestAlignment:
 class TestSessions:
     def test_agreement_is_that_of_a_plain_loop(self) -> None:
         responses, session, ncsnr = simulated(1, n_images=20, n_voxels=6, n_sessions=3)
-        found = agreement_of_trials(responses, session, ncsnr, no_gaps(ncsnr))
+        found = agreement_of_trials(trials_of(responses, session, ncsnr))
         signal = ncsnr.astype(np.float64) ** 2 / (1 + ncsnr.astype(np.float64) ** 2)
 
         def others(image: int, repetition: int) -> np.ndarray | None:
@@ -163,15 +212,17 @@ class TestSessions:
             ]
             expected = trial @ mean - np.mean(chance)
             assert found.agreement[image, repetition] == pytest.approx(expected, rel=1e-5, abs=1e-6)
-        assert found.expected == pytest.approx(float(signal @ signal))
+        scored = np.isfinite(found.agreement)
+        np.testing.assert_allclose(found.expected[scored], signal @ signal)
+        assert not found.expected[~scored].any()
 
     def test_sessions_agree_as_predicted(self) -> None:
         values, errors = [], []
         for seed in range(40):
             responses, session, ncsnr = simulated(seed)
-            agreement = agreement_of_trials(responses, session, ncsnr, no_gaps(ncsnr))
+            agreement = agreement_of_trials(trials_of(responses, session, ncsnr, 36))
             table = session_table([agreement])
-            assert table["in_place"].tolist() == [True] * 5
+            assert table["verdict"].tolist() == ["passed"] * 5
             assert table.index.tolist() == [1, 2, 3, 4, 5]
             values += table["agreement"].tolist()
             errors += table["error"].tolist()
@@ -180,9 +231,9 @@ class TestSessions:
 
     def test_regions_are_added(self) -> None:
         responses, session, ncsnr = simulated(0)
-        whole = agreement_of_trials(responses, session, ncsnr, no_gaps(ncsnr))
+        whole = agreement_of_trials(trials_of(responses, session, ncsnr))
         parts = [
-            agreement_of_trials(responses[:, :, part], session, ncsnr[part], no_gaps(ncsnr)[part])
+            agreement_of_trials(trials_of(responses[:, :, part], session, ncsnr[part]))
             for part in (slice(0, 15), slice(15, 40))
         ]
         pd.testing.assert_frame_equal(session_table([whole]), session_table(parts))
@@ -191,34 +242,38 @@ class TestSessions:
         responses, session, ncsnr = simulated(0)
         wrong = session == 4
         responses[wrong] = np.random.default_rng(0).permutation(responses[wrong])
-        found = check_sessions(3, [agreement_of_trials(responses, session, ncsnr, no_gaps(ncsnr))])
+        agreement = agreement_of_trials(trials_of(responses, session, ncsnr))
+        found = check_sessions(3, {"V1": agreement})
         assert found.verdict == "failed"
         assert found.where == "subj03"
         assert found.value == "at chance: session 4 of 5"
 
     def test_weak_signals_are_not_judged(self) -> None:
         responses, session, ncsnr = simulated(0, n_voxels=8, strength=0.1)
-        found = check_sessions(1, [agreement_of_trials(responses, session, ncsnr, no_gaps(ncsnr))])
+        agreement = agreement_of_trials(trials_of(responses, session, ncsnr))
+        found = check_sessions(1, {"V1": agreement})
         assert found.verdict == "not decidable"
 
-    def test_sessions_come_from_the_table_of_trials(self) -> None:
+    def test_places_come_from_the_table_of_trials(self) -> None:
         table = pd.DataFrame(
             {
                 "nsd_id": [7, 3, 7, 3, 9, 7, 3],
                 "repetition": [0, 0, 1, 1, 0, 2, 2],
                 "session": [1, 1, 1, 2, 2, 3, 4],
+                "trial_in_session": [10, 11, 12, 0, 1, 5, 6],
             }
         )
-        found = sessions_of_images(table, np.array([3, 7]))
-        assert found.tolist() == [[1, 2, 4], [1, 1, 3]]
+        session, trial = places_of_images(table, np.array([3, 7]))
+        assert session.tolist() == [[1, 2, 4], [1, 1, 3]]
+        assert trial.tolist() == [[11, 0, 6], [10, 12, 5]]
         with pytest.raises(InputFileError, match="the first nsd_id 9"):
-            sessions_of_images(table, np.array([3, 9]))
+            places_of_images(table, np.array([3, 9]))
 
 
 class TestReliability:
     def test_correlations_are_those_of_numpy(self) -> None:
-        responses, _, ncsnr = simulated(0)
-        found = split_half_reliability(responses, ncsnr, no_gaps(ncsnr))
+        responses, session, ncsnr = simulated(0)
+        found = split_half_reliability(trials_of(responses, session, ncsnr))
         for voxel in range(40):
             r = np.corrcoef(responses[:, :, voxel].T)
             mean = (r[0, 1] + r[0, 2] + r[1, 2]) / 3
@@ -229,17 +284,16 @@ class TestReliability:
 
     def test_share_is_1_on_average_and_its_error_is_right(self) -> None:
         shares = [
-            split_half_reliability(responses, ncsnr, no_gaps(ncsnr)).share
-            for responses, _, ncsnr in map(simulated, range(40))
+            split_half_reliability(trials_of(*trials)).share for trials in map(simulated, range(40))
         ]
         values = np.array([share.value for share in shares])
         assert values.mean() == pytest.approx(1, abs=0.05)
         assert values.std() == pytest.approx(np.mean([share.error for share in shares]), rel=0.4)
 
     def test_a_constant_voxel_has_none(self) -> None:
-        responses, _, ncsnr = simulated(0)
+        responses, session, ncsnr = simulated(0)
         responses[:, :, 3] = 0
-        found = split_half_reliability(responses, ncsnr, no_gaps(ncsnr))
+        found = split_half_reliability(trials_of(responses, session, ncsnr))
         assert np.flatnonzero(np.isnan(found.correlation)).tolist() == [3]
         assert np.isfinite(found.share.value)
 

@@ -9,14 +9,15 @@ from nsd_prep.data_checks.placement import check_placement
 from nsd_prep.data_checks.published_values import check_published_noise_ceilings
 from nsd_prep.data_checks.run import RegionEvidence, check_run, check_single_trials
 from nsd_prep.data_checks.session_records import check_session_records
-from nsd_prep.data_checks.sessions import sessions_of_images
+from nsd_prep.data_checks.single_trials import SingleTrials, places_of_images
 
 __all__ = [
     "RegionEvidence",
+    "SingleTrials",
     "check_placement",
     "check_published_noise_ceilings",
     "check_run",
     "check_session_records",
     "check_single_trials",
-    "sessions_of_images",
+    "places_of_images",
 ]

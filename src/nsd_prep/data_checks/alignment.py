@@ -9,17 +9,22 @@ from numpy.typing import NDArray
 from nsd_prep.checks import Check, check
 from nsd_prep.data_checks.decision import (
     FEWEST_VOXELS,
+    HIGHEST_SHARE,
+    LOWEST_SHARE,
     NO_SHARE,
     Share,
+    explained,
     is_as_predicted,
     share_of,
-    signal_share,
-    voxels_that_tell,
 )
+from nsd_prep.data_checks.single_trials import PAIRS, SingleTrials, mean_over_pairs
 from nsd_prep.published import REPETITIONS
 
-#: Voxels handled together: their trials fit into a core's cache.
-_VOXELS_AT_ONCE: Final = 256
+#: Names of the checks.
+TRIALS: Final = "trials belong to their images"
+VOXELS: Final = "ncsnr belongs to its voxels"
+#: What a share should be.
+EXPECTATION: Final = f"1 (from {LOWEST_SHARE:g} to {HIGHEST_SHARE:g})"
 _SIMULATIONS: Final = 20
 
 
@@ -36,8 +41,8 @@ class Alignment:
     expected_correlation : float
         What it is on average when the stored ncsnr is true: the recomputed one is noisy.
     trials : Share
-        Signal found in the trials, as a share of the signal that the stored ncsnr says: 0 where
-        trials are assigned to wrong images.
+        Signal that repetitions have in common, as a share of the signal that the stored ncsnr
+        says: 0 where trials are assigned to wrong images.
     voxels : Share
         Slope of recomputed on stored noise variance over voxels: 0 where the ncsnr belongs to
         other voxels.
@@ -48,29 +53,6 @@ class Alignment:
     expected_correlation: float
     trials: Share
     voxels: Share
-
-
-def noise_variances(responses: NDArray[np.float32], trials_per_session: int) -> NDArray[np.float64]:
-    """Return the variance over the repetitions of each image.
-
-    Parameters
-    ----------
-    responses : ndarray of float32, shape (n_images, 3, n_voxels)
-        Trials z-scored with the population's standard deviation over a session's trials.
-    trials_per_session : int
-        N; the factor (N - 1) / N turns the variance into that of trials which were z-scored with
-        the sample's standard deviation, as the authors of NSD do.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_images, n_voxels)
-        With N - 1 in the denominator.
-    """
-    first, second, third = (responses[:, index].astype(np.float64) for index in range(REPETITIONS))
-    squares = (first - second) ** 2 + (first - third) ** 2 + (second - third) ** 2
-    # The sum of squares about the mean of three is a third of that of their differences.
-    squares *= (trials_per_session - 1) / trials_per_session / REPETITIONS / (REPETITIONS - 1)
-    return squares
 
 
 def ncsnr_of_noise_variance(noise_variance: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -91,58 +73,58 @@ def ncsnr_of_noise_variance(noise_variance: NDArray[np.float64]) -> NDArray[np.f
         return np.where(noise_variance > 0, np.sqrt(ratio), np.nan)
 
 
-def align(
-    responses: NDArray[np.float32],
-    ncsnr: NDArray[np.float32],
-    sessions_without_data: NDArray[np.int64],
-    trials_per_session: int,
-) -> Alignment:
+def align(trials: SingleTrials) -> Alignment:
     """Recompute a region's ncsnr and compare it with the stored one, voxel by voxel.
 
-    The comparison is of noise variances, which unlike ncsnr are estimated without bias: averaged
-    over some of the images, the expectation of a voxel's is that over all of them, so the slope
-    is 1. Both shares are means over images, and images are independent: that gives their errors,
-    however the noise of voxels is correlated.
+    The signal is the mean product of repetitions, weighted by what the ncsnr says: its error is
+    far smaller than that of 1 less the noise variance. From voxel to voxel noise variances are
+    compared, which unlike ncsnr are estimated without bias: averaged over some of the images, the
+    expectation of a voxel's is that over all of them, so the slope is 1. Both shares are means
+    over images, and images are independent: that gives their errors, however the noise of voxels
+    is correlated.
+
+    Variances and products are multiplied by (N - 1) / N, with N trials in a session: the authors
+    of NSD z-score with the sample's standard deviation.
 
     Parameters
     ----------
-    responses : ndarray of float32, shape (n_images, 3, n_voxels)
-        Single-trial z-scores (population's standard deviation).
-    ncsnr : ndarray of float32, shape (n_voxels,)
-        As stored; NaN where a voxel has no data.
-    sessions_without_data : ndarray of int64, shape (n_voxels,)
-        In how many sessions a voxel is constant.
-    trials_per_session : int
-        Over which trials were z-scored.
+    trials : SingleTrials
+        Of a subject and region.
 
     Returns
     -------
     Alignment
         Of this subject and region.
     """
-    telling = voxels_that_tell(ncsnr, sessions_without_data)
-    signal = signal_share(ncsnr[telling])
-    enough = len(telling) >= FEWEST_VOXELS and float(np.ptp(signal)) > 0
-    weights = np.zeros((len(ncsnr), 2))
+    signal = trials.signal
+    telling = np.flatnonzero(signal)
+    enough = len(telling) >= FEWEST_VOXELS and float(np.ptp(signal[telling])) > 0
+    weights = np.zeros((len(signal), 2))
     if enough:
-        centred = signal - signal.mean()
-        weights[telling, 0] = signal / (signal @ signal)
+        centred = signal[telling] - signal[telling].mean()
+        weights[telling, 0] = signal[telling] / (signal @ signal)
         weights[telling, 1] = centred / (centred @ centred)
-    scores = np.zeros((len(responses), 2))
-    mean_variance = np.empty(len(ncsnr))
-    for start in range(0, len(ncsnr), _VOXELS_AT_ONCE):
-        block = slice(start, start + _VOXELS_AT_ONCE)
-        variances = noise_variances(responses[:, :, block], trials_per_session)
-        mean_variance[block] = variances.mean(axis=0)
-        scores += (1 - variances) @ weights[block]
+    scores = np.zeros((len(trials.responses), 2))
+    mean_variance = np.empty(len(signal))
+    factor = (trials.trials_per_session - 1) / trials.trials_per_session
+    for voxels, values, valid in trials.blocks():
+        repetitions = [values[:, index] for index in range(REPETITIONS)]
+        products, _ = mean_over_pairs([repetitions[a] * repetitions[b] for a, b in PAIRS], valid)
+        variances, mean = mean_over_pairs(
+            [(repetitions[a] - repetitions[b]) ** 2 for a, b in PAIRS], valid
+        )
+        mean_variance[voxels] = factor / 2 * mean
+        known = np.where(np.isfinite(mean)[:, np.newaxis], weights[voxels], 0)
+        scores[:, 0] += factor * np.nan_to_num(products) @ known[:, 0]
+        scores[:, 1] += (1 - factor / 2 * np.nan_to_num(variances)) @ known[:, 1]
     recomputed = ncsnr_of_noise_variance(mean_variance)
     if not enough:
         return Alignment(recomputed, float("nan"), float("nan"), NO_SHARE, NO_SHARE)
-    stored = ncsnr[telling].astype(np.float64)
+    stored = trials.ncsnr[telling].astype(np.float64)
     return Alignment(
         recomputed,
         _correlation(recomputed[telling], stored),
-        expected_correlation(stored, len(responses)),
+        expected_correlation(stored, len(trials.responses)),
         share_of(scores[:, 0]),
         share_of(scores[:, 1]),
     )
@@ -200,22 +182,40 @@ def check_alignment(where: str, alignment: Alignment) -> list[Check]:
     """
     return [
         check(
-            "trials belong to their images",
+            TRIALS,
             where,
             f"{alignment.trials} of the stored ncsnr's signal",
-            "1 (from 0.5 to 1.5)",
+            EXPECTATION,
             is_as_predicted(alignment.trials),
-            "Repetitions of an image agree as much as the stored ncsnr says; near 0, trials are "
-            "assigned to wrong images: check the order of trials and sessions.",
+            explained(
+                alignment.trials,
+                "Repetitions of an image agree as much as the stored ncsnr says.",
+                "Repetitions of an image agree, but less than the stored ncsnr says: the betas are "
+                "of another preparation than the ncsnr, or part of the trials belong to other "
+                "images (see the sessions).",
+                "Repetitions of an image do not agree: trials are assigned to wrong images; check "
+                "the order of trials and sessions.",
+                "Repetitions of an image agree more than the stored ncsnr allows: they are averages"
+                " or copies, were not z-scored within sessions, or are of another preparation than "
+                "the ncsnr.",
+            ),
         ),
         check(
-            "ncsnr belongs to its voxels",
+            VOXELS,
             where,
             f"slope {alignment.voxels}, r {alignment.correlation:.2f} "
             f"({alignment.expected_correlation:.2f} expected)",
-            "slope 1 (from 0.5 to 1.5)",
+            f"slope {EXPECTATION}",
             is_as_predicted(alignment.voxels),
-            "The ncsnr recomputed from the trials follows the stored one from voxel to voxel; near "
-            "0, volumes and betas lie turned or shifted against each other.",
+            explained(
+                alignment.voxels,
+                "The ncsnr recomputed from the trials follows the stored one from voxel to voxel.",
+                "The recomputed ncsnr follows the stored one only in part: volumes and betas lie "
+                "shifted against each other by a voxel or two, or are of different preparations.",
+                "The recomputed ncsnr does not follow the stored one: volumes and betas lie turned "
+                "or shifted against each other, or trials belong to other images.",
+                "Noise differs between voxels more than the stored ncsnr allows: trials were not "
+                "z-scored within sessions.",
+            ),
         ),
     ]

@@ -14,10 +14,16 @@ from numpy.typing import NDArray
 
 #: Probability that sound data are called wrong by chance, or wrong data sound, in one check.
 CHANCE_OF_ERROR: Final = 1e-6
-#: Shares below this are nearer to wrong data than to sound ones.
-LOWEST_SHARE: Final = 0.5
+#: Shares below this are wrong where their error lets them be told from 1 at all: sound data of
+#: NSD's size lie above 0.9, and what is shifted by a voxel lies below 0.7. Where the error is
+#: larger, the limit follows it down: the share must be surely below 1.
+LOWEST_SHARE: Final = 0.75
 #: Shares above this are more than any sound data give: repetitions are copies of each other.
 HIGHEST_SHARE: Final = 1.5
+#: Shares below this are nearer to wrong data than to sound ones: with a large error, not passed.
+NEARER_TO_SOUND: Final = 0.5
+#: A wrong share above this and surely above 0 is partly right.
+PARTLY: Final = 0.2
 #: Numbers below which nothing is decided.
 FEWEST_IMAGES: Final = 10
 FEWEST_VOXELS: Final = 5
@@ -80,18 +86,49 @@ def is_as_predicted(share: Share) -> bool | None:
     Returns
     -------
     bool or None
-        True where the share is nearer to 1 than to 0 and surely above 0; False where it is nearer
-        to 0 and surely below 1, or above 1.5 and surely above 1; None where its error is too large
-        to tell. "Surely" means by `CHANCE_OF_ERROR` of Student's t distribution.
+        False where the share is below 0.75 and surely below 1, or above 1.5 and surely above 1;
+        True where it is between and surely above 0, or above half of 1 where its error is too
+        large to call it wrong; None where it could be either. "Surely" means by `CHANCE_OF_ERROR`
+        of Student's t distribution.
     """
     if not np.isfinite(share.value):
         return None
-    margin = share.error * float(-scipy.special.stdtrit(share.n_images - 1, CHANCE_OF_ERROR))
-    if share.value < LOWEST_SHARE:
-        return False if share.value + margin < 1 else None
+    margin = _margin(share)
     if share.value > HIGHEST_SHARE:
         return False if share.value - margin > 1 else None
-    return True if share.value - margin > 0 else None
+    if share.value < LOWEST_SHARE and share.value + margin < 1:
+        return False
+    return True if share.value > NEARER_TO_SOUND and share.value - margin > 0 else None
+
+
+def explained(share: Share, sound: str, weak: str, none: str, high: str) -> str:
+    """Return the sentence that fits what was found.
+
+    Parameters
+    ----------
+    share : Share
+        What was found.
+    sound, weak, none, high : str
+        What a share as predicted means, one surely above 0 and too low, one at 0, and one above
+        1.5.
+
+    Returns
+    -------
+    str
+        One of them, or that nothing can be told.
+    """
+    holds = is_as_predicted(share)
+    if holds is None:
+        return "Too few images or voxels, or too weak a signal, to tell."
+    if holds:
+        return sound
+    if share.value > HIGHEST_SHARE:
+        return high
+    return weak if share.value > PARTLY and share.value > _margin(share) else none
+
+
+def _margin(share: Share) -> float:
+    return share.error * float(-scipy.special.stdtrit(share.n_images - 1, CHANCE_OF_ERROR))
 
 
 def signal_share(ncsnr: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -111,24 +148,3 @@ def signal_share(ncsnr: NDArray[np.floating]) -> NDArray[np.float64]:
     """
     squared = np.asarray(ncsnr, dtype=np.float64) ** 2
     return squared / (1 + squared)
-
-
-def voxels_that_tell(
-    ncsnr: NDArray[np.floating], sessions_without_data: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return the voxels that the checks look at.
-
-    Parameters
-    ----------
-    ncsnr : ndarray of float, shape (n_voxels,)
-        NaN where a voxel has no data. A value of 0 was cut off there, and says only that the
-        signal is weak.
-    sessions_without_data : ndarray of int64, shape (n_voxels,)
-        In how many sessions a voxel is constant: its trials there are zeros, not responses.
-
-    Returns
-    -------
-    ndarray of int64, shape (n_telling,)
-        Positions (0-based) of voxels with an ncsnr above 0 and with data in every session.
-    """
-    return np.flatnonzero((np.nan_to_num(ncsnr) > 0) & (sessions_without_data == 0))

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep import published_statistics as statistics
-from nsd_prep.assembly import SubjectVoxels
-from nsd_prep.checks import Check
+from nsd_prep.checks import Check, check
 from nsd_prep.data_checks.alignment import Alignment, align, check_alignment
 from nsd_prep.data_checks.published_values import check_published_rdms
 from nsd_prep.data_checks.region_order import REGIONS_IN_ORDER, check_region_order, region_order
@@ -18,6 +18,7 @@ from nsd_prep.data_checks.reliability import (
     split_half_reliability,
 )
 from nsd_prep.data_checks.sessions import TrialAgreement, agreement_of_trials, check_sessions
+from nsd_prep.data_checks.single_trials import SingleTrials
 from nsd_prep.data_checks.subject_agreement import (
     PERMUTATIONS,
     SubjectAgreement,
@@ -27,6 +28,10 @@ from nsd_prep.data_checks.subject_agreement import (
 )
 from nsd_prep.published import SUBJECTS
 from nsd_prep.threads import each_in_threads
+
+#: Images and voxels from which something about a subject can be decided.
+ENOUGH_IMAGES: Final = 50
+ENOUGH_VOXELS: Final = 100
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class RegionEvidence:
         For the check of the subject's sessions.
     rdm_reliability : float
         Of the RDM of the averaged responses.
+    n_images, n_telling : int
+        Images, and voxels with signal by the stored ncsnr.
     """
 
     subject: int
@@ -58,15 +65,11 @@ class RegionEvidence:
     reliability: Reliability
     trials: TrialAgreement
     rdm_reliability: float
+    n_images: int
+    n_telling: int
 
 
-def check_single_trials(
-    region: str,
-    of: SubjectVoxels,
-    responses: NDArray[np.float32],
-    session: NDArray[np.int64],
-    trials_per_session: int,
-) -> RegionEvidence:
+def check_single_trials(region: str, subject: int, trials: SingleTrials) -> RegionEvidence:
     """Check a subject's single trials in a region.
 
     Beside the responses, memory is needed for one repetition of them and little more.
@@ -75,35 +78,32 @@ def check_single_trials(
     ----------
     region : str
         Its name.
-    of : SubjectVoxels
-        The region's voxels in the subject, in the order of the responses.
-    responses : ndarray of float32, shape (n_images, 3, n_voxels)
-        Single-trial z-scores, as `nsd_prep.responses.repetitions_of_images` gives them.
-    session : ndarray of int64, shape (n_images, 3)
-        Session (1-based) of each, as `nsd_prep.data_checks.sessions_of_images` gives it.
-    trials_per_session : int
-        Over which trials were z-scored.
+    subject : int
+        1-based.
+    trials : SingleTrials
+        The responses, and where they were measured.
 
     Returns
     -------
     RegionEvidence
         With its checks.
     """
-    where = f"{region}, subj{of.subject:02d}"
-    alignment = align(responses, of.ncsnr, of.sessions_without_data, trials_per_session)
-    reliability = split_half_reliability(responses, of.ncsnr, of.sessions_without_data)
-    checks = [
-        *check_alignment(where, alignment),
-        check_reliability(where, reliability, of.ncsnr),
-    ]
+    where = f"{region}, subj{subject:02d}"
+    alignment = align(trials)
+    reliability = split_half_reliability(trials)
     return RegionEvidence(
-        of.subject,
+        subject,
         region,
-        tuple(checks),
+        (
+            *check_alignment(where, alignment),
+            check_reliability(where, reliability, trials.ncsnr),
+        ),
         alignment,
         reliability,
-        agreement_of_trials(responses, session, of.ncsnr, of.sessions_without_data),
-        rdm_reliability(responses),
+        agreement_of_trials(trials),
+        rdm_reliability(trials.responses),
+        len(trials.responses),
+        trials.n_telling,
     )
 
 
@@ -137,10 +137,11 @@ def check_run(
         Without those that `evidence` holds already.
     """
     subjects = list(dict.fromkeys(one.subject for one in evidence))
-    found = [
-        check_sessions(subject, [one.trials for one in evidence if one.subject == subject])
-        for subject in subjects
-    ]
+    found = []
+    for subject in subjects:
+        own = [one for one in evidence if one.subject == subject]
+        sessions = check_sessions(subject, {one.region: one.trials for one in own})
+        found += [sessions, _check_decided(subject, own, sessions)]
     regions = [region for region, of_subjects in rdms.items() if len(of_subjects) >= 2]
 
     def agreement_in(region: str) -> SubjectAgreement:
@@ -159,3 +160,28 @@ def check_run(
         means = {region: of_subjects.mean(axis=0) for region, of_subjects in rdms.items()}
         found += check_published_rdms(means, agreements, order)
     return found
+
+
+def _check_decided(subject: int, evidence: Sequence[RegionEvidence], sessions: Check) -> Check:
+    """Check that something was decided about a subject: silence must not pass for soundness."""
+    checks = [one for region in evidence for one in region.checks] + [sessions]
+    decided = sum(one.verdict != "not decidable" for one in checks)
+    n_images = max(region.n_images for region in evidence)
+    n_telling = sum(region.n_telling for region in evidence)
+    enough = n_images >= ENOUGH_IMAGES and n_telling >= ENOUGH_VOXELS
+    meaning = "The subject's trials and voxels could be judged."
+    if not decided:
+        meaning = (
+            "Nothing can be told about this subject from so few images or voxels."
+            if not enough
+            else "Nothing could be told about this subject, although there are images and voxels "
+            "enough: look at its sessions."
+        )
+    return check(
+        "subject can be judged",
+        f"subj{subject:02d}",
+        f"{decided} of {len(checks)} checks decided, by {n_images} images and {n_telling} voxels",
+        "at least one",
+        True if decided else "suspicious" if enough else None,
+        meaning,
+    )

@@ -11,11 +11,12 @@ from nsd_prep.assembly import SubjectVoxels, read_assembly, voxel_table
 from nsd_prep.checks import Check
 from nsd_prep.data_checks import (
     RegionEvidence,
+    SingleTrials,
     check_placement,
     check_published_noise_ceilings,
     check_run,
     check_single_trials,
-    sessions_of_images,
+    places_of_images,
 )
 from nsd_prep.files import read_table
 from nsd_prep.run import Extracted, Run
@@ -43,17 +44,28 @@ def examine(run: Run, extracted: Extracted) -> list[Check]:
     dataset = run.dataset()
     trials = read_table(extracted.trials.file)
     nsd_ids = usable_nsd_ids(trials)
-    sessions = {
-        subject: sessions_of_images(trials[trials["subject"] == subject], nsd_ids)
+    places = {
+        subject: places_of_images(trials[trials["subject"] == subject], nsd_ids)
         for subject in run.subjects
     }
     voxels = {region: voxels_of_region(extracted, region) for region in run.regions}
 
     def look_at(of_region: tuple[str, SubjectVoxels]) -> RegionEvidence:
         region, of = of_region
-        responses = repetitions_of_subject(extracted, trials, of.subject, region)
-        n_trials = dataset.trials_per_session
-        return check_single_trials(region, of, responses, sessions[of.subject], n_trials)
+        records = list(extracted.sessions_of(of.subject))
+        without_data = np.zeros((len(records), len(of.voxels)), dtype=np.bool_)
+        for row, record in enumerate(records):
+            without_data[row, list(record.parts[region].constant_voxels)] = True
+        own = SingleTrials(
+            responses=repetitions_of_subject(extracted, trials, of.subject, region),
+            ncsnr=of.ncsnr,
+            session=places[of.subject][0],
+            trial=places[of.subject][1],
+            trials_per_session=dataset.trials_per_session,
+            sessions=np.array([record.session for record in records]),
+            without_data=without_data,
+        )
+        return check_single_trials(region, of.subject, own)
 
     everything = [
         (region, voxels[region][position])
