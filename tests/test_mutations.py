@@ -193,6 +193,7 @@ SESSIONS = "sessions in their places"
 MASK = "mask in the brain"
 ORIENTATION = "orientation of the masks"
 RELIABILITY = "split-half reliability"
+IDENTITY = "regions are what they are called"
 
 
 def trials_shifted(brain: Brain, _: World) -> Brain:
@@ -408,6 +409,17 @@ class TestErrorsBetweenSubjects:
         assert found["subjects differ"].value == "the same: subj01 and subj03"
 
     @pytest.mark.parametrize("strength", STRENGTHS)
+    def test_regions_exchanged_in_one_subject(self, strength: str) -> None:
+        world = make_world(strength)
+        masks = world[1].masks
+        wrong = replace(world[1], masks=masks | {"V1": masks["V4"], "V4": masks["V1"]})
+        checks = [one for one in checks_of_world(world | {1: wrong}) if one.name == IDENTITY]
+        assert [one.where for one in checks if one.verdict == "failed"] == ["subj01"]
+        assert checks[0].value.startswith(
+            "subj01's V1 looks like the others' V4, and its V4 like their V1"
+        )
+
+    @pytest.mark.parametrize("strength", STRENGTHS)
     def test_regions_taken_for_each_other(self, strength: str) -> None:
         world = make_world(strength, n_subjects=8)
         rdms = [evidence_of(subject, brain, Preparation())[1] for subject, brain in world.items()]
@@ -434,11 +446,11 @@ class TestSoundData:
 
 def assert_sound(world: World, strength: str) -> None:
     checks = checks_of_world(world)
-    assert failed(checks) == {}
+    assert {one.verdict for one in checks} <= {"passed", "not decidable"}
     undecided = {one.name for one in checks if one.verdict == "not decidable"}
     if strength != "weak":
-        # The order of regions is close with three subjects and few voxels.
-        assert undecided <= {"order of the regions", VOXELS}
+        # V1 and V2, and the order of regions, are close with three subjects and few voxels.
+        assert undecided <= {"order of the regions", VOXELS, IDENTITY}
     assert {TRIALS, SESSIONS, MASK, ORIENTATION}.isdisjoint(undecided)
 
 

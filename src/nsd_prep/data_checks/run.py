@@ -11,6 +11,7 @@ from nsd_prep import published_statistics as statistics
 from nsd_prep.checks import Check, check
 from nsd_prep.data_checks.alignment import Alignment, align, check_alignment
 from nsd_prep.data_checks.published_values import check_published_rdms
+from nsd_prep.data_checks.region_identity import check_region_identity
 from nsd_prep.data_checks.region_order import REGIONS_IN_ORDER, check_region_order, region_order
 from nsd_prep.data_checks.reliability import (
     Reliability,
@@ -155,6 +156,7 @@ def check_run(
     if all(region in rdms for region in REGIONS_IN_ORDER):
         order = region_order(rdms)
         found.append(check_region_order(order, len(rdms[REGIONS_IN_ORDER[0]][0])))
+    found += check_region_identity(subjects, rdms)
     n_images = {of_subjects.shape[1] for of_subjects in rdms.values()}
     if is_nsd and tuple(subjects) == SUBJECTS and n_images == {statistics.RDM_IMAGES}:
         means = {region: of_subjects.mean(axis=0) for region, of_subjects in rdms.items()}

@@ -52,7 +52,7 @@ def examine(run: Run, extracted: Extracted) -> list[Check]:
 
     def look_at(of_region: tuple[str, SubjectVoxels]) -> RegionEvidence:
         region, of = of_region
-        records = list(extracted.sessions_of(of.subject))
+        records = sorted(extracted.sessions_of(of.subject), key=lambda one: one.session)
         without_data = np.zeros((len(records), len(of.voxels)), dtype=np.bool_)
         for row, record in enumerate(records):
             without_data[row, list(record.parts[region].constant_voxels)] = True
@@ -75,8 +75,8 @@ def examine(run: Run, extracted: Extracted) -> list[Check]:
     evidence = each_in_threads(look_at, everything)
     found = [check for one in evidence for check in one.checks]
     for position, subject in enumerate(run.subjects):
-        places = {region: voxels[region][position].voxels for region in run.regions}
-        found += check_placement(subject, places, read_ncsnr(dataset.ncsnr_file(subject)))
+        masks = {region: voxels[region][position].voxels for region in run.regions}
+        found += check_placement(subject, masks, read_ncsnr(dataset.ncsnr_file(subject)))
     rdms = {
         of.region: np.stack([from_upper_triangle(pairs) for pairs in of.rdms])
         for of in analyse_run(run).all_voxels
