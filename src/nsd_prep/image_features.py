@@ -3,6 +3,7 @@
 from typing import Final
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 ORIENTATIONS: Final = 4
@@ -33,38 +34,41 @@ def image_features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     Returns
     -------
     ndarray of float32, shape (n_images, 4 * 4 * 4 * 3)
-        Fields of the grid (row by row), orientations, frequencies; 0 of a uniform image.
+        Fields of the grid (row by row), orientations, frequencies; 0 (but for rounding) of a uniform image.
     """
     bank = _filters()
     found = np.empty((len(images), FIELDS * FIELDS * len(bank)), dtype=np.float32)
     for start in range(0, len(images), _IMAGES_AT_ONCE):
         block = _small_grey(images[start : start + _IMAGES_AT_ONCE])
-        spectrum = np.fft.fft2(block - block.mean(axis=(1, 2), keepdims=True))
-        energy = np.abs(np.fft.ifft2(spectrum[:, np.newaxis] * bank)) ** 2
+        spectrum = scipy.fft.fft2(block - block.mean(axis=(1, 2), keepdims=True))
+        energy = np.abs(scipy.fft.ifft2(spectrum[:, np.newaxis] * bank)) ** 2
         shape = (len(block), len(bank), FIELDS, _SIDE // FIELDS, FIELDS, _SIDE // FIELDS)
         fields = np.sqrt(energy.reshape(shape).mean(axis=(3, 5)))
         found[start : start + len(block)] = fields.transpose(0, 2, 3, 1).reshape(len(block), -1)
     return found
 
 
-def _small_grey(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _small_grey(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Average images down to 64 x 64 pixels of luminance (ITU-R BT.601), 0 to 1."""
-    grey = images @ (np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255)
-    for axis in (1, 2):
-        edges = np.linspace(0, grey.shape[axis], _SIDE + 1)
-        starts = np.minimum(edges[:-1].astype(np.int64), grey.shape[axis] - 1)
-        ends = np.maximum(edges[1:].astype(np.int64), starts + 1)
-        sums = np.cumsum(grey, axis=axis, dtype=np.float64)
-        sums = np.insert(sums, 0, 0, axis=axis)
-        widths = np.expand_dims(ends - starts, tuple({1, 2} - {axis}))
-        grey = (sums.take(ends, axis=axis) - sums.take(starts, axis=axis)) / widths
-    return np.asarray(grey, dtype=np.float64)
+    weights = np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
+    grey = sum(images[..., colour] * weight for colour, weight in enumerate(weights))
+    rows, columns = (_averaging(length) for length in images.shape[1:3])
+    small: NDArray[np.float32] = rows @ grey @ columns.T
+    return small
 
 
-def _filters() -> NDArray[np.float64]:
+def _averaging(length: int) -> NDArray[np.float32]:
+    """Return the weights that average pixels down to `_SIDE`, each by its overlap."""
+    edges = np.linspace(0, length, _SIDE + 1)[:, np.newaxis]
+    pixels = np.arange(length)
+    overlap = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
+    return np.asarray(np.maximum(overlap, 0) * (_SIDE / length), dtype=np.float32)
+
+
+def _filters() -> NDArray[np.float32]:
     """Return the filters in the frequency domain, one-sided: quadrature pairs in one."""
     vertical, horizontal = np.meshgrid(
-        np.fft.fftfreq(_SIDE, 1 / _SIDE), np.fft.fftfreq(_SIDE, 1 / _SIDE), indexing="ij"
+        np.fft.fftfreq(_SIDE, 1 / _SIDE), scipy.fft.fftfreq(_SIDE, 1 / _SIDE), indexing="ij"
     )
     radius = np.hypot(vertical, horizontal)
     radius[0, 0] = 1
@@ -78,4 +82,4 @@ def _filters() -> NDArray[np.float64]:
             one = np.exp(-(octaves**2) / 2 / _OCTAVES**2 - away**2 / 2 / _RADIANS**2)
             one[0, 0] = 0
             bank.append(one)
-    return np.stack(bank)
+    return np.stack(bank).astype(np.float32)

@@ -7,10 +7,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep import published_statistics as statistics
 from nsd_prep.checks import Check, check
 from nsd_prep.data_checks.alignment import Alignment, align, check_alignment
-from nsd_prep.data_checks.published_values import check_published_rdms
+from nsd_prep.data_checks.published_values import Scope, check_published_rdms
 from nsd_prep.data_checks.region_identity import check_region_identity
 from nsd_prep.data_checks.region_order import REGIONS_IN_ORDER, check_region_order, region_order
 from nsd_prep.data_checks.reliability import (
@@ -27,7 +26,6 @@ from nsd_prep.data_checks.subject_agreement import (
     rdm_reliability,
     subject_agreement,
 )
-from nsd_prep.published import SUBJECTS
 from nsd_prep.threads import each_in_threads
 
 #: Images and voxels from which something about a subject can be decided.
@@ -112,7 +110,7 @@ def check_run(
     evidence: Sequence[RegionEvidence],
     rdms: Mapping[str, NDArray[np.floating]],
     *,
-    is_nsd: bool = False,
+    scope: Scope | None = None,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> list[Check]:
@@ -124,8 +122,8 @@ def check_run(
         Of every subject and region; subjects in the order of the RDMs.
     rdms : mapping of str to ndarray of float, shape (n_subjects, n_images, n_images)
         The RDMs of each region's averaged responses, 1 - Pearson r.
-    is_nsd : bool
-        Whether what is published of NSD applies.
+    scope : Scope, optional
+        What of NSD itself was read, for what is published of it; None of other datasets.
     permutations : int
         Of the images, to see what agreement between subjects chance gives; at least 200, or no
         agreement counts.
@@ -157,10 +155,9 @@ def check_run(
         order = region_order(rdms)
         found.append(check_region_order(order, len(rdms[REGIONS_IN_ORDER[0]][0])))
     found += check_region_identity(subjects, rdms)
-    n_images = {of_subjects.shape[1] for of_subjects in rdms.values()}
-    if is_nsd and tuple(subjects) == SUBJECTS and n_images == {statistics.RDM_IMAGES}:
-        means = {region: of_subjects.mean(axis=0) for region, of_subjects in rdms.items()}
-        found += check_published_rdms(means, agreements, order)
+    if scope is not None:
+        means = {region: stack.mean(axis=0) for region, stack in rdms.items()}
+        found += check_published_rdms(means, agreements, order, scope)
     return found
 
 

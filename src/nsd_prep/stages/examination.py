@@ -11,9 +11,10 @@ from nsd_prep.assembly import SubjectVoxels, read_assembly, voxel_table
 from nsd_prep.checks import Check
 from nsd_prep.data_checks import (
     RegionEvidence,
+    Scope,
     SingleTrials,
     check_placement,
-    check_published_noise_ceilings,
+    check_published_region,
     check_run,
     check_single_trials,
     places_of_images,
@@ -81,10 +82,13 @@ def examine(run: Run, extracted: Extracted) -> list[Check]:
         of.region: np.stack([from_upper_triangle(pairs) for pairs in of.rdms])
         for of in analyse_run(run).all_voxels
     }
-    found += check_run(evidence, rdms, is_nsd=dataset.is_nsd)
+    scope = None
     if dataset.is_nsd:
+        known = dataset.preparation if dataset.layout == "official" else ""
+        scope = Scope(known, {subject: dataset.sessions[subject] for subject in run.subjects})
         for region in run.regions:
-            found += check_published_noise_ceilings(region, voxel_table(region, voxels[region]))
+            found += check_published_region(region, voxel_table(region, voxels[region]), scope)
+    found += check_run(evidence, rdms, scope=scope)
     return found
 
 
