@@ -34,7 +34,8 @@ def image_features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     Returns
     -------
     ndarray of float32, shape (n_images, 4 * 4 * 4 * 3)
-        Fields of the grid (row by row), orientations, frequencies; 0 (but for rounding) of a uniform image.
+        Fields of the grid (row by row), orientations, frequencies; 0 but for rounding of a uniform
+        image.
     """
     bank = _filters()
     found = np.empty((len(images), FIELDS * FIELDS * len(bank)), dtype=np.float32)

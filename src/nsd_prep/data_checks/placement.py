@@ -39,6 +39,7 @@ _CLEARLY_MORE: Final = 1.25
 _FEWEST_FOR_ORIENTATION: Final = 300
 _BOUNDARY: Final = 20.0
 _BETTER_BOUNDARY: Final = 4.0
+_FEWEST_FOR_BOUNDARY: Final = 20
 _LARGEST_SHARE_ON_A_SIDE: Final = 0.8
 _AXES: Final = ("z", "y", "x")
 
@@ -226,6 +227,8 @@ def _fits_a_boundary(
     given: NDArray[np.bool_], turned: NDArray[np.bool_], signal: NDArray[np.float64]
 ) -> bool:
     """Return whether signal stops where the turned mask does, and not where the given one does."""
+    if np.count_nonzero(given) < _FEWEST_FOR_BOUNDARY:
+        return False
     ratios = []
     for mask in (given, turned):
         shell = scipy.ndimage.binary_dilation(mask, iterations=_AROUND) & ~mask
