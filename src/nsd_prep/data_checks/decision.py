@@ -12,16 +12,17 @@ import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
+from nsd_prep.checks import Verdict, as_verdict
+
 #: Probability that sound data are called wrong by chance, or wrong data sound, in one check.
 CHANCE_OF_ERROR: Final = 1e-6
-#: Shares below this are wrong where their error lets them be told from 1 at all: sound data of
-#: NSD's size lie above 0.9, and what is shifted by a voxel lies below 0.7. Where the error is
-#: larger, the limit follows it down: the share must be surely below 1.
-LOWEST_SHARE: Final = 0.75
+#: Shares below this are nearer to wrong data than to sound ones.
+LOWEST_SHARE: Final = 0.5
+#: Shares of NSD's size lie above 0.9 in sound data. Below this, and surely below 1, they are
+#: suspicious: the limit follows the error, as with a larger one they are not surely below 1.
+LOWEST_SOUND_SHARE: Final = 0.75
 #: Shares above this are more than any sound data give: repetitions are copies of each other.
 HIGHEST_SHARE: Final = 1.5
-#: Shares below this are nearer to wrong data than to sound ones: with a large error, not passed.
-NEARER_TO_SOUND: Final = 0.5
 #: A wrong share above this and surely above 0 is partly right.
 PARTLY: Final = 0.2
 #: Numbers below which nothing is decided.
@@ -86,19 +87,37 @@ def is_as_predicted(share: Share) -> bool | None:
     Returns
     -------
     bool or None
-        False where the share is below 0.75 and surely below 1, or above 1.5 and surely above 1;
-        True where it is between and surely above 0, or above half of 1 where its error is too
-        large to call it wrong; None where it could be either. "Surely" means by `CHANCE_OF_ERROR`
-        of Student's t distribution.
+        True where the share is nearer to 1 than to 0 and surely above 0; False where it is nearer
+        to 0 and surely below 1, or above 1.5 and surely above 1; None where its error is too large
+        to tell. "Surely" means by `CHANCE_OF_ERROR` of Student's t distribution.
     """
     if not np.isfinite(share.value):
         return None
     margin = _margin(share)
+    if share.value < LOWEST_SHARE:
+        return False if share.value + margin < 1 else None
     if share.value > HIGHEST_SHARE:
         return False if share.value - margin > 1 else None
-    if share.value < LOWEST_SHARE and share.value + margin < 1:
-        return False
-    return True if share.value > NEARER_TO_SOUND and share.value - margin > 0 else None
+    return True if share.value - margin > 0 else None
+
+
+def verdict_of_share(share: Share) -> Verdict:
+    """Return the verdict on a share.
+
+    Parameters
+    ----------
+    share : Share
+        What was found.
+
+    Returns
+    -------
+    str
+        As `is_as_predicted`; suspicious where the share is below 0.75 and surely below 1.
+    """
+    holds = is_as_predicted(share)
+    if holds and share.value < LOWEST_SOUND_SHARE and share.value + _margin(share) < 1:
+        return "suspicious"
+    return as_verdict(holds)
 
 
 def explained(share: Share, sound: str, weak: str, none: str, high: str) -> str:
@@ -117,10 +136,10 @@ def explained(share: Share, sound: str, weak: str, none: str, high: str) -> str:
     str
         One of them, or that nothing can be told.
     """
-    holds = is_as_predicted(share)
-    if holds is None:
+    verdict = verdict_of_share(share)
+    if verdict == "not decidable":
         return "Too few images or voxels, or too weak a signal, to tell."
-    if holds:
+    if verdict == "passed":
         return sound
     if share.value > HIGHEST_SHARE:
         return high

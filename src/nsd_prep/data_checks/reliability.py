@@ -13,8 +13,8 @@ from nsd_prep.data_checks.decision import (
     NO_SHARE,
     Share,
     explained,
-    is_as_predicted,
     signal_share,
+    verdict_of_share,
 )
 from nsd_prep.data_checks.single_trials import PAIRS, SingleTrials, mean_over_pairs
 from nsd_prep.noise_ceiling import noise_ceiling
@@ -108,7 +108,7 @@ def check_reliability(where: str, reliability: Reliability, ncsnr: NDArray[np.fl
         f"median {_median(reliability.corrected):.3f} beside a noise ceiling of "
         f"{_median(noise_ceiling(ncsnr)):.1f} % (median); {reliability.share} of the prediction",
         f"median {_median(reliability.predicted):.3f}, by the ncsnr (share {EXPECTATION})",
-        is_as_predicted(reliability.share),
+        verdict_of_share(reliability.share),
         explained(
             reliability.share,
             "Voxels respond alike to the repetitions of an image (in b3 these are not quite "

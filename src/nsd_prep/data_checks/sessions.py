@@ -29,6 +29,7 @@ MARGIN_OF_TIRED: Final = 2.5
 MARGIN_OF_WEAK: Final = 2.5
 #: Trials below which nothing is decided about a session, or part of one.
 FEWEST_TRIALS: Final = 4
+FEWEST_TRIALS_OF_RUNS: Final = 6
 FEWEST_TRIALS_OF_FAILED: Final = 8
 
 SESSIONS: Final = "sessions in their places"
@@ -175,8 +176,9 @@ def session_table(regions: Sequence[TrialAgreement]) -> pd.DataFrame:
     usual = float(np.nanmedian(agreement)) if np.isfinite(agreement).any() else float("nan")
     judged = [_judge_session(*each, usual) for each in zip(agreement, error, trials, strict=True)]
     for row, (verdict, _) in enumerate(judged):
-        if verdict == "passed":
-            judged[row] = _judge_runs(scores, row)
+        if verdict != "failed":
+            in_runs = _judge_runs(scores, row)
+            judged[row] = in_runs if in_runs[0] != "passed" else judged[row]
     return pd.DataFrame(
         {
             "agreement": agreement,
@@ -242,7 +244,7 @@ def _judge_runs(scores: _Scores, row: int) -> tuple[Verdict, str]:
     with np.errstate(invalid="ignore"):
         sure = (bound * others - value) / np.hypot(error, bound * others_error)
         possible = (
-            (inside[:, 3] >= FEWEST_TRIALS)
+            (inside[:, 3] >= FEWEST_TRIALS_OF_RUNS)
             & (value < LOWEST_AGREEMENT * others)
             & (others > MARGIN * others_error)
         )
