@@ -17,7 +17,7 @@ from nsd_prep.data_checks.decision import (
     share_of,
     verdict_of_share,
 )
-from nsd_prep.data_checks.single_trials import PAIRS, SingleTrials, mean_over_pairs
+from nsd_prep.data_checks.single_trials import SingleTrials, over_pairs
 from nsd_prep.published import REPETITIONS
 
 #: Names of the checks.
@@ -114,16 +114,20 @@ def align(trials: SingleTrials) -> Alignment:
     factor = (n_trials - 1) / n_trials
     # A session's mean, which is taken off, holds 1 / N of each of the two trials.
     factor_of_products = (n_trials - 1) / max(n_trials - 2, 1)
-    for voxels, values, valid in trials.blocks():
-        repetitions = [values[:, index] for index in range(REPETITIONS)]
-        products, _ = mean_over_pairs([repetitions[a] * repetitions[b] for a, b in PAIRS], valid)
-        variances, mean = mean_over_pairs(
-            [(repetitions[a] - repetitions[b]) ** 2 for a, b in PAIRS], valid
-        )
-        mean_variance[voxels] = factor / 2 * mean
-        known = np.where(np.isfinite(mean)[:, np.newaxis], weights[voxels], 0)
-        scores[:, 0] += factor_of_products * np.nan_to_num(products) @ known[:, 0]
-        scores[:, 1] += (1 - factor / 2 * np.nan_to_num(variances)) @ known[:, 1]
+    for block in trials.blocks():
+        products, variances = over_pairs(block.values, block.valid)
+        # The mean of (a - b)^2 / 2 over pairs is the variance over the repetitions, N - 1.
+        variances -= products
+        variances *= factor
+        mean = variances.mean(axis=0)
+        mean_variance[block.voxels] = mean
+        known = np.isfinite(mean) & (block.signal > 0)
+        used = np.where(known[:, np.newaxis], weights[block.voxels], 0)
+        if block.valid is not None:
+            products, variances = np.nan_to_num(products), np.nan_to_num(variances)
+        scores[:, 0] += factor_of_products * (products @ used[:, 0])
+        # The weights add up to 0, so that 1 less the variance need not be taken.
+        scores[:, 1] -= variances @ used[:, 1]
     recomputed = ncsnr_of_noise_variance(mean_variance)
     if not enough:
         return Alignment(recomputed, float("nan"), float("nan"), NO_SHARE, NO_SHARE)

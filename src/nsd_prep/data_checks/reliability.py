@@ -16,7 +16,7 @@ from nsd_prep.data_checks.decision import (
     signal_share,
     verdict_of_share,
 )
-from nsd_prep.data_checks.single_trials import PAIRS, SingleTrials, mean_over_pairs
+from nsd_prep.data_checks.single_trials import SingleTrials, over_pairs
 from nsd_prep.noise_ceiling import noise_ceiling
 
 
@@ -60,18 +60,19 @@ def split_half_reliability(trials: SingleTrials) -> Reliability:
     n_images, _, n_voxels = trials.responses.shape
     correlation = np.full(n_voxels, np.nan)
     influence = np.zeros(n_images)
-    for voxels, values, valid in trials.blocks():
+    for voxels, values, valid, signal in trials.blocks():
         number = n_images if valid is None else np.maximum(valid.sum(axis=0), 1)
         values -= values.sum(axis=0) / number
         if valid is not None:
             values *= valid
-        deviation = np.sqrt((values**2).sum(axis=0) / number)
+        deviation = np.sqrt(np.einsum("irv,irv->rv", values, values) / number)
         values /= np.where(deviation > 0, deviation, 1)
-        products, mean = mean_over_pairs([values[:, a] * values[:, b] for a, b in PAIRS], valid)
-        mean = np.where((deviation > 0).all(axis=0), mean, np.nan)
-        weighted = np.where(np.isfinite(mean), trials.signal[voxels], 0)
-        squares = (values**2).mean(axis=1)
-        influence += np.nan_to_num(products - mean * squares) @ weighted
+        products, squares = over_pairs(values, valid)
+        mean = np.where((deviation > 0).all(axis=0), products.mean(axis=0), np.nan)
+        weights = np.where(np.isfinite(mean), signal, 0)
+        if valid is not None:
+            products, squares = np.nan_to_num(products), np.nan_to_num(squares)
+        influence += products @ weights - squares @ (np.nan_to_num(mean) * weights)
         correlation[voxels] = mean
     share = NO_SHARE
     if n_images >= FEWEST_IMAGES and trials.n_telling >= FEWEST_VOXELS:

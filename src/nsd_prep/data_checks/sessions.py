@@ -92,8 +92,7 @@ def agreement_of_trials(trials: SingleTrials) -> TrialAgreement:
     same = np.zeros(session.shape)
     all_images = np.zeros(session.shape)
     expected = np.zeros(session.shape)
-    for voxels, values, valid in trials.blocks():
-        signal = trials.signal[voxels]
+    for _, values, valid, signal in trials.blocks():
         if not signal.any():
             continue
         if valid is None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -65,68 +65,86 @@ class SingleTrials:
         """How many voxels have signal by the stored ncsnr."""
         return int(np.count_nonzero(self.signal))
 
-    def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], "Valid"]]:
-        """Give the trials in blocks of voxels: those with data in every session, then the others.
+    def blocks(self) -> Iterator["Block"]:
+        """Give the trials in blocks of voxels: of all, then again of those that lack data.
 
-        Yields
-        ------
-        voxels : ndarray of int64, shape (n_block,)
-            Positions (0-based) among the region's voxels.
-        values : ndarray of float64, shape (n_images, 3, n_block)
-            Responses, 0 where there are no data.
-        valid : ndarray of bool, shape (n_images, 3, n_block), optional
-            Which are responses; None where all are.
+        Voxels that lack data in some session are 0, with a signal of 0, in the blocks of all.
         """
         row = np.searchsorted(self.sessions, self.session)
         gaps: NDArray[np.bool_] = np.asarray(self.without_data[np.unique(row)].any(axis=0))
-        for which in (np.flatnonzero(~gaps), np.flatnonzero(gaps)):
-            for start in range(0, len(which), _VOXELS_AT_ONCE):
-                voxels = which[start : start + _VOXELS_AT_ONCE]
-                # A view where the voxels are contiguous: copying costs as much as the sums.
-                contiguous = voxels[-1] - voxels[0] == len(voxels) - 1
-                picked = slice(voxels[0], voxels[-1] + 1) if contiguous else voxels
-                values = self.responses[:, :, picked].astype(np.float64)
-                if not gaps[voxels[0]]:
-                    yield voxels, values, None
-                    continue
-                valid = ~self.without_data[:, voxels][row]
-                values *= valid
-                yield voxels, values, valid
+        for start in range(0, len(gaps), _VOXELS_AT_ONCE):
+            block = slice(start, start + _VOXELS_AT_ONCE)
+            values = self.responses[:, :, block].astype(np.float64)
+            values[:, :, gaps[block]] = 0
+            voxels = np.arange(start, start + values.shape[2])
+            yield Block(voxels, values, None, np.where(gaps[block], 0, self.signal[block]))
+        with_gaps = np.flatnonzero(gaps)
+        for start in range(0, len(with_gaps), _VOXELS_AT_ONCE):
+            voxels = with_gaps[start : start + _VOXELS_AT_ONCE]
+            valid = ~self.without_data[:, voxels][row]
+            responses = self.responses[:, :, voxels].astype(np.float64) * valid
+            yield Block(voxels, responses, valid, self.signal[voxels])
 
 
-#: Which trials are responses; None where all are.
-Valid = NDArray[np.bool_] | None
+class Block(NamedTuple):
+    """Trials of some voxels.
+
+    Attributes
+    ----------
+    voxels : ndarray of int64, shape (n_block,)
+        Positions (0-based) among the region's voxels.
+    values : ndarray of float64, shape (n_images, 3, n_block)
+        Responses, 0 where there are no data; a copy.
+    valid : ndarray of bool, shape (n_images, 3, n_block), optional
+        Which are responses; None where all are.
+    signal : ndarray of float64, shape (n_block,)
+        As `SingleTrials.signal`.
+    """
+
+    voxels: NDArray[np.int64]
+    values: NDArray[np.float64]
+    valid: NDArray[np.bool_] | None
+    signal: NDArray[np.float64]
 
 
-def mean_over_pairs(
-    values: list[NDArray[np.float64]], valid: Valid
+def over_pairs(
+    values: NDArray[np.float64], valid: NDArray[np.bool_] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Average a quantity over the pairs of repetitions that both have data.
+    """Return products and squares of trials, averaged over pairs of an image's repetitions.
 
     Parameters
     ----------
-    values : list of ndarray of float64, shape (n_images, n_voxels)
-        For each of `PAIRS`.
+    values : ndarray of float64, shape (n_images, 3, n_voxels)
+        0 where `valid` is False.
     valid : ndarray of bool, shape (n_images, 3, n_voxels), optional
-        Which trials are responses.
+        Which are responses: only pairs of these count.
 
     Returns
     -------
-    of_images : ndarray of float64, shape (n_images, n_voxels)
-        Where no pair has data, the voxel's mean over images.
-    mean : ndarray of float64, shape (n_voxels,)
-        Over images; NaN where no image has a pair.
+    products, squares : ndarray of float64, shape (n_images, n_voxels)
+        Of the two trials with each other, and of each with itself. Where no pair has data, the
+        voxel's mean over images; NaN where no image has a pair.
     """
     if valid is None:
-        of_images = sum(values[1:], start=values[0]) / len(values)
-        return of_images, of_images.mean(axis=0)
-    pairs = [valid[:, first] & valid[:, second] for first, second in PAIRS]
-    number = np.sum(pairs, axis=0)
-    total = np.sum([value * pair for value, pair in zip(values, pairs, strict=True)], axis=0)
-    of_images = total / np.maximum(number, 1)
-    n_images = (number > 0).sum(axis=0)
-    mean = np.where(n_images > 0, of_images.sum(axis=0) / np.maximum(n_images, 1), np.nan)
-    return np.where(number > 0, of_images, mean), mean
+        squares = np.einsum("irv,irv->iv", values, values)
+        products = values.sum(axis=1)
+        products *= products
+        products -= squares
+        products /= REPETITIONS * (REPETITIONS - 1)
+        squares /= REPETITIONS
+        return products, squares
+    pairs = [(a, b, valid[:, a] & valid[:, b]) for a, b in PAIRS]
+    number = np.sum([both for _, _, both in pairs], axis=0)
+    found = []
+    for totals in (
+        [both * values[:, a] * values[:, b] for a, b, both in pairs],
+        [both * (values[:, a] ** 2 + values[:, b] ** 2) / 2 for a, b, both in pairs],
+    ):
+        mean = np.sum(totals, axis=0) / np.maximum(number, 1)
+        n_images = (number > 0).sum(axis=0)
+        of_voxel = np.where(n_images > 0, mean.sum(axis=0) / np.maximum(n_images, 1), np.nan)
+        found.append(np.where(number > 0, mean, of_voxel))
+    return found[0], found[1]
 
 
 def places_of_images(
