@@ -15,6 +15,8 @@ SubjectRecords = Mapping[int, Mapping[str, PartStatistics]]
 #: session has unless its file has holes; in fewer voxels than the number it is suspicious.
 LARGEST_SHARE_CONSTANT: Final = 0.4
 _FEWEST_VOXELS: Final = 100
+#: Voxels in all regions below which sessions are not compared at all: a few may be anything.
+_FEWEST_COMPARED: Final = 20
 #: Trials in which all voxels have one value: one is odd, more are a hole in the file.
 _UNIFORM_TRIALS: Final = 2
 #: Share of values that are cut off at the ends of int16, beyond the other sessions'.
@@ -131,8 +133,10 @@ def _by_session(records: SubjectRecords, attribute: str) -> NDArray[np.float64]:
     )
 
 
-def _without_data(records: SubjectRecords) -> _Found:
+def _without_data(records: SubjectRecords) -> _Found | None:
     voxels = _by_session(records, "n_voxels")
+    if voxels[0].sum() < _FEWEST_COMPARED:
+        return None
     share = _by_session(records, "constant_voxels") / voxels
     # What the better sessions lack lies outside the coverage of all; most may be broken.
     excess = share - np.quantile(share, 0.25, axis=0, method="lower")
@@ -193,6 +197,8 @@ def _scale(records: SubjectRecords) -> _Found | None:
         return None
     deviation, mean = deviation[:, measured], mean[:, measured]
     voxels = _by_session(records, "n_voxels")[0, measured]
+    if voxels.sum() < _FEWEST_COMPARED:
+        return None
     usual = np.median(deviation[known], axis=0)
     weights = voxels / voxels.sum()
     log_ratio = np.log(np.where(deviation > 0, deviation, usual) / usual) @ weights

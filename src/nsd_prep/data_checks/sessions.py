@@ -308,6 +308,7 @@ def check_sessions(subject: int, regions: Mapping[str, TrialAgreement]) -> Check
         named = [
             f"all {len(table)} sessions; the lowest is session {lowest} with "
             f"{table['agreement'].min():.2f} of what the ncsnr predicts"
+            + ("" if _runs_can_be_told(list(regions.values())) else "; too few trials to tell runs")
         ]
     return check(
         SESSIONS,
@@ -317,6 +318,13 @@ def check_sessions(subject: int, regions: Mapping[str, TrialAgreement]) -> Check
         worst(verdicts),
         _meaning(table, worst(verdicts)),
     )
+
+
+def _runs_can_be_told(regions: Sequence[TrialAgreement]) -> bool:
+    """Return whether two runs at chance would be seen in most sessions."""
+    runs = run_table(regions)
+    error = float(runs["error"].median()) / np.sqrt(2)
+    return MARGIN_OF_SUSPICION_OF_RUNS * error < HIGHEST_AGREEMENT_OF_MISPLACED
 
 
 def _meaning(table: pd.DataFrame, verdict: Verdict) -> str:

@@ -18,6 +18,7 @@ LARGEST_P: Final = 0.005
 #: Agreement that two brains usually have, as a share of what their RDMs' reliability allows: small
 #: or individual regions may have less, so its absence is suspicious at most.
 USUAL_CONSISTENCY: Final = 0.3
+FEWEST_IMAGES_OF_SUSPICION: Final = 50
 #: A subject at chance fails only where half of what the others have among themselves would be seen.
 LOWEST_SHARE_OF_OTHERS: Final = 0.5
 #: Agreement at chance counts only where that much would lie so many standard deviations of chance
@@ -48,6 +49,8 @@ class SubjectAgreement:
         Standard deviation over permutations of the mean over pairs.
     spread_of_subjects : ndarray of float64, shape (n_subjects,)
         Standard deviation over permutations of each subject's r with the others.
+    n_images : int
+        Of the RDMs.
     """
 
     correlation: NDArray[np.float64]
@@ -57,6 +60,7 @@ class SubjectAgreement:
     p_of_subjects: NDArray[np.float64]
     spread: float
     spread_of_subjects: NDArray[np.float64]
+    n_images: int
 
 
 def subject_agreement(
@@ -107,6 +111,7 @@ def subject_agreement(
         (1 + (of_subjects_by_chance >= observed_of_subjects).sum(axis=0)) / (permutations + 1),
         float(by_chance.std()),
         of_subjects_by_chance.std(axis=0),
+        n_images,
     )
 
 
@@ -205,7 +210,7 @@ def check_subject_agreement(
     together: Verdict = "not decidable"
     if agreement.p <= LARGEST_P:
         together = "passed"
-    elif _seen(USUAL_CONSISTENCY * float(reliability.mean()), agreement.spread):
+    elif _usually_seen(float(reliability.mean()), agreement.spread, agreement.n_images):
         together = "suspicious"
     pairs = agreement.correlation[np.triu_indices(n_subjects, 1)]
     highest = float(np.nanmax(pairs)) if np.isfinite(pairs).any() else float("nan")
@@ -271,7 +276,13 @@ def _verdict_of_subject(
     if len(pairs) and _seen(LOWEST_SHARE_OF_OTHERS * float(np.nan_to_num(pairs).mean()), spread):
         return "failed"
     usual = float(np.sqrt(reliability[index] * np.delete(reliability, index).mean()))
-    return "suspicious" if _seen(USUAL_CONSISTENCY * usual, spread) else "not decidable"
+    return "suspicious" if _usually_seen(usual, spread, agreement.n_images) else "not decidable"
+
+
+def _usually_seen(reliability: float, spread: float, n_images: int) -> bool:
+    """Return whether what subjects usually share would stand out from chance."""
+    enough = n_images >= FEWEST_IMAGES_OF_SUSPICION
+    return enough and _seen(USUAL_CONSISTENCY * reliability, spread)
 
 
 def _seen(agreement: float, spread: float) -> bool:
