@@ -329,6 +329,7 @@ ERRORS_OF_A_SUBJECT = [
     ("masks flipped along z", masks_flipped(0), ORIENTATION, "z mirrored"),
     ("masks flipped along y", masks_flipped(1), ORIENTATION, "y mirrored"),
     ("masks flipped along x", masks_flipped(2), ORIENTATION, "x mirrored"),
+    ("ncsnr one voxel off", ncsnr_one_voxel_off, VOXELS, ""),
     ("trials of a session reversed", trials_reversed, SESSIONS, "session 3 of"),
     ("shifted, and a session of zeros", shifted_and_a_session_of_zeros, TRIALS, ""),
     ("moved, and a session of zeros", moved_and_a_session_of_zeros, SESSIONS, "session 3 of"),
