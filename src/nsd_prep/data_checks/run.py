@@ -148,15 +148,20 @@ def check_run(
 
     agreements = dict(zip(regions, each_in_threads(agreement_in, regions), strict=True))
     for region, agreement in agreements.items():
-        reliability = np.array([one.rdm_reliability for one in evidence if one.region == region])
-        found += check_subject_agreement(region, subjects, agreement, reliability)
+        own = [one for one in evidence if one.region == region]
+        reliability = np.array([one.rdm_reliability for one in own])
+        found += check_subject_agreement(
+            region, [one.subject for one in own], agreement, reliability
+        )
+    # A subject may lack a region: what compares regions takes those that all have.
+    complete = {region: stack for region, stack in rdms.items() if len(stack) == len(subjects)}
     order = None
-    if all(region in rdms for region in REGIONS_IN_ORDER):
-        order = region_order(rdms)
+    if all(region in complete for region in REGIONS_IN_ORDER):
+        order = region_order(complete)
         found.append(check_region_order(order, len(rdms[REGIONS_IN_ORDER[0]][0])))
-    found += check_region_identity(subjects, rdms)
+    found += check_region_identity(subjects, complete)
     if scope is not None:
-        means = {region: stack.mean(axis=0) for region, stack in rdms.items()}
+        means = {region: stack.mean(axis=0) for region, stack in complete.items()}
         found += check_published_rdms(means, agreements, order, scope)
     return found
 

@@ -1,0 +1,141 @@
+"""All trials of a subject, written from what the store holds of them."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsd_prep import __version__, outputs
+from nsd_prep.dataset import Dataset
+from nsd_prep.extraction import SessionRecord
+from nsd_prep.files import Folder, digest_of_array, digest_of_table, sha256_of_json
+from nsd_prep.inputs import Inputs
+from nsd_prep.made import Made
+from nsd_prep.progress import current_stage
+from nsd_prep.single_trials.maps import map_attributes
+from nsd_prep.single_trials.subject import SingleTrialOptions, write_subject
+from nsd_prep.single_trials.voxels import join_regions, trial_voxels
+from nsd_prep.store import Store
+
+
+class SubjectTrials:
+    """All trials of a subject, in the regions of a run.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        What the first look loaded.
+    subject : int
+        1-based.
+    sessions : sequence of SessionRecord
+        What was extracted of the subject's sessions.
+    store : Store
+        Where it lies.
+
+    Attributes
+    ----------
+    subject : int
+        1-based.
+    trials : DataFrame
+        As `nsd_prep.single_trials.table.trial_table`, with columns of behaviour or not.
+    voxels : DataFrame
+        As `nsd_prep.single_trials.voxels.trial_voxels`.
+    attributes : dict
+        What determines the values, and where the voxels are.
+    """
+
+    def __init__(
+        self, inputs: Inputs, subject: int, sessions: Sequence[SessionRecord], store: Store
+    ) -> None:
+        selection = inputs.masks[subject].selection
+        self.subject = subject
+        self.trials = inputs.trials.all_trials[subject]
+        self._regions = {name: voxels for name, voxels in selection.regions.items() if len(voxels)}
+        ncsnr = inputs.noise_ceilings[subject].volume.values
+        self.voxels = trial_voxels(self._regions, selection.grid, ncsnr)
+        self.attributes = _attributes(inputs.dataset) | map_attributes(
+            selection.grid, selection.affine
+        )
+        self._records = sorted(
+            (record for record in sessions if record.subject == subject),
+            key=lambda record: record.session,
+        )
+        self._store = store
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all the content."""
+        parts = [
+            [record.session, region, part.digest]
+            for record in self._records
+            for region, part in record.all_trials.items()
+        ]
+        regions = [[name, digest_of_array(voxels)] for name, voxels in self._regions.items()]
+        tables = [digest_of_table(self.trials), digest_of_table(self.voxels)]
+        return sha256_of_json([self.subject, self.attributes, regions, tables, parts])
+
+    def sessions(self) -> Iterator[tuple[int, NDArray[np.int16]]]:
+        """Read the sessions (1-based), ascending: all trials as stored (n_voxels, n_trials)."""
+        stage = current_stage()
+        for record in self._records:
+            parts = {name: self._store.read(part) for name, part in record.all_trials.items()}
+            yield record.session, join_regions(parts, self._regions)
+            stage.advance()
+
+
+def _attributes(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "software": f"nsd-prep {__version__}",
+        "dataset": dataset.name,
+        "preparation": dataset.preparation,
+    }
+
+
+def write_single_trials(
+    subject: SubjectTrials, options: SingleTrialOptions, place: str, folder: Folder
+) -> Made:
+    """Write a subject's single trials and their table.
+
+    Parameters
+    ----------
+    subject : SubjectTrials
+        What was extracted.
+    options : SingleTrialOptions
+        What to make of it.
+    place : str
+        Folder below the output folder; "" for the output folder itself.
+    folder : Folder
+        The output folder.
+
+    Returns
+    -------
+    Made
+        ``subj01.nc`` or the files of ``subj01.zarr``, and ``subj01.csv``.
+    """
+    written = write_subject(
+        folder.path / place,
+        subject.subject,
+        subject.sessions(),
+        subject.trials,
+        subject.voxels,
+        options,
+        subject.attributes,
+    )
+    return Made.in_folder(folder, _names(folder, written))
+
+
+def _names(folder: Folder, paths: Sequence[Path]) -> list[str]:
+    files: list[Path] = []
+    for path in paths:
+        files += (
+            sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+        )
+    return [file.relative_to(folder.path).as_posix() for file in files]
+
+
+def folder_of_trials(*, beside_assemblies: bool) -> str:
+    """Return where single trials go: a folder of their own beside assemblies, else the output's."""
+    return outputs.SINGLE_TRIALS if beside_assemblies else ""
