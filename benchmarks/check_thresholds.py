@@ -1,71 +1,121 @@
-"""How often the checks of single trials err: simulated subjects, sound and wrongly put together.
+"""How often the checks err: simulated subjects, sound and wrongly put together.
 
-    python benchmarks/check_thresholds.py --seeds 100                 # small datasets, minutes
-    python benchmarks/check_thresholds.py --seeds 10 --real --sound   # NSD's sizes, 15 minutes
-    python benchmarks/check_thresholds.py --seeds 1 --real            # with errors, minutes
+    python benchmarks/check_thresholds.py --seeds 100 --sound         # false alarms, small datasets
+    python benchmarks/check_thresholds.py --seeds 20                  # with errors
+    python benchmarks/check_thresholds.py --seeds 3 --real            # NSD's sizes
+    python benchmarks/check_thresholds.py --seeds 100 --records       # the records of sessions
+    python benchmarks/check_thresholds.py --seeds 100 --subjects      # agreement between subjects
 
-Prints, for each size, median noise ceiling, error and check, the lowest, mean and highest share
-found, and how many were passed, undecided and failed. docs/checks.md sums it up.
+Each size is simulated with median noise ceilings of 5, 10, 20, 35 and 50 % and with 0 and 30 % of
+the noise common to many voxels. Prints, for each size, error and check, the lowest and highest
+share found and how many were passed, not decidable, suspicious and failed. docs/checks.md sums up.
 """
 
 import argparse
 import itertools
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from simulated_subject import SimulatedSubject, simulate_subject
 
-from nsd_prep.data_checks.alignment import align
-from nsd_prep.data_checks.decision import is_as_predicted
+from nsd_prep.checks import Check
+from nsd_prep.data_checks import SingleTrials, check_session_records
+from nsd_prep.data_checks.alignment import TRIALS, VOXELS, align, check_alignment
+from nsd_prep.data_checks.decision import verdict_of_share
+from nsd_prep.data_checks.region_identity import check_region_identity
 from nsd_prep.data_checks.reliability import split_half_reliability
-from nsd_prep.data_checks.sessions import agreement_of_trials, session_table
+from nsd_prep.data_checks.sessions import agreement_of_trials, check_sessions, session_table
+from nsd_prep.data_checks.subject_agreement import (
+    check_subject_agreement,
+    rdm_reliability,
+    subject_agreement,
+)
+from nsd_prep.session_record import describe_part, run_lengths
 
-#: images, sessions, voxels
-SMALL = [(24, 2, 15), (24, 2, 50), (60, 5, 60), (130, 10, 60), (130, 10, 110), (130, 10, 300)]
-REAL = [(515, 15, 480), (515, 15, 1100), (515, 15, 7800), (1000, 30, 480), (1000, 30, 1100)]
+#: images, sessions, voxels, trials in a session (0: the images' alone)
+SMALL = [(24, 2, 15, 0), (24, 2, 50, 0), (60, 5, 60, 0), (130, 10, 60, 0), (130, 10, 300, 0)]
+REAL = [(520, 30, 480, 750), (520, 30, 1100, 750), (1000, 40, 1100, 750), (520, 30, 7800, 750)]
 NOISE_CEILINGS = (5.0, 10.0, 20.0, 35.0, 50.0)
 COMMON_NOISE = (0.0, 0.3)
+VERDICTS = ("passed", "not decidable", "suspicious", "failed")
+#: Session (0-based) that errors are put into.
+WRONG = 1
 
 
 def wrongly_put_together(
-    simulated: SimulatedSubject, generator: np.random.Generator
-) -> dict[str, tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]]:
-    """Return the responses, sessions and ncsnr of sound data and of data with an error."""
-    responses, session = simulated.responses()
-    shifted = np.roll(simulated.image.ravel(), 1).reshape(simulated.image.shape)
-    other = generator.permutation(simulated.image.ravel()).reshape(simulated.image.shape)
-    swapped = simulated.image.copy()
-    swapped[[0, 1]] = swapped[[1, 0]]
-    one_wrong = responses.copy()
-    one_wrong[:, 2] = np.roll(one_wrong[:, 2], 1, axis=0)
-    copied = np.repeat(responses.mean(axis=1, keepdims=True), 3, axis=1)
-    ncsnr = simulated.ncsnr
-    return {
-        "sound": (responses, session, ncsnr),
-        "trials shifted by one": (*simulated.responses(shifted), ncsnr),
-        "another table": (*simulated.responses(other), ncsnr),
-        "one repetition of other images": (one_wrong, session, ncsnr),
-        "averages for repetitions": (copied, session, ncsnr),
-        "ncsnr of other voxels": (responses, session, generator.permutation(ncsnr)),
-        "two sessions swapped": (*simulated.responses(swapped), ncsnr),
-    }
+    simulated: SimulatedSubject, every: int, generator: np.random.Generator
+) -> Iterator[tuple[str, SingleTrials]]:
+    """Give sound data and data with errors."""
+    image, trials, ncsnr = simulated.image, simulated.trials, simulated.ncsnr
+    n_trials = image.shape[1]
+
+    def with_images(changed: np.ndarray) -> SingleTrials:
+        return simulated.single_trials(changed, trials_per_session=every)
+
+    def with_session(changed: np.ndarray) -> SingleTrials:
+        other = trials.copy()
+        other[WRONG] = changed
+        return replace(simulated, trials=other).single_trials(trials_per_session=every)
+
+    sound = with_images(image)
+    yield "sound", sound
+    yield "trials shifted by one", with_images(np.roll(image.ravel(), 1).reshape(image.shape))
+    yield "another table", with_images(generator.permutation(image.ravel()).reshape(image.shape))
+    responses = sound.responses.copy()
+    responses[:, 2] = np.roll(responses[:, 2], 1, axis=0)
+    yield "one repetition of other images", replace(sound, responses=responses)
+    averaged = np.repeat(sound.responses.mean(axis=1, keepdims=True), 3, axis=1)
+    yield "averages for repetitions", replace(sound, responses=averaged)
+    yield "ncsnr of other voxels", replace(sound, ncsnr=generator.permutation(ncsnr))
+    # As on a smooth map moved by a voxel: half of the voxels' differences are others'.
+    moved = np.where(generator.random(len(ncsnr)) < 0.6, ncsnr, generator.permutation(ncsnr))
+    yield "ncsnr moved by a voxel", replace(sound, ncsnr=moved)
+    swapped = image.copy()
+    swapped[[0, WRONG]] = swapped[[WRONG, 0]]
+    yield "two sessions swapped", with_images(swapped)
+    yield "session reversed", with_session(trials[WRONG, ::-1])
+    late = trials[WRONG].copy()
+    late[n_trials // 2 : -1] = late[n_trials // 2 + 1 :]
+    yield "trial lost in the middle", with_session(late)
+    runs = np.minimum(
+        np.searchsorted(
+            np.cumsum(run_lengths(every)), np.arange(n_trials) * every // n_trials, side="right"
+        ),
+        len(run_lengths(every)) - 1,
+    )
+    exchanged = trials[WRONG].copy()
+    first, second = (np.flatnonzero(runs == run) for run in (2, 6))
+    size = min(len(first), len(second))
+    exchanged[first[:size]], exchanged[second[:size]] = (
+        trials[WRONG, second[:size]],
+        trials[WRONG, first[:size]],
+    )
+    yield "two runs exchanged", with_session(exchanged)
+    zeros = np.zeros_like(trials[WRONG])
+    yield "session of zeros", with_session(zeros)
+    other = trials.copy()
+    other[WRONG] = 0
+    shifted = np.roll(image.ravel(), 1).reshape(image.shape)
+    both = replace(simulated, trials=other).single_trials(shifted, trials_per_session=every)
+    yield "shifted, and a session of zeros", both
+    for share in (1 / 3, 0.15):
+        tired = trials[WRONG] - (1 - share) * simulated.signal[image[WRONG]]
+        yield f"tired session, {share:.0%} of the signal", with_session(tired)
 
 
-def main() -> None:
-    """Simulate, check, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--sound", action="store_true", help="sound data only")
-    parser.add_argument("--real", action="store_true", help="NSD's numbers of images and voxels")
-    arguments = parser.parse_args()
-    values = defaultdict(list)
-    verdicts: dict[tuple[object, ...], Counter[bool | None]] = defaultdict(Counter)
+def simulated_checks(
+    arguments: argparse.Namespace,
+) -> Iterator[tuple[tuple[object, ...], str, float]]:
+    """Give (size, error, check), verdict and value of every check of single trials."""
     sizes = REAL if arguments.real else SMALL
-    cases = list(itertools.product(sizes, NOISE_CEILINGS, COMMON_NOISE))
-    for (size, ceiling, common), seed in itertools.product(cases, range(arguments.seeds)):
+    if arguments.size is not None:
+        sizes = sizes[arguments.size : arguments.size + 1]
+    cases = itertools.product(sizes, NOISE_CEILINGS, COMMON_NOISE, range(arguments.seeds))
+    for size, ceiling, common, seed in cases:
         generator = np.random.default_rng([seed, *size, round(ceiling), round(10 * common)])
-        n_images, n_sessions, n_voxels = size
+        n_images, n_sessions, n_voxels, every = size
         simulated = simulate_subject(
             generator,
             n_images=n_images,
@@ -74,39 +124,111 @@ def main() -> None:
             noise_ceiling=ceiling,
             common_noise=common,
         )
-        everywhere = np.zeros(n_voxels, dtype=np.int64)
-        built = (
-            {"sound": (*simulated.responses(), simulated.ncsnr)}
-            if arguments.sound
-            else wrongly_put_together(simulated, generator)
-        )
-        for error, (responses, session, ncsnr) in built.items():
-            alignment = align(responses, ncsnr, everywhere, simulated.image.shape[1])
-            reliability = split_half_reliability(responses, ncsnr, everywhere)
+        every = every or simulated.image.shape[1]
+        for error, trials in wrongly_put_together(simulated, every, generator):
+            alignment = align(trials)
             shares = {
                 "trials": alignment.trials,
-                "voxels": alignment.voxels,
-                "reliability": reliability.share,
+                "slope": alignment.voxels,
+                "reliability": split_half_reliability(trials).share,
             }
-            for name, share in shares.items():
-                values[size, ceiling, error, name].append(share.value)
-                verdicts[size, ceiling, error, name][is_as_predicted(share)] += 1
-            sessions = session_table([agreement_of_trials(responses, session, ncsnr, everywhere)])
-            wrong = sessions.index.isin([1, 2]) & (error == "two sessions swapped")
-            for name, part in (("sessions", sessions[~wrong]), ("swapped", sessions[wrong])):
-                values[size, ceiling, error, name] += part["agreement"].tolist()
-                verdicts[size, ceiling, error, name].update(part["in_place"].tolist())
-    print("images sessions voxels NC%  error  check  lowest mean highest  passed undecided failed")
-    for (size, ceiling, error, name), found in values.items():
-        if found:
-            of = verdicts[size, ceiling, error, name]
-            print(
-                *size,
-                f"{ceiling:g}",
-                f"{error:32s} {name:12s}",
-                f"{np.min(found):6.2f} {np.mean(found):6.2f} {np.max(found):6.2f}",
-                f"{of[True]:6d} {of[None]:6d} {of[False]:6d}",
-            )
+            names = {TRIALS: "trials", VOXELS: "slope"}
+            for one in check_alignment("", alignment):
+                share = shares[names[one.name]]
+                yield (size, error, names[one.name]), one.verdict, share.value
+            share = shares["reliability"]
+            yield (size, error, "reliability"), verdict_of_share(share), share.value
+            agreement = agreement_of_trials(trials)
+            verdict = check_sessions(1, {"region": agreement}).verdict
+            value = session_table([agreement])["agreement"].to_numpy()
+            yield (size, error, "sessions"), verdict, float(value[WRONG])
+            if arguments.sound:
+                break
+
+
+def simulated_records(
+    arguments: argparse.Namespace,
+) -> Iterator[tuple[tuple[object, ...], str, float]]:
+    """Give the verdicts on the records of sound sessions, with drifts, dead and edge voxels."""
+    for (n_voxels, n_sessions), seed in itertools.product(
+        ((1, 3), (5, 6), (20, 30), (80, 40), (1000, 40)), range(10 * arguments.seeds)
+    ):
+        generator = np.random.default_rng([seed, n_voxels, n_sessions])
+        n_trials = 60
+        scale = 400 * generator.lognormal(0, 0.4, (n_voxels, 1))
+        mean = generator.normal(150, 200, (n_voxels, 1))
+        at_edge = generator.random(n_voxels) < 0.05
+        records = {}
+        for session in range(1, n_sessions + 1):
+            noise = generator.normal(size=(n_voxels, n_trials))
+            values = mean + generator.normal(0, 60, (n_voxels, 1))
+            values = values + scale * generator.lognormal(0, 0.1) * noise
+            values = np.clip(values, -32768, 32767).astype(np.int16)
+            lost = generator.random(n_voxels) < np.where(at_edge, 0.5, 0.005)
+            values[lost] = 0
+            records[session] = {"region": describe_part(values, run_lengths(n_trials))}
+        for one in check_session_records(1, records):
+            yield ((n_voxels, n_sessions), "sound", one.name), one.verdict, 0.0
+
+
+def simulated_subjects(
+    arguments: argparse.Namespace,
+) -> Iterator[tuple[tuple[object, ...], str, float]]:
+    """Give the verdicts on agreement between subjects who share some, or none, of the signal."""
+    cases = itertools.product(
+        (3, 8), (20, 130), (10, 60, 300), (0.0, 0.2, 0.6), range(arguments.seeds)
+    )
+    for n_subjects, n_images, n_voxels, shared, seed in cases:
+        numbers = [seed, n_subjects, n_images, n_voxels, round(10 * shared)]
+        generator = np.random.default_rng(numbers)
+        common = generator.normal(size=(2, n_images, 12))
+        rdms: dict[str, list[np.ndarray]] = {"A": [], "B": []}
+        reliability: dict[str, list[float]] = {"A": [], "B": []}
+        for _ in range(n_subjects):
+            for latents, region in zip(common, rdms, strict=True):
+                own = generator.normal(size=latents.shape)
+                features = np.sqrt(shared) * latents + np.sqrt(1 - shared) * own
+                tuning = generator.normal(size=(12, n_voxels)) / np.sqrt(12)
+                strength = generator.lognormal(-0.7, 0.7, n_voxels)
+                noise = generator.normal(size=(n_images, 3, n_voxels))
+                trials = ((features @ tuning) * strength)[:, np.newaxis] + noise
+                rdms[region].append(1 - np.corrcoef(trials.mean(axis=1)))
+                reliability[region].append(rdm_reliability(trials.astype(np.float32)))
+        subjects = list(range(1, n_subjects + 1))
+        stacks = {region: np.stack(rdm) for region, rdm in rdms.items()}
+        checks: list[Check] = check_region_identity(subjects, stacks)
+        found = subject_agreement(stacks["A"], permutations=250)
+        checks += check_subject_agreement("A", subjects, found, np.array(reliability["A"]))
+        size = f"{n_subjects} subjects, {n_images} images, {n_voxels} voxels, {shared:.0%} shared"
+        for one in checks:
+            yield (size, "sound", one.name), one.verdict, 0.0
+
+
+def main() -> None:
+    """Simulate, check, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--sound", action="store_true", help="sound data only")
+    parser.add_argument("--real", action="store_true", help="NSD's numbers of images and voxels")
+    parser.add_argument("--size", type=int, help="only the size of this number, from 0")
+    parser.add_argument("--records", action="store_true", help="records of sessions")
+    parser.add_argument("--subjects", action="store_true", help="agreement between subjects")
+    arguments = parser.parse_args()
+    simulate = simulated_checks
+    if arguments.records:
+        simulate = simulated_records
+    elif arguments.subjects:
+        simulate = simulated_subjects
+    values = defaultdict(list)
+    verdicts: dict[tuple[object, ...], Counter[str]] = defaultdict(Counter)
+    for key, verdict, value in simulate(arguments):
+        values[key].append(value)
+        verdicts[key][verdict] += 1
+    print("size  error  check  lowest highest ", *VERDICTS, sep="\t")
+    for (size, error, name), counts in verdicts.items():
+        known = [value for value in values[size, error, name] if np.isfinite(value)] or [np.nan]
+        numbers = [counts[verdict] for verdict in VERDICTS]
+        print(size, error, name, f"{min(known):.2f}", f"{max(known):.2f}", *numbers, sep="\t")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from nsd_prep.data_checks import SingleTrials
 from nsd_prep.published import REPETITIONS
 
 #: Features of images, and of the noise that voxels have in common.
@@ -32,15 +33,21 @@ class SimulatedSubject:
         Which image (0-based) each trial shows.
     ncsnr : ndarray of float32, shape (n_voxels,)
         As it would be stored: estimated from more images than these.
+    signal : ndarray of float32, shape (n_images, n_voxels)
+        Responses without noise, on the scale of a session of gain 1.
     """
 
     trials: NDArray[np.float32]
     image: NDArray[np.int64]
     ncsnr: NDArray[np.float32]
+    signal: NDArray[np.float32]
 
-    def responses(
-        self, image: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def single_trials(
+        self,
+        image: NDArray[np.int64] | None = None,
+        ncsnr: NDArray[np.float32] | None = None,
+        trials_per_session: int | None = None,
+    ) -> SingleTrials:
         """Z-score the sessions and sort their trials into images and repetitions.
 
         Parameters
@@ -48,20 +55,33 @@ class SimulatedSubject:
         image : ndarray of int64, shape (n_sessions, n_trials), optional
             Which image each trial is taken to show, each of them three times; the true one where
             none is given.
+        ncsnr : ndarray of float32, shape (n_voxels,), optional
+            What is taken to be stored.
+        trials_per_session : int, optional
+            Trials of a session among which these lie, evenly spaced; these alone where none is
+            given.
 
         Returns
         -------
-        responses : ndarray of float32, shape (n_images, 3, n_voxels)
-            z-scores (population's standard deviation).
-        session : ndarray of int64, shape (n_images, 3)
-            1-based.
+        SingleTrials
+            As the checks take them.
         """
-        mean = self.trials.mean(axis=1, keepdims=True)
         deviation = self.trials.std(axis=1, keepdims=True)
-        zscores = (self.trials - mean) / deviation
+        zscores = self.trials - self.trials.mean(axis=1, keepdims=True)
+        zscores /= np.where(deviation > 0, deviation, 1)
         shown = self.image if image is None else image
+        n_sessions, n_trials = shown.shape
         order = np.argsort(shown, axis=None, kind="stable").reshape(-1, REPETITIONS)
-        return zscores.reshape(-1, zscores.shape[2])[order], order // shown.shape[1] + 1
+        every = trials_per_session or n_trials
+        return SingleTrials(
+            responses=zscores.reshape(-1, zscores.shape[2])[order],
+            ncsnr=self.ncsnr if ncsnr is None else ncsnr,
+            session=order // n_trials + 1,
+            trial=(order % n_trials) * every // n_trials,
+            trials_per_session=every,
+            sessions=np.arange(1, n_sessions + 1),
+            without_data=deviation[:, 0] == 0,
+        )
 
 
 def simulated_ncsnr(
@@ -136,7 +156,7 @@ def simulate_subject(
     sessions = trials.reshape(n_sessions, -1, n_voxels)
     sessions *= generator.uniform(0.8, 1.25, (n_sessions, 1, 1)).astype(np.float32)
     sessions += _normal(generator, n_sessions, 1, n_voxels)
-    return SimulatedSubject(sessions, image.reshape(n_sessions, -1), stored)
+    return SimulatedSubject(sessions, image.reshape(n_sessions, -1), stored, signal)
 
 
 def _stored_ncsnr(

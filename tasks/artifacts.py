@@ -15,7 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State
 
-from nsd_prep.checks import Check
+from nsd_prep.checks import VERDICTS, Check
 from nsd_prep.files import Folder
 from nsd_prep.made import Made
 
@@ -87,7 +87,7 @@ def show_checks(checks: Sequence[Check]) -> None:
     checks : sequence of Check
         All of a run's.
     """
-    order = {"failed": 0, "suspicious": 1, "not decidable": 2, "passed": 3}
+    order = {verdict: rank for rank, verdict in enumerate(VERDICTS)}
     rows = [
         {
             "verdict": check.verdict,

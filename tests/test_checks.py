@@ -2,7 +2,10 @@
 
 import dataclasses
 
-from nsd_prep.checks import Check, as_table, check
+import pytest
+
+from nsd_prep.checks import VERDICTS, Check, as_table, check, raise_failed, worst
+from nsd_prep.errors import FailedChecksError
 
 
 class TestRecords:
@@ -10,6 +13,19 @@ class TestRecords:
         assert check("a", "b", 1, "c", True, "d").verdict == "passed"
         assert check("a", "b", 1, "c", False, "d").verdict == "failed"
         assert check("a", "b", 1, "c", None, "d").verdict == "not decidable"
+        assert check("a", "b", 1, "c", "suspicious", "d").verdict == "suspicious"
+
+    def test_only_failed_checks_end_a_run(self) -> None:
+        made = [check(verdict, "", 1, "2", verdict, "d") for verdict in VERDICTS]
+        raise_failed(made[1:])
+        with pytest.raises(FailedChecksError, match="'failed'") as raised:
+            raise_failed(made)
+        assert "suspicious" not in str(raised.value)
+
+    def test_the_worst_verdict_is_the_first_to_look_at(self) -> None:
+        assert worst(["passed", "suspicious", "not decidable"]) == "suspicious"
+        assert worst(["passed", "not decidable"]) == "not decidable"
+        assert worst([]) == "not decidable"
 
     def test_numbers_have_four_digits(self) -> None:
         assert check("a", "b", 0.123456, "c", True, "d").value == "0.1235"

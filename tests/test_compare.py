@@ -1,9 +1,11 @@
 """Comparing assemblies: what differs, how much, and why."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import rich.console
 import xarray as xr
@@ -272,6 +274,136 @@ class TestReasons:
         assert reasons(data.assembly(), rounded) == "the second was stored as float16"
         assert reasons(rounded, data.assembly()) == "the first was stored as float16"
 
+    def test_flipped_sign(self, data: Dataset) -> None:
+        assert reasons(data.assembly(), -data.assembly()) == "the sign of one side is flipped"
+
+    @pytest.mark.parametrize("of_first", [False, True])
+    def test_noise_ceilings_in_another_form(self, data: Dataset, of_first: bool) -> None:
+        def found(change: Callable[[np.ndarray], np.ndarray]) -> str:
+            other = data.assembly()
+            other["nc_testset"].values[:] = change(other["nc_testset"].values)
+            sides = (other, data.assembly()) if of_first else (data.assembly(), other)
+            return reasons(*sides)
+
+        side = "the first" if of_first else "the second"
+        assert (
+            found(lambda nc: nc / 100) == f"the noise ceilings of {side} are fractions, not percent"
+        )
+        assert found(lambda nc: np.sqrt(nc / (100 - nc) / 3)) == (
+            f"{side} has the ncsnr in place of noise ceilings"
+        )
+        assert f"the noise ceilings of {side} are those of 2 trials" in found(
+            lambda nc: 100 * (nc / (100 - nc) / 3) / (nc / (100 - nc) / 3 + 1 / 2)
+        )
+
+    def test_coordinates_counted_from_1(self, data: Dataset) -> None:
+        other = data.assembly()
+        for axis in "xyz":
+            other[f"voxel_{axis}"].values[:] += 1
+        found = reasons(data.assembly(), other)
+        assert "the coordinates of the second are counted from 1" in found
+        assert "the coordinates of the first are counted from 1" in reasons(other, data.assembly())
+
+    @pytest.mark.parametrize(("axis", "step"), [("x", 1), ("y", -2), ("z", 1)])
+    def test_coordinates_shifted_along_an_axis(self, data: Dataset, axis: str, step: int) -> None:
+        other = data.assembly()
+        other[f"voxel_{axis}"].values[:] += step
+        found = reasons(data.assembly(), other)
+        assert f"shifted volume: {step:+d} along voxel_{axis} in the second" in found
+
+    def test_another_order(self, data: Dataset) -> None:
+        whole = data.assembly()
+        generator = np.random.default_rng(0)
+        voxels = whole[:, generator.permutation(whole.sizes["neuroid"])]
+        assert reasons(whole, voxels) == "the same voxels in another order"
+        assert compare_assemblies("V1", whole, voxels).problems == ()
+        images = whole[generator.permutation(N_IMAGES)]
+        assert reasons(whole, images) == "the same images in another order"
+        wrong = images.copy()
+        wrong.values[:] *= -1
+        assert "the sign of one side is flipped" in reasons(whole, wrong)
+
+    def test_median_of_the_repetitions(self, data: Dataset) -> None:
+        median = data.assembly({s: np.median(data.repetitions(s), 1) for s in (1, 2)})
+        assert reasons(data.assembly(), median) == (
+            "the second takes the median of the repetitions instead of their mean"
+        )
+
+    def test_two_of_three_repetitions(self, data: Dataset) -> None:
+        two = data.assembly({s: data.repetitions(s)[:, :2].mean(1) for s in (1, 2)})
+        assert reasons(two, data.assembly()) == "the first averages two of the three repetitions"
+
+    def test_noisier_responses_are_not_single_trials(self, data: Dataset) -> None:
+        for noise in (0.1, 0.2, 0.3, 0.5):
+            other = data.assembly()
+            drawn = np.random.default_rng(2).normal(size=other.shape)
+            other.values += (noise * drawn).astype(np.float32)
+            assert reasons(data.assembly(), other) == ""
+
+    @pytest.mark.parametrize("how", ["left out", "NaN"])
+    def test_voxels_without_data(self, data: Dataset, how: str) -> None:
+        zeros, other = {}, {}
+        for subject in (1, 2):
+            repetitions = data.repetitions(subject)
+            gone = np.zeros(repetitions.shape, dtype=bool)
+            gone[::4, 0, 3:7] = True
+            gone[::8, 1, 3:7] = True
+            zeros[subject] = np.where(gone, 0, repetitions).mean(1)
+            missing = np.where(gone, np.nan, repetitions)
+            other[subject] = (np.nanmean if how == "left out" else np.mean)(missing, axis=1)
+        found = reasons(data.assembly(zeros), data.assembly(other))
+        expected = "are left out of the average" if how == "left out" else "are NaN"
+        assert found == (
+            f"in the second, trials of voxels without data {expected}, where they count as 0 in "
+            "the other"
+        )
+
+    def test_rows_of_one_subject(self, data: Dataset) -> None:
+        order = np.random.default_rng(1).permutation(N_IMAGES)
+        responses = {s: data.repetitions(s).mean(1) for s in (1, 2)}
+        responses[2] = responses[2][order]
+        comparison = compare_assemblies("V1", data.assembly(), data.assembly(responses))
+        assert comparison.reasons == {"the rows of one side bear other images' ids": ["subj02 V1"]}
+
+    def test_sessions_exchanged_are_named(self, data: Dataset) -> None:
+        def exchanged(subject: int) -> np.ndarray:
+            trials = data.trials[subject]
+            z = (trials - trials.mean(1, keepdims=True)) / trials.std(1, keepdims=True)
+            return data.sorted(subject, z[[0, 4, 2, 3, 1, 5]]).mean(1)
+
+        session = np.arange(3 * N_IMAGES) // (3 * N_IMAGES // N_SESSIONS) + 1
+        table = pd.concat(
+            pd.DataFrame({"subject": s, "nsd_id": NSD_IDS[data.order[s]], "session": session})
+            for s in (1, 2)
+        )
+        other = data.assembly({1: data.repetitions(1).mean(1), 2: exchanged(2)})
+        comparison = compare_assemblies("V1", data.assembly(), other, trials=table)
+        assert comparison.reasons == {
+            "the images that differ are those seen in sessions 2 and 5: exchanged, or another "
+            "file": ["subj02 V1"]
+        }
+
+    def test_large_values_that_wrapped_around(self, data: Dataset) -> None:
+        def prepared(wrapped: bool, zscored: bool) -> dict[int, np.ndarray]:
+            found = {}
+            for subject in (1, 2):
+                raw = np.round(300 * data.trials[subject]) * np.where(
+                    np.arange(N_VOXELS) < 5, 40, 1
+                )
+                raw = raw.astype(np.int64)
+                if wrapped:
+                    raw = raw.astype(np.int16).astype(np.int64)
+                values = raw / 300
+                if zscored:
+                    values = (values - values.mean(1, keepdims=True)) / values.std(1, keepdims=True)
+                found[subject] = data.sorted(subject, values).mean(1)
+            return found
+
+        whole, wrong = (data.assembly(prepared(wrapped, True)) for wrapped in (False, True))
+        assert "wrapped around int16" in reasons(whole, wrong)
+        whole, wrong = (data.assembly(prepared(wrapped, False)) for wrapped in (False, True))
+        assert "multiples of 65536 raw units" in reasons(whole, wrong)
+
     def test_zscored_once_more(self, data: Dataset) -> None:
         again = data.assembly()
         again.values[:] = (again.values - again.values.mean(0)) / again.values.std(0)
@@ -284,7 +416,109 @@ class TestReasons:
         assert reasons(data.assembly(), other) == ""
 
 
+class TestOtherZScores:
+    """Sessions with trials of further images, drifting from run to run and session to session."""
+
+    RUNS, TRIALS_OF_RUN = 5, 30
+
+    def assembly(self, data: Dataset, over: str, seed: int = 0) -> xr.DataArray:
+        responses = {}
+        for subject in (1, 2):
+            generator = np.random.default_rng([seed, subject])
+            ncsnr = data.ncsnr[subject]
+            n_trials = self.RUNS * self.TRIALS_OF_RUN
+            # The shared images' trials are a third of all.
+            place = np.sort(generator.permutation(N_SESSIONS * n_trials)[: 3 * N_IMAGES])
+            values = generator.normal(size=(N_SESSIONS * n_trials, N_VOXELS))
+            values += generator.normal(size=values.shape) * ncsnr
+            signal = generator.normal(size=(N_IMAGES, N_VOXELS)) * ncsnr
+            own = generator.normal(size=(3 * N_IMAGES, N_VOXELS))
+            values[place] = signal[data.order[subject]] + own
+            values = values.reshape(N_SESSIONS, self.RUNS, -1, N_VOXELS)
+            values += 0.5 * generator.normal(size=(N_SESSIONS, self.RUNS, 1, N_VOXELS))
+            values += 0.6 * generator.normal(size=(N_SESSIONS, 1, 1, N_VOXELS))
+            if over == "shared":
+                flat = values.reshape(-1, N_VOXELS)
+                for session in range(N_SESSIONS):
+                    rows = place[place // n_trials == session]
+                    mean, deviation = flat[rows].mean(0), flat[rows].std(0)
+                    flat[rows] = (flat[rows] - mean) / deviation
+            else:
+                axis = {"runs": 2, "sessions": (1, 2), "all": (0, 1, 2)}[over]
+                values -= values.mean(axis, keepdims=True)
+                values /= values.std(axis, keepdims=True)
+            shared = values.reshape(-1, N_VOXELS)[place]
+            responses[subject] = data.sorted(subject, shared).mean(1)
+        return data.assembly(responses)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_the_shared_trials_alone(self, data: Dataset, seed: int) -> None:
+        sound, other = self.assembly(data, "sessions", seed), self.assembly(data, "shared", seed)
+        assert "the second was z-scored over the trials of the shared images" in reasons(
+            sound, other
+        )
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_all_sessions_together(self, data: Dataset, seed: int) -> None:
+        sound, other = self.assembly(data, "sessions", seed), self.assembly(data, "all", seed)
+        assert reasons(sound, other).startswith("the second was z-scored over larger groups")
+        assert reasons(other, sound).startswith("the first was z-scored over larger groups")
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_runs(self, data: Dataset, seed: int) -> None:
+        sound, other = self.assembly(data, "sessions", seed), self.assembly(data, "runs", seed)
+        found = reasons(sound, other)
+        assert found.startswith("the first was z-scored over larger groups")
+        assert "sessions instead of runs" in found
+
+
 class TestFiles:
+    def test_sessions_are_named_from_the_table_of_trials(
+        self, strong: Dataset, tmp_path: Path
+    ) -> None:
+        responses = {s: strong.repetitions(s).mean(1) for s in (1, 2)}
+        seen = np.unique(strong.order[1][:50])  # the first of six sessions
+        responses[1][seen] += 1
+        for folder, assembly in (
+            ("ours", strong.assembly()),
+            ("theirs", strong.assembly(responses)),
+        ):
+            (tmp_path / folder).mkdir()
+            write_assembly(assembly, tmp_path / folder / "Allen2022.V1.nc")
+        table = pd.DataFrame(
+            {
+                "subject": 1,
+                "nsd_id": NSD_IDS[strong.order[1]],
+                "session": np.arange(300) // 50 + 1,
+            }
+        )
+        table.to_csv(tmp_path / "ours" / "trials.csv", index=False)
+        (found,) = compare(tmp_path / "ours", tmp_path / "theirs").files
+        assert any("seen in session 1:" in reason for reason in found.reasons)
+
+    def test_noise_ceilings_within_the_tolerance_are_equal(
+        self, strong: Dataset, tmp_path: Path
+    ) -> None:
+        other = strong.assembly()
+        other["nc_testset"].values[:] += 1e-4
+        write_assembly(strong.assembly(), tmp_path / "a.nc")
+        write_assembly(other, tmp_path / "b.nc")
+        assert compare(tmp_path / "a.nc", tmp_path / "b.nc", 1e-3).equal
+        assert not compare(tmp_path / "a.nc", tmp_path / "b.nc", 1e-8).equal
+
+    def test_where_nothing_fits_the_text_names_what_was_looked_at(
+        self, strong: Dataset, tmp_path: Path
+    ) -> None:
+        other = strong.assembly()
+        other.values += np.random.default_rng(2).normal(size=other.shape).astype(np.float32) / 50
+        write_assembly(strong.assembly()[:, :N_VOXELS], tmp_path / "a.nc")
+        write_assembly(other, tmp_path / "b.nc")
+        console = rich.console.Console(width=300, record=True, file=io.StringIO())
+        console.print(as_text(compare(tmp_path / "a.nc", tmp_path / "b.nc")))
+        text = console.export_text()
+        assert "No known reason fits; looked at: order of rows and voxels" in text
+        assert "nan" not in text
+
     def test_folders(self, strong: Dataset, tmp_path: Path) -> None:
         for folder in ("ours", "theirs"):
             (tmp_path / folder).mkdir()

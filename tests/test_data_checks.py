@@ -6,13 +6,20 @@ import pytest
 
 from nsd_prep import published, published_statistics
 from nsd_prep.data_checks import (
+    Scope,
+    SingleTrials,
+    check_colours,
+    check_hemispheres,
+    check_images,
     check_placement,
-    check_published_noise_ceilings,
-    sessions_of_images,
+    check_published_region,
+    check_published_repetitions,
+    places_of_images,
 )
-from nsd_prep.data_checks.alignment import align, expected_correlation, noise_variances
+from nsd_prep.data_checks.alignment import align, expected_correlation
 from nsd_prep.data_checks.decision import NO_SHARE, Share, is_as_predicted
 from nsd_prep.data_checks.published_values import check_published_rdms
+from nsd_prep.data_checks.region_identity import check_region_identity, exchanges
 from nsd_prep.data_checks.region_order import (
     ORDER_OF_REGION_PAIRS,
     RegionOrder,
@@ -25,8 +32,10 @@ from nsd_prep.data_checks.subject_agreement import (
     check_subject_agreement,
     rdm_reliability,
     subject_agreement,
+    unit_rdm,
 )
 from nsd_prep.errors import InputFileError
+from nsd_prep.image_features import image_features
 
 
 def simulated(
@@ -42,8 +51,23 @@ def simulated(
     return responses.astype(np.float32), session + 1, ncsnr.astype(np.float32)
 
 
-def no_gaps(ncsnr: np.ndarray) -> np.ndarray:
-    return np.zeros(len(ncsnr), dtype=np.int64)
+def trials_of(
+    responses: np.ndarray,
+    session: np.ndarray,
+    ncsnr: np.ndarray,
+    trials_per_session: int = 100_000,
+    without_data: np.ndarray | None = None,
+) -> SingleTrials:
+    """Trials with data everywhere, in the order of the images within each session."""
+    sessions = np.unique(session)
+    trial = np.empty(session.shape, dtype=np.int64)
+    for number in sessions:
+        trial[session == number] = np.arange(np.count_nonzero(session == number))
+    if without_data is None:
+        without_data = np.zeros((len(sessions), len(ncsnr)), dtype=np.bool_)
+    return SingleTrials(
+        responses, ncsnr, session, trial, trials_per_session, sessions, without_data
+    )
 
 
 def rdms_of(responses: np.ndarray) -> np.ndarray:
@@ -69,33 +93,49 @@ class TestDecision:
 
 
 class TestAlignment:
-    def test_noise_variance_is_that_of_the_authors_procedure(self) -> None:
+    def test_the_ncsnr_is_that_of_the_authors_procedure(self) -> None:
         generator = np.random.default_rng(0)
         betas = generator.normal(3, 2, size=(4, 30, 7))  # sessions of 30 trials
-        image = generator.permutation(np.repeat(np.arange(40), 3)).reshape(4, 30)
+        image = generator.permutation(np.repeat(np.arange(40), 3))
+        betas += 2 * generator.normal(size=(40, 7))[image].reshape(4, 30, 7)
         population = (betas - betas.mean(1, keepdims=True)) / betas.std(1, keepdims=True)
         sample = (betas - betas.mean(1, keepdims=True)) / betas.std(1, keepdims=True, ddof=1)
         rows = np.argsort(image, axis=None, kind="stable").reshape(-1, 3)
-        found = noise_variances(population.reshape(120, 7)[rows].astype(np.float32), 30)
-        expected = [[np.var(sample.reshape(120, 7)[r, v], ddof=1) for v in range(7)] for r in rows]
+        responses = population.reshape(120, 7)[rows].astype(np.float32)
+        found = align(trials_of(responses, rows // 30 + 1, np.ones(7, "f4"), 30)).ncsnr
+        variance = [
+            np.mean([np.var(sample.reshape(120, 7)[r, v], ddof=1) for r in rows]) for v in range(7)
+        ]
+        expected = [np.sqrt(max(0, 1 - v)) / np.sqrt(v) for v in variance]
         np.testing.assert_allclose(found, expected, rtol=1e-4)
 
+    def test_the_signal_is_the_mean_product_of_repetitions(self) -> None:
+        responses, session, ncsnr = simulated(0)
+        found = align(trials_of(responses, session, ncsnr)).trials
+        share = ncsnr**2 / (1 + ncsnr**2)
+        scores = [
+            np.mean([one[a] * one[b] for a, b in ((0, 1), (0, 2), (1, 2))], axis=0) @ share
+            for one in responses.astype(np.float64)
+        ]
+        scores = np.array(scores) / (share @ share)
+        assert found.value == pytest.approx(scores.mean(), rel=1e-3)
+        assert found.error == pytest.approx(scores.std(ddof=1) / np.sqrt(60), rel=1e-3)
+
     def test_recomputed_ncsnr_of_all_images_is_the_stored_one(self) -> None:
-        responses, _, _ = simulated(0)
+        responses, session, _ = simulated(0)
         variance = responses.astype(np.float64).var(axis=1, ddof=1).mean(axis=0) * 49 / 50
         stored = np.sqrt(np.maximum(0, 1 - variance) / variance).astype(np.float32)
-        alignment = align(responses, stored, no_gaps(stored), trials_per_session=50)
+        alignment = align(trials_of(responses, session, stored, 50))
         known = stored > 0
         np.testing.assert_allclose(alignment.ncsnr[known], stored[known], rtol=1e-4)
         assert alignment.correlation == pytest.approx(1)
         assert alignment.voxels.value == pytest.approx(1, rel=1e-4)
-        assert alignment.trials.value == pytest.approx(1, rel=1e-4)
 
     def test_shares_are_1_on_average_and_their_errors_are_right(self) -> None:
         found = []
         for seed in range(40):
-            responses, _, ncsnr = simulated(seed)
-            found.append(align(responses, ncsnr, no_gaps(ncsnr), trials_per_session=100_000))
+            responses, session, ncsnr = simulated(seed)
+            found.append(align(trials_of(responses, session, ncsnr)))
         for name in ("trials", "voxels"):
             values = np.array([getattr(one, name).value for one in found])
             errors = np.array([getattr(one, name).error for one in found])
@@ -116,24 +156,41 @@ class TestAlignment:
         )
 
     def test_voxels_without_data_say_nothing(self) -> None:
-        responses, _, ncsnr = simulated(0)
-        gaps = no_gaps(ncsnr)
-        sound = align(responses, ncsnr, gaps, 750)
-        more = np.concatenate([responses, np.zeros((60, 3, 30), np.float32)], axis=2)
+        responses, session, ncsnr = simulated(0)
+        sound = align(trials_of(responses, session, ncsnr, 750))
+        gaps = np.zeros((5, 70), dtype=np.bool_)
+        gaps[:, 40:] = True
         alignment = align(
-            more,
-            np.concatenate([ncsnr, np.full(30, np.nan, np.float32)]),
-            np.concatenate([gaps, np.full(30, 5)]),
-            750,
+            trials_of(
+                np.concatenate([responses, np.zeros((60, 3, 30), np.float32)], axis=2),
+                session,
+                np.concatenate([ncsnr, np.full(30, np.nan, np.float32)]),
+                750,
+                gaps,
+            )
         )
         assert alignment.trials.value == pytest.approx(sound.trials.value)
         assert alignment.voxels.value == pytest.approx(sound.voxels.value)
         assert np.isnan(alignment.ncsnr[40:]).all()
 
+    def test_a_session_without_data_takes_nothing_from_the_others(self) -> None:
+        values = []
+        for seed in range(20):
+            responses, session, ncsnr = simulated(seed)
+            responses[session == 2] = 0
+            gaps = np.zeros((5, 40), dtype=np.bool_)
+            gaps[1] = True
+            trials = trials_of(responses, session, ncsnr, without_data=gaps)
+            alignment, reliability = align(trials), split_half_reliability(trials)
+            shares = (alignment.trials, alignment.voxels, reliability.share)
+            assert False not in [is_as_predicted(share) for share in shares]
+            values.append([share.value for share in shares])
+        np.testing.assert_allclose(np.mean(values, axis=0), 1, atol=0.1)
+
     @pytest.mark.parametrize(("n_images", "n_voxels"), [(5, 40), (60, 3)])
     def test_too_few_images_or_voxels_are_not_judged(self, n_images: int, n_voxels: int) -> None:
-        responses, _, ncsnr = simulated(0, n_images=n_images, n_voxels=n_voxels)
-        alignment = align(responses, ncsnr, no_gaps(ncsnr), 750)
+        trials = simulated(0, n_images=n_images, n_voxels=n_voxels)
+        alignment = align(trials_of(*trials, 750))
         assert is_as_predicted(alignment.trials) is None
         assert is_as_predicted(alignment.voxels) is None
 
@@ -141,7 +198,7 @@ class TestAlignment:
 class TestSessions:
     def test_agreement_is_that_of_a_plain_loop(self) -> None:
         responses, session, ncsnr = simulated(1, n_images=20, n_voxels=6, n_sessions=3)
-        found = agreement_of_trials(responses, session, ncsnr, no_gaps(ncsnr))
+        found = agreement_of_trials(trials_of(responses, session, ncsnr))
         signal = ncsnr.astype(np.float64) ** 2 / (1 + ncsnr.astype(np.float64) ** 2)
 
         def others(image: int, repetition: int) -> np.ndarray | None:
@@ -163,15 +220,17 @@ class TestSessions:
             ]
             expected = trial @ mean - np.mean(chance)
             assert found.agreement[image, repetition] == pytest.approx(expected, rel=1e-5, abs=1e-6)
-        assert found.expected == pytest.approx(float(signal @ signal))
+        scored = np.isfinite(found.agreement)
+        np.testing.assert_allclose(found.expected[scored], signal @ signal)
+        assert not found.expected[~scored].any()
 
     def test_sessions_agree_as_predicted(self) -> None:
         values, errors = [], []
         for seed in range(40):
             responses, session, ncsnr = simulated(seed)
-            agreement = agreement_of_trials(responses, session, ncsnr, no_gaps(ncsnr))
+            agreement = agreement_of_trials(trials_of(responses, session, ncsnr, 36))
             table = session_table([agreement])
-            assert table["in_place"].tolist() == [True] * 5
+            assert table["verdict"].tolist() == ["passed"] * 5
             assert table.index.tolist() == [1, 2, 3, 4, 5]
             values += table["agreement"].tolist()
             errors += table["error"].tolist()
@@ -180,9 +239,9 @@ class TestSessions:
 
     def test_regions_are_added(self) -> None:
         responses, session, ncsnr = simulated(0)
-        whole = agreement_of_trials(responses, session, ncsnr, no_gaps(ncsnr))
+        whole = agreement_of_trials(trials_of(responses, session, ncsnr))
         parts = [
-            agreement_of_trials(responses[:, :, part], session, ncsnr[part], no_gaps(ncsnr)[part])
+            agreement_of_trials(trials_of(responses[:, :, part], session, ncsnr[part]))
             for part in (slice(0, 15), slice(15, 40))
         ]
         pd.testing.assert_frame_equal(session_table([whole]), session_table(parts))
@@ -191,34 +250,38 @@ class TestSessions:
         responses, session, ncsnr = simulated(0)
         wrong = session == 4
         responses[wrong] = np.random.default_rng(0).permutation(responses[wrong])
-        found = check_sessions(3, [agreement_of_trials(responses, session, ncsnr, no_gaps(ncsnr))])
+        agreement = agreement_of_trials(trials_of(responses, session, ncsnr))
+        found = check_sessions(3, {"V1": agreement})
         assert found.verdict == "failed"
         assert found.where == "subj03"
         assert found.value == "at chance: session 4 of 5"
 
     def test_weak_signals_are_not_judged(self) -> None:
         responses, session, ncsnr = simulated(0, n_voxels=8, strength=0.1)
-        found = check_sessions(1, [agreement_of_trials(responses, session, ncsnr, no_gaps(ncsnr))])
+        agreement = agreement_of_trials(trials_of(responses, session, ncsnr))
+        found = check_sessions(1, {"V1": agreement})
         assert found.verdict == "not decidable"
 
-    def test_sessions_come_from_the_table_of_trials(self) -> None:
+    def test_places_come_from_the_table_of_trials(self) -> None:
         table = pd.DataFrame(
             {
                 "nsd_id": [7, 3, 7, 3, 9, 7, 3],
                 "repetition": [0, 0, 1, 1, 0, 2, 2],
                 "session": [1, 1, 1, 2, 2, 3, 4],
+                "trial_in_session": [10, 11, 12, 0, 1, 5, 6],
             }
         )
-        found = sessions_of_images(table, np.array([3, 7]))
-        assert found.tolist() == [[1, 2, 4], [1, 1, 3]]
+        session, trial = places_of_images(table, np.array([3, 7]))
+        assert session.tolist() == [[1, 2, 4], [1, 1, 3]]
+        assert trial.tolist() == [[11, 0, 6], [10, 12, 5]]
         with pytest.raises(InputFileError, match="the first nsd_id 9"):
-            sessions_of_images(table, np.array([3, 9]))
+            places_of_images(table, np.array([3, 9]))
 
 
 class TestReliability:
     def test_correlations_are_those_of_numpy(self) -> None:
-        responses, _, ncsnr = simulated(0)
-        found = split_half_reliability(responses, ncsnr, no_gaps(ncsnr))
+        responses, session, ncsnr = simulated(0)
+        found = split_half_reliability(trials_of(responses, session, ncsnr))
         for voxel in range(40):
             r = np.corrcoef(responses[:, :, voxel].T)
             mean = (r[0, 1] + r[0, 2] + r[1, 2]) / 3
@@ -229,17 +292,16 @@ class TestReliability:
 
     def test_share_is_1_on_average_and_its_error_is_right(self) -> None:
         shares = [
-            split_half_reliability(responses, ncsnr, no_gaps(ncsnr)).share
-            for responses, _, ncsnr in map(simulated, range(40))
+            split_half_reliability(trials_of(*trials)).share for trials in map(simulated, range(40))
         ]
         values = np.array([share.value for share in shares])
         assert values.mean() == pytest.approx(1, abs=0.05)
         assert values.std() == pytest.approx(np.mean([share.error for share in shares]), rel=0.4)
 
     def test_a_constant_voxel_has_none(self) -> None:
-        responses, _, ncsnr = simulated(0)
+        responses, session, ncsnr = simulated(0)
         responses[:, :, 3] = 0
-        found = split_half_reliability(responses, ncsnr, no_gaps(ncsnr))
+        found = split_half_reliability(trials_of(responses, session, ncsnr))
         assert np.flatnonzero(np.isnan(found.correlation)).tolist() == [3]
         assert np.isfinite(found.share.value)
 
@@ -408,6 +470,10 @@ class TestRegionOrder:
         assert check_region_order(same, 80).verdict == "not decidable"
 
 
+B3 = "betas_fithrf_GLMdenoise_RR"
+WHOLE = Scope(B3, published.SESSIONS)
+
+
 class TestPublished:
     def voxels(self, region: str) -> pd.DataFrame:
         """Voxel tables with the published medians."""
@@ -423,24 +489,54 @@ class TestPublished:
         table = self.voxels("V1")
         medians = [
             one
-            for one in check_published_noise_ceilings("V1", table)
-            if one.name == "published median noise ceiling"
+            for one in check_published_region("V1", table, WHOLE)
+            if one.name in ("published median noise ceiling", "published voxel count")
         ]
-        assert [one.verdict for one in medians] == ["passed"] * 8
+        assert [one.verdict for one in medians] == ["passed"] * 16
         table.loc[table["subject"] == "subj03", "noise_ceiling"] += 1
-        found = check_published_noise_ceilings("V1", table)
+        found = check_published_region("V1", table, WHOLE)
         failed = [one.where for one in found if one.verdict == "failed"]
         assert "V1, subj03" in failed
         assert not {"V1, subj01", "V1, subj08"} & set(failed)
 
+    def test_a_voxel_less_is_another_mask(self) -> None:
+        found = check_published_region("V1", self.voxels("V1").iloc[1:], WHOLE)
+        failed = [(one.name, one.where) for one in found if one.verdict == "failed"]
+        assert ("published voxel count", "V1, subj01") in failed
+
     def test_numbers_of_all_voxels_need_all_subjects(self) -> None:
         table = self.voxels("V4")
-        names = {one.name for one in check_published_noise_ceilings("V4", table)}
+        names = {one.name for one in check_published_region("V4", table, WHOLE)}
         assert "published reliable voxels" in names
         some = table[table["subject"] != "subj08"]
-        names = {one.name for one in check_published_noise_ceilings("V4", some)}
-        assert names == {"published median noise ceiling"}
-        assert check_published_noise_ceilings("V3", table) == []
+        seven = Scope(B3, {subject: n for subject, n in WHOLE.sessions.items() if subject != 8})
+        names = {one.name for one in check_published_region("V4", some, seven)}
+        assert names == {"published median noise ceiling", "published voxel count"}
+        assert check_published_region("V3", table, WHOLE) == []
+
+    @pytest.mark.parametrize("preparation", ["betas_assumehrf", "betas_fithrf", ""])
+    def test_noise_ceilings_are_demanded_of_b3_alone(self, preparation: str) -> None:
+        table = self.voxels("V1")
+        table["noise_ceiling"] /= 2
+        scope = Scope(preparation, WHOLE.sessions)
+        found = check_published_region("V1", table, scope)
+        assert {one.verdict for one in found if "count" in one.name} == {"passed"}
+        verdicts = {one.verdict for one in found if "count" not in one.name}
+        assert verdicts == (set() if preparation else {"not decidable"})
+        assert "failed" in {one.verdict for one in check_published_region("V1", table, WHOLE)}
+
+    @pytest.mark.parametrize("subjects", [(1,), (1, 2, 5, 7), (3, 6), (4,), tuple(range(1, 9))])
+    def test_repetitions_are_published_of_all_sessions(self, subjects: tuple[int, ...]) -> None:
+        counts = pd.DataFrame.from_dict(dict(published.REPETITION_COUNTS), orient="index")
+        n_images = min(published.REPETITION_COUNTS[subject][0] for subject in subjects)
+        for preparation in (B3, "betas_assumehrf", ""):
+            scope = Scope(preparation, {subject: WHOLE.sessions[subject] for subject in subjects})
+            found = check_published_repetitions(counts, n_images, scope)
+            assert [one.verdict for one in found] == ["passed"] * (len(subjects) + 1)
+            wrong = check_published_repetitions(counts - 1, n_images - 1, scope)
+            assert {one.verdict for one in wrong} == {"failed"}
+        fewer = Scope(B3, {s: n - (s == subjects[0]) for s, n in scope.sessions.items()})
+        assert len(check_published_repetitions(counts, 3, fewer)) == len(subjects) - 1
 
     @pytest.mark.parametrize(("region", "value"), [("V1", 5402), ("V2", 4584), ("V4", 1660)])
     def test_reliable_voxels_are_counted(self, region: str, value: int) -> None:
@@ -448,18 +544,23 @@ class TestPublished:
         for surplus, verdict in ((0, "passed"), (50, "failed")):
             table["noise_ceiling"] = 30.0
             table.iloc[: value + surplus, 1] = 31.0
-            found = {one.name: one for one in check_published_noise_ceilings(region, table)}
+            found = {one.name: one for one in check_published_region(region, table, WHOLE)}
             assert found["published reliable voxels"].verdict == verdict
 
-    def test_rdms_are_judged_for_v1_and_shown_for_it(self) -> None:
-        generator = np.random.default_rng(0)
-        noise = np.triu(generator.normal(size=(60, 60)), 1)
-        noise = (noise + noise.T) / noise[np.triu_indices(60, 1)].std()
+    def rdms(self) -> tuple[dict[str, np.ndarray], RegionOrder]:
+        n_images = published_statistics.RDM_IMAGES
+        upper = np.triu_indices(n_images, 1)
+        noise = np.zeros((n_images, n_images))
+        noise[upper] = np.random.default_rng(0).normal(size=len(upper[0]))
+        noise = (noise + noise.T) / noise[upper].std()
         rdms = {"V1": 1 + 0.1 * noise, "V2": 1 + 0.2 * noise, "IT": 1 + 0.5 * noise}
         correlations = np.array([0.83, 0.60, 0.9, 0.16])
-        order = RegionOrder(correlations, -np.diff(correlations), np.zeros(3))
+        return rdms, RegionOrder(correlations, -np.diff(correlations), np.zeros(3))
+
+    def test_rdms_are_judged_for_v1_and_shown_for_it(self) -> None:
         found = {
-            (one.name, one.where): one.verdict for one in check_published_rdms(rdms, {}, order)
+            (one.name, one.where): one.verdict
+            for one in check_published_rdms(self.rdms()[0], {}, self.rdms()[1], WHOLE)
         }
         assert found == {
             ("published RDM deviation", "V1"): "passed",
@@ -470,3 +571,157 @@ class TestPublished:
             ("published correlation between regions", "V4-IT"): "not decidable",
             ("published correlation between regions", "V1-IT"): "not decidable",
         }
+
+    def test_rdms_are_published_of_all_sessions_and_subjects_and_of_b3(self) -> None:
+        rdms, order = self.rdms()
+        fewer = dict(WHOLE.sessions) | {1: 39}
+        some = {subject: n for subject, n in WHOLE.sessions.items() if subject < 8}
+        for scope in (Scope("betas_fithrf", WHOLE.sessions), Scope(B3, fewer), Scope(B3, some)):
+            assert check_published_rdms(rdms, {}, order, scope) == []
+        unknown = check_published_rdms(rdms, {}, order, Scope("", WHOLE.sessions))
+        assert "failed" not in {one.verdict for one in unknown}
+        small = {region: rdm[:60, :60] for region, rdm in rdms.items()}
+        assert check_published_rdms(small, {}, order, WHOLE) == []
+
+
+class TestHemispheres:
+    GRID = (9, 10, 12)
+
+    def sides(self) -> tuple[np.ndarray, np.ndarray]:
+        """Voxels with a low and with a high NIfTI i."""
+        i = np.unravel_index(np.arange(9 * 10 * 12), self.GRID)[2]
+        return np.flatnonzero(i < 5), np.flatnonzero(i > 6)
+
+    @pytest.mark.parametrize("flipped", [False, True])
+    def test_the_affine_tells_left_from_right(self, flipped: bool) -> None:
+        affine = np.diag([-1.8 if flipped else 1.8, 1.8, 1.8, 1])
+        low, high = self.sides()
+        left, right = (high, low) if flipped else (low, high)
+        assert check_hemispheres(1, affine, self.GRID, left, right).verdict == "passed"
+        exchanged = check_hemispheres(1, affine, self.GRID, right, left)
+        assert exchanged.verdict == "failed"
+        assert "exchanged" in exchanged.meaning
+
+    def test_axes_in_another_order_are_followed(self) -> None:
+        affine = np.array([[0, 0, 1.8, 0], [0, 1.8, 0, 0], [1.8, 0, 0, 0], [0, 0, 0, 1]])
+        k = np.unravel_index(np.arange(9 * 10 * 12), self.GRID)[0]
+        left, right = np.flatnonzero(k < 4), np.flatnonzero(k > 4)
+        assert check_hemispheres(1, affine, self.GRID, left, right).verdict == "passed"
+
+    @pytest.mark.filterwarnings("error")
+    def test_labels_on_both_sides_and_too_few(self) -> None:
+        everything = np.arange(9 * 10 * 12)
+        affine = np.diag([1.8, 1.8, 1.8, 1])
+        mixed = check_hemispheres(1, affine, self.GRID, everything[::2], everything[1::2])
+        assert mixed.verdict == "suspicious"
+        none = check_hemispheres(1, affine, self.GRID, everything[:0], everything)
+        assert none.verdict == "not decidable"
+
+
+class TestImages:
+    def photographs(self, n_images: int = 60) -> np.ndarray:
+        """Oriented noise of several scales, a little redder than blue."""
+        generator = np.random.default_rng(0)
+        spectrum = np.fft.fft2(generator.normal(size=(n_images, 64, 64)))
+        fy, fx = np.meshgrid(np.fft.fftfreq(64), np.fft.fftfreq(64), indexing="ij")
+        angle = generator.uniform(0, np.pi, (n_images, 1, 1))
+        along = fx * np.cos(angle) + fy * np.sin(angle)
+        across = fy * np.cos(angle) - fx * np.sin(angle)
+        scale = generator.uniform(0.03, 0.3, (n_images, 1, 1))
+        grey = np.fft.ifft2(spectrum * np.exp(-((along / scale) ** 2) - (across / 0.02) ** 2)).real
+        grey = 128 + 50 * grey / grey.std(axis=(1, 2), keepdims=True)
+        tint = np.array([10, 0, -10]) + generator.normal(0, 5, (n_images, 1, 1, 3))
+        return np.clip(grey[..., np.newaxis] + tint, 0, 255).astype(np.uint8)
+
+    def v1(self, features: np.ndarray) -> np.ndarray:
+        """The RDM of voxels that read the features, with noise."""
+        generator = np.random.default_rng(1)
+        tuning = generator.normal(size=(features.shape[1], 300))
+        responses = (features - features.mean(0)) @ tuning
+        return rdms_of(responses + responses.std() * generator.normal(size=responses.shape))
+
+    def test_images_in_place_pass_and_their_neighbours_fail(self) -> None:
+        features = image_features(self.photographs())
+        v1 = self.v1(features)
+        assert check_images(features, v1, natural=True).verdict == "passed"
+        off = check_images(np.roll(features, 1, axis=0), v1, natural=True)
+        assert off.verdict == "failed"
+        assert check_images(np.roll(features, 1, axis=0), v1, natural=False).verdict == (
+            "not decidable"
+        )
+
+    def test_a_grating_has_its_energy_where_it_is(self) -> None:
+        y, x = np.mgrid[:80, :120]
+        images = np.full((3, 80, 120, 3), 128, dtype=np.uint8)
+        images[0, ..., :] = (128 + 100 * np.sin(2 * np.pi * 8 * x / 120))[..., None]
+        images[1, ..., :] = (128 + 100 * np.sin(2 * np.pi * 16 * y / 80))[..., None]
+        energy = image_features(images).reshape(3, 4, 4, 4, 3)
+        for row, orientation, frequency in ((0, 0, 1), (1, 2, 2)):
+            best = energy[row].mean(axis=(0, 1))
+            assert np.unravel_index(best.argmax(), best.shape) == (orientation, frequency)
+        assert energy[2].max() < 1e-5 * energy[0].max()
+
+    def test_red_and_blue_exchanged_are_suspicious(self) -> None:
+        colours = self.photographs().mean(axis=(1, 2))
+        assert check_colours(colours).verdict == "passed"
+        assert check_colours(colours[:, ::-1]).verdict == "suspicious"
+        assert check_colours(colours[:5]).verdict == "not decidable"
+
+
+class TestRegionIdentity:
+    def rdms(self, n_subjects: int, n_images: int = 60) -> dict[str, np.ndarray]:
+        generator = np.random.default_rng(0)
+        latents = generator.normal(size=(3, n_images, 5))
+        found = {}
+        for name, weights in HIERARCHY.items():
+            features = np.concatenate([w * x for w, x in zip(weights, latents, strict=True)], 1)
+            tuning = generator.normal(size=(n_subjects, 15, 200))
+            noise = generator.normal(size=(n_subjects, n_images, 200))
+            found[name] = np.stack([rdms_of(x) for x in features @ tuning + noise])
+        return found
+
+    def test_gain_is_that_of_plain_correlations_and_its_error_of_deletion(self) -> None:
+        rdms = self.rdms(4)
+        own = {name: unit_rdm(stack[0]) for name, stack in rdms.items()}
+        others = {
+            name: unit_rdm(sum(unit_rdm(one) for one in stack[1:])) for name, stack in rdms.items()
+        }
+        found = exchanges(own, others)[0]
+        assert (found.first, found.second) == ("V1", "V2")
+
+        def gain(keep: np.ndarray) -> float:
+            upper = np.triu_indices(len(keep), 1)
+            r = {
+                (a, b): np.corrcoef(
+                    own[a][np.ix_(keep, keep)][upper], others[b][np.ix_(keep, keep)][upper]
+                )[0, 1]
+                for a in ("V1", "V2")
+                for b in ("V1", "V2")
+            }
+            return r["V1", "V1"] + r["V2", "V2"] - r["V1", "V2"] - r["V2", "V1"]
+
+        images = np.arange(60)
+        assert found.gain == pytest.approx(gain(images), abs=1e-4)
+        deleted = np.array([gain(np.delete(images, image)) for image in images])
+        error = np.sqrt(59 * deleted.var())
+        assert found.error == pytest.approx(error, rel=0.15)
+
+    def test_regions_in_their_places_pass_and_exchanged_ones_are_named(self) -> None:
+        rdms = self.rdms(5)
+        sound = check_region_identity([1, 2, 3, 5, 7], rdms)
+        assert {one.verdict for one in sound} == {"passed"}
+        rdms["V1"][3], rdms["IT"][3] = rdms["IT"][3].copy(), rdms["V1"][3].copy()
+        wrong = check_region_identity([1, 2, 3, 5, 7], rdms)
+        assert [one.where for one in wrong if one.verdict == "failed"] == ["subj05"]
+        assert "subj05's V1 looks like the others' IT" in wrong[3].value
+
+    def test_of_two_subjects_either_may_be_the_one(self) -> None:
+        rdms = self.rdms(2)
+        rdms["V1"][1], rdms["IT"][1] = rdms["IT"][1].copy(), rdms["V1"][1].copy()
+        found = check_region_identity([1, 2], rdms)
+        assert {one.verdict for one in found} == {"suspicious"}
+
+    def test_one_subject_or_one_region_gives_no_check(self) -> None:
+        rdms = self.rdms(1)
+        assert check_region_identity([1], rdms) == []
+        assert check_region_identity([1, 2], {"V1": rdms["V1"]}) == []

@@ -16,20 +16,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nsd_prep.assembly import SubjectVoxels
 from nsd_prep.betas import read_voxels, zscore_trials
 from nsd_prep.checks import Check
 from nsd_prep.data_checks import (
     RegionEvidence,
+    SingleTrials,
     check_placement,
     check_run,
     check_single_trials,
-    sessions_of_images,
+    places_of_images,
 )
 from nsd_prep.data_checks.region_order import check_region_order, region_order
 from nsd_prep.dataset import Dataset, open_dataset
 from nsd_prep.masks import select_voxels
-from nsd_prep.noise_ceiling import noise_ceiling
 from nsd_prep.regions import BUILT_IN_REGIONS
 from nsd_prep.responses import SessionResponses, repetitions_of_images
 from nsd_prep.stimulus_table import contradictions, read_stimulus_table
@@ -156,8 +155,9 @@ def evidence_of(
             z, y, x = np.unravel_index(voxels, GRID)
             responses = responses[:, :, np.lexsort((z, y, x))]
         ncsnr = brain.ncsnr.ravel()[voxels]
-        of = SubjectVoxels(subject, GRID, voxels, ncsnr, noise_ceiling(ncsnr), constant.sum(axis=0))
-        evidence.append(check_single_trials(region, of, responses, session, N_TRIALS))
+        numbers = np.arange(1, N_SESSIONS + 1)
+        own = SingleTrials(responses, ncsnr, session, rows % N_TRIALS, N_TRIALS, numbers, constant)
+        evidence.append(check_single_trials(region, subject, own))
         with np.errstate(invalid="ignore", divide="ignore"):
             rdms[region] = 1 - np.corrcoef(responses.mean(axis=1))
     return evidence, rdms
@@ -193,6 +193,7 @@ SESSIONS = "sessions in their places"
 MASK = "mask in the brain"
 ORIENTATION = "orientation of the masks"
 RELIABILITY = "split-half reliability"
+IDENTITY = "regions are what they are called"
 
 
 def trials_shifted(brain: Brain, _: World) -> Brain:
@@ -264,6 +265,48 @@ def ncsnr_transposed(brain: Brain, _: World) -> Brain:
     return replace(brain, ncsnr=brain.ncsnr.swapaxes(0, 1))
 
 
+def trial_lost(brain: Brain, _: World) -> Brain:
+    betas = brain.betas.copy()
+    betas[2, 30:-1] = brain.betas[2, 31:]
+    return replace(brain, betas=betas)
+
+
+def runs_exchanged(brain: Brain, _: World) -> Brain:
+    betas = brain.betas.copy()
+    betas[2, 7:14], betas[2, 28:35] = brain.betas[2, 28:35], brain.betas[2, 7:14]
+    return replace(brain, betas=betas)
+
+
+def trials_reversed(brain: Brain, _: World) -> Brain:
+    betas = brain.betas.copy()
+    betas[2] = brain.betas[2, ::-1]
+    return replace(brain, betas=betas)
+
+
+def session_of_zeros(brain: Brain, _: World) -> Brain:
+    betas = brain.betas.copy()
+    betas[1] = 0
+    return replace(brain, betas=betas)
+
+
+def shifted_and_a_session_of_zeros(brain: Brain, world: World) -> Brain:
+    return session_of_zeros(trials_shifted(brain, world), world)
+
+
+def session_moved(brain: Brain, _: World) -> Brain:
+    betas = brain.betas.copy()
+    betas[2] = np.roll(betas[2], 2, axis=1)
+    return replace(brain, betas=betas)
+
+
+def moved_and_a_session_of_zeros(brain: Brain, world: World) -> Brain:
+    return session_of_zeros(session_moved(brain, world), world)
+
+
+def ncsnr_one_voxel_off(brain: Brain, _: World) -> Brain:
+    return replace(brain, ncsnr=np.roll(brain.ncsnr, 1, axis=0))
+
+
 #: Name, error, the check that must fail, and what it must name.
 ERRORS_OF_A_SUBJECT = [
     ("trials shifted by one", trials_shifted, TRIALS, ""),
@@ -286,6 +329,12 @@ ERRORS_OF_A_SUBJECT = [
     ("masks flipped along z", masks_flipped(0), ORIENTATION, "z mirrored"),
     ("masks flipped along y", masks_flipped(1), ORIENTATION, "y mirrored"),
     ("masks flipped along x", masks_flipped(2), ORIENTATION, "x mirrored"),
+    ("ncsnr one voxel off", ncsnr_one_voxel_off, VOXELS, ""),
+    ("trials of a session reversed", trials_reversed, SESSIONS, "session 3 of"),
+    ("shifted, and a session of zeros", shifted_and_a_session_of_zeros, TRIALS, ""),
+    ("moved, and a session of zeros", moved_and_a_session_of_zeros, SESSIONS, "session 3 of"),
+    ("session moved by two voxels", session_moved, SESSIONS, "session 3 of"),
+    ("trial lost", trial_lost, SESSIONS, "session 3 from run 5 of 10 on"),
 ]
 
 
@@ -301,6 +350,31 @@ def test_an_error_in_a_subject_is_caught(
     found = failed(checks_of_subject(1, error(world[1], world)))
     assert check in found
     assert named in found[check].value
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_exchanged_runs_are_at_least_suspicious(strength: str) -> None:
+    world = make_world(strength)
+    checks = checks_of_subject(1, runs_exchanged(world[1], world))
+    found = next(one for one in checks if one.name == SESSIONS)
+    assert found.verdict in ("suspicious", "failed")
+    assert "session 3 runs 2 and 5 of 10" in found.value
+
+
+def test_the_sentence_fits_what_was_found() -> None:
+    world = make_world("medium")
+    sentences = {
+        trials_shifted: (TRIALS, "wrong images"),
+        ncsnr_flipped(0): (VOXELS, "turned or shifted"),
+        sessions_counted_from_0: (SESSIONS, "No session agrees"),
+        session_of_another_subject: (SESSIONS, "another session's or subject's file"),
+        trial_lost: (SESSIONS, "a trial was lost or is there twice"),
+    }
+    for error, (check, sentence) in sentences.items():
+        assert sentence in failed(checks_of_subject(1, error(world[1], world)))[check].meaning
+    averaged = failed(checks_of_subject(1, world[1], Preparation(averaged=True)))
+    assert "averages or copies" in averaged[TRIALS].meaning
+    assert "order of trials" not in averaged[TRIALS].meaning
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)
@@ -336,6 +410,17 @@ class TestErrorsBetweenSubjects:
         assert found["subjects differ"].value == "the same: subj01 and subj03"
 
     @pytest.mark.parametrize("strength", STRENGTHS)
+    def test_regions_exchanged_in_one_subject(self, strength: str) -> None:
+        world = make_world(strength)
+        masks = world[1].masks
+        wrong = replace(world[1], masks=masks | {"V1": masks["V4"], "V4": masks["V1"]})
+        checks = [one for one in checks_of_world(world | {1: wrong}) if one.name == IDENTITY]
+        assert [one.where for one in checks if one.verdict == "failed"] == ["subj01"]
+        assert checks[0].value.startswith(
+            "subj01's V1 looks like the others' V4, and its V4 like their V1"
+        )
+
+    @pytest.mark.parametrize("strength", STRENGTHS)
     def test_regions_taken_for_each_other(self, strength: str) -> None:
         world = make_world(strength, n_subjects=8)
         rdms = [evidence_of(subject, brain, Preparation())[1] for subject, brain in world.items()]
@@ -362,11 +447,11 @@ class TestSoundData:
 
 def assert_sound(world: World, strength: str) -> None:
     checks = checks_of_world(world)
-    assert failed(checks) == {}
+    assert {one.verdict for one in checks} <= {"passed", "not decidable"}
     undecided = {one.name for one in checks if one.verdict == "not decidable"}
     if strength != "weak":
-        # The order of regions is close with three subjects and few voxels.
-        assert undecided <= {"order of the regions", VOXELS}
+        # V1 and V2, and the order of regions, are close with three subjects and few voxels.
+        assert undecided <= {"order of the regions", VOXELS, IDENTITY}
     assert {TRIALS, SESSIONS, MASK, ORIENTATION}.isdisjoint(undecided)
 
 
@@ -395,26 +480,26 @@ def checks_of_files(dataset: Dataset, subject: int = 1) -> list[Check]:
         dataset, subject, {name: BUILT_IN_REGIONS[name] for name in ("V1", "IT")}
     )
     ncsnr = read_ncsnr(dataset.ncsnr_file(subject)).values
-    session = sessions_of_images(trials[subject], nsd_ids)
+    places = places_of_images(trials[subject], nsd_ids)
+    sessions = np.arange(1, dataset.sessions[subject] + 1)
     evidence = []
     for region, voxels in selection.regions.items():
         parts = []
-        without_data = np.zeros(len(voxels), dtype=np.int64)
-        for number in range(1, dataset.sessions[subject] + 1):
+        without_data = []
+        for number in sessions:
             path = dataset.session_file(subject, number)
             zscores, constant = zscore_trials(read_voxels(path, voxels, selection.grid, n_trials))
-            without_data += constant
+            without_data.append(constant)
             of = trials[subject][trials[subject]["session"] == number]
             kept = zscores[:, of["trial_in_session"]].T
             parts.append(
                 SessionResponses(number, kept, of["nsd_id"].to_numpy(), of["repetition"].to_numpy())
             )
         responses = repetitions_of_images(parts, nsd_ids, len(voxels))
-        of_voxels = ncsnr.ravel()[voxels]
-        of_region = SubjectVoxels(
-            subject, selection.grid, voxels, of_voxels, noise_ceiling(of_voxels), without_data
+        own = SingleTrials(
+            responses, ncsnr.ravel()[voxels], *places, n_trials, sessions, np.stack(without_data)
         )
-        evidence.append(check_single_trials(region, of_region, responses, session, n_trials))
+        evidence.append(check_single_trials(region, subject, own))
     found = [each for one in evidence for each in one.checks]
     return [*found, *check_placement(subject, selection.regions, ncsnr), *check_run(evidence, {})]
 

@@ -1,6 +1,6 @@
 """Checks: one thing that must hold, what was found, and the verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
@@ -11,8 +11,10 @@ from nsd_prep.errors import FailedChecksError
 #: Name of the check that the images of the stimulus sets are there: a run goes on without them.
 STIMULUS_SETS: Final = "stimulus sets"
 
-Verdict = Literal["passed", "failed", "not decidable"]
-VERDICTS: Final[tuple[Verdict, ...]] = ("passed", "failed", "not decidable")
+Verdict = Literal["passed", "suspicious", "failed", "not decidable"]
+#: Verdicts, the one to look at first in front. A failed check ends a run with exit status 1; a
+#: suspicious one is shown at the top and ends it with 0.
+VERDICTS: Final[tuple[Verdict, ...]] = ("failed", "suspicious", "not decidable", "passed")
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,10 @@ class Check:
         What was found.
     expectation : str
         What should be found.
-    verdict : {"passed", "failed", "not decidable"}
-        Whether it was.
+    verdict : {"passed", "suspicious", "failed", "not decidable"}
+        Whether it was. Suspicious: unlikely in sound data, and a person should look.
     meaning : str
-        One sentence: what it says about the data, and what to do where it failed.
+        One sentence: what the verdict says about the data, and what to do where it failed.
     """
 
     name: str
@@ -44,9 +46,14 @@ class Check:
 
 
 def check(
-    name: str, where: str, value: object, expectation: str, holds: bool | None, meaning: str
+    name: str,
+    where: str,
+    value: object,
+    expectation: str,
+    holds: bool | Verdict | None,
+    meaning: str,
 ) -> Check:
-    """Make a check from whether it holds; None where that cannot be decided.
+    """Make a check from whether it holds.
 
     Parameters
     ----------
@@ -54,8 +61,8 @@ def check(
         As in `Check`.
     value : object
         What was found; numbers are written with four digits.
-    holds : bool or None
-        The verdict.
+    holds : bool or {"passed", "suspicious", "failed", "not decidable"}, optional
+        True is passed, False failed, None not decidable.
 
     Returns
     -------
@@ -63,9 +70,22 @@ def check(
         With its verdict in words.
     """
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return Check(name, where, text, expectation, as_verdict(holds), meaning)
+
+
+def as_verdict(holds: bool | Verdict | None) -> Verdict:
+    """Return the verdict in words: True is passed, False failed, None not decidable."""
     if holds is None:
-        return Check(name, where, text, expectation, "not decidable", meaning)
-    return Check(name, where, text, expectation, "passed" if holds else "failed", meaning)
+        return "not decidable"
+    if isinstance(holds, str):
+        return holds
+    return "passed" if holds else "failed"
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the verdict to look at first; not decidable where there is none."""
+    found = set(verdicts)
+    return next((verdict for verdict in VERDICTS if verdict in found), "not decidable")
 
 
 def as_table(checks: Sequence[Check]) -> pd.DataFrame:
@@ -75,7 +95,7 @@ def as_table(checks: Sequence[Check]) -> pd.DataFrame:
 
 
 def raise_failed(checks: Sequence[Check]) -> None:
-    """Raise where a check failed.
+    """Raise where a check failed; a suspicious one does not raise.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nsd_prep.assembly import NEUROID_COORDINATES, PRESENTATION_COORDINATES, read_assembly
-from nsd_prep.compare_reasons import guess_reasons
+from nsd_prep.compare_reasons import close, guess_reasons
 from nsd_prep.compare_side import Side, in_common, rows_of_voxels, side_of
 from nsd_prep.errors import InputFileError, ParameterError
 
@@ -69,6 +69,8 @@ class FileComparison:
         Such as ``"subj01 V1 (3, 10, 7)"``.
     differences : tuple of Difference
         For every subject and region of either.
+    orders : tuple of str
+        What is the same in another order.
     """
 
     name: str
@@ -79,16 +81,21 @@ class FileComparison:
     voxels_only_in_first: tuple[str, ...]
     voxels_only_in_second: tuple[str, ...]
     differences: tuple[Difference, ...]
+    orders: tuple[str, ...] = ()
 
     @property
     def equal(self) -> bool:
         """Whether form, coordinates and values agree."""
-        return not self.problems and not any(one.images_differ for one in self.differences)
+        return (
+            not self.problems
+            and not self.orders
+            and not any(one.images_differ for one in self.differences)
+        )
 
     @property
     def reasons(self) -> dict[str, list[str]]:
         """The guesses, and for each the subjects and regions that it explains."""
-        found: dict[str, list[str]] = {}
+        found: dict[str, list[str]] = {order: [self.name] for order in self.orders}
         for one in self.differences:
             for reason in one.reasons:
                 found.setdefault(reason, []).append(f"{one.subject} {one.region}")
@@ -177,12 +184,27 @@ def compare(first: Path, second: Path, tolerance: float = TOLERANCE) -> Comparis
         second,
         tuple(sorted(names[0] - names[1])),
         tuple(sorted(names[1] - names[0])),
-        tuple(_compare_files(name, first / name, second / name, tolerance) for name in both),
+        tuple(
+            _compare_files(name, first / name, second / name, tolerance, _trials(first, second))
+            for name in both
+        ),
     )
 
 
-def _compare_files(name: str, first: Path, second: Path, tolerance: float) -> FileComparison:
-    return compare_assemblies(name, _read(first), _read(second), tolerance)
+def _compare_files(
+    name: str, first: Path, second: Path, tolerance: float, trials: pd.DataFrame | None = None
+) -> FileComparison:
+    return compare_assemblies(name, _read(first), _read(second), tolerance, trials)
+
+
+def _trials(*folders: Path) -> pd.DataFrame | None:
+    """Read the table of trials that a run wrote beside its assemblies, where one of them has it."""
+    for folder in folders:
+        try:
+            return pd.read_csv(folder / "trials.csv")[["subject", "nsd_id", "session"]]
+        except (OSError, ValueError, KeyError):
+            continue
+    return None
 
 
 def _read(path: Path) -> xr.DataArray:
@@ -204,7 +226,11 @@ def _read(path: Path) -> xr.DataArray:
 
 
 def compare_assemblies(
-    name: str, first: xr.DataArray, second: xr.DataArray, tolerance: float = TOLERANCE
+    name: str,
+    first: xr.DataArray,
+    second: xr.DataArray,
+    tolerance: float = TOLERANCE,
+    trials: pd.DataFrame | None = None,
 ) -> FileComparison:
     """Compare two assemblies.
 
@@ -215,13 +241,17 @@ def compare_assemblies(
     first, second : DataArray, dims (presentation, neuroid[, time_bin])
         With the coordinates of `nsd_prep.assembly`.
     tolerance : float
-        Largest difference of values that count as equal.
+        Largest difference of values that count as equal, and of noise ceilings relative to them.
+    trials : DataFrame, optional
+        subject (1-based), nsd_id (0-based) and session (1-based) of each trial: guesses then name
+        sessions.
 
     Returns
     -------
     FileComparison
         With guesses at the reasons.
     """
+    second, orders = _in_order_of(first, second)
     groups = [_groups(assembly) for assembly in (first, second)]
     differences = []
     voxels_only: tuple[list[str], list[str]] = ([], [])
@@ -235,18 +265,42 @@ def compare_assemblies(
         for only, side, columns in zip(voxels_only, sides, common, strict=True):
             alone = np.delete(side.coordinates, columns, axis=0)
             only += [f"{' '.join(key)} {tuple(voxel)}" for voxel in alone.tolist()]
-        differences.append(_difference(*key, *sides, tolerance))
+        own = trials
+        if trials is not None:
+            own = trials[trials["subject"].map("subj{:02d}".format) == key[0]]
+        differences.append(_difference(*key, *sides, tolerance, own))
     ids = [set(assembly["nsd_id"].to_numpy().tolist()) for assembly in (first, second)]
     return FileComparison(
         name,
         (_form(first), _form(second)),
-        tuple(_problems(first, second, voxels_only)),
+        tuple(_problems(first, second, voxels_only, tolerance)),
         tuple(sorted(ids[0] - ids[1])),
         tuple(sorted(ids[1] - ids[0])),
         tuple(voxels_only[0]),
         tuple(voxels_only[1]),
         tuple(differences),
+        tuple(orders),
     )
+
+
+def _in_order_of(first: xr.DataArray, second: xr.DataArray) -> tuple[xr.DataArray, list[str]]:
+    """Put the images and voxels of the second in the first's order, where they are the same."""
+    orders = []
+    for dimension, names, what in (
+        ("presentation", ["nsd_id"], "images"),
+        ("neuroid", ["subject", "region", "voxel_x", "voxel_y", "voxel_z"], "voxels"),
+    ):
+        keys = [
+            pd.MultiIndex.from_arrays([assembly[name].to_numpy() for name in names])
+            for assembly in (first, second)
+        ]
+        if keys[0].equals(keys[1]) or not all(key.is_unique for key in keys):
+            continue
+        rows = keys[1].get_indexer(keys[0])
+        if len(keys[0]) == len(keys[1]) and (rows >= 0).all():
+            second = second.isel({dimension: rows})
+            orders.append(f"the same {what} in another order")
+    return second, orders
 
 
 def _groups(assembly: xr.DataArray) -> dict[tuple[str, str], NDArray[np.bool_]]:
@@ -264,17 +318,23 @@ def _form(assembly: xr.DataArray) -> str:
 
 
 def _difference(
-    subject: str, region: str, first: Side, second: Side, tolerance: float
+    subject: str,
+    region: str,
+    first: Side,
+    second: Side,
+    tolerance: float,
+    trials: pd.DataFrame | None,
 ) -> Difference:
     x, y = in_common(first, second)
     absolute = np.abs(x - y)
-    beyond = ~(absolute <= tolerance)
-    varies = x.size > 1 and x.std() > 0 and y.std() > 0
+    beyond = ~close(x, y, tolerance)
+    known = np.isfinite(x) & np.isfinite(y)
+    varies = known.sum() > 1 and x[known].std() > 0 and y[known].std() > 0
     same = (
         x.shape == first.values.shape == second.values.shape
         and first.rows_of_image == second.rows_of_image
         and not beyond.any()
-        and np.array_equal(first.noise_ceiling, second.noise_ceiling)
+        and _same_numbers(first.noise_ceiling, second.noise_ceiling, tolerance)
     )
     return Difference(
         subject,
@@ -283,15 +343,22 @@ def _difference(
         x.shape[1],
         int(beyond.any(axis=1).sum()),
         int(beyond.any(axis=0).sum()),
-        float(absolute.max()) if x.size else float("nan"),
-        float(np.median(absolute)) if x.size else float("nan"),
-        float(np.corrcoef(x.ravel(), y.ravel())[0, 1]) if varies else float("nan"),
-        () if same else tuple(guess_reasons(first, second, tolerance)),
+        float(absolute[known].max()) if known.any() else float("nan"),
+        float(np.median(absolute[known])) if known.any() else float("nan"),
+        float(np.corrcoef(x[known], y[known])[0, 1]) if varies else float("nan"),
+        () if same else tuple(guess_reasons(first, second, tolerance, trials)),
     )
 
 
+def _same_numbers(first: NDArray[Any], second: NDArray[Any], tolerance: float) -> bool:
+    return first.shape == second.shape and bool(np.allclose(first, second, tolerance, tolerance))
+
+
 def _problems(
-    first: xr.DataArray, second: xr.DataArray, voxels_only: tuple[list[str], list[str]]
+    first: xr.DataArray,
+    second: xr.DataArray,
+    voxels_only: tuple[list[str], list[str]],
+    tolerance: float,
 ) -> list[str]:
     found = []
     if _form(first) != _form(second):
@@ -306,7 +373,10 @@ def _problems(
         elif values[0].shape != values[1].shape:
             found.append(f"{coordinate}: {len(values[0])} and {len(values[1])} values")
         else:
-            wrong = np.flatnonzero(values[0] != values[1])
+            same = values[0] == values[1]
+            if values[0].dtype.kind == "f":
+                same |= np.isclose(values[0], values[1], tolerance, tolerance, equal_nan=True)
+            wrong = np.flatnonzero(~same)
             if len(wrong):
                 found.append(
                     f"{coordinate}: {len(wrong)} of {len(values[0])} values differ, the first "

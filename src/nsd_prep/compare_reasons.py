@@ -1,25 +1,44 @@
-"""Why two assemblies may differ: guesses from the values themselves."""
+"""Why two assemblies may differ: guesses from the values themselves, the simplest first."""
 
-from itertools import permutations, product
 from typing import Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.compare_side import Side, in_common
-from nsd_prep.published import REPETITIONS
+from nsd_prep.compare_places import FEWEST_IMAGES, FEWEST_MATCHES, other_ids, other_places
+from nsd_prep.compare_side import SIDES, Side, in_common, rows_of_voxels
+from nsd_prep.published import BETA_SCALE, REPETITIONS
 
-#: Voxels or images that are matched by their values at most, and correlation of a match.
-_MATCHED_AT_MOST: Final = 1500
-_MATCH: Final = 0.999
-_FEWEST_MATCHES: Final = 3
-_FEWEST_IMAGES: Final = 8
-_SHARE_OF_MATCHES: Final = 0.9
-_AXES: Final = ("voxel_x", "voxel_y", "voxel_z")
-_SIDES: Final = ("the first", "the second")
+#: What is looked at where no reason fits, in words.
+LOOKED_AT: Final = (
+    "order of rows and voxels",
+    "ids and coordinates that are off by one, turned or of other images",
+    "sign, scale, rounding and saturation",
+    "trials that z-scores were taken over",
+    "number of repetitions averaged, and medians",
+    "sessions and voxels without data",
+    "form of the noise ceilings",
+)
+#: Variance of the difference to the mean of three trials, in variances of a trial's noise, of one
+#: trial, the mean of two, and the median of three (of normal noise: 0.4487 - 1/3).
+_DIFFERENCES: Final = (
+    (2 / 3, "has its repetitions not averaged: single trials stand for their mean"),
+    (1 / 6, "averages two of the three repetitions"),
+    (0.1154, "takes the median of the repetitions instead of their mean"),
+)
+_DIFFERENCE_TOLERANCE: Final = 0.12
+#: Share of what is left after regression in a quarter of its dimensions, where groups of trials
+#: differ by offsets; noise has about two thirds.
+_FEW_DIMENSIONS: Final = 0.85
+_WRAPPED: Final = 2**16 / BETA_SCALE / REPETITIONS
+
+Values = NDArray[np.float64]
 
 
-def guess_reasons(first: Side, second: Side, tolerance: float) -> list[str]:
+def guess_reasons(
+    first: Side, second: Side, tolerance: float, trials: pd.DataFrame | None = None
+) -> list[str]:
     """Guess why a subject's responses in a region differ between two assemblies.
 
     Parameters
@@ -28,23 +47,42 @@ def guess_reasons(first: Side, second: Side, tolerance: float) -> list[str]:
         Of the same subject and region.
     tolerance : float
         Largest difference of values that count as equal.
+    trials : DataFrame, optional
+        The subject's trials, nsd_id (0-based) and session (1-based): sessions are then named.
 
     Returns
     -------
     list of str
-        A phrase each, the surest first; none where nothing fits.
+        A phrase each, the simplest first; none where nothing fits.
     """
     x, y = in_common(first, second)
-    sure = [*_turned(first, second), *_other_ids(first, second)]
+    sure = [
+        *other_places(first, second),
+        *other_ids(first, second),
+        *_ceilings(first, second, tolerance),
+    ]
     if x.size:
-        difference = np.abs(x - y)
-        if (difference <= tolerance).all():
+        differs = ~close(x, y, tolerance)
+        if not differs.any():
             return sure + _other_rows(first, second, x.shape[0])
+        without_data = _without_data(x, y, differs, tolerance)
+        if without_data:
+            return sure + without_data
         sure += _exact(first, second, x, y, tolerance)
-        some = _some_images(difference, tolerance)
+        some = _some_images(first, second, differs, trials)
+        if not sure and not some:
+            some = _some_voxels(x, y, differs)
         if sure or some:
             return sure + some
     return sure or _outside(first, second) or _likely(first, second, x, y)
+
+
+def close(
+    first: NDArray[np.floating], second: NDArray[np.floating], tolerance: float
+) -> NDArray[np.bool_]:
+    """Return which values agree within the tolerance, absolutely; NaN agrees with NaN."""
+    near = np.abs(first - second) <= tolerance
+    return np.asarray(near | (np.isnan(first) & np.isnan(second)))
 
 
 def _other_rows(first: Side, second: Side, n_common: int) -> list[str]:
@@ -53,7 +91,7 @@ def _other_rows(first: Side, second: Side, n_common: int) -> list[str]:
     if first.rows_of_image != second.rows_of_image:
         more = first.rows_of_image > second.rows_of_image
         found.append(
-            f"{_SIDES[not more]} has its repetitions not averaged: their mean is the other's row"
+            f"{SIDES[not more]} has its repetitions not averaged: their mean is the other's row"
         )
     if len(first.nsd_id) != n_common or len(second.nsd_id) != n_common:
         found.append(
@@ -63,51 +101,84 @@ def _other_rows(first: Side, second: Side, n_common: int) -> list[str]:
     return found
 
 
-def _some_images(difference: NDArray[np.float64], tolerance: float) -> list[str]:
-    n_wrong, n_images = int((difference > tolerance).any(axis=1).sum()), len(difference)
-    if not 0 < n_wrong <= 0.5 * n_images:
+def _ceilings(first: Side, second: Side, tolerance: float) -> list[str]:
+    """Find in which form the noise ceilings of the voxels in common differ."""
+    columns = rows_of_voxels(first.coordinates, second.coordinates)
+    x, y = first.noise_ceiling[columns[0]], second.noise_ceiling[columns[1]]
+    used = (x > 0) & (y > 0) & (x < 100) & (y < 100)
+    if used.sum() < FEWEST_MATCHES or np.allclose(x, y, tolerance, tolerance):
         return []
-    return [
-        f"another set of sessions: {n_wrong} of {n_images} images differ and the others "
-        "agree, so trials of some sessions are others or missing"
-    ]
+    x, y = x[used], y[used]
+    for side, (one, other) in enumerate(((y, x), (x, y))):
+        squared = one / (100 - one) / REPETITIONS
+        if np.allclose(other * 100, one, rtol=1e-4):
+            return [f"the noise ceilings of {SIDES[side]} are fractions, not percent"]
+        if np.allclose(other, np.sqrt(squared), rtol=1e-4):
+            return [f"{SIDES[side]} has the ncsnr in place of noise ceilings"]
+        n_trials = other / (100 - other) / squared
+        if np.ptp(n_trials) < 1e-3 * n_trials.mean() and n_trials.mean() < REPETITIONS:
+            return [
+                f"the noise ceilings of {SIDES[side]} are those of {n_trials.mean():.3g} trials "
+                f"averaged, where the other's are of {REPETITIONS}"
+            ]
+    return []
 
 
-def _exact(
-    first: Side, second: Side, x: NDArray[np.float64], y: NDArray[np.float64], tolerance: float
-) -> list[str]:
+def _without_data(x: Values, y: Values, differs: NDArray[np.bool_], tolerance: float) -> list[str]:
+    """Find trials without data that count as 0 in one side, and are left out in the other."""
+    missing = np.isnan(x) | np.isnan(y)
+    for side, (counted, left_out) in enumerate(((y, x), (x, y))):
+        ratios = [close(counted * ratio, left_out, 3 * tolerance) for ratio in (1.5, 3.0)]
+        explained = np.isnan(left_out) | ((ratios[0] | ratios[1]) & (left_out != 0))
+        whole = explained[differs].all()
+        scaled = differs & ~missing
+        few = scaled.any(axis=0).mean() <= 0.5 and scaled.any(axis=1).mean() <= 0.9
+        if whole and few:
+            how = "are NaN" if np.isnan(left_out).any() else "are left out of the average"
+            return [
+                f"in {SIDES[side]}, trials of voxels without data {how}, where they count as 0 in "
+                "the other"
+            ]
+    return []
+
+
+def _exact(first: Side, second: Side, x: Values, y: Values, tolerance: float) -> list[str]:
     """Find what turns one side into the other without remainder."""
     found = []
     for side, (given, rounded) in enumerate(((y, x), (x, y))):
         # The mean of float16 rows is not a float16.
         if (first, second)[side].rows_of_image == 1 and _is_float16_of(given, rounded):
-            found.append(f"{_SIDES[side]} was stored as float16")
+            found.append(f"{SIDES[side]} was stored as float16")
     if found:
         return found
     factor = float((x * y).sum() / max((x * x).sum(), 1e-300))
-    if abs(factor - 1) > 1e-6 and _close(factor * x, y, tolerance):
-        smaller = min(factor**2, factor**-2)
-        n_trials = 1 / (1 - smaller)
-        if n_trials > 10 and abs(n_trials - round(n_trials)) < 0.02 * n_trials:
-            found.append(
-                f"{_SIDES[factor < 1]} was z-scored with the sample's standard deviation (N - 1, "
-                f"N about {n_trials:.0f}) instead of the population's"
-            )
-        elif abs(factor - REPETITIONS) < 1e-3 or abs(1 / factor - REPETITIONS) < 1e-3:
-            found.append(f"{_SIDES[factor > 1]} sums the repetitions instead of averaging them")
-        else:
-            found.append(f"the second is {factor:.6g} times the first")
-        return found
+    if abs(factor - 1) > 1e-6 and _relatively_close(factor * x, y, tolerance):
+        return [_factor(factor)]
     for side, (given, scaled) in enumerate(((y, x), (x, y))):
         deviation = given.std(axis=0)
         varies = deviation > 0
         again = (given - given.mean(axis=0))[:, varies] / deviation[varies]
-        if varies.any() and _close(again, scaled[:, varies], 10 * tolerance):
-            found.append(f"{_SIDES[side]} was z-scored once more, over its images")
+        if varies.any() and _relatively_close(again, scaled[:, varies], 10 * tolerance):
+            found.append(f"{SIDES[side]} was z-scored once more, over its images")
     return found
 
 
-def _is_float16_of(given: NDArray[np.float64], rounded: NDArray[np.float64]) -> bool:
+def _factor(factor: float) -> str:
+    if abs(factor + 1) < 1e-6:
+        return "the sign of one side is flipped"
+    smaller = min(factor**2, factor**-2)
+    n_trials = 1 / (1 - smaller) if smaller < 1 else float("inf")
+    if factor > 0 and 10 < n_trials < 1e6 and abs(n_trials - round(n_trials)) < 0.02 * n_trials:
+        return (
+            f"{SIDES[factor < 1]} was z-scored with the sample's standard deviation (N - 1, "
+            f"N about {n_trials:.0f}) instead of the population's"
+        )
+    if abs(factor - REPETITIONS) < 1e-3 or abs(1 / factor - REPETITIONS) < 1e-3:
+        return f"{SIDES[factor > 1]} sums the repetitions instead of averaging them"
+    return f"the second is {factor:.6g} times the first"
+
+
+def _is_float16_of(given: Values, rounded: Values) -> bool:
     with np.errstate(over="ignore"):
         return bool(
             np.array_equal(rounded, rounded.astype(np.float16))
@@ -116,47 +187,152 @@ def _is_float16_of(given: NDArray[np.float64], rounded: NDArray[np.float64]) -> 
         )
 
 
-def _close(first: NDArray[np.float64], second: NDArray[np.float64], tolerance: float) -> bool:
+def _relatively_close(first: Values, second: Values, tolerance: float) -> bool:
     return bool((np.abs(first - second) <= tolerance * (1 + np.abs(second))).all())
 
 
-def _likely(first: Side, second: Side, x: NDArray[np.float64], y: NDArray[np.float64]) -> list[str]:
-    """Judge by correlations, means and deviations over images, voxel by voxel."""
-    if len(x) < _FEWEST_IMAGES or x.shape[1] < _FEWEST_MATCHES:
+def _some_images(
+    first: Side, second: Side, differs: NDArray[np.bool_], trials: pd.DataFrame | None
+) -> list[str]:
+    """Explain images that differ where the others agree, by sessions where trials are known."""
+    wrong: NDArray[np.bool_] = np.asarray(differs.any(axis=1))
+    if wrong.mean() > 0.5 and trials is None:
         return []
+    images = np.intersect1d(first.nsd_id, second.nsd_id)
+    if trials is not None:
+        of_sessions = trials[trials["nsd_id"].isin(images)].groupby("session")["nsd_id"]
+        named = [session for session, seen in of_sessions if np.isin(seen, images[wrong]).all()]
+        covered = trials.loc[trials["session"].isin(named), "nsd_id"]
+        if named and len(named) < of_sessions.ngroups and np.isin(images[wrong], covered).all():
+            sessions = " and ".join(str(session) for session in named)
+            return [
+                f"the images that differ are those seen in session{'s'[: len(named) > 1]} "
+                f"{sessions}: exchanged, or another file"
+            ]
+    if wrong.mean() > 0.5:
+        return []
+    return [
+        f"another set of sessions: {wrong.sum()} of {len(wrong)} images differ and the others "
+        "agree, so trials of some sessions are others or missing"
+    ]
+
+
+def _some_voxels(x: Values, y: Values, differs: NDArray[np.bool_]) -> list[str]:
+    """Explain voxels that differ where the others agree."""
+    wrong: NDArray[np.bool_] = np.asarray(differs.any(axis=0))
+    steps = (x - y)[differs] / _WRAPPED
+    whole = np.round(steps)
+    if np.isfinite(steps).all() and (whole != 0).all() and (np.abs(steps - whole) < 1e-2).all():
+        return ["the differences are multiples of 65536 raw units: int16 wrapped around"]
+    if wrong.mean() > 0.5:
+        return []
+    return [
+        f"{wrong.sum()} of {len(wrong)} voxels differ and the others agree: large values of these "
+        "were cut off, or wrapped around int16, in one side"
+    ]
+
+
+def _outside(first: Side, second: Side) -> list[str]:
+    if first.values.size == 0 or second.values.size == 0:
+        return []
+    shares = [float((np.ptp(side.values, axis=0) == 0).mean()) for side in (first, second)]
+    return [
+        f"{name} has {share:.0%} of its voxels outside the brain: a transposed or flipped volume"
+        for name, share, other in zip(SIDES, shares, reversed(shares), strict=True)
+        if share > 0.1 and other < 0.1
+    ]
+
+
+def _likely(first: Side, second: Side, x: Values, y: Values) -> list[str]:
+    """Judge by correlations, means and deviations over images, voxel by voxel."""
+    if len(x) < FEWEST_IMAGES or x.shape[1] < FEWEST_MATCHES:
+        return []
+    varies = (x.std(axis=0) > 0) & (y.std(axis=0) > 0)
+    if varies.sum() < FEWEST_MATCHES:
+        return []
+    columns, _ = rows_of_voxels(first.coordinates, second.coordinates)
+    ceiling = first.noise_ceiling[columns][varies]
+    x, y = x[:, varies], y[:, varies]
     mean = np.stack([x.mean(axis=0), y.mean(axis=0)])
     deviation = np.stack([x.std(axis=0), y.std(axis=0)])
-    varies = (deviation > 0).all(axis=0)
-    if varies.sum() < _FEWEST_MATCHES:
-        return []
-    covariance = ((x - mean[0]) * (y - mean[1])).mean(axis=0)[varies]
-    mean, deviation = mean[:, varies], deviation[:, varies]
-    r = float(np.median(covariance / deviation.prod(axis=0)))
-    if r < 0.3:
+    covariance = ((x - mean[0]) * (y - mean[1])).mean(axis=0)
+    if float(np.median(covariance / deviation.prod(axis=0))) < 0.3:
         return _unrelated(first, second)
     # Averaged z-scores have means near 0, and deviations between sqrt(1/3) and 1.
-    odd = [
-        float(((np.abs(of_mean) > 0.5) | (of_deviation < 0.4) | (of_deviation > 1.3)).mean())
-        for of_mean, of_deviation in zip(mean, deviation, strict=True)
-    ]
+    odd = ((np.abs(mean) > 0.5) | (deviation < 0.4) | (deviation > 1.3)).mean(axis=1)
     side = int(np.argmax(odd))
     if odd[side] > 0.2 and odd[1 - side] < 0.1:
-        return [f"{_SIDES[side]} was not z-scored within sessions"]
-    variance = (deviation**2).sum(axis=1)
-    side = int(np.argmax(variance))
-    slope = float(covariance.sum() / variance[1 - side])
-    if abs(slope - 1) < 0.15 and variance[side] > 1.2 * variance[1 - side]:
-        return [
-            f"{_SIDES[side]} has its repetitions not averaged, or fewer of them: it is the other "
-            "with further noise"
-        ]
+        return [f"{SIDES[side]} was not z-scored within sessions"]
+    return _fewer_repetitions(x, y, ceiling) or _other_trials(x, y)
+
+
+def _fewer_repetitions(x: Values, y: Values, ceiling: Values) -> list[str]:
+    """Compare the noise that one side has more with that of single trials by the ceilings."""
+    known = (ceiling > 0) & (ceiling < 100)
+    if known.sum() < 2 * FEWEST_MATCHES:
+        return []
+    x, y, ceiling = x[:, known], y[:, known], ceiling[known]
+    variances = x.var(axis=0), y.var(axis=0)
+    side = int(variances[1].sum() > variances[0].sum())
+    difference = (x - y).var(axis=0)
+    # The further noise is independent of what is averaged: it adds to the variance.
+    added = float((variances[side] - variances[1 - side]).sum() / difference.sum())
+    noise = 1 / (1 + ceiling / (100 - ceiling) / REPETITIONS)
+    # In noisier and less noisy voxels alike: it is the trials' own noise, not some other.
+    noisier = noise > np.median(noise)
+    found = [
+        float(difference[voxels].sum() / noise[voxels].sum()) for voxels in (noisier, ~noisier)
+    ]
+    for expected, what in _DIFFERENCES:
+        if abs(added - 1) < 0.5 and np.allclose(found, expected, rtol=_DIFFERENCE_TOLERANCE):
+            return [f"{SIDES[side]} {what}"]
     return []
+
+
+def _other_trials(x: Values, y: Values) -> list[str]:
+    """Tell over which trials z-scores were taken, as far as averages show it.
+
+    With c over larger groups of trials than f, c = b f + offsets of the smaller groups. Images
+    share these, so that what is left when f is taken from c has no more dimensions than there are
+    groups, whereas noise has one for each image. A trial's variance of 1 is b^2 and that of the
+    offsets, of which a third is left in the mean of three: it tells which side is c.
+    """
+    n_images = len(x)
+    centred = [values - values.mean(axis=0) for values in (x, y)]
+    variance = [(values**2).mean(axis=0) for values in centred]
+    covariance = (centred[0] * centred[1]).mean(axis=0)
+    if float(np.median(covariance / np.sqrt(variance[0] * variance[1]))) < 0.8:
+        return []
+    size = [float(np.abs(values.mean(axis=0)).mean()) for values in (x, y)]
+    side = int(np.argmin(size))
+    # Further noise of the other side would make its means differ from 0 by no more than this.
+    noise = float(np.sqrt((variance[0] + variance[1] - 2 * covariance).mean() / n_images))
+    if size[side] < 0.5 * size[1 - side] and size[1 - side] > 2 * noise:
+        return [
+            f"{SIDES[side]} was z-scored over the trials of the shared images alone: its means "
+            "are 0"
+        ]
+    left = centred[1] - covariance / variance[0] * centred[0]
+    energy = np.linalg.eigvalsh(left @ left.T)[::-1]
+    if energy[: n_images // 4].sum() < _FEW_DIMENSIONS * energy.sum():
+        return []
+    fits = []
+    for coarse, fine in (variance, variance[::-1]):
+        slope = covariance / fine
+        rest = (coarse - slope**2 * fine).mean()
+        # A slope's own error makes its square larger.
+        expected = ((1 - slope**2).mean() + rest / fine.mean() / n_images) / REPETITIONS
+        fits.append(float(abs(np.log(rest / max(expected, 1e-12)))))
+    return [
+        f"{SIDES[int(np.argmin(fits))]} was z-scored over larger groups of trials: all sessions "
+        "together instead of each, or sessions instead of runs"
+    ]
 
 
 def _unrelated(first: Side, second: Side) -> list[str]:
     """Tell trials of other images from voxels of other places, where nothing agrees."""
     found = []
-    for name, side in zip(_SIDES, (first, second), strict=True):
+    for name, side in zip(SIDES, (first, second), strict=True):
         known = side.noise_ceiling > 0
         if known.sum() < 10:
             continue
@@ -175,122 +351,5 @@ def _unrelated(first: Side, second: Side) -> list[str]:
             found.append(
                 f"{name} has the responses of other voxels than its noise ceilings: a transposed "
                 "or flipped volume"
-            )
-    return found
-
-
-def _other_ids(first: Side, second: Side) -> list[str]:
-    """Find images by their values where the ids do not."""
-    rows = _matches(first.values.T, second.values.T)
-    if rows is None or len(rows) < _FEWEST_MATCHES:
-        return []
-    of_first, of_second = rows.T
-    step = second.nsd_id[of_second] - first.nsd_id[of_first]
-    if (step == 0).mean() > 1 - _SHARE_OF_MATCHES:
-        return []
-    for offset in (1, -1):
-        if (step == offset).mean() >= _SHARE_OF_MATCHES:
-            return [f"the ids of {_SIDES[offset > 0]} are off by one: 1-based ids taken as 0-based"]
-    place = of_second - of_first
-    for offset in (1, -1):
-        if (place == offset).mean() >= _SHARE_OF_MATCHES:
-            return ["the ids are off by one: each row bears its neighbour's id"]
-    return ["the rows of one side bear other images' ids"]
-
-
-def _matches(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.int64] | None:
-    """Match columns by correlation; (n_matches, 2), None where there are too few rows to tell."""
-    if len(first) != len(second) or len(first) < _FEWEST_IMAGES:
-        return None
-    if first.shape[1] == 0 or second.shape[1] == 0:
-        return None
-    steps = [max(1, -(-part.shape[1] // _MATCHED_AT_MOST)) for part in (first, second)]
-    columns = np.arange(0, second.shape[1], steps[1])
-    r = _unit(first).T @ _unit(second[:, columns])
-    best = r.argmax(axis=0)
-    sure = r[best, np.arange(len(columns))] > _MATCH
-    return np.stack([best[sure], columns[sure]], axis=1)
-
-
-def _unit(values: NDArray[np.floating]) -> NDArray[np.float32]:
-    centred = values - values.mean(axis=0)
-    length = np.linalg.norm(centred, axis=0)
-    return np.asarray(centred / np.where(length > 0, length, 1), dtype=np.float32)
-
-
-def _turned(first: Side, second: Side) -> list[str]:
-    """Find voxels by their values, and by their noise ceilings, where the coordinates do not."""
-    found = []
-    _, rows, rows_of_second = np.intersect1d(first.nsd_id, second.nsd_id, return_indices=True)
-    same = _matches(first.values[rows], second.values[rows_of_second])
-    if same is not None and len(same):
-        turn = _turn(first.coordinates[same[:, 0]], second.coordinates[same[:, 1]])
-        if turn:
-            found.append(f"the responses lie in a transposed or flipped volume: {turn}")
-    unique = [np.unique(side.noise_ceiling, return_index=True) for side in (first, second)]
-    ceiling, of_first, of_second = np.intersect1d(unique[0][0], unique[1][0], return_indices=True)
-    of_first = unique[0][1][of_first[ceiling > 0]]
-    of_second = unique[1][1][of_second[ceiling > 0]]
-    turn = _turn(first.coordinates[of_first], second.coordinates[of_second])
-    if turn and not found:
-        found.append(f"the noise ceilings lie in a transposed or flipped volume: {turn}")
-    if not found and len(first.coordinates) == len(second.coordinates):
-        turn = _turn_of_sets(first.coordinates, second.coordinates)
-        if turn:
-            found.append(f"the region's mask is transposed or flipped: {turn}")
-    return found
-
-
-def _turns() -> list[tuple[tuple[int, ...], NDArray[np.int64], str]]:
-    turns = []
-    for order in permutations(range(3)):
-        for signs in product((1, -1), repeat=3):
-            name = ", ".join(
-                ("-" if sign < 0 else "") + _AXES[axis]
-                for axis, sign in zip(order, signs, strict=True)
-            )
-            turns.append((order, np.array(signs), f"({', '.join(_AXES)}) became ({name})"))
-    # The first of all is no turn.
-    return turns[1:]
-
-
-def _turn(first: NDArray[np.int64], second: NDArray[np.int64]) -> str | None:
-    """Return how matched voxels are turned, as words; None where they are not, or not all alike."""
-    if len(first) < _FEWEST_MATCHES:
-        return None
-    # Where they lie as they should, a turn that would do as well says nothing.
-    if (first == second).all(axis=1).mean() >= 0.5:
-        return None
-    for order, signs, name in _turns():
-        offset = second - signs * first[:, list(order)]
-        _, count = np.unique(offset, axis=0, return_counts=True)
-        if count.max() >= max(_FEWEST_MATCHES, _SHARE_OF_MATCHES * len(first)):
-            return name
-    return None
-
-
-def _turn_of_sets(first: NDArray[np.int64], second: NDArray[np.int64]) -> str | None:
-    """Return how a whole set of voxels is turned; None where it is not."""
-    ordered = np.unique(second, axis=0)
-    if len(first) < _FEWEST_MATCHES or np.array_equal(np.unique(first, axis=0), ordered):
-        return None
-    for order, signs, name in _turns():
-        turned = signs * first[:, list(order)]
-        turned = turned - turned.min(axis=0) + second.min(axis=0)
-        if np.array_equal(np.unique(turned, axis=0), ordered):
-            return name
-    return None
-
-
-def _outside(first: Side, second: Side) -> list[str]:
-    found: list[str] = []
-    if first.values.size == 0 or second.values.size == 0:
-        return found
-    shares = [float((np.ptp(side.values, axis=0) == 0).mean()) for side in (first, second)]
-    for name, share, other in zip(_SIDES, shares, reversed(shares), strict=True):
-        if share > 0.1 and other < 0.1:
-            found.append(
-                f"{name} has {share:.0%} of its voxels outside the brain: a transposed or flipped "
-                "volume"
             )
     return found

@@ -1,10 +1,14 @@
 """A subject's responses in a region, as one of two assemblies has them."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+
+#: How the two sides are called.
+SIDES: Final = ("the first", "the second")
 
 
 @dataclass(frozen=True)

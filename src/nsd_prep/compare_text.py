@@ -1,5 +1,6 @@
 """A comparison of assemblies as text for a terminal."""
 
+import math
 from collections.abc import Iterable
 from typing import Final
 
@@ -8,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nsd_prep.compare import Comparison, Difference
+from nsd_prep.compare_reasons import LOOKED_AT
 
 _NAMED: Final = 5
 
@@ -52,7 +54,7 @@ def as_text(comparison: Comparison) -> RenderableType:
             for reason, where in file.reasons.items()
         ]
         if not file.reasons:
-            parts.append(Text("  No known reason fits."))
+            parts.append(Text(f"  No known reason fits; looked at: {'; '.join(LOOKED_AT)}."))
     parts.append(Text("Equal." if comparison.equal else "Not equal."))
     return Group(*parts)
 
@@ -69,8 +71,13 @@ def _table(differences: Iterable[Difference]) -> Table:
             one.region,
             f"{one.images_differ} of {one.n_images}",
             f"{one.voxels_differ} of {one.n_voxels}",
-            f"{one.largest:.3g}",
-            f"{one.typical:.3g}",
-            f"{one.correlation:.5f}",
+            *(
+                "-" if math.isnan(number) else f"{number:{form}}"
+                for number, form in (
+                    (one.largest, ".3g"),
+                    (one.typical, ".3g"),
+                    (one.correlation, ".5f"),
+                )
+            ),
         )
     return table

@@ -180,7 +180,7 @@ def _check_lines(checks: Sequence[Check]) -> list[str]:
     lines += [
         f"  {check.verdict}: {check.name}{f' ({check.where})' if check.where else ''}: found "
         f"{check.value}, expected {check.expectation}"
-        for check in by_verdict["failed"]
+        for check in (*by_verdict["failed"], *by_verdict["suspicious"])
     ]
     lines += [
         f"  no stimulus sets were made: {check.value}"

@@ -1,20 +1,35 @@
 """Checks that look at the data: trials, sessions, voxels and subjects are where they belong.
 
-`check_single_trials` for each subject and region, `check_placement` for each subject, `check_run`
-for all together; `check_published_noise_ceilings` for each region of NSD itself. How they decide
-is written in docs/checks.md.
+`check_single_trials` for each subject and region, `check_session_records`, `check_placement` and
+`check_hemispheres` for each subject, `check_run` for all together, `check_images` for the stimuli;
+`check_published_region` and `check_published_repetitions` for NSD itself. How they decide is
+written in docs/checks.md.
 """
 
+from nsd_prep.data_checks.hemispheres import check_hemispheres
+from nsd_prep.data_checks.images import check_colours, check_images
 from nsd_prep.data_checks.placement import check_placement
-from nsd_prep.data_checks.published_values import check_published_noise_ceilings
+from nsd_prep.data_checks.published_values import (
+    Scope,
+    check_published_region,
+    check_published_repetitions,
+)
 from nsd_prep.data_checks.run import RegionEvidence, check_run, check_single_trials
-from nsd_prep.data_checks.sessions import sessions_of_images
+from nsd_prep.data_checks.session_records import check_session_records
+from nsd_prep.data_checks.single_trials import SingleTrials, places_of_images
 
 __all__ = [
     "RegionEvidence",
+    "Scope",
+    "SingleTrials",
+    "check_colours",
+    "check_hemispheres",
+    "check_images",
     "check_placement",
-    "check_published_noise_ceilings",
+    "check_published_region",
+    "check_published_repetitions",
     "check_run",
+    "check_session_records",
     "check_single_trials",
-    "sessions_of_images",
+    "places_of_images",
 ]

@@ -6,21 +6,30 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.checks import Check, check
+from nsd_prep.checks import Check, Verdict, check
 from nsd_prep.data_checks.decision import (
     FEWEST_VOXELS,
+    HIGHEST_SHARE,
+    LOWEST_SOUND_SHARE,
     NO_SHARE,
     Share,
-    is_as_predicted,
+    explained,
     share_of,
-    signal_share,
-    voxels_that_tell,
+    verdict_of_share,
 )
+from nsd_prep.data_checks.single_trials import SingleTrials, over_pairs
 from nsd_prep.published import REPETITIONS
 
-#: Voxels handled together: their trials fit into a core's cache.
-_VOXELS_AT_ONCE: Final = 256
+#: Names of the checks.
+TRIALS: Final = "trials belong to their images"
+VOXELS: Final = "ncsnr belongs to its voxels"
+#: What a share should be.
+EXPECTATION: Final = f"1 (from {LOWEST_SOUND_SHARE:g} to {HIGHEST_SHARE:g})"
 _SIMULATIONS: Final = 20
+#: How much lower than expected r must be, in standard errors and in itself, to fail a slope that is
+#: suspicious: neighbouring voxels are not independent, so the margin is wide.
+_SURE: Final = 8.0
+_LOWER_CORRELATION: Final = 0.15
 
 
 @dataclass(frozen=True)
@@ -36,8 +45,8 @@ class Alignment:
     expected_correlation : float
         What it is on average when the stored ncsnr is true: the recomputed one is noisy.
     trials : Share
-        Signal found in the trials, as a share of the signal that the stored ncsnr says: 0 where
-        trials are assigned to wrong images.
+        Signal that repetitions have in common, as a share of the signal that the stored ncsnr
+        says: 0 where trials are assigned to wrong images.
     voxels : Share
         Slope of recomputed on stored noise variance over voxels: 0 where the ncsnr belongs to
         other voxels.
@@ -48,29 +57,6 @@ class Alignment:
     expected_correlation: float
     trials: Share
     voxels: Share
-
-
-def noise_variances(responses: NDArray[np.float32], trials_per_session: int) -> NDArray[np.float64]:
-    """Return the variance over the repetitions of each image.
-
-    Parameters
-    ----------
-    responses : ndarray of float32, shape (n_images, 3, n_voxels)
-        Trials z-scored with the population's standard deviation over a session's trials.
-    trials_per_session : int
-        N; the factor (N - 1) / N turns the variance into that of trials which were z-scored with
-        the sample's standard deviation, as the authors of NSD do.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_images, n_voxels)
-        With N - 1 in the denominator.
-    """
-    first, second, third = (responses[:, index].astype(np.float64) for index in range(REPETITIONS))
-    squares = (first - second) ** 2 + (first - third) ** 2 + (second - third) ** 2
-    # The sum of squares about the mean of three is a third of that of their differences.
-    squares *= (trials_per_session - 1) / trials_per_session / REPETITIONS / (REPETITIONS - 1)
-    return squares
 
 
 def ncsnr_of_noise_variance(noise_variance: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -91,58 +77,65 @@ def ncsnr_of_noise_variance(noise_variance: NDArray[np.float64]) -> NDArray[np.f
         return np.where(noise_variance > 0, np.sqrt(ratio), np.nan)
 
 
-def align(
-    responses: NDArray[np.float32],
-    ncsnr: NDArray[np.float32],
-    sessions_without_data: NDArray[np.int64],
-    trials_per_session: int,
-) -> Alignment:
+def align(trials: SingleTrials) -> Alignment:
     """Recompute a region's ncsnr and compare it with the stored one, voxel by voxel.
 
-    The comparison is of noise variances, which unlike ncsnr are estimated without bias: averaged
-    over some of the images, the expectation of a voxel's is that over all of them, so the slope
-    is 1. Both shares are means over images, and images are independent: that gives their errors,
-    however the noise of voxels is correlated.
+    The signal is the mean product of repetitions, weighted by what the ncsnr says: its error is
+    far smaller than that of 1 less the noise variance. From voxel to voxel noise variances are
+    compared, which unlike ncsnr are estimated without bias: averaged over some of the images, the
+    expectation of a voxel's is that over all of them, so the slope is 1. Both shares are means
+    over images, and images are independent: that gives their errors, however the noise of voxels
+    is correlated.
+
+    Variances are multiplied by (N - 1) / N, with N trials in a session: the authors of NSD z-score
+    with the sample's standard deviation.
 
     Parameters
     ----------
-    responses : ndarray of float32, shape (n_images, 3, n_voxels)
-        Single-trial z-scores (population's standard deviation).
-    ncsnr : ndarray of float32, shape (n_voxels,)
-        As stored; NaN where a voxel has no data.
-    sessions_without_data : ndarray of int64, shape (n_voxels,)
-        In how many sessions a voxel is constant.
-    trials_per_session : int
-        Over which trials were z-scored.
+    trials : SingleTrials
+        Of a subject and region.
 
     Returns
     -------
     Alignment
         Of this subject and region.
     """
-    telling = voxels_that_tell(ncsnr, sessions_without_data)
-    signal = signal_share(ncsnr[telling])
-    enough = len(telling) >= FEWEST_VOXELS and float(np.ptp(signal)) > 0
-    weights = np.zeros((len(ncsnr), 2))
+    signal = trials.signal
+    telling = np.flatnonzero(signal)
+    enough = len(telling) >= FEWEST_VOXELS and float(np.ptp(signal[telling])) > 0
+    weights = np.zeros((len(signal), 2))
     if enough:
-        centred = signal - signal.mean()
-        weights[telling, 0] = signal / (signal @ signal)
+        centred = signal[telling] - signal[telling].mean()
+        weights[telling, 0] = signal[telling] / (signal @ signal)
         weights[telling, 1] = centred / (centred @ centred)
-    scores = np.zeros((len(responses), 2))
-    mean_variance = np.empty(len(ncsnr))
-    for start in range(0, len(ncsnr), _VOXELS_AT_ONCE):
-        block = slice(start, start + _VOXELS_AT_ONCE)
-        variances = noise_variances(responses[:, :, block], trials_per_session)
-        mean_variance[block] = variances.mean(axis=0)
-        scores += (1 - variances) @ weights[block]
+    scores = np.zeros((len(trials.responses), 2))
+    mean_variance = np.empty(len(signal))
+    n_trials = trials.trials_per_session
+    factor = (n_trials - 1) / n_trials
+    # A session's mean, which is taken off, holds 1 / N of each of the two trials.
+    factor_of_products = (n_trials - 1) / max(n_trials - 2, 1)
+    for block in trials.blocks():
+        products, variances = over_pairs(block.values, block.valid)
+        # The mean of (a - b)^2 / 2 over pairs is the variance over the repetitions, N - 1.
+        variances -= products
+        variances *= factor
+        mean = variances.mean(axis=0)
+        mean_variance[block.voxels] = mean
+        known = np.isfinite(mean) & (block.signal > 0)
+        used = np.where(known[:, np.newaxis], weights[block.voxels], 0)
+        if block.valid is not None:
+            products, variances = np.nan_to_num(products), np.nan_to_num(variances)
+        scores[:, 0] += factor_of_products * (products @ used[:, 0])
+        # The weights add up to 0, so that 1 less the variance need not be taken.
+        scores[:, 1] -= variances @ used[:, 1]
     recomputed = ncsnr_of_noise_variance(mean_variance)
     if not enough:
         return Alignment(recomputed, float("nan"), float("nan"), NO_SHARE, NO_SHARE)
-    stored = ncsnr[telling].astype(np.float64)
+    stored = trials.ncsnr[telling].astype(np.float64)
     return Alignment(
         recomputed,
         _correlation(recomputed[telling], stored),
-        expected_correlation(stored, len(responses)),
+        expected_correlation(stored, len(trials.responses)),
         share_of(scores[:, 0]),
         share_of(scores[:, 1]),
     )
@@ -183,6 +176,22 @@ def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> flo
     return float(np.corrcoef(first[known], second[known])[0, 1])
 
 
+def _verdict_of_voxels(alignment: Alignment) -> Verdict:
+    """Judge the slope; a suspicious one is wrong where the correlation is surely too low as well.
+
+    A tired subject's session makes the slope smaller and leaves the correlation; a shift by a voxel
+    takes from both.
+    """
+    verdict = verdict_of_share(alignment.voxels)
+    r, expected = alignment.correlation, alignment.expected_correlation
+    n_voxels = max(int(np.count_nonzero(np.isfinite(alignment.ncsnr))), 4)
+    # Fisher's z of a correlation has a standard error of 1 / sqrt(n - 3).
+    lower = np.arctanh(np.clip([r, expected], -0.999, 0.999)) @ [-1, 1] * np.sqrt(n_voxels - 3)
+    if verdict == "suspicious" and lower > _SURE and expected - r > _LOWER_CORRELATION:
+        return "failed"
+    return verdict
+
+
 def check_alignment(where: str, alignment: Alignment) -> list[Check]:
     """Check that trials belong to their images, and the ncsnr to its voxels.
 
@@ -200,22 +209,40 @@ def check_alignment(where: str, alignment: Alignment) -> list[Check]:
     """
     return [
         check(
-            "trials belong to their images",
+            TRIALS,
             where,
             f"{alignment.trials} of the stored ncsnr's signal",
-            "1 (from 0.5 to 1.5)",
-            is_as_predicted(alignment.trials),
-            "Repetitions of an image agree as much as the stored ncsnr says; near 0, trials are "
-            "assigned to wrong images: check the order of trials and sessions.",
+            EXPECTATION,
+            verdict_of_share(alignment.trials),
+            explained(
+                alignment.trials,
+                "Repetitions of an image agree as much as the stored ncsnr says.",
+                "Repetitions of an image agree, but less than the stored ncsnr says: the betas are "
+                "of another preparation than the ncsnr, or part of the trials belong to other "
+                "images (see the sessions).",
+                "Repetitions of an image do not agree: trials are assigned to wrong images; check "
+                "the order of trials and sessions.",
+                "Repetitions of an image agree more than the stored ncsnr allows: they are averages"
+                " or copies, were not z-scored within sessions, or are of another preparation than "
+                "the ncsnr.",
+            ),
         ),
         check(
-            "ncsnr belongs to its voxels",
+            VOXELS,
             where,
             f"slope {alignment.voxels}, r {alignment.correlation:.2f} "
             f"({alignment.expected_correlation:.2f} expected)",
-            "slope 1 (from 0.5 to 1.5)",
-            is_as_predicted(alignment.voxels),
-            "The ncsnr recomputed from the trials follows the stored one from voxel to voxel; near "
-            "0, volumes and betas lie turned or shifted against each other.",
+            f"slope {EXPECTATION}",
+            _verdict_of_voxels(alignment),
+            explained(
+                alignment.voxels,
+                "The ncsnr recomputed from the trials follows the stored one from voxel to voxel.",
+                "The recomputed ncsnr follows the stored one only in part: volumes and betas lie "
+                "shifted against each other by a voxel or two, or are of different preparations.",
+                "The recomputed ncsnr does not follow the stored one: volumes and betas lie turned "
+                "or shifted against each other, or trials belong to other images.",
+                "Noise differs between voxels more than the stored ncsnr allows: trials were not "
+                "z-scored within sessions.",
+            ),
         ),
     ]

@@ -12,12 +12,19 @@ import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
+from nsd_prep.checks import Verdict, as_verdict
+
 #: Probability that sound data are called wrong by chance, or wrong data sound, in one check.
 CHANCE_OF_ERROR: Final = 1e-6
 #: Shares below this are nearer to wrong data than to sound ones.
 LOWEST_SHARE: Final = 0.5
+#: Shares of NSD's size lie above 0.9 in sound data. Below this, and surely below 1, they are
+#: suspicious: the limit follows the error, as with a larger one they are not surely below 1.
+LOWEST_SOUND_SHARE: Final = 0.75
 #: Shares above this are more than any sound data give: repetitions are copies of each other.
 HIGHEST_SHARE: Final = 1.5
+#: A wrong share above this and surely above 0 is partly right.
+PARTLY: Final = 0.2
 #: Numbers below which nothing is decided.
 FEWEST_IMAGES: Final = 10
 FEWEST_VOXELS: Final = 5
@@ -86,12 +93,61 @@ def is_as_predicted(share: Share) -> bool | None:
     """
     if not np.isfinite(share.value):
         return None
-    margin = share.error * float(-scipy.special.stdtrit(share.n_images - 1, CHANCE_OF_ERROR))
+    margin = _margin(share)
     if share.value < LOWEST_SHARE:
         return False if share.value + margin < 1 else None
     if share.value > HIGHEST_SHARE:
         return False if share.value - margin > 1 else None
     return True if share.value - margin > 0 else None
+
+
+def verdict_of_share(share: Share) -> Verdict:
+    """Return the verdict on a share.
+
+    Parameters
+    ----------
+    share : Share
+        What was found.
+
+    Returns
+    -------
+    str
+        As `is_as_predicted`; suspicious where the share is below 0.75 and surely below 1.
+    """
+    holds = is_as_predicted(share)
+    if holds and share.value < LOWEST_SOUND_SHARE and share.value + _margin(share) < 1:
+        return "suspicious"
+    return as_verdict(holds)
+
+
+def explained(share: Share, sound: str, weak: str, none: str, high: str) -> str:
+    """Return the sentence that fits what was found.
+
+    Parameters
+    ----------
+    share : Share
+        What was found.
+    sound, weak, none, high : str
+        What a share as predicted means, one surely above 0 and too low, one at 0, and one above
+        1.5.
+
+    Returns
+    -------
+    str
+        One of them, or that nothing can be told.
+    """
+    verdict = verdict_of_share(share)
+    if verdict == "not decidable":
+        return "Too few images or voxels, or too weak a signal, to tell."
+    if verdict == "passed":
+        return sound
+    if share.value > HIGHEST_SHARE:
+        return high
+    return weak if share.value > PARTLY and share.value > _margin(share) else none
+
+
+def _margin(share: Share) -> float:
+    return share.error * float(-scipy.special.stdtrit(share.n_images - 1, CHANCE_OF_ERROR))
 
 
 def signal_share(ncsnr: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -111,24 +167,3 @@ def signal_share(ncsnr: NDArray[np.floating]) -> NDArray[np.float64]:
     """
     squared = np.asarray(ncsnr, dtype=np.float64) ** 2
     return squared / (1 + squared)
-
-
-def voxels_that_tell(
-    ncsnr: NDArray[np.floating], sessions_without_data: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return the voxels that the checks look at.
-
-    Parameters
-    ----------
-    ncsnr : ndarray of float, shape (n_voxels,)
-        NaN where a voxel has no data. A value of 0 was cut off there, and says only that the
-        signal is weak.
-    sessions_without_data : ndarray of int64, shape (n_voxels,)
-        In how many sessions a voxel is constant: its trials there are zeros, not responses.
-
-    Returns
-    -------
-    ndarray of int64, shape (n_telling,)
-        Positions (0-based) of voxels with an ncsnr above 0 and with data in every session.
-    """
-    return np.flatnonzero((np.nan_to_num(ncsnr) > 0) & (sessions_without_data == 0))

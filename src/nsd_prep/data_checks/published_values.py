@@ -1,20 +1,61 @@
-"""NSD itself must reproduce what is published of it; other datasets need not."""
+"""NSD itself must reproduce what is published of it: of the preparation, sessions and subjects."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep import published
 from nsd_prep import published_statistics as statistics
 from nsd_prep.checks import Check, check
 from nsd_prep.data_checks.region_order import ORDER_OF_REGION_PAIRS, RegionOrder
 from nsd_prep.data_checks.subject_agreement import SubjectAgreement
-from nsd_prep.published import RELIABLE_NOISE_CEILING, SUBJECTS
+from nsd_prep.dataset import DEFAULT_PREPARATION, PREPARATION_FOLDERS
+
+_DIFFERENT = "Another mask, ncsnr or release of the data than what is published."
+_AS_PUBLISHED = "As published of the real dataset."
+_UNKNOWN = "The flat layout does not name its preparation; this number is published of b3."
 
 
-def check_published_noise_ceilings(region: str, voxels: pd.DataFrame) -> list[Check]:
-    """Compare the noise ceilings of a region of NSD with those published.
+@dataclass(frozen=True)
+class Scope:
+    """What of NSD a run read: published numbers hold for some of it.
+
+    Attributes
+    ----------
+    preparation : str
+        Folder of the betas, as `Dataset.preparation`; empty where it is unknown (flat layout).
+    sessions : mapping of int to int
+        For each of the run's subjects (1-based, in the order of the neuroids), how many sessions.
+    """
+
+    preparation: str
+    sessions: Mapping[int, int]
+
+    @property
+    def is_published(self) -> bool | None:
+        """Whether the betas are b3, of which noise ceilings are published; None if unknown."""
+        if not self.preparation:
+            return None
+        return self.preparation == PREPARATION_FOLDERS[DEFAULT_PREPARATION]
+
+    @property
+    def has_all_sessions(self) -> bool:
+        """Whether every subject's released sessions were read, all of them."""
+        return all(
+            number == published.SESSIONS[subject] for subject, number in self.sessions.items()
+        )
+
+    @property
+    def has_all_subjects(self) -> bool:
+        """Whether these are the eight subjects."""
+        return set(self.sessions) == set(published.SUBJECTS)
+
+
+def check_published_region(region: str, voxels: pd.DataFrame, scope: Scope) -> list[Check]:
+    """Compare voxel counts and noise ceilings of a region of NSD with those published.
 
     Parameters
     ----------
@@ -23,65 +64,120 @@ def check_published_noise_ceilings(region: str, voxels: pd.DataFrame) -> list[Ch
     voxels : DataFrame
         The region's rows of the voxel table, before any voxel was dropped: subject ("subj01") and
         noise_ceiling (percent).
+    scope : Scope
+        What was read.
 
     Returns
     -------
     list of Check
-        The median of each subject; with all eight subjects also the pooled median, the number of
-        reliable voxels and the highest.
+        Voxel counts of each subject, whatever the betas. Noise ceilings where the betas are b3
+        (without a verdict that they are wrong where the preparation is unknown): the median of
+        each subject; with all eight also the mean of their medians, the pooled median, the number
+        of reliable voxels and the highest.
     """
-    tolerance = statistics.NOISE_CEILING_TOLERANCE
+    by_subject = voxels.groupby("subject", sort=False)["noise_ceiling"]
     found = []
-    medians = voxels.groupby("subject", sort=False)["noise_ceiling"].median()
-    of_region = statistics.MEDIAN_NOISE_CEILING.get(region, ())
-    for subject, published in zip(SUBJECTS, of_region, strict=False):
+    for position, subject in enumerate(published.SUBJECTS):
         name = f"subj{subject:02d}"
-        if name in medians.index:
+        if subject in scope.sessions and region in published.VOXELS:
+            number = int((voxels["subject"] == name).sum())
+            expected = published.VOXELS[region][position]
+            where = f"{region}, {name}"
+            found.append(_compared("published voxel count", where, number, expected, 0, True))
+        if region in statistics.MEDIAN_NOISE_CEILING and name in by_subject.groups:
+            median = float(by_subject.get_group(name).median())
+            expected_median = statistics.MEDIAN_NOISE_CEILING[region][position]
             found.append(
                 _compared(
                     "published median noise ceiling",
                     f"{region}, {name}",
-                    float(medians[name]),
-                    published,
-                    tolerance,
+                    median,
+                    expected_median,
+                    statistics.NOISE_CEILING_TOLERANCE,
+                    scope.is_published,
                 )
             )
-    if set(medians.index) != {f"subj{subject:02d}" for subject in SUBJECTS}:
-        return found
     ceilings = voxels["noise_ceiling"].to_numpy()
-    if region in statistics.POOLED_MEDIAN_NOISE_CEILING:
-        published = statistics.POOLED_MEDIAN_NOISE_CEILING[region]
-        found.append(
-            _compared(
+    if scope.has_all_subjects and len(ceilings):
+        reliable = float(np.count_nonzero(ceilings > published.RELIABLE_NOISE_CEILING))
+        of_voxels = statistics.NOISE_CEILING_TOLERANCE
+        table: tuple[tuple[str, Mapping[str, float], float, float], ...] = (
+            (
+                "published mean noise ceiling",
+                published.MEAN_MEDIAN_NOISE_CEILING,
+                float(by_subject.median().mean()),
+                published.MEAN_MEDIAN_NOISE_CEILING_TOLERANCE,
+            ),
+            (
                 "published pooled noise ceiling",
-                region,
+                statistics.POOLED_MEDIAN_NOISE_CEILING,
                 float(np.median(ceilings)),
-                published,
-                tolerance,
-            )
-        )
-    if region in statistics.RELIABLE_VOXELS:
-        number = statistics.RELIABLE_VOXELS[region]
-        found.append(
-            _compared(
+                of_voxels,
+            ),
+            (
                 "published reliable voxels",
-                region,
-                float(np.count_nonzero(ceilings > RELIABLE_NOISE_CEILING)),
-                number,
-                statistics.RELIABLE_VOXELS_TOLERANCE * number,
-            )
-        )
-    if region in statistics.HIGHEST_NOISE_CEILING:
-        published = statistics.HIGHEST_NOISE_CEILING[region]
-        found.append(
-            _compared(
+                statistics.RELIABLE_VOXELS,
+                reliable,
+                statistics.RELIABLE_VOXELS_TOLERANCE * statistics.RELIABLE_VOXELS.get(region, 0),
+            ),
+            (
                 "published highest noise ceiling",
-                region,
+                statistics.HIGHEST_NOISE_CEILING,
                 float(ceilings.max()),
-                published,
-                tolerance,
+                of_voxels,
+            ),
+        )
+        found += [
+            _compared(name, region, value, numbers[region], tolerance, scope.is_published)
+            for name, numbers, value, tolerance in table
+            if region in numbers
+        ]
+    return [
+        one
+        for one in found
+        if scope.is_published is not False or one.name == "published voxel count"
+    ]
+
+
+def check_published_repetitions(counts: pd.DataFrame, n_images: int, scope: Scope) -> list[Check]:
+    """Compare the repetitions of NSD itself with those published.
+
+    Parameters
+    ----------
+    counts : DataFrame
+        As `nsd_prep.trials.repetition_counts` gives it.
+    n_images : int
+        Usable images of the run.
+    scope : Scope
+        What was read.
+
+    Returns
+    -------
+    list of Check
+        One for each subject whose sessions are all there, and one for the images where all
+        subjects' are.
+    """
+    found = []
+    for subject, sessions in scope.sessions.items():
+        if sessions != published.SESSIONS[subject]:
+            continue
+        number = tuple(int(count) for count in counts.loc[subject])
+        expected = published.REPETITION_COUNTS[subject]
+        same = number == expected
+        found.append(
+            check(
+                "published repetitions",
+                f"subj{subject:02d}",
+                number,
+                f"{expected} shared images seen 3, 2, 1, 0 times",
+                same,
+                _AS_PUBLISHED if same else "The design is not the published one.",
             )
         )
+    if scope.has_all_sessions and scope.sessions:
+        # Subjects 4 and 8 saw fewest, and the same sessions: with either, all share 515 images.
+        fewest = min(published.REPETITION_COUNTS[subject][0] for subject in scope.sessions)
+        found.append(_compared("published image count", "", n_images, fewest, 0, True))
     return found
 
 
@@ -89,8 +185,9 @@ def check_published_rdms(
     mean_rdms: Mapping[str, NDArray[np.floating]],
     agreements: Mapping[str, SubjectAgreement],
     order: RegionOrder | None,
+    scope: Scope,
 ) -> list[Check]:
-    """Compare the RDMs of NSD's eight subjects and 515 images with what is published.
+    """Compare the RDMs of NSD with what is published.
 
     Parameters
     ----------
@@ -100,35 +197,74 @@ def check_published_rdms(
         By region, of all eight subjects in order.
     order : RegionOrder, optional
         Of the four regions, where all are there.
+    scope : Scope
+        What was read.
 
     Returns
     -------
     list of Check
-        Those that involve IT without a verdict.
+        None unless all eight subjects' sessions of b3 (or of an unknown preparation) were read, in
+        order, and the images are the 515. Those that involve IT have no verdict.
     """
+    n_images = {len(rdm) for rdm in mean_rdms.values()}
+    if (
+        scope.is_published is False
+        or tuple(scope.sessions) != published.SUBJECTS
+        or not scope.has_all_sessions
+        or n_images != {statistics.RDM_IMAGES}
+    ):
+        return []
+    numbers: list[tuple[str, Iterable[str], float, float]] = [
+        (
+            "published RDM deviation",
+            [region],
+            float(np.asarray(rdm, np.float64)[np.triu_indices(len(rdm), 1)].std()),
+            statistics.RDM_DEVIATION[region],
+        )
+        for region, rdm in mean_rdms.items()
+        if region in statistics.RDM_DEVIATION
+    ]
+    numbers += [
+        (
+            "published correlation between subjects",
+            [region],
+            agreement.mean,
+            statistics.SUBJECT_CORRELATION[region],
+        )
+        for region, agreement in agreements.items()
+        if region in statistics.SUBJECT_CORRELATION
+    ]
+    if order is not None:
+        numbers += [
+            (
+                "published correlation between regions",
+                pair,
+                float(value),
+                statistics.REGION_CORRELATION[pair],
+            )
+            for pair, value in zip(ORDER_OF_REGION_PAIRS, order.correlations, strict=True)
+        ]
     found = []
-    for region, rdm in mean_rdms.items():
-        if region in statistics.RDM_DEVIATION:
-            upper = np.asarray(rdm, dtype=np.float64)[np.triu_indices(len(rdm), 1)]
+    for name, regions, value, expected in numbers:
+        where = "-".join(regions)
+        if statistics.REGIONS_WITHOUT_VERDICT.isdisjoint(regions):
+            tolerance = statistics.RDM_TOLERANCE
+            found.append(_compared(name, where, value, expected, tolerance, scope.is_published))
+        else:
             found.append(
-                _compared_rdm(
-                    "published RDM deviation",
-                    [region],
-                    float(upper.std()),
-                    statistics.RDM_DEVIATION[region],
+                check(
+                    name,
+                    where,
+                    value,
+                    f"{expected:g} with another definition of IT; shown without a verdict",
+                    None,
+                    "The published number was most likely made with nine parcels of HCP_MMP1 as "
+                    "IT.",
                 )
             )
     for region, agreement in agreements.items():
         if region in statistics.SUBJECT_CORRELATION:
-            found.append(
-                _compared_rdm(
-                    "published correlation between subjects",
-                    [region],
-                    agreement.mean,
-                    statistics.SUBJECT_CORRELATION[region],
-                )
-            )
-            weakest = SUBJECTS[int(np.argmin(agreement.with_others))]
+            weakest = published.SUBJECTS[int(np.argmin(agreement.with_others))]
             found.append(
                 check(
                     "published weakest subject",
@@ -140,39 +276,25 @@ def check_published_rdms(
                     "The subject whose RDM agrees least with the others'.",
                 )
             )
-    if order is not None:
-        for pair, value in zip(ORDER_OF_REGION_PAIRS, order.correlations, strict=True):
-            published = statistics.REGION_CORRELATION[pair]
-            found.append(
-                _compared_rdm(
-                    "published correlation between regions", pair, float(value), published
-                )
-            )
     return found
 
 
-def _compared(name: str, where: str, value: float, published: float, tolerance: float) -> Check:
+def _compared(
+    name: str,
+    where: str,
+    value: float,
+    expected: float,
+    tolerance: float,
+    applies: bool | None,
+) -> Check:
+    """Compare a number; where it is not known whether it applies, a difference says nothing."""
+    # Rounding of the decimal numbers must not decide at the tolerance's edge.
+    same = bool(abs(value - expected) <= tolerance + 1e-9)
     return check(
         name,
         where,
         value,
-        f"{published:g} within {tolerance:.3g}",
-        # Rounding of the decimal numbers must not decide at the tolerance's edge.
-        bool(abs(value - published) <= tolerance + 1e-9),
-        "What is published of the real dataset; a difference means another mask, another ncsnr or "
-        "another release of the data.",
-    )
-
-
-def _compared_rdm(name: str, regions: Iterable[str], value: float, published: float) -> Check:
-    where = "-".join(regions)
-    if statistics.REGIONS_WITHOUT_VERDICT.isdisjoint(where.split("-")):
-        return _compared(name, where, value, published, statistics.RDM_TOLERANCE)
-    return check(
-        name,
-        where,
-        value,
-        f"{published:g} with another definition of IT; shown without a verdict",
-        None,
-        "The published number was most likely made with nine parcels of HCP_MMP1 as IT.",
+        f"{expected:g}" + (f" within {tolerance:.3g}" if tolerance else ""),
+        True if same else False if applies else None,
+        _AS_PUBLISHED if same else _DIFFERENT if applies else _UNKNOWN,
     )

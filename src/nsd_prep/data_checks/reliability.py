@@ -1,27 +1,23 @@
 """How reliably a voxel responds: correlations over images between repetitions."""
 
 from dataclasses import dataclass
-from itertools import combinations
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.checks import Check, check
+from nsd_prep.data_checks.alignment import EXPECTATION
 from nsd_prep.data_checks.decision import (
     FEWEST_IMAGES,
     FEWEST_VOXELS,
     NO_SHARE,
     Share,
-    is_as_predicted,
+    explained,
     signal_share,
-    voxels_that_tell,
+    verdict_of_share,
 )
+from nsd_prep.data_checks.single_trials import SingleTrials, over_pairs
 from nsd_prep.noise_ceiling import noise_ceiling
-from nsd_prep.published import REPETITIONS
-
-_VOXELS_AT_ONCE: Final = 256
-_PAIRS: Final = tuple(combinations(range(REPETITIONS), 2))
 
 
 @dataclass(frozen=True)
@@ -46,52 +42,45 @@ class Reliability:
     share: Share
 
 
-def split_half_reliability(
-    responses: NDArray[np.float32],
-    ncsnr: NDArray[np.float32],
-    sessions_without_data: NDArray[np.int64],
-) -> Reliability:
+def split_half_reliability(trials: SingleTrials) -> Reliability:
     """Correlate the repetitions of images, voxel by voxel.
 
     The share's error comes from the influence that each image has on the correlations.
 
     Parameters
     ----------
-    responses : ndarray of float32, shape (n_images, 3, n_voxels)
-        Single-trial z-scores.
-    ncsnr : ndarray of float32, shape (n_voxels,)
-        As stored; NaN where a voxel has no data.
-    sessions_without_data : ndarray of int64, shape (n_voxels,)
-        In how many sessions a voxel is constant.
+    trials : SingleTrials
+        Of a subject and region.
 
     Returns
     -------
     Reliability
         Of this subject and region.
     """
-    n_images, _, n_voxels = responses.shape
-    telling = voxels_that_tell(ncsnr, sessions_without_data)
-    signal = signal_share(ncsnr)
-    weights = np.zeros(n_voxels)
-    weights[telling] = signal[telling]
+    n_images, _, n_voxels = trials.responses.shape
     correlation = np.full(n_voxels, np.nan)
     influence = np.zeros(n_images)
-    for start in range(0, n_voxels, _VOXELS_AT_ONCE):
-        block = slice(start, start + _VOXELS_AT_ONCE)
-        values = responses[:, :, block].astype(np.float64)
-        values -= values.mean(axis=0)
-        deviation = np.sqrt((values**2).mean(axis=0))
+    for voxels, values, valid, signal in trials.blocks():
+        number = n_images if valid is None else np.maximum(valid.sum(axis=0), 1)
+        values -= values.sum(axis=0) / number
+        if valid is not None:
+            values *= valid
+        deviation = np.sqrt(np.einsum("irv,irv->rv", values, values) / number)
         values /= np.where(deviation > 0, deviation, 1)
-        products = np.mean([values[:, first] * values[:, second] for first, second in _PAIRS], 0)
-        of_block = products.mean(axis=0)
-        influence += (products - of_block * (values**2).mean(axis=1)) @ weights[block]
-        correlation[block] = np.where((deviation > 0).all(axis=0), of_block, np.nan)
+        products, squares = over_pairs(values, valid)
+        mean = np.where((deviation > 0).all(axis=0), products.mean(axis=0), np.nan)
+        weights = np.where(np.isfinite(mean), signal, 0)
+        if valid is not None:
+            products, squares = np.nan_to_num(products), np.nan_to_num(squares)
+        influence += products @ weights - squares @ (np.nan_to_num(mean) * weights)
+        correlation[voxels] = mean
     share = NO_SHARE
-    if n_images >= FEWEST_IMAGES and len(telling) >= FEWEST_VOXELS:
-        expected = float(weights @ weights)
-        value = float(np.nan_to_num(correlation) @ weights) / expected
+    if n_images >= FEWEST_IMAGES and trials.n_telling >= FEWEST_VOXELS:
+        expected = float(trials.signal @ trials.signal)
+        value = float(np.nan_to_num(correlation) @ trials.signal) / expected
         error = float(influence.std(ddof=1)) / np.sqrt(n_images) / expected
         share = Share(value, error, n_images)
+    signal = signal_share(trials.ncsnr)
     with np.errstate(divide="ignore", invalid="ignore"):
         corrected = np.where(correlation > -1, 2 * correlation / (1 + correlation), np.nan)
     return Reliability(correlation, corrected, 2 * signal / (1 + signal), share)
@@ -119,10 +108,19 @@ def check_reliability(where: str, reliability: Reliability, ncsnr: NDArray[np.fl
         where,
         f"median {_median(reliability.corrected):.3f} beside a noise ceiling of "
         f"{_median(noise_ceiling(ncsnr)):.1f} % (median); {reliability.share} of the prediction",
-        f"median {_median(reliability.predicted):.3f}, by the ncsnr (share from 0.5 to 1.5)",
-        is_as_predicted(reliability.share),
-        "Voxels respond alike to the repetitions of an image; near 0, repetitions belong to "
-        "different images.",
+        f"median {_median(reliability.predicted):.3f}, by the ncsnr (share {EXPECTATION})",
+        verdict_of_share(reliability.share),
+        explained(
+            reliability.share,
+            "Voxels respond alike to the repetitions of an image (in b3 these are not quite "
+            "independent: its regularisation uses all repetitions).",
+            "Voxels respond less alike to repetitions than the stored ncsnr says: some of the "
+            "repetitions belong to other images, or the ncsnr to another preparation.",
+            "Voxels do not respond alike to the repetitions of an image: these belong to different "
+            "images.",
+            "Voxels respond more alike to repetitions than the stored ncsnr allows: repetitions are"
+            " averages or copies of each other.",
+        ),
     )
 
 

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep import published_statistics as statistics
-from nsd_prep.assembly import SubjectVoxels
-from nsd_prep.checks import Check
+from nsd_prep.checks import Check, check
 from nsd_prep.data_checks.alignment import Alignment, align, check_alignment
-from nsd_prep.data_checks.published_values import check_published_rdms
+from nsd_prep.data_checks.published_values import Scope, check_published_rdms
+from nsd_prep.data_checks.region_identity import check_region_identity
 from nsd_prep.data_checks.region_order import REGIONS_IN_ORDER, check_region_order, region_order
 from nsd_prep.data_checks.reliability import (
     Reliability,
@@ -18,6 +18,7 @@ from nsd_prep.data_checks.reliability import (
     split_half_reliability,
 )
 from nsd_prep.data_checks.sessions import TrialAgreement, agreement_of_trials, check_sessions
+from nsd_prep.data_checks.single_trials import SingleTrials
 from nsd_prep.data_checks.subject_agreement import (
     PERMUTATIONS,
     SubjectAgreement,
@@ -25,8 +26,11 @@ from nsd_prep.data_checks.subject_agreement import (
     rdm_reliability,
     subject_agreement,
 )
-from nsd_prep.published import SUBJECTS
 from nsd_prep.threads import each_in_threads
+
+#: Images and voxels from which something about a subject can be decided.
+ENOUGH_IMAGES: Final = 50
+ENOUGH_VOXELS: Final = 100
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class RegionEvidence:
         For the check of the subject's sessions.
     rdm_reliability : float
         Of the RDM of the averaged responses.
+    n_images, n_telling : int
+        Images, and voxels with signal by the stored ncsnr.
     """
 
     subject: int
@@ -58,15 +64,11 @@ class RegionEvidence:
     reliability: Reliability
     trials: TrialAgreement
     rdm_reliability: float
+    n_images: int
+    n_telling: int
 
 
-def check_single_trials(
-    region: str,
-    of: SubjectVoxels,
-    responses: NDArray[np.float32],
-    session: NDArray[np.int64],
-    trials_per_session: int,
-) -> RegionEvidence:
+def check_single_trials(region: str, subject: int, trials: SingleTrials) -> RegionEvidence:
     """Check a subject's single trials in a region.
 
     Beside the responses, memory is needed for one repetition of them and little more.
@@ -75,35 +77,32 @@ def check_single_trials(
     ----------
     region : str
         Its name.
-    of : SubjectVoxels
-        The region's voxels in the subject, in the order of the responses.
-    responses : ndarray of float32, shape (n_images, 3, n_voxels)
-        Single-trial z-scores, as `nsd_prep.responses.repetitions_of_images` gives them.
-    session : ndarray of int64, shape (n_images, 3)
-        Session (1-based) of each, as `nsd_prep.data_checks.sessions_of_images` gives it.
-    trials_per_session : int
-        Over which trials were z-scored.
+    subject : int
+        1-based.
+    trials : SingleTrials
+        The responses, and where they were measured.
 
     Returns
     -------
     RegionEvidence
         With its checks.
     """
-    where = f"{region}, subj{of.subject:02d}"
-    alignment = align(responses, of.ncsnr, of.sessions_without_data, trials_per_session)
-    reliability = split_half_reliability(responses, of.ncsnr, of.sessions_without_data)
-    checks = [
-        *check_alignment(where, alignment),
-        check_reliability(where, reliability, of.ncsnr),
-    ]
+    where = f"{region}, subj{subject:02d}"
+    alignment = align(trials)
+    reliability = split_half_reliability(trials)
     return RegionEvidence(
-        of.subject,
+        subject,
         region,
-        tuple(checks),
+        (
+            *check_alignment(where, alignment),
+            check_reliability(where, reliability, trials.ncsnr),
+        ),
         alignment,
         reliability,
-        agreement_of_trials(responses, session, of.ncsnr, of.sessions_without_data),
-        rdm_reliability(responses),
+        agreement_of_trials(trials),
+        rdm_reliability(trials.responses),
+        len(trials.responses),
+        trials.n_telling,
     )
 
 
@@ -111,7 +110,7 @@ def check_run(
     evidence: Sequence[RegionEvidence],
     rdms: Mapping[str, NDArray[np.floating]],
     *,
-    is_nsd: bool = False,
+    scope: Scope | None = None,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> list[Check]:
@@ -123,8 +122,8 @@ def check_run(
         Of every subject and region; subjects in the order of the RDMs.
     rdms : mapping of str to ndarray of float, shape (n_subjects, n_images, n_images)
         The RDMs of each region's averaged responses, 1 - Pearson r.
-    is_nsd : bool
-        Whether what is published of NSD applies.
+    scope : Scope, optional
+        What of NSD itself was read, for what is published of it; None of other datasets.
     permutations : int
         Of the images, to see what agreement between subjects chance gives; at least 200, or no
         agreement counts.
@@ -137,10 +136,11 @@ def check_run(
         Without those that `evidence` holds already.
     """
     subjects = list(dict.fromkeys(one.subject for one in evidence))
-    found = [
-        check_sessions(subject, [one.trials for one in evidence if one.subject == subject])
-        for subject in subjects
-    ]
+    found = []
+    for subject in subjects:
+        own = [one for one in evidence if one.subject == subject]
+        sessions = check_sessions(subject, {one.region: one.trials for one in own})
+        found += [sessions, _check_decided(subject, own, sessions)]
     regions = [region for region, of_subjects in rdms.items() if len(of_subjects) >= 2]
 
     def agreement_in(region: str) -> SubjectAgreement:
@@ -148,14 +148,44 @@ def check_run(
 
     agreements = dict(zip(regions, each_in_threads(agreement_in, regions), strict=True))
     for region, agreement in agreements.items():
-        reliability = np.array([one.rdm_reliability for one in evidence if one.region == region])
-        found += check_subject_agreement(region, subjects, agreement, reliability)
+        own = [one for one in evidence if one.region == region]
+        reliability = np.array([one.rdm_reliability for one in own])
+        found += check_subject_agreement(
+            region, [one.subject for one in own], agreement, reliability
+        )
+    # A subject may lack a region: what compares regions takes those that all have.
+    complete = {region: stack for region, stack in rdms.items() if len(stack) == len(subjects)}
     order = None
-    if all(region in rdms for region in REGIONS_IN_ORDER):
-        order = region_order(rdms)
+    if all(region in complete for region in REGIONS_IN_ORDER):
+        order = region_order(complete)
         found.append(check_region_order(order, len(rdms[REGIONS_IN_ORDER[0]][0])))
-    n_images = {of_subjects.shape[1] for of_subjects in rdms.values()}
-    if is_nsd and tuple(subjects) == SUBJECTS and n_images == {statistics.RDM_IMAGES}:
-        means = {region: of_subjects.mean(axis=0) for region, of_subjects in rdms.items()}
-        found += check_published_rdms(means, agreements, order)
+    found += check_region_identity(subjects, complete)
+    if scope is not None:
+        means = {region: stack.mean(axis=0) for region, stack in complete.items()}
+        found += check_published_rdms(means, agreements, order, scope)
     return found
+
+
+def _check_decided(subject: int, evidence: Sequence[RegionEvidence], sessions: Check) -> Check:
+    """Check that something was decided about a subject: silence must not pass for soundness."""
+    checks = [one for region in evidence for one in region.checks] + [sessions]
+    decided = sum(one.verdict != "not decidable" for one in checks)
+    n_images = max(region.n_images for region in evidence)
+    n_telling = sum(region.n_telling for region in evidence)
+    enough = n_images >= ENOUGH_IMAGES and n_telling >= ENOUGH_VOXELS
+    meaning = "The subject's trials and voxels could be judged."
+    if not decided:
+        meaning = (
+            "Nothing can be told about this subject from so few images or voxels."
+            if not enough
+            else "Nothing could be told about this subject, although there are images and voxels "
+            "enough: look at its sessions."
+        )
+    return check(
+        "subject can be judged",
+        f"subj{subject:02d}",
+        f"{decided} of {len(checks)} checks decided, by {n_images} images and {n_telling} voxels",
+        "at least one",
+        True if decided else "suspicious" if enough else None,
+        meaning,
+    )

@@ -8,15 +8,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.checks import Check, check
+from nsd_prep.checks import Check, Verdict, check, worst
 
 #: Permutations of the images, and the largest p that counts as agreement.
 PERMUTATIONS: Final = 500
 #: Images that are permuted at most: more would cost time, and agreement is plain with these.
 IMAGES_PERMUTED: Final = 256
 LARGEST_P: Final = 0.005
-#: Agreement that any two brains should have, as a share of what their RDMs' reliability allows.
-LOWEST_CONSISTENCY: Final = 0.3
+#: Agreement that two brains usually have, as a share of what their RDMs' reliability allows: small
+#: or individual regions may have less, so its absence is suspicious at most.
+USUAL_CONSISTENCY: Final = 0.3
+FEWEST_IMAGES_OF_SUSPICION: Final = 50
+#: A subject at chance fails only where half of what the others have among themselves would be seen.
+LOWEST_SHARE_OF_OTHERS: Final = 0.5
 #: Agreement at chance counts only where that much would lie so many standard deviations of chance
 #: above 0.
 SEEN: Final = 5.0
@@ -45,6 +49,8 @@ class SubjectAgreement:
         Standard deviation over permutations of the mean over pairs.
     spread_of_subjects : ndarray of float64, shape (n_subjects,)
         Standard deviation over permutations of each subject's r with the others.
+    n_images : int
+        Of the RDMs.
     """
 
     correlation: NDArray[np.float64]
@@ -54,6 +60,7 @@ class SubjectAgreement:
     p_of_subjects: NDArray[np.float64]
     spread: float
     spread_of_subjects: NDArray[np.float64]
+    n_images: int
 
 
 def subject_agreement(
@@ -75,7 +82,7 @@ def subject_agreement(
     SubjectAgreement
         p is at least 1 / (permutations + 1).
     """
-    units = np.stack([_unit(rdm) for rdm in rdms])
+    units = np.stack([unit_rdm(rdm) for rdm in rdms])
     correlation = np.einsum("kij,lij->kl", units, units, optimize=True).astype(np.float64)
     constant = ~units.any(axis=(1, 2))
     correlation[constant] = correlation[:, constant] = np.nan
@@ -83,7 +90,7 @@ def subject_agreement(
     n_images = rdms.shape[1]
     if n_images > IMAGES_PERMUTED:
         some = np.linspace(0, n_images - 1, IMAGES_PERMUTED).astype(np.int64)
-        units = np.stack([_unit(rdm[np.ix_(some, some)]) for rdm in rdms])
+        units = np.stack([unit_rdm(rdm[np.ix_(some, some)]) for rdm in rdms])
     rest = _rest(units)
     observed, observed_of_subjects = _agreements(units, rest)
 
@@ -104,12 +111,15 @@ def subject_agreement(
         (1 + (of_subjects_by_chance >= observed_of_subjects).sum(axis=0)) / (permutations + 1),
         float(by_chance.std()),
         of_subjects_by_chance.std(axis=0),
+        n_images,
     )
 
 
 def _rest(units: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return, for each subject, the other subjects' mean RDM, centred and scaled."""
-    return np.stack([_unit(np.delete(units, subject, 0).sum(0)) for subject in range(len(units))])
+    return np.stack(
+        [unit_rdm(np.delete(units, subject, 0).sum(0)) for subject in range(len(units))]
+    )
 
 
 def _agreements(
@@ -149,13 +159,13 @@ def rdm_reliability(responses: NDArray[np.float32]) -> float:
         patterns = responses[:, repetition] - responses[:, repetition].mean(axis=1, keepdims=True)
         lengths = np.linalg.norm(patterns, axis=1, keepdims=True)
         patterns /= np.where(lengths > 0, lengths, 1)
-        units.append(_unit(1 - patterns @ patterns.T).ravel())
+        units.append(unit_rdm(1 - patterns @ patterns.T).ravel())
     correlations = [float(first @ second) for first, second in combinations(units, 2)]
     mean = max(0.0, float(np.mean(correlations)))
     return n_repetitions * mean / (1 + (n_repetitions - 1) * mean)
 
 
-def _unit(rdm: NDArray[np.floating]) -> NDArray[np.float32]:
+def unit_rdm(rdm: NDArray[np.floating]) -> NDArray[np.float32]:
     """Centre an RDM off its diagonal and scale it: inner products are then correlations."""
     values = np.asarray(rdm, dtype=np.float64).copy()
     used = np.isfinite(values)
@@ -194,18 +204,14 @@ def check_subject_agreement(
     """
     n_subjects = len(subjects)
     names = [f"subj{subject:02d}" for subject in subjects]
-    alone = []
-    unsure = []
-    for index, name in enumerate(names):
-        holds = _agrees(
-            float(agreement.p_of_subjects[index]),
-            float(agreement.spread_of_subjects[index]),
-            float(np.sqrt(reliability[index] * np.delete(reliability, index).mean())),
-        )
-        if holds is False:
-            alone.append(name)
-        elif holds is None:
-            unsure.append(name)
+    verdicts = [_verdict_of_subject(index, agreement, reliability) for index in range(n_subjects)]
+    alone = [n for n, v in zip(names, verdicts, strict=True) if v in ("failed", "suspicious")]
+    unsure = [n for n, v in zip(names, verdicts, strict=True) if v == "not decidable"]
+    together: Verdict = "not decidable"
+    if agreement.p <= LARGEST_P:
+        together = "passed"
+    elif _usually_seen(float(reliability.mean()), agreement.spread, agreement.n_images):
+        together = "suspicious"
     pairs = agreement.correlation[np.triu_indices(n_subjects, 1)]
     highest = float(np.nanmax(pairs)) if np.isfinite(pairs).any() else float("nan")
     same = ", ".join(
@@ -219,9 +225,13 @@ def check_subject_agreement(
             region,
             f"mean r {agreement.mean:.3f}, p {agreement.p:.2g}",
             f"above chance (p at most {LARGEST_P:g}, images permuted)",
-            _agrees(agreement.p, agreement.spread, float(reliability.mean())),
-            "Subjects find the same images alike; at chance, rows belong to other images than the "
-            "ids say, in some subject or in all.",
+            together,
+            {
+                "passed": "Subjects find the same images alike.",
+                "suspicious": "The RDMs are reliable, yet subjects do not find the same images "
+                "alike: rows belong to other images than the ids say, in some subject or in all, "
+                "or the region differs from subject to subject.",
+            }.get(together, "The RDMs are too unreliable for agreement to be seen."),
         ),
         check(
             "each subject agrees with the others",
@@ -232,9 +242,13 @@ def check_subject_agreement(
             if unsure
             else f"all; the lowest is {names[lowest]} with r {agreement.with_others[lowest]:.3f}",
             f"every subject above chance (p at most {LARGEST_P:g}, images permuted)",
-            False if alone else None if unsure else True,
-            "Each subject's images are as alike as the others find them; a subject at chance has "
-            "another subject's table of trials.",
+            worst(verdicts),
+            "A subject at chance, where the others agree, has another subject's table of trials or "
+            "images under other ids."
+            if alone
+            else "The subject's RDM is too unreliable for agreement to be seen."
+            if unsure
+            else "Each subject's images are as alike as the others find them.",
         ),
         check(
             "subjects differ",
@@ -242,13 +256,35 @@ def check_subject_agreement(
             f"the same: {same}" if same else f"highest r {highest:.3f}",
             f"no two subjects with r above {SAME_DATA:g}",
             not same if np.isfinite(highest) else None,
-            "No two brains are alike; two subjects with one RDM have the same data.",
+            "No two brains are alike; two subjects with one RDM have the same data."
+            if same
+            else "No two subjects have the same data.",
         ),
     ]
 
 
-def _agrees(p: float, spread: float, reliability: float) -> bool | None:
-    """Decide on an agreement; one at chance counts only where a small one would be seen."""
-    if p <= LARGEST_P:
-        return True
-    return False if LOWEST_CONSISTENCY * reliability >= SEEN * spread > 0 else None
+def _verdict_of_subject(
+    index: int, agreement: SubjectAgreement, reliability: NDArray[np.float64]
+) -> Verdict:
+    """Decide on a subject's agreement with the others; at chance, by how these agree."""
+    if agreement.p_of_subjects[index] <= LARGEST_P:
+        return "passed"
+    spread = float(agreement.spread_of_subjects[index])
+    others = np.delete(np.delete(agreement.correlation, index, 0), index, 1)
+    pairs = others[np.triu_indices(len(others), 1)]
+    # The others' mean r with each other is less than that with the mean of all of them.
+    if len(pairs) and _seen(LOWEST_SHARE_OF_OTHERS * float(np.nan_to_num(pairs).mean()), spread):
+        return "failed"
+    usual = float(np.sqrt(reliability[index] * np.delete(reliability, index).mean()))
+    return "suspicious" if _usually_seen(usual, spread, agreement.n_images) else "not decidable"
+
+
+def _usually_seen(reliability: float, spread: float, n_images: int) -> bool:
+    """Return whether what subjects usually share would stand out from chance."""
+    enough = n_images >= FEWEST_IMAGES_OF_SUSPICION
+    return enough and _seen(USUAL_CONSISTENCY * reliability, spread)
+
+
+def _seen(agreement: float, spread: float) -> bool:
+    """Return whether so much agreement would stand out from chance."""
+    return agreement >= SEEN * spread > 0

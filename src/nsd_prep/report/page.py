@@ -14,7 +14,7 @@ from nsd_prep.report.record import Report, cells, grouped, header, verdict_numbe
 _TEMPLATE: Final = "page.html.jinja"
 _STYLE: Final = "page.css"
 #: What stands before a verdict, for those who do not tell its colour.
-MARKS: Final = {"passed": "✓", "failed": "✗", "not decidable": "?"}
+MARKS: Final = {"passed": "✓", "suspicious": "!", "failed": "✗", "not decidable": "?"}
 
 
 def render_page(report: Report) -> str:

@@ -3,16 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from nsd_prep.analysis.picture import Picture
-from nsd_prep.checks import Check, Verdict
-
-#: Verdicts, the ones that ask for attention first.
-VERDICTS: Final[tuple[Verdict, ...]] = ("failed", "not decidable", "passed")
+from nsd_prep.checks import VERDICTS, Check, Verdict
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.analysis.rdm import from_upper_triangle
+from nsd_prep.checks import Check
 from nsd_prep.data_checks import (
     RegionEvidence,
+    Scope,
+    SingleTrials,
     check_placement,
-    check_published_noise_ceilings,
+    check_published_region,
     check_run,
+    check_session_records,
     check_single_trials,
-    sessions_of_images,
+    places_of_images,
 )
+from nsd_prep.dataset import PREPARATION_FOLDERS
 from nsd_prep.files import digest_of_array, sha256_of_json
 from nsd_prep.inputs import Inputs
 from nsd_prep.made import Made
 from nsd_prep.prepared import Prepared
+from nsd_prep.session_record import PartStatistics
 from nsd_prep.stages.assemblies import Representations
 from nsd_prep.threads import each_in_threads
 
@@ -52,6 +58,18 @@ def _given(volumes: Mapping[int, NDArray[Any] | None]) -> dict[int, NDArray[Any]
     return {subject: volume for subject, volume in volumes.items() if volume is not None}
 
 
+def _check_records(prepared: Prepared, subject: int, regions: list[str]) -> list[Check]:
+    """Check the records of a subject's sessions, where the parts have them."""
+    records: dict[int, dict[str, PartStatistics]] = {}
+    for region in regions:
+        for session, part in prepared.parts(subject, region).items():
+            if not part.statistics:
+                return []
+            statistics = PartStatistics.model_validate(part.statistics)
+            records.setdefault(session, {})[region] = statistics
+    return check_session_records(subject, records) if records else []
+
+
 def examine(prepared: Prepared, representations: Representations, volumes: Volumes) -> Made:
     """Check what shapes cannot tell: that trials, sessions, masks and subjects are in their places.
 
@@ -69,8 +87,8 @@ def examine(prepared: Prepared, representations: Representations, volumes: Volum
     Made
         Checks alone; failed ones among them are the caller's to act on.
     """
-    sessions = {
-        subject: sessions_of_images(
+    trial_places = {
+        subject: places_of_images(
             prepared.trials[prepared.trials["subject"] == subject], prepared.nsd_ids
         )
         for subject in prepared.subjects
@@ -78,13 +96,17 @@ def examine(prepared: Prepared, representations: Representations, volumes: Volum
 
     def look_at(place: tuple[int, str]) -> RegionEvidence:
         subject, region = place
-        return check_single_trials(
-            region,
-            prepared.regions_of_subjects[place],
-            prepared.repetitions(subject, region),
-            sessions[subject],
-            prepared.trials_per_session,
+        session, trial = trial_places[subject]
+        trials = SingleTrials(
+            responses=prepared.repetitions(subject, region),
+            ncsnr=prepared.regions_of_subjects[place].ncsnr,
+            session=session,
+            trial=trial,
+            trials_per_session=prepared.trials_per_session,
+            sessions=np.array(list(prepared.parts(subject, region))),
+            without_data=prepared.without_data(subject, region),
         )
+        return check_single_trials(region, subject, trials)
 
     places = prepared.regions_of_subjects
     everything = [
@@ -103,13 +125,18 @@ def examine(prepared: Prepared, representations: Representations, volumes: Volum
         }
         ncsnr, brain = volumes.ncsnr[subject], volumes.brain.get(subject)
         found += check_placement(subject, regions, ncsnr, brain)
+        found += _check_records(prepared, subject, list(regions))
     rdms = {
         region.region: np.stack([from_upper_triangle(pairs) for pairs in region.rdms])
         for region in representations.geometry.all_voxels
     }
-    found += check_run(evidence, rdms, is_nsd=prepared.is_nsd)
+    scope = None
     if prepared.is_nsd:
+        preparation = prepared.attributes["preparation"]
+        known = preparation if preparation in PREPARATION_FOLDERS.values() else ""
+        scope = Scope(str(known), prepared.dataset_sessions)
         for region in prepared.regions:
             voxels = prepared.voxels[prepared.voxels["region"] == region]
-            found += check_published_noise_ceilings(region, voxels)
+            found += check_published_region(region, voxels, scope)
+    found += check_run(evidence, rdms, scope=scope)
     return Made(checks=tuple(found))

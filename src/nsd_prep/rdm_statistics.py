@@ -1,0 +1,141 @@
+"""Noise ceilings, intervals and cross-validated distances of dissimilarity matrices (RDMs)."""
+
+from itertools import combinations
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Bootstrap samples that are handled together.
+_AT_ONCE: Final = 256
+
+
+class RDMNoiseCeiling(NamedTuple):
+    """The correlation with subjects' RDMs that a perfect model can reach.
+
+    Attributes
+    ----------
+    lower, upper : float
+        Mean over subjects of the correlation of a subject's RDM with the mean of the others', and
+        with the mean of all, in which it takes part itself.
+    """
+
+    lower: float
+    upper: float
+
+
+def rdm_noise_ceiling(rdms: NDArray[np.floating]) -> RDMNoiseCeiling:
+    """Return the bounds of the noise ceiling over subjects (Nili et al. 2014, PLoS Comp. Biol. 10).
+
+    Parameters
+    ----------
+    rdms : ndarray of float, shape (n_subjects, n_images, n_images)
+        Symmetric; their upper triangles are z-scored before they are averaged.
+
+    Returns
+    -------
+    RDMNoiseCeiling
+        NaN with fewer than two subjects or three images, or where an RDM is constant.
+    """
+    n_subjects, n_images = rdms.shape[:2]
+    if n_subjects < 2 or n_images < 3:
+        return RDMNoiseCeiling(float("nan"), float("nan"))
+    pairs = np.asarray(rdms, dtype=np.float64)[:, *np.triu_indices(n_images, 1)]
+    pairs -= pairs.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(pairs, axis=1, keepdims=True)
+    pairs /= np.where(length > 1e-9, length, np.nan)
+    total = pairs.sum(axis=0)
+    upper = pairs @ total / np.linalg.norm(total)
+    rest = total - pairs
+    lower = (pairs * rest).sum(axis=1) / np.linalg.norm(rest, axis=1)
+    return RDMNoiseCeiling(float(lower.mean()), float(upper.mean()))
+
+
+def crossnobis(
+    responses: NDArray[np.floating], precision: NDArray[np.floating] | None = None
+) -> NDArray[np.float64]:
+    """Return cross-validated squared distances: 0 on average where two images evoke the same.
+
+    The inner product of two images' differences in one repetition and in another, over all pairs
+    of repetitions, divided by the number of voxels (Walther et al. 2016, NeuroImage 137:188). The
+    repetitions of b3 are not quite independent, as its regularisation uses all of them.
+
+    Parameters
+    ----------
+    responses : ndarray of float, shape (n_images, n_repetitions, n_voxels)
+        At least two repetitions.
+    precision : ndarray of float, shape (n_voxels,) or (n_voxels, n_voxels), optional
+        Inverse noise variances, or covariances; Euclidean distances where none is given.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_images, n_images)
+        Symmetric, 0 on the diagonal; may be negative.
+    """
+    values = np.asarray(responses, dtype=np.float64)
+    _, n_repetitions, n_voxels = values.shape
+    weighted = values
+    if precision is not None:
+        weighted = values * precision if precision.ndim == 1 else values @ precision
+    products = np.mean(
+        [
+            weighted[:, a] @ values[:, b].T + weighted[:, b] @ values[:, a].T
+            for a, b in combinations(range(n_repetitions), 2)
+        ],
+        axis=0,
+    )
+    products /= 2 * n_voxels
+    own = products.diagonal()
+    distances: NDArray[np.float64] = own[:, np.newaxis] + own - products - products.T
+    np.fill_diagonal(distances, 0)
+    return distances
+
+
+def correlation_interval(
+    first: NDArray[np.floating],
+    second: NDArray[np.floating],
+    *,
+    coverage: float = 0.95,
+    samples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return a confidence interval of the correlation of two RDMs, by a bootstrap over images.
+
+    Pairs of an image with itself are left out of each sample: they are alike in every RDM.
+
+    Parameters
+    ----------
+    first, second : ndarray of float, shape (n_images, n_images)
+        Symmetric, of the same images.
+    coverage : float
+        Share of samples between the ends.
+    samples : int
+        How many.
+    seed : int
+        Of the samples.
+
+    Returns
+    -------
+    tuple of float
+        Lower and upper end; NaN with fewer than four images.
+    """
+    n_images = len(first)
+    if n_images < 4:
+        return float("nan"), float("nan")
+    off_diagonal = ~np.eye(n_images, dtype=np.bool_)
+    x, y = (np.where(off_diagonal, rdm - rdm[off_diagonal].mean(), 0.0) for rdm in (first, second))
+    generator = np.random.default_rng(seed)
+    found = []
+    for start in range(0, samples, _AT_ONCE):
+        number = min(_AT_ONCE, samples - start)
+        counts = generator.multinomial(n_images, np.full(n_images, 1 / n_images), number)
+        weights = counts.astype(np.float64)
+        n, sx, sy, sxx, syy, sxy = (
+            np.einsum("si,si->s", weights @ matrix, weights)
+            for matrix in (off_diagonal.astype(np.float64), x, y, x * x, y * y, x * y)
+        )
+        with np.errstate(invalid="ignore", divide="ignore"):
+            spread = np.sqrt((sxx - sx**2 / n) * (syy - sy**2 / n))
+            found.append((sxy - sx * sy / n) / spread)
+    low, high = np.nanquantile(np.concatenate(found), [(1 - coverage) / 2, (1 + coverage) / 2])
+    return float(low), float(high)

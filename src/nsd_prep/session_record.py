@@ -1,0 +1,230 @@
+"""What a session's raw betas look like in a region: recorded while they are in memory."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from nsd_prep.published import BETA_SCALE, TRIALS_PER_SESSION
+
+#: Runs of odd and of even number in a session of NSD have so many trials, twelve runs in all.
+_NSD_RUNS: Final = (63, 62) * 6
+#: A session of any other number of trials is cut into so many parts.
+_PARTS: Final = 10
+#: Voxels, evenly spaced, of which mean and deviation are taken, and how many are kept one by one.
+_SAMPLED: Final = 256
+_KEPT: Final = 64
+_LOWEST, _HIGHEST = np.iinfo(np.int16).min, np.iinfo(np.int16).max
+#: Voxels that vary below which all having one value in a trial may be chance.
+_FEWEST_VARYING: Final = 3
+_DIGITS: Final = 5
+
+
+class TrialStatistics(BaseModel):
+    """Raw betas of a region over some trials of a session.
+
+    Attributes
+    ----------
+    n_trials : int
+        How many trials.
+    mean, mean_spread : float
+        Median and interquartile range over voxels of the mean over trials, in percent signal
+        change: over 256 voxels, evenly spaced, where there are more. Voxels that are constant over
+        the session are left out of these and the next.
+    deviation, deviation_spread : float
+        The same of the standard deviation over trials (N in the denominator).
+    uniform_trials : int
+        Trials in which every voxel that varies over the session has the same value; 0 where fewer
+        than three vary.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    n_trials: int
+    mean: float
+    mean_spread: float
+    deviation: float
+    deviation_spread: float
+    uniform_trials: int
+
+
+class PartStatistics(BaseModel):
+    """Raw betas of a region in a session.
+
+    Attributes
+    ----------
+    n_voxels : int
+        Voxels of the region.
+    constant_voxels : int
+        Voxels with one value in all trials: without data in this session.
+    saturated : float
+        Share of values at the ends of int16, where larger responses are cut off.
+    session : TrialStatistics
+        Over all trials.
+    runs : tuple of TrialStatistics
+        Over the trials of each run.
+    voxel_mean, voxel_deviation : tuple of float
+        Mean and standard deviation over trials of 64 voxels, evenly spaced, or of all where there
+        are fewer; percent signal change.
+    sample_sha256 : str
+        Digest of the raw values of these voxels; empty where none of them varies.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    n_voxels: int
+    constant_voxels: int
+    saturated: float
+    session: TrialStatistics
+    runs: tuple[TrialStatistics, ...]
+    voxel_mean: tuple[float, ...]
+    voxel_deviation: tuple[float, ...]
+    sample_sha256: str
+
+
+def run_lengths(n_trials: int) -> tuple[int, ...]:
+    """Return how many trials each run of a session has.
+
+    Parameters
+    ----------
+    n_trials : int
+        Trials in the session.
+
+    Returns
+    -------
+    tuple of int
+        63, 62, 63, ... for the 750 trials of NSD (Allen et al. 2022: twelve runs a session); else
+        tenths of the session, those of more trials first.
+    """
+    if n_trials == TRIALS_PER_SESSION:
+        return _NSD_RUNS
+    parts = min(_PARTS, n_trials)
+    return tuple(n_trials // parts + (part < n_trials % parts) for part in range(parts))
+
+
+def describe_part(values: NDArray[np.int16], runs: tuple[int, ...]) -> PartStatistics:
+    """Describe a region's raw betas in a session.
+
+    Parameters
+    ----------
+    values : ndarray of int16, shape (n_voxels, n_trials)
+        As stored: 300 times the percent signal change; at least one voxel and trial.
+    runs : tuple of int
+        Trials of each run, as `run_lengths` gives them.
+
+    Returns
+    -------
+    PartStatistics
+        Of this region alone, whatever others are read with it.
+    """
+    lowest, highest = values.min(axis=1), values.max(axis=1)
+    varies = lowest != highest
+    cut_off = values[(lowest == _LOWEST) | (highest == _HIGHEST)]
+    saturated = np.count_nonzero((cut_off == _LOWEST) | (cut_off == _HIGHEST)) / values.size
+    uniform = _uniform_trials(values, varies)
+    sample = values[_evenly_spaced(len(values), _SAMPLED)]
+    varying = sample[(sample != sample[:, :1]).any(axis=1)]
+    ends = np.cumsum(runs)
+    kept = np.ascontiguousarray(values[_evenly_spaced(len(values), _KEPT)])
+    mean, deviation = _mean_and_deviation(kept)
+    return PartStatistics(
+        n_voxels=len(values),
+        constant_voxels=int(np.count_nonzero(~varies)),
+        saturated=_rounded(saturated),
+        session=_statistics(varying, uniform),
+        runs=tuple(
+            _statistics(varying[:, start:end], uniform[start:end])
+            for start, end in zip(ends - runs, ends, strict=True)
+        ),
+        voxel_mean=tuple(map(_rounded, mean)),
+        voxel_deviation=tuple(map(_rounded, deviation)),
+        sample_sha256=hashlib.sha256(kept.astype("<i2", copy=False).tobytes()).hexdigest()
+        if deviation.any()
+        else "",
+    )
+
+
+def _evenly_spaced(n_voxels: int, most: int) -> NDArray[np.int64]:
+    return np.linspace(0, n_voxels - 1, min(n_voxels, most)).astype(np.int64)
+
+
+def _mean_and_deviation(
+    values: NDArray[np.int16],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return each voxel's mean and standard deviation over trials, percent signal change."""
+    scaled = values / np.float32(BETA_SCALE)
+    return scaled.mean(axis=1), scaled.std(axis=1)
+
+
+def _uniform_trials(values: NDArray[np.int16], varies: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the trials in which all voxels that vary have one value."""
+    uniform = np.zeros(values.shape[1], dtype=np.bool_)
+    varying = np.flatnonzero(varies)
+    if len(varying) < _FEWEST_VARYING:
+        return uniform
+    # Some voxels exclude nearly every trial of sound data.
+    some = values[varying[:8]]
+    candidates = np.flatnonzero((some == some[0]).all(axis=0))
+    if len(candidates):
+        those = values[np.ix_(varying, candidates)]
+        uniform[candidates] = (those == those[0]).all(axis=0)
+    return uniform
+
+
+def _statistics(values: NDArray[np.int16], uniform: NDArray[np.bool_]) -> TrialStatistics:
+    numbers = []
+    for found in _mean_and_deviation(values):
+        low, middle, high = np.quantile(found, (0.25, 0.5, 0.75)) if len(found) else (0, 0, 0)
+        numbers += [_rounded(middle), _rounded(high - low)]
+    return TrialStatistics(
+        n_trials=len(uniform),
+        mean=numbers[0],
+        mean_spread=numbers[1],
+        deviation=numbers[2],
+        deviation_spread=numbers[3],
+        uniform_trials=int(np.count_nonzero(uniform)),
+    )
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
+
+
+def sessions_table(
+    records: Mapping[int, Mapping[int, Mapping[str, PartStatistics]]],
+) -> pd.DataFrame:
+    """Return a row for each subject, session and region, as ``sessions.csv`` has them.
+
+    Parameters
+    ----------
+    records : mapping of int to mapping of int to mapping of str to PartStatistics
+        By subject and session (1-based) and region.
+
+    Returns
+    -------
+    DataFrame
+        subject ("subj01"), session, region, voxels, constant_voxels, saturated (share of values);
+        n_trials, mean, mean_spread, deviation, deviation_spread and uniform_trials as in
+        `TrialStatistics`; lowest_run and highest_run: the least and largest deviation of a run.
+    """
+    rows = [
+        {
+            "subject": f"subj{subject:02d}",
+            "session": session,
+            "region": region,
+            "voxels": part.n_voxels,
+            "constant_voxels": part.constant_voxels,
+            "saturated": part.saturated,
+            **part.session.model_dump(),
+            "lowest_run": min(run.deviation for run in part.runs),
+            "highest_run": max(run.deviation for run in part.runs),
+        }
+        for subject, sessions in records.items()
+        for session, regions in sessions.items()
+        for region, part in regions.items()
+    ]
+    return pd.DataFrame(rows)
