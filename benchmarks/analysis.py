@@ -33,7 +33,7 @@ from nsd_prep.assembly import (
 from nsd_prep.noise_ceiling import noise_ceiling
 from nsd_prep.report.compose import compose
 from nsd_prep.report.methods import RunFacts
-from nsd_prep.report.stage import write_report
+from nsd_prep.report.page import write_report
 
 N_IMAGES = published.REPETITION_COUNTS[8][0]
 

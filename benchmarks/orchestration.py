@@ -26,7 +26,7 @@ from nsd_prep.files import FileIdentity
 from nsd_prep.flows.recording import quiet_server, wait_until_recorded
 from nsd_prep.flows.server import temporary_server
 from nsd_prep.tasks.extraction import extract_sessions
-from nsd_prep.tasks.runners import runner_of
+from nsd_prep.tasks.runners import task_runner
 
 #: Sessions that hold images which all of NSD's eight subjects saw three times: 30 of each subject.
 SESSIONS, SUBJECTS, WORKERS = 30, 8, 2
@@ -67,7 +67,7 @@ def do_nothing(chunk: Sequence[SessionRequest]) -> list[SessionRecord]:
 def submit_all(wanted: list[SessionRequest], folder: Path) -> float:
     """Submit a task for each session, and return the seconds that takes."""
     started = time.perf_counter()
-    with runner_of("threads", WORKERS, None) as runner:
+    with task_runner("threads", WORKERS, None) as runner:
         extract_sessions(wanted, folder, runner, "threads", WORKERS, refresh=False)
     return time.perf_counter() - started
 

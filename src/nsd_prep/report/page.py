@@ -2,11 +2,13 @@
 
 import base64
 from importlib import resources
+from pathlib import Path
 from typing import Final
 
 import pandas as pd
 from jinja2 import DictLoader, Environment, StrictUndefined
 
+from nsd_prep.files import write_text, written_whole
 from nsd_prep.report.record import Report, cells, grouped, header, verdict_numbers
 
 _TEMPLATE: Final = "page.html.jinja"
@@ -60,3 +62,34 @@ def numeric(frame: pd.DataFrame) -> list[bool]:
 def data_uri(png: bytes) -> str:
     """Return a PNG picture as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
+
+def write_report(report: Report, folder: Path) -> list[Path]:
+    """Write a report: the page, its figures as PNG and PDF, its tables as CSV.
+
+    Parameters
+    ----------
+    report : Report
+        What it holds.
+    folder : Path
+        Where; made where it is missing.
+
+    Returns
+    -------
+    list of Path
+        All the files; ``index.html`` was written last.
+    """
+    written = []
+    for section in report.sections:
+        for picture in section.pictures:
+            for ending, content in (("png", picture.png), ("pdf", picture.pdf)):
+                written.append(folder / "figures" / f"{picture.name}.{ending}")
+                with written_whole(written[-1]) as partial:
+                    partial.write_bytes(content)
+        for name, frame in section.files.items():
+            written.append(folder / "tables" / f"{name}.csv")
+            text = frame.to_csv(index=False, lineterminator="\n", float_format="%.7g")
+            write_text(written[-1], text)
+    written.append(folder / "index.html")
+    write_text(written[-1], render_page(report))
+    return written

@@ -1,0 +1,165 @@
+"""The report of a run: its page, figures and tables."""
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from nsd_prep import __version__, outputs
+from nsd_prep.brainscore.encoding import score_encoding, summarise_encoding
+from nsd_prep.brainscore.encoding_figure import draw_encoding
+from nsd_prep.brainscore.features import Features, read_features
+from nsd_prep.checks import Check
+from nsd_prep.files import Folder, write_text
+from nsd_prep.made import Made
+from nsd_prep.prepared import Prepared
+from nsd_prep.report.compose import compose
+from nsd_prep.report.markdown import artifacts
+from nsd_prep.report.methods import RunFacts
+from nsd_prep.report.page import write_report as write_page
+from nsd_prep.report.record import Report, Section, Table
+from nsd_prep.stages.assemblies import Representations
+from nsd_prep.stages.brainscore import read_train_and_test
+from nsd_prep.stages.encoding import Encoding
+from nsd_prep.stages.examination import Volumes
+from nsd_prep.stages.tables import neuroids
+from nsd_prep.synthetic import read_truth
+
+_LIBRARIES: Final = ("numpy", "scipy", "pandas", "xarray", "matplotlib")
+
+
+def write_report(
+    prepared: Prepared,
+    representations: Representations,
+    volumes: Volumes,
+    checks: Sequence[Check],
+    encoding: Encoding | None,
+    folder: Folder,
+) -> Made:
+    """Write the report with its figures and tables, and as Markdown for the page of the run.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        What was extracted.
+    representations : Representations
+        The RDMs of the assemblies.
+    volumes : Volumes
+        Drawn behind the voxels.
+    checks : sequence of Check
+        All that were made.
+    encoding : Encoding or None
+        The encoding baseline.
+    folder : Folder
+        The output folder.
+
+    Returns
+    -------
+    Made
+        All the files.
+    """
+    report = compose_report(prepared, representations, volumes, checks, encoding, folder)
+    target = folder.path / outputs.REPORT
+    files = write_page(report, target)
+    for key, text in artifacts(report).items():
+        files.append(target / "markdown" / f"{key}.md")
+        write_text(files[-1], text)
+    return Made.in_folder(folder, sorted(str(file.relative_to(folder.path)) for file in files))
+
+
+def compose_report(
+    prepared: Prepared,
+    representations: Representations,
+    volumes: Volumes,
+    checks: Sequence[Check],
+    encoding: Encoding | None,
+    folder: Folder,
+) -> Report:
+    """Put a report together, with its figures drawn; the parameters are those of `write_report`."""
+    return compose(
+        facts_of_run(prepared),
+        representations.geometry,
+        neuroids(prepared),
+        prepared.repetition_counts,
+        {f"subj{subject:02d}": volume for subject, volume in volumes.ncsnr.items()},
+        checks,
+        encoding_sections(encoding, prepared, folder) if encoding else [],
+    )
+
+
+def facts_of_run(prepared: Prepared) -> RunFacts:
+    """Gather what the methods of a run depend on."""
+    voxels = neuroids(prepared)
+    attributes = prepared.attributes
+    return RunFacts(
+        dataset=str(attributes["dataset"]),
+        is_nsd=prepared.is_nsd,
+        preparation=str(attributes["preparation"]),
+        trials_per_session=prepared.trials_per_session,
+        sessions=prepared.dataset_sessions,
+        sessions_read={
+            subject: sum(record.subject == subject for record in prepared.sessions)
+            for subject in prepared.subjects
+        },
+        shared_images=int(prepared.repetition_counts.iloc[0].sum()),
+        images=len(prepared.nsd_ids),
+        train_images=int(prepared.is_train.sum()),
+        regions=prepared.regions,
+        voxels={str(name): len(rows) for name, rows in voxels.groupby("region", sort=False)},
+        voxel_sessions_without_data=int(voxels["sessions_without_data"].sum()),
+        invalid_voxels=prepared.invalid_voxels,
+        seed=int(attributes["seed"]),
+        train_fraction=float(attributes["train_fraction"]),
+        versions={"nsd-prep": __version__, "Python": platform.python_version()}
+        | {library: version(library) for library in _LIBRARIES},
+    )
+
+
+def encoding_sections(encoding: Encoding, prepared: Prepared, folder: Folder) -> list[Section]:
+    """Score a ridge regression from the images' features to the test assembly.
+
+    Parameters
+    ----------
+    encoding : Encoding
+        What is fitted with.
+    prepared : Prepared
+        For its subjects.
+    folder : Folder
+        The output folder.
+
+    Returns
+    -------
+    list of Section
+        One for the report; none where there are no features.
+    """
+    features = _features(encoding, prepared)
+    if features is None:
+        return []
+    assemblies = read_train_and_test(folder, encoding.suffix)
+    scores = score_encoding(assemblies.train, assemblies.test, features)
+    source = (
+        f"the features of {encoding.features.path}"
+        if encoding.features
+        else "the synthetic latents"
+    )
+    return [
+        Section(
+            name="encoding",
+            title="Encoding baseline",
+            text=f"Ridge regression from {source} to the train assembly, scored on the test "
+            "assembly. A model that knows all that drives the voxels comes close to 1.",
+            pictures=(draw_encoding(scores),),
+            tables=(Table("Medians over reliable voxels.", summarise_encoding(scores)),),
+            files={"encoding": scores},
+        )
+    ]
+
+
+def _features(encoding: Encoding, prepared: Prepared) -> dict[int, Features] | None:
+    if encoding.features:
+        return dict.fromkeys(prepared.subjects, read_features(Path(encoding.features.path)))
+    if encoding.truth:
+        truth = read_truth(encoding.truth)
+        return {subject: Features(*truth.latents(subject)) for subject in prepared.subjects}
+    return None
