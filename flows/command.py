@@ -63,7 +63,14 @@ def app() -> App:
         **_OPTIONS,
     )
     whole.command(_run_app("run", "nsd-prep run"))
-    for tool in (tools.synth, tools.cache, tools.compare, tools.package, tools.publish):
+    for tool in (
+        tools.synth,
+        tools.cache,
+        tools.compare,
+        tools.package,
+        tools.publish,
+        tools.deployments,
+    ):
         whole.command(tool)
     whole.register_install_completion_command(name="--install-completion")
     return whole

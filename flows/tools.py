@@ -193,3 +193,16 @@ def publish(
         refused = publish.refusal(packages, **allowed)
         print(refused or "Nothing was uploaded: give --upload to do it.")  # noqa: T201
     return 0
+
+
+def deployments(folder: Path = Path("deployments")) -> int:
+    """Write the deployments of the flow for Prefect, to be edited (docs/operating.md).
+
+    Args:
+        folder: Folder to write them into; files that were edited there are not replaced.
+    """
+    from nsd_prep.deployments import write_deployments
+
+    for path in write_deployments(folder):
+        print(path)  # noqa: T201
+    return 0

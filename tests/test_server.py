@@ -341,7 +341,6 @@ class TestOperation:
         assert shown.startswith("error: The Prefect server at http://127.0.0.1:9/api does not")
         assert "Traceback" not in shown
 
-    @pytest.mark.xfail(strict=True, reason="the command line does not offer it yet")
     def test_deployments_are_written_outside_the_repository(
         self, site: Site, tmp_path: Path
     ) -> None:
