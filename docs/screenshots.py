@@ -105,7 +105,7 @@ def find_shots(api: str) -> list[Shot]:
         f"{api}/artifacts/filter",
         json={
             "flow_runs": {"id": {"any_": [run]}},
-            "artifacts": {"key": {"any_": ["checks"]}, "type": {"any_": ["table"]}},
+            "artifacts": {"key": {"any_": ["all-checks"]}, "type": {"any_": ["table"]}},
         },
     )
     form = f"/deployments/deployment/{real}/run"

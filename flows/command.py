@@ -21,6 +21,7 @@ from rich.console import Console
 from nsd_prep import __version__
 from nsd_prep.errors import NSDPrepError
 from nsd_prep.flows import tools
+from nsd_prep.flows.server import without_telemetry
 from nsd_prep.parameters import parameters
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def app() -> App:
         tools.publish,
         tools.deployments,
     ):
-        whole.command(tool, name=tool.__name__.rstrip("_"))
+        whole.command(tool)
     whole.register_install_completion_command(name="--install-completion")
     return whole
 
@@ -170,6 +171,7 @@ def _explained(error: CycloptsError, words: Sequence[str]) -> str:
 
 def _run(asked: dict[str, Any]) -> int:
     """Run the flow with the parameters of a command line."""
+    without_telemetry()
     # A run that is asked to end ends as it does on Ctrl-C, and its server with it.
     for request in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(request) is not signal.SIG_IGN:  # nohup

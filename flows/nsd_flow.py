@@ -60,7 +60,9 @@ from nsd_prep.tasks.validation import examine, validate
 def _name() -> str:
     """Return the name of a run: dataset, subjects and regions."""
     asked = flow_run.parameters
-    root = "synthetic NSD" if asked.get("synthetic") else Path(str(asked.get("nsd_root"))).name
+    root = (
+        "synthetic NSD" if asked.get("synthetic") else Path(asked.get("nsd_root") or "no root").name
+    )
     subjects = ", ".join(map(str, asked.get("subjects") or ["all"]))
     regions = [*asked.get("regions", ()), *(["own"] if asked.get("regions_file") else [])]
     return f"{root}: subjects {subjects}; {' '.join(regions)}"

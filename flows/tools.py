@@ -196,10 +196,10 @@ def publish(
 
 
 def deployments(folder: Path = Path("deployments")) -> int:
-    """Write the files of the deployments into a folder, to be edited there.
+    """Write the deployments of the flow for Prefect, to be edited (docs/operating.md).
 
     Args:
-        folder: Made where it is not there yet.
+        folder: Folder to write them into; files that were edited there are not replaced.
     """
     from nsd_prep.deployments import write_deployments
 
