@@ -65,8 +65,8 @@ def _report(
 ) -> dict[str, Any]:
     """Write the report with its figures and tables, and as Markdown for the page of the run."""
     # What draws and regresses takes seconds to import, and a run that goes on may not need it.
-    from nsd_prep.report.stage import report_run
     from nsd_prep.stages.encoding import encoding_sections
+    from nsd_prep.stages.report import report_run
 
     further = encoding_sections(run) if brainscore else []
     report = report_run(run, trials, stages.analyse_run(run), checks, further)

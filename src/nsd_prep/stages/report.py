@@ -1,22 +1,26 @@
-"""The report as a stage of a run: from the run's files to the report's."""
+"""The report as a stage of a run: from the run's files to the report's.
+
+Not one of `nsd_prep.stages` itself: what draws takes a second to import.
+"""
 
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final
 
+import nibabel as nib
 import pandas as pd
 
 from nsd_prep import __version__
 from nsd_prep.analysis.geometry import Geometry
+from nsd_prep.analysis.slices import Anatomy
 from nsd_prep.checks import Check
-from nsd_prep.files import read_table, write_text, written_whole
+from nsd_prep.files import read_table
 from nsd_prep.regions import definition_as_text
-from nsd_prep.report.compose import compose
+from nsd_prep.report.compose import compose_report
 from nsd_prep.report.methods import RunFacts
-from nsd_prep.report.page import render_page
 from nsd_prep.report.record import Report, Section
+from nsd_prep.report.write import write_report
 from nsd_prep.run import Run, TrialsRecord
 from nsd_prep.volumes import read_ncsnr
 
@@ -55,16 +59,22 @@ def report_run(
     counts = pd.DataFrame.from_dict(
         trials.repetition_counts, orient="index", columns=[3, 2, 1, 0]
     ).rename_axis(index="subject")
-    report = compose(
+    anatomies = {}
+    for subject in run.subjects:
+        path = dataset.ncsnr_file(subject)
+        anatomies[f"subj{subject:02d}"] = Anatomy(
+            read_ncsnr(path), nib.Nifti1Image.from_filename(path).affine
+        )
+    report = compose_report(
         facts_of_run(run, trials, voxels),
         geometry,
         voxels,
         counts,
-        {f"subj{subject:02d}": read_ncsnr(dataset.ncsnr_file(subject)) for subject in run.subjects},
         checks,
-        further,
+        anatomies=anatomies,
+        further=further,
     )
-    write_report(report, run.output_dir / "report")
+    write_report(run.output_dir / "report", report)
     return report
 
 
@@ -87,7 +97,7 @@ def facts_of_run(run: Run, trials: TrialsRecord, voxels: pd.DataFrame) -> RunFac
     """
     dataset = run.dataset()
     split = read_table(run.split_file)
-    of_region = voxels.groupby("region", sort=False)
+    by_region = voxels.groupby("region", sort=False)
     return RunFacts(
         dataset=dataset.name,
         is_nsd=dataset.is_nsd,
@@ -98,8 +108,8 @@ def facts_of_run(run: Run, trials: TrialsRecord, voxels: pd.DataFrame) -> RunFac
         shared_images=sum(trials.repetition_counts[run.subjects[0]]),
         images=trials.n_images,
         train_images=int((split["split"] == "train").sum()),
-        regions={name: definition_as_text(of) for name, of in run.regions.items()},
-        voxels={str(name): len(of) for name, of in of_region},
+        regions={name: definition_as_text(definition) for name, definition in run.regions.items()},
+        voxels={str(name): len(rows) for name, rows in by_region},
         voxel_sessions_without_data=int(voxels["sessions_without_data"].sum()),
         invalid_voxels=run.invalid_voxels,
         seed=run.seed,
@@ -107,35 +117,3 @@ def facts_of_run(run: Run, trials: TrialsRecord, voxels: pd.DataFrame) -> RunFac
         versions={"nsd-prep": __version__, "Python": platform.python_version()}
         | {library: version(library) for library in _LIBRARIES},
     )
-
-
-def write_report(report: Report, folder: Path) -> Path:
-    """Write a report: the page, its figures as PNG and PDF, its tables as CSV.
-
-    Parameters
-    ----------
-    report : Report
-        What to say.
-    folder : Path
-        Where; made where it is missing.
-
-    Returns
-    -------
-    Path
-        ``index.html``, written last.
-    """
-    for section in report.sections:
-        for picture in section.pictures:
-            _write_bytes(folder / "figures" / f"{picture.name}.png", picture.png)
-            _write_bytes(folder / "figures" / f"{picture.name}.pdf", picture.pdf)
-        for name, frame in section.files.items():
-            text = frame.to_csv(index=False, lineterminator="\n", float_format="%.7g")
-            write_text(folder / "tables" / f"{name}.csv", text)
-    page = folder / "index.html"
-    write_text(page, render_page(report))
-    return page
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    with written_whole(path) as partial:
-        partial.write_bytes(content)
