@@ -104,7 +104,7 @@ def report_of(voxels: pd.DataFrame, folder: Path) -> None:
     generator = np.random.default_rng(2)
     sessions = pd.DataFrame(
         [
-            (subject, session, *generator.uniform(0, 1, 3), generator.integers(10))
+            (subject, session, *generator.uniform(0, 1, 3), generator.uniform(0, 1e-5))
             for subject, count in published.SESSIONS.items()
             for session in range(1, count + 1)
         ],

@@ -17,7 +17,6 @@ from simulated_assemblies import GRIDS, Simulation, simulate
 
 from nsd_prep.analysis import (
     cluster_figures,
-    encoding_figures,
     figures,
     session_figures,
     slices,
@@ -35,7 +34,7 @@ COUNTS = pd.DataFrame(
 
 
 AFFINE = np.diag([1.8, 1.8, 1.8, 1.0])
-DRAWING = (cluster_figures, encoding_figures, figures, session_figures, slices, voxel_figures)
+DRAWING = (cluster_figures, figures, session_figures, slices, voxel_figures)
 LIMITS = (0.5, 1.5)
 
 
@@ -54,18 +53,6 @@ def session_table() -> pd.DataFrame:
             "agreement": [0.9, 1.1, 0.8, np.nan, 0.1],
             "share_without_data": [0.0, 0.1, 0.2, 0.5, 0.0],
             "median_sd": np.nan,
-        }
-    )
-
-
-def scores() -> pd.DataFrame:
-    generator = np.random.default_rng(5)
-    return pd.DataFrame(
-        {
-            "region": np.repeat(["V1", "IT"], 60),
-            "subject": np.tile(np.repeat(["subj01", "subj02"], 30), 2),
-            "noise_ceiling": generator.uniform(0, 80, 120),
-            "fraction_of_ceiling": generator.uniform(0, 1, 120),
         }
     )
 
@@ -381,23 +368,6 @@ class TestSlices:
         np.testing.assert_array_equal(colours, [expected] * 3)
 
 
-def test_encoding_shows_the_reliable_voxels_of_each_subject(drawn: list[Figure]) -> None:
-    table = scores()
-    encoding_figures.draw_encoding(table)
-    panels = drawn[0].axes
-    assert [axes.get_title() for axes in panels] == ["V1", "IT"]
-    reliable = table[table["noise_ceiling"] > 30]
-    for axes in panels:
-        chosen = reliable[reliable["region"] == axes.get_title()]
-        counts = chosen.groupby("subject").size()
-        labels = [label.get_text() for label in axes.get_xticklabels()]
-        assert labels == [f"{int(name[4:])}\n{number}" for name, number in counts.items()]
-        medians = [line.get_ydata()[0] for line in axes.lines if line.get_linewidth() == 1.2]
-        np.testing.assert_allclose(
-            medians, chosen.groupby("subject")["fraction_of_ceiling"].median()
-        )
-
-
 def test_repetitions_are_bars_of_the_counts(drawn: list[Figure]) -> None:
     voxel_figures.draw_repetitions(COUNTS)
     bars = drawn[0].axes[0].patches
@@ -418,7 +388,6 @@ def drawings(simulation: Simulation, geometry: Geometry) -> list[Picture]:
         cluster_figures.draw_clusters(region, geometry.nsd_ids, LIMITS, thumbnails),
         cluster_figures.draw_subject_rdms(geometry, LIMITS),
         session_figures.draw_sessions(session_table()),
-        encoding_figures.draw_encoding(scores()),
         slices.draw_slices("V1", simulation.tables["V1"], brains),
         voxel_figures.draw_noise_ceilings(simulation.voxels),
         voxel_figures.draw_repetitions(COUNTS),

@@ -29,7 +29,7 @@ _MEASURES: Final = (
     _Measure("agreement", "agreement with other sessions (1: as predicted)", "viridis", 1, True),
     _Measure("share_without_data", "voxels without data (%)", "magma_r", 100, True),
     _Measure("median_sd", "median SD of the betas (% signal change)", "viridis", 1, False),
-    _Measure("saturated", "saturated values", "magma_r", 1, True),
+    _Measure("saturated", "saturated values (%)", "magma_r", 100, True),
 )
 
 
@@ -41,8 +41,8 @@ def draw_sessions(table: pd.DataFrame) -> Picture:
     table : DataFrame
         A row for each session read: subject (1-based, or ``subj01``), session (1-based), and any
         of agreement (1 is what the ncsnr predicts, 0 chance), share_without_data (0 to 1),
-        median_sd (percent signal change) and saturated (how many values); NaN where it is not
-        known.
+        median_sd (percent signal change) and saturated (share of values, 0 to 1); NaN where it
+        is not known.
 
     Returns
     -------

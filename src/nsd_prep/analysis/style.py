@@ -161,6 +161,7 @@ def picture(
         As PNG, without a date.
     """
     with one_style():
+        figure.set_dpi(DOTS_PER_INCH)
         canvas: Any = FigureCanvasAgg(figure)
         canvas.draw()
         pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])

@@ -3,9 +3,10 @@
 Not one of `nsd_prep.stages` itself: what it imports takes seconds, and only a report needs it.
 """
 
-from nsd_prep.analysis.encoding_figures import draw_encoding
+from nsd_prep.analysis.style import picture
 from nsd_prep.brainscore.encoding import (
     Features,
+    draw_encoding,
     latent_features,
     read_features,
     score_encoding,
@@ -36,14 +37,15 @@ def encoding_sections(run: Run) -> list[Section]:
         return []
     assemblies = read_train_and_test(run)
     scores = score_encoding(assemblies.train, assemblies.test, features)
-    source = f"the features of {run.features}" if run.features else "the synthetic latents"
+    of = f"the features of {run.features}" if run.features else "the synthetic latents"
+    caption = "Fraction of the noise ceiling that a ridge regression reaches, reliable voxels."
     return [
         Section(
             name="encoding",
             title="Encoding baseline",
-            text=f"Ridge regression from {source} to the train assembly, scored on the test "
-            "assembly. A model that knows all that drives the voxels comes close to 1.",
-            pictures=(draw_encoding(scores),),
+            text=f"Ridge regression from {of} to the train assembly, scored on the test assembly. "
+            "A model that knows all that drives the voxels comes close to 1.",
+            pictures=(picture(draw_encoding(scores), "encoding", "Encoding baseline", caption),),
             tables=(Table("Medians over reliable voxels.", summarise_encoding(scores)),),
             files={"encoding": scores},
         )
