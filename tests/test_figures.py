@@ -281,6 +281,27 @@ class TestSessions:
         np.testing.assert_allclose(shown[1], [[0, 10, nan, 20], [50, 0, nan, nan]])
         assert len(shown) == 2
 
+    def test_are_summarised_over_regions_by_their_voxels(self) -> None:
+        parts = pd.DataFrame(
+            {
+                "subject": ["subj02", "subj02", "subj01"],
+                "session": [1, 1, 3],
+                "region": ["V1", "IT", "V1"],
+                "voxels": [100, 300, 50],
+                "constant_voxels": [10, 10, 0],
+                "saturated": [0.02, 0.0, 0.5],
+                "deviation": [2.0, 1.0, 3.0],
+            }
+        )
+        agreement = pd.DataFrame({"subject": ["subj02"], "session": [1], "agreement": [0.7]})
+        table = session_figures.summarise_sessions(parts, agreement)
+        assert table["subject"].tolist() == ["subj02", "subj01"]
+        assert table["share_without_data"].tolist() == [0.05, 0]
+        assert table["median_sd"].tolist() == [1.25, 3]
+        assert table["saturated"].tolist() == [0.005, 0.5]
+        assert table["agreement"].tolist()[0] == 0.7
+        assert np.isnan(table["agreement"][1])
+
     def test_without_any_number_there_is_nothing_to_draw(self) -> None:
         with pytest.raises(ValueError, match="no value in any of agreement"):
             session_figures.draw_sessions(session_table()[["subject", "session", "median_sd"]])

@@ -96,6 +96,41 @@ def draw_sessions(table: pd.DataFrame) -> Picture:
         )
 
 
+def summarise_sessions(parts: pd.DataFrame, agreement: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Gather what `draw_sessions` draws from the records of sessions and their agreement.
+
+    Parameters
+    ----------
+    parts : DataFrame
+        A row for each subject, session and region: subject (``subj01``), session (1-based),
+        voxels, constant_voxels, saturated (share of values) and deviation (SD over trials, percent
+        signal change).
+    agreement : DataFrame, optional
+        subject (``subj01``), session and agreement.
+
+    Returns
+    -------
+    DataFrame
+        A row for each subject and session: agreement (NaN where it is not given),
+        share_without_data, median_sd and saturated, means over regions weighted by their voxels.
+    """
+    weighted = parts[["subject", "session", "voxels", "constant_voxels"]].assign(
+        saturated=parts["saturated"] * parts["voxels"],
+        median_sd=parts["deviation"] * parts["voxels"],
+    )
+    sums = weighted.groupby(["subject", "session"], sort=False).sum()
+    table = pd.DataFrame(
+        {
+            "share_without_data": sums["constant_voxels"] / sums["voxels"],
+            "median_sd": sums["median_sd"] / sums["voxels"],
+            "saturated": sums["saturated"] / sums["voxels"],
+        }
+    ).reset_index()
+    if agreement is None:
+        return table.assign(agreement=np.nan)
+    return table.merge(agreement[["subject", "session", "agreement"]], how="left")
+
+
 def session_matrix(
     table: pd.DataFrame, column: str, subjects: list[int] | list[str], last: int
 ) -> NDArray[np.float64]:
