@@ -22,6 +22,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nsd_prep import published
+from nsd_prep.analysis.cluster_figures import images_of_clusters
 from nsd_prep.analysis.geometry import analyse
 from nsd_prep.analysis.rdm import rdm
 from nsd_prep.analysis.slices import Anatomy
@@ -117,7 +118,6 @@ def report_of(voxels: pd.DataFrame, folder: Path) -> None:
             "saturated",
         ],
     )
-    thumbnails = generator.integers(0, 256, (N_IMAGES, 64, 64, 3), dtype=np.uint8)
     counts = pd.DataFrame.from_dict(
         dict(published.REPETITION_COUNTS), orient="index", columns=[3, 2, 1, 0]
     )
@@ -143,6 +143,10 @@ def report_of(voxels: pd.DataFrame, folder: Path) -> None:
     marks = [time.perf_counter()]
     geometry = analyse(assemblies())
     marks.append(time.perf_counter())
+    thumbnails = {
+        int(nsd_id): generator.integers(0, 256, (72, 72, 3), dtype=np.uint8)
+        for nsd_id in images_of_clusters(geometry)
+    }
     report = compose_report(
         facts,
         geometry,

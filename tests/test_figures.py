@@ -233,9 +233,12 @@ class TestClusters:
         self, geometry: Geometry, drawn: list[Figure]
     ) -> None:
         region = geometry.all_voxels[0]
-        # The colour of each thumbnail is the number of its image.
-        numbers = np.arange(30, dtype=np.uint8)
-        thumbnails = np.broadcast_to(numbers[:, None, None, None], (30, 4, 4, 3))
+        wanted = cluster_figures.images_of_clusters(geometry)
+        # The colour of each thumbnail is the place of its image.
+        place = {int(nsd_id): number for number, nsd_id in enumerate(geometry.nsd_ids)}
+        thumbnails = {
+            int(nsd_id): np.full((4, 4, 3), place[int(nsd_id)], dtype=np.uint8) for nsd_id in wanted
+        }
         cluster_figures.draw_clusters(region, geometry.nsd_ids, LIMITS, thumbnails)
         shown = [int(image.get_array()[0, 0, 0]) for image in drawn[0].axes[-1].images]
         matrix = from_upper_triangle(region.mean_rdm)
@@ -246,6 +249,14 @@ class TestClusters:
             means = [matrix[image, images].mean() for image in images]
             expected += [int(image) for _, image in sorted(zip(means, images, strict=True))[:3]]
         assert shown == expected
+
+    def test_a_thumbnail_is_small_and_of_the_same_shape(self) -> None:
+        pixels = np.zeros((100, 425, 3), dtype=np.uint8)
+        pixels[:, 200:] = 255
+        small = cluster_figures.thumbnail(pixels)
+        assert small.shape == (17, 72, 3)
+        assert (small[:, :30] == 0).all()
+        assert (small[:, 40:] == 255).all()
 
     @pytest.mark.parametrize("largest", [4, 7, 30, 40])
     def test_block_means_are_means(self, largest: int) -> None:
@@ -400,7 +411,11 @@ def test_repetitions_are_bars_of_the_counts(drawn: list[Figure]) -> None:
 def drawings(simulation: Simulation, geometry: Geometry) -> list[Picture]:
     """Draw one figure of each kind."""
     brains = {name: anatomy(volume) for name, volume in simulation.backgrounds.items()}
-    thumbnails = np.random.default_rng(2).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
+    generator = np.random.default_rng(2)
+    thumbnails = {
+        int(nsd_id): generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        for nsd_id in cluster_figures.images_of_clusters(geometry)
+    }
     region = geometry.all_voxels[0]
     return [
         figures.draw_mean_rdms(geometry),

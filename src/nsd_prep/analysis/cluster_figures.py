@@ -1,7 +1,7 @@
 """Figures of one RDM at a time: clusters with their images, and the RDM of each subject."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +10,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.patches import ConnectionPatch
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.cluster.hierarchy import dendrogram, fcluster
 
 from nsd_prep.analysis.geometry import Geometry, RegionGeometry, average_linkage, cluster_order
@@ -29,6 +30,10 @@ from nsd_prep.assembly import stimulus_ids
 #: Clusters that thumbnails are shown for, at most, and thumbnails of each.
 CLUSTERS_SHOWN: Final = 12
 THUMBNAILS_SHOWN: Final = 3
+#: Pixels of a thumbnail's longer side.
+THUMBNAIL_SIDE: Final = 72
+#: A dendrogram of fewer images shows nothing.
+FEWEST_IMAGES: Final = 4
 #: Cells of a subject's RDM that are drawn as their mean: a panel has fewer pixels than images.
 _PIXELS_OF_PANEL: Final = 180
 
@@ -37,7 +42,7 @@ def draw_clusters(
     region: RegionGeometry,
     nsd_ids: NDArray[np.int64],
     limits: tuple[float, float],
-    thumbnails: NDArray[np.uint8] | None = None,
+    thumbnails: Mapping[int, NDArray[np.uint8]] | None = None,
 ) -> Picture:
     """Draw a region's mean RDM in the order of its clusters, beside their dendrogram.
 
@@ -49,8 +54,9 @@ def draw_clusters(
         0-based.
     limits : tuple of float
         Distances between which colours run.
-    thumbnails : ndarray of uint8, shape (n_images, height, width, 3), optional
-        The images, small. Without them the clusters are not illustrated.
+    thumbnails : mapping of int to ndarray of uint8, shape (height, width, 3), optional
+        Images by nsd_id, those of `images_of_clusters` at least; `thumbnail` makes them small.
+        Without them the clusters are not illustrated.
 
     Returns
     -------
@@ -81,13 +87,14 @@ def draw_clusters(
         bar.set_ticks(list(limits), labels=[f"{limit:.2f}" for limit in limits])
         bar.set_label("1 \N{MINUS SIGN} r", labelpad=-5)
         bar.outline.set_linewidth(0)
-        if thumbnails is not None:
+        if thumbnails:
             beside = figure.add_axes((0.80, 0.06, 0.19, 0.86))
-            _draw_thumbnails(axes, beside, tree, matrix, order, thumbnails)
+            pictures = [thumbnails.get(int(nsd_id)) for nsd_id in nsd_ids]
+            _draw_thumbnails(axes, beside, _illustrated(region, tree, order), order, pictures)
         shown = (
             f"To the right, for each of up to {CLUSTERS_SHOWN} clusters, the "
             f"{THUMBNAILS_SHOWN} images with the smallest mean distance to its others. "
-            if thumbnails is not None
+            if thumbnails
             else ""
         )
         return picture(
@@ -99,7 +106,7 @@ def draw_clusters(
             "height of a branch is the mean distance between the two clusters that it joins. "
             f"{shown}Point at a cell to see its images and distance.",
             [Panel(axes, names, names, clustered)],
-            photographs=thumbnails is not None,
+            photographs=bool(thumbnails),
         )
 
 
@@ -154,37 +161,80 @@ def clusters_in_order(
     return [best[place] for place in sorted(largest)]
 
 
+class _Cluster(NamedTuple):
+    """A cluster's images, and those that stand for it (0-based rows of the RDM)."""
+
+    images: NDArray[np.int64]
+    central: NDArray[np.int64]
+
+
+def _illustrated(
+    region: RegionGeometry, tree: NDArray[np.float64], order: NDArray[np.int64]
+) -> list[_Cluster]:
+    """Return the clusters to be illustrated, with the images nearest to all others of each."""
+    matrix = from_upper_triangle(region.mean_rdm)
+    found = []
+    for images in clusters_in_order(tree, order, CLUSTERS_SHOWN):
+        distances = matrix[np.ix_(images, images)].mean(axis=1)
+        nearest = np.argsort(distances, kind="stable")[:THUMBNAILS_SHOWN]
+        found.append(_Cluster(images, images[nearest]))
+    return found
+
+
+def images_of_clusters(geometry: Geometry) -> NDArray[np.int64]:
+    """Return which images `draw_clusters` shows for all regions, to be read.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        RDMs of all regions.
+
+    Returns
+    -------
+    ndarray of int64
+        nsd_id (0-based), ascending, each once; at most 36 for each region.
+    """
+    shown = [np.zeros(0, dtype=np.int64)]
+    for region in geometry.all_voxels:
+        if len(geometry.nsd_ids) >= FEWEST_IMAGES and np.isfinite(region.mean_rdm).all():
+            tree, order = average_linkage(region.mean_rdm), cluster_order(region.mean_rdm)
+            clusters = _illustrated(region, tree, order)
+            shown += [geometry.nsd_ids[cluster.central] for cluster in clusters]
+    return np.unique(np.concatenate(shown))
+
+
+def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an image (height, width, 3) no larger than it is drawn in a figure."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
 def _draw_thumbnails(
     matrix_axes: Axes,
     axes: Axes,
-    tree: NDArray[np.float64],
-    matrix: NDArray[np.float32],
+    clusters: Sequence[_Cluster],
     order: NDArray[np.int64],
-    thumbnails: NDArray[np.uint8],
+    pictures: Sequence[NDArray[np.uint8] | None],
 ) -> None:
     """Draw the most central images of each cluster, joined to its rows by a line."""
-    clusters = clusters_in_order(tree, order, CLUSTERS_SHOWN)
     place = np.argsort(order)
-    axes.set_xlim(0, THUMBNAILS_SHOWN + 0.6)
-    axes.set_ylim(CLUSTERS_SHOWN, 0)
-    axes.set_axis_off()
     first = (CLUSTERS_SHOWN - len(clusters)) / 2
-    for number, images in enumerate(clusters):
-        centrality = matrix[np.ix_(images, images)].mean(axis=1)
+    edge, gap = len(order) - 0.5, 0.003 * len(order) - 0.5
+    for number, cluster in enumerate(clusters):
         top = first + number
-        for column, image in enumerate(images[np.argsort(centrality, kind="stable")]):
-            if column == THUMBNAILS_SHOWN:
-                break
+        for column, image in enumerate(cluster.central):
+            pixels = pictures[image]
+            if pixels is None:
+                continue
             left = column + 0.6
             axes.imshow(
-                thumbnails[image],
+                pixels,
                 extent=(left + 0.02, left + 0.98, top + 0.98, top + 0.02),
                 aspect="auto",
                 interpolation="antialiased",
             )
-        rows = place[images]
-        low, high = int(rows.min()), int(rows.max())
-        edge, gap = len(order) - 0.5, 0.003 * len(order) - 0.5
+        low, high = int(place[cluster.images].min()), int(place[cluster.images].max())
         matrix_axes.plot(
             [edge, edge],
             [low + gap, high - gap],
@@ -203,6 +253,7 @@ def _draw_thumbnails(
                 linewidth=0.5,
             )
         )
+    axes.set_axis_off()
     axes.set_xlim(0, THUMBNAILS_SHOWN + 0.6)
     axes.set_ylim(CLUSTERS_SHOWN, 0)
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.analysis.cluster_figures import draw_clusters, draw_subject_rdms
+from nsd_prep.analysis.cluster_figures import FEWEST_IMAGES, draw_clusters, draw_subject_rdms
 from nsd_prep.analysis.figures import (
     colour_limits,
     draw_between_regions,
@@ -32,9 +31,6 @@ from nsd_prep.published import RELIABLE_NOISE_CEILING
 from nsd_prep.report.methods import RunFacts, facts_table, listed, methods, references
 from nsd_prep.report.record import Report, Section, Table
 
-#: A dendrogram of fewer images shows nothing.
-FEWEST_IMAGES: Final = 4
-
 
 def compose_report(
     facts: RunFacts,
@@ -45,7 +41,7 @@ def compose_report(
     *,
     anatomies: Mapping[str, Anatomy] = MappingProxyType({}),
     sessions: pd.DataFrame | None = None,
-    thumbnails: NDArray[np.uint8] | None = None,
+    thumbnails: Mapping[int, NDArray[np.uint8]] | None = None,
     further: Sequence[Section] = (),
 ) -> Report:
     """Put a report together, figures and tables included.
@@ -69,8 +65,9 @@ def compose_report(
         are not drawn.
     sessions : DataFrame, optional
         As `nsd_prep.analysis.session_figures.draw_sessions` takes it.
-    thumbnails : ndarray of uint8, shape (n_images, height, width, 3), optional
-        The images of the geometry, small, in its order.
+    thumbnails : mapping of int to ndarray of uint8, shape (height, width, 3), optional
+        Small images by nsd_id (0-based); `nsd_prep.analysis.cluster_figures` says which are shown
+        (`images_of_clusters`) and makes them small (`thumbnail`).
     further : sequence of Section
         Sections of other analyses, placed before the checks.
 
@@ -136,7 +133,9 @@ def overview_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
     )
 
 
-def geometry_section(geometry: Geometry, thumbnails: NDArray[np.uint8] | None = None) -> Section:
+def geometry_section(
+    geometry: Geometry, thumbnails: Mapping[int, NDArray[np.uint8]] | None = None
+) -> Section:
     """Return the section with the RDMs: their means, their clusters, and each subject's."""
     undefined = {
         region.region: int(region.n_without_variance.sum())

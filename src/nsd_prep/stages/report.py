@@ -6,12 +6,17 @@ Not one of `nsd_prep.stages` itself: what draws takes a second to import.
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
+import h5py
 import nibabel as nib
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nsd_prep import __version__
+from nsd_prep.analysis.cluster_figures import images_of_clusters, thumbnail
 from nsd_prep.analysis.geometry import Geometry
 from nsd_prep.analysis.slices import Anatomy
 from nsd_prep.checks import Check
@@ -72,10 +77,22 @@ def report_run(
         counts,
         checks,
         anatomies=anatomies,
+        thumbnails=_thumbnails(dataset.images_file, geometry),
         further=further,
     )
     write_report(run.output_dir / "report", report)
     return report
+
+
+def _thumbnails(images: Path, geometry: Geometry) -> dict[int, NDArray[np.uint8]]:
+    """Return small images of the clusters by nsd_id; none where the images are not there."""
+    if not images.is_file():
+        return {}
+    with h5py.File(images) as file:
+        return {
+            int(nsd_id): thumbnail(file["imgBrick"][nsd_id])
+            for nsd_id in images_of_clusters(geometry)
+        }
 
 
 def facts_of_run(run: Run, trials: TrialsRecord, voxels: pd.DataFrame) -> RunFacts:
