@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 WIDTH, HEIGHT = 1040, 1500
-SECTIONS = ("", "geometry", "noise-ceilings")
+SECTIONS = ("", "geometry", "agreement")
 TARGET = Path(__file__).with_name("report.png")
 
 
