@@ -165,8 +165,8 @@ def _label(axes: Axes, row: Sequence[_Slice], anatomy: Anatomy) -> None:
         (low, high), (bottom, top) = ends[view.right], ends[view.up]
         text = f"{_AXES[view.fixed]} = {one.place}" if one.place >= 0 else "no voxels"
         for x, y, word, across, along in (
-            (one.left, middle, low, "right", "center"),
-            (one.left + width, middle, high, "left", "center"),
+            (one.left - 2, middle, low, "right", "center"),
+            (one.left + width + 1, middle, high, "left", "center"),
             (centre, one.top, top, "center", "bottom"),
             (centre, one.top + height, bottom, "center", "top"),
             (one.left + width, one.top + height, text, "right", "top"),

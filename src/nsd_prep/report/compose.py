@@ -239,13 +239,18 @@ def session_section(sessions: pd.DataFrame) -> Section:
 
 def places_section(voxels: pd.DataFrame, anatomies: Mapping[str, Anatomy]) -> Section:
     """Return the section with the voxels on slices."""
+    wrong = (
+        "Voxels outside the brain, or deep in its white matter,"
+        if all(anatomy.kind == "T1" for anatomy in anatomies.values())
+        else "Voxels on white, or beside the dark band of responsive cortex,"
+    )
     return Section(
         name="voxels",
         title="Voxels in the brain",
         text=(
             "A region should lie on the cortex, in both hemispheres unless it is defined in one, "
-            "and at about the same place in every subject. Voxels on white, or beside the dark "
-            "band of responsive cortex, would mean a mask that does not lie on the betas."
+            f"and at about the same place in every subject. {wrong} would mean a mask that does "
+            "not lie on the betas."
         ),
         pictures=tuple(
             draw_slices(str(region), rows, anatomies)
