@@ -27,6 +27,7 @@ from nsd_prep.analysis.picture import Picture
 from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.analysis.slices import Anatomy
 from nsd_prep.analysis.style import MISSING_COLOUR, booklet
+from nsd_prep.errors import InputFileError
 
 COUNTS = pd.DataFrame(
     {3: [20, 12], 2: [0, 5], 1: [0, 2], 0: [0, 1]}, index=pd.Index([1, 5], name="subject")
@@ -390,6 +391,11 @@ class TestSlices:
         assert (np.diff(i_to_the_right.ravel()[1:]) >= 0).all()
         assert i_to_the_right[-1, -1] > 230
         assert i_to_the_right[0, 1] < 40
+
+    def test_refuse_a_volume_on_another_grid(self) -> None:
+        brains = {"subj01": anatomy(np.ones((9, 5, 13), dtype=np.float32))}
+        with pytest.raises(InputFileError, match=r"V1 in subj01.*below \(13, 5, 9\), found up to"):
+            slices.draw_slices("V1", self.place([(3, 7, 2)]), brains)
 
     def test_voxels_without_an_ncsnr_have_a_colour_of_their_own(self, drawn: list[Figure]) -> None:
         voxels = self.place([(3, 4, 2)]).assign(ncsnr=np.nan, noise_ceiling=0.0)

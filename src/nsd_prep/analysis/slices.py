@@ -22,6 +22,7 @@ from nsd_prep.analysis.style import (
     one_style,
     picture,
 )
+from nsd_prep.errors import InputFileError
 
 #: Percent; voxels above have the colour of the end of the bar.
 HIGHEST_COLOUR: Final = 80.0
@@ -103,8 +104,15 @@ def draw_slices(region: str, voxels: pd.DataFrame, anatomies: Mapping[str, Anato
     -------
     Picture
         A row for each subject; in each column the slice that holds most of its voxels.
+
+    Raises
+    ------
+    InputFileError
+        A voxel lies outside the grid of its subject's volume.
     """
     subjects = [name for name in dict.fromkeys(voxels["subject"]) if name in anatomies]
+    for name in subjects:
+        _check_grid(region, name, voxels[voxels["subject"] == name], anatomies[name])
     rows = [
         [_slice(voxels[voxels["subject"] == name], anatomies[name], view) for view in _VIEWS]
         for name in subjects
@@ -139,6 +147,17 @@ def draw_slices(region: str, voxels: pd.DataFrame, anatomies: Mapping[str, Anato
         kinds = {anatomies[name].kind for name in subjects}
         return picture(
             figure, f"voxels-{region.lower()}", f"Voxels of {region}", _caption(region, kinds)
+        )
+
+
+def _check_grid(region: str, subject: str, voxels: pd.DataFrame, anatomy: Anatomy) -> None:
+    furthest = voxels[["nifti_i", "nifti_j", "nifti_k"]].to_numpy().max(axis=0)
+    grid = anatomy.volume.shape[::-1]
+    if (furthest >= grid).any():
+        raise InputFileError(
+            f"A voxel of {region} in {subject} lies outside the {anatomy.kind} volume that it is "
+            f"drawn on: expected NIfTI indices below {grid}, found up to "
+            f"{tuple(furthest.tolist())}; give a volume on the grid of the betas."
         )
 
 
