@@ -75,7 +75,7 @@ def draw_clusters(
         branches = figure.add_axes((0.03, 0.06, 0.12, 0.86))
         axes = figure.add_axes((0.155, 0.06, 0.86 * 4.9 / PAGE_WIDTH, 0.86))
         _draw_tree(branches, tree)
-        axes.imshow(clustered, norm=colours, cmap="viridis", aspect="auto", interpolation="nearest")
+        axes.imshow(clustered, norm=colours, cmap="viridis", aspect="auto", interpolation="none")
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_visible(False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal, NamedTuple
 
 import nibabel as nib
@@ -77,6 +78,23 @@ class Anatomy:
         """Return which voxels (n_voxels, 3), by NIfTI indices, lie left of the middle."""
         return places @ self.affine[0, :3] + self.affine[0, 3] < 0
 
+    @cached_property
+    def box(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First NIfTI indices of the brain, and the first ones beyond it, two times int64 (3,)."""
+        finite = np.isfinite(self.volume.transpose())
+        low, high = np.array(finite.shape, dtype=np.int64), np.zeros(3, dtype=np.int64)
+        for axis in range(3):
+            inside = np.flatnonzero(finite.any(axis=tuple({0, 1, 2} - {axis})))
+            if len(inside):
+                low[axis], high[axis] = inside[0], inside[-1] + 1
+        return low, high
+
+    @cached_property
+    def brightest(self) -> float:
+        """What is drawn lightest (T1) or darkest (ncsnr): the 99th percentile in the brain."""
+        finite = self.volume[np.isfinite(self.volume)]
+        return float(np.percentile(finite, 99)) or 1.0 if len(finite) else 1.0
+
 
 class _Slice(NamedTuple):
     """A slice: its index, its pixels (height, width, 3), and where they lie in the figure."""
@@ -127,7 +145,7 @@ def draw_slices(region: str, voxels: pd.DataFrame, anatomies: Mapping[str, Anato
         figure.set_layout_engine("none")
         frame = (0.3 / PAGE_WIDTH, 0.05 / (tall + 0.3), inches / PAGE_WIDTH, tall / (tall + 0.3))
         axes = figure.add_axes(frame)
-        axes.imshow(mosaic, interpolation="nearest")
+        axes.imshow(mosaic, interpolation="none")  # each voxel as it is, also in a PDF
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         middles = [one.left + one.image.shape[1] / 2 for one in placed[0]]
@@ -199,7 +217,8 @@ def _slice(voxels: pd.DataFrame, anatomy: Anatomy, view: _View) -> _Slice:
     """Return the slice that holds most of the voxels, -1 as its index where there are none."""
     places = voxels[["nifti_i", "nifti_j", "nifti_k"]].to_numpy(dtype=np.int64)
     brain = anatomy.volume.transpose()  # NIfTI (X, Y, Z)
-    low, high = _box(brain, places)
+    low, high = anatomy.box
+    low, high = np.minimum(low, places.min(axis=0)), np.maximum(high, places.max(axis=0) + 1)
     colours = noise_ceiling_colours()(voxels["noise_ceiling"].to_numpy() / HIGHEST_COLOUR)[:, :3]
     colours[voxels["ncsnr"].isna().to_numpy()] = to_rgb(MISSING_COLOUR)
     if view.hemisphere:
@@ -211,7 +230,7 @@ def _slice(voxels: pd.DataFrame, anatomy: Anatomy, view: _View) -> _Slice:
     index = int(np.bincount(places[:, view.fixed]).argmax())
     plane = brain.transpose(view.fixed, view.up, view.right)[index]
     plane = plane[low[view.up] : high[view.up], low[view.right] : high[view.right]]
-    image = np.repeat(_grey(plane, brain, anatomy.kind)[:, :, np.newaxis], 3, axis=2)
+    image = np.repeat(_grey(plane, anatomy)[:, :, np.newaxis], 3, axis=2)
     shown = places[:, view.fixed] == index
     at = (places[shown, view.up] - low[view.up], places[shown, view.right] - low[view.right])
     image[at] = colours[shown]
@@ -219,27 +238,9 @@ def _slice(voxels: pd.DataFrame, anatomy: Anatomy, view: _View) -> _Slice:
     return _Slice(index, np.round(255 * image[::-1]).astype(np.uint8))
 
 
-def _box(
-    brain: NDArray[np.floating], places: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the corners of the box that holds the brain and all voxels."""
-    finite = np.isfinite(brain)
-    low, high = places.min(axis=0), places.max(axis=0) + 1
-    for axis in range(3):
-        inside = np.flatnonzero(finite.any(axis=tuple({0, 1, 2} - {axis})))
-        if len(inside):
-            low[axis] = min(low[axis], inside[0])
-            high[axis] = max(high[axis], inside[-1] + 1)
-    return low, high
-
-
-def _grey(
-    plane: NDArray[np.floating], brain: NDArray[np.floating], kind: Literal["ncsnr", "T1"]
-) -> NDArray[np.float64]:
-    finite = brain[np.isfinite(brain)]
-    brightest = float(np.percentile(finite, 99)) if len(finite) else 1.0
-    share = np.clip(plane / (brightest or 1.0), 0, 1)
-    grey = 0.93 - 0.5 * share if kind == "ncsnr" else 0.1 + 0.85 * share
+def _grey(plane: NDArray[np.floating], anatomy: Anatomy) -> NDArray[np.float64]:
+    share = np.clip(plane / anatomy.brightest, 0, 1)
+    grey = 0.93 - 0.5 * share if anatomy.kind == "ncsnr" else 0.1 + 0.85 * share
     return np.where(np.isfinite(grey), grey, 1.0)
 
 
