@@ -380,9 +380,10 @@ class TestPage:
         links = [link for link in read(page).links if link[0] not in "#d"]
         assert all((tmp_path / link.split("#")[0]).is_file() for link in links)
         n_tables = sum(len(section.files) for section in report.sections)
-        assert len(links) == 2 * len(report.pictures) + n_tables
+        assert len(links) == len(report.pictures) + len(report.pages) + n_tables
         pages = [int(link.split("=")[1]) for link in links if "=" in link]
-        assert pages == list(range(1, len(report.pictures) + 1))
+        assert pages == list(range(1, len(report.pages) + 1)) == list(report.pages.values())
+        assert "voxels-v1" not in report.pages
 
     def test_has_the_values_of_its_matrices(self, page: str, report: Report) -> None:
         shown = [json.loads(data) for data in read(page).scripts if data.startswith("[")]

@@ -107,6 +107,7 @@ def draw_clusters(
             f"{shown}Point at a cell to see its images and distance.",
             [Panel(axes, names, names, clustered)],
             photographs=bool(thumbnails),
+            pixels_alone=True,
         )
 
 
@@ -312,6 +313,7 @@ def draw_subject_rdms(geometry: Geometry, limits: tuple[float, float]) -> Pictur
             "the same place is the same pair of images in a row; empty where a subject has too few "
             "voxels. Colours run wider than those of "
             "the means, as single subjects are noisier; neighbouring cells are averaged to fit.",
+            pixels_alone=True,
         )
 
 

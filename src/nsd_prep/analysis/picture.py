@@ -48,7 +48,7 @@ class Picture:
     png : bytes
         For the page.
     figure : Figure or None
-        Laid out, for `nsd_prep.analysis.style.booklet`.
+        Laid out, for `nsd_prep.analysis.style.booklet`; None where it is made of pixels alone.
     cells : tuple of Cells
         Matrices whose values the page shows.
     """

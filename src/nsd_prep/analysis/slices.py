@@ -29,6 +29,8 @@ from nsd_prep.errors import InputFileError
 HIGHEST_COLOUR: Final = 80.0
 _AXES: Final = "ijk"
 _GAP: Final = 10
+#: More would show voxels no better: one has two to three pixels.
+_DOTS_PER_INCH: Final = 150
 
 
 class _View(NamedTuple):
@@ -164,7 +166,12 @@ def draw_slices(region: str, voxels: pd.DataFrame, anatomies: Mapping[str, Anato
         bar.outline.set_linewidth(0)
         kinds = {anatomies[name].kind for name in subjects}
         return picture(
-            figure, f"voxels-{region.lower()}", f"Voxels of {region}", _caption(region, kinds)
+            figure,
+            f"voxels-{region.lower()}",
+            f"Voxels of {region}",
+            _caption(region, kinds),
+            pixels_alone=True,
+            dots_per_inch=_DOTS_PER_INCH,
         )
 
 

@@ -139,6 +139,8 @@ def picture(
     panels: Sequence[Panel] = (),
     *,
     photographs: bool = False,
+    pixels_alone: bool = False,
+    dots_per_inch: int = DOTS_PER_INCH,
 ) -> Picture:
     """Render a figure; the same figure gives the same bytes.
 
@@ -154,6 +156,10 @@ def picture(
         Matrices whose values the page shows.
     photographs : bool
         Whether it needs more colours than 256, which take three times the bytes.
+    pixels_alone : bool
+        Whether it is made of pixels, so that a PDF would show nothing that the PNG does not.
+    dots_per_inch : int
+        Of the PNG.
 
     Returns
     -------
@@ -161,18 +167,19 @@ def picture(
         As PNG, without a date.
     """
     with one_style():
-        figure.set_dpi(DOTS_PER_INCH)
+        figure.set_dpi(dots_per_inch)
         canvas: Any = FigureCanvasAgg(figure)
         canvas.draw()
         pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
         if not photographs:
             pixels = _in_few_colours(pixels)
         png = io.BytesIO()
-        pixels.save(png, format="png", dpi=(DOTS_PER_INCH, DOTS_PER_INCH))
+        pixels.save(png, format="png", dpi=(dots_per_inch, dots_per_inch))
         cells = tuple(panel.cells() for panel in panels)
         figure.set_layout_engine("none")  # everything is in its place by now
     width = round(figure.get_figwidth() * SCREEN_PIXELS_PER_INCH)
-    return Picture(name, title, caption, width, png.getvalue(), figure, cells)
+    kept = None if pixels_alone else figure
+    return Picture(name, title, caption, width, png.getvalue(), kept, cells)
 
 
 def booklet(pictures: Sequence[Picture]) -> bytes:
@@ -183,7 +190,7 @@ def booklet(pictures: Sequence[Picture]) -> bytes:
     Parameters
     ----------
     pictures : sequence of Picture
-        With their figures, one at least.
+        Those without a figure have no page.
 
     Returns
     -------

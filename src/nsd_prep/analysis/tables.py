@@ -82,11 +82,12 @@ def subject_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
         with_other_subjects, the mean of r with the RDMs of the others.
     """
     rows = []
+    groups = dict(iter(voxels.groupby(["region", "subject"], sort=False)))
     for one in geometry.all_voxels:
         agreement = between_subjects(one)
         np.fill_diagonal(agreement, np.nan)
         for place, subject in enumerate(one.subjects):
-            chosen = voxels[(voxels["region"] == one.region) & (voxels["subject"] == subject)]
+            chosen = groups[one.region, subject]
             ceiling = chosen["noise_ceiling"]
             others = agreement[place][np.isfinite(agreement[place])]
             rows.append(

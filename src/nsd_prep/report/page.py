@@ -57,7 +57,7 @@ def render_page(report: Report) -> str:
         report=report,
         groups=grouped(report.checks),
         numbers=verdict_numbers(report.checks),
-        pages={picture.name: page for page, picture in enumerate(report.pictures, 1)},
+        pages=report.pages,
         problems=problems(report.checks),
         marks=MARKS,
         style=style,

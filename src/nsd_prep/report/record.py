@@ -98,6 +98,12 @@ class Report:
         """The figures of all sections, in the order of the page."""
         return [picture for section in self.sections for picture in section.pictures]
 
+    @property
+    def pages(self) -> dict[str, int]:
+        """The page of ``figures.pdf`` that a figure has, from 1, by the figure's name."""
+        named = [picture.name for picture in self.pictures if picture.figure is not None]
+        return {name: page for page, name in enumerate(named, 1)}
+
 
 @dataclass(frozen=True)
 class CheckGroup:

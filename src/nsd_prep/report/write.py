@@ -32,11 +32,13 @@ def write_report(folder: Path, report: Report) -> list[Path]:
     Returns
     -------
     list of Path
-        All that was written: ``figures/NAME.png``, ``figures.pdf`` with a page for each figure,
+        All that was written: ``figures/NAME.png``, ``figures.pdf`` with a page for each figure that
+        is more than pixels,
         ``tables/NAME.csv``, and ``index.html``, written last.
     """
-    files = {"figures.pdf": booklet(report.pictures)}
-    files |= {f"figures/{picture.name}.png": picture.png for picture in report.pictures}
+    files = {f"figures/{picture.name}.png": picture.png for picture in report.pictures}
+    if report.pages:
+        files["figures.pdf"] = booklet(report.pictures)
     written = []
     for name, content in files.items():
         path = folder / name
