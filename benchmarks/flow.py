@@ -30,10 +30,10 @@ from rich.table import Table
 
 from nsd_prep.betas import read_voxels, zscore_trials
 from nsd_prep.dataset import open_dataset
+from nsd_prep.inputs import map_trials
 from nsd_prep.masks import select_voxels
-from nsd_prep.regions import DEFAULT_REGIONS
+from nsd_prep.parameters import parameters
 from nsd_prep.run import plan_run
-from nsd_prep.stages import map_trials
 
 FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
 #: What a plain loop has no counterpart for.
@@ -43,14 +43,14 @@ ASSEMBLIES_ONLY = ["--no-report", "--no-brainscore"]
 def plain_loop(root: Path) -> None:
     """Read and z-score the sessions of a run one after another, and print what it cost."""
     with tempfile.TemporaryDirectory() as folder:
-        run = plan_run(root, Path(folder), None, DEFAULT_REGIONS, None, None, None, 42, 0.8, "keep")
+        run = plan_run(**parameters(nsd_root=str(root), output_dir=Path(folder)))
         sessions = map_trials(run).sessions
     dataset = open_dataset(root)
     selections = {subject: select_voxels(dataset, subject, run.regions) for subject in sessions}
     started = time.perf_counter()
     for subject, of_subject in sessions.items():
         selection = selections[subject]
-        voxels = selection.union(selection.regions)
+        voxels = selection.union()
         for session in of_subject:
             path = dataset.session_file(subject, session)
             zscore_trials(read_voxels(path, voxels, selection.grid, dataset.trials_per_session))

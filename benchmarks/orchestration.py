@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,9 +23,10 @@ from rich.table import Table
 from nsd_prep import extraction
 from nsd_prep.extraction import SessionRecord, SessionRequest
 from nsd_prep.files import FileIdentity
-from nsd_prep.flows.server import quiet_server, settle, temporary_server
+from nsd_prep.flows.recording import quiet_server, wait_until_recorded
+from nsd_prep.flows.server import temporary_server
 from nsd_prep.tasks.extraction import extract_sessions
-from nsd_prep.tasks.runners import runner_of
+from nsd_prep.tasks.runners import task_runner
 
 #: Sessions that hold images which all of NSD's eight subjects saw three times: 30 of each subject.
 SESSIONS, SUBJECTS, WORKERS = 30, 8, 2
@@ -65,7 +67,7 @@ def do_nothing(chunk: Sequence[SessionRequest]) -> list[SessionRecord]:
 def submit_all(wanted: list[SessionRequest], folder: Path) -> float:
     """Submit a task for each session, and return the seconds that takes."""
     started = time.perf_counter()
-    with runner_of("threads", WORKERS, None) as runner:
+    with task_runner("threads", WORKERS, None) as runner:
         extract_sessions(wanted, folder, runner, "threads", WORKERS, refresh=False)
     return time.perf_counter() - started
 
@@ -86,13 +88,14 @@ def main() -> None:
     milliseconds: dict[str, list[float]] = {"anew": [], "cached": []}
     recorded: dict[str, list[int]] = {"anew": [], "cached": []}
     with (
-        quiet_server(),
         temporary_server() as wait_until_it_answers,
         patch.object(extraction, "extract_sessions", do_nothing),
         # Cached results are looked up as those of a run are: the store is asked, and holds them.
         tempfile.TemporaryDirectory() as of_all,
+        ExitStack() as stack,
     ):
         wait_until_it_answers()
+        stack.enter_context(quiet_server())
         for run in range(given.runs):
             folder = Path(of_all) / str(run)
             wanted = requests(folder)
@@ -100,7 +103,7 @@ def main() -> None:
                 with patch.object(extraction, "is_stored", lambda _request, stored=stored: stored):
                     state = submit_all(wanted, folder, return_state=True)
                 flow_run_id = state.state_details.flow_run_id
-                settle(flow_run_id)
+                wait_until_recorded(flow_run_id)
                 milliseconds[way].append(1000 * state.result() / len(wanted))
                 recorded[way].append(recorded_task_runs(flow_run_id))
     table = Table(title=f"{SUBJECTS * SESSIONS} sessions, {WORKERS} threads, {given.runs} runs")

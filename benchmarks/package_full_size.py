@@ -2,8 +2,7 @@
 
 Eight subjects, 84,564 voxels, 515 images of 425 by 425 pixels: train and test assemblies, stimulus
 sets, packages. Single-trial responses are made when they are asked for, which takes the place of
-reading them from a warm store and is left out of the
-times. Prints a table::
+reading them from a warm store and is left out of the times. Prints a table::
 
     python benchmarks/package_full_size.py [FOLDER]
 """
@@ -29,6 +28,8 @@ from nsd_prep.brainscore.plugin import write_plugin
 from nsd_prep.brainscore.stimulus_sets import write_stimulus_sets
 from nsd_prep.brainscore.train_test import build_train_and_test
 from nsd_prep.brainscore.train_test_checks import check_train_and_test
+from nsd_prep.checks import Check, as_table
+from nsd_prep.files import sha256_of_file, write_json
 from nsd_prep.noise_ceiling import noise_ceiling
 from nsd_prep.split import train_images
 
@@ -84,6 +85,16 @@ def write_stimuli(path: Path, nsd_ids: NDArray[np.int64]) -> None:
             images[nsd_id] = np.clip(127 + 90 * waves + noise, 0, 255)
 
 
+def write_manifest(folder: Path, checks: list[Check]) -> None:
+    """Write ``checks.csv`` and the ``manifest.json`` that packages are verified against."""
+    as_table(checks).to_csv(folder / "checks.csv", index=False)
+    files = [folder / "checks.csv", *(folder / "brainscore").rglob("*.*")]
+    outputs = {
+        path.relative_to(folder).as_posix(): {"sha256": sha256_of_file(path)} for path in files
+    }
+    write_json(folder / "manifest.json", {"outputs": outputs})
+
+
 def main(folder: Path) -> int:
     """Run the stage in a folder; return 1 where a bar is missed."""
     clock = Clock()
@@ -94,8 +105,8 @@ def main(folder: Path) -> int:
     is_train = train_images(N_IMAGES)
     counts = {
         (subject, region): n
-        for region, of in published.VOXELS.items()
-        for subject, n in zip(published.SUBJECTS, of, strict=True)
+        for region, voxels in published.VOXELS.items()
+        for subject, n in zip(published.SUBJECTS, voxels, strict=True)
     }
     generator = np.random.default_rng(3)
 
@@ -107,20 +118,22 @@ def main(folder: Path) -> int:
     target = folder / "brainscore"
     with clock.stage("train and test, z-scored"):
         assemblies = build_train_and_test(
-            repetitions, random_voxels(), nsd_ids, is_train, attributes={"dataset": "random"}
+            repetitions,
+            random_voxels(),
+            nsd_ids,
+            is_train,
+            attributes={"dataset": "random"},
         )
     with clock.stage("assemblies written, read back"):
         for split in SPLITS:
             write_assembly(getattr(assemblies, split), assembly_file(target, split))
     with clock.stage("checks"):
-        failed = [
-            one.name
-            for one in check_train_and_test(assemblies, nsd_ids, is_train)
-            if one.verdict != "passed"
-        ]
+        checks = check_train_and_test(assemblies, nsd_ids, is_train)
     del assemblies
     with clock.stage("stimulus sets"):
         write_stimulus_sets(folder / "nsd_stimuli.hdf5", target, nsd_ids, is_train)
+    failed = [one.name for one in checks if one.verdict != "passed"]
+    write_manifest(folder, checks)
     with clock.stage("packages, plugin"):
         index = write_packages(target, folder / "packages")
         write_plugin(index, folder / "plugin")

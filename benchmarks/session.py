@@ -12,7 +12,6 @@ Cold means that the file's pages were dropped from the system's cache before.
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -72,7 +71,7 @@ def measure(way: str, root: Path) -> None:
     cost = {
         "seconds": time.perf_counter() - started,
         "bytes": bytes_asked() - before,
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "memory": peak_memory(),
     }
     print(json.dumps(cost))
 
@@ -81,6 +80,17 @@ def bytes_asked() -> int:
     """Return how many bytes this process has read so far, from disk or cache (Linux)."""
     fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
     return int(fields["rchar"])
+
+
+def peak_memory() -> int:
+    """Return the largest resident size of this program so far, bytes (Linux).
+
+    Not ``ru_maxrss``: it counts the moment between fork and exec too, in which a new process has
+    the size of its parent.
+    """
+    status = Path("/proc/self/status").read_text()
+    (peak,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(peak) * 1024
 
 
 def main() -> None:
@@ -116,8 +126,8 @@ def compare(root: Path, runs: int) -> None:
     table = Table(title=f"{path.name}, {path.stat().st_size / 1e9:.2f} GB; medians of {runs}")
     for column in ("cache", "way", "seconds", "times faster", "share of the file asked", "memory"):
         table.add_column(column, justify="left" if column in ("cache", "way") else "right")
-    for (cache, way), of in costs.items():
-        middle = {name: statistics.median(cost[name] for cost in of) for name in of[0]}
+    for (cache, way), measured in costs.items():
+        middle = {name: statistics.median(cost[name] for cost in measured) for name in measured[0]}
         reference = statistics.median(cost["seconds"] for cost in costs[cache, "whole volume"])
         table.add_row(
             cache,

@@ -3,25 +3,36 @@
 Run ``python deployments/notify.py --help``.
 """
 
-import argparse
-from datetime import timedelta
-from typing import Final
+from __future__ import annotations
 
-from prefect.automations import Automation
-from prefect.blocks.webhook import Webhook
-from prefect.events.actions import CallWebhook
-from prefect.events.schemas.automations import EventTrigger, Posture
+import argparse
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, cast
+from uuid import UUID
+
+from pydantic import SecretStr
+
+from nsd_prep.errors import NSDPrepError
+from nsd_prep.flows.server import require_server
+
+if TYPE_CHECKING:
+    from prefect.automations import Automation
 
 _BLOCK: Final = "nsd-prep-failures"
 _NAME: Final = "nsd-prep: a run failed or crashed"
 #: A template of Prefect's; JSON with one field, as the webhooks of chat services take it.
 _MESSAGE: Final = """\
-{"text": {{ ("Run " ~ flow_run.name ~ " of " ~ deployment.name ~ ": " ~ flow_run.state.name ~ ". "
-~ flow_run.state.message ~ " " ~ (flow_run | ui_url)) | tojson }}}"""
+{"text": {{ ("Run " ~ flow_run.name ~ (" of " ~ deployment.name if deployment else "") ~ ": "
+~ flow_run.state.name ~ ". " ~ flow_run.state.message ~ " PAGES/runs/flow-run/" ~ flow_run.id)
+| tojson }}}"""
 
 
 def notify(url: str) -> Automation:
     """Set up the automation, in place of the one of an earlier call.
+
+    Messages link to the run's page as PREFECT_UI_URL, or else PREFECT_API_URL, names the pages: the
+    server itself may not know by which address people reach it.
 
     Parameters
     ----------
@@ -33,8 +44,17 @@ def notify(url: str) -> Automation:
     Automation
         As the server keeps it.
     """
-    webhook = Webhook(url=url, headers={"Content-Type": "application/json"})
-    block = webhook.save(_BLOCK, overwrite=True)
+    from prefect.automations import Automation
+    from prefect.blocks.webhook import Webhook
+    from prefect.events.actions import CallWebhook
+    from prefect.events.schemas.automations import EventTrigger, Posture
+    from prefect.settings import PREFECT_UI_URL
+    from prefect.types import SecretDict
+
+    message = _MESSAGE.replace("PAGES", str(PREFECT_UI_URL.value()).rstrip("/"))
+    webhook = Webhook(url=SecretStr(url), headers=SecretDict({"Content-Type": "application/json"}))
+    # Prefect's types leave open whether these are coroutines, as they are among coroutines.
+    block = cast("UUID", webhook.save(_BLOCK, overwrite=True))
     automation = Automation(
         name=_NAME,
         description="Posts why a run did not complete.",
@@ -46,18 +66,11 @@ def notify(url: str) -> Automation:
             threshold=1,
             within=timedelta(0),
         ),
-        actions=[CallWebhook(block_document_id=block, payload=_MESSAGE)],
+        actions=[CallWebhook(block_document_id=block, payload=message)],
     )
-    for earlier in _named(_NAME):
-        earlier.delete()
-    return automation.create()
-
-
-def _named(name: str) -> list[Automation]:
-    try:
-        return [Automation.read(name=name)]
-    except ValueError:
-        return []
+    with suppress(ValueError):  # there is none
+        cast("Automation", Automation.read(name=_NAME)).delete()
+    return cast("Automation", automation.create())
 
 
 def main() -> None:
@@ -69,7 +82,12 @@ def main() -> None:
         "again replaces the address. Needs a server: give its address in PREFECT_API_URL.",
     )
     command.add_argument("url", help="address of the webhook")
-    automation = notify(command.parse_args().url)
+    given = command.parse_args()
+    try:
+        require_server()
+    except NSDPrepError as error:
+        raise SystemExit(f"error: {error}") from None
+    automation = notify(given.url)
     print(f"The automation {automation.name!r} is set up.")  # noqa: T201
 
 

@@ -3,22 +3,28 @@
 Run ``python deployments/serve.py --help``.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import yaml
-from prefect import Flow, serve
-from prefect.client.schemas.schedules import CronSchedule
-from prefect.deployments.runner import RunnerDeployment
+
+from nsd_prep.errors import NSDPrepError
+from nsd_prep.flows.server import require_server
+
+if TYPE_CHECKING:
+    from prefect import Flow
+    from prefect.deployments.runner import RunnerDeployment
 
 _FILE: Final = Path(__file__).with_name("prefect.yaml")
-#: What only `prefect deploy` and workers need.
-_OF_WORKERS: Final = ("entrypoint", "work_pool")
+#: Fields for `prefect deploy` and workers alone.
+_WORKER_FIELDS: Final = ("entrypoint", "work_pool")
 
 
-def deployments_of(flow: Flow[..., Any], file: Path = _FILE) -> list[RunnerDeployment]:
+def served_deployments(flow: Flow[..., Any], file: Path = _FILE) -> list[RunnerDeployment]:
     """Return the deployments that a file of ``prefect deploy`` describes, to be served.
 
     Parameters
@@ -34,11 +40,15 @@ def deployments_of(flow: Flow[..., Any], file: Path = _FILE) -> list[RunnerDeplo
         In the file's order, with ``-served`` after their names.
     """
     listed = yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"]
-    return [flow.to_deployment(**_options(described)) for described in listed]
+    return [
+        cast("RunnerDeployment", flow.to_deployment(**_options(described))) for described in listed
+    ]
 
 
 def _options(described: dict[str, Any]) -> dict[str, Any]:
-    options = {name: value for name, value in described.items() if name not in _OF_WORKERS}
+    from prefect.client.schemas.schedules import CronSchedule
+
+    options = {name: value for name, value in described.items() if name not in _WORKER_FIELDS}
     # A name of its own: a deployment that had a work pool would keep it, and its worker.
     options["name"] += "-served"
     options["schedules"] = [
@@ -69,10 +79,16 @@ def main() -> None:
     )
     given = command.parse_args()
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "nsd_prep")
+    try:
+        require_server()
+    except NSDPrepError as error:
+        raise SystemExit(f"error: {error}") from None
+
+    from prefect import serve
 
     from nsd_prep.flows.nsd_flow import nsd_flow
 
-    serve(*deployments_of(nsd_flow), limit=given.limit)
+    serve(*served_deployments(nsd_flow), limit=given.limit)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ _FLAGS: Final = (
     "primaryHoverType=2,availableHoverTypes=2",
 )
 _LOAD_SECONDS: Final = 60
-_SETTLE_SECONDS: Final = 3  # animations and charts
+_DRAW_SECONDS: Final = 3  # animations and charts
 _LARGEST: Final = 300_000
 
 
@@ -66,7 +66,7 @@ class Shot:
     height: int
 
 
-def shots_of(api: str) -> list[Shot]:
+def find_shots(api: str) -> list[Shot]:
     """Return what is taken: the form of a deployment, a finished run, and its checks.
 
     Parameters
@@ -116,8 +116,8 @@ def shots_of(api: str) -> list[Shot]:
     ]
 
 
-def _ask(method: str, url: str, **of_request: Any) -> Any:
-    return httpx.request(method, url, timeout=30, **of_request).raise_for_status().json()
+def _ask(method: str, url: str, **request: Any) -> Any:
+    return httpx.request(method, url, timeout=30, **request).raise_for_status().json()
 
 
 @contextmanager
@@ -144,7 +144,7 @@ def _take(browser: Chrome, server: str, shot: Shot, folder: Path) -> Path:
     wait.until(
         expected_conditions.text_to_be_present_in_element((By.TAG_NAME, "body"), shot.expected)
     )
-    time.sleep(_SETTLE_SECONDS)
+    time.sleep(_DRAW_SECONDS)
     file = folder / f"{shot.name}.png"
     browser.save_screenshot(str(file))
     if file.stat().st_size > _LARGEST:
@@ -159,7 +159,7 @@ def main() -> None:
     given = command.parse_args()
     api = os.environ.get("PREFECT_API_URL", "http://127.0.0.1:4200/api")
     with _browser() as browser:
-        for shot in shots_of(api):
+        for shot in find_shots(api):
             print(_take(browser, api.removesuffix("/api"), shot, given.folder))  # noqa: T201
 
 

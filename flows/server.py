@@ -1,202 +1,166 @@
-"""The server behind a run: its settings, its end, and what a killed run left of one."""
+"""The temporary server of a run: a process that starts while the libraries are imported.
 
-import logging
+Nothing here imports Prefect before :func:`temporary_server` has set what Prefect reads from the
+environment when it is imported.
+"""
+
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
-from typing import Any, Final
-from uuid import UUID
-
-import httpx
-import psutil
-from prefect import get_client
-from prefect.client.orchestration import SyncPrefectClient
-from prefect.context import refresh_global_settings_context
-from prefect.events.worker import EventsWorker
-from prefect.logging.handlers import APILogWorker, PrefectConsoleHandler
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_LOGGING_EXTRA_LOGGERS,
-    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
-    PREFECT_SERVER_ANALYTICS_ENABLED,
-    PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE,
-    PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL,
-    PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE,
-    get_current_settings,
-    temporary_settings,
-)
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
 
 from nsd_prep.errors import OutputError
 
-#: In the environment of a temporary server: the process that started it.
-_OWNER: Final = "NSD_PREP_SERVER_OF"
-#: Prefect's command, whose libraries Python's collector would look through again and again while
-#: they are imported: a fifth of the server's start.
-_PREFECT: Final = "import gc; gc.set_threshold(100_000); from prefect.cli import app; app()"
+#: Read by Prefect when it is imported.
+_NO_TELEMETRY: Final = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+_API_URL: Final = "PREFECT_API_URL"
+#: Of the server: every task run is recorded within about a second after its end. Prefect rounds
+#: the interval down, and with 0 the server would spin and take a whole core.
+_RECORD_SOON: Final = {
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+}
 _START_SECONDS: Final = 120
-_RECORD_SECONDS: Final = 30
-#: Prefect rounds this down, and with 0 its server would spin and take a whole core.
-_FLUSH_SECONDS: Final = 1
-
-_logger = logging.getLogger(__name__)
+_STOP_SECONDS: Final = 10
 
 
-@contextmanager
-def quiet_server() -> Iterator[None]:
-    """Make a temporary server record every task run, and leave the terminal alone.
-
-    Where a server is configured it is used as it is, and only the terminal is kept quiet: what is
-    logged goes to the server, and the command says what people need to know.
-    """
-    updates = {
-        PREFECT_LOGGING_EXTRA_LOGGERS: ["nsd_prep"],  # of processes that are started
-        PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
-        PREFECT_SERVER_ANALYTICS_ENABLED: False,
-        PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE: 100,
-        PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE: 100,
-        PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL: _FLUSH_SECONDS,
-    }
-    end_orphaned_servers()
-    os.environ[_OWNER] = str(os.getpid())
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")  # of other processes
-    for handler in (*logging.getLogger().handlers, *logging.getLogger("prefect").handlers):
-        if isinstance(handler, PrefectConsoleHandler):
-            handler.addFilter(lambda _record: False)
-    try:
-        with temporary_settings(updates), _warnings_to_server():
-            yield
-    finally:
-        del os.environ[_OWNER]
-
-
-@contextmanager
-def _warnings_to_server() -> Iterator[None]:
-    """Send the library's warnings to the page of the run.
-
-    As Prefect does with its extra loggers, which it looks up only when it is imported.
-    """
-    logger, handlers = logging.getLogger("nsd_prep"), logging.getLogger("prefect.extra").handlers
-    added = [handler for handler in handlers if handler not in logger.handlers]
-    for handler in added:
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        for handler in added:
-            logger.removeHandler(handler)
-
-
-@contextmanager
-def without_success_lines() -> Iterator[None]:
-    """Leave out of the logs the line that every task run writes when all is well."""
-    logger = logging.getLogger("prefect.task_runs")
-
-    def tells_more(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith("Finished in state Completed")
-
-    logger.addFilter(tells_more)
-    try:
-        yield
-    finally:
-        logger.removeFilter(tells_more)
+def without_telemetry() -> None:
+    """Keep Prefect from recording its use; takes effect if Prefect is not imported yet."""
+    for name, value in _NO_TELEMETRY.items():
+        os.environ[name] = os.environ.get(name) or value
 
 
 @contextmanager
 def temporary_server() -> Iterator[Callable[[], None]]:
-    """Start a temporary server, unless one is configured, and end it.
+    """Start a temporary server, unless one is configured, and stop it.
+
+    The server ends with this process, however that ends. If the server ends first, this process
+    does too, within a second, with exit status 1 and a sentence: Prefect would try to reach it for
+    minutes, at every step.
 
     Yields
     ------
     callable
-        Returns when the server answers, and raises an OutputError if it does not start.
+        Returns when a server answers; imports Prefect. It raises an OutputError if there is none.
     """
-    if PREFECT_API_URL.value():
-        yield lambda: None
-        return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = ["server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", _PREFECT, *words],
-        env=os.environ | get_current_settings().to_environment_variables(exclude_unset=True),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        # Ctrl-C in a terminal goes to all the processes there, and a run that is interrupted still
-        # needs its server, to say that it was.
-        start_new_session=True,
-    )
+    without_telemetry()
+    server = None if _may_be_configured() else _Server()
+    before = os.environ.get(_API_URL)
     try:
-        url = f"http://127.0.0.1:{port}/api"
-        with _used_everywhere(url):
-            try:
-                yield partial(_wait_until_healthy, url, process)
-            finally:
-                _send_all()
+        if server is not None:
+            os.environ[_API_URL] = server.url
+            if "prefect" in sys.modules:
+                _use_environment()
+
+        def wait_until_it_answers() -> None:
+            nonlocal server
+            if server is None and not _configured():
+                server = _Server()
+                os.environ[_API_URL] = server.url
+            if server is None:
+                _ask_configured_server()
+            else:
+                server.wait_until_it_answers()
+                _use_environment()
+
+        yield wait_until_it_answers
     finally:
-        _end(psutil.Process(process.pid) if process.poll() is None else None)
+        if server is not None:
+            server.stop()
+            _restore(_API_URL, before)
+            if "prefect" in sys.modules:
+                _use_environment()
 
 
-@contextmanager
-def _used_everywhere(url: str) -> Iterator[None]:
-    """Use a server also in threads without settings of their own, and in other processes."""
-    os.environ[PREFECT_API_URL.name] = url
-    refresh_global_settings_context()
-    try:
-        # A server that ends with its run has nobody to tell that the run is still alive.
-        with temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            yield
-    finally:
-        del os.environ[PREFECT_API_URL.name]
-        refresh_global_settings_context()
+class _Server:
+    """A server in a process of its own."""
 
+    def __init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}/api"
+        self._used = self._stopping = False
+        # -P: nothing in the working directory is taken for a library
+        python = [sys.executable, "-P", "-m", "nsd_prep.flows.server_process"]
+        address = ["--host", "127.0.0.1", "--port", str(self._port)]
+        self._process = subprocess.Popen(
+            [*python, "server", "start", *address, "--no-ui"],
+            env=_of_server(os.environ),
+            stdin=subprocess.PIPE,  # see server_process
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # Ctrl-C in a terminal goes to all the processes there, and an interrupted run still
+            # needs its server, to record that it was.
+            start_new_session=True,
+        )
+        threading.Thread(target=self._watch, daemon=True).start()
 
-def _wait_until_healthy(url: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    with httpx.Client(base_url=url) as client:
-        while time.monotonic() < deadline and process.poll() is None:
-            with suppress(httpx.TransportError):
-                if client.get("/health").is_success:
-                    return
+    def wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if _is_healthy(self._port):
+                self._used = True
+                return
             time.sleep(0.05)
-    raise OutputError(
-        f"Prefect's server did not start at {url} within {_START_SECONDS} s: start one with "
-        "'prefect server start', set PREFECT_API_URL to its address, and run the command again."
-    )
+        raise OutputError(
+            f"Prefect's server did not start at {self.url} within {_START_SECONDS} s: start one "
+            "with 'prefect server start', set PREFECT_API_URL to its address, and run the command "
+            "again."
+        )
 
-
-def end_orphaned_servers() -> None:
-    """End the temporary servers of this command's killed runs, and nothing else."""
-    for process in psutil.process_iter(["cmdline"]):
+    def stop(self) -> None:
+        self._stopping = True
+        self._process.terminate()
         try:
-            if "prefect" not in " ".join(process.info["cmdline"] or []):
-                continue
-            owner = process.environ().get(_OWNER, "")
-            if owner.isdigit() and not psutil.pid_exists(int(owner)):
-                _logger.warning(
-                    "Ending a temporary server that a killed run left (process %d).", process.pid
-                )
-                _end(process)
-        except psutil.Error:
-            continue  # another user's process, or one that has just ended
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def _watch(self) -> None:
+        status = self._process.wait()
+        if self._stopping or not self._used:
+            return
+        print(  # noqa: T201
+            f"error: Prefect's temporary server has ended ({_reason(status)}), and the run with "
+            "it: what is done is kept; run the same command again.",
+            file=sys.stderr,
+            flush=True,
+        )
+        end_workers()
+        # The other threads wait for answers of the server. What they have not finished is under
+        # temporary names, as after a kill.
+        os._exit(1)
 
 
-def _end(process: psutil.Process | None) -> None:
-    if process is None:
-        return
-    family = [process, *process.children(recursive=True)]
-    for of in family:
-        of.terminate()
-    for of in psutil.wait_procs(family, timeout=10)[1]:
-        of.kill()
+def require_server() -> None:
+    """Return if a server is configured and answers.
+
+    Raises
+    ------
+    OutputError
+        There is none.
+    """
+    without_telemetry()
+    if not _configured():
+        raise OutputError(
+            "No Prefect server is configured: start one with 'prefect --no-prompt server start', "
+            "and give its address in the environment variable PREFECT_API_URL, such as "
+            "http://127.0.0.1:4200/api."
+        )
+    _ask_configured_server()
 
 
 def end_workers() -> None:
@@ -209,41 +173,68 @@ def end_workers() -> None:
         worker.kill()
 
 
-def settle(flow_run: UUID) -> None:
-    """Send what is still to be sent to the server, and wait until it has recorded a run's tasks.
+def _may_be_configured() -> bool:
+    """Look whether a server may be configured, without Prefect, which takes seconds to import."""
+    if "prefect" in sys.modules:
+        return _configured()
+    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")
+    profiles = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    return bool(os.environ.get(_API_URL)) or any(
+        file.exists() for file in (profiles, Path(".env"), Path("prefect.toml"))
+    )
 
-    Task runs are recorded some time after they end, and a temporary server is gone with the run.
 
-    Parameters
-    ----------
-    flow_run : UUID
-        The run that has ended.
-    """
-    _send_all()
-    sent = time.monotonic()
-    before, since = -1, sent
+def _configured() -> bool:
+    from prefect.settings import PREFECT_API_URL
+
+    return bool(PREFECT_API_URL.value())
+
+
+def _ask_configured_server() -> None:
+    from prefect import get_client
+    from prefect.settings import PREFECT_API_URL
+
     with get_client(sync_client=True) as client:
-        while (now := time.monotonic()) < sent + _RECORD_SECONDS:
-            all_of_them = _count_task_runs(client, flow_run, None)
-            going_on = _count_task_runs(client, flow_run, ["PENDING", "RUNNING", "SCHEDULED"])
-            if all_of_them != before or going_on:
-                before, since = all_of_them, now
-            elif now > sent + 1.2 * _FLUSH_SECONDS and now > since + 0.5 * _FLUSH_SECONDS:
-                return
-            time.sleep(0.1)
-    _logger.warning("The server has not recorded the end of all the tasks of this run.")
+        problem = client.api_healthcheck()
+    if problem is not None:
+        raise OutputError(
+            f"The Prefect server at {PREFECT_API_URL.value()} does not answer ({problem}): start "
+            "it, or unset PREFECT_API_URL ('prefect config view' shows where it is set) to run "
+            "with a temporary one."
+        )
 
 
-def _send_all() -> None:
-    """Send the server the events and lines of the log that wait to be sent."""
-    EventsWorker.drain_all()
-    APILogWorker.drain_all()
+def _use_environment() -> None:
+    """Let Prefect, where it was imported before, see what has changed."""
+    from prefect.context import refresh_global_settings_context
+
+    refresh_global_settings_context()
 
 
-def _count_task_runs(
-    client: SyncPrefectClient, flow_run: UUID, state_types: list[str] | None
-) -> int:
-    question: dict[str, Any] = {"flow_runs": {"id": {"any_": [str(flow_run)]}}}
-    if state_types:
-        question["task_runs"] = {"state": {"type": {"any_": state_types}}}
-    return int(client.request("POST", "/task_runs/count", json=question).json())
+def _of_server(environment: Mapping[str, str]) -> dict[str, str]:
+    inherited = {name: value for name, value in environment.items() if name != _API_URL}
+    return inherited | _RECORD_SOON | _NO_TELEMETRY
+
+
+def _restore(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
+def _reason(status: int) -> str:
+    return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+
+
+def _is_healthy(port: int) -> bool:
+    from http.client import HTTPConnection, HTTPException
+
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/api/health")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -14,10 +14,10 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State
-from rich.console import RenderableType
 
 from nsd_prep.checks import Check
-from nsd_prep.summary import print_rendered, rendered_as_text
+from nsd_prep.files import Folder
+from nsd_prep.made import Made
 
 
 class ProgressArtifact:
@@ -48,26 +48,9 @@ class ProgressArtifact:
             self._sent = percent
 
 
-def say(key: str, title: str, content: RenderableType) -> None:
-    """Print something on the terminal, and show it on the page of the run.
-
-    Parameters
-    ----------
-    key : str
-        Lower case with dashes.
-    title : str
-        What it is.
-    content : rich renderable
-        Text or tables.
-    """
-    print_rendered(content)
-    text = rendered_as_text(content)
-    create_markdown_artifact(f"```text\n{text}\n```", key=key, description=title)
-
-
-def show_markdown(key: str, text: str) -> None:
+def show_markdown(key: str, title: str, text: str) -> None:
     """Show Markdown on the page of the run, under a key in lower case with dashes."""
-    create_markdown_artifact(text, key=key)
+    create_markdown_artifact(text, key=key, description=title)
 
 
 def leave_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
@@ -104,7 +87,7 @@ def show_checks(checks: Sequence[Check]) -> None:
     checks : sequence of Check
         All of a run's.
     """
-    order = {"failed": 0, "not decidable": 1, "passed": 2}
+    order = {"failed": 0, "suspicious": 1, "not decidable": 2, "passed": 3}
     rows = [
         {
             "verdict": check.verdict,
@@ -115,4 +98,14 @@ def show_checks(checks: Sequence[Check]) -> None:
         }
         for check in sorted(checks, key=lambda check: order[check.verdict])
     ]
-    create_table_artifact(rows, key="checks", description="What was checked of the results")
+    create_table_artifact(rows, key="all-checks", description="What was checked of the results")
+
+
+def show_report(report: Made, output: Folder) -> None:
+    """Show the report on the page of the run, a document for each of its sections."""
+    for name in report.files:
+        path = output.path / name
+        if path.suffix == ".md":
+            text = path.read_text(encoding="utf-8")
+            title = text.splitlines()[0].lstrip("# ")
+            show_markdown(path.stem, title, text)

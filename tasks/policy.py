@@ -1,26 +1,32 @@
-"""When a task is tried again, and where and under which key its result is cached."""
+"""When a task is retried, and when a cached result stands for it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from prefect import Task
-from prefect.cache_policies import CacheKeyFnPolicy
+from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.context import TaskRunContext
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.filesystems import LocalFileSystem
+from prefect.results import ResultStore
 from prefect.tasks import exponential_backoff
+from pydantic import BaseModel
 
 from nsd_prep.errors import NSDPrepError
-from nsd_prep.files import has_sha256
+from nsd_prep.files import Folder, digest_of_array, sha256_of_json
 
 _logger = logging.getLogger(__name__)
 
 RETRIES: Final = 3
 
 
-def may_pass(_task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Tell whether a second try may mend a failure: a fault of the disk or the network may.
+def retry_may_help(_task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Return whether a failure may be a passing fault of the disk or the network.
 
     Parameters
     ----------
@@ -44,82 +50,121 @@ def may_pass(_task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
         return False
     if run.run_count <= RETRIES:
         _logger.warning(
-            "%s: %s; trying again in some seconds (%d of %d).",
-            run.name,
-            error,
-            run.run_count,
-            RETRIES,
+            "%s: %s; retrying in some seconds (%d of %d).", run.name, error, run.run_count, RETRIES
         )
     return True
 
 
+@dataclass
+class Content(CachePolicy):
+    """A result stands for the same step on the same content, while its files are whole.
+
+    The key is the digest of the content of all arguments: of a `Folder` nothing, of a record its
+    ``digest``, of anything else its value. A result has ``files``, SHA-256 by name in the folder
+    that is among the arguments; where one of them is gone or altered, or the flow's ``refresh``
+    is set, the result is dropped, and the step runs.
+
+    Attributes
+    ----------
+    version : int
+        Of the step: raise it when the same arguments give another result.
+    """
+
+    version: int = 1
+
+    def compute_key(
+        self,
+        task_ctx: TaskRunContext,
+        inputs: dict[str, Any],
+        flow_parameters: dict[str, Any],
+        **kwargs: Any,  # noqa: ARG002 (Prefect may give more)
+    ) -> str:
+        """Return the key of a call, after dropping a result that must not be used."""
+        digest = sha256_of_json([self.version, content(inputs)])
+        key = f"{task_ctx.task.name}-{digest}"
+        refresh = bool(flow_parameters.get("refresh"))
+        if refresh:
+            for request in inputs.get("requests", ()):
+                request.invalidate()
+        if refresh or not _is_whole(task_ctx.result_store, key, inputs):
+            _drop(task_ctx.result_store, key)
+        return key
+
+
+def content(value: Any) -> Any:
+    """Return what a value adds to a cache key, as JSON-able values.
+
+    Raises
+    ------
+    TypeError
+        The value is of a kind whose content is not known, such as a path.
+    """
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if hasattr(value, "digest"):
+        return value.digest
+    if isinstance(value, np.ndarray):
+        return digest_of_array(value)
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if is_dataclass(value) and not isinstance(value, type):
+        return content(asdict(value))
+    if isinstance(value, Mapping):
+        return [[str(key), content(item)] for key, item in value.items()]
+    if isinstance(value, list | tuple):
+        return [content(item) for item in value]
+    raise TypeError(
+        f"A {type(value).__name__} cannot be part of a cache key: give a record with a digest."
+    )
+
+
+def _is_whole(store: ResultStore, key: str, inputs: Mapping[str, Any]) -> bool:
+    try:
+        result = store.read(key).result
+    except Exception:  # no record, or one that is not sound
+        return False
+    folders = [value for value in inputs.values() if isinstance(value, Folder)]
+    records = result if isinstance(result, list) else [result]
+    whole = all(folder.holds(record.files) for folder in folders for record in records)
+    if not whole:
+        _logger.warning(
+            "Files of %s are gone or altered: making them again.", key.rsplit("-", 1)[0]
+        )
+    return whole
+
+
+def _drop(store: ResultStore, key: str) -> None:
+    storage = store.result_storage
+    if isinstance(storage, LocalFileSystem):
+        (Path(storage.basepath or "") / key).unlink(missing_ok=True)
+
+
+@contextmanager
+def results_in(folder: Path) -> Iterator[None]:
+    """Keep the results of a flow's tasks in a folder."""
+    context = FlowRunContext.get()
+    assert context is not None
+    storage = LocalFileSystem(basepath=str(folder))
+    store = context.result_store.model_copy(update={"result_storage": storage})
+    with context.model_copy(update={"result_store": store}):
+        yield
+
+
 #: Options of a task that reads files: tried again after about 2, 4 and 8 seconds.
-TRY_AGAIN: Final[dict[str, Any]] = {
+RETRY: Final[dict[str, Any]] = {
     "retries": RETRIES,
     "retry_delay_seconds": exponential_backoff(backoff_factor=2),
     "retry_jitter_factor": 0.5,
-    "retry_condition_fn": may_pass,
+    "retry_condition_fn": retry_may_help,
 }
+#: Options of a task whose result lies in memory: it loads what it is asked for.
+LOADED: Final[dict[str, Any]] = RETRY | {"cache_policy": NO_CACHE, "persist_result": False}
 
 
-def cached_by(key: Callable[..., str]) -> dict[str, Any]:
-    """Return the options of a task whose result is cached under a key.
-
-    Parameters
-    ----------
-    key : callable
-        Takes the task's arguments by name and returns the digest of all that determines the
-        result.
-
-    Returns
-    -------
-    dict
-        Options for ``@task``. The result is JSON; its folder is given by `stored_in`.
-    """
-
-    def named_key(context: TaskRunContext, arguments: dict[str, Any]) -> str:
-        return f"{context.task.name}-{key(**arguments)}"
-
-    return {
-        "cache_policy": CacheKeyFnPolicy(cache_key_fn=named_key),
+def cached(version: int = 1) -> dict[str, Any]:
+    """Return the options of a task whose result is cached by the content of its arguments."""
+    return RETRY | {
+        "cache_policy": Content(version=version),
         "result_serializer": "json",
         "persist_result": True,
     }
-
-
-def call_cached(
-    cached_task: Task[..., dict[str, Any]], cache_dir: Path, refresh: bool, **arguments: Any
-) -> dict[str, Any]:
-    """Call a cached task that writes files, and again where the files of its record are not whole.
-
-    Parameters
-    ----------
-    cached_task : Task
-        Its result holds ``files``, the SHA-256 of each file that it wrote by its path.
-    cache_dir : Path
-        Where the result is cached.
-    refresh : bool
-        Call it whatever the cache holds.
-    **arguments
-        Of the task.
-
-    Returns
-    -------
-    dict
-        The task's result.
-    """
-    here = cached_task.with_options(**stored_in(cache_dir))
-    anew = here.with_options(refresh_cache=True)
-    if refresh:
-        return anew(**arguments)
-    result = here(**arguments)
-    damaged = [path for path, sha256 in result["files"].items() if not has_sha256(path, sha256)]
-    if not damaged:
-        return result
-    _logger.warning("%s is gone or altered: making it again.", ", ".join(damaged))
-    return anew(**arguments)
-
-
-def stored_in(cache_dir: Path) -> dict[str, Any]:
-    """Return the options that put a task's cached result below a cache folder."""
-    return {"result_storage": cache_dir / "records"}

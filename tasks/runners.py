@@ -1,21 +1,20 @@
 """What runs the extraction: threads, processes, or Dask workers on this or other machines."""
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from nsd_prep.errors import ParameterError
 from nsd_prep.extraction import SessionRequest
-
-RunnerKind = Literal["threads", "processes", "dask"]
+from nsd_prep.parameters import Runner
 
 #: Submitting a task to another process costs Prefect about 0.2 s, reading a session takes at least
 #: that: with this many sessions in a task the cost stays under a tenth of the work.
 _SESSIONS_IN_A_TASK: Final = 10
 
 
-def runner_of(kind: RunnerKind, workers: int, dask_address: str | None) -> TaskRunner[Any]:
+def task_runner(kind: Runner, workers: int, dask_address: str | None) -> TaskRunner[Any]:
     """Return the task runner of a kind.
 
     Parameters
@@ -62,7 +61,7 @@ def runner_of(kind: RunnerKind, workers: int, dask_address: str | None) -> TaskR
 
 
 def in_chunks(
-    requests: Sequence[SessionRequest], kind: RunnerKind, workers: int
+    requests: Sequence[SessionRequest], kind: Runner, workers: int
 ) -> list[list[SessionRequest]]:
     """Divide requests into those that one task does.
 
@@ -82,9 +81,11 @@ def in_chunks(
         small beside the work, and few enough to keep all workers busy.
     """
     size = 1 if kind == "threads" else min(_SESSIONS_IN_A_TASK, max(1, len(requests) // workers))
-    of_subject: dict[int, list[SessionRequest]] = {}
+    by_subject: dict[int, list[SessionRequest]] = {}
     for request in requests:
-        of_subject.setdefault(request.subject, []).append(request)
+        by_subject.setdefault(request.subject, []).append(request)
     return [
-        of[start : start + size] for of in of_subject.values() for start in range(0, len(of), size)
+        wanted[start : start + size]
+        for wanted in by_subject.values()
+        for start in range(0, len(wanted), size)
     ]

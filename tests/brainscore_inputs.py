@@ -1,5 +1,8 @@
 """Simulated responses with a known truth, in the form in which a run has them."""
 
+import hashlib
+import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +14,8 @@ from numpy.typing import NDArray
 
 from nsd_prep.assembly import SubjectVoxels, voxel_table, write_assembly
 from nsd_prep.brainscore.identifiers import SPLITS, assembly_file
-from nsd_prep.brainscore.package import fill_local_cache, write_packages
+from nsd_prep.brainscore.index import PackageIndex
+from nsd_prep.brainscore.package import write_packages
 from nsd_prep.brainscore.plugin import write_plugin
 from nsd_prep.brainscore.stimulus_sets import write_stimulus_sets
 from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
@@ -33,13 +37,14 @@ class Simulation:
     def repetitions(self, subject: int, region: str) -> NDArray[np.float32]:
         return self.responses[subject, region]
 
-    def build(self, **options: str) -> TrainAndTest:
+    def build(self, dataset: str = "NSD", **options: str) -> TrainAndTest:
+        """Build the assemblies, as if the simulated responses were NSD's unless said otherwise."""
         return build_train_and_test(
             self.repetitions,
             self.voxels,
             self.nsd_ids,
             self.is_train,
-            attributes={"dataset": "simulated"},
+            attributes={"dataset": dataset},
             **options,  # type: ignore[arg-type]
         )
 
@@ -99,16 +104,24 @@ def write_packages_of(assemblies: TrainAndTest, stimuli_file: Path, folder: Path
     ids = [np.unique(one["nsd_id"].to_numpy()) for one in assemblies]
     nsd_ids = np.sort(np.concatenate(ids))
     write_stimulus_sets(stimuli_file, folder / "brainscore", nsd_ids, np.isin(nsd_ids, ids[0]))
+    write_manifest(folder)
     index = write_packages(folder / "brainscore", folder / "packages")
     write_plugin(index, folder / "plugin")
     fill_local_cache(folder / "packages", folder / "cache")
 
 
-def write_run(folder: Path, simulation: Simulation, suffix: str = "") -> Path:
-    """Write what a run leaves in its folder ``brainscore``; return that folder."""
+def fill_local_cache(packages: Path, cache: Path) -> None:
+    """Put packages where Brain-Score looks before any bucket: ``$BRAINIO_HOME/SHA1/FILE``."""
+    for one in PackageIndex.read(packages).files:
+        (cache / one.sha1).mkdir(parents=True)
+        shutil.copyfile(packages / one.file, cache / one.sha1 / one.file)
+
+
+def write_run(folder: Path, simulation: Simulation, suffix: str = "", dataset: str = "NSD") -> Path:
+    """Write what a run leaves for Brain-Score, its manifest and its checks; return the folder."""
     write_stimuli(folder / "nsd_stimuli.hdf5")
     target = folder / "brainscore"
-    assemblies = simulation.build()
+    assemblies = simulation.build(dataset)
     for split in SPLITS:
         write_assembly(getattr(assemblies, split), assembly_file(target, split, suffix))
     write_stimulus_sets(
@@ -118,4 +131,21 @@ def write_run(folder: Path, simulation: Simulation, suffix: str = "") -> Path:
         simulation.is_train,
         suffix=suffix,
     )
+    write_manifest(folder)
     return target
+
+
+def write_manifest(folder: Path, verdicts: Sequence[str] = ("passed", "not decidable")) -> None:
+    """Write ``checks.csv``, and a ``manifest.json`` of all files of a run, as a run does."""
+    checks = [f"check {n},,1,1,{verdict},A check." for n, verdict in enumerate(verdicts)]
+    text = "\n".join(["name,where,value,expectation,verdict,meaning", *checks]) + "\n"
+    (folder / "checks.csv").write_text(text)
+    files = [folder / "checks.csv", *sorted((folder / "brainscore").rglob("*.*"))]
+    outputs = {
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in files
+    }
+    (folder / "manifest.json").write_text(json.dumps({"outputs": outputs}))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,13 +13,41 @@ from nsd_prep.extraction import (
     SessionRecord,
     SessionRequest,
     extract_session,
+    extract_sessions,
 )
-from nsd_prep.files import FileIdentity
+from nsd_prep.files import FileIdentity, Folder
+from nsd_prep.inputs import Inputs, load_inputs
 from nsd_prep.masks import select_voxels
+from nsd_prep.parameters import parameters
+from nsd_prep.prepared import Prepared
 from nsd_prep.regions import RegionDefinition, VoxelSelection
 from nsd_prep.responses import SessionResponses, repetitions_of_images
+from nsd_prep.run import Run, plan_run
+from nsd_prep.store import Store
 from nsd_prep.trials import read_design, shared_trials
-from nsd_prep.voxels_file import digest_of_voxels, write_voxels
+
+
+class Library(NamedTuple):
+    """A run by the library alone, up to what was extracted."""
+
+    run: Run
+    inputs: Inputs
+    prepared: Prepared
+    output: Folder
+
+
+def planned(root: Path, out: Path, **asked: Any) -> Run:
+    """Return a run with the flow's defaults."""
+    return plan_run(**parameters(nsd_root=str(root), output_dir=out, **asked))
+
+
+def prepare(root: Path, out: Path, **asked: Any) -> Library:
+    """Load the inputs and extract the sessions of a run."""
+    run = planned(root, out, **asked)
+    inputs = load_inputs(run)
+    store = Store(path=run.cache_dir / "responses")
+    sessions = extract_sessions(inputs.requests(store))
+    return Library(run, inputs, Prepared(run, inputs, sessions, store), Folder(path=out))
 
 
 def request_for(
@@ -33,16 +62,16 @@ def request_for(
     chosen = {name: selection.regions[name] for name in regions or selection.regions}
     trials = trials_of(dataset, subject)
     return SessionRequest(
-        dataset=dataset.name,
-        preparation=dataset.preparation,
         subject=subject,
         session=session,
-        betas_file=FileIdentity.of(dataset.session_file(subject, session)),
+        source=dataset.source,
+        path=dataset.session_file(subject, session),
+        betas=FileIdentity.from_path(dataset.session_file(subject, session)),
         n_trials=dataset.trials_per_session,
         trials=tuple(trials.loc[trials["session"] == session, "trial_in_session"]),
-        voxels_file=str(write_voxels(store, subject, selection.grid, chosen)),
-        regions={name: digest_of_voxels(of, selection.grid) for name, of in chosen.items()},
-        store=str(store),
+        grid=selection.grid,
+        regions=chosen,
+        store=Store(path=store),
     )
 
 
@@ -68,7 +97,7 @@ def responses_of(
     ]
     return {
         region: repetitions_of_images(
-            _sessions(records, trials, region),
+            _sessions(records, trials, region, Store(path=store)),
             np.array(nsd_ids, dtype=np.int64),
             len(selection.regions[region]),
         )
@@ -77,13 +106,13 @@ def responses_of(
 
 
 def _sessions(
-    records: Sequence[SessionRecord], trials: pd.DataFrame, region: str
+    records: Sequence[SessionRecord], trials: pd.DataFrame, region: str, store: Store
 ) -> Iterator[SessionResponses]:
     for record in records:
         of_session = trials[trials["session"] == record.session]
         yield SessionResponses(
             session=record.session,
-            responses=record.parts[region].read(),
+            responses=store.read(record.parts[region]),
             nsd_id=of_session["nsd_id"].to_numpy(),
             repetition=of_session["repetition"].to_numpy(),
         )

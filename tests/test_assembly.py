@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import netCDF4
@@ -121,11 +122,13 @@ class TestVoxelTable:
 
     def test_some_of_the_voxels(self, subjects: list[SubjectVoxels]) -> None:
         keep = np.array([True, False, True, True, False, False, True])
-        kept = subjects[0].kept(keep)
-        assert kept.subject == 2
-        assert kept.grid == subjects[0].grid
-        for name in ("voxels", "ncsnr", "noise_ceiling", "sessions_without_data"):
-            assert np.array_equal(getattr(kept, name), getattr(subjects[0], name)[keep])
+        table = voxel_table("V1", [replace(subjects[0], kept=keep)])
+        assert table["kept"].tolist() == keep.tolist()
+        numbered = ["v0000", "", "v0001", "v0002", "", "", "v0003"]
+        assert [name[-5:] for name in table["neuroid_id"]] == numbered
+        columns = ["voxel_x", "ncsnr", "noise_ceiling"]
+        whole = voxel_table("V1", [subjects[0]])
+        pd.testing.assert_frame_equal(table[columns], whole[columns])
 
     def test_stimulus_ids_have_five_digits_and_count_from_0(self) -> None:
         assert stimulus_ids(NSD_IDS) == ["nsd_00000", "nsd_00077", "nsd_03048", "nsd_72999"]

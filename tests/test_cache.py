@@ -1,12 +1,14 @@
 """The size of a cache, and clearing it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from nsd_prep.cache import cache_sizes, clear_cache, mark_as_cache
-from nsd_prep.command import main
-from nsd_prep.errors import MissingFilesError
+from nsd_prep.cache import cache_sizes, clear_cache, in_use
+from nsd_prep.errors import MissingFilesError, ParameterError
+from nsd_prep.flows.command import main
 
 
 @pytest.fixture
@@ -17,13 +19,13 @@ def output(tmp_path: Path) -> Path:
         ("cache/responses/subj01-session01/a.json", 30),
         ("cache/records/b", 5),
         ("cache/own-notes.txt", 1),
-        ("cache/extracted-0123.json", 2),
         ("Allen2022.V1.nc", 9),
     ):
         path = tmp_path / "out" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(size))
-    mark_as_cache(tmp_path / "out" / "cache")
+    with in_use(tmp_path / "out" / "cache"):
+        pass
     return tmp_path / "out"
 
 
@@ -35,8 +37,32 @@ def test_sizes_are_found_from_the_cache_and_from_its_output_folder(output: Path)
 
 def test_clearing_leaves_what_is_not_of_the_cache(output: Path) -> None:
     clear_cache(output)
-    left = sorted(str(p.relative_to(output)) for p in output.rglob("*") if p.is_file())
-    assert left == ["Allen2022.V1.nc", "cache/own-notes.txt"]
+    left = {str(p.relative_to(output)) for p in output.rglob("*") if p.is_file()}
+    assert left - {"cache/.nsd-prep-cache.lock"} == {"Allen2022.V1.nc", "cache/own-notes.txt"}
+
+
+def test_a_cache_that_a_run_uses_is_not_cleared(output: Path) -> None:
+    with (
+        in_use(output / "cache"),
+        in_use(output / "cache"),
+        pytest.raises(ParameterError, match="A run is using the cache"),
+    ):
+        clear_cache(output)
+    assert (output / "cache" / "responses").exists()
+    clear_cache(output)
+    assert not (output / "cache" / "responses").exists()
+
+
+def test_what_a_killed_run_left_does_not_keep_a_cache_from_being_cleared(output: Path) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from nsd_prep.cache import in_use\n"
+        "with in_use(Path(sys.argv[1])):\n"
+        "    os._exit(9)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(output / "cache")], check=False)
+    assert len(list((output / "cache" / "in-use").iterdir())) == 1
+    clear_cache(output)
+    assert not (output / "cache" / "responses").exists()
 
 
 def test_a_folder_without_a_cache_is_refused(tmp_path: Path) -> None:

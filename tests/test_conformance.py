@@ -18,16 +18,18 @@ import pytest
 from brainscore_inputs import write_packages_of
 from library_stages import responses_of, trials_of
 from scipy.stats import spearmanr
+from synthetic_truth import region_rows
 
 from nsd_prep.assembly import SubjectVoxels, voxel_table
 from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
+from nsd_prep.brainscore.train_test_checks import internal_consistency
 from nsd_prep.dataset import open_dataset
 from nsd_prep.masks import select_voxels
 from nsd_prep.noise_ceiling import noise_ceiling
 from nsd_prep.published import VOXELS
 from nsd_prep.regions import BUILT_IN_REGIONS
 from nsd_prep.split import train_images
-from nsd_prep.synthetic import SubjectPlan, SyntheticPlan, SyntheticTruth, write_from_plan
+from nsd_prep.synthetic import SubjectPlan, SyntheticPlan, SyntheticTruth, write_synthetic_nsd
 from nsd_prep.synthetic.latents import dimension_weights
 from nsd_prep.trials import usable_images
 
@@ -84,7 +86,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SyntheticTruth]:
     root = tmp_path_factory.mktemp("conformance") / "nsd"
-    return root, write_from_plan(root, PLAN, seed=3)
+    return root, write_synthetic_nsd(root, scale=PLAN, seed=3)
 
 
 @pytest.fixture(scope="session", params=list(VARIANTS))
@@ -111,7 +113,7 @@ def built(
     selected = {s: select_voxels(opened, s, definitions) for s in subjects}
 
     def voxels(subject: int, region: str) -> SubjectVoxels:
-        rows = truth.subjects[subject].region(region)
+        rows = region_rows(truth.subjects[subject], region)
         selection = selected[subject]
         ncsnr = truth.subjects[subject].ncsnr[rows]
         return SubjectVoxels(
@@ -129,7 +131,7 @@ def built(
         pd.concat(tables, ignore_index=True),
         nsd_ids,
         train_images(len(nsd_ids)),
-        attributes={"dataset": opened.name},
+        attributes={"dataset": "NSD"},  # the published benchmarks know these identifiers alone
     )
 
 
@@ -313,3 +315,11 @@ def test_plugin_s_benchmarks_score_as_the_published_ones(
     assert set(packaged) == {f"{prefix}.{r}-rdm" for r in REGIONS} | {f"{prefix}.V4-ridge"}
     for identifier, scores in packaged.items():
         assert scores["latents"] == pytest.approx(published[identifier]["latents"], abs=0.02)
+
+
+def test_where_the_ceiling_is_nan_is_where_the_check_finds_it(found: dict[str, Any]) -> None:
+    damaged = found["damaged"]
+    ours = np.isnan(internal_consistency(np.array(damaged["trials"], dtype=np.float32)))
+    assert ours.any(axis=0).tolist() == damaged["NaN"]
+    assert damaged["NaN"][:6] == [True, True, True, True, False, False]
+    assert np.isnan(damaged["as the benchmark takes it"])

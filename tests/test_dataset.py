@@ -121,6 +121,10 @@ class TestShape:
             ('{"name": "x", "trials_per_session": 30, "sessions": {"one": 6}}', "sessions.one"),
             ('{"name": "x", "trials_per_session": 30, "sessions": {"1": -1}}', "sessions.1"),
             ('{"name": "", "trials_per_session": 30, "sessions": {"1": 6}}', "name"),
+            ('{"name": "a\\u0000b", "trials_per_session": 30, "sessions": {"1": 6}}', "name"),
+            ('{"name": "x", "trials_per_session": true, "sessions": {"1": 6}}', "trials_per_"),
+            ('{"name": "x", "trials_per_session": 30, "sessions": {"1": 6, "1": 5}}', "twice"),
+            ('{"name": "x", "trials_per_session": 30, "sessions": {"01": 6}}', "sessions.01"),
         ],
     )
     def test_a_wrong_description_is_refused(
@@ -131,13 +135,13 @@ class TestShape:
             open_dataset(empty_flat)
         assert str(empty_flat / "dataset.json") in str(raised.value)
         assert where in str(raised.value)
-        assert "mend or remove it" in str(raised.value)
+        assert "correct or remove it" in str(raised.value)
 
     @pytest.mark.parametrize("subject", [0, 9])
     def test_a_description_names_subjects_1_to_8(self, empty_flat: Path, subject: int) -> None:
         description = {"name": "x", "trials_per_session": 3, "sessions": {"1": 1, str(subject): 1}}
         (empty_flat / "dataset.json").write_text(json.dumps(description))
-        with pytest.raises(InputFileError, match=rf"subjects {subject} .*1, 2, 3, 4, 5, 6, 7, 8"):
+        with pytest.raises(InputFileError, match=rf"at sessions.{subject}.*subjects 1 to 8"):
             open_dataset(empty_flat)
 
     def test_a_root_that_is_not_there(self, tmp_path: Path) -> None:

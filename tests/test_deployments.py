@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
+from prefect.flows import load_flow_from_entrypoint
 
+from nsd_prep.deployments import write_deployments
+from nsd_prep.errors import OutputError
 from nsd_prep.flows.nsd_flow import nsd_flow
 
 DEPLOYMENTS = Path(__file__).resolve().parents[1] / "deployments"
@@ -17,7 +20,7 @@ DEPLOYMENTS = Path(__file__).resolve().parents[1] / "deployments"
 def described() -> dict[str, dict[str, Any]]:
     """Return what the file of ``prefect deploy`` says of each deployment."""
     listed = yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text())["deployments"]
-    return {of["name"]: of for of in listed}
+    return {deployment["name"]: deployment for deployment in listed}
 
 
 @pytest.fixture(scope="module")
@@ -35,59 +38,62 @@ def test_the_real_ones_name_their_subjects_and_leave_the_root_to_people(
     described: dict[str, dict[str, Any]],
 ) -> None:
     real = {
-        name: of["parameters"]
-        for name, of in described.items()
-        if not of["parameters"].get("synthetic")
+        name: deployment["parameters"]
+        for name, deployment in described.items()
+        if not deployment["parameters"].get("synthetic")
     }
-    assert {name: of["subjects"] for name, of in real.items()} == {
+    assert {name: deployment["subjects"] for name, deployment in real.items()} == {
         "all-subjects": [1, 2, 3, 4, 5, 6, 7, 8],
         "four-subjects": [1, 2, 5, 7],
     }
-    assert [of["nsd_root"] for of in real.values()] == [None, None]
+    assert [deployment["nsd_root"] for deployment in real.values()] == [None, None]
 
 
 def test_the_synthetic_one_says_so_and_writes_elsewhere(
     described: dict[str, dict[str, Any]],
 ) -> None:
     assert described["synthetic"]["parameters"]["synthetic"] is True
-    folders = [of["parameters"]["output_dir"] for of in described.values()]
+    folders = [deployment["parameters"]["output_dir"] for deployment in described.values()]
     assert len(set(folders)) == len(folders) == 3
 
 
 def test_the_flow_takes_their_parameters(described: dict[str, dict[str, Any]]) -> None:
-    for of in described.values():
-        assert of["parameters"].keys() <= nsd_flow.parameters.properties.keys()
-        nsd_flow.validate_parameters(of["parameters"])
+    for deployment in described.values():
+        assert deployment["parameters"].keys() <= nsd_flow.parameters.properties.keys()
+        nsd_flow.validate_parameters(deployment["parameters"])
 
 
 def test_schedules_are_weekly_and_wait_to_be_switched_on(
     described: dict[str, dict[str, Any]],
 ) -> None:
-    for of in described.values():
-        (schedule,) = of["schedules"]
+    for deployment in described.values():
+        (schedule,) = deployment["schedules"]
         assert schedule["active"] is False
         assert schedule["timezone"]
         minute, hour, *day_and_month, weekday = schedule["cron"].split()
         assert day_and_month == ["*", "*"]
         assert all(part.isdigit() for part in (minute, hour, weekday))
-        assert of["concurrency_limit"] == 1
+        assert deployment["concurrency_limit"] == 1
 
 
 def test_serving_offers_the_same_under_names_of_its_own(
     described: dict[str, dict[str, Any]], serve: ModuleType
 ) -> None:
-    served = {of.name.removesuffix("-served"): of for of in serve.deployments_of(nsd_flow)}
+    served = {
+        deployment.name.removesuffix("-served"): deployment
+        for deployment in serve.served_deployments(nsd_flow)
+    }
     assert served.keys() == described.keys()
-    assert not {of.name for of in served.values()} & described.keys()
-    for name, of in described.items():
-        assert served[name].parameters == of["parameters"]
-        assert served[name].description == of["description"]
-        assert served[name].tags == of["tags"]
-        assert served[name].concurrency_limit == of["concurrency_limit"]
+    assert not {deployment.name for deployment in served.values()} & described.keys()
+    for name, deployment in described.items():
+        assert served[name].parameters == deployment["parameters"]
+        assert served[name].description == deployment["description"]
+        assert served[name].tags == deployment["tags"]
+        assert served[name].concurrency_limit == deployment["concurrency_limit"]
         (schedule,) = served[name].schedules
         assert not schedule.active
-        assert schedule.schedule.cron == of["schedules"][0]["cron"]
-        assert schedule.schedule.timezone == of["schedules"][0]["timezone"]
+        assert schedule.schedule.cron == deployment["schedules"][0]["cron"]
+        assert schedule.schedule.timezone == deployment["schedules"][0]["timezone"]
 
 
 def test_an_empty_field_is_not_the_current_folder() -> None:
@@ -96,3 +102,28 @@ def test_an_empty_field_is_not_the_current_folder() -> None:
     assert [given[name] for name in empty] == [None, None, None]
     with pytest.raises(Exception, match="output_dir"):
         nsd_flow.validate_parameters({"output_dir": ""})
+
+
+def test_they_are_written_where_they_can_be_edited(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "deployments"
+    for _ in range(2):  # what is there already, unchanged, is no obstacle
+        written = write_deployments(folder)
+        assert {path.name: path.read_bytes() for path in written} == {
+            path.name: path.read_bytes()
+            for path in DEPLOYMENTS.iterdir()
+            if path.suffix in (".py", ".yaml") and path.name != "__init__.py"
+        }
+        assert sorted(folder.iterdir()) == sorted(written)
+
+
+def test_an_edited_file_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "prefect.yaml").write_text("name: mine\n")
+    with pytest.raises(OutputError, match=r"prefect\.yaml is there already, and differs"):
+        write_deployments(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["prefect.yaml"]
+    assert (tmp_path / "prefect.yaml").read_text() == "name: mine\n"
+
+
+def test_their_entrypoint_is_the_installed_flow(described: dict[str, dict[str, Any]]) -> None:
+    for deployment in described.values():
+        assert load_flow_from_entrypoint(deployment["entrypoint"]) is nsd_flow

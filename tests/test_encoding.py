@@ -2,21 +2,22 @@
 
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 from brainscore_inputs import Simulation, simulate
 from numpy.typing import NDArray
+from synthetic_truth import signal
 
-from nsd_prep.brainscore.encoding import (
-    ALPHAS,
+from nsd_prep.analysis.style import booklet, one_style
+from nsd_prep.brainscore.encoding import ALPHAS, score_encoding, summarise_encoding
+from nsd_prep.brainscore.encoding_figure import draw_encoding, encoding_figure
+from nsd_prep.brainscore.features import (
     Features,
-    draw_encoding,
-    latent_features,
+    parse_features,
     read_features,
-    score_encoding,
-    summarise_encoding,
     write_features,
 )
 from nsd_prep.brainscore.train_test import TrainAndTest
@@ -171,20 +172,31 @@ class TestSummary:
         assert last["reliable_voxels"] == 0
         assert np.isnan(last["median_fraction_of_ceiling"])
 
-    def test_figure_has_a_panel_for_each_region(self, tmp_path: Path) -> None:
-        figure = draw_encoding(self.SCORES)
-        assert [panel.get_title() for panel in figure.axes] == ["V1", "IT"]
+
+class TestFigure:
+    def test_has_a_panel_for_each_region(self) -> None:
+        with one_style():
+            figure = encoding_figure(TestSummary.SCORES)
+        assert [panel.get_title() for panel in figure.axes][:2] == ["V1", "IT"]
         labels = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
         assert labels == ["2\n2", "1\n1"]
-        figure.savefig(tmp_path / "encoding.png")
+
+    def test_a_user_s_settings_change_no_byte(self) -> None:
+        drawn = draw_encoding(TestSummary.SCORES)
+        mine = {"font.size": 20, "axes.facecolor": "red", "lines.linewidth": 5, "axes.grid": True}
+        with matplotlib.rc_context(mine):
+            again = draw_encoding(TestSummary.SCORES)
+        assert drawn.png[:8] == b"\x89PNG\r\n\x1a\n"
+        assert (again.png, booklet([again])) == (drawn.png, booklet([drawn]))
 
 
-def test_latent_features_drive_the_voxels(tiny_nsd: Path) -> None:
+def test_latents_drive_the_voxels(tiny_nsd: Path) -> None:
     truth = read_truth(tiny_nsd)
-    for subject, of in truth.subjects.items():
-        nsd_ids = truth.shared_nsd_ids[[3, 0, 8]]
-        signal = latent_features(truth, subject).of(nsd_ids) @ of.tuning.T * of.signal_strength
-        np.testing.assert_allclose(signal, truth.signal(subject, nsd_ids), rtol=1e-4, atol=1e-5)
+    for subject, voxels in truth.subjects.items():
+        nsd_ids = truth.design.sharedix[[3, 0, 8]] - 1
+        features = Features(*truth.latents(subject)).select(nsd_ids)
+        expected = (features @ voxels.tuning.T) * voxels.signal_strength
+        np.testing.assert_allclose(signal(truth, subject, nsd_ids), expected, rtol=1e-4, atol=1e-5)
 
 
 class TestFeaturesFile:
@@ -192,7 +204,17 @@ class TestFeaturesFile:
         features = Features(np.array([7, 3, 12]), np.arange(6.0).reshape(3, 2))
         write_features(tmp_path / "features.nc", features)
         again = read_features(tmp_path / "features.nc")
-        np.testing.assert_array_equal(again.of(np.array([3, 7])), [[2, 3], [0, 1]])
+        np.testing.assert_array_equal(again.select(np.array([3, 7])), [[2, 3], [0, 1]])
+
+    def test_bytes_are_parsed_as_the_file_is_read(self, tmp_path: Path) -> None:
+        features = Features(np.array([7, 3, 12]), np.arange(6.0).reshape(3, 2))
+        write_features(tmp_path / "features.nc", features)
+        content = (tmp_path / "features.nc").read_bytes()
+        parsed = parse_features(content, "a name")
+        np.testing.assert_array_equal(parsed.values, features.values)
+        np.testing.assert_array_equal(parsed.nsd_ids, features.nsd_ids)
+        with pytest.raises(InputFileError, match="features file a name cannot be read"):
+            parse_features(content[:200], "a name")
 
     def test_stimulus_id_alone_will_do(self, tmp_path: Path) -> None:
         xr.DataArray(
@@ -225,6 +247,18 @@ class TestFeaturesFile:
             (
                 xr.DataArray(np.ones(2), dims="a", coords={"nsd_id": ("a", [1, 2])}, name="x"),
                 "images by features",
+            ),
+            (
+                xr.DataArray([["x"]], dims=("a", "b"), coords={"nsd_id": ("a", [1])}, name="x"),
+                "images by features",
+            ),
+            (
+                xr.DataArray([[1.0]], dims=("a", "b"), coords={"nsd_id": ("a", [1e300])}, name="x"),
+                "names an image '1e\\+300'",
+            ),
+            (
+                xr.DataArray([[1.0]], dims=("a", "b"), coords={"nsd_id": ("a", [-1])}, name="x"),
+                "names an image '-1'",
             ),
             (
                 xr.DataArray(

@@ -20,77 +20,81 @@ import numpy as np
 import pandas as pd
 import pytest
 from faulty_disk import FAULTS, FaultyDisk, install
+from library_stages import planned
 from small_nsd import SmallNSD, write_betas
 
-from nsd_prep import extraction, stages
+from nsd_prep import extraction
 from nsd_prep.analysis.picture import Picture
 from nsd_prep.assembly import read_assembly, write_assembly
 from nsd_prep.brainscore import stimulus_sets
 from nsd_prep.dataset import open_dataset
 from nsd_prep.errors import ExtractionFaultError, NSDPrepError, OutputError
-from nsd_prep.files import read_table
-from nsd_prep.preflight import check_inputs
+from nsd_prep.files import Folder, digest_of_table
+from nsd_prep.inputs import Inputs, load_inputs
+from nsd_prep.outputs import Ownership
+from nsd_prep.prepared import Prepared
+from nsd_prep.report.page import write_report
 from nsd_prep.report.record import Report, Section, Table
-from nsd_prep.report.stage import facts_of_run, write_report
-from nsd_prep.run import Extracted, plan_run
+from nsd_prep.stages import assemblies, brainscore, closing, examination, tables, validation
+from nsd_prep.store import Store
 
 Stage = Callable[[SimpleNamespace], Any]
 Content = dict[Path, bytes | None]
 
 
-def _extracted(of: SimpleNamespace) -> Path:
-    return Extracted(
-        trials=of.map_trials,
-        masks=of.load_masks,
-        noise_ceilings=of.load_noise_ceilings,
-        sessions=of.extract_sessions,
-    ).write(of.plan_run.cache_dir)
+def _plan(run: SimpleNamespace) -> Any:
+    return planned(
+        run.root, run.out / "run", regions=[], regions_file=run.regions, seed=1, subjects=[1]
+    )
 
 
-def _plan(of: SimpleNamespace) -> Any:
-    return plan_run(of.root, of.out / "run", None, [], of.regions, None, None, 1, 0.8, "keep")
+def _prepared(run: SimpleNamespace) -> Prepared:
+    return Prepared(run.plan_run, run.load_inputs, run.extract_sessions, run.store)
 
 
-def _report(of: SimpleNamespace) -> Report:
+def _report(run: SimpleNamespace) -> Report:
     """Return a report with something of all that is written."""
     picture = Picture("points", "Points", "Some.", 10, png=b"a PNG file", pdf=b"a PDF file")
     table = pd.DataFrame({"region": ["own"], "median": [0.5]})
     section = Section(
         "points", "Points", "Text.", (picture,), (Table("One.", table),), {"t": table}
     )
-    return Report("Title", "Summary.", {"a": "b"}, (section,), tuple(of.validate), ("How.",), ())
+    return Report("Title", "Summary.", {"a": "b"}, (section,), run.validate.checks, ("How.",), ())
 
 
 #: Each takes what the stages before it returned, by their names.
 STAGES: dict[str, Stage] = {
     "plan_run": _plan,
-    "check_inputs": lambda of: check_inputs(of.plan_run),
-    "map_trials": lambda of: stages.map_trials(of.plan_run),
-    "load_masks": lambda of: [stages.load_masks(of.plan_run, 1)],
-    "load_noise_ceilings": lambda of: [
-        stages.load_noise_ceilings(of.plan_run, masks) for masks in of.load_masks
-    ],
-    "session_requests": lambda of: stages.session_requests(
-        of.plan_run, of.load_masks, of.map_trials, of.check_inputs.files
+    "ownership": lambda run: Ownership(run.output),
+    "load_inputs": lambda run: load_inputs(run.plan_run),
+    "extract_sessions": lambda run: extraction.extract_sessions(
+        run.load_inputs.requests(run.store)
     ),
-    "extract_sessions": lambda of: extraction.extract_sessions(of.session_requests),
-    "extracted": _extracted,
-    "read_extracted": lambda of: Extracted.read(of.extracted),
-    "split_images": lambda of: stages.split_images(of.plan_run, of.map_trials),
-    "tabulate_voxels": lambda of: stages.tabulate_voxels(of.plan_run, of.read_extracted),
-    "assemble_region": lambda of: stages.assemble_region(of.plan_run, of.read_extracted, "own"),
-    "validate": lambda of: stages.validate(of.plan_run, of.read_extracted),
-    "examine": lambda of: stages.examine(of.plan_run, of.read_extracted),
-    "make_train_and_test": lambda of: stages.make_train_and_test(of.plan_run, of.read_extracted),
-    "make_stimulus_sets": lambda of: stages.make_stimulus_sets(of.plan_run, of.read_extracted),
-    "check_brainscore": lambda of: stages.check_brainscore(of.plan_run, of.read_extracted),
-    "facts_of_run": lambda of: facts_of_run(
-        of.plan_run, of.map_trials, read_table(of.plan_run.voxels_file)
+    "prepared": _prepared,
+    "write_tables": lambda run: tables.write_tables(run.prepared, run.output),
+    "assemble_region": lambda run: assemblies.assemble_region(run.prepared, "own", run.output),
+    "validate": lambda run: validation.validate(
+        run.prepared, run.write_tables, {"own": run.assemble_region}, run.output
     ),
-    "write_report": lambda of: write_report(_report(of), of.out / "run" / "report"),
-    "write_checks": lambda of: stages.write_checks(of.plan_run, of.validate),
-    "write_manifest": lambda of: stages.write_manifest(
-        of.plan_run, of.check_inputs, of.map_trials, [], {}
+    "examine": lambda run: examination.examine(
+        run.prepared,
+        assemblies.Representations({"own": run.assemble_region}, run.output),
+        examination.Volumes(run.load_inputs),
+    ),
+    "make_train_and_test": lambda run: brainscore.make_train_and_test(
+        run.prepared, {"own": run.assemble_region}, "all", "", run.output
+    ),
+    "make_stimulus_sets": lambda run: brainscore.make_stimulus_sets(
+        brainscore.Images(run.load_inputs.dataset),
+        run.prepared.nsd_ids,
+        run.prepared.is_train,
+        "",
+        run.output,
+    ),
+    "write_report": lambda run: write_report(_report(run), run.out / "run" / "report"),
+    "write_checks": lambda run: closing.write_checks(run.validate.checks, run.output),
+    "write_manifest": lambda run: closing.write_manifest(
+        run.plan_run, run.load_inputs, [run.write_tables, run.assemble_region], {}, run.ownership
     ),
 }
 
@@ -127,7 +131,10 @@ def undisturbed(official: SmallNSD, tmp_path_factory: pytest.TempPathFactory) ->
     names.write_text("0 Unknown 0 0 0 0\n1 V1v 255 0 0 0\n2 V1d 0 255 0 0\n")
     regions.write_text('[own]\nhemisphere = "lh"\nlabels.prf-visualrois = ["V1v"]\n')
     out.mkdir()
-    run = Undisturbed(folder, out, SimpleNamespace(root=root, out=out, regions=regions), {}, {}, {})
+    records = SimpleNamespace(root=root, out=out, regions=regions)
+    records.output = Folder(path=out / "run")
+    records.store = Store(path=out / "run" / "cache" / "responses")
+    run = Undisturbed(folder, out, records, {}, {}, {})
     for name, stage in STAGES.items():
         run.before[name] = content_of(out)
         disk = FaultyDisk(folder)
@@ -141,7 +148,7 @@ def with_faults(run: Undisturbed, stage: Stage, disk: FaultyDisk) -> Any:
     """Return what a stage returns on a disk."""
     with pytest.MonkeyPatch.context() as patch:
         install(disk, patch)
-        patch.setattr(stimulus_sets, "_THREADS", 1)  # the calls come in one order
+        patch.setattr(stimulus_sets, "_MOST_THREADS", 1)  # the calls come in one order
         return stage(run.records)
 
 
@@ -167,12 +174,17 @@ def restore(folder: Path, content: Content) -> None:
 
 
 def meaning(result: Any) -> Any:
-    """Return a stage's result without what tells how it was come by."""
-    if isinstance(result, list):
-        return [meaning(of) for of in result]
-    if isinstance(result, extraction.SessionRecord):
-        return result.model_copy(update={"voxels_read": 0})
-    return result
+    """Return what a stage's result stands for: its content, whatever objects hold it."""
+    if isinstance(result, Inputs):
+        return [
+            digest_of_table(result.trials.table),
+            examination.Volumes(result).digest,
+            [sorted(one.selection.regions["own"]) for one in result.masks.values()],
+            result.files,
+        ]
+    if isinstance(result, Prepared):
+        return result.digest
+    return None if isinstance(result, Ownership) else result
 
 
 def is_clear(error: BaseException) -> bool:
@@ -276,6 +288,5 @@ def test_what_killed_runs_left_in_a_cache_elsewhere_is_removed(
     left = cache / "responses" / "subj01-session01" / "key.npy"
     subprocess.run([sys.executable, "-c", script, str(left)], check=False)
     assert len(list(left.parent.iterdir())) == 1
-    run = plan_run(official.root, tmp_path / "out", None, ["V1"], None, None, cache, 1, 0.8, "keep")
-    check_inputs(run)
+    load_inputs(planned(official.root, tmp_path / "out", regions=["V1"], cache_dir=cache))
     assert list(left.parent.iterdir()) == []

@@ -210,7 +210,7 @@ def test_a_files_identity(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"12345")
     os.utime(path, ns=(5, 1_700_000_000_123_456_789))
-    identity = FileIdentity.of(path)
+    identity = FileIdentity.from_path(path)
     assert identity.path == str(path)
     assert identity.bytes == 5
     assert identity.modified == 1_700_000_000_123_456_789

@@ -20,8 +20,8 @@ import pytest
 pytestmark = pytest.mark.interruption
 
 FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
-#: In the environment of every process that a run starts: the process of the run.
-OWNER = "NSD_PREP_SERVER_OF"
+#: In the environment of a run and of all processes that it starts: its number.
+RUN = "NSD_PREP_TEST_RUN"
 SECONDS = 240
 SENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -38,7 +38,7 @@ class Place:
         """Start a run that writes what it says into OUT.log."""
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
-        } | {"PREFECT_HOME": str(self.folder / "prefect")}
+        } | {"PREFECT_HOME": str(self.folder / "prefect"), RUN: str(len(self.started))}
         command = [sys.executable, str(FLOW), "--nsd-root", str(self.root)]
         # Into a file, since a server that a run leaves would keep a pipe open.
         with log_of(out).open("wb") as log, signals_as_in_a_terminal():
@@ -55,6 +55,20 @@ class Place:
     def run(self, out: Path, *words: str) -> int:
         """Return the exit status of a run."""
         return self.start(out, *words).wait(SECONDS)
+
+    def processes_of(self, run: subprocess.Popen[bytes]) -> list[int]:
+        """Return the living processes that a run started, as its server."""
+        number = str(self.started.index(run))
+        found = []
+        for process in psutil.process_iter():
+            try:
+                environment = process.environ()
+                ours = environment.get("PREFECT_HOME") == str(self.folder / "prefect")
+                if ours and environment.get(RUN) == number and process.pid != run.pid:
+                    found.append(process.pid)
+            except psutil.Error:
+                continue
+        return found
 
     def last_state(self) -> str:
         """Return the type of the state that the database holds of the last flow run."""
@@ -85,18 +99,6 @@ def log_of(out: Path) -> Path:
     return out.with_name(f"{out.name}.log")
 
 
-def processes_of(run: subprocess.Popen[bytes]) -> list[int]:
-    """Return the living processes that a run started, as its server."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(OWNER) == str(run.pid) and process.pid != run.pid:
-                found.append(process.pid)
-        except psutil.Error:
-            continue
-    return found
-
-
 def wait_until(
     run: subprocess.Popen[bytes], happened: Callable[[], object], seconds: float = SECONDS
 ) -> None:
@@ -104,6 +106,13 @@ def wait_until(
     end = time.monotonic() + seconds
     while not happened() and run.poll() is None and time.monotonic() < end:
         time.sleep(0.02)
+
+
+def wait_until_true(happened: Callable[[], object], seconds: float) -> None:
+    """Wait until something happens, or some time has passed."""
+    end = time.monotonic() + seconds
+    while not happened() and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 def killed_after(run: subprocess.Popen[bytes], seconds: float) -> bool:
@@ -144,7 +153,7 @@ def place(tiny_nsd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     yield place
     for run in place.started:
         run.kill()
-        for process in processes_of(run):
+        for process in place.processes_of(run):
             psutil.Process(process).kill()
         run.wait()
 
@@ -178,18 +187,41 @@ class TestKill:
         assert (out / "manifest.json").exists()
         assert recorded.items() <= records(out).items()
         assert partials(out) == []
-        assert processes_of(killed) == []
         shutil.rmtree(out)
 
-    def test_a_server_that_a_killed_run_left_is_ended(self, place: Place) -> None:
+    def test_the_server_of_a_killed_run_ends(self, place: Place) -> None:
         out = place.folder / "orphaned"
         killed = place.start(out)
         wait_until(killed, lambda: records(out))
+        assert place.processes_of(killed) != [], "the server is another process"
         killed.kill()
         killed.wait()
-        assert processes_of(killed) != [], "the server is another process"
-        assert place.run(out, "--check") == 0
-        assert processes_of(killed) == []
+        wait_until_true(lambda: not place.processes_of(killed), 15)
+        assert place.processes_of(killed) == []
+
+
+class TestServerThatEnds:
+    @pytest.mark.parametrize("made", ["a record", "checks.csv"])
+    def test_the_run_ends_at_once_and_goes_on_when_started_again(
+        self, place: Place, undisturbed: tuple[dict[Path, str], float], made: str
+    ) -> None:
+        out = place.folder / f"without-{made.replace(' ', '-')}"
+        run = place.start(out)
+        wait_until(run, lambda: records(out) if made == "a record" else (out / made).exists())
+        (server,) = place.processes_of(run)
+        os.kill(server, signal.SIGKILL)
+        begin = time.monotonic()
+        assert run.wait(60) == 1
+        assert time.monotonic() - begin < 10
+        shown = log_of(out).read_text()
+        assert "error: Prefect's temporary server has ended (SIGKILL)" in shown
+        assert "Traceback" not in shown
+        recorded = records(out)
+
+        assert place.run(out) == 0, log_of(out).read_text()
+        assert outputs(out) == undisturbed[0]
+        assert recorded.items() <= records(out).items()
+        assert partials(out) == []
 
 
 class TestSignals:
@@ -212,7 +244,7 @@ class TestSignals:
         said = log_of(out).read_text()
         assert "interrupted: the same command goes on where it stopped" in said
         assert "Traceback" not in said
-        assert processes_of(run) == []
+        assert place.processes_of(run) == []
         assert place.last_state() in ("CRASHED", "CANCELLED")
         assert not (out / "manifest.json").exists()
         assert partials(out) == []
@@ -223,18 +255,18 @@ class TestSignals:
         wait_until(run, lambda: records(out))
         os.killpg(run.pid, signal.SIGINT)
         assert run.wait(60) == 130
-        assert processes_of(run) == []
+        assert place.processes_of(run) == []
         assert place.last_state() in ("CRASHED", "CANCELLED")
         assert partials(out) == []
 
     def test_a_run_that_is_interrupted_while_its_server_starts(self, place: Place) -> None:
         out = place.folder / "starting"
         run = place.start(out)
-        wait_until(run, lambda: processes_of(run))
+        wait_until(run, lambda: place.processes_of(run))
         os.killpg(run.pid, signal.SIGINT)
         assert run.wait(60) == 130
         assert "interrupted" in log_of(out).read_text()
-        assert processes_of(run) == []
+        assert place.processes_of(run) == []
 
 
 class TestTwoAtOnce:
@@ -253,7 +285,7 @@ class TestTwoAtOnce:
         assert said.startswith(f"error: Another run is writing into {out}: wait until it ends")
         assert first.wait(SECONDS) == 0
         assert outputs(out) == undisturbed[0]
-        assert processes_of(first) == []
+        assert place.processes_of(first) == []
 
     def test_two_runs_share_a_cache(
         self, place: Place, undisturbed: tuple[dict[Path, str], float]

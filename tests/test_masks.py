@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import reference
@@ -57,7 +58,7 @@ class TestSelection:
     def test_one_hemisphere_beside_the_bilateral_volume(self, damageable: SmallNSD) -> None:
         damageable.roi_path(1, "rh.streams").unlink()
         labels = read_bilateral_volume(open_dataset(damageable.root), 1, "streams")
-        assert np.array_equal(labels.T, damageable.labels[1, "streams"])
+        assert np.array_equal(labels.values.T, damageable.labels[1, "streams"])
 
     def test_a_region_confined_to_a_hemisphere(self, small: SmallNSD, small_dataset) -> None:
         definitions = {
@@ -135,7 +136,7 @@ class TestBadVolumes:
     def test_a_bilateral_volume_on_another_grid(self, damageable: SmallNSD) -> None:
         other = np.swapaxes(damageable.labels[2, "streams"], 0, 1)
         write_volume(damageable.roi_path(2, "streams"), other)
-        with pytest.raises(InputFileError, match="disagree with the bilateral volume"):
+        with pytest.raises(InputFileError, match="lie on different grids"):
             select_voxels(open_dataset(damageable.root), 2, REGIONS)
 
     def test_hemispheres_on_different_grids(self, damageable: SmallNSD) -> None:
@@ -158,8 +159,16 @@ class TestBadVolumes:
         with pytest.raises(InputFileError) as raised:
             select_voxels(open_dataset(damageable.root), 1, REGIONS)
         message = str(raised.value)
-        assert "prf-visualrois (6, 8, 5)" in message
-        assert "streams (9, 5, 6)" in message
+        assert "prf-visualrois.nii.gz has (Z, Y, X) = (6, 8, 5)" in message
+        assert "streams.nii.gz has (9, 5, 6)" in message
+
+    def test_a_volume_in_another_space(self, damageable: SmallNSD) -> None:
+        path = damageable.roi_path(1, "lh.streams")
+        image = nibabel.load(path)
+        affine = image.affine + np.eye(4) * [[0], [0], [1.8], [0]] @ np.ones((4, 1)) * [0, 0, 0, 1]
+        nibabel.save(nibabel.Nifti1Image(image.get_fdata(), affine), path)
+        with pytest.raises(InputFileError, match=r"different spaces.*differ by up to 1.8 mm"):
+            select_voxels(open_dataset(damageable.root), 1, REGIONS)
 
     def test_all_that_is_missing_is_named(self, damageable: SmallNSD) -> None:
         for name in ("streams", "lh.streams"):

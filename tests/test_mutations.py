@@ -394,7 +394,7 @@ def checks_of_files(dataset: Dataset, subject: int = 1) -> list[Check]:
     selection = select_voxels(
         dataset, subject, {name: BUILT_IN_REGIONS[name] for name in ("V1", "IT")}
     )
-    ncsnr = read_ncsnr(dataset.ncsnr_file(subject))
+    ncsnr = read_ncsnr(dataset.ncsnr_file(subject)).values
     session = sessions_of_images(trials[subject], nsd_ids)
     evidence = []
     for region, voxels in selection.regions.items():

@@ -1,27 +1,25 @@
 """Packages have Brain-Score's names and form, and the same bytes wherever they are made."""
 
 import hashlib
+import json
 import os
 import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import netCDF4
 import numpy as np
 import pandas as pd
 import pytest
-from brainscore_inputs import simulate, write_run
+from brainscore_inputs import simulate, write_manifest, write_run
 
-from nsd_prep.assembly import read_assembly
-from nsd_prep.brainscore.package import (
-    PackageIndex,
-    fill_local_cache,
-    is_whole,
-    sha1_of_file,
-    write_packages,
-)
+from nsd_prep.assembly import read_assembly, write_assembly
+from nsd_prep.brainscore.index import PackageIndex, is_whole, sha1_of_file
+from nsd_prep.brainscore.package import write_packages
 from nsd_prep.brainscore.plugin import write_plugin
 from nsd_prep.errors import InputFileError, MissingFilesError
 
@@ -145,11 +143,6 @@ class TestIndex:
         assert index.subjects == ("subj01", "subj02")
         assert index.presentations == {"train": 32, "test": 24}
 
-    def test_local_cache_is_where_the_consumer_looks(self, packages: Path, tmp_path: Path) -> None:
-        fill_local_cache(packages, tmp_path)
-        found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
-        assert found == {f"{one.sha1}/{one.file}" for one in PackageIndex.read(packages).files}
-
     def test_altered_file_is_noticed(self, run: Path, tmp_path: Path) -> None:
         index = write_packages(run, tmp_path)
         assert all(is_whole(tmp_path, one) for one in index.files)
@@ -186,6 +179,217 @@ class TestRefusals:
         (tmp_path / "index.json").write_text('{"files": 3}')
         with pytest.raises(InputFileError, match="not an index of packages"):
             PackageIndex.read(tmp_path)
+
+
+def execute(folder: Path) -> dict[str, dict[str, Any]]:
+    """Execute the ``__init__.py`` of a plugin's two folders; return what they register."""
+    registries: dict[str, dict[str, Any]] = {
+        f"{kind}_registry": {} for kind in ("data", "stimulus_set", "benchmark")
+    }
+    modules = {
+        "brainscore_core.supported_data_standards.brainio.assemblies": {"NeuroidAssembly": object},
+        "brainscore_core.supported_data_standards.brainio.s3": {
+            "load_assembly_from_s3": dict,
+            "load_stimulus_set_from_s3": dict,
+        },
+        "brainscore_vision": {"load_stimulus_set": dict, **registries},
+        "plugin.benchmark": {"ridge_benchmark": dict, "rdm_benchmark": dict},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, members in modules.items():
+            module = ModuleType(name)
+            vars(module).update(members)
+            patch.setitem(sys.modules, name, module)
+        for path in folder.rglob("__init__.py"):
+            exec(compile(path.read_text(), path, "exec"), {"__package__": "plugin"})
+    return registries
+
+
+HOSTILE = "x'];raise SystemExit('injected');d['"
+
+
+class TestHostileNames:
+    """A name that is Python, from a file of anyone's, neither runs nor enters a plugin."""
+
+    @pytest.mark.parametrize("name", [HOSTILE, "V1\n", "", "{x}", '""" + x', "../V1"])
+    @pytest.mark.parametrize("coordinate", ["region", "subject"])
+    def test_in_an_assembly(self, tmp_path: Path, coordinate: str, name: str) -> None:
+        folder = write_run(tmp_path, simulate(regions=("V1",)))
+        for split in ("train", "test"):
+            path = folder / f"Allen2022_fmri_{split}.nc"
+            assembly = read_assembly(path)
+            values = np.full(assembly.sizes["neuroid"], name)
+            write_assembly(assembly.assign_coords({coordinate: ("neuroid", values)}), path)
+        write_manifest(tmp_path)
+        with pytest.raises(InputFileError, match=f"hold a {coordinate} .*cannot be part"):
+            write_packages(folder, tmp_path / "packages")
+        assert not (tmp_path / "packages").exists()
+
+    @pytest.mark.parametrize(
+        ("column", "value"),
+        [
+            ("image_file_name", "../../nsd_stimuli.hdf5"),
+            ("image_file_name", "nsd_00001.exe"),
+            ("stimulus_id", "../x"),
+        ],
+    )
+    def test_in_a_stimulus_table(self, tmp_path: Path, column: str, value: str) -> None:
+        folder = write_run(tmp_path, simulate(regions=("V1",)))
+        path = folder / "stimulus_metadata_test.csv"
+        table = pd.read_csv(path)
+        table.loc[0, column] = value
+        table.to_csv(path, index=False)
+        with pytest.raises(InputFileError, match="stimulus table"):
+            write_packages(folder, tmp_path / "packages", unchecked=True)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"regions": ["V1", HOSTILE]},
+            {"subjects": [HOSTILE]},
+            {"dataset": "Allen2022"},
+            {"files": []},
+            {"files": [{"sha1": HOSTILE}]},
+            {"files": [{"identifier": HOSTILE}]},
+            {"files": [{"file": "../index.json"}]},
+        ],
+    )
+    def test_in_an_index(self, packages: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+        content = json.loads((packages / "index.json").read_text())
+        if change.get("files"):
+            content["files"][0] |= change["files"][0]
+        else:
+            content |= change
+        (tmp_path / "index.json").write_text(json.dumps(content))
+        with pytest.raises(InputFileError, match="not an index of packages"):
+            PackageIndex.read(tmp_path)
+
+    @pytest.mark.parametrize("dataset", [f"x{HOSTILE}", 'x""" + y + """', "x\\", "x$regions{y}\n"])
+    def test_a_dataset_s_name_and_a_location_are_text(
+        self, packages: Path, tmp_path: Path, dataset: str
+    ) -> None:
+        index = PackageIndex.read(packages)
+        changed = index.model_copy(update={"dataset": dataset, "location": HOSTILE})
+        for path in write_plugin(changed, tmp_path):
+            compile(path.read_text(), path, "exec")
+        registered = execute(tmp_path)["data_registry"][f"{changed.registry_prefix}_train"]
+        assert registered.keywords["bucket"] == HOSTILE
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("other")
+    run = write_run(folder, simulate(subjects=(1, 2, 5, 7)), dataset="synthetic-demo")
+    write_plugin(write_packages(run, folder / "packages"), folder / "packages" / "plugin")
+    return folder / "packages"
+
+
+class TestOtherDatasets:
+    """What was made from anything but NSD says so wherever it goes."""
+
+    def test_every_file_names_it(self, other: Path) -> None:
+        index = PackageIndex.read(other)
+        assert (index.dataset, index.is_nsd) == ("synthetic-demo", False)
+        for one in index.files:
+            assert one.identifier.startswith("synthetic_demo_fMRI_4subj_")
+            assert "synthetic_demo" in one.file
+            assert one.content.endswith("(synthetic-demo, not NSD)")
+        for path in other.glob("*.nc"):
+            assert read_assembly(path).attrs["dataset"] == "synthetic-demo"
+        for path in other.glob("*.zip"):
+            with zipfile.ZipFile(path) as archive:
+                assert archive.comment == b"synthetic-demo, not NSD"
+        for path in (other / "plugin").rglob("*.py"):
+            assert "Allen2022" not in path.read_text()
+            assert "allen_massive" not in path.read_text()
+        for name in ("data/synthetic_demo_fmri_4subj", "benchmarks/synthetic_demo_fmri_4subj"):
+            text = (other / "plugin" / name / "__init__.py").read_text()
+            assert "synthetic-demo, which is not NSD" in text
+
+    def test_registrations_have_its_name(self, other: Path) -> None:
+        registered = execute(other / "plugin")
+        prefix = "synthetic_demo_fmri_4subj"
+        assert set(registered["data_registry"]) == {f"{prefix}_train", f"{prefix}_test"}
+        assert set(registered["benchmark_registry"]) == {
+            f"{prefix}.{region}-{metric}"
+            for region in ("V1", "V2", "V4", "IT")
+            for metric in ("ridge", "rdm")
+        }
+
+    @pytest.mark.parametrize("name", ["Allen2022", "allen-2022", "nsd", "allen2022_fmri", "", "7T"])
+    def test_a_name_that_reads_as_nsd_is_refused(self, tmp_path: Path, name: str) -> None:
+        folder = write_run(tmp_path, simulate(regions=("V1",)), dataset=name)
+        if name == "allen-2022":
+            assert write_packages(folder, tmp_path / "p").registry_prefix == "allen_2022_fmri"
+            return
+        with pytest.raises(InputFileError, match="dataset name"):
+            write_packages(folder, tmp_path / "packages")
+
+
+class TestGate:
+    """Only what a run made, and its checks let pass, is packaged; or the package says otherwise."""
+
+    def test_the_index_counts_the_checks(self, packages: Path) -> None:
+        assert PackageIndex.read(packages).checks == {"passed": 1, "not decidable": 1}
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        return write_run(tmp_path, simulate(regions=("V1",)))
+
+    def edit_test_assembly(self, folder: Path) -> None:
+        path = folder / "Allen2022_fmri_test.nc"
+        assembly = read_assembly(path)
+        assembly[0, 0, 0] += 1
+        write_assembly(assembly, path)
+
+    def edit_image(self, folder: Path) -> None:
+        image = next((folder / "stimuli_test").iterdir())
+        image.write_bytes(image.read_bytes() + b"x")
+
+    def edit_checks(self, folder: Path) -> None:
+        write_manifest(folder.parent, ["passed", "failed"])
+        path = folder.parent / "checks.csv"
+        path.write_text(path.read_text().replace("failed", "passed"))
+
+    def fail_check(self, folder: Path) -> None:
+        write_manifest(folder.parent, ["passed", "failed"])
+
+    def unlist_file(self, folder: Path) -> None:
+        path = folder.parent / "manifest.json"
+        content = json.loads(path.read_text())
+        del content["outputs"]["brainscore/stimulus_metadata_train.csv"]
+        path.write_text(json.dumps(content))
+
+    def remove_manifest(self, folder: Path) -> None:
+        (folder.parent / "manifest.json").unlink()
+
+    def empty_manifest(self, folder: Path) -> None:
+        (folder.parent / "manifest.json").write_text("{}")
+
+    @pytest.mark.parametrize(
+        ("damage", "message"),
+        [
+            ("edit_test_assembly", "1 of 45 files .*brainscore/Allen2022_fmri_test.nc first"),
+            ("edit_image", "brainscore/stimuli_test/nsd_.* first"),
+            ("edit_checks", "1 of 45 .*checks.csv first"),
+            ("fail_check", r"has failed checks \(check 1\): expected none"),
+            ("unlist_file", "brainscore/stimulus_metadata_train.csv first"),
+            ("remove_manifest", r"manifest.json is missing: expected .*of a run that ended"),
+            ("empty_manifest", r"is not a run's manifest"),
+        ],
+    )
+    def test_refused_unless_unchecked(self, folder: Path, damage: str, message: str) -> None:
+        getattr(self, damage)(folder)
+        target = folder.parent / "packages"
+        with pytest.raises((InputFileError, MissingFilesError), match=message):
+            write_packages(folder, target)
+        assert not target.exists()
+        index = write_packages(folder, target, unchecked=True)
+        assert index.checks is None
+        assert json.loads((target / "index.json").read_text())["checks"] is None
+        write_plugin(index, target / "plugin")
+        text = (target / "plugin" / "data" / "allen2022_fmri" / "__init__.py").read_text()
+        assert "Unchecked: packaged without a look at the run" in text
 
 
 class TestPlugin:

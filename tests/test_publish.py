@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,18 +12,21 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
-from brainscore_inputs import simulate, write_run
+from brainscore_inputs import simulate, write_manifest, write_run
 from moto import server as moto_server
 
-from nsd_prep.brainscore.package import PackageIndex, write_packages
+from nsd_prep.brainscore.index import PackageIndex
+from nsd_prep.brainscore.package import write_packages
 from nsd_prep.brainscore.publish import (
     Destination,
     Step,
     plan_upload,
+    refusal,
     s3_client,
     upload,
 )
 from nsd_prep.errors import InputFileError, NSDPrepError, OutputError, ParameterError
+from nsd_prep.flows.command import main
 
 TO = Destination("bucket", "a/prefix")
 
@@ -109,7 +113,9 @@ class TestPlan:
     def test_no_server(self, packages: Path) -> None:
         config = boto3.session.Config(retries={"total_max_attempts": 1})
         gone = boto3.client("s3", endpoint_url="http://127.0.0.1:9", config=config)
-        with pytest.raises(OutputError, match="check the bucket, the endpoint") as raised:
+        with pytest.raises(
+            OutputError, match=r"The bucket bucket could not be asked for .*check the bucket"
+        ) as raised:
             plan_upload(packages, TO, gone)
         assert isinstance(raised.value.__cause__, EndpointConnectionError)
 
@@ -261,6 +267,78 @@ class TestUpload:
         assert set(read) == keys(client)
 
 
+class TestAllowed:
+    """Only NSD itself, from a run that was looked at, goes up unasked."""
+
+    def test_what_is_not_nsd_needs_a_flag(self, client: Any, tmp_path: Path) -> None:
+        run = write_run(tmp_path, simulate(regions=("V1",)), dataset="synthetic-tiny")
+        write_packages(run, tmp_path / "packages")
+        assert refusal(tmp_path / "packages")
+        with pytest.raises(
+            InputFileError, match=r"from 'synthetic-tiny', which is not NSD.*--allow"
+        ):
+            upload(tmp_path / "packages", TO, client)
+        assert keys(client) == set()
+        steps = upload(tmp_path / "packages", TO, client, allow_non_nsd=True)
+        assert all("synthetic_tiny_fMRI" in step.key for step in steps)
+        assert refusal(tmp_path / "packages", allow_non_nsd=True) is None
+
+    def test_what_is_unchecked_needs_a_flag(self, client: Any, tmp_path: Path) -> None:
+        run = write_run(tmp_path, simulate(regions=("V1",)))
+        (tmp_path / "manifest.json").unlink()
+        write_packages(run, tmp_path / "packages", unchecked=True)
+        with pytest.raises(InputFileError, match="made with --unchecked"):
+            upload(tmp_path / "packages", TO, client)
+        assert keys(client) == set()
+        upload(tmp_path / "packages", TO, client, unchecked=True)
+        assert len(keys(client)) == 6
+
+
+def test_package_command(tmp_path: Path, capsys: Any) -> None:
+    run = write_run(tmp_path, simulate(regions=("V1",)), dataset="synthetic-tiny")
+    write_manifest(tmp_path, ["failed"])
+    assert main(["package", str(tmp_path)]) == 1
+    assert "has failed checks (check 0)" in capsys.readouterr().err
+    assert not (tmp_path / "packages").exists()
+    assert main(["package", str(tmp_path), "--unchecked"]) == 0
+    assert "synthetic_tiny_fMRI_train_Assembly.nc" in capsys.readouterr().out
+    assert main(["publish", str(tmp_path / "packages"), "s3://b", "--upload"]) == 1
+    assert "give --allow-non-nsd" in capsys.readouterr().err
+    assert run.is_dir()
+
+
+def test_a_dry_run_without_boto3_looks_at_the_files(packages: Path) -> None:
+    assert actions(plan_upload(packages, TO, None)) == ["not compared"] * 6
+    (packages / PackageIndex.read(packages).files[0].file).unlink()
+    with pytest.raises(InputFileError, match="gone or altered"):
+        plan_upload(packages, TO, None)
+
+
+def test_command(packages: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert main(["publish", str(packages), "s3://bucket/a/prefix"]) == 0
+    shown = capsys.readouterr().out
+    assert "no distribution of the data" in shown
+    for one in PackageIndex.read(packages).files:
+        line = next(line for line in shown.splitlines() if one.file in line)
+        assert re.search(r"not compared +[\d.]+ (bytes|kB|MB)  s3://bucket/a/prefix/", line)
+    monkeypatch.undo()
+    nowhere = ["--endpoint", "http://127.0.0.1:9"]
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    assert main(["publish", str(packages), "s3://bucket/a/prefix", *nowhere]) == 0
+    shown = capsys.readouterr()
+    assert "The bucket bucket could not be asked for" in shown.err
+    assert shown.out.count("not compared") == 6
+    assert main(["publish", str(packages), "bucket/a/prefix"]) == 1
+    assert "expected s3://BUCKET/PREFIX" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("client")
+def test_an_endpoint_that_is_no_url_is_refused() -> None:
+    with pytest.raises(ParameterError, match="endpoint 'nonsense' is not one"):
+        s3_client("nonsense")
+
+
 def test_without_boto3_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(NSDPrepError, match=r"pip install 'nsd-prep\[publish\]'"):
@@ -271,7 +349,6 @@ def test_without_boto3_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     ("text", "expected"),
     [
         ("s3://bucket/some/prefix/", ("bucket", "some/prefix")),
-        ("bucket/prefix", ("bucket", "prefix")),
         ("s3://bucket", ("bucket", "")),
     ],
 )
@@ -279,7 +356,7 @@ def test_destination(text: str, expected: tuple[str, str]) -> None:
     assert Destination.parse(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "s3://", "/prefix"])
+@pytest.mark.parametrize("text", ["", "s3://", "/prefix", "bucket/prefix", "https://bucket/prefix"])
 def test_destination_without_bucket(text: str) -> None:
     with pytest.raises(ParameterError, match="names no bucket"):
         Destination.parse(text)

@@ -189,9 +189,8 @@ class TestVoxels:
             "IT": np.array([3, 5, 11]),
             "V1": np.array([0]),
         }
-        selection = VoxelSelection(grid=(2, 2, 3), regions=regions)
-        assert selection.union(["IT", "V4"]).tolist() == [2, 3, 5, 9, 11]
-        assert selection.union(["V1"]).tolist() == [0]
+        selection = VoxelSelection(grid=(2, 2, 3), affine=np.eye(4), regions=regions)
+        assert selection.union().tolist() == [0, 2, 3, 5, 9, 11]
 
 
 def test_a_definition_in_one_line() -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from library_stages import Library, prepare
 from matplotlib.figure import Figure
 from scipy.spatial.distance import pdist, squareform
 from simulated_assemblies import Simulation, simulate
 
-from nsd_prep import stages
 from nsd_prep.analysis import (
     cluster_figures,
     figures,
@@ -29,17 +29,15 @@ from nsd_prep.analysis.slices import Anatomy
 from nsd_prep.analysis.style import booklet
 from nsd_prep.assembly import read_assembly
 from nsd_prep.checks import Check, check
-from nsd_prep.extraction import extract_session
-from nsd_prep.preflight import check_inputs
 from nsd_prep.report.compose import compose_report
 from nsd_prep.report.markdown import artifacts
 from nsd_prep.report.methods import RunFacts, facts_table, methods
 from nsd_prep.report.page import cells_json, render_page
 from nsd_prep.report.record import Report, Section, Table, grouped
 from nsd_prep.report.write import as_csv, stamp_page, without_stamp, write_report
-from nsd_prep.run import Extracted, Run, TrialsRecord, plan_run
-from nsd_prep.stages import analyse_run
-from nsd_prep.stages.report import report_run
+from nsd_prep.stages import report as stage
+from nsd_prep.stages.assemblies import Representations, assemble_region
+from nsd_prep.stages.examination import Volumes
 
 SUBJECTS = ("subj01", "subj02", "subj05")
 CHECKS = (
@@ -560,63 +558,52 @@ class TestFiles:
 
 
 @pytest.fixture(scope="module")
-def finished(tiny_nsd: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, TrialsRecord]:
-    """Return a run on the synthetic dataset of the smallest scale, its assemblies written."""
+def finished(tiny_nsd: Path, tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """Return a run on the synthetic dataset of the smallest scale."""
     output = tmp_path_factory.mktemp("reported") / "out"
-    run = plan_run(
-        tiny_nsd, output, None, ("V1", "IT"), None, None, None, 42, 0.8, invalid_voxels="keep"
-    )
-    trials = stages.map_trials(run)
-    masks = tuple(stages.load_masks(run, subject) for subject in run.subjects)
-    extracted = Extracted(
-        trials=trials,
-        masks=masks,
-        noise_ceilings=tuple(stages.load_noise_ceilings(run, of) for of in masks),
-        sessions=tuple(
-            extract_session(request)
-            for request in stages.session_requests(run, masks, trials, check_inputs(run).files)
-        ),
-    )
-    stages.split_images(run, trials)
-    stages.tabulate_voxels(run, extracted)
-    for region in run.regions:
-        stages.assemble_region(run, extracted, region)
-    return run, trials
+    return prepare(tiny_nsd, output, regions=["V1", "IT"])
 
 
 @pytest.fixture(scope="module")
-def reported(finished: tuple[Run, TrialsRecord]) -> Report:
-    """Return the report of that run, written."""
-    run, trials = finished
-    return report_run(run, trials, analyse_run(run), CHECKS)
+def representations(finished: Library) -> Representations:
+    """Return the RDMs of that run's assemblies, which are written."""
+    _, _, prepared, output = finished
+    made = {region: assemble_region(prepared, region, output) for region in prepared.regions}
+    return Representations(made, output)
+
+
+def composed(finished: Library, representations: Representations) -> Report:
+    """Return the report of that run."""
+    _, inputs, prepared, output = finished
+    return stage.compose_report(prepared, representations, Volumes(inputs), CHECKS, None, output)
 
 
 class TestRun:
     def test_is_reported_from_its_files(
-        self, finished: tuple[Run, TrialsRecord], reported: Report
+        self, finished: Library, representations: Representations
     ) -> None:
-        run, trials = finished
-        page = write_report(run.output_dir / "report", reported)[-1].read_text(encoding="utf-8")
-        assert page == render_page(reported)
-        assert not list(run.output_dir.rglob("*.partial"))
+        output = finished.output.path
+        report = composed(finished, representations)
+        page = write_report(output / "report", report)[-1].read_text(encoding="utf-8")
+        assert page == render_page(report)
+        assert not list(output.rglob("*.partial"))
         for row in table_with(page, "region", "voxels"):
-            assembly = read_assembly(run.assembly_file(row["region"]))
+            assembly = read_assembly(output / f"Allen2022.{row['region']}.nc")
             rdms = [
-                pdist(assembly[:, assembly["subject"].to_numpy() == of], metric="correlation")
-                for of in SUBJECTS
+                pdist(assembly[:, assembly["subject"].to_numpy() == name], metric="correlation")
+                for name in SUBJECTS
             ]
             assert row["voxels"] == f"{assembly.sizes['neuroid']:,}"
             assert row["between subjects"] == f"{mean_agreement(rdms):.3f}"
             assert row["RDM SD"] == f"{np.mean(rdms, axis=0).std():.3f}"
-        stored = pd.read_csv(run.output_dir / "report" / "tables" / "repetitions.csv")
-        assert stored[["three_times", "twice", "once", "never"]].to_numpy().tolist() == [
-            list(trials.repetition_counts[subject]) for subject in run.subjects
-        ]
+        stored = pd.read_csv(output / "report" / "tables" / "repetitions.csv")
+        counts = finished.prepared.repetition_counts
+        columns = ["three_times", "twice", "once", "never"]
+        assert stored[columns].to_numpy().tolist() == counts.to_numpy().tolist()
 
     @pytest.mark.usefixtures("unrendered")
-    def test_reported_again_gives_the_same(self, finished: tuple[Run, TrialsRecord]) -> None:
-        run, trials = finished
-        first, again = (
-            render_page(report_run(run, trials, analyse_run(run), CHECKS)) for _ in range(2)
-        )
+    def test_reported_again_gives_the_same(
+        self, finished: Library, representations: Representations
+    ) -> None:
+        first, again = (render_page(composed(finished, representations)) for _ in range(2))
         assert first == again

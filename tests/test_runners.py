@@ -11,7 +11,9 @@ import pytest
 from nsd_prep.errors import ParameterError
 from nsd_prep.extraction import SessionRequest
 from nsd_prep.files import FileIdentity
-from nsd_prep.tasks.runners import in_chunks, runner_of
+from nsd_prep.source import FolderSource
+from nsd_prep.store import Store
+from nsd_prep.tasks.runners import in_chunks, task_runner
 
 FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
 
@@ -20,16 +22,16 @@ def requests(sessions: dict[int, int]) -> list[SessionRequest]:
     """Return a request for each session of each subject."""
     return [
         SessionRequest(
-            dataset="small",
-            preparation="b3",
             subject=subject,
             session=session,
-            betas_file=FileIdentity(path="betas", bytes=1, modified=1),
+            source=FolderSource(Path("root")),
+            path=Path("betas"),
+            betas=FileIdentity(path="betas", bytes=1, modified=1),
             n_trials=3,
             trials=(0,),
-            voxels_file="voxels",
-            regions={"V1": "digest"},
-            store="store",
+            grid=(1, 1, 1),
+            regions={},
+            store=Store(path=Path("store")),
         )
         for subject, number in sessions.items()
         for session in range(1, number + 1)
@@ -52,7 +54,7 @@ class TestChunks:
 
 def test_an_address_without_dask_is_refused() -> None:
     with pytest.raises(ParameterError, match="choose the runner dask"):
-        runner_of("threads", 2, "tcp://10.0.0.1:8786")
+        task_runner("threads", 2, "tcp://10.0.0.1:8786")
 
 
 @pytest.mark.server

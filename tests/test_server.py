@@ -2,189 +2,36 @@
 
 import http.server
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import httpx
 import pandas as pd
-import psutil
 import pytest
+from prefect_site import (
+    ENDED,
+    Site,
+    commands,
+    free_port,
+    is_healthy,
+    readme_block,
+    running_site,
+    until,
+)
 
 pytestmark = pytest.mark.server
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-DEPLOYMENTS = REPOSITORY / "deployments"
-ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 ERROR_LEVEL = 40
-
-
-def until(seconds: float, found: Callable[[], Any], what: str) -> Any:
-    """Return what is found as soon as there is something, and fail after some time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if result := found():
-            return result
-        time.sleep(0.5)
-    raise AssertionError(f"after {seconds} s there is still not {what}")
-
-
-@dataclass(frozen=True)
-class Site:
-    """A server with a home of its own, and how programs and the test speak to it."""
-
-    url: str
-    folder: Path
-    client: httpx.Client
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """The environment of the programs: this one's, less what it says of Prefect."""
-        mine = {name: of for name, of in os.environ.items() if not name.startswith("PREFECT_")}
-        return mine | {
-            "PREFECT_HOME": str(self.folder / "home"),
-            "PREFECT_API_URL": self.url,
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_LOGGING_COLORS": "false",
-            "DO_NOT_TRACK": "1",
-        }
-
-    def run(self, *words: str) -> None:
-        """Run a Python program to its end, from the repository's root."""
-        log = self.folder / "programs.log"
-        with log.open("ab") as out:
-            process = subprocess.Popen([sys.executable, *words], **self.surroundings(out))
-        try:
-            assert process.wait(60) == 0, log.read_text()
-        finally:
-            end(process)
-
-    @contextmanager
-    def running(self, name: str, *words: str) -> Iterator[Path]:
-        """Run a Python program until the block ends, and give the file of what it says."""
-        log = self.folder / f"{name}.log"
-        with log.open("wb") as out:
-            process = subprocess.Popen([sys.executable, *words], **self.surroundings(out))
-        try:
-            yield log
-        finally:
-            end(process)
-
-    def surroundings(self, out: IO[bytes]) -> dict[str, Any]:
-        """Return how a program is started: from the root, with this server, its words in `out`."""
-        return {
-            "cwd": REPOSITORY,
-            "env": self.environment,
-            "stdin": subprocess.DEVNULL,
-            "stdout": out,
-            "stderr": out,
-            "start_new_session": True,
-        }
-
-    def answer(self, method: str, path: str, **of_request: Any) -> httpx.Response:
-        """Ask the server's API; as Prefect's client does, again while its database is taken."""
-
-        def free() -> httpx.Response | None:
-            response = self.client.request(method, f"{self.url}{path}", **of_request)
-            return None if response.status_code == httpx.codes.SERVICE_UNAVAILABLE else response
-
-        return until(30, free, f"an answer to {method} {path}")
-
-    def ask(self, method: str, path: str, **of_request: Any) -> Any:
-        """Ask the server's API, and return its answer."""
-        return self.answer(method, path, **of_request).raise_for_status().json()
-
-    def deployment(self, name: str) -> dict[str, Any]:
-        """Return a deployment as the server keeps it."""
-        return self.ask("GET", f"/deployments/name/nsd-prep/{name}")
-
-    def submit(self, deployment: str, **parameters: Any) -> httpx.Response:
-        """Trigger a run as the UI does."""
-        return self.answer(
-            "POST",
-            f"/deployments/{self.deployment(deployment)['id']}/create_flow_run",
-            json={"parameters": parameters, "state": {"type": "SCHEDULED"}},
-        )
-
-    def trigger(self, deployment: str, **parameters: Any) -> str:
-        """Trigger a run, and return its id."""
-        return str(self.submit(deployment, **parameters).raise_for_status().json()["id"])
-
-    def ended(self, flow_run: str, seconds: float) -> dict[str, Any]:
-        """Return the last state of a run, once it has one."""
-
-        def state() -> dict[str, Any] | None:
-            now = self.ask("GET", f"/flow_runs/{flow_run}")["state"]
-            return now if now["type"] in ENDED else None
-
-        return until(seconds, state, f"an end of the run {flow_run}")
-
-    def of_run(self, kind: str, flow_run: str) -> list[dict[str, Any]]:
-        """Return all the task runs or artifacts of a run."""
-        question = {"flow_runs": {"id": {"any_": [flow_run]}}, "limit": 200}
-        return list(self.ask("POST", f"/{kind}/filter", json=question))
-
-    def logs(self, flow_run: str) -> list[dict[str, Any]]:
-        """Return the log lines of a run."""
-        question = {"logs": {"flow_run_id": {"any_": [flow_run]}}, "limit": 200}
-        return list(self.ask("POST", "/logs/filter", json=question))
-
-    def artifacts(self, flow_run: str, *keys: str) -> dict[str, dict[str, Any]]:
-        """Return artifacts of a run by their keys, once all that are named are there."""
-
-        def found() -> dict[str, dict[str, Any]] | None:
-            by_key = {of["key"]: of for of in self.of_run("artifacts", flow_run)}
-            return by_key if by_key.keys() >= set(keys) else None
-
-        return dict(until(30, found, f"artifacts {keys} of the run {flow_run}"))
-
-
-def end(process: "subprocess.Popen[bytes]") -> None:
-    """End a program and all that it started; nothing of it is left."""
-    family: list[psutil.Process] = []
-    if process.poll() is None:
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        family += psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        process.wait(20)
-    for of in psutil.wait_procs(family, timeout=5)[1]:
-        of.kill()
-    assert not psutil.wait_procs(family, timeout=5)[1]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Start a server with an empty home at a free port."""
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", port, "--no-ui"]
-    with httpx.Client(timeout=30) as client:
-        at = Site(f"http://127.0.0.1:{port}/api", tmp_path_factory.mktemp("site"), client)
-
-        def answers() -> bool:
-            try:
-                return client.get(f"{at.url}/health").is_success
-            except httpx.TransportError:
-                return False
-
-        with at.running("server", "-m", *words):
-            until(120, answers, "an answer of the server")
-            yield at
+    """Start a server."""
+    with running_site(tmp_path_factory.mktemp("site")) as site:
+        yield site
 
 
 @pytest.fixture(scope="module")
@@ -205,18 +52,39 @@ def messages(site: Site) -> Iterator[list[str]]:
     with http.server.HTTPServer(("127.0.0.1", 0), Webhook) as webhook:
         threading.Thread(target=webhook.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{webhook.server_port}"
-        site.run(str(DEPLOYMENTS / "notify.py"), address)
+        site.run(f"python deployments/notify.py {address}")
+        site.run(f"python deployments/notify.py {address}")  # again: still one message a run
         yield received
         webhook.shutdown()
 
 
 @pytest.fixture(scope="module")
 def worker(site: Site) -> Iterator[Path]:
-    """Deploy everything to a work pool, and start its worker; return the worker's log."""
-    site.run("-m", "prefect", "work-pool", "create", "nsd", "--type", "process")
-    file = str(DEPLOYMENTS / "prefect.yaml")
-    site.run("-m", "prefect", "deploy", "--prefect-file", file, "--all")
-    with site.running("worker", "-m", "prefect", "worker", "start", "--pool", "nsd") as log:
+    """Follow the README, but for the server's port, up to a worker; return what is shown."""
+    block = readme_block(".*prefect work-pool create")
+    address = site.url.removeprefix("http://").removesuffix("/api")
+    assert "127.0.0.1:4200" in block
+    with site.running("worker", block.replace("127.0.0.1:4200", address)) as log:
+        until(60, lambda: "Worker 'ProcessWorker" in log.read_text(), "a worker")
+        yield log
+
+
+@pytest.fixture(scope="module")
+def served(site: Site) -> Iterator[Path]:
+    """Serve everything from one process; return its log."""
+    expected = {"all-subjects-served", "four-subjects-served", "synthetic-served"}
+    with site.running("serve", "python deployments/serve.py") as log:
+        until(
+            60,
+            lambda: (
+                expected
+                <= {
+                    deployment["name"]
+                    for deployment in site.ask("POST", "/deployments/filter", json={})
+                }
+            ),
+            "deployments that are served",
+        )
         yield log
 
 
@@ -243,13 +111,13 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(
     site: Site,
-    messages: list[str],  # noqa: ARG001 (who is told is settled before anything happens)
-    worker: Path,
+    messages: list[str],  # noqa: ARG001 (who is told is set up before anything happens)
+    worker: Path,  # noqa: ARG001 (it does the runs)
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Runs:
     """Trigger one run of each deployment through the API, and wait for their ends."""
     output = tmp_path_factory.mktemp("runs") / "output"
-    of = Runs(
+    submitted = Runs(
         synthetic=site.trigger(
             "synthetic", output_dir=str(output), subjects=[1, 2, 5], regions=["V1", "IT"]
         ),
@@ -257,13 +125,9 @@ def runs(
         unknown=site.trigger("all-subjects", subject=[1]),
         output=output,
     )
-    try:
-        for flow_run in (of.no_root, of.unknown, of.synthetic):
-            site.ended(flow_run, 180)
-    except AssertionError as error:
-        error.add_note(worker.read_text(errors="replace")[-5000:])
-        raise
-    return of
+    for flow_run in (submitted.no_root, submitted.unknown, submitted.synthetic):
+        site.ended(flow_run, 180)
+    return submitted
 
 
 class TestCompletedRun:
@@ -281,9 +145,9 @@ class TestCompletedRun:
         assert str(runs.output) in shown["summary"]["data"]
         assert "failure" not in shown
         tables = [
-            json.loads(of["data"])
-            for of in site.of_run("artifacts", runs.synthetic)
-            if (of["key"], of["type"]) == ("checks", "table")
+            json.loads(entry["data"])
+            for entry in site.of_run("artifacts", runs.synthetic)
+            if (entry["key"], entry["type"]) == ("checks", "table")
         ]
         written = pd.read_csv(runs.output / "checks.csv")
         assert [len(rows) for rows in tables] == [len(written)]
@@ -315,6 +179,17 @@ class TestCompletedRun:
         assert [line["message"] for line in lines if line["level"] >= ERROR_LEVEL] == []
 
 
+class TestDeployments:
+    def test_a_worker_runs_the_files_that_lie_there(self, site: Site, worker: Path) -> None:
+        shown = worker.read_text()
+        assert "?" not in shown.replace("?v=", ""), "a question that nobody answers"
+        for name in ("all-subjects", "four-subjects", "synthetic"):
+            (step,) = site.deployment(name)["pull_steps"]
+            assert step == {
+                "prefect.deployments.steps.set_working_directory": {"directory": str(site.checkout)}
+            }
+
+
 class TestRunThatCannotBe:
     def test_without_a_root_it_fails_with_a_sentence(self, site: Site, runs: Runs) -> None:
         state = site.ended(runs.no_root, 1)
@@ -343,6 +218,10 @@ class TestRunThatCannotBe:
         for name in names:
             assert sum(name in message for message in messages) == 1
         assert sum("NSD root is not set" in message for message in messages) == 1
+        for flow_run in (runs.no_root, runs.unknown):
+            page = f"{site.url.removesuffix('/api')}/runs/flow-run/{flow_run}"
+            assert sum(message.endswith(page) for message in messages) == 1
+        assert not any("None" in message for message in messages)
 
     @pytest.mark.parametrize(
         ("field", "value"),
@@ -358,38 +237,160 @@ class TestRunThatCannotBe:
 
 
 class TestOperation:
+    """The commands of docs/operating.md, word for word but for names of files and addresses."""
+
+    def test_every_command_of_the_document_is_tested(self) -> None:
+        assert sorted(commands("docs/operating.md")) == sorted(
+            [
+                "nsd-prep cache nsd-prep-output",
+                "nsd-prep cache nsd-prep-output --clear",
+                "python flows/nsd_flow.py --refresh",
+                "prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api",
+                "export PREFECT_SERVER_UI_API_URL=http://HOST:4300/api",
+                "prefect --no-prompt server start --host 0.0.0.0 --port 4300",
+                "prefect --no-prompt server start --host 0.0.0.0",
+                "nsd-prep deployments",
+                "prefect deployment run nsd-prep/four-subjects --param nsd_root=/data/nsd "
+                "--param 'subjects=[1, 2, 5]' --param 'regions=[\"V1\", \"IT\"]' --watch",
+                "python deployments/serve.py",  # the fixture 'served'
+                "prefect deployment schedule ls nsd-prep/all-subjects",
+                "prefect deployment schedule resume nsd-prep/all-subjects SCHEDULE-ID",
+                "python deployments/notify.py https://hooks.example.org/services/...",  # 'messages'
+                "prefect automation create --from-file deployments/lost-runs.yaml",
+            ]
+        )
+
+    def test_refresh_and_the_cache(self, site: Site, tiny_nsd: Path) -> None:
+        site.run("python flows/nsd_flow.py --refresh", NSD_ROOT=str(tiny_nsd))
+        assert (site.checkout / "nsd-prep-output" / "manifest.json").exists()
+        assert "B" in site.run("nsd-prep cache nsd-prep-output")
+        site.run("nsd-prep cache nsd-prep-output --clear")
+        assert not (site.checkout / "nsd-prep-output" / "cache" / "responses").exists()
+
+    def test_the_address_of_the_server_can_be_set_once_for_all(
+        self, site: Site, tmp_path: Path
+    ) -> None:
+        away = {"PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": ""}
+        site.run("prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api", **away)
+        assert "http://127.0.0.1:4200/api" in (tmp_path / "profiles.toml").read_text()
+
+    def test_a_server_at_another_port_for_other_machines(self, site: Site, tmp_path: Path) -> None:
+        port = free_port()
+        start = (
+            f"export PREFECT_SERVER_UI_API_URL=http://127.0.0.1:{port}/api\n"
+            f"prefect --no-prompt server start --host 0.0.0.0 --port {port}"
+        )
+        url = f"http://127.0.0.1:{port}"
+        with site.running("other-server", start, PREFECT_HOME=str(tmp_path)):
+            until(120, lambda: is_healthy(f"{url}/api"), "an answer of the server")
+            assert site.client.get(f"{url}/ui-settings").json()["api_url"] == f"{url}/api"
+
+    def test_a_server_for_a_cluster(self, site: Site, tmp_path: Path) -> None:
+        port = str(free_port())
+        start = "prefect --no-prompt server start --host 0.0.0.0"
+        home = {"PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_API_PORT": port}
+        with site.running("cluster-server", start, **home):
+            url = f"http://127.0.0.1:{port}/api"
+            until(120, lambda: is_healthy(url), "an answer of the server")
+        assert not (tmp_path / "profiles.toml").exists(), "it changes what later runs look for"
+
+    @pytest.mark.usefixtures("worker")
+    def test_a_run_is_triggered_from_the_command_line(self, site: Site, tiny_nsd: Path) -> None:
+        shown = site.run(
+            f"prefect deployment run nsd-prep/four-subjects --param nsd_root={tiny_nsd} "
+            "--param 'subjects=[1, 2, 5]' --param 'regions=[\"V1\", \"IT\"]' --watch"
+        )
+        assert "finished successfully" in shown
+        assert (site.checkout / "nsd-prep-output" / "four-subjects" / "manifest.json").exists()
+
+    @pytest.mark.usefixtures("worker")
+    def test_a_schedule_is_switched_on(self, site: Site) -> None:
+        (schedule,) = site.deployment("all-subjects")["schedules"]
+        assert not schedule["active"]
+        shown = site.run("prefect deployment schedule ls nsd-prep/all-subjects")
+        assert schedule["id"] in shown
+        site.run(f"prefect deployment schedule resume nsd-prep/all-subjects {schedule['id']}")
+        (schedule,) = site.deployment("all-subjects")["schedules"]
+        assert schedule["active"]
+        site.run(f"prefect deployment schedule pause nsd-prep/all-subjects {schedule['id']}")
+
+    @pytest.mark.parametrize("script", ["serve.py", "notify.py https://hooks.example.org"])
+    @pytest.mark.parametrize(
+        ("address", "sentence"),
+        [
+            ("", "error: No Prefect server is configured: start one"),
+            ("http://127.0.0.1:9/api", "error: The Prefect server at http://127.0.0.1:9/api does"),
+        ],
+    )
+    def test_without_a_server_there_is_a_sentence(
+        self, site: Site, tmp_path: Path, script: str, address: str, sentence: str
+    ) -> None:
+        away = {"PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": address, "DO_NOT_TRACK": ""}
+        shown = site.run(f"python deployments/{script}", status=1, **away)
+        assert shown.startswith(sentence)
+        assert "Traceback" not in shown
+
+    def test_a_run_whose_server_does_not_answer_ends_with_a_sentence(
+        self, site: Site, tiny_nsd: Path, tmp_path: Path
+    ) -> None:
+        shown = site.run(
+            f"python flows/nsd_flow.py --nsd-root {tiny_nsd} --output-dir {tmp_path / 'output'}",
+            status=1,
+            PREFECT_API_URL="http://127.0.0.1:9/api",
+        )
+        assert shown.startswith("error: The Prefect server at http://127.0.0.1:9/api does not")
+        assert "Traceback" not in shown
+
+    @pytest.mark.xfail(strict=True, reason="the command line does not offer it yet")
+    def test_deployments_are_written_outside_the_repository(
+        self, site: Site, tmp_path: Path
+    ) -> None:
+        site.run(f"cd {tmp_path}\nnsd-prep deployments")
+        assert (tmp_path / "deployments" / "prefect.yaml").exists()
+
     def test_runs_that_were_lost_can_be_watched_for(self, site: Site) -> None:
-        file = str(DEPLOYMENTS / "lost-runs.yaml")
-        site.run("-m", "prefect", "automation", "create", "--from-file", file)
+        site.run("prefect automation create --from-file deployments/lost-runs.yaml")
         (kept,) = [
-            of
-            for of in site.ask("POST", "/automations/filter", json={})
-            if of["name"] == "nsd-prep: a run was lost"
+            entry
+            for entry in site.ask("POST", "/automations/filter", json={})
+            if entry["name"] == "nsd-prep: a run was lost"
         ]
         assert kept["enabled"]
         assert [action["state"] for action in kept["actions"]] == ["CRASHED"]
 
     def test_one_process_serves_the_deployments(
-        self, site: Site, tiny_nsd: Path, tmp_path: Path
+        self, site: Site, served: Path, tiny_nsd: Path, tmp_path: Path
     ) -> None:
-        served = {"all-subjects-served", "four-subjects-served", "synthetic-served"}
-        with site.running("serve", str(DEPLOYMENTS / "serve.py")) as log:
-            until(
-                60,
-                lambda: (
-                    served
-                    <= {of["name"] for of in site.ask("POST", "/deployments/filter", json={})}
-                ),
-                "deployments that are served",
-            )
-            flow_run = site.trigger(
-                "four-subjects-served",
-                nsd_root=str(tiny_nsd),
-                output_dir=str(tmp_path / "output"),
-                cache_dir=str(tmp_path / "cache"),
-                subjects=[5, 2],
-                report=False,
-            )
-            state = site.ended(flow_run, 120)
-            assert state["type"] == "COMPLETED", log.read_text(errors="replace")[-5000:]
+        flow_run = site.trigger(
+            "four-subjects-served",
+            nsd_root=str(tiny_nsd),
+            output_dir=str(tmp_path / "output"),
+            cache_dir=str(tmp_path / "cache"),
+            subjects=[5, 2],
+            report=False,
+        )
+        state = site.ended(flow_run, 120)
+        assert state["type"] == "COMPLETED", served.read_text(errors="replace")[-5000:]
         assert (tmp_path / "output" / "manifest.json").exists()
+
+
+class TestSchedule:
+    @pytest.mark.parametrize(
+        ("deployment", "who"),
+        [("four-subjects", "worker"), ("four-subjects-served", "served")],
+    )
+    def test_a_scheduled_run_is_made_and_completed(
+        self,
+        site: Site,
+        tiny_nsd: Path,
+        tmp_path: Path,
+        request: pytest.FixtureRequest,
+        deployment: str,
+        who: str,
+    ) -> None:
+        log: Path = request.getfixturevalue(who)
+        parameters = {"nsd_root": str(tiny_nsd), "output_dir": str(tmp_path)}
+        with site.scheduled(deployment, subjects=[5], check=True, **parameters) as deployment_id:
+            flow_run = site.scheduled_run(deployment_id, 60)
+            state = site.ended(flow_run, 120)
+        assert state["type"] == "COMPLETED", log.read_text(errors="replace")[-5000:]

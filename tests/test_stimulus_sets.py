@@ -1,6 +1,9 @@
 """Stimulus sets hold the dataset's own pixels, and say clearly when they cannot be made."""
 
 import hashlib
+import os
+import threading
+import time
 from pathlib import Path
 
 import h5py
@@ -11,7 +14,13 @@ from brainscore_inputs import write_stimuli
 from numpy.typing import NDArray
 from PIL import Image
 
-from nsd_prep.brainscore.stimulus_sets import read_pictures, write_picture, write_stimulus_sets
+from nsd_prep.brainscore import stimulus_sets
+from nsd_prep.brainscore.stimulus_sets import (
+    check_images_file,
+    read_pictures,
+    write_picture,
+    write_stimulus_sets,
+)
 from nsd_prep.errors import InputFileError, MissingFilesError
 
 IDS = np.array([3, 7, 11, 40, 41, 90], dtype=np.int64)
@@ -100,6 +109,82 @@ class TestImages:
         assert set(chunks) == {"IHDR", "IDAT", "IEND"}
 
 
+class TestSource:
+    def content(self, folder: Path) -> dict[str, bytes]:
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+    def test_images_may_come_from_anywhere(
+        self, stimuli: tuple[Path, NDArray[np.uint8]], tmp_path: Path
+    ) -> None:
+        path, pictures = stimuli
+        asked = []
+
+        def source(nsd_id: int) -> NDArray[np.uint8]:
+            asked.append((nsd_id, threading.get_ident()))
+            return pictures[nsd_id]
+
+        write_stimulus_sets(path, tmp_path / "file", IDS, IS_TRAIN)
+        write_stimulus_sets(source, tmp_path / "source", IDS, IS_TRAIN)
+        assert self.content(tmp_path / "source") == self.content(tmp_path / "file")
+        assert asked == [(int(nsd_id), threading.get_ident()) for nsd_id in IDS]
+
+    @pytest.mark.parametrize(
+        "pixels",
+        [
+            np.zeros((4, 4), np.uint8),
+            np.zeros((4, 4, 3), np.float32),
+            np.zeros((4, 4, 4), np.uint8),
+            np.zeros((0, 4, 3), np.uint8),
+        ],
+    )
+    def test_what_is_no_image_is_refused(self, tmp_path: Path, pixels: NDArray[np.uint8]) -> None:
+        with pytest.raises(InputFileError, match=r"image of nsd_id 3 .*expected uint8"):
+            write_stimulus_sets(lambda _: pixels, tmp_path, IDS, IS_TRAIN)
+
+    @pytest.mark.parametrize("threads", [1, 2, 7])
+    def test_bytes_do_not_depend_on_the_number_of_threads(
+        self, stimuli: tuple[Path, NDArray[np.uint8]], tmp_path: Path, threads: int
+    ) -> None:
+        write_stimulus_sets(stimuli[0], tmp_path / "default", IDS, IS_TRAIN)
+        write_stimulus_sets(stimuli[0], tmp_path / "threads", IDS, IS_TRAIN, threads=threads)
+        assert self.content(tmp_path / "threads") == self.content(tmp_path / "default")
+
+    def test_a_failure_of_the_source_ends_the_writing(self, tmp_path: Path) -> None:
+        def source(nsd_id: int) -> NDArray[np.uint8]:
+            if nsd_id > 10:
+                raise ConnectionError("gone")
+            return np.zeros((4, 5, 3), np.uint8)
+
+        with pytest.raises(ConnectionError, match="gone"):
+            write_stimulus_sets(source, tmp_path, IDS, IS_TRAIN)
+        assert not list(tmp_path.glob("*.csv"))
+
+    def test_few_images_are_held_at_a_time(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        held, most = 0, 0
+        lock = threading.Lock()
+
+        def source(_: int) -> NDArray[np.uint8]:
+            nonlocal held, most
+            with lock:
+                held += 1
+                most = max(most, held)
+            return np.zeros((4, 5, 3), np.uint8)
+
+        def write(*_: object) -> None:
+            nonlocal held
+            time.sleep(0.002)
+            with lock:
+                held -= 1
+
+        monkeypatch.setattr(stimulus_sets, "write_picture", write)
+        ids = np.arange(60)
+        write_stimulus_sets(source, tmp_path, ids, ids % 5 > 0, threads=2)
+        assert most <= 5
+
+
 class TestTables:
     def test_columns_and_rows(
         self, stimuli: tuple[Path, NDArray[np.uint8]], tmp_path: Path
@@ -152,10 +237,33 @@ class TestUnusableFiles:
             ("imgBrick", np.zeros((100, 4, 4, 3), np.int16)),
             ("imgBrick", np.zeros((100, 4, 4), np.uint8)),
             ("imgBrick", np.zeros((100, 3, 4, 4), np.uint8)),
+            ("imgBrick", np.zeros((100, 0, 4, 3), np.uint8)),
+            ("imgBrick", np.zeros((100, 4, 0, 3), np.uint8)),
         ],
     )
     def test_something_else(self, tmp_path: Path, name: str, values: NDArray[np.uint8]) -> None:
         with h5py.File(tmp_path / "other.hdf5", "w") as file:
             file[name] = values
-        with pytest.raises(InputFileError, match=r"imgBrick.*so there are no stimulus sets"):
-            list(read_pictures(tmp_path / "other.hdf5", IDS))
+        for look in (check_images_file, lambda path: list(read_pictures(path, IDS))):
+            with pytest.raises(InputFileError, match=r"imgBrick.*so there are no stimulus sets"):
+                look(tmp_path / "other.hdf5")
+
+    def test_a_folder_or_a_pipe_in_its_place(self, tmp_path: Path) -> None:
+        (tmp_path / "folder").mkdir()
+        os.mkfifo(tmp_path / "pipe")
+        for name in ("folder", "pipe"):
+            with pytest.raises(InputFileError, match="is not a regular file, so there are no"):
+                check_images_file(tmp_path / name)
+            with pytest.raises(InputFileError, match="is not a regular file"):
+                write_stimulus_sets(tmp_path / name, tmp_path / "out", IDS, IS_TRAIN)
+
+    def test_a_look_reads_no_image(
+        self, stimuli: tuple[Path, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delattr(h5py.Dataset, "__getitem__")
+        check_images_file(stimuli[0])
+        check_images_file(stimuli[0], IDS)
+        with pytest.raises(InputFileError, match="too short"):
+            check_images_file(stimuli[0], np.array([100]))
+        with pytest.raises(MissingFilesError):
+            check_images_file(stimuli[0].with_name("absent.hdf5"))

@@ -3,23 +3,30 @@
 import csv
 import hashlib
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import nibabel
 import numpy as np
+import psutil
 import pytest
 from scipy.io import loadmat
 from scipy.ndimage import convolve
+from synthetic_truth import region_latents, region_rows, signal
 
 from nsd_prep.errors import InputFileError, OutputError, ParameterError
 from nsd_prep.synthetic import (
     PLANS,
     SyntheticPlan,
     SyntheticTruth,
+    read_description,
     read_truth,
-    write_from_plan,
+    synthetic_beside,
+    truth_files,
+    truth_of,
     write_synthetic_nsd,
 )
 from nsd_prep.synthetic.anatomy import make_cortex
@@ -395,7 +402,7 @@ class TestBetas:
             np.testing.assert_array_equal(np.isnan(of_subject.ncsnr), never)
             partly += int((has_data.any(axis=0) & ~has_data.all(axis=0)).sum())
             for region in ("V1", "V2", "V4", "IT"):
-                voxels = of_subject.region(region)
+                voxels = region_rows(of_subject, region)
                 assert (~of_subject.has_data[voxels]).any(axis=1).mean() <= 0.1
         assert partly >= 3
 
@@ -435,15 +442,16 @@ class TestBetas:
             of_subject = truth.subjects[subject]
             numbers = design["masterordering"][0, : sessions * TRIALS].astype(int)
             nsd_ids = design["subjectim"][subject - 1].astype(int)[numbers - 1] - 1
-            signal = truth.signal(subject, nsd_ids)
+            responses = signal(truth, subject, nsd_ids)
             betas = all_betas(official, subject, sessions)[:, :, of_subject.voxel_index]
             betas = betas.astype(float)
             z = (betas - betas.mean(axis=1, keepdims=True)) / (betas.std(axis=1, keepdims=True) + 1)
             z = z.reshape(len(nsd_ids), -1)
             good = (of_subject.signal_strength > 0.7) & of_subject.has_data.all(axis=1)
-            agreement = [np.corrcoef(z[:, v], signal[:, v])[0, 1] for v in np.flatnonzero(good)]
+            agreement = [np.corrcoef(z[:, v], responses[:, v])[0, 1] for v in np.flatnonzero(good)]
             shifted = [
-                np.corrcoef(np.roll(z[:, v], 1), signal[:, v])[0, 1] for v in np.flatnonzero(good)
+                np.corrcoef(np.roll(z[:, v], 1), responses[:, v])[0, 1]
+                for v in np.flatnonzero(good)
             ]
             assert np.mean(agreement) > 0.5
             assert abs(np.mean(shifted)) < 0.15
@@ -498,7 +506,7 @@ class TestTruth:
             for region, (family, numbers) in labels.items():
                 mask = np.isin(volume(roi_folder(official, subject) / f"{family}.nii.gz"), numbers)
                 expected = np.flatnonzero(mask.transpose(2, 1, 0))
-                found = of_subject.voxel_index[of_subject.region(region)]
+                found = of_subject.voxel_index[region_rows(of_subject, region)]
                 np.testing.assert_array_equal(found, expected)
 
     def test_geometry_changes_from_v1_to_it(self, truth: SyntheticTruth) -> None:
@@ -506,7 +514,7 @@ class TestTruth:
         upper = np.triu_indices(len(ids), 1)
 
         def similarity(region: str) -> np.ndarray:
-            latents = truth.region_latents(region, ids)
+            latents = region_latents(truth, region, ids)
             return (latents @ latents.T)[upper]
 
         pairs = [("V1", "V2"), ("V2", "V4"), ("V4", "IT"), ("V1", "IT")]
@@ -514,14 +522,33 @@ class TestTruth:
         assert found == sorted(found, reverse=True)
         assert min(-np.diff(found)) > 0.08
 
-    def test_signal_of_another_subjects_image_is_refused(self, truth: SyntheticTruth) -> None:
-        stranger = truth.design.subjectim[1, -1] - 1
-        with pytest.raises(KeyError, match="subject 1"):
-            truth.signal(1, np.array([stranger]))
-
     def test_a_folder_without_truth_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(InputFileError, match="no complete synthetic dataset"):
             read_truth(tmp_path)
+
+    def test_the_dataset_says_where_its_truth_is(self, official: Path) -> None:
+        assert truth_of(read_description(official)) == "truth"
+        files = truth_files(official)
+        assert sorted(files) == sorted((official / "truth").iterdir())
+
+    def test_a_folder_named_truth_says_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "truth").mkdir()
+        assert truth_of(read_description(tmp_path)) is None
+        description = {"name": "mine", "trials_per_session": 30, "sessions": {"1": 6}}
+        (tmp_path / "dataset.json").write_text(json.dumps(description))
+        assert truth_of(read_description(tmp_path)) is None
+        assert truth_files(tmp_path) == []
+
+    @pytest.mark.parametrize("folder", ["../truth", "/truth", "", 3, ["truth"]])
+    def test_a_truth_elsewhere_is_refused(self, folder: object) -> None:
+        with pytest.raises(InputFileError, match="expected the name of a folder"):
+            truth_of({"synthetic": {"truth": folder}})
+
+    @pytest.mark.parametrize("text", ["[1]", "{", '"truth"'])
+    def test_another_description_is_refused(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "dataset.json").write_text(text)
+        with pytest.raises(InputFileError, match="is not"):
+            read_description(tmp_path)
 
 
 class TestWriting:
@@ -546,9 +573,9 @@ class TestWriting:
 
     def test_processes_do_not_change_the_bytes(self, official: Path, tmp_path: Path) -> None:
         calls: list[tuple[str, int, int]] = []
-        write_from_plan(
+        write_synthetic_nsd(
             tmp_path / "root",
-            replace(PLANS["tiny"], processes=2),
+            scale=replace(PLANS["tiny"], processes=2),
             seed=SEED,
             progress=lambda what, done, total: calls.append((what, done, total)),
         )
@@ -642,7 +669,7 @@ class TestWriting:
             shared_repetitions={(3,): 5},
             image_size=(4, 6),
         )
-        truth = write_from_plan(tmp_path / "root", plan, layout="flat")
+        truth = write_synthetic_nsd(tmp_path / "root", scale=plan, layout="flat")
         assert list(truth.subjects) == [4]
         with h5py.File(tmp_path / "root/subj04/betas/betas_session06.hdf5") as file:
             assert file["betas"].shape == (13, 11, 10, 12)
@@ -689,6 +716,59 @@ class TestWriting:
         with pytest.raises(ParameterError, match=message):
             write_synthetic_nsd(tmp_path / "root", **arguments)
         assert list(tmp_path.iterdir()) == []
+
+
+#: Writes a dataset into sys.argv[1], in two processes, and stops for good after the first file.
+STOPS = """
+import sys, time
+from dataclasses import replace
+from pathlib import Path
+from nsd_prep.synthetic import PLANS, write_synthetic_nsd
+
+def stop(what, done, total):
+    if done:
+        print(done, flush=True)
+        time.sleep(600)
+
+if __name__ == "__main__":
+    plan = replace(PLANS["tiny"], processes=int(sys.argv[2]))
+    write_synthetic_nsd(Path(sys.argv[1]), scale=plan, progress=stop)
+"""
+
+
+class TestKilled:
+    @pytest.mark.parametrize("processes", ["1", "2"])
+    def test_what_a_killed_process_left_is_removed(self, tmp_path: Path, processes: str) -> None:
+        script, root = tmp_path / "stops.py", tmp_path / "data" / "nsd"
+        script.write_text(STOPS)
+        words = [sys.executable, str(script), str(root), processes]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as stopped:
+            assert stopped.stdout is not None
+            assert stopped.stdout.readline()
+            children = psutil.Process(stopped.pid).children(recursive=True)
+            stopped.kill()
+        gone, alive = psutil.wait_procs(children, timeout=20)
+        assert not alive
+        assert processes == "1" or len(gone) >= 2
+        (left,) = root.parent.iterdir()
+        assert left.is_dir()
+        assert any(left.rglob("*.hdf5"))
+        other = root.parent / left.name.replace(".nsd.", ".nsd.b.")
+        left_alone = [root.parent / ".nsd.mine.partial", other]
+        for path in left_alone:
+            path.mkdir()
+        write_synthetic_nsd(root, subjects=[2])
+        assert sorted(root.parent.iterdir()) == sorted([root, *left_alone])
+
+    def test_beside_an_output_folder_too(self, tmp_path: Path) -> None:
+        script = "import os, sys; from pathlib import Path; from nsd_prep.files import partial_path"
+        script += "; partial_path(Path(sys.argv[1])).mkdir()"
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / "synthetic-nsd")], check=True)
+        (tmp_path / "synthetic-nsd").mkdir()
+        (tmp_path / "synthetic-nsd" / "dataset.json").write_text("{}")
+        assert len(list(tmp_path.iterdir())) == 2
+        assert synthetic_beside(tmp_path / "out") == tmp_path / "synthetic-nsd"
+        assert [path.name for path in tmp_path.iterdir()] == ["synthetic-nsd"]
 
 
 @pytest.mark.parametrize(

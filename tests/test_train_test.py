@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 import xarray as xr
 from brainscore_inputs import Simulation, simulate
+from scipy.stats import pearsonr
 
 from nsd_prep.assembly import build_assembly, read_assembly, write_assembly
 from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
-from nsd_prep.brainscore.train_test_checks import check_agreement, check_train_and_test
+from nsd_prep.brainscore.train_test_checks import (
+    check_agreement,
+    check_train_and_test,
+    internal_consistency,
+)
 
 NEUROID = ["neuroid_id", "subject", "region", "nc_testset", "voxel_x", "voxel_y", "voxel_z"]
 TIME = ["time_bin_start", "time_bin_end"]
@@ -120,7 +125,7 @@ class TestForm:
         again = read_assembly(tmp_path / "test.nc")
         xr.testing.assert_identical(again, built.test)
         assert list(again.coords) == list(built.test.coords)
-        assert again.attrs == {"dataset": "simulated", "zscore_images": "all"}
+        assert again.attrs == {"dataset": "NSD", "zscore_images": "all"}
 
 
 class TestNumbers:
@@ -227,16 +232,57 @@ class TestChecks:
         test = built.test.assign_coords(session=session)
         assert self.failed(simulation, TrainAndTest(built.train, test)) == ["coordinates"]
 
-    def test_a_reliable_voxel_without_variance_fails(
-        self, simulation: Simulation, built: TrainAndTest
+    @pytest.mark.parametrize("alone", [(0,), (1,), (2,), (1, 2)])
+    def test_a_reliable_voxel_whose_halves_cannot_be_correlated_fails(
+        self, simulation: Simulation, built: TrainAndTest, alone: tuple[int, ...]
     ) -> None:
         reliable = np.flatnonzero(built.train["nc_testset"].to_numpy() > 30)[0]
-        for changed in (0, 1):
-            pair = [one.copy(deep=True) for one in built]
-            pair[changed][:: 3 if changed else 1, reliable] = 0  # in test, of one repetition alone
-            assert "no reliable voxel without variance" in self.failed(
-                simulation, TrainAndTest(*pair)
-            )
+        test = built.test.copy(deep=True)
+        for repetition in alone:
+            test[repetition::3, reliable] = 0.25
+        failed = self.failed(simulation, TrainAndTest(built.train, test))
+        assert "every reliable voxel has a ceiling" in failed
+
+    def test_a_constant_mean_of_repetitions_that_vary_has_a_ceiling(
+        self, simulation: Simulation, built: TrainAndTest
+    ) -> None:
+        # As one repetition against the two others then correlates at -1, which is no NaN.
+        reliable = np.flatnonzero(built.train["nc_testset"].to_numpy() > 30)[0]
+        test = built.test.copy(deep=True)
+        test[2::3, reliable] = -(test[::3, reliable].to_numpy() + test[1::3, reliable].to_numpy())
+        failed = self.failed(simulation, TrainAndTest(built.train, test))
+        assert failed == ["agrees with the region's assembly"]
+
+    def test_two_test_images_are_enough(self) -> None:
+        few = simulate(n_images=10, subjects=(1,))
+        assert (~few.is_train).sum() == 2
+        assert self.failed(few, few.build()) == []
+        lacking = {key: trials.copy() for key, trials in few.responses.items()}
+        reliable = few.voxels["noise_ceiling"].to_numpy() > 30
+        in_v1 = few.voxels["region"].to_numpy() == "V1"
+        voxel = int(np.flatnonzero((reliable & in_v1)[in_v1])[0])
+        test_rows = np.flatnonzero(~few.is_train)
+        one_dead = Simulation(few.nsd_ids, few.is_train, few.latents, few.voxels, lacking)
+        lacking[1, "V1"][test_rows[0], 1, voxel] = 0  # one trial in a session without data
+        assert self.failed(one_dead, one_dead.build()) == []
+        lacking[1, "V1"][test_rows, 1, voxel] = 0  # both images' second trials in such sessions
+        assert self.failed(one_dead, one_dead.build()) == ["every reliable voxel has a ceiling"]
+        for without_data, advised in ((1, True), (0, False)):
+            table = few.voxels.assign(sessions_without_data=without_data)
+            found = check_train_and_test(one_dead.build(), few.nsd_ids, few.is_train, table)[-1]
+            assert ("--invalid-voxels drop" in found.meaning) == advised
+
+    def test_no_reliable_voxel_is_sound(self) -> None:
+        weak = simulate(ncsnr=(0.05, 0.1))
+        assert self.failed(weak, weak.build()) == []
+
+    def test_one_test_image_cannot_decide(self) -> None:
+        few = simulate(n_images=5, subjects=(1,))
+        found = check_train_and_test(few.build(), few.nsd_ids, few.is_train)
+        assert [one.name for one in found if one.verdict == "not decidable"] == [
+            "every reliable voxel has a ceiling"
+        ]
+        assert not [one for one in found if one.verdict == "failed"]
 
     def test_an_unreliable_voxel_without_variance_passes_that_check(
         self, simulation: Simulation, built: TrainAndTest
@@ -274,3 +320,14 @@ def test_published_numbers_of_rows(
     simulation = simulate(subjects=subjects, regions=("V4",), n_images=n_images)
     built = simulation.build()
     assert (built.train.shape[0], built.test.shape[0]) == (train_rows, test_rows)
+
+
+def test_internal_consistency_is_the_corrected_correlation_of_each_halving() -> None:
+    generator = np.random.default_rng(3)
+    trials = generator.standard_normal((9, 1, 4)) + 0.5 * generator.standard_normal((9, 3, 4))
+    found = internal_consistency(trials.astype(np.float32))
+    for alone, others in ((0, [1, 2]), (1, [0, 2]), (2, [0, 1])):
+        for voxel in range(4):
+            rest = trials[:, others, voxel].mean(axis=1)
+            r = pearsonr(trials[:, alone, voxel], rest).statistic
+            assert found[alone, voxel] == pytest.approx(2 * r / (1 + r), abs=1e-5)

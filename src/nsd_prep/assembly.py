@@ -46,6 +46,8 @@ class SubjectVoxels:
         Percent, 0 where ncsnr is NaN.
     sessions_without_data : ndarray of int64, shape (n_voxels,)
         In how many of the sessions read a voxel is constant.
+    kept : ndarray of bool, shape (n_voxels,), optional
+        Voxels that become neuroids; all where nothing is given.
     """
 
     subject: int
@@ -54,28 +56,24 @@ class SubjectVoxels:
     ncsnr: NDArray[np.float32]
     noise_ceiling: NDArray[np.float64]
     sessions_without_data: NDArray[np.int64]
+    kept: NDArray[np.bool_] | None = None
 
-    def kept(self, keep: NDArray[np.bool_]) -> "SubjectVoxels":
-        """Return some of the voxels.
 
-        Parameters
-        ----------
-        keep : ndarray of bool, shape (n_voxels,)
-            Which.
-
-        Returns
-        -------
-        SubjectVoxels
-            In the same order.
-        """
-        return SubjectVoxels(
-            self.subject,
-            self.grid,
-            self.voxels[keep],
-            self.ncsnr[keep],
-            self.noise_ceiling[keep],
-            self.sessions_without_data[keep],
-        )
+#: The columns of ``voxels.csv``.
+VOXEL_COLUMNS: Final = (
+    "neuroid_id",
+    "subject",
+    "region",
+    "voxel_x",
+    "voxel_y",
+    "voxel_z",
+    "nifti_i",
+    "nifti_j",
+    "nifti_k",
+    "ncsnr",
+    "noise_ceiling",
+    "sessions_without_data",
+)
 
 
 def stimulus_ids(nsd_ids: NDArray[np.int64]) -> list[str]:
@@ -84,7 +82,7 @@ def stimulus_ids(nsd_ids: NDArray[np.int64]) -> list[str]:
 
 
 def voxel_table(region: str, subjects: Sequence[SubjectVoxels]) -> pd.DataFrame:
-    """Return a row for each neuroid of a region.
+    """Return a row for each voxel of a region.
 
     Parameters
     ----------
@@ -96,32 +94,39 @@ def voxel_table(region: str, subjects: Sequence[SubjectVoxels]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        neuroid_id, subject, region, voxel_x, voxel_y, voxel_z (indices into the reversed volume,
-        so voxel_x is NIfTI k), nifti_i, nifti_j, nifti_k (the NIfTI's own indices), ncsnr,
-        noise_ceiling (percent) and sessions_without_data; all indices 0-based.
+        The columns of `VOXEL_COLUMNS`, and ``kept``: whether the voxel becomes a neuroid; one that
+        does not has no neuroid_id. voxel_x, voxel_y, voxel_z are indices into the reversed volume,
+        so voxel_x is NIfTI k; nifti_i, nifti_j, nifti_k the NIfTI's own; all 0-based.
+        noise_ceiling is in percent.
     """
     tables = []
-    for of in subjects:
-        name = f"subj{of.subject:02d}"
-        first, second, third = np.unravel_index(of.voxels, of.grid)
-        tables.append(
-            pd.DataFrame(
-                {
-                    "neuroid_id": [f"{name}_{region}_v{n:04d}" for n in range(len(of.voxels))],
-                    "subject": name,
-                    "region": region,
-                    "voxel_x": first.astype(np.int64),
-                    "voxel_y": second.astype(np.int64),
-                    "voxel_z": third.astype(np.int64),
-                    "nifti_i": third.astype(np.int64),
-                    "nifti_j": second.astype(np.int64),
-                    "nifti_k": first.astype(np.int64),
-                    "ncsnr": of.ncsnr,
-                    "noise_ceiling": of.noise_ceiling,
-                    "sessions_without_data": of.sessions_without_data,
-                }
-            )
+    for voxels in subjects:
+        name = f"subj{voxels.subject:02d}"
+        first, second, third = (
+            axis.astype(np.int64) for axis in np.unravel_index(voxels.voxels, voxels.grid)
         )
+        kept = np.ones(len(first), dtype=np.bool_) if voxels.kept is None else voxels.kept
+        number = np.cumsum(kept) - 1
+        ids = [
+            f"{name}_{region}_v{n:04d}" if is_kept else ""
+            for n, is_kept in zip(number.tolist(), kept.tolist(), strict=True)
+        ]
+        columns = (
+            ids,
+            name,
+            region,
+            first,
+            second,
+            third,
+            third,
+            second,
+            first,
+            voxels.ncsnr,
+            voxels.noise_ceiling,
+            voxels.sessions_without_data,
+            kept,
+        )
+        tables.append(pd.DataFrame(dict(zip((*VOXEL_COLUMNS, "kept"), columns, strict=True))))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -140,7 +145,7 @@ def build_assembly(
     nsd_ids : ndarray of int64, shape (n_images,)
         0-based, ascending.
     voxels : DataFrame, n_neuroids rows
-        As `voxel_table` gives it.
+        As `voxel_table` gives it; kept ones alone.
     attributes : mapping of str to str or number
         What determines the data.
 

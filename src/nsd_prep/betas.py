@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.errors import InputFileError
 from nsd_prep.published import BETA_SCALE
+from nsd_prep.remote.chunk_places import ChunkPlaces
 
 DATASET_NAME: Final = "betas"
 
@@ -31,15 +32,13 @@ _ONE_READER: Final = threading.Lock()
 _VOXELS_AT_ONCE: Final = 1024
 #: Bytes read at once from files that are not stored voxel by voxel.
 _BYTES_AT_ONCE: Final = 64_000_000
-#: Bytes around a voxel's expected place in the file within which its chunk, and the leaf of the
-#: index that names it, are found in files written in one go, as NSD's are.
-_BYTES_AROUND: Final = 32_000
-#: Of so many voxels' chunks, so large a share must lie there.
-_PLACES_COMPARED: Final = 8
-_SHARE_IN_PLACE: Final = 0.75
+#: Bytes between two voxels' chunks that a disk reads as fast as it skips them.
+_BRIDGED_BYTES: Final = 16_384
 
 
-def check_session_file(path: Path, grid: tuple[int, int, int], n_trials: int) -> None:
+def check_session_file(
+    path: Path | str, grid: tuple[int, int, int], n_trials: int, file: io.RawIOBase | None = None
+) -> None:
     """Raise where a session's betas are not of the expected form.
 
     Parameters
@@ -50,6 +49,8 @@ def check_session_file(path: Path, grid: tuple[int, int, int], n_trials: int) ->
         (Z, Y, X) that the betas should have.
     n_trials : int
         How many trials they should have.
+    file : file object, optional
+        What is read in place of `path`, which is then a name for messages.
 
     Raises
     ------
@@ -58,12 +59,16 @@ def check_session_file(path: Path, grid: tuple[int, int, int], n_trials: int) ->
     InputFileError
         The file is truncated, not HDF5, or holds something else.
     """
-    with _opened(path, grid, n_trials):
+    with opened_betas(path, grid, n_trials, file):
         pass
 
 
 def read_voxels(
-    path: Path, voxels: NDArray[np.int64], grid: tuple[int, int, int], n_trials: int
+    path: Path | str,
+    voxels: NDArray[np.int64],
+    grid: tuple[int, int, int],
+    n_trials: int,
+    file: io.RawIOBase | None = None,
 ) -> NDArray[np.int16]:
     """Read all trials of some voxels of a session, and little else.
 
@@ -80,6 +85,8 @@ def read_voxels(
         (Z, Y, X).
     n_trials : int
         750 in NSD.
+    file : file object, optional
+        What is read in place of `path`, which is then a name for messages.
 
     Returns
     -------
@@ -93,8 +100,10 @@ def read_voxels(
     InputFileError
         The file is truncated, not HDF5, or holds something else.
     """
-    with _opened(path, grid, n_trials) as betas:
+    with opened_betas(path, grid, n_trials, file) as betas:
         if betas.chunks == (n_trials, 1, 1, 1) and betas.id.get_create_plist().get_nfilters() == 0:
+            if file is None:
+                _ask_ahead(betas, voxels)
             values = _read_voxel_chunks(betas, voxels, grid)
         else:
             values = _read_blocks(betas, voxels, grid)
@@ -105,7 +114,6 @@ def _read_voxel_chunks(
     betas: h5py.Dataset, voxels: NDArray[np.int64], grid: tuple[int, int, int]
 ) -> NDArray[Any]:
     """Return the betas (voxel, trial) of a file where each voxel's trials are one plain chunk."""
-    _ask_ahead(betas, voxels)
     z, y, x = (axis.tolist() for axis in np.unravel_index(voxels, grid))
     read = _voxel_chunk_reader(betas)
     chunks = b"".join([read(position) for position in zip(repeat(0), z, y, x, strict=False)])
@@ -120,48 +128,19 @@ def _read_voxel_chunks(
 def _ask_ahead(betas: h5py.Dataset, voxels: NDArray[np.int64]) -> None:
     """Let the system read all that will be wanted at once, while it is asked for piece by piece.
 
-    Only where the voxels' chunks lie in the file as the voxels do in the grid, as when it was
-    written in one go. It changes when something is read, never what.
+    Only of a file that has the size of one written in one go, where it is known what is going to be
+    read. It changes when something is read, never what.
     """
     if not hasattr(os, "posix_fadvise") or not len(voxels):
         return
     with suppress(OSError, RuntimeError, ValueError):
         file = betas.file.id.get_vfd_handle()
-        places = voxels * os.fstat(file).st_size // np.prod(betas.shape[1:])
-        some = np.unique(np.linspace(0, len(voxels) - 1, _PLACES_COMPARED).astype(np.int64))
-        found = _places_of(voxels[some], betas.file.filename, betas.shape[1:])
-        if np.mean(np.abs(places[some] - found) <= _BYTES_AROUND) < _SHARE_IN_PLACE:
+        places = ChunkPlaces.predict(betas.shape[1:], betas.shape[0])
+        if os.fstat(file).st_size != places.file_bytes:
             return
-        apart = np.flatnonzero(np.diff(places) > 2 * _BYTES_AROUND)
-        starts = np.maximum(places[[0, *(apart + 1)]] - _BYTES_AROUND, 0)
-        ends = places[[*apart, -1]] + _BYTES_AROUND
-        for start, length in zip(starts.tolist(), (ends - starts).tolist(), strict=True):
-            os.posix_fadvise(file, start, length, os.POSIX_FADV_WILLNEED)
-
-
-def _places_of(
-    voxels: NDArray[np.int64], filename: str, grid: tuple[int, int, int]
-) -> NDArray[np.int64]:
-    """Return where in the file the chunks of voxels lie: HDF5 tells only after a search of all."""
-    places = []
-    with _NotingFile(filename) as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-        with h5py.File(file, "r") as opened:
-            read_chunk = opened[DATASET_NAME].id.read_direct_chunk
-            for position in zip(*np.unravel_index(voxels, grid), strict=True):
-                read_chunk((0, *map(int, position)))
-                places.append(file.last_read_at)
-    return np.array(places, dtype=np.int64)
-
-
-class _NotingFile(io.FileIO):
-    """A file that knows where it was read last."""
-
-    last_read_at = 0
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        self.last_read_at = self.tell()
-        return super().readinto(buffer)
+        ranges = places.ranges(voxels, _BRIDGED_BYTES)
+        for start, stop in zip(ranges.starts.tolist(), ranges.stops.tolist(), strict=True):
+            os.posix_fadvise(file, start, stop - start, os.POSIX_FADV_WILLNEED)
 
 
 def _voxel_chunk_reader(betas: h5py.Dataset) -> Callable[[tuple[int, int, int, int]], bytes]:
@@ -217,12 +196,25 @@ def _read_blocks(
 
 
 @contextmanager
-def _opened(path: Path, grid: tuple[int, int, int], n_trials: int) -> Iterator[h5py.Dataset]:
-    """Open a session's betas, checked, with h5py's errors turned into the library's."""
+def opened_betas(
+    path: Path | str, grid: tuple[int, int, int], n_trials: int, file: io.RawIOBase | None = None
+) -> Iterator[h5py.Dataset]:
+    """Open a session's betas, checked, with h5py's errors turned into the library's.
+
+    Parameters
+    ----------
+    path, grid, n_trials, file
+        As `read_voxels`.
+
+    Yields
+    ------
+    h5py.Dataset
+        Of shape (n_trials, Z, Y, X); no other thread reads betas meanwhile.
+    """
     with _ONE_READER:
         try:
-            with h5py.File(path, "r") as file:
-                yield _checked(path, file, grid, n_trials)
+            with h5py.File(path if file is None else file, "r") as opened:
+                yield _checked(path, opened, grid, n_trials)
         except (OSError, RuntimeError, KeyError) as error:  # h5py at damaged files
             if number := _errno_of(error):
                 raise OSError(number, os.strerror(number), str(path)) from error
@@ -241,7 +233,7 @@ def _errno_of(error: Exception) -> int | None:
 
 
 def _checked(
-    path: Path, file: h5py.File, grid: tuple[int, int, int], n_trials: int
+    path: Path | str, file: h5py.File, grid: tuple[int, int, int], n_trials: int
 ) -> h5py.Dataset:
     # Of a disk that fails `get` would say that there is no dataset.
     betas = file[DATASET_NAME] if DATASET_NAME in file else None  # noqa: SIM401

@@ -1,18 +1,28 @@
 """The cache of a run: how large it is, and how it is cleared."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
 
 from nsd_prep.errors import MissingFilesError, ParameterError
-from nsd_prep.files import write_text
+from nsd_prep.files import explained_write_errors, write_text
 
 #: What a cache folder holds, and what for.
+MIRROR: Final = "mirror"
 CONTENTS: Final = {
     "responses": "extracted responses, a file for each region and session",
-    "voxels": "voxels and ncsnr of the regions",
     "records": "records of tasks",
+    MIRROR: "small files of a remote dataset",
 }
+#: Holds a lock file for each run that is using the cache.
+_USERS: Final = "in-use"
+#: Held by who is about to use the cache, and by who clears it.
+_DOOR: Final = ".nsd-prep-cache.lock"
 
 #: Marks a folder as a cache, in the form that backup programs know too.
 TAG_FILE: Final = "CACHEDIR.TAG"
@@ -22,13 +32,14 @@ Signature: 8a477f597d28d172789f06886806bc55
 """
 
 
-def mark_as_cache(folder: Path) -> None:
-    """Mark a folder as a cache of this library: only such a folder is ever cleared.
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Mark a folder as a cache of this library, and keep it from being cleared meanwhile.
 
     Parameters
     ----------
     folder : Path
-        A cache folder.
+        A cache folder, which other runs may use too.
 
     Raises
     ------
@@ -37,6 +48,16 @@ def mark_as_cache(folder: Path) -> None:
     """
     if not (folder / TAG_FILE).exists():
         write_text(folder / TAG_FILE, _TAG)
+    with explained_write_errors(folder):
+        (folder / _USERS).mkdir(exist_ok=True)
+        user = FileLock(folder / _USERS / f"{uuid4().hex}.lock")
+        with FileLock(folder / _DOOR):
+            user.acquire()
+    try:
+        yield
+    finally:
+        user.release()
+        Path(user.lock_file).unlink(missing_ok=True)
 
 
 def cache_sizes(folder: Path) -> dict[str, tuple[int, int]]:
@@ -78,15 +99,22 @@ def clear_cache(folder: Path) -> None:
     MissingFilesError
         There is no cache.
     ParameterError
-        It is a link, which is not followed.
+        It is a link, which is not followed, or a run is using it.
     """
     cache = cache_folder(folder)
     if cache.is_symlink():
         raise ParameterError(f"{cache} is a link: give the folder that it leads to.")
-    for part in CONTENTS:
-        shutil.rmtree(cache / part, ignore_errors=True)
-    for path in (*cache.glob("extracted-*.json"), cache / TAG_FILE):
-        path.unlink(missing_ok=True)
+    with FileLock(cache / _DOOR):
+        for path in (cache / _USERS).glob("*.lock"):
+            try:
+                FileLock(path, timeout=0).acquire().lock.release()
+            except Timeout as error:
+                raise ParameterError(
+                    f"A run is using the cache {cache}: clear it when the run has ended."
+                ) from error
+        for part in (*CONTENTS, _USERS):
+            shutil.rmtree(cache / part, ignore_errors=True)
+        (cache / TAG_FILE).unlink(missing_ok=True)
 
 
 def cache_folder(folder: Path) -> Path:
@@ -100,7 +128,7 @@ def cache_folder(folder: Path) -> Path:
     Returns
     -------
     Path
-        A folder that `mark_as_cache` marked.
+        A folder that `in_use` marked.
 
     Raises
     ------

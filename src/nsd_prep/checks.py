@@ -12,6 +12,7 @@ from nsd_prep.errors import FailedChecksError
 STIMULUS_SETS: Final = "stimulus sets"
 
 Verdict = Literal["passed", "failed", "not decidable"]
+VERDICTS: Final[tuple[Verdict, ...]] = ("passed", "failed", "not decidable")
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,28 @@
 """Where every file of an NSD copy lies, and what shape the dataset has."""
 
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    Strict,
+    ValidationError,
+)
 
 from nsd_prep import published
 from nsd_prep.errors import InputFileError, MissingFilesError, ParameterError
-from nsd_prep.files import read_whole
+from nsd_prep.parameters import Preparation
+from nsd_prep.source import FolderSource, Source, open_source
 
 Layout = Literal["official", "flat"]
-Preparation = Literal["b1", "b2", "b3"]
 Hemisphere = Literal["lh", "rh"]
 
 #: The preparations of the betas, by the numbers that the NSD data manual gives them.
@@ -48,6 +57,10 @@ class Dataset:
         750 in NSD.
     sessions : mapping of int to int
         Number of sessions of each subject (1-based).
+    truth_folder : str or None
+        For a synthetic dataset, the folder of its truth below the root.
+    source : Source
+        What gives the files.
     """
 
     root: Path
@@ -57,6 +70,20 @@ class Dataset:
     preparation: str
     trials_per_session: int
     sessions: Mapping[int, int]
+    truth_folder: str | None = None
+    source: Source = field(kw_only=True, compare=False)
+
+    def exists(self, path: Path) -> bool:
+        """Return whether the dataset has a file."""
+        return self.source.exists(path)
+
+    def read(self, path: Path) -> bytes:
+        """Return the content of a small file of the dataset."""
+        return self.source.read(path)
+
+    def where(self, path: Path) -> str:
+        """Return where a file lies: its path, or its URL."""
+        return self.source.where(path)
 
     @property
     def subjects(self) -> tuple[int, ...]:
@@ -100,6 +127,18 @@ class Dataset:
         folder = self.root / "nsddata" / "freesurfer" / f"subj{subject:02d}" / "label"
         return folder / f"{volume}.mgz.ctab"
 
+    def brain_mask_file(self, subject: int) -> Path | None:
+        """Return the path of a subject's brain mask; the flat layout has none."""
+        if self.layout == "flat":
+            return None
+        return self._volumes_folder(subject) / "brainmask.nii.gz"
+
+    def anatomy_file(self, subject: int) -> Path | None:
+        """Return the path of a subject's T1 on the betas' grid; the flat layout has none."""
+        if self.layout == "flat":
+            return None
+        return self._volumes_folder(subject) / "T1_to_func1pt8mm.nii.gz"
+
     @property
     def design_file(self) -> Path:
         """The path of the experiment design."""
@@ -133,26 +172,57 @@ class Dataset:
         return folder / self.preparation
 
 
+class _Synthetic(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    truth: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$")
+
+
+def _not_nsd(name: str) -> str:
+    """Refuse a name under which a dataset's results would pass for NSD's own."""
+    if name.casefold() == "nsd" or name.casefold().startswith("allen2022"):
+        raise ValueError("a dataset that is not NSD itself needs another name")
+    return name
+
+
 class _Description(BaseModel):
     """What ``dataset.json`` says of a dataset that is not NSD itself."""
 
-    model_config = ConfigDict(extra="ignore", strict=False)
+    model_config = ConfigDict(extra="ignore")
 
-    name: str = Field(min_length=1)
-    trials_per_session: PositiveInt
-    sessions: dict[int, PositiveInt] = Field(min_length=1)
+    name: Annotated[str, AfterValidator(_not_nsd)] = Field(
+        min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$"
+    )
+    trials_per_session: PositiveInt = Field(strict=True)
+    sessions: dict[Annotated[str, Field(pattern="^[1-8]$")], Annotated[PositiveInt, Strict()]] = (
+        Field(min_length=1)
+    )
+    synthetic: _Synthetic | None = None
 
 
-def open_dataset(root: Path, preparation: Preparation | None = None) -> Dataset:
+def open_dataset(
+    root: str | Path,
+    preparation: Preparation | None = None,
+    *,
+    mirror_folder: Path | None = None,
+    accept_nsd_terms: bool | None = None,
+) -> Dataset:
     """Find out which layout and shape the dataset below a folder has.
 
     Parameters
     ----------
-    root : Path
-        The folder that holds ``nsddata`` (official layout) or ``metadata`` (flat layout).
+    root : str or Path
+        The folder that holds ``nsddata`` (official layout) or ``metadata`` (flat layout); or the
+        address of such a folder, ``s3://BUCKET[/PREFIX]`` or ``http(s)://HOST[/PREFIX]``, in the
+        official layout.
     preparation : {"b1", "b2", "b3"}, optional
         Which betas to read, in the official layout; b3 where nothing is said. The flat layout
         holds one preparation, which it does not name.
+    mirror_folder : Path, optional
+        Where copies of the small files of an address are kept; ``nsd-prep-mirror`` in the current
+        folder where none is given.
+    accept_nsd_terms : bool, optional
+        That the terms of NSD are accepted, which is asked before NSD's own bucket is read.
 
     Returns
     -------
@@ -168,13 +238,16 @@ def open_dataset(root: Path, preparation: Preparation | None = None) -> Dataset:
     ParameterError
         A preparation is chosen in the flat layout.
     """
-    root = Path(root).expanduser().absolute()
-    if not root.is_dir():
+    source = open_source(
+        root, mirror_folder or Path("nsd-prep-mirror"), accept_nsd_terms=accept_nsd_terms
+    )
+    root, is_folder = source.root, isinstance(source, FolderSource)
+    if is_folder and not root.is_dir():
         raise MissingFilesError(
             f"The NSD root {root} is not a folder: give the folder that holds 'nsddata' "
             "(official layout) or 'metadata' (flat layout) with --nsd-root."
         )
-    layout = _layout(root)
+    layout = _layout(root) if is_folder else "official"
     if layout == "flat" and preparation is not None:
         raise ParameterError(
             f"The betas' preparation {preparation} cannot be chosen: {root} is in the flat layout, "
@@ -184,7 +257,12 @@ def open_dataset(root: Path, preparation: Preparation | None = None) -> Dataset:
         folder = "the one of a flat layout"
     else:
         folder = PREPARATION_FOLDERS[preparation or DEFAULT_PREPARATION]
-    description = _description(root / DESCRIPTION_FILE)
+    description = _description(root / DESCRIPTION_FILE, source)
+    sessions = (
+        {int(subject): number for subject, number in description.sessions.items()}
+        if description
+        else published.SESSIONS
+    )
     return Dataset(
         root=root,
         layout=layout,
@@ -194,9 +272,9 @@ def open_dataset(root: Path, preparation: Preparation | None = None) -> Dataset:
         trials_per_session=(
             description.trials_per_session if description else published.TRIALS_PER_SESSION
         ),
-        sessions=MappingProxyType(
-            dict(description.sessions if description else published.SESSIONS)
-        ),
+        sessions=MappingProxyType(dict(sessions)),
+        truth_folder=description.synthetic.truth if description and description.synthetic else None,
+        source=source,
     )
 
 
@@ -211,25 +289,31 @@ def _layout(root: Path) -> Layout:
     )
 
 
-def _description(path: Path) -> _Description | None:
-    if not path.exists():
+def _description(path: Path, source: Source) -> _Description | None:
+    if not source.exists(path):
         return None
     try:
-        description = _Description.model_validate_json(read_whole(path))
+        content = json.loads(source.read(path), object_pairs_hook=_without_duplicates)
+        return _Description.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise InputFileError(
-            f"{path} does not describe a dataset: at {where}, {first['msg']}; expected "
-            '{"name": "...", "trials_per_session": 30, "sessions": {"1": 6}}, mend or remove it.'
-        ) from error
-    unknown = sorted(set(description.sessions) - set(published.SUBJECTS))
-    if unknown:
-        raise InputFileError(
-            f"{path} names the subjects {_listed(unknown)} under 'sessions': expected some of "
-            f"{_listed(published.SUBJECTS)}; mend it."
-        )
-    return description
+        reason = f"at {where}, {first['msg']}, found {first['input']!r}"
+    except ValueError as error:  # not JSON, not UTF-8
+        reason = f"at the whole file, {error}"
+    raise InputFileError(
+        f"{path} does not describe a dataset: {reason}; expected "
+        '{"name": "...", "trials_per_session": 30, "sessions": {"1": 6}} with subjects 1 to 8, '
+        "correct or remove it."
+    )
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} is given twice")
+    return dict(pairs)
 
 
 def chosen_subjects(dataset: Dataset, subjects: Iterable[int] | None) -> tuple[int, ...]:

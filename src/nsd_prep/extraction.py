@@ -1,167 +1,114 @@
-"""Responses of a session to the shared images, extracted once and kept in a store."""
+"""Extraction: the responses of a session to the shared images, read, z-scored and stored."""
 
-import contextlib
-import hashlib
-import io
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field
 
-from nsd_prep.betas import read_voxels, zscore_trials
-from nsd_prep.errors import (
-    ExtractionError,
-    ExtractionFaultError,
-    InputFileError,
-    NSDPrepError,
-    OutputError,
-)
-from nsd_prep.files import (
-    FileIdentity,
-    has_sha256,
-    read_whole,
-    replaced,
-    sha256_of_file,
-    sha256_of_json,
-)
-from nsd_prep.voxels_file import read_voxels_file
+from nsd_prep.betas import zscore_trials
+from nsd_prep.errors import ExtractionError, ExtractionFaultError, InputFileError, NSDPrepError
+from nsd_prep.files import Sealed, digest_of_array, sha256_of_json
+from nsd_prep.source import Identity, Source
+from nsd_prep.store import Part, Store
+
+#: What is kept of a session: z-scores of the trials with a shared image, or all trials as stored.
+Kind = Literal["shared", "all"]
 
 #: Raise this when the same inputs give other responses: stored ones are then not used any more.
-EXTRACTION_VERSION: Final = 1
-
-_logger: Final = logging.getLogger(__name__)
+EXTRACTION_VERSION: Final = 2
 
 
-class SessionRequest(BaseModel):
+@dataclass(frozen=True)
+class SessionRequest:
     """What is to be extracted from a session.
 
     Attributes
     ----------
-    dataset : str
-        Name of the dataset.
-    preparation : str
-        Which betas.
     subject, session : int
         1-based.
-    betas_file : FileIdentity
-        The session's file.
+    source : Source
+        What gives the session's file.
+    path : Path
+        The session's file, as the source knows it.
+    betas : FileIdentity or RemoteIdentity
+        What tells whether it is still the same.
     n_trials : int
         Trials in the session.
     trials : tuple of int
-        Trials in session (0-based, ascending) that show a shared image.
-    voxels_file : str
-        A file as `nsd_prep.voxels_file.write_voxels` writes it.
-    regions : dict of str to str
-        For each region, the digest of its voxels.
-    store : str
-        Folder of the store.
+        Trials in session (0-based, ascending) that are kept.
+    grid : tuple of int
+        (Z, Y, X).
+    regions : mapping of str to ndarray of int64, shape (n_voxels,)
+        For each region, indices into the raveled grid (C order, 0-based), ascending.
+    store : Store
+        Where the responses are kept.
+    kinds : tuple of {"shared", "all"}
+        What is kept of each region: z-scores of `trials`, or all trials as they are stored.
     """
 
-    model_config = ConfigDict(frozen=True)
-
-    dataset: str
-    preparation: str
     subject: int
     session: int
-    betas_file: FileIdentity
+    source: Source = field(compare=False)
+    path: Path
+    betas: Identity
     n_trials: int
     trials: tuple[int, ...]
-    voxels_file: str
-    regions: dict[str, str]
-    store: str
+    grid: tuple[int, int, int]
+    regions: Mapping[str, NDArray[np.int64]]
+    store: Store
+    kinds: tuple[Kind, ...] = ("shared",)
 
-    def part_key(self, region: str) -> str:
-        """Return the digest of all that determines a region's responses in this session."""
-        return sha256_of_json(
-            {
-                "version": EXTRACTION_VERSION,
-                "dataset": self.dataset,
-                "preparation": self.preparation,
-                "subject": self.subject,
-                "session": self.session,
-                "betas_file": self.betas_file.model_dump(),
-                "n_trials": self.n_trials,
-                "trials": self.trials,
-                "voxels": self.regions[region],
-            }
-        )
-
-    def key(self) -> str:
-        """Return the digest of all that determines what this request gives."""
-        return sha256_of_json({region: self.part_key(region) for region in self.regions})
-
-
-class Part(BaseModel):
-    """A region's responses in a session, as they lie in the store.
-
-    Attributes
-    ----------
-    key : str
-        Digest of all that determines them.
-    file : str
-        Path of a ``.npy`` file: float32, shape (n_trials, n_voxels).
-    sha256 : str
-        Digest of that file.
-    shape : tuple of int
-        (n_trials, n_voxels).
-    constant_voxels : tuple of int
-        Positions (0-based) among the region's voxels of those without data in this session.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    key: str
-    file: str
-    sha256: str
-    shape: tuple[int, int]
-    constant_voxels: tuple[int, ...]
-
-    def is_whole(self) -> bool:
-        """Return whether the file is there with the bytes that were written."""
-        return has_sha256(self.file, self.sha256)
-
-    def read(self) -> NDArray[np.float32]:
-        """Read the responses.
-
-        Returns
-        -------
-        ndarray of float32, shape (n_trials, n_voxels)
-            z-scores.
-
-        Raises
-        ------
-        OSError
-            The disk fails.
-        InputFileError
-            The file is gone or altered.
-        """
-        content = b""
-        with contextlib.suppress(FileNotFoundError):
-            content = read_whole(Path(self.file))
-        if hashlib.sha256(content).hexdigest() != self.sha256:
-            raise InputFileError(
-                f"The extracted responses {self.file} are gone or altered since they were checked: "
-                "run the same command again, it extracts them anew."
+    @cached_property
+    def part_keys(self) -> dict[tuple[Kind, str], str]:
+        """For each kind and region, the digest of all that determines its part."""
+        common = {
+            "version": EXTRACTION_VERSION,
+            "betas": self.betas.model_dump(),
+            "n_trials": self.n_trials,
+            "grid": self.grid,
+        }
+        voxels = {region: digest_of_array(indices) for region, indices in self.regions.items()}
+        return {
+            (kind, region): sha256_of_json(
+                common | {"voxels": digest, "trials": self.trials if kind == "shared" else "all"}
             )
-        return np.asarray(np.load(io.BytesIO(content), allow_pickle=False), dtype=np.float32)
+            for kind in get_args(Kind)
+            for region, digest in voxels.items()
+        }
+
+    @property
+    def digest(self) -> str:
+        """What stands for the request in a cache key."""
+        keys = [[*place, self.part_keys[place]] for place in self.parts]
+        return sha256_of_json([self.subject, self.session, keys])
+
+    @property
+    def parts(self) -> list[tuple[Kind, str]]:
+        """The kind and region of each part that is asked for."""
+        return [(kind, region) for kind in self.kinds for region in self.regions]
+
+    def invalidate(self) -> None:
+        """Make the store drop what this request gives, so that it is extracted again."""
+        for place in self.parts:
+            self.store.invalidate(self.part_name(*place))
+
+    def find(self, kind: Kind, region: str) -> Part | None:
+        """Return a part that the store holds whole, or None."""
+        key = self.part_keys[kind, region]
+        return self.store.find_whole(self.part_name(kind, region), key)
+
+    def part_name(self, kind: Kind, region: str) -> str:
+        """Return the name in the store of a part."""
+        folder = f"subj{self.subject:02d}-session{self.session:02d}"
+        return f"{folder}/{self.part_keys[kind, region][:24]}"
 
 
-class _StoredPart(BaseModel):
-    """The record of a part in the store, with the digest that tells whether it was altered."""
-
-    part: Part
-    sha256: str
-
-
-def _digest_of(part: Part) -> str:
-    return sha256_of_json(part.model_dump(mode="json"))
-
-
-class SessionRecord(BaseModel):
+class SessionRecord(Sealed):
     """What was extracted from a session.
 
     Attributes
@@ -169,90 +116,29 @@ class SessionRecord(BaseModel):
     subject, session : int
         1-based.
     parts : dict of str to Part
-        For each region of the request.
-    voxels_read : int
-        How many voxels were read from the betas; 0 where all parts lay in the store.
+        z-scores of the kept trials (n_kept_trials, n_voxels), by region.
+    all_trials : dict of str to Part
+        Betas of all trials as they are stored (n_voxels, n_trials), by region.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     subject: int
     session: int
     parts: dict[str, Part]
-    voxels_read: int
+    all_trials: dict[str, Part] = Field(default_factory=dict)
 
-
-def stored_part(request: SessionRequest, region: str) -> Part | None:
-    """Return what the store says of a region's responses in a session.
-
-    Parameters
-    ----------
-    request : SessionRequest
-        The session.
-    region : str
-        One of its regions.
-
-    Returns
-    -------
-    Part or None
-        None where nothing is recorded. Whether the file is whole is `Part.is_whole`'s to say.
-    """
-    key = request.part_key(region)
-    try:
-        stored = _StoredPart.model_validate_json(_record_file(request, key).read_bytes())
-    except (OSError, ValidationError):
-        return None
-    part = stored.part
-    if part.key != key or stored.sha256 != _digest_of(part):
-        return None
-    return part.model_copy(update={"file": str(_array_file(request, key))})
-
-
-def stored_session(request: SessionRequest) -> SessionRecord:
-    """Return what the store says of a session that was extracted.
-
-    Parameters
-    ----------
-    request : SessionRequest
-        The session.
-
-    Returns
-    -------
-    SessionRecord
-        Its files where the store lies now, also where it was moved since they were written.
-
-    Raises
-    ------
-    InputFileError
-        The store does not hold all that is asked for.
-    """
-    parts = {region: stored_part(request, region) for region in request.regions}
-    found = {region: part for region, part in parts.items() if part is not None}
-    if len(found) < len(parts):
-        raise InputFileError(
-            f"The store {request.store} lost what was extracted of subject {request.subject}, "
-            f"session {request.session}: run the same command again, it extracts it anew."
-        )
-    return _record(request, found, voxels_read=0)
-
-
-def is_stored(request: SessionRequest) -> bool:
-    """Return whether the store holds all that a request asks for, whole."""
-    parts = [stored_part(request, region) for region in request.regions]
-    return all(part is not None and part.is_whole() for part in parts)
-
-
-def forget(request: SessionRequest) -> None:
-    """Make the store forget what a request asks for, so that it is extracted anew."""
-    for region in request.regions:
-        _record_file(request, request.part_key(region)).unlink(missing_ok=True)
+    @property
+    def files(self) -> dict[str, str]:
+        """SHA-256 of each file, by its name in the store."""
+        return {
+            part.file: part.sha256 for part in (*self.parts.values(), *self.all_trials.values())
+        }
 
 
 def extract_session(request: SessionRequest) -> SessionRecord:
     """Read, z-score and store what a session's request asks for and the store does not hold.
 
-    The voxels of all missing regions are read in one pass, each once; every trial of the session
-    enters the z-score, and those that show a shared image are kept.
+    The voxels of all missing regions are read in one pass, each once; voxels of which the store
+    has all trials are not read again. Every trial of the session enters the z-score.
 
     Parameters
     ----------
@@ -273,29 +159,54 @@ def extract_session(request: SessionRequest) -> SessionRecord:
     OutputError
         The store cannot be written.
     """
-    parts: dict[str, Part] = {}
-    for region in request.regions:
-        part = stored_part(request, region)
-        if part is not None and part.is_whole():
-            parts[region] = part
-        elif (record := _record_file(request, request.part_key(region))).exists():
-            _logger.warning(
-                "The stored responses %s are gone or altered: extracting them again.",
-                record.with_suffix(".npy"),
-            )
-    missing = [region for region in request.regions if region not in parts]
-    if not missing:
-        return _record(request, parts, voxels_read=0)
-    grid, regions = read_voxels_file(Path(request.voxels_file))
-    voxels = np.unique(np.concatenate([regions[region] for region in missing]))
-    values = read_voxels(Path(request.betas_file.path), voxels, grid, request.n_trials)
-    request.betas_file.check_unchanged()
-    zscores, constant = zscore_trials(values)
-    kept = np.ascontiguousarray(zscores[:, list(request.trials)].T)
-    for region in missing:
-        columns = np.searchsorted(voxels, regions[region])
-        parts[region] = _store(request, region, kept[:, columns], constant[columns])
-    return _record(request, parts, voxels_read=len(voxels))
+    found = {place: request.find(*place) for place in request.parts}
+    missing = [place for place, part in found.items() if part is None]
+    values = _values(request, list(dict.fromkeys(region for _, region in missing)))
+    for kind, region in missing:
+        found[kind, region] = _store(request, kind, region, values[region])
+    parts = {place: part for place, part in found.items() if part is not None}
+    shared, everything = (
+        {region: part for (kind, region), part in parts.items() if kind == wanted}
+        for wanted in get_args(Kind)
+    )
+    return SessionRecord(
+        subject=request.subject, session=request.session, parts=shared, all_trials=everything
+    )
+
+
+def _values(request: SessionRequest, regions: Sequence[str]) -> dict[str, NDArray[np.int16]]:
+    """Return the betas (n_voxels, n_trials) of some regions, from the store where it has them."""
+    values: dict[str, NDArray[np.int16]] = {}
+    for region in regions:
+        if (part := request.find("all", region)) is not None:
+            values[region] = request.store.read(part)
+    to_read = [region for region in regions if region not in values]
+    if not to_read:
+        return values
+    voxels = np.unique(np.concatenate([request.regions[region] for region in to_read]))
+    source, path = request.source, request.path
+    read = source.read_voxels(path, voxels, request.grid, request.n_trials)
+    found = source.identity(path)
+    if found != request.betas:
+        raise InputFileError(
+            f"{source.where(path)} was changed during the run: expected the {request.betas.bytes} "
+            "bytes that were there when it began; see that nothing writes it, and run the same "
+            "command again."
+        )
+    for region in to_read:
+        values[region] = read[np.searchsorted(voxels, request.regions[region])]
+    return values
+
+
+def _store(request: SessionRequest, kind: Kind, region: str, values: NDArray[np.int16]) -> Part:
+    if kind == "all":
+        kept: NDArray[Any] = values
+        constant = (values == values[:, :1]).all(axis=1)
+    else:
+        zscores, constant = zscore_trials(values)
+        kept = zscores[:, list(request.trials)].T
+    name, key = request.part_name(kind, region), request.part_keys[kind, region]
+    return request.store.write(name, key, kept, constant, {})
 
 
 def extract_sessions(requests: Sequence[SessionRequest]) -> list[SessionRecord]:
@@ -314,7 +225,7 @@ def extract_sessions(requests: Sequence[SessionRequest]) -> list[SessionRecord]:
     Raises
     ------
     ExtractionFaultError
-        Some sessions failed, and a second try may mend that.
+        Some sessions failed, and a retry may help.
     ExtractionError
         Some sessions failed, and it would not.
     """
@@ -326,56 +237,6 @@ def extract_sessions(requests: Sequence[SessionRequest]) -> list[SessionRecord]:
         except (NSDPrepError, OSError) as error:
             errors[f"subject {request.subject}, session {request.session}: {error}"] = error
     if errors:
-        may_pass = any(not isinstance(error, NSDPrepError) for error in errors.values())
-        raise (ExtractionFaultError if may_pass else ExtractionError)(list(errors))
+        may_help = any(not isinstance(error, NSDPrepError) for error in errors.values())
+        raise (ExtractionFaultError if may_help else ExtractionError)(list(errors))
     return records
-
-
-def _record(request: SessionRequest, parts: dict[str, Part], voxels_read: int) -> SessionRecord:
-    return SessionRecord(
-        subject=request.subject,
-        session=request.session,
-        parts={region: parts[region] for region in request.regions},
-        voxels_read=voxels_read,
-    )
-
-
-def _store(
-    request: SessionRequest,
-    region: str,
-    responses: NDArray[np.float32],
-    constant: NDArray[np.bool_],
-) -> Part:
-    """Write a region's responses, then the record that says they are whole."""
-    key = request.part_key(region)
-    path = _array_file(request, key)
-    content = io.BytesIO()
-    np.save(content, responses, allow_pickle=False)
-    sha256 = hashlib.sha256(content.getbuffer()).hexdigest()
-    with replaced(path) as partial:
-        partial.write_bytes(content.getbuffer())
-        if sha256_of_file(partial) != sha256:
-            raise OutputError(
-                f"{path} was not written as it should be: what the disk gives back differs; check "
-                "the disk and run the same command again."
-            )
-    part = Part(
-        key=key,
-        file=str(path),
-        sha256=sha256,
-        shape=(responses.shape[0], responses.shape[1]),
-        constant_voxels=tuple(np.flatnonzero(constant).tolist()),
-    )
-    with replaced(_record_file(request, key)) as partial:
-        stored = _StoredPart(part=part, sha256=_digest_of(part))
-        partial.write_text(stored.model_dump_json(), encoding="utf-8")
-    return part
-
-
-def _array_file(request: SessionRequest, key: str) -> Path:
-    session = f"subj{request.subject:02d}-session{request.session:02d}"
-    return Path(request.store) / session / f"{key[:24]}.npy"
-
-
-def _record_file(request: SessionRequest, key: str) -> Path:
-    return _array_file(request, key).with_suffix(".json")

@@ -7,15 +7,19 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
+import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from nsd_prep.errors import InputFileError, OutputError
 
@@ -40,19 +44,81 @@ class FileIdentity(BaseModel):
     modified: int
 
     @classmethod
-    def of(cls, path: Path) -> Self:
+    def from_path(cls, path: Path) -> Self:
         """Return the identity of a file that is there."""
         status = path.stat()
         return cls(path=str(path.resolve()), bytes=status.st_size, modified=status.st_mtime_ns)
 
-    def check_unchanged(self) -> None:
-        """Raise InputFileError where the file is not the same any more."""
-        if self.of(Path(self.path)) != self:
-            raise InputFileError(
-                f"{self.path} was changed during the run: expected the {self.bytes} bytes that "
-                "were there when it began; see that nothing writes it, and run the same command "
-                "again."
-            )
+
+class FileRecord(BaseModel):
+    """What a small file held when it was read.
+
+    Attributes
+    ----------
+    path : str
+        Where it was; no part of the digest.
+    bytes : int
+        Size.
+    sha256 : str
+        Of the content.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    bytes: int
+    sha256: str
+
+    @property
+    def digest(self) -> str:
+        """What stands for the file in a cache key: its content alone."""
+        return self.sha256
+
+
+class Sealed(BaseModel):
+    """A record that is kept as JSON, and does not load where it was altered.
+
+    Attributes
+    ----------
+    seal : str or None
+        SHA-256 of the other fields; set when the record is made.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    seal: str | None = None
+
+    @model_validator(mode="after")
+    def _check_seal(self) -> Self:
+        expected = sha256_of_json(self.model_dump(mode="json", exclude={"seal"}))
+        if self.seal is None:
+            object.__setattr__(self, "seal", expected)
+        elif self.seal != expected:
+            raise ValueError("the record was altered since it was written")
+        return self
+
+
+class Folder(BaseModel):
+    """A folder that a step writes into; a cache key does not depend on where it is.
+
+    Attributes
+    ----------
+    path : Path
+        Absolute.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    path: Path
+
+    @property
+    def digest(self) -> str:
+        """The same for every folder."""
+        return "folder"
+
+    def holds(self, files: Mapping[str, str]) -> bool:
+        """Return whether all files, by their names in the folder, have their SHA-256."""
+        return all(has_sha256(self.path / name, sha256) for name, sha256 in files.items())
 
 
 _PARTIAL = re.compile(r"^\..+\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]{8}\.partial$")
@@ -60,6 +126,14 @@ _PARTIAL = re.compile(r"^\..+\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]{8}\.par
 
 def _host() -> str:
     return re.sub(r"[^A-Za-z0-9]", "", socket.gethostname()) or "host"
+
+
+def partial_path(path: Path) -> Path:
+    """Return a name beside `path` for what is not whole yet, which tells whose it is.
+
+    `remove_stale_partials` removes what lies under such a name when its process is gone.
+    """
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
 @contextmanager
@@ -86,9 +160,7 @@ def replaced(path: Path) -> Iterator[Path]:
     """
     with explained_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(
-            f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.partial"
-        )
+        partial = partial_path(path)
         try:
             yield partial
             partial.replace(path)
@@ -150,25 +222,34 @@ def explained_write_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def remove_stale_partials(folder: Path) -> list[Path]:
-    """Remove the temporary files that killed processes of this machine left below `folder`.
+def remove_stale_partials(folder: Path, name: str | None = None) -> list[Path]:
+    """Remove the temporary files and folders that killed processes of this machine left.
 
     Parameters
     ----------
     folder : Path
         Searched with its subfolders. A folder that is not there holds nothing.
+    name : str, optional
+        Only what was to have this name, directly in the folder.
 
     Returns
     -------
     list of Path
-        What was removed. Files of living processes, and of other machines, stay.
+        What was removed. What belongs to living processes, and to other machines, stays.
     """
+    found = folder.rglob(".*.partial") if name is None else folder.glob(".*.partial")
     removed = []
-    for path in sorted(folder.rglob(".*.partial")):
+    for path in sorted(found):
         match = _PARTIAL.match(path.name)
-        if match and match["host"] == _host() and not _is_alive(int(match["process"])):
+        if not match or match["host"] != _host() or _is_alive(int(match["process"])):
+            continue
+        if name is not None and not path.name.startswith(f".{name}.{match['host']}-"):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
-            removed.append(path)
+        removed.append(path)
     return removed
 
 
@@ -196,6 +277,11 @@ def write_text(path: Path, text: str) -> None:
     """
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV with Unix line ends and without its index, whole or not at all."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -228,11 +314,35 @@ def read_whole(path: Path) -> bytes:
     ------
     OSError
         There is no such file, the disk fails, or it gives fewer bytes than the file has.
+    InputFileError
+        It is not a regular file: a pipe or a device would never end.
     """
+    check_regular(path)
     with path.open("rb") as file:
         content = file.read()
         _check_ended(file, len(content))
     return content
+
+
+def check_regular(path: Path) -> None:
+    """Raise where a path is there and is no regular file, such as a pipe, a device or a folder.
+
+    Parameters
+    ----------
+    path : Path
+        What is to be opened.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is nothing.
+    InputFileError
+        It is something else than a file.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise InputFileError(f"{path} is {kind}: expected a file; put the file in its place.")
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -284,6 +394,29 @@ def sha256_of_file(path: Path) -> str:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         _check_ended(file, file.tell())
     return digest
+
+
+def digest_of_array(values: NDArray[Any]) -> str:
+    """Return the SHA-256 of an array's dtype, shape and values, in hexadecimal digits."""
+    digest = hashlib.sha256(f"{values.dtype.str}{values.shape}".encode())
+    digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+def digest_of_table(table: pd.DataFrame) -> str:
+    """Return the SHA-256 of a table's columns and values, in hexadecimal digits."""
+    digests = [
+        (name, digest_of_array(column.to_numpy()))
+        if column.dtype.kind in "biuf"
+        else (name, sha256_of_bytes("\0".join(column.astype(str)).encode()))
+        for name, column in table.items()
+    ]
+    return sha256_of_json(digests)
+
+
+def sha256_of_bytes(content: bytes | memoryview) -> str:
+    """Return the SHA-256 of bytes, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def has_sha256(path: Path | str, sha256: str) -> bool:

@@ -16,12 +16,12 @@ from nsd_prep.regions import (
     read_label_table,
     voxels_with_labels,
 )
-from nsd_prep.volumes import OUTSIDE_CORTEX, read_label_volume
+from nsd_prep.volumes import OUTSIDE_CORTEX, Volume, read_label_volume, same_space
 
 _HEMISPHERES: tuple[Hemisphere, Hemisphere] = ("lh", "rh")
 
 
-def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> NDArray[np.int16]:
+def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> Volume:
     """Read the labels of both hemispheres.
 
     Parameters
@@ -35,8 +35,8 @@ def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> NDArra
 
     Returns
     -------
-    ndarray of int16, shape (Z, Y, X)
-        The bilateral volume, or both hemispheres' merged where only those are there.
+    Volume
+        Labels, int16: the bilateral volume, or both hemispheres' merged where only those are there.
 
     Raises
     ------
@@ -47,34 +47,30 @@ def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> NDArra
     """
     bilateral_file = dataset.roi_file(subject, volume)
     files = [dataset.roi_file(subject, volume, hemisphere) for hemisphere in _HEMISPHERES]
-    both_there = all(file.exists() for file in files)
-    if not both_there:
-        if bilateral_file.exists():
-            return read_label_volume(bilateral_file)
-        names = ", ".join(str(file) for file in (bilateral_file, *files) if not file.exists())
+    if not all(dataset.exists(file) for file in files):
+        if dataset.exists(bilateral_file):
+            return read_label_volume(bilateral_file, dataset.read)
+        names = ", ".join(
+            str(file) for file in (bilateral_file, *files) if not dataset.exists(file)
+        )
         raise MissingFilesError(
             f"The labels {volume} of subject {subject} are missing: expected {bilateral_file}, or "
             f"the volumes of both hemispheres beside it (not there: {names}); download them."
         )
-    left, right = (read_label_volume(file) for file in files)
-    if left.shape != right.shape:
-        raise InputFileError(
-            f"The label volumes of subject {subject} lie on different grids: {files[0]} has "
-            f"(Z, Y, X) = {left.shape}, {files[1]} has {right.shape}; download both again."
-        )
-    overlap = np.count_nonzero((left != OUTSIDE_CORTEX) & (right != OUTSIDE_CORTEX))
+    left, right = (read_label_volume(file, dataset.read) for file in files)
+    _check_same_grid(subject, {files[0]: left, files[1]: right})
+    overlap = np.count_nonzero((left.values != OUTSIDE_CORTEX) & (right.values != OUTSIDE_CORTEX))
     if overlap:
         raise InputFileError(
             f"The hemispheres of subject {subject} overlap in {overlap} voxels: {files[0]} and "
             f"{files[1]} are expected to share none (-1 is outside); download both again."
         )
-    merged = merge_hemispheres(left, right)
-    if not bilateral_file.exists():
+    merged = Volume(merge_hemispheres(left.values, right.values), left.affine)
+    if not dataset.exists(bilateral_file):
         return merged
-    bilateral = read_label_volume(bilateral_file)
-    different = (
-        bilateral.size if bilateral.shape != merged.shape else np.count_nonzero(bilateral != merged)
-    )
+    bilateral = read_label_volume(bilateral_file, dataset.read)
+    _check_same_grid(subject, {files[0]: left, bilateral_file: bilateral})
+    different = np.count_nonzero(bilateral.values != merged.values)
     if different:
         raise InputFileError(
             f"The hemispheres of subject {subject} disagree with the bilateral volume in "
@@ -82,6 +78,24 @@ def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> NDArra
             f"and {files[1]}; download all three again."
         )
     return bilateral
+
+
+def _check_same_grid(subject: int, volumes: Mapping[Path, Volume]) -> None:
+    """Raise where volumes of a subject have other shapes or affines than the first of them."""
+    (first_path, first), *others = volumes.items()
+    for path, volume in others:
+        if volume.values.shape != first.values.shape:
+            raise InputFileError(
+                f"The label volumes of subject {subject} lie on different grids: {first_path} has "
+                f"(Z, Y, X) = {first.values.shape}, {path} has {volume.values.shape}; download "
+                "both again."
+            )
+        if not same_space(volume.affine, first.affine):
+            raise InputFileError(
+                f"The label volumes of subject {subject} lie in different spaces: the affines of "
+                f"{first_path} and {path} differ by up to "
+                f"{np.abs(volume.affine - first.affine).max():.4g} mm; download both again."
+            )
 
 
 def select_voxels(
@@ -110,7 +124,7 @@ def select_voxels(
     ParameterError
         A region is empty in this subject, or a label's name is unknown.
     """
-    volumes: dict[tuple[str, Hemisphere | None], NDArray[np.int16]] = {}
+    volumes: dict[tuple[str, Hemisphere | None], Volume] = {}
     regions: dict[str, NDArray[np.int64]] = {}
     absent: list[tuple[str, str, int]] = []
     for name, definition in definitions.items():
@@ -120,30 +134,27 @@ def select_voxels(
             if key not in volumes:
                 volumes[key] = _read_labels(dataset, subject, *key)
             numbers = _label_numbers(dataset, subject, name, volume, labels)
-            parts.append(voxels_with_labels(volumes[key], numbers))
-            held = set(np.unique(volumes[key].flat[parts[-1]]).tolist())
+            parts.append(voxels_with_labels(volumes[key].values, numbers))
+            held = set(np.unique(volumes[key].values.flat[parts[-1]]).tolist())
             absent.extend((name, volume, label) for label in numbers if label not in held)
         regions[name] = np.unique(np.concatenate(parts))
         if len(regions[name]) == 0:
             labels_held = "; ".join(
                 f"{_file(dataset, subject, volume, definition.hemisphere)} holds "
-                f"{_labels_held(volumes[volume, definition.hemisphere])}"
+                f"{_labels_held(volumes[volume, definition.hemisphere].values)}"
                 for volume in definition.labels
             )
             raise ParameterError(
                 f"The region {name} is empty in subject {subject}: none of its labels "
                 f"{_definition_labels(definition)} is there, {labels_held}; leave out the region "
-                "or the subject, or mend the region's labels."
+                "or the subject, or correct the region's labels."
             )
-    shapes = {key: labels.shape for key, labels in volumes.items()}
-    if len(set(shapes.values())) > 1:
-        listed = ", ".join(f"{volume} {shape}" for (volume, _), shape in shapes.items())
-        raise InputFileError(
-            f"The label volumes of subject {subject} lie on different grids (Z, Y, X): {listed}; "
-            "expected one grid; download them again."
-        )
-    z, y, x = next(iter(shapes.values()))
-    return VoxelSelection(grid=(z, y, x), regions=regions, absent_labels=tuple(absent))
+    _check_same_grid(
+        subject, {_file(dataset, subject, *key): volume for key, volume in volumes.items()}
+    )
+    first = next(iter(volumes.values()))
+    z, y, x = first.values.shape
+    return VoxelSelection((z, y, x), first.affine, regions, tuple(absent))
 
 
 def labels_that_are_nowhere(selections: Iterable[VoxelSelection]) -> list[str]:
@@ -169,16 +180,16 @@ def labels_that_are_nowhere(selections: Iterable[VoxelSelection]) -> list[str]:
 
 def _read_labels(
     dataset: Dataset, subject: int, volume: str, hemisphere: Hemisphere | None
-) -> NDArray[np.int16]:
+) -> Volume:
     if hemisphere is None:
         return read_bilateral_volume(dataset, subject, volume)
     file = dataset.roi_file(subject, volume, hemisphere)
-    if not file.exists():
+    if not dataset.exists(file):
         raise MissingFilesError(
             f"The labels {volume} of subject {subject} in hemisphere {hemisphere} are missing: "
             f"expected {file}; download it."
         )
-    return read_label_volume(file)
+    return read_label_volume(file, dataset.read)
 
 
 def _label_numbers(
@@ -188,21 +199,21 @@ def _label_numbers(
     if not names:
         return numbered_labels(labels, {})
     path = dataset.label_table(subject, volume)
-    if path is None or not path.exists():
+    if path is None or not dataset.exists(path):
         where = "the flat layout has no label tables" if path is None else f"{path} is not there"
         raise ParameterError(
             f"The region {region} names the label {', '.join(names)} of {volume}, and {where}: "
             "give label numbers instead."
         )
     try:
-        return numbered_labels(labels, read_label_table(path))
+        return numbered_labels(labels, read_label_table(path, dataset.read))
     except ParameterError as error:
         raise ParameterError(f"In the region {region}, by {path}, {error}") from error
 
 
 def _file(dataset: Dataset, subject: int, volume: str, hemisphere: Hemisphere | None) -> Path:
     file = dataset.roi_file(subject, volume, hemisphere)
-    if hemisphere is None and not file.exists():
+    if hemisphere is None and not dataset.exists(file):
         return dataset.roi_file(subject, volume, "lh")
     return file
 

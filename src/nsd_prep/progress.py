@@ -1,8 +1,11 @@
-"""Progress of long work: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a run: a line for each stage, and a bar or a line now and then for a long one."""
 
+import logging
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from typing import Final
 
 from rich.console import Console
@@ -10,79 +13,135 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
-_LINES: Final = 10
+_logger: Final = logging.getLogger(__name__)
+#: Nothing is silent for longer than this, in seconds.
+_SILENCE: Final = 4.0
+#: The stage that is under way, for functions that do a long stage's work step by step.
+_CURRENT: Final[ContextVar["Stage | None"]] = ContextVar("current stage", default=None)
 
 
-class Stopwatch:
-    """How long each stage of some work takes.
+class Stage:
+    """A stage of a run that is under way.
+
+    Parameters
+    ----------
+    name : str
+        What is done, such as ``"extracting sessions"``.
+    total : int or None
+        Steps it has, where that is known.
+    """
+
+    def __init__(self, name: str, total: int | None = None) -> None:
+        self.name = name
+        self.total = total
+        self.done = 0
+        self.note = ""
+        self._started = time.monotonic()
+        self._lock = threading.Lock()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been under way."""
+        return time.monotonic() - self._started
+
+    def advance(self) -> None:
+        """Count one more step."""
+        with self._lock:
+            self.done += 1
+
+    def __str__(self) -> str:
+        """Return how far it is."""
+        steps = f"{self.done} of {self.total}, " if self.total else ""
+        note = f", {self.note}" if self.note else ""
+        return f"{self.name}: {steps}{self.seconds:.0f} s{note}"
+
+
+def current_stage() -> Stage:
+    """Return the stage that is under way in this context; one that nobody sees where there is none.
+
+    A function with many steps sets its ``total`` and calls its ``advance``.
+    """
+    return _CURRENT.get() or Stage("")
+
+
+class Stages:
+    """The stages of a run, one after another, and how long each took.
 
     Attributes
     ----------
     seconds : dict of str to float
-        For each stage so far, by its name.
+        For each stage that has ended, by its name.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._last = time.monotonic()
-
-    def lap(self, stage: str) -> None:
-        """Note that a stage has just ended, which began where the one before it ended."""
-        now = time.monotonic()
-        self.seconds[stage] = now - self._last
-        self._last = now
 
     @property
     def total(self) -> float:
         """Seconds of all the stages so far."""
         return sum(self.seconds.values())
 
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:
+        """Show that a stage is under way.
 
-@contextmanager
-def progress_of(
-    description: str, total: int, say: Callable[[str], None] | None = None
-) -> Iterator[Callable[[], None]]:
-    """Show how far some work is.
+        Parameters
+        ----------
+        name : str
+            What is done.
+        total : int, optional
+            Steps it has.
 
-    Parameters
-    ----------
-    description : str
-        What is done, such as ``"extracting sessions"``.
-    total : int
-        How many steps it has.
-    say : callable, optional
-        Takes a line where there is no terminal; standard error where nothing is given.
+        Yields
+        ------
+        Stage
+            To count its steps.
+        """
+        stage = Stage(name, total)
+        token = _CURRENT.set(stage)
+        ended = threading.Event()
+        # In the context of the run, or its lines would not reach the run's log.
+        context = copy_context()
+        watch = threading.Thread(target=context.run, args=(_watch, stage, ended), daemon=True)
+        watch.start()
+        try:
+            yield stage
+        finally:
+            ended.set()
+            watch.join()
+            _CURRENT.reset(token)
+        self.seconds[name] = self.seconds.get(name, 0) + stage.seconds
+        steps = f" ({stage.total})" if stage.total else ""
+        _logger.info("%s%s: %.1f s", name, steps, stage.seconds)
 
-    Yields
-    ------
-    callable
-        To be called after each step.
-    """
+
+def _watch(stage: Stage, ended: threading.Event) -> None:
+    """Show how far a stage is until it ends: a bar on a terminal, lines in the log."""
     console = Console(stderr=True)
-    if console.is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=console) as bar:
-            task = bar.add_task(description, total=total)
-            yield lambda: bar.advance(task)
+    if not console.is_terminal:
+        while not ended.wait(_SILENCE):
+            _logger.info("%s", stage)
         return
-    line = say or (lambda text: console.print(text, highlight=False))
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        if done == total or done * _LINES // total > (done - 1) * _LINES // total:
-            line(f"{description}: {done} of {total}")
-
-    yield advance
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    # A line on the terminal beside the bar would be noise: those are for the log alone.
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(stage.name, total=stage.total)
+        spoken = time.monotonic()
+        while not ended.wait(0.1):
+            bar.update(task, completed=stage.done, total=stage.total)
+            if time.monotonic() - spoken > _SILENCE:
+                _logger.info("%s", stage, extra={"beside_a_bar": True})
+                spoken = time.monotonic()

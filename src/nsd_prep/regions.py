@@ -2,11 +2,11 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Annotated, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,15 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from nsd_prep.dataset import Hemisphere
 from nsd_prep.errors import InputFileError, ParameterError
 from nsd_prep.files import read_whole
+from nsd_prep.parameters import RegionName
 from nsd_prep.volumes import OUTSIDE_CORTEX
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+#: Numbers from 1 up: 0 and -1 are no labels, and true is no number.
+LabelNumber = Annotated[int, Field(strict=True, ge=1)]
+LabelName = Annotated[str, Field(min_length=1)]
 
 
 class RegionDefinition(BaseModel):
@@ -34,7 +40,7 @@ class RegionDefinition(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    labels: dict[str, tuple[int | str, ...]] = Field(min_length=1)
+    labels: dict[str, tuple[LabelNumber | LabelName, ...]] = Field(min_length=1)
     hemisphere: Hemisphere | None = None
 
 
@@ -44,23 +50,6 @@ def _region(**labels: tuple[int, ...]) -> RegionDefinition:
     )
 
 
-#: The names of `BUILT_IN_REGIONS`, for forms and type checkers.
-RegionName = Literal[
-    "V1",
-    "V2",
-    "V3",
-    "V4",
-    "IT",
-    "IT-glasser",
-    "nsdgeneral",
-    "early",
-    "midventral",
-    "midlateral",
-    "midparietal",
-    "ventral",
-    "lateral",
-    "parietal",
-]
 #: The regions that need no file of the user's. Label numbers: NSD data manual, "ROIs".
 BUILT_IN_REGIONS: Final[Mapping[str, RegionDefinition]] = MappingProxyType(
     {
@@ -178,13 +167,15 @@ def chosen_regions(
     return {name: BUILT_IN_REGIONS[name] for name in names} | dict(own)
 
 
-def read_label_table(path: Path) -> dict[str, int]:
+def read_label_table(path: Path, read: Callable[[Path], bytes] = read_whole) -> dict[str, int]:
     """Read the names of a volume's labels.
 
     Parameters
     ----------
     path : Path
         A table with lines "number name", split on any white space; what follows is passed over.
+    read : callable
+        Returns the content of the file.
 
     Returns
     -------
@@ -199,9 +190,7 @@ def read_label_table(path: Path) -> dict[str, int]:
         A line is not of that form.
     """
     numbers: dict[str, int] = {}
-    for line_number, line in enumerate(
-        read_whole(path).decode(errors="replace").splitlines(), start=1
-    ):
+    for line_number, line in enumerate(read(path).decode(errors="replace").splitlines(), start=1):
         fields = line.split()
         if not fields or fields[0].startswith("#"):
             continue
@@ -285,6 +274,8 @@ class VoxelSelection:
     ----------
     grid : tuple of int
         (Z, Y, X), the spatial axes of the betas.
+    affine : ndarray of float64, shape (4, 4)
+        From NIfTI indices (i, j, k) to millimetres.
     regions : mapping of str to ndarray of int64, shape (n_voxels,)
         For each region, indices into the raveled grid (C order, 0-based), ascending. Regions may
         share voxels.
@@ -293,23 +284,13 @@ class VoxelSelection:
     """
 
     grid: tuple[int, int, int]
+    affine: NDArray[np.float64]
     regions: Mapping[str, NDArray[np.int64]]
     absent_labels: tuple[tuple[str, str, int], ...] = ()
 
-    def union(self, regions: Iterable[str]) -> NDArray[np.int64]:
-        """Return the voxels that are in any of some regions, each once, ascending.
-
-        Parameters
-        ----------
-        regions : iterable of str
-            Names of regions of this selection.
-
-        Returns
-        -------
-        ndarray of int64, shape (n_voxels,)
-            Indices into the raveled grid.
-        """
-        return np.unique(np.concatenate([self.regions[name] for name in regions]))
+    def union(self) -> NDArray[np.int64]:
+        """Return the voxels that are in any of the regions (n_voxels,), each once, ascending."""
+        return np.unique(np.concatenate(list(self.regions.values())))
 
 
 def definition_as_text(definition: RegionDefinition) -> str:

@@ -1,7 +1,7 @@
 """The table of stimuli (``nsd_stim_info_merged.csv``), and whether the design agrees with it."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,9 @@ from nsd_prep.published import REPETITIONS
 from nsd_prep.trials import Design, repetition_of_trial
 
 
-def read_stimulus_table(path: Path, subjects: Sequence[int]) -> pd.DataFrame:
+def read_stimulus_table(
+    path: Path, subjects: Sequence[int], read: Callable[[Path], bytes] = read_whole
+) -> pd.DataFrame:
     """Read the trials that the stimulus table gives for each image.
 
     Parameters
@@ -23,6 +25,8 @@ def read_stimulus_table(path: Path, subjects: Sequence[int]) -> pd.DataFrame:
         ``nsd_stim_info_merged.csv``.
     subjects : sequence of int
         1-based.
+    read : callable
+        Returns the content of the file.
 
     Returns
     -------
@@ -38,8 +42,9 @@ def read_stimulus_table(path: Path, subjects: Sequence[int]) -> pd.DataFrame:
         The file is not that table.
     """
     columns = ["nsdId", "shared1000", *_repetition_columns(subjects)]
+    content = read(path)
     try:
-        table = pd.read_csv(io.BytesIO(read_whole(path)), usecols=columns)
+        table = pd.read_csv(io.BytesIO(content), usecols=columns)
     except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
         raise InputFileError(
             f"The stimulus table {path} cannot be read ({error}): expected a CSV file with the "

@@ -1,22 +1,25 @@
 """The end of a run, in a form that people read."""
 
-import io
 from collections.abc import Sequence
 from typing import Final
 
 import pandas as pd
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
-from nsd_prep.checks import STIMULUS_SETS, Check
-from nsd_prep.preflight import Preflight
-from nsd_prep.run import AssemblyRecord, Run, TrialsRecord
+from nsd_prep import outputs
+from nsd_prep.checks import STIMULUS_SETS, VERDICTS, Check
+from nsd_prep.inputs import Inputs
+from nsd_prep.prepared import Prepared
+from nsd_prep.run import Run
+from nsd_prep.stages.tables import neuroids, noise_ceiling_table
 
 _WIDTH: Final = 120
 
 
 def size_as_text(n_bytes: float) -> str:
-    """Return a number of bytes as people say it, in powers of 1000."""
+    """Return a number of bytes in powers of 1000."""
     for unit in ("bytes", "kB", "MB"):
         if n_bytes < 1000:
             return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
@@ -24,126 +27,137 @@ def size_as_text(n_bytes: float) -> str:
     return f"{n_bytes:.1f} GB"
 
 
-def describe_preflight(run: Run, preflight: Preflight) -> str:
-    """Return what a run will do, in two lines.
+def describe_inputs(run: Run, inputs: Inputs) -> str:
+    """Return what a run will do, in two lines: dataset, regions, images, sessions and sizes."""
+    dataset = inputs.dataset
+    subjects = ", ".join(str(subject) for subject in run.subjects)
+    voxels = ", ".join(f"{region} {number}" for region, number in inputs.n_voxels.items())
+    return (
+        f"{dataset.name} ({dataset.layout} layout, {dataset.preparation}) at {run.nsd_root}: "
+        f"subjects {subjects}; voxels {voxels}.\n"
+        f"{len(inputs.trials.nsd_ids)} images were seen three times by all; {len(inputs.betas)} "
+        f"sessions hold them: {size_as_text(inputs.bytes_to_read)} to read where nothing is in "
+        f"the cache, {size_as_text(inputs.bytes_to_write)} to write."
+    )
+
+
+class Summary:
+    """The end of a run, for the terminal and for its page.
 
     Parameters
     ----------
     run : Run
         The run.
-    preflight : Preflight
-        What was found.
-
-    Returns
-    -------
-    str
-        Dataset, subjects, regions, images, sessions and sizes.
-    """
-    subjects = ", ".join(str(subject) for subject in run.subjects)
-    voxels = ", ".join(f"{region} {number}" for region, number in preflight.n_voxels.items())
-    return (
-        f"{preflight.dataset} ({preflight.layout} layout, {preflight.preparation}) at "
-        f"{run.nsd_root}: subjects {subjects}; voxels {voxels}.\n"
-        f"{preflight.n_images} images were seen three times by all; {preflight.n_sessions} "
-        f"sessions hold them: {size_as_text(preflight.bytes_to_read)} to read where nothing is in "
-        f"the cache, {size_as_text(preflight.bytes_to_write)} to write."
-    )
-
-
-def summary_of_run(
-    run: Run,
-    trials: TrialsRecord,
-    assemblies: Sequence[AssemblyRecord],
-    checks: Sequence[Check],
-    seconds: float,
-) -> RenderableType:
-    """Return the summary of a run: regions, images, checks, files and time.
-
-    Parameters
-    ----------
-    run : Run
-        The run; its tables are read.
-    trials : TrialsRecord
-        The images.
-    assemblies : sequence of AssemblyRecord
-        What was written.
+    prepared : Prepared
+        What was extracted.
     checks : sequence of Check
         What was checked.
     seconds : float
         How long it took.
-
-    Returns
-    -------
-    rich renderable
-        To be printed.
     """
-    split = pd.read_csv(run.split_file)["split"].value_counts()
-    lines = [
-        f"Images: {trials.n_images} ({split.get('train', 0)} train, {split.get('test', 0)} test)",
-        *_check_lines(checks),
-        f"Time: {seconds:.1f} s",
-        f"Files: {run.output_dir}",
-    ]
-    others = _files_of_other_runs(run)
-    if others:
-        lines.append(f"Not of this run: {', '.join(others)}")
-    return Group(_regions(run, assemblies), _repetitions(trials), *lines)
+
+    def __init__(
+        self, run: Run, prepared: Prepared, checks: Sequence[Check], seconds: float
+    ) -> None:
+        self._run = run
+        train = int(prepared.is_train.sum())
+        images = len(prepared.is_train)
+        self.assemblies = _assemblies(run, prepared)
+        self.repetitions = _repetitions(prepared)
+        self.lines = [
+            f"Images: {images} ({train} train, {images - train} test)",
+            *_check_lines(checks),
+            f"Time: {seconds:.1f} s",
+            f"Files: {run.output_dir}",
+        ]
+        others = _files_of_other_runs(run)
+        if others:
+            self.lines.append(f"Not of this run: {', '.join(others)}")
+
+    def for_terminal(self) -> RenderableType:
+        """Return tables and lines for `rich`; the report's name is a link where terminals know."""
+        parts: list[RenderableType] = [
+            _as_rich("Assemblies", self.assemblies),
+            _as_rich("Shared images seen", self.repetitions),
+            *self.lines,
+        ]
+        if self._run.report:
+            page = self._run.output_dir / outputs.REPORT / "index.html"
+            parts.append(Text.assemble("Report: ", (str(page), f"link {page.as_uri()}")))
+        return Group(*parts)
+
+    def as_markdown(self) -> str:
+        """Return tables and lines for the page of the run."""
+        tables = [_as_markdown(self.assemblies), _as_markdown(self.repetitions)]
+        return "\n\n".join([*tables, *(line.strip() for line in self.lines)])
 
 
-def _regions(run: Run, assemblies: Sequence[AssemblyRecord]) -> Table:
-    ceilings = pd.read_csv(run.noise_ceilings_file).set_index(["region", "subject"])
-    table = Table(title="Assemblies", title_justify="left")
-    table.add_column("region")
-    for column in ("images x neuroids", "median noise ceiling", "above 30 %", "size"):
-        table.add_column(column, justify="right")
-    table.add_column("file")
-    for assembly in assemblies:
-        pooled = ceilings.loc[(assembly.region, "all")]
-        table.add_row(
-            assembly.region,
-            f"{assembly.shape[0]} x {assembly.shape[1]}",
-            f"{pooled['median']:.1f} %",
-            f"{pooled['above_30_percent']:.0f}",
-            size_as_text(assembly.file.stat().st_size),
-            assembly.file.name,
+def _assemblies(run: Run, prepared: Prepared) -> pd.DataFrame:
+    ceilings = noise_ceiling_table(neuroids(prepared)).set_index(["region", "subject"])
+    rows = []
+    for region in run.regions:
+        pooled = ceilings.loc[(region, "all")]
+        name = outputs.assembly_file(region)
+        rows.append(
+            {
+                "region": region,
+                "images x neuroids": f"{len(prepared.is_train)} x {pooled['voxels']:.0f}",
+                "median noise ceiling": f"{pooled['median']:.1f} %",
+                "above 30 %": f"{pooled['above_30_percent']:.0f}",
+                "size": size_as_text((run.output_dir / name).stat().st_size),
+                "file": name,
+            }
         )
-    return table
+    return pd.DataFrame(rows)
 
 
-def _repetitions(trials: TrialsRecord) -> Table:
-    table = Table(title="Shared images seen", title_justify="left")
-    table.add_column("subject")
-    for times in (3, 2, 1, 0):
-        table.add_column(f"{times} times", justify="right")
-    table.add_column("sessions used", justify="right")
-    for subject, counts in trials.repetition_counts.items():
-        used = len(trials.sessions[subject])
-        table.add_row(str(subject), *(str(count) for count in counts), str(used))
-    return table
+def _repetitions(prepared: Prepared) -> pd.DataFrame:
+    counts = prepared.repetition_counts
+    table = counts.rename(columns={times: f"{times} times" for times in counts.columns})
+    read = [
+        sum(record.subject == subject for record in prepared.sessions) for subject in counts.index
+    ]
+    return table.assign(**{"sessions used": read}).reset_index().astype(str)
+
+
+def _as_rich(title: str, table: pd.DataFrame) -> Table:
+    drawn = Table(title=title, title_justify="left")
+    for name in table.columns:
+        drawn.add_column(name, justify="left" if name in ("region", "subject", "file") else "right")
+    for row in table.itertuples(index=False):
+        drawn.add_row(*row)
+    return drawn
+
+
+def _as_markdown(table: pd.DataFrame) -> str:
+    rows = [table.columns, ["---"] * len(table.columns), *table.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _check_lines(checks: Sequence[Check]) -> list[str]:
-    of = {
-        verdict: [check for check in checks if check.verdict == verdict]
-        for verdict in ("passed", "failed", "not decidable")
+    by_verdict = {
+        verdict: [check for check in checks if check.verdict == verdict] for verdict in VERDICTS
     }
-    lines = ["Checks: " + ", ".join(f"{len(found)} {verdict}" for verdict, found in of.items())]
+    counts = ", ".join(f"{len(found)} {verdict}" for verdict, found in by_verdict.items())
+    lines = [f"Checks: {counts}"]
     lines += [
         f"  {check.verdict}: {check.name}{f' ({check.where})' if check.where else ''}: found "
         f"{check.value}, expected {check.expectation}"
-        for check in of["failed"]
+        for check in by_verdict["failed"]
     ]
     lines += [
         f"  no stimulus sets were made: {check.value}"
-        for check in of["not decidable"]
+        for check in by_verdict["not decidable"]
         if check.name == STIMULUS_SETS
     ]
     return lines
 
 
 def _files_of_other_runs(run: Run) -> list[str]:
-    mine = {run.assembly_file(region) for region in run.regions}
-    return sorted(path.name for path in run.output_dir.glob("Allen2022.*.nc") if path not in mine)
+    mine = {outputs.assembly_file(region) for region in run.regions}
+    return sorted(
+        path.name for path in run.output_dir.glob("Allen2022.*.nc") if path.name not in mine
+    )
 
 
 def print_rendered(content: RenderableType) -> None:
@@ -152,11 +166,3 @@ def print_rendered(content: RenderableType) -> None:
     if not console.is_terminal:
         console = Console(width=_WIDTH)
     console.print(content, highlight=False, soft_wrap=True)
-
-
-def rendered_as_text(content: RenderableType) -> str:
-    """Return text or tables as plain text."""
-    console = Console(width=_WIDTH, file=io.StringIO(), force_terminal=False)
-    with console.capture() as capture:
-        console.print(content, highlight=False, soft_wrap=True)
-    return capture.get().rstrip()

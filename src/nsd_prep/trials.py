@@ -1,10 +1,10 @@
 """The experiment's design: which image a subject saw in which trial."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,8 @@ from nsd_prep.errors import InputFileError, ParameterError
 from nsd_prep.files import read_whole
 from nsd_prep.published import REPETITIONS
 
+#: No count or id of a design is larger; larger ones could not be held exactly by every type.
+_LARGEST_NUMBER: Final = 2**31 - 1
 #: The columns of a trial table, in order.
 TRIAL_COLUMNS: Final = (
     "subject",
@@ -62,13 +64,15 @@ class Design:
         return self.nsd_id_of_image[subject - 1, self.image_of_trial[:n_trials]]
 
 
-def read_design(path: Path) -> Design:
+def read_design(path: Path, read: Callable[[Path], bytes] = read_whole) -> Design:
     """Read the experiment design, which counts everything from 1.
 
     Parameters
     ----------
     path : Path
         ``nsd_expdesign.mat`` (MAT v5) with masterordering, subjectim and sharedix.
+    read : callable
+        Returns the content of the file.
 
     Returns
     -------
@@ -83,12 +87,10 @@ def read_design(path: Path) -> Design:
         The file cannot be read, or contradicts itself.
     """
     names = ("masterordering", "subjectim", "sharedix")
+    content = read(path)
     try:
-        # A name, since from a Path loadmat does not say that a file is not there.
-        variables = scipy.io.loadmat(io.BytesIO(read_whole(path)), variable_names=names)
+        variables = scipy.io.loadmat(io.BytesIO(content), variable_names=names)
     except Exception as error:  # a damaged MAT file makes loadmat raise almost anything
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
         raise InputFileError(
             f"The design {path} cannot be read as a MAT v5 file "
             f"({type(error).__name__}: {error}): download it again."
@@ -103,17 +105,24 @@ def read_design(path: Path) -> Design:
     ordering, subject_images, shared = (
         _whole_numbers(path, name, variables[name]) - 1 for name in names
     )
-    design = Design(ordering.ravel(), np.atleast_2d(subject_images), shared.ravel())
+    design = Design(ordering.ravel(), subject_images, shared.ravel())
     _check_design(path, design)
     return design
 
 
-def _whole_numbers(path: Path, name: str, values: NDArray[np.generic]) -> NDArray[np.int64]:
-    is_number = np.issubdtype(values.dtype, np.integer) or np.issubdtype(values.dtype, np.floating)
-    if not is_number or values.size == 0 or not np.array_equal(values, np.floor(values)):
+def _whole_numbers(path: Path, name: str, values: Any) -> NDArray[np.int64]:
+    """Return a matrix of whole numbers, as a MAT v5 file holds every array of them."""
+    is_matrix = isinstance(values, np.ndarray) and values.dtype.kind in "iuf" and values.ndim == 2
+    if (
+        not is_matrix
+        or values.size == 0
+        or not (np.abs(values) <= _LARGEST_NUMBER).all()
+        or not np.array_equal(values, np.floor(values))
+    ):
+        found = f"{getattr(values, 'dtype', type(values).__name__)} {getattr(values, 'shape', '')}"
         raise InputFileError(
-            f"The design {path} has in {name} an array of {values.dtype} and shape {values.shape}: "
-            "expected whole numbers; download it again."
+            f"The design {path} has in {name} an array of {found}: expected a matrix of whole "
+            f"numbers up to {_LARGEST_NUMBER}; download it again."
         )
     return values.astype(np.int64)
 
@@ -131,6 +140,11 @@ def _check_design(path: Path, design: Design) -> None:
         raise InputFileError(
             f"The design {path} holds an image id below 1 in subjectim or sharedix: expected ids "
             "from 1 up; download it again."
+        )
+    if len(np.unique(design.shared_nsd_ids)) < n_shared:
+        raise InputFileError(
+            f"The design {path} has an image twice in sharedix: expected {n_shared} different "
+            "ids; download it again."
         )
     if n_shared > n_images or (design.nsd_id_of_image[:, :n_shared] != design.shared_nsd_ids).any():
         raise InputFileError(

@@ -1,19 +1,29 @@
 """NIfTI volumes, with their axes in the order of the betas."""
 
-import errno
+import gzip
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from nsd_prep.errors import InputFileError
+from nsd_prep.files import read_whole
 
 #: A label volume's value outside the cortex.
 OUTSIDE_CORTEX = -1
+#: Above it a noise ceiling would be 99.99 %: no voxel's, but a damaged file's.
+LARGEST_NCSNR = 100.0
+#: Millimetres by which affines of the same space may differ, as they were rounded.
+AFFINE_TOLERANCE = 1e-3
+
+Read = Callable[[Path], bytes]
 
 #: What nibabel raises at damaged files.
 _UNREADABLE = (
@@ -22,54 +32,82 @@ _UNREADABLE = (
     EOFError,
     zlib.error,
     ValueError,
+    TypeError,
     OverflowError,
     OSError,
+    WrapStructError,
 )
 
 
-def read_volume(path: Path) -> NDArray[np.floating]:
-    """Read a three-dimensional NIfTI volume, its axes fully reversed.
+class Volume(NamedTuple):
+    """A volume with its axes fully reversed, and where it lies.
+
+    Attributes
+    ----------
+    values : ndarray, shape (Z, Y, X)
+        In the order of the axes of the betas' HDF5 files.
+    affine : ndarray of float64, shape (4, 4)
+        From NIfTI indices (i, j, k) to millimetres, as the file has it: not reversed.
+    """
+
+    values: NDArray[Any]
+    affine: NDArray[np.float64]
+
+
+def read_volume(path: Path, read: Read = read_whole) -> Volume:
+    """Read a three-dimensional NIfTI volume of real numbers, its axes fully reversed.
 
     Parameters
     ----------
     path : Path
         A ``.nii.gz`` or ``.nii`` file with axes (X, Y, Z).
+    read : callable
+        Returns the content of the file.
 
     Returns
     -------
-    ndarray of float, shape (Z, Y, X)
-        The order of the axes in the betas' HDF5 files.
+    Volume
+        With values as they are stored, scaled where the header says so.
 
     Raises
     ------
     OSError
         There is no such file, or the disk fails.
     InputFileError
-        The file cannot be read as NIfTI, or has not three dimensions.
+        The file cannot be read as NIfTI, has not three dimensions, or no real numbers.
     """
+    content = read(path)
     try:
-        image = nibabel.load(path)
-        values = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
+        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        is_second = content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c")  # 540, a NIfTI-2 header
+        kind = nibabel.Nifti2Image if is_second else nibabel.Nifti1Image
+        image = kind.from_bytes(content)
+        values = np.asanyarray(image.dataobj)
+        affine = np.asarray(image.affine, dtype=np.float64)
     except _UNREADABLE as error:
-        # nibabel raises FileNotFoundError without an errno.
-        if isinstance(error, FileNotFoundError):
-            number = error.errno or errno.ENOENT
-            raise FileNotFoundError(number, "No such file, or no access", str(path)) from error
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
         raise InputFileError(
             f"{path} cannot be read as a NIfTI volume ({_first_line(error)}): it is truncated or "
             "of another kind; download it again."
         ) from error
-    if values.ndim != 3:
+    if values.ndim != 3 or 0 in values.shape:
         raise InputFileError(
             f"{path} has the shape {values.shape}: expected three dimensions (X, Y, Z); "
             "download it again."
         )
-    return values.transpose(2, 1, 0)
+    if values.dtype.kind not in "iuf":
+        raise InputFileError(
+            f"{path} has values of the type {values.dtype}: expected real numbers; "
+            "download it again."
+        )
+    return Volume(values.transpose(2, 1, 0), affine)
 
 
-def read_label_volume(path: Path) -> NDArray[np.int16]:
+def same_space(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
+    """Return whether two affines (4, 4) are equal within `AFFINE_TOLERANCE`."""
+    return bool(np.allclose(first, second, rtol=0, atol=AFFINE_TOLERANCE))
+
+
+def read_label_volume(path: Path, read: Read = read_whole) -> Volume:
     """Read a volume of region labels, its axes fully reversed.
 
     Parameters
@@ -77,11 +115,13 @@ def read_label_volume(path: Path) -> NDArray[np.int16]:
     path : Path
         A NIfTI file with axes (X, Y, Z): -1 outside the cortex, 0 without a label, 1 and up
         the labels.
+    read : callable
+        Returns the content of the file.
 
     Returns
     -------
-    ndarray of int16, shape (Z, Y, X)
-        The labels.
+    Volume
+        Labels, int16.
 
     Raises
     ------
@@ -90,7 +130,7 @@ def read_label_volume(path: Path) -> NDArray[np.int16]:
     InputFileError
         The file cannot be read, or its values are not labels.
     """
-    values = read_volume(path)
+    values, affine = read_volume(path, read)
     with np.errstate(invalid="ignore"):
         labels = values.astype(np.int16)
     wrong = values != labels
@@ -100,21 +140,23 @@ def read_label_volume(path: Path) -> NDArray[np.int16]:
             f"{path} is not a volume of labels: expected whole numbers from -1 up, found "
             f"{found:g}; give the label volume that NSD distributes."
         )
-    return labels
+    return Volume(labels, affine)
 
 
-def read_ncsnr(path: Path) -> NDArray[np.float32]:
+def read_ncsnr(path: Path, read: Read = read_whole) -> Volume:
     """Read a volume of noise ceiling SNRs, its axes fully reversed.
 
     Parameters
     ----------
     path : Path
         ``ncsnr.nii.gz``, with axes (X, Y, Z).
+    read : callable
+        Returns the content of the file.
 
     Returns
     -------
-    ndarray of float32, shape (Z, Y, X)
-        At least 0; NaN where a voxel has no data in any session.
+    Volume
+        ncsnr, float32: at least 0; NaN where a voxel has no data in any session.
 
     Raises
     ------
@@ -123,14 +165,14 @@ def read_ncsnr(path: Path) -> NDArray[np.float32]:
     InputFileError
         The file cannot be read, or its values cannot be ncsnr.
     """
-    values = read_volume(path)
-    wrong = (values < 0) | np.isinf(values)
+    values, affine = read_volume(path, read)
+    wrong = (values < 0) | (values > LARGEST_NCSNR)
     if wrong.any():
         raise InputFileError(
-            f"{path} does not hold ncsnr: expected values from 0 up or NaN, found "
-            f"{values[wrong].flat[0]:g}; download it again."
+            f"{path} does not hold ncsnr: expected NaN or values from 0 to {LARGEST_NCSNR:g}, "
+            f"found {values[wrong].flat[0]:g}; download it again."
         )
-    return values.astype(np.float32, copy=False)
+    return Volume(values.astype(np.float32, copy=False), affine)
 
 
 def _first_line(error: BaseException) -> str:

@@ -142,6 +142,30 @@ def scores(benchmarks, models):
     return found
 
 
+def ceilings_of_damaged(assembly, region):
+    """Tell which voxels have NaN in their ceiling where responses are constant over images.
+
+    In the first three voxels repetition 0, 1, 2 is; in the fourth the mean of repetitions 0 and 1;
+    in the fifth the mean of all three.
+    """
+    damaged = region_of(assembly, region).load()
+    repetition = damaged["repetition"].values
+    values = damaged.transpose("presentation", "neuroid").values
+    for alone in range(3):
+        values[repetition == alone, alone] = 0.5
+    values[repetition == 1, 3] = -values[repetition == 0, 3]
+    both = values[repetition == 0, 4] + values[repetition == 1, 4]
+    values[repetition == 2, 4] = -both
+    damaged = damaged.transpose("presentation", "neuroid").copy(data=values)
+    ceiling = brainscore_vision.load_metric("internal_consistency")(damaged)
+    raw = ceiling.attrs["raw"].transpose("split", "neuroid").values
+    return {
+        "NaN": np.isnan(raw).any(axis=0).tolist(),
+        "as the benchmark takes it": float(np.mean(np.median(raw, axis=1))),
+        "trials": values.reshape(-1, 3, values.shape[1]).tolist(),
+    }
+
+
 def main(packages, plugin, features_file, out):
     index = json.loads((packages / "index.json").read_text())
     prefix, regions = index["registry_prefix"], index["regions"]
@@ -171,6 +195,7 @@ def main(packages, plugin, features_file, out):
         "train": form(brainscore_vision.load_dataset(f"{prefix}_train")),
         "test": form(test),
         "regions": {region: averaging(test, region) for region in regions},
+        "damaged": ceilings_of_damaged(test, "V4"),
         "published_benchmarks": scores({one: published[one] for one in wanted}, models),
         "packaged_benchmarks": scores(
             {one: brainscore_vision.benchmark_registry[one] for one in of_plugin},

@@ -1,172 +1,20 @@
 """An encoding baseline: how well features of the images predict a region's voxels."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
 
-from nsd_prep.assembly import stimulus_ids
+from nsd_prep.brainscore.features import Features
 from nsd_prep.brainscore.train_test import blocks
-from nsd_prep.errors import InputFileError, MissingFilesError
 from nsd_prep.published import RELIABLE_NOISE_CEILING, REPETITIONS
-from nsd_prep.synthetic import SyntheticTruth
 
 #: Ridge penalties that are tried for each voxel, for features of unit variance.
 ALPHAS: Final = tuple(float(alpha) for alpha in np.logspace(-1, 6, 15))
-
-
-@dataclass(frozen=True)
-class Features:
-    """Features of images.
-
-    Attributes
-    ----------
-    nsd_ids : ndarray of int64, shape (n_images,)
-        0-based, each once.
-    values : ndarray of float, shape (n_images, n_features)
-        Finite.
-    """
-
-    nsd_ids: NDArray[np.int64]
-    values: NDArray[np.floating]
-
-    def of(self, nsd_ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the rows of some images.
-
-        Parameters
-        ----------
-        nsd_ids : ndarray of int64, shape (n,)
-            0-based.
-
-        Returns
-        -------
-        ndarray of float64, shape (n, n_features)
-            In their order.
-
-        Raises
-        ------
-        InputFileError
-            Images have no features.
-        """
-        absent = np.setdiff1d(nsd_ids, self.nsd_ids)
-        if len(absent):
-            raise InputFileError(
-                f"{len(absent)} of {len(np.unique(nsd_ids))} images have no features, nsd_id "
-                f"{absent[0]} (0-based) first: expected a row for each image of the assemblies; "
-                "make the features of all of them."
-            )
-        order = np.argsort(self.nsd_ids)
-        rows = order[np.searchsorted(self.nsd_ids, nsd_ids, sorter=order)]
-        return self.values[rows].astype(np.float64)
-
-
-def latent_features(truth: SyntheticTruth, subject: int) -> Features:
-    """Return the latent features of a synthetic dataset that drive a subject's voxels.
-
-    Parameters
-    ----------
-    truth : SyntheticTruth
-        Of the dataset.
-    subject : int
-        1-based.
-
-    Returns
-    -------
-    Features
-        Of the subject's images: those that all subjects share, then the subject's own.
-    """
-    nsd_ids = truth.design.subjectim[subject - 1].astype(np.int64) - 1
-    own = truth.subjects[subject].own_latents
-    return Features(nsd_ids, np.hstack([truth.shared_latents[nsd_ids], own]))
-
-
-def read_features(path: Path) -> Features:
-    """Read features of images.
-
-    Parameters
-    ----------
-    path : Path
-        A netCDF file with one variable, images by features, whose first dimension has a
-        coordinate ``nsd_id`` (0-based) or ``stimulus_id``.
-
-    Returns
-    -------
-    Features
-        As in the file.
-
-    Raises
-    ------
-    MissingFilesError
-        The file is not there.
-    InputFileError
-        It is not netCDF, or not in that form, or holds values that are not finite.
-    """
-    if not path.is_file():
-        raise MissingFilesError(f"The features file {path} is missing: give the path of one.")
-    form = (
-        "expected netCDF with one variable, images by features, and a coordinate nsd_id or "
-        "stimulus_id along its first dimension"
-    )
-    try:
-        with xr.open_dataarray(path) as opened:
-            array = opened.load()
-    except (OSError, ValueError) as error:
-        raise InputFileError(
-            f"The features file {path} cannot be read ({error}): {form}."
-        ) from error
-    names = [
-        name
-        for name in ("nsd_id", "stimulus_id")
-        if name in array.coords and array.coords[name].dims == array.dims[:1]
-    ]
-    if array.ndim != 2 or not names or not np.issubdtype(array.dtype, np.number):
-        raise InputFileError(
-            f"The features file {path} holds {array.dtype} {array.dims} with the coordinates "
-            f"{', '.join(map(str, array.coords)) or 'none'}: {form}."
-        )
-    features = Features(_nsd_ids(path, array.coords[names[0]]), array.to_numpy())
-    wrong = int(np.count_nonzero(~np.isfinite(features.values)))
-    if wrong or len(np.unique(features.nsd_ids)) != len(features.nsd_ids):
-        raise InputFileError(
-            f"The features file {path} holds {wrong} values that are not finite and "
-            f"{len(features.nsd_ids) - len(np.unique(features.nsd_ids))} images more than once: "
-            "expected none of either; make it again."
-        )
-    return features
-
-
-def _nsd_ids(path: Path, labels: xr.DataArray) -> NDArray[np.int64]:
-    """Return the 0-based ids that a coordinate nsd_id or stimulus_id gives."""
-    texts = [str(label) for label in labels.to_numpy().tolist()]
-    pattern = re.compile(r"\d+" if labels.name == "nsd_id" else r"nsd_\d+")
-    strange = [text for text in texts if not pattern.fullmatch(text)]
-    if strange:
-        raise InputFileError(
-            f"The features file {path} names an image {strange[0]!r} in {labels.name}: expected "
-            "0-based whole numbers in nsd_id, or nsd_ and five digits in stimulus_id."
-        )
-    return np.array([int(text.removeprefix("nsd_")) for text in texts], dtype=np.int64)
-
-
-def write_features(path: Path, features: Features) -> None:
-    """Write features in the form that `read_features` reads."""
-    xr.DataArray(
-        features.values,
-        dims=("presentation", "feature"),
-        coords={
-            "stimulus_id": ("presentation", np.array(stimulus_ids(features.nsd_ids), dtype=object)),
-            "nsd_id": ("presentation", features.nsd_ids),
-        },
-        name="features",
-    ).to_netcdf(path, engine="netcdf4")
 
 
 def score_encoding(
@@ -213,7 +61,7 @@ def score_encoding(
     alpha, correlation = np.empty(len(table)), np.empty(len(table))
     for subject, _, rows in blocks(table):
         known = features[int(subject.removeprefix("subj"))]
-        fitted, shown = known.of(train_ids), known.of(test_ids)
+        fitted, shown = known.select(train_ids), known.select(test_ids)
         mean, deviation = fitted.mean(axis=0), fitted.std(axis=0)
         deviation[deviation == 0] = 1
         trials = test_values[:, rows].reshape(len(test_ids), REPETITIONS, len(rows))
@@ -264,13 +112,13 @@ def summarise_encoding(scores: pd.DataFrame) -> pd.DataFrame:
     regions = scores["region"].unique().tolist()
     rows: list[dict[str, Any]] = []
     for subject, region, positions in blocks(scores):
-        of = scores.iloc[positions]
-        reliable = of[of["noise_ceiling"] > RELIABLE_NOISE_CEILING]
+        inside = scores.iloc[positions]
+        reliable = inside[inside["noise_ceiling"] > RELIABLE_NOISE_CEILING]
         rows.append(
             {
                 "region": region,
                 "subject": subject,
-                "voxels": len(of),
+                "voxels": len(inside),
                 "reliable_voxels": len(reliable),
                 "median_noise_ceiling": reliable["noise_ceiling"].median(),
                 "median_correlation": reliable["correlation"].median(),
@@ -279,44 +127,3 @@ def summarise_encoding(scores: pd.DataFrame) -> pd.DataFrame:
         )
     rows.sort(key=lambda row: regions.index(row["region"]))
     return pd.DataFrame(rows)
-
-
-def draw_encoding(scores: pd.DataFrame) -> Figure:
-    """Draw, for each region, how the reliable voxels' fraction of the noise ceiling is distributed.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        As `score_encoding` gives them.
-
-    Returns
-    -------
-    Figure
-        A box for each subject, quartiles, whiskers from the 5th to the 95th percentile; the
-        number of voxels below it. The line at 1 is a perfect model.
-    """
-    reliable = scores[scores["noise_ceiling"] > RELIABLE_NOISE_CEILING]
-    regions = scores["region"].unique().tolist()
-    subjects = scores["subject"].unique().tolist()
-    figure = Figure(figsize=(2.2 + 0.35 * len(subjects) * len(regions), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(regions), sharey=True, squeeze=False)[0]
-    for panel, region in zip(panels, regions, strict=True):
-        of_region = reliable[reliable["region"] == region]
-        values = [
-            of_region.loc[of_region["subject"] == subject, "fraction_of_ceiling"].to_numpy()
-            for subject in subjects
-        ]
-        panel.boxplot(values, whis=(5, 95), showfliers=False, widths=0.6)
-        panel.axhline(1, color="0.6", linewidth=1, zorder=0)
-        panel.axhline(0, color="0.85", linewidth=1, zorder=0)
-        labels = [
-            f"{subject.removeprefix('subj').lstrip('0')}\n{len(of)}"
-            for subject, of in zip(subjects, values, strict=True)
-        ]
-        panel.set_xticks(range(1, len(subjects) + 1), labels, fontsize=7)
-        panel.set_title(region)
-    panels[0].set_ylabel("explained variance\n(fraction of noise ceiling)")
-    figure.supxlabel(
-        "subject, and its number of voxels with a noise ceiling above 30 %", fontsize=8
-    )
-    return figure

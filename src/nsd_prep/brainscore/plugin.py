@@ -4,8 +4,8 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from nsd_prep.brainscore.identifiers import SPLITS
-from nsd_prep.brainscore.package import PackageIndex
+from nsd_prep.brainscore.identifiers import SPLITS, base_name
+from nsd_prep.brainscore.index import PackageIndex
 from nsd_prep.files import write_text
 from nsd_prep.published import RELIABLE_NOISE_CEILING
 
@@ -17,6 +17,7 @@ NOT_UPLOADED: Final = "not-uploaded"
 #: NSD's images filled 8.4 by 8.4 degrees of visual angle (Allen et al. 2022, Methods).
 VISUAL_DEGREES: Final = 8.4
 
+# Every name is written with repr, or escaped as text: an index may come from anywhere.
 _CITATION: Final = '''BIBTEX = """@article{allen_massive_2022,
   author  = {Allen, E. J. and St-Yves, G. and Wu, Y. and Breedlove, J. L. and Prince, J. S. and
              Dowdle, L. T. and Nau, M. and Caron, B. and Pestilli, F. and Charest, I. and
@@ -31,7 +32,10 @@ _CITATION: Final = '''BIBTEX = """@article{allen_massive_2022,
 }"""
 '''
 
-_DATA: Final = Template('''"""NSD: $n_subjects subjects, $n_neuroids voxels of $regions."""
+_DATA: Final = Template('''"""$about: $n_subjects subjects, $n_neuroids voxels of $in_words.
+
+$checked
+"""
 
 from functools import partial
 
@@ -47,7 +51,7 @@ LOCATION = $location
 
 $entries''')
 
-_STIMULUS_ENTRY: Final = Template("""stimulus_set_registry['${prefix}_stim_$split'] = partial(
+_STIMULUS_ENTRY: Final = Template("""stimulus_set_registry[$name] = partial(
     load_stimulus_set_from_s3,
     identifier=$identifier,
     bucket=LOCATION,
@@ -59,14 +63,14 @@ _STIMULUS_ENTRY: Final = Template("""stimulus_set_registry['${prefix}_stim_$spli
 )
 """)
 
-_ASSEMBLY_ENTRY: Final = Template("""data_registry['${prefix}_$split'] = partial(
+_ASSEMBLY_ENTRY: Final = Template("""data_registry[$name] = partial(
     load_assembly_from_s3,
     identifier=$identifier,
     bucket=LOCATION,
     sha1=$sha1,
     version_id=$version,
     cls=NeuroidAssembly,
-    stimulus_set_loader=partial(load_stimulus_set, "${prefix}_stim_$split"),
+    stimulus_set_loader=partial(load_stimulus_set, $stimulus_set),
 )
 """)
 
@@ -77,13 +81,14 @@ import pytest
 
 from brainscore_vision import load_dataset, load_stimulus_set
 
+PREFIX = $prefix
 ROWS = $presentations
 
 
 @pytest.mark.private_access
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_assembly(split):
-    assembly = load_dataset(f"${prefix}_{split}")
+    assembly = load_dataset(f"{PREFIX}_{split}")
     assert assembly.dims == ("presentation", "neuroid", "time_bin")
     assert assembly.shape == (ROWS[split], $n_neuroids, 1)
     assert set(assembly["subject"].values) == set($subjects)
@@ -94,20 +99,20 @@ def test_assembly(split):
 @pytest.mark.private_access
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_stimulus_set(split):
-    shown = load_dataset(f"${prefix}_{split}")["stimulus_id"].values
-    stimulus_set = load_stimulus_set(f"${prefix}_stim_{split}")
+    shown = load_dataset(f"{PREFIX}_{split}")["stimulus_id"].values
+    stimulus_set = load_stimulus_set(f"{PREFIX}_stim_{split}")
     assert list(dict.fromkeys(shown)) == list(stimulus_set["stimulus_id"])
 
 
 @pytest.mark.private_access
 def test_train_and_test_share_neuroids_and_no_image():
-    train, test = load_dataset("${prefix}_train"), load_dataset("${prefix}_test")
+    train, test = load_dataset(f"{PREFIX}_train"), load_dataset(f"{PREFIX}_test")
     assert np.array_equal(train["neuroid_id"].values, test["neuroid_id"].values)
     assert not set(train["stimulus_id"].values) & set(test["stimulus_id"].values)
     assert sorted(set(test["repetition"].values)) == [0, 1, 2]
 ''')
 
-_BENCHMARK_INIT: Final = Template('''"""Benchmarks on NSD: ridge regression and RDMs, by region."""
+_BENCHMARK_INIT: Final = Template('''"""Benchmarks on $about: ridge regression and RDMs."""
 
 from functools import partial
 
@@ -117,7 +122,7 @@ from .benchmark import rdm_benchmark, ridge_benchmark
 
 $entries''')
 
-_BENCHMARK: Final = Template('''"""How a model is compared with NSD's responses."""
+_BENCHMARK: Final = Template('''"""How a model is compared with the responses of $about."""
 
 import numpy as np
 import pandas as pd
@@ -134,6 +139,7 @@ from brainscore_vision.benchmark_helpers.neural_common import (
 from brainscore_vision.metrics.regression_correlation.metric import ALPHA_LIST
 
 $citation
+PREFIX = $prefix
 VISUAL_DEGREES = $visual_degrees  # the images' width and height in the scanner
 RELIABLE = $reliable  # percent: voxels whose noise ceiling lies above it count
 VERSION = 1
@@ -141,7 +147,7 @@ VERSION = 1
 
 def responses(region, split):
     """Reliable voxels of a region, without the time bin; test rows are single trials."""
-    assembly = load_dataset(f"${prefix}_{split}")
+    assembly = load_dataset(f"{PREFIX}_{split}")
     of_region = np.flatnonzero(assembly["region"].values == region)
     assembly = filter_reliable_neuroids(
         assembly.isel(neuroid=of_region), RELIABLE, "nc_testset"
@@ -154,7 +160,7 @@ def ridge_benchmark(region):
     trials = responses(region, "test")
     consistency = load_metric("internal_consistency")
     return TrainTestNeuralBenchmark(
-        identifier=f"$prefix.{region}-ridge",
+        identifier=f"{PREFIX}.{region}-ridge",
         version=VERSION,
         parent=region,
         bibtex=BIBTEX,
@@ -175,10 +181,10 @@ def rdm_benchmark(region):
     sets = [half.stimulus_set for half in halves]
     shown = StimulusSet(pd.concat(sets, ignore_index=True))
     shown.stimulus_paths = {**sets[0].stimulus_paths, **sets[1].stimulus_paths}
-    shown.identifier = "${prefix}_train--and-test"
+    shown.identifier = f"{PREFIX}_train--and-test"
     assembly.attrs["stimulus_set"] = shown
     return RSABenchmark(
-        identifier=f"$prefix.{region}-rdm",
+        identifier=f"{PREFIX}.{region}-rdm",
         version=VERSION,
         region=region,
         bibtex=BIBTEX,
@@ -194,13 +200,15 @@ import pytest
 
 from brainscore_vision import load_benchmark
 
+PREFIX = $prefix
+
 
 @pytest.mark.private_access
 @pytest.mark.parametrize("metric", ["ridge", "rdm"])
 @pytest.mark.parametrize("region", $regions)
 def test_benchmark(region, metric):
-    benchmark = load_benchmark(f"$prefix.{region}-{metric}")
-    assert benchmark.identifier == f"$prefix.{region}-{metric}"
+    benchmark = load_benchmark(f"{PREFIX}.{region}-{metric}")
+    assert benchmark.identifier == f"{PREFIX}.{region}-{metric}"
     assert benchmark.region == region
     assert 0 < float(benchmark.ceiling) <= 1
 ''')
@@ -222,24 +230,30 @@ def write_plugin(index: PackageIndex, folder: Path) -> list[Path]:
         The files.
     """
     values = {
-        "prefix": index.registry_prefix,
-        "citation": _CITATION,
+        "prefix": repr(index.registry_prefix),
+        "about": _text("NSD" if index.is_nsd else f"{index.dataset}, which is not NSD"),
+        "checked": "Every check of the run that made them was looked at, and none failed."
+        if index.checks is not None
+        else "Unchecked: packaged without a look at the run that made them.",
+        "citation": _CITATION if index.is_nsd else _citation_of_other(index.dataset),
         "location": repr(index.location or NOT_UPLOADED),
         "n_subjects": str(len(index.subjects)),
         "n_neuroids": str(index.neuroids),
         "subjects": repr(list(index.subjects)),
         "regions": repr(list(index.regions)),
+        "in_words": _text(", ".join(index.regions)),
         "presentations": repr(index.presentations),
         "visual_degrees": repr(VISUAL_DEGREES),
         "reliable": repr(RELIABLE_NOISE_CEILING),
     }
     name = index.registry_prefix.lower()
     data, benchmarks = folder / "data" / name, folder / "benchmarks" / name
-    in_words = {**values, "regions": ", ".join(index.regions), "entries": _data_entries(index)}
     texts = {
-        data / "__init__.py": _DATA.substitute(in_words),
+        data / "__init__.py": _DATA.substitute(values, entries=_data_entries(index)),
         data / "test.py": _DATA_TEST.substitute(values),
-        benchmarks / "__init__.py": _BENCHMARK_INIT.substitute(entries=_benchmark_entries(index)),
+        benchmarks / "__init__.py": _BENCHMARK_INIT.substitute(
+            values, entries=_benchmark_entries(index)
+        ),
         benchmarks / "benchmark.py": _BENCHMARK.substitute(values),
         benchmarks / "test.py": _BENCHMARK_TEST.substitute(values),
     }
@@ -248,14 +262,24 @@ def write_plugin(index: PackageIndex, folder: Path) -> list[Path]:
     return list(texts)
 
 
+def _text(words: str) -> str:
+    """Return words as they may stand within a docstring."""
+    return repr(words)[1:-1].replace('"', r"\"")
+
+
+def _citation_of_other(dataset: str) -> str:
+    title = f"{dataset}: data in the formats of the Natural Scenes Dataset, which it is not"
+    return f'BIBTEX = """@misc{{{base_name(dataset)},\n  title = {{{_text(title)}}},\n}}"""\n'
+
+
 def _data_entries(index: PackageIndex) -> str:
+    prefix = index.registry_prefix
     entries = []
     for split in SPLITS:
         table, images = index.file("stimulus table", split), index.file("stimulus images", split)
         entries.append(
             _STIMULUS_ENTRY.substitute(
-                prefix=index.registry_prefix,
-                split=split,
+                name=repr(f"{prefix}_stim_{split}"),
                 identifier=repr(table.identifier),
                 csv_sha1=repr(table.sha1),
                 csv_version=repr(table.version_id),
@@ -267,11 +291,11 @@ def _data_entries(index: PackageIndex) -> str:
         assembly = index.file("assembly", split)
         entries.append(
             _ASSEMBLY_ENTRY.substitute(
-                prefix=index.registry_prefix,
-                split=split,
+                name=repr(f"{prefix}_{split}"),
                 identifier=repr(assembly.identifier),
                 sha1=repr(assembly.sha1),
                 version=repr(assembly.version_id),
+                stimulus_set=repr(f"{prefix}_stim_{split}"),
             )
         )
     return "\n".join(entries)
@@ -280,7 +304,7 @@ def _data_entries(index: PackageIndex) -> str:
 def _benchmark_entries(index: PackageIndex) -> str:
     # Brain-Score finds a plugin by searching its files for these very texts: no loop will do.
     lines = [
-        f"benchmark_registry['{index.registry_prefix}.{region}-{metric}'] = "
+        f"benchmark_registry[{f'{index.registry_prefix}.{region}-{metric}'!r}] = "
         f"partial({metric}_benchmark, {region!r})"
         for metric in ("ridge", "rdm")
         for region in index.regions

@@ -7,42 +7,38 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from nsd_prep.brainscore.package import PackagedFile, PackageIndex, is_whole
+from nsd_prep.brainscore.identifiers import base_name
+from nsd_prep.brainscore.index import PackagedFile, PackageIndex, is_whole
 from nsd_prep.brainscore.plugin import PLUGIN_FOLDER, write_plugin
 from nsd_prep.errors import InputFileError, NSDPrepError, OutputError, ParameterError
 
-#: What is to be done with a file: nothing where the bucket has the same bytes.
-Action = Literal["upload", "already there", "overwrite", "differs"]
+#: What is to be done with a file: nothing where the bucket has the same bytes. "not compared" where
+#: there is no client to ask the bucket with.
+Action = Literal["upload", "already there", "overwrite", "differs", "not compared"]
+
+#: Of NSD's data use agreement, as it bears on an upload.
+NSD_TERMS: Final = (
+    "NSD is given out under an agreement: for research and education only, with no distribution of "
+    "the data or of parts of them. Responses and images made from NSD are parts of it, so they "
+    "belong in a bucket that only people who have signed the agreement can read."
+)
 
 _READ_SIZE: Final = 1 << 20
 _NOT_FOUND: Final = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 
 
 class Destination(NamedTuple):
-    """Where packages go.
-
-    Attributes
-    ----------
-    bucket : str
-        Its name.
-    prefix : str
-        What comes before the file names, without slashes at its ends; may be empty.
-    """
+    """Where packages go; the prefix has no slashes at its ends and may be empty."""
 
     bucket: str
     prefix: str
 
     @classmethod
     def parse(cls, text: str) -> "Destination":
-        """Read ``s3://BUCKET/PREFIX`` or ``BUCKET/PREFIX``.
-
-        Raises
-        ------
-        ParameterError
-            No bucket is named.
-        """
-        bucket, _, prefix = text.removeprefix("s3://").partition("/")
-        if not bucket:
+        """Read ``s3://BUCKET/PREFIX``; ParameterError where it is of another form."""
+        scheme, _, address = text.partition("://")
+        bucket, _, prefix = address.partition("/")
+        if scheme != "s3" or not bucket:
             raise ParameterError(
                 f"The destination {text!r} names no bucket: expected s3://BUCKET/PREFIX."
             )
@@ -59,18 +55,10 @@ class Destination(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What is to be done, or was done, with one file.
+    """What is to be done, or was done, with one file and its object.
 
-    Attributes
-    ----------
-    file : PackagedFile
-        Of the index.
-    key : str
-        Of the object.
-    action : {"upload", "already there", "overwrite", "differs"}
-        "differs" where the bucket has other bytes and they are to stay.
-    version_id : str or None
-        Of the object that is there.
+    The action is "differs" where the bucket has other bytes and they are to stay; the version is
+    that of the object which is there.
     """
 
     file: PackagedFile
@@ -80,18 +68,10 @@ class Step(NamedTuple):
 
 
 def s3_client(endpoint: str | None = None) -> Any:
-    """Return a client of S3, or of what speaks its protocol.
+    """Return a client of S3, or of a server (URL) that speaks its protocol.
 
-    Parameters
-    ----------
-    endpoint : str, optional
-        URL of the server; Amazon's where it is not given. Credentials are taken from where boto3
-        looks for them.
-
-    Raises
-    ------
-    NSDPrepError
-        boto3 is not installed.
+    Credentials are taken from where boto3 looks for them. NSDPrepError where boto3 is not
+    installed, ParameterError where the endpoint is not a URL.
     """
     try:
         import boto3  # an optional extra
@@ -99,11 +79,39 @@ def s3_client(endpoint: str | None = None) -> Any:
         raise NSDPrepError(
             "The upload needs boto3, which is not installed: pip install 'nsd-prep[publish]'."
         ) from error
-    return boto3.client("s3", endpoint_url=endpoint)
+    try:
+        return boto3.client("s3", endpoint_url=endpoint)
+    except ValueError as error:
+        raise ParameterError(
+            f"The endpoint {endpoint!r} is not one ({error}): expected a URL, such as "
+            "https://s3.example.org."
+        ) from error
+
+
+def refusal(packages: Path, *, allow_non_nsd: bool = False, unchecked: bool = False) -> str | None:
+    """Return why packages are not uploaded, in a sentence, or None where they may be.
+
+    Data made from anything but NSD itself may be with `allow_non_nsd`; data packaged without a look
+    at their run's manifest and checks, with `unchecked`.
+    """
+    index = PackageIndex.read(packages)
+    if not index.is_nsd and not allow_non_nsd:
+        return (
+            f"The packages in {packages} were made from {index.dataset!r}, which is not NSD: "
+            "expected NSD; give --allow-non-nsd to upload them under identifiers that begin with "
+            f"{base_name(index.dataset)}."
+        )
+    if index.checks is None and not unchecked:
+        return (
+            f"The packages in {packages} were made with --unchecked: expected those of a run "
+            "whose files and checks were looked at; make them again without it, or give "
+            "--unchecked here too."
+        )
+    return None
 
 
 def plan_upload(
-    packages: Path, destination: Destination, client: Any, *, overwrite: bool = False
+    packages: Path, destination: Destination, client: Any | None, *, overwrite: bool = False
 ) -> list[Step]:
     """Find out what an upload would do; nothing is written anywhere.
 
@@ -113,8 +121,8 @@ def plan_upload(
         A folder as `nsd_prep.brainscore.package.write_packages` leaves it.
     destination : Destination
         Where the packages are to go.
-    client : boto3 client of S3
-        As `s3_client` gives it.
+    client : boto3 client of S3, or None
+        As `s3_client` gives it; with None the files are looked at and the bucket is not.
     overwrite : bool
         Whether objects with other bytes are replaced.
 
@@ -137,6 +145,8 @@ def plan_upload(
                 f"{packages / one.file} is gone or altered since it was packaged: expected SHA-1 "
                 f"{one.sha1}; make the packages again, with nsd-prep package."
             )
+    if client is None:
+        return [Step(one, destination.key(one.file), "not compared", None) for one in index.files]
     _require_bucket(client, destination.bucket)
     steps = []
     for one in index.files:
@@ -157,6 +167,8 @@ def upload(
     client: Any,
     *,
     overwrite: bool = False,
+    allow_non_nsd: bool = False,
+    unchecked: bool = False,
     on_step: Callable[[Step], None] = lambda _: None,
 ) -> list[Step]:
     """Upload packages, verify each object, and write version ids to the index and the plugin.
@@ -166,14 +178,10 @@ def upload(
 
     Parameters
     ----------
-    packages : Path
-        A folder as `nsd_prep.brainscore.package.write_packages` leaves it.
-    destination : Destination
-        Where the packages go.
-    client : boto3 client of S3
-        As `s3_client` gives it.
-    overwrite : bool
-        Whether objects with other bytes are replaced.
+    packages, destination, client, overwrite
+        As in `plan_upload`; there must be a client.
+    allow_non_nsd, unchecked : bool
+        As in `refusal`.
     on_step : callable
         Called after each file.
 
@@ -188,8 +196,11 @@ def upload(
         The bucket has an object with other bytes and `overwrite` is not set (nothing is uploaded
         then); or it cannot be written; or what was uploaded is not what is there.
     InputFileError
-        A file is not the one that the index names.
+        A file is not the one that the index names, or `refusal` tells why nothing is uploaded.
     """
+    refused = refusal(packages, allow_non_nsd=allow_non_nsd, unchecked=unchecked)
+    if refused:
+        raise InputFileError(refused)
     steps = plan_upload(packages, destination, client, overwrite=overwrite)
     differing = [step.key for step in steps if step.action == "differs"]
     if differing:
@@ -216,7 +227,7 @@ def _put(client: Any, bucket: str, step: Step, path: Path) -> None:
     # The server checks the bytes that arrive against the SHA-1; and where nothing is to be
     # replaced, it refuses if someone else has put an object there in the meantime.
     condition = {} if step.action == "overwrite" else {"IfNoneMatch": "*"}
-    with path.open("rb") as body, _explained(bucket, step.key, "written"):
+    with path.open("rb") as body, _explained(_object(bucket, step.key), "written"):
         client.put_object(
             Bucket=bucket,
             Key=step.key,
@@ -231,7 +242,7 @@ def _verified_version(client: Any, bucket: str, step: Step) -> str | None:
     found = None if there is None else _sha1_of_object(client, bucket, step.key, there)
     if there is None or found != step.file.sha1:
         raise OutputError(
-            f"The object {step.key} of the bucket {bucket} is not what was uploaded: expected "
+            f"{_object(bucket, step.key)} is not what was uploaded: expected "
             f"SHA-1 {step.file.sha1}, found {found or 'no object'}; run the same command again "
             "with --overwrite."
         )
@@ -241,7 +252,7 @@ def _verified_version(client: Any, bucket: str, step: Step) -> str | None:
 def _require_bucket(client: Any, bucket: str) -> None:
     from botocore.exceptions import ClientError  # an optional extra
 
-    with _explained(bucket, "", "asked for"):
+    with _explained(f"The bucket {bucket}", "asked for"):
         try:
             client.head_bucket(Bucket=bucket)
         except ClientError as error:
@@ -259,7 +270,7 @@ def _head(client: Any, bucket: str, key: str) -> dict[str, Any] | None:
     """Ask for an object's properties; None where there is no such object."""
     from botocore.exceptions import ClientError  # an optional extra
 
-    with _explained(bucket, key, "asked for"):
+    with _explained(_object(bucket, key), "asked for"):
         try:
             return dict(client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED"))
         except ClientError as error:
@@ -274,7 +285,7 @@ def _sha1_of_object(client: Any, bucket: str, key: str, there: dict[str, Any]) -
     if checksum and "-" not in checksum:  # with a dash: a checksum of the checksums of parts
         return base64.b64decode(checksum).hex()
     digest = hashlib.sha1(usedforsecurity=False)
-    with _explained(bucket, key, "read"):
+    with _explained(_object(bucket, key), "read"):
         for block in client.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(_READ_SIZE):
             digest.update(block)
     return digest.hexdigest()
@@ -301,8 +312,12 @@ def _with_version(index: PackageIndex, file: PackagedFile, version: str | None) 
     return index.model_copy(update={"files": files})
 
 
+def _object(bucket: str, key: str) -> str:
+    return f"The object {key} of the bucket {bucket}"
+
+
 @contextmanager
-def _explained(bucket: str, key: str, doing: str) -> Iterator[None]:
+def _explained(what: str, done: str) -> Iterator[None]:
     """Turn what boto3 says into one sentence."""
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -310,7 +325,6 @@ def _explained(bucket: str, key: str, doing: str) -> Iterator[None]:
         yield
     except (BotoCoreError, ClientError) as error:
         raise OutputError(
-            f"The object {key} of the bucket {bucket} could not be {doing} ({error}): check the "
-            "bucket, the endpoint and your credentials, and run the same command again; what is "
-            "uploaded stays."
+            f"{what} could not be {done} ({error}): check the bucket, the endpoint and your "
+            "credentials, and run the same command again; what is uploaded stays."
         ) from error

@@ -1,10 +1,11 @@
 """Stimulus sets: the images of train and test, and a table of each set."""
 
+import os
 import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -20,38 +21,33 @@ from nsd_prep.errors import InputFileError, MissingFilesError
 from nsd_prep.files import replaced, write_text
 
 ImageFormat = Literal["png", "jpeg"]
+#: Gives the pixels of an image by its nsd_id (0-based): uint8, (height, width, 3), RGB.
+ImageSource = Callable[[int], NDArray[np.uint8]]
 
 #: Name of the one dataset in ``nsd_stimuli.hdf5`` (NSD data manual): uint8, (images, 425, 425, 3).
 DATASET_NAME: Final = "imgBrick"
 JPEG_QUALITY: Final = 95
 _EXTENSIONS: Final = {"png": ".png", "jpeg": ".jpg"}
-#: Images held in memory at a time, and threads that compress them (Pillow lets go of the lock).
-_BATCH: Final = 32
-_THREADS: Final = 2
+#: Threads that compress images: Pillow releases the interpreter's lock. More gain little.
+_MOST_THREADS: Final = 8
+#: Images held in memory for each thread: the one being compressed, and one that waits.
+_HELD: Final = 2
 
 
 class Picture(NamedTuple):
-    """An image of the dataset.
-
-    Attributes
-    ----------
-    nsd_id : int
-        0-based.
-    pixels : ndarray of uint8, shape (height, width, 3)
-        RGB.
-    """
+    """An image of the dataset: 0-based id, and uint8 (height, width, 3), RGB."""
 
     nsd_id: int
     pixels: NDArray[np.uint8]
 
 
-def read_pictures(path: Path, nsd_ids: NDArray[np.int64]) -> Iterator[Picture]:
+def read_pictures(images: Path | ImageSource, nsd_ids: NDArray[np.int64]) -> Iterator[Picture]:
     """Read images, one at a time, in file order, and no others.
 
     Parameters
     ----------
-    path : Path
-        ``nsd_stimuli.hdf5``.
+    images : Path or callable
+        ``nsd_stimuli.hdf5``, or what gives an image by its id; it is called in this thread alone.
     nsd_ids : ndarray of int64, shape (n_images,)
         0-based.
 
@@ -65,24 +61,56 @@ def read_pictures(path: Path, nsd_ids: NDArray[np.int64]) -> Iterator[Picture]:
     MissingFilesError
         The file is not there.
     InputFileError
-        It is truncated, holds something else, or ends before the last image.
+        It is truncated, holds something else, or ends before the last image; or what is called
+        gives something else than an image.
     OSError
         The disk fails.
     """
+    if isinstance(images, Path):
+        with _opened(images) as file:
+            stored = _checked(images, file, nsd_ids)
+            for nsd_id in np.sort(nsd_ids).tolist():
+                yield Picture(nsd_id, stored[nsd_id])
+        return
+    for nsd_id in np.sort(nsd_ids).tolist():
+        pixels = np.asarray(images(nsd_id))
+        if not _are_images(pixels[np.newaxis]):
+            raise InputFileError(
+                f"The image of nsd_id {nsd_id} (0-based) is {pixels.dtype} {pixels.shape}: "
+                "expected uint8 (height, width, 3) of one pixel at least; give the dataset's own."
+            )
+        yield Picture(nsd_id, pixels)
+
+
+def check_images_file(path: Path, nsd_ids: NDArray[np.int64] | None = None) -> None:
+    """Check the form of the file of images, without reading an image.
+
+    Parameters
+    ----------
+    path : Path
+        ``nsd_stimuli.hdf5``.
+    nsd_ids : ndarray of int64, shape (n_images,), optional
+        The images (0-based) that it should hold.
+
+    Raises
+    ------
+    MissingFilesError, InputFileError, OSError
+        As `read_pictures`; InputFileError also where it is a folder or a device, or its images have
+        no pixel.
+    """
     with _opened(path) as file:
-        images = _checked(path, file, nsd_ids)
-        for nsd_id in np.sort(nsd_ids).tolist():
-            yield Picture(nsd_id, images[nsd_id])
+        _checked(path, file, np.empty(0, np.int64) if nsd_ids is None else nsd_ids)
 
 
 def write_stimulus_sets(
-    stimuli_file: Path,
+    images: Path | ImageSource,
     folder: Path,
     nsd_ids: NDArray[np.int64],
     is_train: NDArray[np.bool_],
     *,
     image_format: ImageFormat = "png",
     suffix: str = "",
+    threads: int | None = None,
 ) -> list[Path]:
     """Write the images of train and test, and a table of each.
 
@@ -91,8 +119,9 @@ def write_stimulus_sets(
 
     Parameters
     ----------
-    stimuli_file : Path
-        ``nsd_stimuli.hdf5``.
+    images : Path or callable
+        ``nsd_stimuli.hdf5``, or what gives the pixels of an image by its id, from wherever it has
+        them; it is called in ascending order of ids, in one thread.
     folder : Path
         Where they go. Other images in it stay: runs of other subjects share it.
     nsd_ids : ndarray of int64, shape (n_images,)
@@ -103,6 +132,9 @@ def write_stimulus_sets(
         PNG keeps every pixel; JPEG is of quality 95.
     suffix : str
         Comes before the extension of the tables.
+    threads : int, optional
+        How many compress images; as many as there are processors, and not more than 8, where none
+        is given. The bytes do not depend on it.
 
     Returns
     -------
@@ -115,29 +147,25 @@ def write_stimulus_sets(
         As `read_pictures`.
     """
     extension = _EXTENSIONS[image_format]
-    folder_of = {
-        nsd_id: stimulus_folder(folder, "train" if in_train else "test")
-        for nsd_id, in_train in zip(nsd_ids.tolist(), is_train.tolist(), strict=True)
+    names = [f"{name}{extension}" for name in stimulus_ids(nsd_ids)]
+    path_of = {
+        nsd_id: stimulus_folder(folder, "train" if in_train else "test") / name
+        for nsd_id, in_train, name in zip(nsd_ids.tolist(), is_train.tolist(), names, strict=True)
     }
-    names = dict(zip(nsd_ids.tolist(), stimulus_ids(nsd_ids), strict=True))
 
     def write(picture: Picture) -> None:
-        path = folder_of[picture.nsd_id] / f"{names[picture.nsd_id]}{extension}"
-        write_picture(picture.pixels, path)
+        write_picture(picture.pixels, path_of[picture.nsd_id])
 
-    pictures = read_pictures(stimuli_file, nsd_ids)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        while batch := list(islice(pictures, _BATCH)):
-            list(pool.map(write, batch))
+    n_threads = threads or min(_MOST_THREADS, os.cpu_count() or 1)
+    _each_as_it_comes(write, read_pictures(images, nsd_ids), n_threads)
     tables = []
     for split in SPLITS:
-        chosen = nsd_ids[is_train if split == "train" else ~is_train]
-        ids = stimulus_ids(chosen)
+        chosen = is_train if split == "train" else ~is_train
         table = pd.DataFrame(
             {
-                "stimulus_id": ids,
-                "nsd_id": chosen,
-                "image_file_name": [f"{name}{extension}" for name in ids],
+                "stimulus_id": stimulus_ids(nsd_ids[chosen]),
+                "nsd_id": nsd_ids[chosen],
+                "image_file_name": np.array(names)[chosen],
             }
         )
         path = stimulus_metadata_file(folder, split, suffix)
@@ -146,16 +174,29 @@ def write_stimulus_sets(
     return tables
 
 
-def write_picture(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Write an image; the same pixels give the same bytes.
+def _each_as_it_comes(
+    write: Callable[[Picture], None], pictures: Iterable[Picture], n_threads: int
+) -> None:
+    """Write pictures in threads while the next ones are read, few of them in memory."""
+    if n_threads == 1:
+        for picture in pictures:
+            write(picture)
+        return
+    waiting: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(n_threads) as pool:
+        try:
+            for picture in pictures:
+                waiting.append(pool.submit(write, picture))
+                if len(waiting) >= _HELD * n_threads:
+                    waiting.popleft().result()
+            while waiting:
+                waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (height, width, 3)
-        RGB.
-    path : Path
-        With extension ``.png`` or ``.jpg``.
-    """
+
+def write_picture(pixels: NDArray[np.uint8], path: Path) -> None:
+    """Write an image (height, width, 3) as ``.png`` or ``.jpg``; same pixels, same bytes."""
     # Every option that Pillow could choose by itself is named; nothing else enters the file.
     options: dict[str, Any] = (
         {"format": "PNG", "compress_level": 3}
@@ -166,13 +207,13 @@ def write_picture(pixels: NDArray[np.uint8], path: Path) -> None:
         Image.fromarray(np.ascontiguousarray(pixels)).save(partial, **options)
 
 
-def missing_pictures(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Return the paths of those images of a folder that are not there."""
-    return [folder / name for name in names if not (folder / name).is_file()]
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
+    if path.exists() and not path.is_file():
+        raise InputFileError(
+            f"The stimulus file {path} is not a regular file, so there are no stimulus sets: "
+            "expected NSD's images there; put nsd_stimuli.hdf5 in its place."
+        )
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -197,11 +238,11 @@ def _checked(path: Path, file: h5py.File, nsd_ids: NDArray[np.int64]) -> h5py.Da
             f"The stimulus file {path} holds no dataset {DATASET_NAME}, so there are no stimulus "
             f"sets: found {', '.join(file) or 'nothing'}; download nsd_stimuli.hdf5 again."
         )
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+    if not _are_images(images):
         raise InputFileError(
             f"The dataset {DATASET_NAME} of {path} is {images.dtype} {images.shape}, so there are "
-            "no stimulus sets: expected uint8 (images, height, width, 3); download "
-            "nsd_stimuli.hdf5 again."
+            "no stimulus sets: expected uint8 (images, height, width, 3), images of one pixel at "
+            "least; download nsd_stimuli.hdf5 again."
         )
     if images.shape[0] <= nsd_ids.max(initial=-1):
         raise InputFileError(
@@ -210,3 +251,12 @@ def _checked(path: Path, file: h5py.File, nsd_ids: NDArray[np.int64]) -> h5py.Da
             "download nsd_stimuli.hdf5 again."
         )
     return images
+
+
+def _are_images(images: h5py.Dataset | NDArray[Any]) -> bool:
+    return bool(
+        images.dtype == np.uint8
+        and images.ndim == 4
+        and images.shape[3] == 3
+        and min(images.shape[1:]) > 0
+    )

@@ -24,14 +24,10 @@ TIME_BIN_END: Final = 170
 
 
 class TrainAndTest(NamedTuple):
-    """The two assemblies of a benchmark.
+    """The two assemblies of a benchmark, dims (presentation, neuroid, time_bin).
 
-    Attributes
-    ----------
-    train : DataArray, dims (presentation, neuroid, time_bin)
-        Repetition-averaged rows of the train images.
-    test : DataArray, dims (presentation, neuroid, time_bin)
-        Three single-trial rows for each test image, image-major, with coordinate ``repetition``.
+    Train has the repetition-averaged rows of the train images; test three single-trial rows for
+    each test image, image-major, with coordinate ``repetition``.
     """
 
     train: xr.DataArray
@@ -57,35 +53,19 @@ class ImageScale(NamedTuple):
 
 
 def scale_over_images(rows: NDArray[np.float32]) -> ImageScale:
-    """Compute mean and SD of each voxel over images.
+    """Compute mean and SD of each voxel over images, of averaged rows (n_images, n_voxels).
 
-    Parameters
-    ----------
-    rows : ndarray of float32, shape (n_images, n_voxels)
-        Repetition-averaged responses.
-
-    Returns
-    -------
-    ImageScale
-        In float64: a constant voxel then has SD 0 exactly.
+    In float64: a constant voxel then has SD 0 exactly.
     """
     deviation = rows.std(axis=0, dtype=np.float64)
     return ImageScale(rows.mean(axis=0, dtype=np.float64), np.where(deviation == 0, 1, deviation))
 
 
 def subject_major(voxels: pd.DataFrame) -> pd.DataFrame:
-    """Sort the neuroids of all regions as Brain-Score's files have them.
+    """Sort the neuroids of all regions (`nsd_prep.assembly.voxel_table`) as Brain-Score's files do.
 
-    Parameters
-    ----------
-    voxels : DataFrame
-        Rows as `nsd_prep.assembly.voxel_table` gives them, of all regions together.
-
-    Returns
-    -------
-    DataFrame
-        Subjects in the order in which they first appear; within a subject V1, V2, V4, IT, then
-        other regions in the order in which they first appear; within a region unchanged.
+    Subjects in the order in which they first appear; within a subject V1, V2, V4, IT, then other
+    regions in the order in which they first appear; within a region unchanged.
     """
     found = voxels["region"].unique().tolist()
     regions = [name for name in VOXELS if name in found]
@@ -97,12 +77,7 @@ def subject_major(voxels: pd.DataFrame) -> pd.DataFrame:
 
 
 def blocks(neuroids: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.intp]]]:
-    """Go through the regions of each subject.
-
-    Parameters
-    ----------
-    neuroids : DataFrame
-        With columns subject and region.
+    """Go through the regions of each subject of a table with columns subject and region.
 
     Yields
     ------
@@ -111,11 +86,12 @@ def blocks(neuroids: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.intp]]
     rows : ndarray of int, shape (n_voxels,)
         Positions (0-based) of their neuroids, ascending.
     """
-    of_subject, subjects = pd.factorize(neuroids["subject"])
-    of_region, regions = pd.factorize(neuroids["region"])
+    subject_codes, subjects = pd.factorize(neuroids["subject"])
+    region_codes, regions = pd.factorize(neuroids["region"])
     for subject_number, subject in enumerate(subjects):
         for region_number, region in enumerate(regions):
-            rows = np.flatnonzero((of_subject == subject_number) & (of_region == region_number))
+            inside = (subject_codes == subject_number) & (region_codes == region_number)
+            rows = np.flatnonzero(inside)
             if len(rows):
                 yield str(subject), str(region), rows
 

@@ -1,85 +1,125 @@
-"""From responses to what Brain-Score packages: train and test assemblies, stimulus sets."""
+"""What Brain-Score packages: train and test assemblies, stimulus sets."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.assembly import read_assembly, voxel_table, write_assembly
-from nsd_prep.brainscore.identifiers import assembly_file
+from nsd_prep import outputs
+from nsd_prep.assembly import read_assembly, write_assembly
+from nsd_prep.brainscore.identifiers import SPLITS, assembly_file
 from nsd_prep.brainscore.stimulus_sets import write_stimulus_sets
 from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
 from nsd_prep.brainscore.train_test_checks import check_agreement, check_train_and_test
-from nsd_prep.checks import Check
-from nsd_prep.files import read_table
-from nsd_prep.run import Extracted, Run
-from nsd_prep.stages.outputs import run_attributes
-from nsd_prep.stages.responses import kept_voxels, repetitions_of_subject, voxels_of_region
-from nsd_prep.trials import usable_nsd_ids
-
-_SPLITS: Final = ("train", "test")
+from nsd_prep.dataset import Dataset
+from nsd_prep.files import Folder, read_table, sha256_of_json
+from nsd_prep.made import Made
+from nsd_prep.parameters import ZScoreImages
+from nsd_prep.prepared import Prepared
 
 
-def make_train_and_test(run: Run, extracted: Extracted) -> list[Path]:
-    """Write the train and the test assembly of all regions.
+def make_train_and_test(
+    prepared: Prepared,
+    assemblies: Mapping[str, Made],
+    zscore_images: ZScoreImages,
+    suffix: str,
+    folder: Folder,
+) -> Made:
+    """Write the train and the test assembly of all regions, and check them as written.
 
     Parameters
     ----------
-    run : Run
-        A run whose split is written.
-    extracted : Extracted
+    prepared : Prepared
         What was extracted.
+    assemblies : mapping of str to Made
+        The assembly of each region, with which they must agree.
+    zscore_images : {"all", "train"}
+        Over which images they are z-scored once more.
+    suffix : str
+        What stands before the extension.
+    folder : Folder
+        The output folder.
 
     Returns
     -------
-    list of Path
-        The two files.
+    Made
+        The two files and their checks.
     """
-    trials = read_table(extracted.trials.file)
-    nsd_ids = usable_nsd_ids(trials)
-    tables = []
-    keep: dict[tuple[int, str], NDArray[np.bool_]] = {}
-    for region in run.regions:
-        of_subjects = voxels_of_region(extracted, region)
-        for of in of_subjects:
-            keep[of.subject, region] = kept_voxels(run, of)
-        kept = [of.kept(keep[of.subject, region]) for of in of_subjects]
-        tables.append(voxel_table(region, kept))
 
     def repetitions(subject: int, region: str) -> NDArray[np.float32]:
-        return repetitions_of_subject(extracted, trials, subject, region)[
-            :, :, keep[subject, region]
-        ]
+        return prepared.repetitions(subject, region)[:, :, prepared.kept(subject, region)]
 
-    assemblies = build_train_and_test(
+    built = build_train_and_test(
         repetitions,
-        pd.concat(tables, ignore_index=True),
-        nsd_ids,
-        is_train_of(run),
-        zscore_images=run.zscore_images,
-        attributes=run_attributes(run),
+        prepared.voxels[prepared.voxels["kept"]],
+        prepared.nsd_ids,
+        prepared.is_train,
+        zscore_images=zscore_images,
+        attributes=prepared.attributes,
     )
-    files = _assembly_files(run)
-    for assembly, file in zip(assemblies, files, strict=True):
+    files = _assembly_files(folder, suffix)
+    for assembly, file in zip(built, files, strict=True):
         write_assembly(assembly, file)
-    return files
+    written = read_train_and_test(folder, suffix)
+    kept = prepared.voxels[prepared.voxels["kept"]]
+    found = check_train_and_test(written, prepared.nsd_ids, prepared.is_train, kept)
+    for region in assemblies:
+        assembly = read_assembly(folder.path / outputs.assembly_file(region))
+        found.append(check_agreement(written, region, assembly, prepared.is_train))
+    return Made.in_folder(folder, _names(folder, files), found)
 
 
-def make_stimulus_sets(run: Run, extracted: Extracted) -> list[Path]:
+class Images:
+    """The images of a dataset.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Where they lie.
+
+    Attributes
+    ----------
+    digest : str
+        Of what identifies them.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._source, self._path = dataset.source, dataset.images_file
+        identity = self._source.identity(self._path) if self._source.exists(self._path) else None
+        found = None if identity is None else identity.model_dump()
+        self.digest = sha256_of_json([self._source.where(self._path), found])
+
+    def of_ids(self, nsd_ids: NDArray[np.int64]) -> Path | Callable[[int], NDArray[np.uint8]]:
+        """Return what `nsd_prep.brainscore.stimulus_sets.write_stimulus_sets` takes."""
+        return self._source.images(self._path, nsd_ids)
+
+
+def make_stimulus_sets(
+    images: Images,
+    nsd_ids: NDArray[np.int64],
+    is_train: NDArray[np.bool_],
+    suffix: str,
+    folder: Folder,
+) -> Made:
     """Write the images of train and test, and their tables.
 
     Parameters
     ----------
-    run : Run
-        A run whose split is written.
-    extracted : Extracted
-        For the images.
+    images : Images
+        Of the dataset.
+    nsd_ids : ndarray of int64, shape (n_images,)
+        The images of the run (0-based), ascending.
+    is_train : ndarray of bool, shape (n_images,)
+        The split.
+    suffix : str
+        What stands before the extension.
+    folder : Folder
+        The output folder.
 
     Returns
     -------
-    list of Path
+    Made
         All the files.
 
     Raises
@@ -87,54 +127,24 @@ def make_stimulus_sets(run: Run, extracted: Extracted) -> list[Path]:
     MissingFilesError, InputFileError
         The file of images is not there, or too short.
     """
-    folder = run.brainscore_folder
-    nsd_ids = usable_nsd_ids(read_table(extracted.trials.file))
-    is_train = is_train_of(run)
-    images_file = run.dataset().images_file
-    tables = write_stimulus_sets(images_file, folder, nsd_ids, is_train, suffix=run.suffix)
+    target = folder.path / outputs.BRAINSCORE
+    tables = write_stimulus_sets(images.of_ids(nsd_ids), target, nsd_ids, is_train, suffix=suffix)
     pictures = [
-        folder / f"stimuli_{split}" / name
-        for split, table in zip(_SPLITS, tables, strict=True)
+        target / f"stimuli_{split}" / name
+        for split, table in zip(SPLITS, tables, strict=True)
         for name in read_table(table)["image_file_name"]
     ]
-    return [*tables, *pictures]
+    return Made.in_folder(folder, _names(folder, [*tables, *pictures]))
 
 
-def check_brainscore(run: Run, extracted: Extracted) -> list[Check]:
-    """Check the train and test assemblies as they were written.
-
-    Parameters
-    ----------
-    run : Run
-        A run whose assemblies are written.
-    extracted : Extracted
-        For the images.
-
-    Returns
-    -------
-    list of Check
-        Of their form, and against the assemblies of the regions.
-    """
-    assemblies = read_train_and_test(run)
-    is_train = is_train_of(run)
-    found = check_train_and_test(
-        assemblies, usable_nsd_ids(read_table(extracted.trials.file)), is_train
-    )
-    for region in run.regions:
-        of_region = read_assembly(run.assembly_file(region))
-        found.append(check_agreement(assemblies, region, of_region, is_train))
-    return found
+def read_train_and_test(folder: Folder, suffix: str) -> TrainAndTest:
+    """Read the train and the test assembly of an output folder."""
+    return TrainAndTest(*(read_assembly(file) for file in _assembly_files(folder, suffix)))
 
 
-def is_train_of(run: Run) -> NDArray[np.bool_]:
-    """Return which of a run's images are for training, bool (n_images,), as the split says."""
-    return read_table(run.split_file)["split"].to_numpy() == "train"
+def _assembly_files(folder: Folder, suffix: str) -> list[Path]:
+    return [assembly_file(folder.path / outputs.BRAINSCORE, split, suffix) for split in SPLITS]
 
 
-def _assembly_files(run: Run) -> list[Path]:
-    return [assembly_file(run.brainscore_folder, split, run.suffix) for split in _SPLITS]
-
-
-def read_train_and_test(run: Run) -> TrainAndTest:
-    """Read the train and the test assembly of a run."""
-    return TrainAndTest(*(read_assembly(file) for file in _assembly_files(run)))
+def _names(folder: Folder, files: list[Path]) -> list[str]:
+    return [str(file.relative_to(folder.path)) for file in files]

@@ -1,14 +1,12 @@
 """Looking at the data themselves: single trials, placement, agreement between subjects."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import xarray as xr
+from numpy.typing import NDArray
 
-from nsd_prep.analysis.geometry import Geometry, analyse
 from nsd_prep.analysis.rdm import from_upper_triangle
-from nsd_prep.assembly import SubjectVoxels, read_assembly, voxel_table
-from nsd_prep.checks import Check
 from nsd_prep.data_checks import (
     RegionEvidence,
     check_placement,
@@ -17,81 +15,106 @@ from nsd_prep.data_checks import (
     check_single_trials,
     sessions_of_images,
 )
-from nsd_prep.files import read_table
-from nsd_prep.run import Extracted, Run
-from nsd_prep.stages.responses import repetitions_of_subject, voxels_of_region
+from nsd_prep.files import digest_of_array, sha256_of_json
+from nsd_prep.inputs import Inputs
+from nsd_prep.made import Made
+from nsd_prep.prepared import Prepared
+from nsd_prep.stages.assemblies import Representations
 from nsd_prep.threads import each_in_threads
-from nsd_prep.trials import usable_nsd_ids
-from nsd_prep.volumes import read_ncsnr
 
 
-def examine(run: Run, extracted: Extracted) -> list[Check]:
+class Volumes:
+    """The volumes around the regions of a run's subjects.
+
+    Attributes
+    ----------
+    ncsnr, brain, anatomy : dict of int to ndarray, shape (Z, Y, X)
+        By subject (1-based); brain masks and T1s where the dataset has them.
+    affines : dict of int to ndarray of float64, shape (4, 4)
+        From NIfTI indices to millimetres, by subject.
+    digest : str
+        Of their content.
+    """
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.ncsnr = {subject: one.volume.values for subject, one in inputs.noise_ceilings.items()}
+        self.affines = {
+            subject: one.volume.affine for subject, one in inputs.noise_ceilings.items()
+        }
+        self.brain: dict[int, NDArray[Any]] = _given(
+            {subject: masks.brain for subject, masks in inputs.masks.items()}
+        )
+        self.anatomy = _given({subject: masks.anatomy for subject, masks in inputs.masks.items()})
+        self.digest = sha256_of_json(
+            [
+                [[subject, digest_of_array(volume)] for subject, volume in kind.items()]
+                for kind in (self.ncsnr, self.affines, self.brain, self.anatomy)
+            ]
+        )
+
+
+def _given(volumes: Mapping[int, NDArray[Any] | None]) -> dict[int, NDArray[Any]]:
+    return {subject: volume for subject, volume in volumes.items() if volume is not None}
+
+
+def examine(prepared: Prepared, representations: Representations, volumes: Volumes) -> Made:
     """Check what shapes cannot tell: that trials, sessions, masks and subjects are in their places.
 
     Parameters
     ----------
-    run : Run
-        A run whose assemblies are written.
-    extracted : Extracted
+    prepared : Prepared
         What was extracted.
+    representations : Representations
+        The RDMs of the assemblies.
+    volumes : Volumes
+        Around the regions.
 
     Returns
     -------
-    list of Check
-        Failed ones among them; it is the caller's to act on them.
+    Made
+        Checks alone; failed ones among them are the caller's to act on.
     """
-    dataset = run.dataset()
-    trials = read_table(extracted.trials.file)
-    nsd_ids = usable_nsd_ids(trials)
     sessions = {
-        subject: sessions_of_images(trials[trials["subject"] == subject], nsd_ids)
-        for subject in run.subjects
+        subject: sessions_of_images(
+            prepared.trials[prepared.trials["subject"] == subject], prepared.nsd_ids
+        )
+        for subject in prepared.subjects
     }
-    voxels = {region: voxels_of_region(extracted, region) for region in run.regions}
 
-    def look_at(of_region: tuple[str, SubjectVoxels]) -> RegionEvidence:
-        region, of = of_region
-        responses = repetitions_of_subject(extracted, trials, of.subject, region)
-        n_trials = dataset.trials_per_session
-        return check_single_trials(region, of, responses, sessions[of.subject], n_trials)
+    def look_at(place: tuple[int, str]) -> RegionEvidence:
+        subject, region = place
+        return check_single_trials(
+            region,
+            prepared.regions_of_subjects[place],
+            prepared.repetitions(subject, region),
+            sessions[subject],
+            prepared.trials_per_session,
+        )
 
+    places = prepared.regions_of_subjects
     everything = [
-        (region, voxels[region][position])
-        for position in range(len(run.subjects))
-        for region in run.regions
+        (subject, region)
+        for subject in prepared.subjects
+        for region in prepared.regions
+        if (subject, region) in places
     ]
     evidence = each_in_threads(look_at, everything)
     found = [check for one in evidence for check in one.checks]
-    for position, subject in enumerate(run.subjects):
-        places = {region: voxels[region][position].voxels for region in run.regions}
-        found += check_placement(subject, places, read_ncsnr(dataset.ncsnr_file(subject)))
+    for subject in prepared.subjects:
+        regions = {
+            region: places[subject, region].voxels
+            for region in prepared.regions
+            if (subject, region) in places
+        }
+        ncsnr, brain = volumes.ncsnr[subject], volumes.brain.get(subject)
+        found += check_placement(subject, regions, ncsnr, brain)
     rdms = {
-        of.region: np.stack([from_upper_triangle(pairs) for pairs in of.rdms])
-        for of in analyse_run(run).all_voxels
+        region.region: np.stack([from_upper_triangle(pairs) for pairs in region.rdms])
+        for region in representations.geometry.all_voxels
     }
-    found += check_run(evidence, rdms, is_nsd=dataset.is_nsd)
-    if dataset.is_nsd:
-        for region in run.regions:
-            found += check_published_noise_ceilings(region, voxel_table(region, voxels[region]))
-    return found
-
-
-def analyse_run(run: Run) -> Geometry:
-    """Compute the RDMs of a run's assemblies, one assembly in memory at a time.
-
-    Parameters
-    ----------
-    run : Run
-        A run whose assemblies are written.
-
-    Returns
-    -------
-    Geometry
-        For the report, and for checks of agreement.
-    """
-
-    def assemblies() -> Iterator[tuple[str, xr.DataArray]]:
-        for region in run.regions:
-            yield region, read_assembly(run.assembly_file(region))
-
-    return analyse(assemblies())
+    found += check_run(evidence, rdms, is_nsd=prepared.is_nsd)
+    if prepared.is_nsd:
+        for region in prepared.regions:
+            voxels = prepared.voxels[prepared.voxels["region"] == region]
+            found += check_published_noise_ceilings(region, voxels)
+    return Made(checks=tuple(found))

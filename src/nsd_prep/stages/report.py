@@ -1,7 +1,4 @@
-"""The report as a stage of a run: from the run's files to the report's.
-
-Not one of `nsd_prep.stages` itself: what draws takes a second to import.
-"""
+"""The report of a run: its page, figures and tables."""
 
 import platform
 from collections.abc import Sequence
@@ -9,128 +6,172 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-import h5py
-import nibabel as nib
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
-from nsd_prep import __version__
-from nsd_prep.analysis.cluster_figures import images_of_clusters, thumbnail
-from nsd_prep.analysis.geometry import Geometry
+from nsd_prep import __version__, outputs
 from nsd_prep.analysis.slices import Anatomy
+from nsd_prep.brainscore.encoding import score_encoding, summarise_encoding
+from nsd_prep.brainscore.encoding_figure import draw_encoding
+from nsd_prep.brainscore.features import Features, read_features
 from nsd_prep.checks import Check
-from nsd_prep.files import read_table
-from nsd_prep.regions import definition_as_text
-from nsd_prep.report.compose import compose_report
+from nsd_prep.files import Folder, write_text
+from nsd_prep.made import Made
+from nsd_prep.prepared import Prepared
+from nsd_prep.report.compose import compose_report as compose
+from nsd_prep.report.markdown import artifacts
 from nsd_prep.report.methods import RunFacts
-from nsd_prep.report.record import Report, Section
-from nsd_prep.report.write import write_report
-from nsd_prep.run import Run, TrialsRecord
-from nsd_prep.volumes import read_ncsnr
+from nsd_prep.report.record import Report, Section, Table
+from nsd_prep.report.write import write_report as write_files
+from nsd_prep.stages.assemblies import Representations
+from nsd_prep.stages.brainscore import read_train_and_test
+from nsd_prep.stages.encoding import Encoding
+from nsd_prep.stages.examination import Volumes
+from nsd_prep.stages.tables import neuroids
+from nsd_prep.synthetic import read_truth
 
 _LIBRARIES: Final = ("numpy", "scipy", "pandas", "xarray", "matplotlib")
 
 
-def report_run(
-    run: Run,
-    trials: TrialsRecord,
-    geometry: Geometry,
+def write_report(
+    prepared: Prepared,
+    representations: Representations,
+    volumes: Volumes,
     checks: Sequence[Check],
-    further: Sequence[Section] = (),
-) -> Report:
-    """Write the report of a run to its folder ``report``.
+    encoding: Encoding | None,
+    folder: Folder,
+) -> Made:
+    """Write the report with its figures and tables, and as Markdown for the page of the run.
 
     Parameters
     ----------
-    run : Run
-        A run whose tables and split are written.
-    trials : TrialsRecord
-        What the design says.
-    geometry : Geometry
-        As `nsd_prep.stages.analyse_run` gives it.
+    prepared : Prepared
+        What was extracted.
+    representations : Representations
+        The RDMs of the assemblies.
+    volumes : Volumes
+        Drawn behind the voxels.
     checks : sequence of Check
-        All checks that were made.
-    further : sequence of Section
-        Sections of other analyses.
+        All that were made.
+    encoding : Encoding or None
+        The encoding baseline.
+    folder : Folder
+        The output folder.
 
     Returns
     -------
-    Report
-        What was written, for `nsd_prep.report.markdown.artifacts`.
+    Made
+        All the files.
     """
-    voxels = read_table(run.voxels_file)
-    dataset = run.dataset()
-    counts = pd.DataFrame.from_dict(
-        trials.repetition_counts, orient="index", columns=[3, 2, 1, 0]
-    ).rename_axis(index="subject")
-    anatomies = {}
-    for subject in run.subjects:
-        path = dataset.ncsnr_file(subject)
-        anatomies[f"subj{subject:02d}"] = Anatomy(
-            read_ncsnr(path), nib.Nifti1Image.from_filename(path).affine
-        )
-    report = compose_report(
-        facts_of_run(run, trials, voxels),
-        geometry,
-        voxels,
-        counts,
+    report = compose_report(prepared, representations, volumes, checks, encoding, folder)
+    target = folder.path / outputs.REPORT
+    files = write_files(target, report)
+    for key, text in artifacts(report).items():
+        files.append(target / "markdown" / f"{key}.md")
+        write_text(files[-1], text)
+    return Made.in_folder(folder, sorted(str(file.relative_to(folder.path)) for file in files))
+
+
+def compose_report(
+    prepared: Prepared,
+    representations: Representations,
+    volumes: Volumes,
+    checks: Sequence[Check],
+    encoding: Encoding | None,
+    folder: Folder,
+) -> Report:
+    """Put a report together, with its figures drawn; the parameters are those of `write_report`."""
+    return compose(
+        facts_of_run(prepared),
+        representations.geometry,
+        neuroids(prepared),
+        prepared.repetition_counts,
         checks,
-        anatomies=anatomies,
-        thumbnails=_thumbnails(dataset.images_file, geometry),
-        further=further,
+        anatomies=anatomies(volumes),
+        further=encoding_sections(encoding, prepared, folder) if encoding else [],
     )
-    write_report(run.output_dir / "report", report)
-    return report
 
 
-def _thumbnails(images: Path, geometry: Geometry) -> dict[int, NDArray[np.uint8]]:
-    """Return small images of the clusters by nsd_id; none where the images are not there."""
-    if not images.is_file():
-        return {}
-    with h5py.File(images) as file:
-        return {
-            int(nsd_id): thumbnail(file["imgBrick"][nsd_id])
-            for nsd_id in images_of_clusters(geometry)
-        }
+def anatomies(volumes: Volumes) -> dict[str, Anatomy]:
+    """Return what each subject's voxels are drawn on: its T1, or its ncsnr where there is none."""
+    drawn = {}
+    for subject, ncsnr in volumes.ncsnr.items():
+        affine = volumes.affines[subject]
+        t1 = volumes.anatomy.get(subject)
+        name = f"subj{subject:02d}"
+        drawn[name] = Anatomy(ncsnr, affine) if t1 is None else Anatomy(t1, affine, "T1")
+    return drawn
 
 
-def facts_of_run(run: Run, trials: TrialsRecord, voxels: pd.DataFrame) -> RunFacts:
-    """Gather what the methods of a run depend on.
-
-    Parameters
-    ----------
-    run : Run
-        A run whose split is written.
-    trials : TrialsRecord
-        What the design says.
-    voxels : DataFrame
-        A row for each neuroid.
-
-    Returns
-    -------
-    RunFacts
-        The facts.
-    """
-    dataset = run.dataset()
-    split = read_table(run.split_file)
-    by_region = voxels.groupby("region", sort=False)
+def facts_of_run(prepared: Prepared) -> RunFacts:
+    """Gather what the methods of a run depend on."""
+    voxels = neuroids(prepared)
+    attributes = prepared.attributes
     return RunFacts(
-        dataset=dataset.name,
-        is_nsd=dataset.is_nsd,
-        preparation=dataset.preparation,
-        trials_per_session=dataset.trials_per_session,
-        sessions={subject: dataset.sessions[subject] for subject in run.subjects},
-        sessions_read={subject: len(trials.sessions[subject]) for subject in run.subjects},
-        shared_images=sum(trials.repetition_counts[run.subjects[0]]),
-        images=trials.n_images,
-        train_images=int((split["split"] == "train").sum()),
-        regions={name: definition_as_text(definition) for name, definition in run.regions.items()},
-        voxels={str(name): len(rows) for name, rows in by_region},
+        dataset=str(attributes["dataset"]),
+        is_nsd=prepared.is_nsd,
+        preparation=str(attributes["preparation"]),
+        trials_per_session=prepared.trials_per_session,
+        sessions=prepared.dataset_sessions,
+        sessions_read={
+            subject: sum(record.subject == subject for record in prepared.sessions)
+            for subject in prepared.subjects
+        },
+        shared_images=int(prepared.repetition_counts.iloc[0].sum()),
+        images=len(prepared.nsd_ids),
+        train_images=int(prepared.is_train.sum()),
+        regions=prepared.regions,
+        voxels={str(name): len(rows) for name, rows in voxels.groupby("region", sort=False)},
         voxel_sessions_without_data=int(voxels["sessions_without_data"].sum()),
-        invalid_voxels=run.invalid_voxels,
-        seed=run.seed,
-        train_fraction=run.train_fraction,
+        invalid_voxels=prepared.invalid_voxels,
+        seed=int(attributes["seed"]),
+        train_fraction=float(attributes["train_fraction"]),
         versions={"nsd-prep": __version__, "Python": platform.python_version()}
         | {library: version(library) for library in _LIBRARIES},
     )
+
+
+def encoding_sections(encoding: Encoding, prepared: Prepared, folder: Folder) -> list[Section]:
+    """Score a ridge regression from the images' features to the test assembly.
+
+    Parameters
+    ----------
+    encoding : Encoding
+        What is fitted with.
+    prepared : Prepared
+        For its subjects.
+    folder : Folder
+        The output folder.
+
+    Returns
+    -------
+    list of Section
+        One for the report; none where there are no features.
+    """
+    features = _features(encoding, prepared)
+    if features is None:
+        return []
+    assemblies = read_train_and_test(folder, encoding.suffix)
+    scores = score_encoding(assemblies.train, assemblies.test, features)
+    source = (
+        f"the features of {encoding.features.path}"
+        if encoding.features
+        else "the synthetic latents"
+    )
+    return [
+        Section(
+            name="encoding",
+            title="Encoding baseline",
+            text=f"Ridge regression from {source} to the train assembly, scored on the test "
+            "assembly. A model that knows all that drives the voxels comes close to 1.",
+            pictures=(draw_encoding(scores),),
+            tables=(Table("Medians over reliable voxels.", summarise_encoding(scores)),),
+            files={"encoding": scores},
+        )
+    ]
+
+
+def _features(encoding: Encoding, prepared: Prepared) -> dict[int, Features] | None:
+    if encoding.features:
+        return dict.fromkeys(prepared.subjects, read_features(Path(encoding.features.path)))
+    if encoding.truth:
+        truth = read_truth(encoding.truth)
+        return {subject: Features(*truth.latents(subject)) for subject in prepared.subjects}
+    return None

@@ -2,8 +2,15 @@
 
 from nsd_prep.synthetic.beside import synthetic_beside
 from nsd_prep.synthetic.plan import PLANS, SubjectPlan, SyntheticPlan
-from nsd_prep.synthetic.truth import SubjectTruth, SyntheticTruth, read_truth
-from nsd_prep.synthetic.writer import write_from_plan, write_synthetic_nsd
+from nsd_prep.synthetic.truth import (
+    SubjectTruth,
+    SyntheticTruth,
+    read_description,
+    read_truth,
+    truth_files,
+    truth_of,
+)
+from nsd_prep.synthetic.writer import write_synthetic_nsd
 
 __all__ = [
     "PLANS",
@@ -11,8 +18,10 @@ __all__ = [
     "SubjectTruth",
     "SyntheticPlan",
     "SyntheticTruth",
+    "read_description",
     "read_truth",
     "synthetic_beside",
-    "write_from_plan",
+    "truth_files",
+    "truth_of",
     "write_synthetic_nsd",
 ]

@@ -92,21 +92,9 @@ class Cortex:
 
 
 def make_cortex(plan: SubjectPlan, subject: int, seed: int) -> Cortex:
-    """Grow a subject's cortex and its patches.
+    """Grow a subject's (1-based) cortex and its patches.
 
-    Parameters
-    ----------
-    plan : SubjectPlan
-        Grid and voxels of each region.
-    subject : int
-        1-based.
-    seed : int
-        Seed of the dataset.
-
-    Raises
-    ------
-    ParameterError
-        When the grid has too little cortex for the voxels asked for.
+    ParameterError where the grid has too little cortex for the voxels asked for.
     """
     generator = random_stream(seed, Purpose.ANATOMY, subject)
     depths, brain, seeds = _shape_of_brain(plan.grid, generator)
@@ -152,20 +140,10 @@ def nearest(
 
 
 def partition(position: NDArray[np.float64], parts: int) -> NDArray[np.int64]:
-    """Split points into compact parts, none of them empty.
+    """Split points (n, 3) into compact parts, none of them empty: part of each, 0-based, (n,).
 
-    Parameters
-    ----------
-    position : (n, 3) array of float64
-        Points.
-    parts : int
-        How many parts; fewer are made where there are fewer points.
-
-    Returns
-    -------
-    (n,) array of int64
-        Part of each point, 0-based: that of the nearest of some points far from each other,
-        numbered from back to front.
+    It is that of the nearest of some points far from each other, numbered from back to front;
+    there are fewer parts where there are fewer points.
     """
     if len(position) == 0:
         return np.zeros(0, dtype=np.int64)
@@ -182,16 +160,9 @@ def partition(position: NDArray[np.float64], parts: int) -> NDArray[np.int64]:
 def _shape_of_brain(
     grid: tuple[int, int, int], generator: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
-    """Make the two cortical surfaces and the brain mask.
+    """Make the depth below each hemisphere's surface, the brain mask and the patches' seeds.
 
-    Returns
-    -------
-    depths : (2, Z, Y, X) array of float64
-        Depth of each voxel below the surface of the left and of the right hemisphere, voxels.
-    brain : (Z, Y, X) array of bool
-        The brain mask.
-    seeds : (2, n_patches, 3) array of float64
-        Seed points of the patches in both hemispheres, NIfTI voxel indices.
+    (2, Z, Y, X) float64 in voxels; (Z, Y, X) bool; (2, n_patches, 3) float64, NIfTI voxel indices.
     """
     size = np.array(grid, dtype=np.float64)
     # Off the grid's middle, as real brains are: a volume that is turned is then seen.

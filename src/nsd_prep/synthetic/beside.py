@@ -4,28 +4,19 @@ from pathlib import Path
 
 from nsd_prep.dataset import DESCRIPTION_FILE
 from nsd_prep.errors import OutputError, ParameterError
+from nsd_prep.files import remove_stale_partials
 from nsd_prep.synthetic.writer import write_synthetic_nsd
 
 
 def synthetic_beside(output_dir: Path, nsd_root: Path | None = None) -> Path:
     """Return the root of a small synthetic NSD, written beside the output where it is missing.
 
-    Parameters
-    ----------
-    output_dir : Path
-        The output folder; the dataset is ``synthetic-nsd`` beside it.
-    nsd_root : Path, optional
-        The dataset that the run was given, which should be none.
-
-    Returns
-    -------
-    Path
-        The dataset's folder.
+    It is ``synthetic-nsd`` in the folder that holds the output folder.
 
     Raises
     ------
     ParameterError
-        A dataset was given too.
+        A dataset (`nsd_root`) was given too.
     OutputError
         It cannot be written.
     """
@@ -35,6 +26,7 @@ def synthetic_beside(output_dir: Path, nsd_root: Path | None = None) -> Path:
             "the two."
         )
     root = Path(output_dir).expanduser().absolute().parent / "synthetic-nsd"
+    remove_stale_partials(root.parent, root.name)
     if not (root / DESCRIPTION_FILE).exists():
         try:
             write_synthetic_nsd(root, scale="demo")

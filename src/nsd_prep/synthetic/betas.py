@@ -33,10 +33,8 @@ def simulate_session(
         The truth of the subject's voxels.
     features : (n_trials, n_features) array of float32
         Latent features of the image of each trial.
-    subject, session : int
-        1-based.
-    seed : int
-        Seed of the dataset.
+    subject, session, seed : int
+        The first two 1-based.
 
     Returns
     -------
@@ -57,19 +55,7 @@ def simulate_session(
 
 
 class BackgroundSession:
-    """Noise in the voxels of the brain that have no label, in file order, a part at a time.
-
-    Parameters
-    ----------
-    n_voxels : int
-        How many such voxels the subject has.
-    n_trials : int
-        Trials of a session.
-    subject, session : int
-        1-based.
-    seed : int
-        Seed of the dataset.
-    """
+    """Noise in the voxels of the brain that have no label, in file order, a part at a time."""
 
     def __init__(
         self, n_voxels: int, n_trials: int, *, subject: int, session: int, seed: int

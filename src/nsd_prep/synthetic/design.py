@@ -49,17 +49,7 @@ class Design:
 def make_design(plan: SyntheticPlan, seed: int) -> Design:
     """Draw a design whose shared images have exactly the repetitions that the plan asks for.
 
-    Parameters
-    ----------
-    plan : SyntheticPlan
-        The dataset's shape.
-    seed : int
-        Seed of the dataset.
-
-    Raises
-    ------
-    ParameterError
-        When no drawn order of trials can give the repetitions asked for.
+    ParameterError where no drawn order of trials gives them.
     """
     generator = random_stream(seed, Purpose.ORDERING)
     for _ in range(_ATTEMPTS):

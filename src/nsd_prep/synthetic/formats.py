@@ -38,7 +38,6 @@ def write_betas(
     blocks : iterable of Block
         The voxels to write, in file order; what is in no block stays unallocated and reads as 0.
     n_trials : int
-        Trials of the session.
     grid : tuple of int
         NIfTI dimensions (X, Y, Z).
     storage : str

@@ -102,18 +102,7 @@ LABEL_NAMES: Final[Mapping[str, LabelNames]] = MappingProxyType(
 
 
 def make_labels(cortex: Cortex) -> dict[str, NDArray[np.int64]]:
-    """Label the cortical voxels in every family of ROIs.
-
-    Parameters
-    ----------
-    cortex : Cortex
-        The subject's cortex with its patches.
-
-    Returns
-    -------
-    dict of str to (n_cortex,) array of int64
-        Labels by family, 0 where a voxel has none.
-    """
+    """Label the cortical voxels in every family of ROIs: (n_cortex,) int64, 0 for no label."""
     prf = np.zeros(len(cortex.voxel_index), dtype=np.int64)
     for label, name in enumerate(_PRF, start=1):
         prf[cortex.in_patches(name)] = label

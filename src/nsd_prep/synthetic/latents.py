@@ -35,17 +35,9 @@ BLOCK_WEIGHTS: Final[Mapping[str, tuple[float, float, float, float]]] = MappingP
 
 
 def dimension_weights(region: str) -> NDArray[np.float64]:
-    """Give the share of signal variance of each feature in a region.
+    """Give the share of signal variance of each feature in one of `plan.REGIONS`.
 
-    Parameters
-    ----------
-    region : str
-        One of `nsd_prep.synthetic.plan.REGIONS`.
-
-    Returns
-    -------
-    (2 * DIMENSIONS,) array of float64
-        Shared features, then the subject's own; the sum is 1.
+    (2 * DIMENSIONS,) float64: shared features, then the subject's own; the sum is 1.
     """
     blocks = np.array(BLOCK_WEIGHTS[region]) / sum(BLOCK_WEIGHTS[region])
     shares = np.repeat(blocks, DIMENSIONS_PER_BLOCK) / DIMENSIONS_PER_BLOCK
@@ -53,24 +45,18 @@ def dimension_weights(region: str) -> NDArray[np.float64]:
 
 
 def shared_latents(plan: SyntheticPlan, seed: int) -> NDArray[np.float32]:
-    """Draw the features that all subjects share.
+    """Draw the features that all subjects share, independent and standard normal.
 
-    Returns
-    -------
-    (n_images, DIMENSIONS) array of float32
-        Rows by 0-based nsd id; independent standard normal.
+    (n_images, DIMENSIONS) float32, rows by 0-based nsd id.
     """
     generator = random_stream(seed, Purpose.SHARED_LATENTS)
     return generator.standard_normal((plan.images, DIMENSIONS), dtype=np.float32)
 
 
 def own_latents(plan: SyntheticPlan, subject: int, seed: int) -> NDArray[np.float32]:
-    """Draw the features of one subject (1-based).
+    """Draw the features of one subject (1-based), independent and standard normal.
 
-    Returns
-    -------
-    (images_per_subject, DIMENSIONS) array of float32
-        Rows by the subject's image number, less 1; independent standard normal.
+    (images_per_subject, DIMENSIONS) float32, rows by the subject's image number, less 1.
     """
     generator = random_stream(seed, Purpose.OWN_LATENTS, subject)
     return generator.standard_normal((plan.images_per_subject, DIMENSIONS), dtype=np.float32)
@@ -79,19 +65,10 @@ def own_latents(plan: SyntheticPlan, subject: int, seed: int) -> NDArray[np.floa
 def tuning_of_voxels(
     regions: NDArray[np.int64], generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Draw the tuning of voxels.
+    """Draw the tuning of voxels, whose regions are indices into `plan.REGIONS`.
 
-    Parameters
-    ----------
-    regions : (n_voxels,) array of int64
-        Index into `nsd_prep.synthetic.plan.REGIONS` for each voxel.
-    generator : numpy.random.Generator
-        Where the numbers come from.
-
-    Returns
-    -------
-    (n_voxels, 2 * DIMENSIONS) array of float32
-        Rows of unit length, so that the tuned response has unit variance over images.
+    (n_voxels, 2 * DIMENSIONS) float32, rows of unit length, so that the tuned response has unit
+    variance over images.
     """
     weights = np.array([dimension_weights(region) for region in REGIONS])
     tuning = generator.standard_normal((len(regions), 2 * DIMENSIONS)) * np.sqrt(weights[regions])
@@ -104,19 +81,7 @@ def draw_pictures(
 ) -> NDArray[np.uint8]:
     """Draw pictures in which each feature is a pattern: fine for V1's, coarse for IT's.
 
-    Parameters
-    ----------
-    latents : (n_images, DIMENSIONS) array of float32
-        Features of the images.
-    image_size : tuple of int
-        Height and width, pixels.
-    seed : int
-        Seed of the dataset.
-
-    Returns
-    -------
-    (n_images, height, width, 3) array of uint8
-        RGB.
+    (n_images, height, width, 3) uint8, RGB.
     """
     generator = random_stream(seed, Purpose.PICTURES)
     height, width = image_size

@@ -24,19 +24,8 @@ class Purpose(IntEnum):
 def random_stream(seed: int, purpose: Purpose, *identifiers: int) -> np.random.Generator:
     """Give the generator of one purpose, the same whatever else is drawn before or after.
 
-    Parameters
-    ----------
-    seed : int
-        Seed of the dataset, 0 or more.
-    purpose : Purpose
-        What the numbers are for.
-    *identifiers : int
-        Subject (1-based), session (1-based), or nothing.
-
-    Returns
-    -------
-    numpy.random.Generator
-        On SFC64, the fastest of NumPy's bit generators for float32 normal numbers.
+    `identifiers` are subject and session (1-based), or subject, or nothing.
     """
+    # SFC64 is the fastest of NumPy's bit generators for float32 normal numbers.
     sequence = np.random.SeedSequence((seed, int(purpose), *identifiers))
     return np.random.Generator(np.random.SFC64(sequence))

@@ -35,26 +35,10 @@ def write_subject(
     full_sessions: Sequence[int],
     on_session: Callable[[int], None] | None = None,
 ) -> None:
-    """Write all files of one subject.
+    """Write all files of one subject (1-based).
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Where the files go.
-    plan : SyntheticPlan
-        The dataset's shape.
-    design : Design
-        Which image each trial shows.
-    subject : int
-        1-based.
-    seed : int
-        Seed of the dataset.
-    storage : str
-        How the betas lie in their HDF5 files.
-    full_sessions : sequence of int
-        Sessions (1-based) in which the whole volume is written.
-    on_session : callable, optional
-        Called with the session (1-based) after each session's file.
+    In `full_sessions` (1-based) the whole volume is written; `on_session` is called with the
+    session after each session's file.
     """
     sessions, n_trials = plan.subjects[subject].sessions, plan.trials_per_session
     cortex = make_cortex(plan.subjects[subject], subject, seed)

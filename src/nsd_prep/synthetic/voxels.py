@@ -59,19 +59,7 @@ class Voxels:
 
 
 def make_voxels(plan: SubjectPlan, cortex: Cortex, subject: int, seed: int) -> Voxels:
-    """Draw the truth of every voxel that has a label in any family.
-
-    Parameters
-    ----------
-    plan : SubjectPlan
-        Noise ceilings and number of sessions.
-    cortex : Cortex
-        The subject's anatomy.
-    subject : int
-        1-based.
-    seed : int
-        Seed of the dataset.
-    """
+    """Draw the truth of every voxel that has a label in any family."""
     labelled = np.any([labels > 0 for labels in make_labels(cortex).values()], axis=0)
     voxel_index = cortex.voxel_index[labelled]
     of_patch = [

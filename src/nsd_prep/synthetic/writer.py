@@ -2,24 +2,27 @@
 
 import json
 import multiprocessing
-import secrets
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
+from itertools import count
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal
+from threading import Thread
+from typing import Any, Literal
 
 from nsd_prep.dataset import DEFAULT_PREPARATION, DESCRIPTION_FILE, PREPARATION_FOLDERS, Dataset
 from nsd_prep.errors import OutputError, ParameterError
-from nsd_prep.files import explained_write_errors
+from nsd_prep.files import explained_write_errors, partial_path, remove_stale_partials
+from nsd_prep.source import FolderSource
 from nsd_prep.synthetic.design import Design, expdesign_variables, make_design, stimulus_table
 from nsd_prep.synthetic.formats import STORAGE_FORMS, Storage, write_mat, write_pictures
 from nsd_prep.synthetic.latents import draw_pictures, shared_latents
 from nsd_prep.synthetic.plan import PLANS, SyntheticPlan
 from nsd_prep.synthetic.subject import write_subject
-from nsd_prep.synthetic.truth import SyntheticTruth, read_truth, write_common_truth
+from nsd_prep.synthetic.truth import TRUTH_FOLDER, SyntheticTruth, read_truth, write_common_truth
 
 Layout = Literal["official", "flat"]
 Scale = Literal["tiny", "demo", "full"]
@@ -29,7 +32,7 @@ Progress = Callable[[str, int, int], None]
 def write_synthetic_nsd(
     root: Path,
     *,
-    scale: Scale = "tiny",
+    scale: Scale | SyntheticPlan = "tiny",
     layout: Layout = "official",
     seed: int = 0,
     subjects: Sequence[int] | None = None,
@@ -43,11 +46,12 @@ def write_synthetic_nsd(
     ----------
     root : Path
         The dataset's folder; must not exist yet, or be empty. It gets its name only when
-        everything is written.
-    scale : {"tiny", "demo", "full"}
+        everything is written; what a killed process left in its place is removed.
+    scale : {"tiny", "demo", "full"} or SyntheticPlan
         ``tiny``: 3 subjects, for tests (2 MB). ``demo``: all eight, small (30 MB). ``full``:
         NSD's grids, sessions and voxels of V1, V2, V4 and IT (5 GB); two processes write it, so a
-        script that calls this must guard it with ``if __name__ == "__main__"``.
+        script that calls this must guard it with ``if __name__ == "__main__"``. Or a shape of
+        one's own.
     layout : {"official", "flat"}
         How the files lie below the root.
     seed : int
@@ -76,54 +80,9 @@ def write_synthetic_nsd(
     OutputError
         The root exists and is not empty, or cannot be written.
     """
-    if scale not in PLANS:
+    if isinstance(scale, str) and scale not in PLANS:
         raise ParameterError(f"scale must be one of {', '.join(PLANS)}, got {scale!r}")
-    return write_from_plan(
-        root,
-        PLANS[scale],
-        layout=layout,
-        seed=seed,
-        subjects=subjects,
-        full_sessions=full_sessions,
-        storage=storage,
-        progress=progress,
-    )
-
-
-def write_from_plan(
-    root: Path,
-    plan: SyntheticPlan,
-    *,
-    layout: Layout = "official",
-    seed: int = 0,
-    subjects: Sequence[int] | None = None,
-    full_sessions: Sequence[tuple[int, int]] = (),
-    storage: Storage = "voxel_chunks",
-    progress: Progress | None = None,
-) -> SyntheticTruth:
-    """Write a synthetic NSD of any shape; the parameters are those of `write_synthetic_nsd`.
-
-    Parameters
-    ----------
-    root : Path
-        The dataset's folder; must not exist yet, or be empty.
-    plan : SyntheticPlan
-        The dataset's shape.
-    layout, seed, subjects, full_sessions, storage, progress
-        As in `write_synthetic_nsd`.
-
-    Returns
-    -------
-    SyntheticTruth
-        What is true of the data.
-
-    Raises
-    ------
-    ParameterError
-        A layout, storage, seed, subject or session that there is not.
-    OutputError
-        The root exists and is not empty, or cannot be written.
-    """
+    plan = PLANS[scale] if isinstance(scale, str) else scale
     chosen = _chosen_subjects(plan, subjects)
     _check_choices(plan, chosen, layout, storage, seed, full_sessions)
     design = make_design(plan, seed)
@@ -136,7 +95,8 @@ def write_from_plan(
             is_nsd=False,
             preparation=PREPARATION_FOLDERS[DEFAULT_PREPARATION],
             trials_per_session=plan.trials_per_session,
-            sessions=MappingProxyType({s: plan.subjects[s].sessions for s in chosen}),
+            sessions={s: plan.subjects[s].sessions for s in chosen},  # travels to other processes
+            source=FolderSource(folder),
         )
         _write_experiment(dataset, plan, design, seed)
         options = {"seed": seed, "storage": storage}
@@ -187,13 +147,14 @@ def _new_folder(root: Path) -> Iterator[Path]:
         )
     with explained_write_errors(root):
         root.parent.mkdir(parents=True, exist_ok=True)
-        partial = root.with_name(f".{root.name}.{secrets.token_hex(4)}.partial")
+        remove_stale_partials(root.parent, root.name)
+        unfinished = partial_path(root)
         try:
-            partial.mkdir()
-            yield partial
-            partial.replace(root)
+            unfinished.mkdir()
+            yield unfinished
+            unfinished.replace(root)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _write_experiment(dataset: Dataset, plan: SyntheticPlan, design: Design, seed: int) -> None:
@@ -213,62 +174,54 @@ def _write_subjects(
     plan: SyntheticPlan,
     design: Design,
     full_sessions: Sequence[tuple[int, int]],
-    options: Mapping[str, object],
+    options: Mapping[str, Any],
     progress: Progress | None,
 ) -> None:
+    """Write subjects, in processes of their own where the plan has several; the longest first."""
     total = sum(dataset.sessions.values())
+    report = partial(progress or (lambda *_: None), "session files")
     jobs = [
-        {
-            "plan": plan,
-            "design": design,
-            "subject": subject,
-            "full_sessions": [session for owner, session in full_sessions if owner == subject],
+        partial(
+            write_subject,
+            dataset,
+            plan,
+            design,
+            subject,
+            full_sessions=[session for owner, session in full_sessions if owner == subject],
             **options,
-        }
-        for subject in dataset.subjects
+        )
+        for subject in sorted(dataset.subjects, key=lambda subject: -dataset.sessions[subject])
     ]
     if plan.processes == 1 or len(jobs) == 1:
-        done = 0
-
-        def on_session(_: int) -> None:
-            nonlocal done
-            done += 1
-            if progress is not None:
-                progress("session files", done, total)
-
+        written = count(1)
         for job in jobs:
-            write_subject(dataset, on_session=on_session, **job)  # type: ignore[arg-type]
+            job(on_session=lambda _: report(next(written), total))
         return
-    _write_side_by_side(dataset, jobs, plan.processes, progress)
-
-
-def _write_side_by_side(
-    dataset: Dataset,
-    jobs: Sequence[Mapping[str, object]],
-    processes: int,
-    progress: Progress | None,
-) -> None:
-    """Write subjects in processes of their own, the longest first; count files for progress."""
-    total = sum(dataset.sessions.values())
-    plain = {**vars(dataset), "sessions": dict(dataset.sessions)}  # a mappingproxy cannot travel
-    jobs = sorted(jobs, key=lambda job: -dataset.sessions[job["subject"]])  # type: ignore[index]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        pending = {pool.submit(_write_subject_of, plain, job) for job in jobs}
+    with ProcessPoolExecutor(plan.processes, context, initializer=_end_with_parent) as pool:
+        pending = {pool.submit(job) for job in jobs}
         try:
             while pending:
                 finished, pending = wait(pending, timeout=1.0, return_when="FIRST_COMPLETED")
                 for future in finished:
                     future.result()
-                if progress is not None:
-                    files = sum(1 for _ in dataset.root.rglob("betas_session*.hdf5"))
-                    progress("session files", files, total)
+                files = sum(1 for _ in dataset.root.rglob("betas_session*.hdf5"))
+                report(files, total)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _write_subject_of(dataset: Mapping[str, object], job: Mapping[str, object]) -> None:
-    write_subject(Dataset(**dataset), **job)  # type: ignore[arg-type]
+def _end_with_parent() -> None:
+    """End this process as soon as its parent is gone, whose temporary folder it writes to."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _write_description(
@@ -278,7 +231,11 @@ def _write_description(
         "name": dataset.name,
         "trials_per_session": dataset.trials_per_session,
         "sessions": {str(subject): dataset.sessions[subject] for subject in dataset.subjects},
-        "synthetic": {**options, "full_sessions": [list(pair) for pair in sorted(full_sessions)]},
+        "synthetic": {
+            "truth": TRUTH_FOLDER,
+            **options,
+            "full_sessions": [list(pair) for pair in sorted(full_sessions)],
+        },
     }
     text = json.dumps(description, indent=2) + "\n"
     (dataset.root / DESCRIPTION_FILE).write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,283 @@
+"""Betas read from a server with 30 ms of latency: bytes, requests, time and memory.
+
+Run ``python benchmarks/bucket.py --nsd-root ROOT`` on a dataset whose subject 1, session 1 holds
+every voxel, as a real file does: real NSD, or what
+``nsd-prep synth ROOT --scale full --subjects 1 --every-chunk 1:1`` writes. With no root such a
+dataset is written to a temporary folder first (2 GB).
+
+The server is `tests/range_server.py`, as a process of its own; sixteen sessions are the one file
+under sixteen names. Two selections of voxels are read: the four regions of the dataset, and as many
+voxels in clumps that were chosen so that their ranges are somewhat more and longer than those of
+NSD's own regions (725 ranges and 31.5 MB a session with gaps of 32 KiB), which those of the
+synthetic dataset, thin sheets, exceed by far. The bars are meant for the second; they are printed
+for both.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import obstore
+from numpy.typing import NDArray
+
+from nsd_prep.betas import read_voxels, zscore_trials
+from nsd_prep.remote.bucket import BucketSource
+from nsd_prep.remote.chunk_places import ChunkPlaces
+from nsd_prep.remote.client import Client
+from nsd_prep.remote.estimate import model_seconds
+from nsd_prep.remote.ranges import START_CONCURRENCY, START_GAP
+from nsd_prep.remote.sessions import predicted_parts
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from range_server import server_process
+
+LATENCY = 0.030
+N_SESSIONS = 16
+ALL_SESSIONS = 240
+LINKS = {"100 Mbit/s": 100e6 / 8, "1 Gbit/s": 1e9 / 8, "10 Gbit/s": 10e9 / 8}
+#: Boxes (z, y, x) in which the voxels of the early regions and of each ventral stream lie, so that
+#: their ranges are about as many and as long as those of NSD's own regions.
+BOXES = (
+    (3470, (30, 60), (2, 22), (24, 57)),
+    (3802, (8, 12), (14, 62), (6, 38)),
+    (3802, (8, 12), (14, 62), (43, 75)),
+)
+
+#: The bars: share of the file, requests, seconds and bytes of memory for one session; and how many
+#: times longer than the bare requests sixteen of them may take.
+BARS = {"share": 0.035, "requests": 1200, "seconds": 6.0, "memory": 250e6, "times": 3.0}
+
+
+class Selection(NamedTuple):
+    """What is read.
+
+    Attributes
+    ----------
+    name : str
+        For the table.
+    voxels : ndarray of int64
+        Indices into the raveled grid.
+    grid : tuple of int
+        (Z, Y, X).
+    n_trials : int
+        Trials of a session.
+    """
+
+    name: str
+    voxels: NDArray[np.int64]
+    grid: tuple[int, int, int]
+    n_trials: int
+
+
+def close_together(grid: tuple[int, int, int]) -> NDArray[np.int64]:
+    """Return as many voxels as four regions have, in clumps inside some boxes."""
+    from scipy.ndimage import gaussian_filter
+
+    generator = np.random.default_rng(0)
+    found = []
+    for n_voxels, *box in BOXES:
+        field = gaussian_filter(generator.standard_normal(grid), 3)
+        inside = np.zeros(grid, dtype=bool)
+        inside[tuple(slice(*side) for side in box)] = True
+        order = np.argsort(np.where(inside, field, -np.inf), axis=None)
+        found.append(order[-n_voxels:])
+    return np.unique(np.concatenate(found))
+
+
+def measured(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function gives in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def one_session(url: str, selection: Selection, local: Path) -> dict[str, float]:
+    """Read a session once, and compare it with the local file."""
+    with tempfile.TemporaryDirectory() as mirror:
+        source = BucketSource(url, Path(mirror))
+        started, used = time.perf_counter(), time.process_time()
+        path = Path(mirror) / "01.hdf5"
+        values = source.read_voxels(path, selection.voxels, selection.grid, selection.n_trials)
+        seconds, used = time.perf_counter() - started, time.process_time() - used
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        transfer = source.transfer
+        source.close()
+    expected = read_voxels(local, selection.voxels, selection.grid, selection.n_trials)
+    assert np.array_equal(values, expected), "other values than those of the local file"
+    return {
+        "requests": sum(transfer.requests.values()),
+        "bytes": sum(transfer.bytes.values()),
+        "seconds": seconds,
+        "processor": used,
+        "memory": memory,
+    }
+
+
+def many_sessions(url: str, selection: Selection) -> dict[str, float]:
+    """Read and z-score sixteen sessions, the next ones fetched meanwhile."""
+    with tempfile.TemporaryDirectory() as mirror:
+        source = BucketSource(url, Path(mirror))
+        paths = [Path(mirror) / f"{number:02d}.hdf5" for number in range(1, N_SESSIONS + 1)]
+        rest = (selection.voxels, selection.grid, selection.n_trials)
+        started, used = time.perf_counter(), time.process_time()
+        source.identities(paths)
+        for at, path in enumerate(paths):
+            for following in paths[at : at + 4]:
+                source.prefetch(following, *rest)
+            zscore_trials(source.read_voxels(path, *rest))
+        seconds, used = time.perf_counter() - started, time.process_time() - used
+        transfer, link = source.transfer, source.client.link
+        source.close()
+    return {
+        "requests": sum(transfer.requests.values()),
+        "bytes": sum(transfer.bytes.values()),
+        "seconds": seconds,
+        "processor": used,
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "gap": link.gap,
+        "concurrency": link.concurrency,
+    }
+
+
+def bare_requests(url: str, selection: Selection) -> dict[str, float]:
+    """Fetch the ranges of sixteen sessions with obstore alone, and look at nothing."""
+    places = ChunkPlaces.predict(selection.grid, selection.n_trials)
+    parts = predicted_parts(places, selection.voxels, START_GAP)
+    ranges = [piece for part in parts for piece in part.ranges.pieces()]
+    store = Client(url).address.store()
+
+    def fetch(asked: tuple[str, tuple[int, int]]) -> int:
+        return len(obstore.get(store, asked[0], options={"range": asked[1]}).bytes())
+
+    everything = [
+        (f"{number:02d}.hdf5", span) for number in range(1, N_SESSIONS + 1) for span in ranges
+    ]
+    started, used = time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(START_CONCURRENCY) as pool:
+        n_bytes = sum(pool.map(fetch, everything))
+    return {
+        "requests": len(everything),
+        "bytes": n_bytes,
+        "seconds": time.perf_counter() - started,
+        "processor": time.process_time() - used,
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def main() -> None:
+    """Measure, and print the tables and which bars are met."""
+    # The processes whose memory is measured import none of these.
+    from nsd_prep.dataset import open_dataset
+    from nsd_prep.masks import select_voxels
+    from nsd_prep.regions import BUILT_IN_REGIONS, DEFAULT_REGIONS
+    from nsd_prep.synthetic import write_synthetic_nsd
+
+    command = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    command.add_argument("--nsd-root", type=Path)
+    command.add_argument("--latency", type=float, default=LATENCY)
+    given = command.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = given.nsd_root or Path(folder) / "nsd"
+        if given.nsd_root is None:
+            write_synthetic_nsd(root, scale="full", subjects=[1], full_sessions=[(1, 1)])
+        dataset = open_dataset(root)
+        file = dataset.session_file(1, 1)
+        served = Path(folder) / "served"
+        served.mkdir()
+        for number in range(1, N_SESSIONS + 1):
+            (served / f"{number:02d}.hdf5").symlink_to(file)
+        definitions = {name: BUILT_IN_REGIONS[name] for name in DEFAULT_REGIONS}
+        regions = select_voxels(dataset, 1, definitions)
+        rest = (regions.grid, dataset.trials_per_session)
+        selections = [
+            Selection("the dataset's regions", regions.union(regions.regions), *rest),
+            Selection("as close together as NSD's", close_together(regions.grid), *rest),
+        ]
+        with server_process(served, given.latency) as url:
+            for selection in selections:
+                compare(url, selection, file)
+    print_model(selections[-1])
+
+
+def compare(url: str, selection: Selection, file: Path) -> None:
+    """Measure a selection of voxels in each way, and print it with the bars."""
+    from rich.console import Console
+    from rich.table import Table
+
+    size = file.stat().st_size
+    rows = {
+        "one session": measured(one_session, url, selection, file),
+        f"{N_SESSIONS} sessions, checked and z-scored": measured(many_sessions, url, selection),
+        f"{N_SESSIONS} sessions' ranges by obstore alone": measured(bare_requests, url, selection),
+    }
+    title = f"{len(selection.voxels)} voxels, {selection.name}; file of {size / 1e6:.0f} MB"
+    table = Table(title=title)
+    columns = ("", "requests", "MB", "share", "seconds", "model", "processor s", "memory MB")
+    for column in columns:
+        table.add_column(column, justify="right" if column else "left")
+    for name, row in rows.items():
+        n_files = 1 if name == "one session" else N_SESSIONS
+        model = model_seconds(int(row["requests"]), int(row["bytes"]), float("inf"))
+        table.add_row(
+            name,
+            f"{row['requests']:.0f}",
+            f"{row['bytes'] / 1e6:.1f}",
+            f"{row['bytes'] / size / n_files:.2%}",
+            f"{row['seconds']:.2f}",
+            f"{model:.2f}",
+            f"{row['processor']:.2f}",
+            f"{row['memory'] / 1e6:.0f}",
+        )
+    one, many, bare = rows.values()
+    reached = {
+        "share": one["bytes"] / size,
+        "requests": one["requests"],
+        "seconds": one["seconds"],
+        "memory": one["memory"],
+        "times": many["seconds"] / bare["seconds"],
+    }
+    console = Console(width=120)
+    console.print(table)
+    for name, bar in BARS.items():
+        verdict = "met" if reached[name] <= bar else "NOT met"
+        console.print(f"{name}: {reached[name]:.4g}, bar {bar:.4g}: {verdict}")
+    console.print(
+        f"chosen for the link: {json.dumps({k: many[k] for k in ('gap', 'concurrency')})}"
+    )
+
+
+def print_model(selection: Selection) -> None:
+    """Print the minutes that all 240 sessions take by the model, for gaps and links."""
+    from rich.console import Console
+    from rich.table import Table
+
+    places = ChunkPlaces.predict(selection.grid, selection.n_trials)
+    table = Table(title=f"{ALL_SESSIONS} sessions, {LATENCY * 1000:.0f} ms, by the model")
+    for column in ("gap KiB", "requests", "GB", *(f"min at {link}" for link in LINKS)):
+        table.add_column(column, justify="right")
+    for gap in (16, 32, 64, 256):
+        parts = predicted_parts(places, selection.voxels, gap * 1024)
+        n_requests = ALL_SESSIONS * (1 + sum(len(part.ranges.pieces()) for part in parts))
+        n_bytes = ALL_SESSIONS * sum(part.ranges.n_bytes for part in parts)
+        minutes = [model_seconds(n_requests, n_bytes, link) / 60 for link in LINKS.values()]
+        table.add_row(
+            f"{gap}", f"{n_requests}", f"{n_bytes / 1e9:.1f}", *(f"{m:.1f}" for m in minutes)
+        )
+    whole = ALL_SESSIONS * places.file_bytes
+    minutes = [whole / link / 60 for link in LINKS.values()]
+    table.add_row(
+        "whole files", f"{ALL_SESSIONS}", f"{whole / 1e9:.1f}", *(f"{m:.0f}" for m in minutes)
+    )
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Deployments of the flow, for people who installed the package without its repository."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from nsd_prep.errors import OutputError
+
+#: docs/operating.md describes each of them.
+FILES: Final = ("prefect.yaml", "serve.py", "notify.py", "lost-runs.yaml")
+
+
+def write_deployments(folder: Path) -> list[Path]:
+    """Write the deployments' files into a folder, to be edited there.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is not there yet.
+
+    Returns
+    -------
+    list of Path
+        The files, also those that stood there already, unchanged.
+
+    Raises
+    ------
+    OutputError
+        A file of such a name stands there with other content; nothing is written then.
+    """
+    texts = {
+        folder / name: (files(__package__) / name).read_text(encoding="utf-8") for name in FILES
+    }
+    for path, text in texts.items():
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            raise OutputError(
+                f"{path} is there already, and differs from the file of this version: move it "
+                "away, or choose another folder."
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+    return list(texts)

@@ -1,0 +1,208 @@
+"""The tools of ``nsd-prep`` beside ``run``: each function is a command, its docstring the help."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+_Flag = Parameter(negative="")
+
+
+def synth(
+    root: Path,
+    *,
+    scale: Literal["tiny", "demo", "full"] = "demo",
+    layout: Literal["official", "flat"] = "official",
+    seed: int = 0,
+    subjects: list[int] | None = None,
+    storage: Literal[
+        "voxel_chunks", "contiguous", "gzip", "trial_chunks", "odd_chunks"
+    ] = "voxel_chunks",
+    every_chunk: list[str] | None = None,
+) -> int:
+    """Write a synthetic NSD: NSD's formats, responses simulated from a truth kept beside them.
+
+    The same options give the same bytes.
+
+    Args:
+        root: Folder to make; it must not hold files.
+        scale: tiny: three subjects, for tests; demo: eight small subjects; full: NSD's grids,
+            sessions and voxel counts, about 5 GB, some minutes.
+        layout: How the files lie below ROOT.
+        seed: Seed of the simulation.
+        subjects: Write only these subjects of the scale; their bytes do not depend on the choice.
+        storage: How the betas are stored in HDF5; voxel_chunks is NSD's own way.
+        every_chunk: Sessions, such as 1:1 for subject 1, session 1, of which every voxel is
+            stored, as in a real file (1.1 GB each at full scale).
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from nsd_prep.synthetic import write_synthetic_nsd
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        write_synthetic_nsd(
+            root,
+            scale=scale,
+            layout=layout,
+            seed=seed,
+            subjects=subjects,
+            full_sessions=[_subject_and_session(text) for text in every_chunk or ()],
+            storage=storage,
+            progress=lambda what, done, total: bar.update(
+                task, description=what, completed=done, total=total
+            ),
+        )
+    print(f"Written: {root}")  # noqa: T201
+    return 0
+
+
+def _subject_and_session(text: str) -> tuple[int, int]:
+    from nsd_prep.errors import ParameterError
+
+    subject, _, session = text.partition(":")
+    if not (subject.isdigit() and session.isdigit()):
+        raise ParameterError(
+            f"--every-chunk takes SUBJECT:SESSION such as 1:1, found {text!r}: correct it."
+        )
+    return int(subject), int(session)
+
+
+def cache(folder: Path, *, clear: Annotated[bool, _Flag] = False) -> int:
+    """Show how large a run's cache is, or clear it; the next run fills it again.
+
+    Args:
+        folder: A cache or output folder.
+        clear: Remove what it holds.
+    """
+    from nsd_prep.cache import CONTENTS, cache_sizes, clear_cache
+    from nsd_prep.summary import size_as_text
+
+    for part, (n_files, n_bytes) in cache_sizes(folder).items():
+        print(f"{part}: {size_as_text(n_bytes)} in {n_files} files ({CONTENTS[part]})")  # noqa: T201
+    if clear:
+        clear_cache(folder)
+        print("cleared")  # noqa: T201
+    return 0
+
+
+def compare(first: Path, second: Path, *, tolerance: float = 1e-5) -> int:
+    """Compare two assemblies, or the assemblies of two output folders.
+
+    Shows where they differ: shapes, coordinates, images, voxels, values by subject and region, and
+    a likely reason. The exit status is 0 when they are equal, 1 when they differ.
+
+    Args:
+        first: A .nc file, or a folder of them.
+        second: The same, of the other side.
+        tolerance: Largest difference that counts as equal.
+    """
+    from nsd_prep.compare import compare
+    from nsd_prep.compare_text import as_text
+    from nsd_prep.summary import print_rendered
+
+    comparison = compare(first, second, tolerance)
+    print_rendered(as_text(comparison))
+    return comparison.exit_status
+
+
+def package(
+    output: Path,
+    *,
+    target: Path | None = None,
+    suffix: str = "",
+    unchecked: Annotated[bool, _Flag] = False,
+) -> int:
+    """Package a run's output for Brain-Score.
+
+    Writes the packaged assemblies and stimulus sets with their SHA-1, an index, and a plugin
+    folder that is ready to register. The files must be those that the run's manifest lists, and no
+    check may have failed. The same inputs give the same bytes.
+
+    Args:
+        output: Output folder of a run.
+        target: Folder to write; 'packages' with the suffix, in the output folder, by default.
+        suffix: The run's.
+        unchecked: Package without a look at the run's manifest and checks; the package says so.
+    """
+    from nsd_prep.brainscore.package import write_packages
+    from nsd_prep.brainscore.plugin import PLUGIN_FOLDER, write_plugin
+
+    target = target or output / f"packages{suffix}"
+    index = write_packages(output / "brainscore", target, suffix=suffix, unchecked=unchecked)
+    write_plugin(index, target / PLUGIN_FOLDER)
+    for file in index.files:
+        print(f"{file.sha1}  {file.file}")  # noqa: T201
+    print(f"Written: {target}")  # noqa: T201
+    return 0
+
+
+def publish(
+    packages: Path,
+    destination: str,
+    *,
+    endpoint: str | None = None,
+    upload: Annotated[bool, _Flag] = False,
+    overwrite: Annotated[bool, _Flag] = False,
+    allow_non_nsd: Annotated[bool, _Flag] = False,
+    unchecked: Annotated[bool, _Flag] = False,
+) -> int:
+    """Show what an upload of packages to an S3-compatible bucket would do, or do it.
+
+    Each object is verified, an interrupted upload resumes, and version ids are written to the
+    index and the plugin.
+
+    Args:
+        packages: What 'package' wrote.
+        destination: s3://BUCKET/PREFIX.
+        endpoint: Address of the server; Amazon's by default.
+        upload: Upload, in place of a dry run.
+        overwrite: Replace objects that hold other bytes.
+        allow_non_nsd: Upload also what was made from a dataset that is not NSD, such as a
+            synthetic one.
+        unchecked: Upload also what was packaged with --unchecked.
+    """
+    from importlib.util import find_spec
+
+    from nsd_prep.brainscore import publish
+    from nsd_prep.brainscore.index import PackageIndex
+    from nsd_prep.errors import OutputError
+    from nsd_prep.summary import size_as_text
+
+    where = publish.Destination.parse(destination)
+    allowed = {"allow_non_nsd": allow_non_nsd, "unchecked": unchecked}
+    if PackageIndex.read(packages).is_nsd:
+        print(publish.NSD_TERMS)  # noqa: T201
+    if upload:
+        client = publish.s3_client(endpoint)
+        steps = publish.upload(packages, where, client, overwrite=overwrite, **allowed)
+    else:
+        client = publish.s3_client(endpoint) if find_spec("boto3") else None
+        try:
+            steps = publish.plan_upload(packages, where, client, overwrite=overwrite)
+        except OutputError as error:  # no credentials, say: the files can be listed all the same
+            print(f"warning: {error}", file=sys.stderr)  # noqa: T201
+            steps = publish.plan_upload(packages, where, None)
+    for step in steps:
+        size = size_as_text(step.file.bytes)
+        print(f"{step.action:13} {size:>9}  s3://{where.bucket}/{step.key}")  # noqa: T201
+    print(f"{size_as_text(sum(step.file.bytes for step in steps))} in all")  # noqa: T201
+    if not upload:
+        refused = publish.refusal(packages, **allowed)
+        print(refused or "Nothing was uploaded: give --upload to do it.")  # noqa: T201
+    return 0
+
+
+def deployments(folder: Path = Path("deployments")) -> int:
+    """Write the files of the deployments into a folder, to be edited there.
+
+    Args:
+        folder: Made where it is not there yet.
+    """
+    from nsd_prep.deployments import write_deployments
+
+    for path in write_deployments(folder):
+        print(path)  # noqa: T201
+    return 0

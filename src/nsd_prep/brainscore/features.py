@@ -1,0 +1,143 @@
+"""Features of images: what an encoding model predicts responses from."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import netCDF4
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nsd_prep.assembly import stimulus_ids
+from nsd_prep.errors import InputFileError, MissingFilesError
+from nsd_prep.files import read_whole
+
+_FORM: Final = (
+    "expected netCDF with one variable, images by features, and a coordinate nsd_id or "
+    "stimulus_id along its first dimension"
+)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of images.
+
+    Attributes
+    ----------
+    nsd_ids : ndarray of int64, shape (n_images,)
+        0-based, each once.
+    values : ndarray of float, shape (n_images, n_features)
+        Finite.
+    """
+
+    nsd_ids: NDArray[np.int64]
+    values: NDArray[np.floating]
+
+    def select(self, nsd_ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the features (n, n_features) of images (0-based ids), in their order.
+
+        InputFileError where an image has none.
+        """
+        absent = np.setdiff1d(nsd_ids, self.nsd_ids)
+        if len(absent):
+            raise InputFileError(
+                f"{len(absent)} of {len(np.unique(nsd_ids))} images have no features, nsd_id "
+                f"{absent[0]} (0-based) first: expected a row for each image of the assemblies; "
+                "make the features of all of them."
+            )
+        order = np.argsort(self.nsd_ids)
+        rows = order[np.searchsorted(self.nsd_ids, nsd_ids, sorter=order)]
+        return self.values[rows].astype(np.float64)
+
+
+def read_features(path: Path) -> Features:
+    """Read features of images; `parse_features` says of which form the file must be.
+
+    Raises
+    ------
+    MissingFilesError
+        The file is not there.
+    InputFileError
+        It is of another form.
+    """
+    if not path.is_file():
+        raise MissingFilesError(f"The features file {path} is missing: give the path of one.")
+    return parse_features(read_whole(path), str(path))
+
+
+def parse_features(content: bytes, name: str) -> Features:
+    """Read features of images from the bytes of a file.
+
+    Parameters
+    ----------
+    content : bytes
+        netCDF with one variable, images by features, whose first dimension has a coordinate
+        ``nsd_id`` (0-based) or ``stimulus_id``.
+    name : str
+        Of the file, for messages.
+
+    Returns
+    -------
+    Features
+        As in the file.
+
+    Raises
+    ------
+    InputFileError
+        It is not netCDF, or not of that form, or holds values that are not finite.
+    """
+    try:
+        with netCDF4.Dataset("features", memory=content) as file:
+            store = xr.backends.NetCDF4DataStore(file)  # type: ignore[no-untyped-call]
+            array = xr.open_dataarray(store).load()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputFileError(
+            f"The features file {name} cannot be read ({error}): {_FORM}."
+        ) from error
+    labels = [
+        label
+        for label in ("nsd_id", "stimulus_id")
+        if label in array.coords and array.coords[label].dims == array.dims[:1]
+    ]
+    if array.ndim != 2 or not labels or array.dtype.kind not in "iuf":
+        raise InputFileError(
+            f"The features file {name} holds {array.dtype} {array.dims} with the coordinates "
+            f"{', '.join(map(str, array.coords)) or 'none'}: {_FORM}."
+        )
+    features = Features(_nsd_ids(name, array.coords[labels[0]]), array.to_numpy())
+    wrong = int(np.count_nonzero(~np.isfinite(features.values)))
+    if wrong or len(np.unique(features.nsd_ids)) != len(features.nsd_ids):
+        raise InputFileError(
+            f"The features file {name} holds {wrong} values that are not finite and "
+            f"{len(features.nsd_ids) - len(np.unique(features.nsd_ids))} images more than once: "
+            "expected none of either; make it again."
+        )
+    return features
+
+
+def _nsd_ids(name: str, labels: xr.DataArray) -> NDArray[np.int64]:
+    """Return the 0-based ids that a coordinate nsd_id or stimulus_id gives."""
+    texts = [str(label) for label in labels.to_numpy().tolist()]
+    pattern = re.compile(r"[0-9]{1,9}" if labels.name == "nsd_id" else r"nsd_[0-9]{5,9}")
+    strange = [text for text in texts if not pattern.fullmatch(text)]
+    if strange:
+        raise InputFileError(
+            f"The features file {name} names an image {strange[0]!r} in {labels.name}: expected "
+            "0-based whole numbers in nsd_id, or nsd_ and five digits in stimulus_id."
+        )
+    return np.array([int(text.removeprefix("nsd_")) for text in texts], dtype=np.int64)
+
+
+def write_features(path: Path, features: Features) -> None:
+    """Write features in the form that `read_features` reads."""
+    xr.DataArray(
+        features.values,
+        dims=("presentation", "feature"),
+        coords={
+            "stimulus_id": ("presentation", np.array(stimulus_ids(features.nsd_ids), dtype=object)),
+            "nsd_id": ("presentation", features.nsd_ids),
+        },
+        name="features",
+    ).to_netcdf(path, engine="netcdf4")

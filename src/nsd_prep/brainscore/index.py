@@ -1,0 +1,156 @@
+"""The index of a folder of packages: what each file is, and what it was made from."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+    computed_field,
+    model_validator,
+)
+
+from nsd_prep.brainscore.identifiers import (
+    NSD,
+    REGION_PATTERN,
+    SPLITS,
+    SUBJECT_PATTERN,
+    Split,
+    base_name,
+    registry_prefix,
+)
+from nsd_prep.errors import InputFileError, MissingFilesError
+from nsd_prep.files import write_json
+
+INDEX_FILE: Final = "index.json"
+
+Kind = Literal["assembly", "stimulus table", "stimulus images"]
+KINDS: Final[tuple[Kind, ...]] = ("assembly", "stimulus table", "stimulus images")
+
+# The plugin is written from the index, and the index may come from anywhere.
+_Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+_Region = Annotated[str, StringConstraints(pattern=f"^{REGION_PATTERN}$")]
+_Subject = Annotated[str, StringConstraints(pattern=f"^{SUBJECT_PATTERN}$")]
+_SHA1 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{40}$")]
+
+
+class PackagedFile(BaseModel):
+    """A file of a package.
+
+    ``version_id`` tells which version of the object it is in the bucket; None before it is
+    uploaded, and where the bucket keeps no versions.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    file: _Name
+    kind: Kind
+    split: Split
+    identifier: _Name
+    content: str
+    sha1: _SHA1
+    bytes: int
+    version_id: str | None = None
+
+
+class PackageIndex(BaseModel):
+    """What lies in a folder of packages.
+
+    Attributes
+    ----------
+    dataset : str
+        ``NSD``, or the name of what the data were made from instead.
+    checks : dict of str to int, or None
+        Number of the run's checks by verdict; None where neither the checks nor the digests of the
+        run were looked at.
+    subjects, regions : tuple of str
+        In the order of the neuroids.
+    presentations : dict of str to int
+        Rows of the train and of the test assembly.
+    neuroids : int
+        Columns of both.
+    location : str or None
+        ``BUCKET/PREFIX`` of the objects; None before they are uploaded.
+    files : tuple of PackagedFile
+        In a fixed order.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    dataset: str
+    checks: dict[str, int] | None
+    subjects: tuple[_Subject, ...]
+    regions: tuple[_Region, ...]
+    presentations: dict[Split, int]
+    neuroids: int
+    location: str | None = None
+    files: tuple[PackagedFile, ...]
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        found = sorted((one.kind, one.split) for one in self.files)
+        if found != sorted((kind, split) for kind in KINDS for split in SPLITS):
+            raise ValueError("files: expected one of each kind and half")
+        base_name(self.dataset)
+        return self
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def registry_prefix(self) -> str:
+        """What the registry entries begin with."""
+        return registry_prefix(self.dataset, self.subjects)
+
+    @property
+    def is_nsd(self) -> bool:
+        """Whether the data were made from NSD itself."""
+        return self.dataset == NSD
+
+    def file(self, kind: Kind, split: Split) -> PackagedFile:
+        """Return the file of a kind and a half."""
+        return next(one for one in self.files if (one.kind, one.split) == (kind, split))
+
+    def write(self, folder: Path) -> None:
+        """Write the index to a folder of packages."""
+        write_json(folder / INDEX_FILE, self.model_dump())
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the index of a folder of packages.
+
+        Raises
+        ------
+        MissingFilesError
+            There is none.
+        InputFileError
+            It is not one.
+        """
+        path = folder / INDEX_FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError as error:
+            raise MissingFilesError(
+                f"{path} is missing: expected the index of the packages there; make them first, "
+                "with nsd-prep package."
+            ) from error
+        except ValidationError as error:
+            raise InputFileError(
+                f"{path} is not an index of packages ({error.error_count()} entries are not as "
+                "they should be): make the packages again, with nsd-prep package."
+            ) from error
+
+
+def sha1_of_file(path: Path) -> str:
+    """Return the SHA-1 of a file's bytes, in 40 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha1").hexdigest()
+
+
+def is_whole(packages: Path, one: PackagedFile) -> bool:
+    """Return whether a packaged file is there with the bytes that were written."""
+    try:
+        return sha1_of_file(packages / one.file) == one.sha1
+    except OSError:
+        return False

@@ -1,0 +1,45 @@
+"""What a step made: files in a folder, and what it found."""
+
+from collections.abc import Iterable
+from typing import Self
+
+from pydantic import Field
+
+from nsd_prep.checks import Check
+from nsd_prep.files import Folder, Sealed, sha256_of_file, sha256_of_json
+
+
+class Made(Sealed):
+    """What a step made.
+
+    Attributes
+    ----------
+    files : dict of str to str
+        SHA-256 of each file, by its name in the folder.
+    checks : tuple of Check
+        What was found.
+    """
+
+    files: dict[str, str] = Field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+
+    @classmethod
+    def in_folder(cls, folder: Folder, names: Iterable[str], checks: Iterable[Check] = ()) -> Self:
+        """Return the record of files that were just written.
+
+        Parameters
+        ----------
+        folder : Folder
+            Where they lie.
+        names : iterable of str
+            Their names in it.
+        checks : iterable of Check
+            What was found.
+        """
+        files = {name: sha256_of_file(folder.path / name) for name in names}
+        return cls(files=files, checks=tuple(checks))
+
+    @property
+    def digest(self) -> str:
+        """What stands for the files in a cache key: their names and content."""
+        return sha256_of_json(self.files)

@@ -1,0 +1,119 @@
+"""The parameters of a run, stated once: the flow's signature, its form, the command line's help."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+Preparation = Literal["b1", "b2", "b3"]
+#: The names of `nsd_prep.regions.BUILT_IN_REGIONS`.
+RegionName = Literal[
+    "V1",
+    "V2",
+    "V3",
+    "V4",
+    "IT",
+    "IT-glasser",
+    "nsdgeneral",
+    "early",
+    "midventral",
+    "midlateral",
+    "midparietal",
+    "ventral",
+    "lateral",
+    "parietal",
+]
+Subject = Literal[1, 2, 3, 4, 5, 6, 7, 8]
+InvalidVoxels = Literal["keep", "drop"]
+ZScoreImages = Literal["all", "train"]
+Runner = Literal["threads", "processes", "dask"]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Workers = Annotated[int, Field(ge=1)]
+#: Part of file names, which may have 255 bytes.
+Suffix = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]*$", max_length=100)]
+#: A field that a form sends empty is not set: Path("") would be the current folder.
+_EMPTY_IS_NONE = BeforeValidator(lambda value: None if value == "" else value)
+OptionalPath = Annotated[Path | None, _EMPTY_IS_NONE]
+OptionalText = Annotated[str | None, _EMPTY_IS_NONE]
+#: A folder, as text: an address would not survive as a Path.
+Root = Annotated[
+    str | None,
+    BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value or None),
+]
+
+
+def parameters(
+    *,
+    nsd_root: Root = None,
+    output_dir: Annotated[Path, _EMPTY_IS_NONE] = Path("nsd-prep-output"),
+    subjects: list[Subject] | None = None,
+    regions: list[RegionName] = ["V1", "V2", "V4", "IT"],  # noqa: B006 (forms show it)
+    regions_file: OptionalPath = None,
+    betas: Preparation | None = None,
+    cache_dir: OptionalPath = None,
+    seed: Seed = 42,
+    train_fraction: Fraction = 0.8,
+    invalid_voxels: InvalidVoxels = "keep",
+    runner: Runner = "threads",
+    workers: Workers = 2,
+    dask_address: OptionalText = None,
+    brainscore: bool = True,
+    zscore_images: ZScoreImages = "all",
+    suffix: Suffix = "",
+    features: OptionalPath = None,
+    report: bool = True,
+    check: bool = False,
+    refresh: bool = False,
+    synthetic: bool = False,
+    accept_nsd_terms: bool = False,
+) -> dict[str, Any]:
+    """Turn a copy of the Natural Scenes Dataset into validated neural assemblies.
+
+    Each region becomes an assembly: responses to the images that all subjects saw three times,
+    z-scored within the session and averaged, with each voxel's noise ceiling. A run that was
+    interrupted resumes where it stopped when the same command is given again.
+
+    Args:
+        nsd_root: Folder of the dataset, on the machine that runs the flow: it holds 'nsddata'
+            (official layout) or 'metadata' (flat layout). Or an address that holds 'nsddata', of
+            which only what is needed is read: s3://natural-scenes-dataset, s3://BUCKET/PREFIX,
+            https://HOST/PREFIX.
+        output_dir: Folder that the assemblies, tables and the manifest are written to.
+        subjects: Subjects (1 to 8), in the order of the neuroids; all of the dataset where none
+            is chosen. The images are those that all of them saw three times.
+        regions: Built-in regions; each becomes an assembly.
+        regions_file: TOML file with regions of your own, made beside the built-in ones: a table
+            for each, such as [FFA] with labels = { floc-faces = [2, 3] }.
+        betas: Preparation of the betas in the official layout: b1 (betas_assumehrf), b2
+            (betas_fithrf) or b3 (betas_fithrf_GLMdenoise_RR), which is read where none is chosen.
+        cache_dir: Folder for extracted responses, used by later runs; 'cache' in the output
+            folder where none is given.
+        seed: Seed of the split into train and test images.
+        train_fraction: Share of the images that are for training.
+        invalid_voxels: Whether voxels without data in some session are kept, as in the published
+            data (their responses there are 0), or dropped.
+        runner: What works on sessions: threads of this process, processes, or Dask. Processes and
+            Dask need a Prefect server that they can reach.
+        workers: Sessions, or with processes and Dask chunks of sessions, worked on at once.
+        dask_address: Scheduler of a running Dask cluster, such as tcp://10.0.0.1:8786; a cluster
+            on this machine is started where none is given.
+        brainscore: Make the train and test assemblies and stimulus sets that Brain-Score packages.
+        zscore_images: Images over which these assemblies are z-scored once more: all, as in the
+            published data, or those for training alone.
+        suffix: What stands before the extension of these files, such as _8subj.
+        features: netCDF file with features of the images (images by features, with a coordinate
+            nsd_id or stimulus_id), for the encoding baseline in the report.
+        report: Write the report: figures, tables and every check on one page.
+        check: Only look at the inputs: list all that is wrong, or what a run would do.
+        refresh: Recompute everything, whatever the cache holds.
+        synthetic: Use a small synthetic NSD, written beside the output folder where it is not
+            there yet, in place of a dataset: NSD's formats, invented responses.
+        accept_nsd_terms: Accept the terms of the Natural Scenes Dataset, without which its own
+            bucket is not read; NSD_ACCEPT_TERMS=1 in the environment does the same.
+
+    Returns
+    -------
+        The parameters by name.
+    """
+    return dict(locals())

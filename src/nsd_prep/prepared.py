@@ -1,0 +1,188 @@
+"""The one object after extraction: trials, voxels and responses, with one digest."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nsd_prep.assembly import SubjectVoxels, voxel_table
+from nsd_prep.errors import ParameterError
+from nsd_prep.extraction import SessionRecord
+from nsd_prep.files import digest_of_array, digest_of_table, sha256_of_json
+from nsd_prep.inputs import Inputs
+from nsd_prep.noise_ceiling import noise_ceiling
+from nsd_prep.published import REPETITIONS
+from nsd_prep.regions import definition_as_text
+from nsd_prep.responses import SessionResponses, repetitions_of_images
+from nsd_prep.run import Run
+from nsd_prep.store import Part, Store
+from nsd_prep.trials import usable_nsd_ids
+
+
+class Prepared:
+    """Everything that later stages take from a dataset.
+
+    Attributes
+    ----------
+    trials : DataFrame
+        A row for each trial with a shared image: `nsd_prep.trials.TRIAL_COLUMNS` and ``usable``.
+    is_train : ndarray of bool, shape (n_images,)
+        Which of the usable images, ascending, are for training.
+    voxels : DataFrame
+        A row for each voxel and region, as `nsd_prep.assembly.voxel_table`; the regions in the
+        run's order, the subjects within. ``kept`` marks the neuroids of the assemblies.
+    regions_of_subjects : dict of (int, str) to SubjectVoxels
+        The same for each subject (1-based) and region, as arrays in the order of the parts.
+    sessions : tuple of SessionRecord
+        The parts of the store that hold the responses.
+    repetition_counts : DataFrame of int, shape (n_subjects, 4)
+        How many shared images each subject saw 3, 2, 1 and 0 times.
+    subjects : tuple of int
+        1-based, in the order of the neuroids.
+    regions : dict of str to str
+        The definition of each region as text, in the run's order.
+    attributes : dict
+        What determines the data, for the attributes of files.
+    invalid_voxels : {"keep", "drop"}
+        Whether voxels without data in some session are kept.
+    is_nsd : bool
+        Whether published sizes and numbers apply.
+    trials_per_session : int
+        750 in NSD.
+    dataset_sessions : dict of int to int
+        Sessions that the dataset has of each subject.
+    """
+
+    def __init__(
+        self, run: Run, inputs: Inputs, sessions: Sequence[SessionRecord], store: Store
+    ) -> None:
+        dataset = inputs.dataset
+        self.trials = inputs.trials.table
+        self.is_train = inputs.trials.is_train
+        self.repetition_counts = inputs.trials.repetition_counts
+        self.sessions = tuple(sessions)
+        self.subjects = run.subjects
+        self.regions = {name: definition_as_text(of) for name, of in run.regions.items()}
+        self.attributes = run.attributes()
+        self.invalid_voxels = run.invalid_voxels
+        self.is_nsd = dataset.is_nsd
+        self.trials_per_session = dataset.trials_per_session
+        self.dataset_sessions = {subject: dataset.sessions[subject] for subject in run.subjects}
+        self._store = store
+        self._records = {
+            subject: tuple(record for record in sessions if record.subject == subject)
+            for subject in run.subjects
+        }
+        self.regions_of_subjects: dict[tuple[int, str], SubjectVoxels] = {}
+        self.voxels = self._voxels(run, inputs)
+
+    def _voxels(self, run: Run, inputs: Inputs) -> pd.DataFrame:
+        tables = []
+        for region in run.regions:
+            for subject in run.subjects:
+                selection = inputs.masks[subject].selection
+                voxels = selection.regions[region]
+                if len(voxels) == 0:
+                    continue  # a region that this subject lacks
+                without_data = self.without_data(subject, region).sum(axis=0)
+                kept = without_data == 0 if run.invalid_voxels == "drop" else None
+                if kept is not None and not kept.any():
+                    raise ParameterError(
+                        f"No voxel of the region {region} of subject {subject} has data in every "
+                        f"session, and all {len(voxels)} would be dropped: use --invalid-voxels "
+                        "keep, or leave out the region or the subject."
+                    )
+                ncsnr = inputs.noise_ceilings[subject].volume.values.flat[voxels]
+                row = SubjectVoxels(
+                    subject,
+                    selection.grid,
+                    voxels,
+                    ncsnr,
+                    noise_ceiling(ncsnr, REPETITIONS),
+                    without_data,
+                    kept,
+                )
+                self.regions_of_subjects[subject, region] = row
+                tables.append(voxel_table(region, [row]))
+        return pd.concat(tables, ignore_index=True)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all the content: equal where later stages would make the same."""
+        return sha256_of_json(
+            [
+                self.attributes,
+                self.regions,
+                self.is_nsd,
+                self.trials_per_session,
+                self.dataset_sessions,
+                digest_of_table(self.trials),
+                digest_of_array(self.is_train),
+                digest_of_table(self.voxels),
+                digest_of_table(self.repetition_counts),
+                [
+                    [record.subject, record.session, region, part.digest]
+                    for record in self.sessions
+                    for region, part in record.parts.items()
+                ],
+            ]
+        )
+
+    @property
+    def nsd_ids(self) -> NDArray[np.int64]:
+        """The usable images (n_images,), 0-based and ascending."""
+        return usable_nsd_ids(self.trials)
+
+    def parts(self, subject: int, region: str) -> Mapping[int, Part]:
+        """Return the parts of a subject's region by session (1-based)."""
+        return {record.session: record.parts[region] for record in self._records[subject]}
+
+    def subjects_with(self, region: str) -> tuple[int, ...]:
+        """Return the subjects (1-based) who have voxels of a region, in the run's order."""
+        return tuple(
+            subject for subject in self.subjects if (subject, region) in self.regions_of_subjects
+        )
+
+    def kept(self, subject: int, region: str) -> NDArray[np.bool_]:
+        """Return which voxels of a subject's region become neuroids, bool (n_voxels,)."""
+        voxels = self.regions_of_subjects[subject, region]
+        return np.ones(len(voxels.voxels), np.bool_) if voxels.kept is None else voxels.kept
+
+    def without_data(self, subject: int, region: str) -> NDArray[np.bool_]:
+        """Return in which sessions a voxel has no data, bool (n_sessions, n_voxels)."""
+        parts = list(self.parts(subject, region).values())
+        found = np.zeros((len(parts), parts[0].shape[1]), dtype=np.bool_)
+        for row, part in zip(found, parts, strict=True):
+            row[list(part.constant_voxels)] = True
+        return found
+
+    def repetitions(self, subject: int, region: str) -> NDArray[np.float32]:
+        """Read a subject's single-trial responses to the usable images from the store.
+
+        Parameters
+        ----------
+        subject : int
+            1-based.
+        region : str
+            One of the run's.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_images, 3, n_voxels)
+            z-scores; all voxels, also those that are not kept.
+        """
+        trials = self.trials[self.trials["subject"] == subject]
+        in_session = dict(iter(trials.groupby("session")))
+        parts = self.parts(subject, region)
+        stored = (
+            SessionResponses(
+                session,
+                self._store.read(part),
+                in_session[session]["nsd_id"].to_numpy(),
+                in_session[session]["repetition"].to_numpy(),
+            )
+            for session, part in parts.items()
+        )
+        return repetitions_of_images(stored, self.nsd_ids, next(iter(parts.values())).shape[1])

@@ -1,0 +1,187 @@
+"""The version-1 B-tree of a file whose chunks lie in another order than NSD's: only what is needed.
+
+HDF5 File Format Specification, III.A.1 (version-1 B-trees) and IV.A (object headers).
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+ReadAt = Callable[[int, int], bytes]
+"""Given a place and a length, returns the bytes there."""
+
+_NODE_HEADER: Final = struct.Struct("<4sBBHQQ")
+_ADDRESS_BYTES: Final = 8
+#: Of a full node, by HDF5's default, which can be changed and is not by anyone known.
+_CHILDREN: Final = 64
+_UNDEFINED: Final = 0xFFFF_FFFF_FFFF_FFFF
+_LAYOUT: Final = 0x08
+_CONTINUATION: Final = 0x10
+
+
+class ChunkTable(NamedTuple):
+    """Where the chunks of voxels lie.
+
+    Attributes
+    ----------
+    starts, lengths : ndarray of int64, shape (n_voxels,)
+        Bytes; 0 and 0 where a voxel's chunk was never written.
+    """
+
+    starts: Integers
+    lengths: Integers
+
+
+@dataclass(frozen=True)
+class ChunkIndex:
+    """A version-1 B-tree of chunks.
+
+    Attributes
+    ----------
+    root : int
+        Byte where its root lies.
+    n_dimensions : int
+        Of the dataset.
+    node_bytes : int
+        Bytes of a node.
+    """
+
+    root: int
+    n_dimensions: int
+    node_bytes: int
+
+    @property
+    def _entry(self) -> np.dtype[np.void]:
+        offsets = ("offsets", "<u8", (self.n_dimensions + 1,))
+        return np.dtype([("bytes", "<u4"), ("mask", "<u4"), offsets, ("child", "<u8")])
+
+    def find(
+        self,
+        voxels: Integers,
+        grid: tuple[int, int, int],
+        fetch: Callable[[Integers], None],
+        read_at: ReadAt,
+    ) -> ChunkTable | None:
+        """Find the chunks of voxels, a level of the tree at a time.
+
+        Parameters
+        ----------
+        voxels : ndarray of int64
+            Indices into the raveled grid (0-based), ascending, each voxel's trials one chunk.
+        grid : tuple of int
+            (Z, Y, X).
+        fetch : callable
+            Given the places of nodes, makes their bytes readable.
+        read_at : callable
+            Reads bytes.
+
+        Returns
+        -------
+        ChunkTable or None
+            None where the file holds no such tree.
+        """
+        table = ChunkTable(np.zeros(len(voxels), np.int64), np.zeros(len(voxels), np.int64))
+        level = None
+        below = [(self.root, 0, len(voxels))] if len(voxels) else []
+        while below:
+            fetch(np.array([place for place, _, _ in below], dtype=np.int64))
+            nodes, below = below, []
+            for place, first, stop in nodes:
+                node = read_at(place, self.node_bytes)
+                signature, kind, found, n_used, _, _ = _NODE_HEADER.unpack_from(node)
+                expected = found if level is None else level
+                if (signature, kind, found) != (b"TREE", 1, expected) or n_used > _CHILDREN:
+                    return None
+                level = found
+                entries = np.frombuffer(node, self._entry, n_used, _NODE_HEADER.size)
+                keys = self._voxels(entries["offsets"].astype(np.int64), grid)
+                wanted = voxels[first:stop]
+                if level == 0:
+                    _, of_voxel, of_key = np.intersect1d(
+                        wanted, keys, assume_unique=True, return_indices=True
+                    )
+                    table.starts[first + of_voxel] = entries["child"][of_key]
+                    table.lengths[first + of_voxel] = entries["bytes"][of_key]
+                    continue
+                bounds = first + np.searchsorted(wanted, keys)
+                ends = [*bounds.tolist(), stop]
+                below += [
+                    (child, ends[at], ends[at + 1])
+                    for at, child in enumerate(entries["child"].tolist())
+                    if ends[at] < ends[at + 1]
+                ]
+            level = -1 if level is None else level - 1
+        return table
+
+    @staticmethod
+    def _voxels(offsets: Integers, grid: tuple[int, int, int]) -> Integers:
+        """Return the raveled voxels of chunks; chunks of later trials come behind all voxels."""
+        _, height, width = grid
+        later = np.where(offsets[:, 0] > 0, np.prod(grid), 0)
+        return (offsets[:, 1] * height + offsets[:, 2]) * width + offsets[:, 3] + later
+
+
+def index_of(betas: h5py.Dataset, read_at: ReadAt) -> ChunkIndex | None:
+    """Find the index of a dataset's chunks.
+
+    Parameters
+    ----------
+    betas : h5py.Dataset
+        Open.
+    read_at : callable
+        Reads bytes of the same file.
+
+    Returns
+    -------
+    ChunkIndex or None
+        None where it has another kind of index, or none.
+    """
+    creation = betas.file.id.get_create_plist()
+    if creation.get_sizes() != (_ADDRESS_BYTES, _ADDRESS_BYTES):
+        return None
+    header = h5py.h5g.get_objinfo(betas.file.id, betas.name.encode()).objno[0]
+    for kind, content in _messages(header, read_at):
+        if kind != _LAYOUT or content[:2] != b"\x03\x02":  # version 3, chunked
+            continue
+        n_dimensions = content[2] - 1
+        (root,) = struct.unpack_from("<Q", content, 3)
+        if root == _UNDEFINED:
+            return None
+        key = 8 + 8 * (n_dimensions + 1)
+        entries = (_CHILDREN + 1) * key + _CHILDREN * _ADDRESS_BYTES
+        return ChunkIndex(root, n_dimensions, _NODE_HEADER.size + entries)
+    return None
+
+
+def _messages(header: int, read_at: ReadAt) -> Iterator[tuple[int, bytes]]:
+    """Give the kind and content of each message of an object header, of either version."""
+    if read_at(header, 4) == b"OHDR":
+        flags = read_at(header + 5, 1)[0]
+        start = header + 6 + 16 * bool(flags & 0x20) + 4 * bool(flags & 0x10)
+        width = 1 << (flags & 3)
+        blocks = [(start + width, int.from_bytes(read_at(start, width), "little"))]
+        prefix, extra, around = struct.Struct("<BHB"), 2 * bool(flags & 0x04), (4, 4)
+    else:
+        (length,) = struct.unpack("<I", read_at(header + 8, 4))
+        blocks = [(header + 16, length)]
+        prefix, extra, around = struct.Struct("<HHB3x"), 0, (0, 0)
+    while blocks:
+        start, length = blocks.pop(0)
+        content = read_at(start, length)
+        at = 0
+        while at + prefix.size + extra <= length:
+            kind, n_bytes, _ = prefix.unpack_from(content, at)
+            at += prefix.size + extra
+            message = content[at : at + n_bytes]
+            at += n_bytes
+            if kind == _CONTINUATION:
+                more, n_more = struct.unpack_from("<QQ", message)
+                blocks.append((more + around[0], n_more - sum(around)))
+            else:
+                yield kind, message

@@ -1,0 +1,149 @@
+"""Where the chunks of a file of betas lie, where it was written in one go, as NSD's were.
+
+HDF5 then appends: chunk after chunk in the order of the raveled (Z, Y, X) grid, and a node of the
+version-1 B-tree that indexes them whenever one is full. A node holds up to 64 children; the last
+node of a level, when it is full, keeps 57 and gives 7 and the new one to a new node behind the
+chunk that did not fit; when that node was the root, its content moves to one more new node and the
+root stays where it is (HDF5's `H5B.c`, split ratios 0.1, 0.5 and 0.9).
+
+This is a prediction. It chooses what to fetch; the file's own index decides what is true.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsd_prep.remote.ranges import Ranges, merged
+
+Integers = NDArray[np.int64]
+
+#: Bytes of a node that indexes chunks of four dimensions: a header, 65 keys and 64 addresses.
+NODE_BYTES: Final = 24 + 65 * (8 + 8 * (4 + 1)) + 64 * 8
+#: Byte where the root of the index lies, behind the superblock and the headers.
+ROOT: Final = 1400
+#: Byte where the first chunk lies.
+FIRST_CHUNK: Final = ROOT + NODE_BYTES
+#: The superblock, the headers and the root of the index, with what HDF5 reads ahead of them.
+_HEAD_BYTES: Final = FIRST_CHUNK + 512
+#: Children of a full node, and those that the last node of a level keeps when it is split.
+_FULL: Final = 64
+_KEPT: Final = 57
+
+
+@dataclass(frozen=True)
+class ChunkPlaces:
+    """The predicted places in a session's file.
+
+    Attributes
+    ----------
+    n_voxels : int
+        Voxels of the whole grid, each with one chunk.
+    chunk_bytes : int
+        Bytes of a chunk: two for each trial.
+    """
+
+    n_voxels: int
+    chunk_bytes: int
+
+    @classmethod
+    def predict(cls, grid: tuple[int, int, int], n_trials: int) -> "ChunkPlaces":
+        """Return the places in a file of int16 betas (n_trials, Z, Y, X), a chunk a voxel."""
+        return cls(prod(grid), n_trials * np.dtype(np.int16).itemsize)
+
+    @cached_property
+    def file_bytes(self) -> int:
+        """Size of the whole file."""
+        return int(self.chunks(np.array([self.n_voxels]))[0])
+
+    @cached_property
+    def level_sizes(self) -> tuple[int, ...]:
+        """Number of nodes in each level of the index, leaves first, the root last."""
+        sizes = [1 + int(_splits(np.array([self.n_voxels]))[0])]
+        while sizes[-1] > 1:
+            sizes.append(1 + int(_splits(np.array(sizes[-1:]))[0]))
+        return tuple(sizes)
+
+    def chunks(self, voxels: Integers) -> Integers:
+        """Return the byte where the chunk of each voxel begins.
+
+        Parameters
+        ----------
+        voxels : ndarray of int64
+            Indices into the raveled grid (0-based).
+
+        Returns
+        -------
+        ndarray of int64
+            Bytes from the beginning of the file.
+        """
+        n_nodes = np.zeros(voxels.shape, dtype=np.int64)
+        children = voxels.astype(np.int64)
+        while (splits := _splits(children)).any():
+            n_nodes += splits + (splits > 0)  # the first split of a level is one of the root
+            children = np.where(splits > 0, splits + 1, 0)
+        return FIRST_CHUNK + voxels * self.chunk_bytes + n_nodes * NODE_BYTES
+
+    def nodes(self, level: int, nodes: Integers) -> Integers:
+        """Return the byte where nodes of a level begin.
+
+        Parameters
+        ----------
+        level : int
+            0 for the leaves.
+        nodes : ndarray of int64
+            Positions in their level (0-based).
+
+        Returns
+        -------
+        ndarray of int64
+            Bytes from the beginning of the file.
+        """
+        if self.level_sizes[level] == 1:
+            return np.full(nodes.shape, ROOT, dtype=np.int64)
+        # The first node of a level was the root once: it moved behind the second one.
+        child = np.maximum(nodes, 1)
+        for _ in range(level + 1):
+            child = _FULL + _KEPT * (child - 1)
+        behind = self.chunks(child) + self.chunk_bytes
+        return behind + (level + (nodes == 0)) * NODE_BYTES
+
+    def index_of(self, voxels: Integers) -> Integers:
+        """Return the bytes where all nodes begin that lead from the root to some voxels' chunks."""
+        found = [np.array([ROOT], dtype=np.int64)]
+        children = voxels
+        for level, n_nodes in enumerate(self.level_sizes):
+            children = np.unique(np.minimum(children // _KEPT, n_nodes - 1))
+            found.append(self.nodes(level, children))
+        return np.unique(np.concatenate(found))
+
+    def ranges(self, voxels: Integers, gap: int) -> Ranges:
+        """Return all that HDF5 reads of the file to find and read the chunks of voxels.
+
+        Parameters
+        ----------
+        voxels : ndarray of int64
+            Indices into the raveled grid (0-based), ascending.
+        gap : int
+            Bytes between two ranges that may be read in vain.
+
+        Returns
+        -------
+        Ranges
+            The head of the file, nodes and chunks.
+        """
+        nodes, chunks = self.index_of(voxels), self.chunks(voxels)
+        ranges = merged(
+            np.concatenate([[0], nodes, chunks]),
+            np.repeat([_HEAD_BYTES, NODE_BYTES, self.chunk_bytes], [1, len(nodes), len(chunks)]),
+            gap,
+        )
+        return Ranges(ranges.starts, np.minimum(ranges.stops, self.file_bytes))
+
+
+def _splits(children: Integers) -> Integers:
+    """Return how often the nodes above so many children were split."""
+    return np.maximum(-(-(children - _FULL) // _KEPT), 0)

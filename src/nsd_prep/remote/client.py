@@ -1,0 +1,324 @@
+"""A client for a remote dataset: sizes and ETags, ranges, whole files and listings.
+
+Threads wait for the answers; obstore, which is Rust, does the work without Python's lock.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import obstore
+
+from nsd_prep.errors import InputFileError, MissingFilesError
+from nsd_prep.remote.address import Address
+from nsd_prep.remote.attempts import (
+    ATTEMPTS,
+    Deadline,
+    ShortAnswerError,
+    attempt,
+    changed,
+    is_overload,
+)
+from nsd_prep.remote.faults import RemoteFaultError
+from nsd_prep.remote.identity import RemoteIdentity
+from nsd_prep.remote.ranges import HIGHEST_CONCURRENCY, Link
+from nsd_prep.remote.traffic import Counters, Gate, Kind, Transfer
+
+_Result = TypeVar("_Result")
+
+#: Seconds within which everything that a session needs must have come.
+SESSION_SECONDS: Final = 900.0
+#: Requests whose time is kept, to choose by it what suits the link.
+_MOST_SAMPLES: Final = 4000
+
+
+class Client:
+    """Reads a remote dataset.
+
+    It can be pickled: a copy in another process opens connections of its own.
+
+    Parameters
+    ----------
+    url : str
+        As `Address.parse` takes it.
+    environment : mapping, optional
+        Variables for `Address.store`; the process's own where not given.
+
+    Attributes
+    ----------
+    link : Link
+        What is chosen for the link so far.
+    """
+
+    def __init__(self, url: str, environment: Mapping[str, str] | None = None) -> None:
+        self.address = Address.parse(url)
+        self.link = Link()
+        self._environment = environment
+        self._start()
+
+    def _start(self) -> None:
+        self._store = self.address.store(self._environment)
+        self._gate = Gate(self.link.concurrency)
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+        self._samples: deque[tuple[int, float]] = deque(maxlen=_MOST_SAMPLES)
+        self._counters = Counters()
+
+    def __getstate__(self) -> tuple[Address, Link, Mapping[str, str] | None]:
+        return self.address, self.link, self._environment
+
+    def __setstate__(self, state: tuple[Address, Link, Mapping[str, str] | None]) -> None:
+        self.address, self.link, self._environment = state
+        self._start()
+
+    def close(self) -> None:
+        """Cancel what waits to be fetched, and end the threads."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+    @property
+    def transfer(self) -> Transfer:
+        """What was requested so far, by kind."""
+        return self._counters.transfer()
+
+    def url(self, name: str) -> str:
+        """Return the URL of a file, by its path below the root."""
+        return f"{self.address.url}/{name}"
+
+    def identity(self, name: str, *, attempts: int = ATTEMPTS) -> RemoteIdentity:
+        """Look up the size and ETag of a file.
+
+        Parameters
+        ----------
+        name : str
+            Its path below the root.
+        attempts : int
+            How often it is tried.
+
+        Returns
+        -------
+        RemoteIdentity
+            One request.
+
+        Raises
+        ------
+        MissingFilesError, RemoteFaultError
+            As `nsd_prep.remote.attempts.attempt`.
+        """
+        url = self.url(name)
+
+        def answered() -> RemoteIdentity:
+            self._counters.request("sizes")
+            return RemoteIdentity.of(url, obstore.head(self._store, name))
+
+        return self._in_turn(url, "sizes", answered, Deadline(SESSION_SECONDS), attempts)
+
+    def identities(self, names: Sequence[str]) -> dict[str, RemoteIdentity]:
+        """Look up the sizes and ETags of files, many at once.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Their paths below the root.
+
+        Returns
+        -------
+        dict of str to RemoteIdentity
+            Each of them.
+
+        Raises
+        ------
+        MissingFilesError
+            Some are not there: it lists all of these.
+        RemoteFaultError
+            The server does not answer.
+        """
+        futures = {name: self.submit(self.identity, name) for name in names}
+        found, missing = {}, []
+        for name, future in futures.items():
+            try:
+                found[name] = future.result()
+            except MissingFilesError as error:
+                missing.append(str(error))
+        if len(missing) == 1:
+            raise MissingFilesError(missing[0])
+        if missing:
+            listed = "".join(f"\n  - {problem}" for problem in missing)
+            raise MissingFilesError(f"{len(missing)} files cannot be read:{listed}")
+        return found
+
+    def fetch(
+        self,
+        identity: RemoteIdentity,
+        start: int,
+        stop: int,
+        *,
+        kind: Kind,
+        deadline: Deadline,
+        at_once: bool = False,
+    ) -> memoryview:
+        """Fetch a range of a file, in the calling thread.
+
+        Parameters
+        ----------
+        identity : RemoteIdentity
+            The file; an answer from another one is an error.
+        start, stop : int
+            First byte (0-based), and the one behind the last.
+        kind : str
+            What it counts as.
+        deadline : Deadline
+            After which nothing is tried.
+        at_once : bool
+            Not to wait for other requests, nor for any thread of Python's: for a caller that holds
+            h5py's lock, which a thread that collects garbage may need.
+
+        Returns
+        -------
+        memoryview
+            ``stop - start`` bytes.
+
+        Raises
+        ------
+        ChangedFileError, MissingFilesError, InputFileError, RemoteFaultError
+            As `nsd_prep.remote.attempts.attempt`.
+        """
+        name = identity.path.removeprefix(f"{self.address.url}/")
+        options: Any = {"range": (start, stop), **identity.condition}
+
+        def answered() -> memoryview:
+            self._counters.request(kind)
+            begun = time.monotonic()
+            answer = obstore.get(self._store, name, options=options)
+            if RemoteIdentity.of(identity.path, answer.meta) != identity:
+                raise changed(identity.path)
+            content = memoryview(answer.bytes())
+            if len(content) != stop - start:
+                raise ShortAnswerError(f"{len(content)} in place of {stop - start} bytes")
+            self._counters.received(kind, len(content))
+            self._samples.append((len(content), time.monotonic() - begun))
+            return content
+
+        if not at_once:
+            return self._in_turn(identity.path, kind, answered, deadline)
+        return attempt(
+            identity.path,
+            answered,
+            deadline=deadline,
+            on_failure=lambda _: self._counters.failure(kind),
+        )
+
+    def submit(self, function: Callable[..., _Result], *arguments: Any) -> "Future[_Result]":
+        """Let a function run in one of the threads that wait for answers."""
+        return self._threads().submit(function, *arguments)
+
+    def read(self, name: str, *, kind: Kind = "small files") -> tuple[RemoteIdentity, bytes]:
+        """Fetch a whole file, and what tells whether it is still the same.
+
+        Parameters
+        ----------
+        name : str
+            Its path below the root.
+        kind : str
+            What it counts as.
+
+        Returns
+        -------
+        identity : RemoteIdentity
+            One request gives both.
+        content : bytes
+            All of it.
+
+        Raises
+        ------
+        MissingFilesError, RemoteFaultError
+            As `nsd_prep.remote.attempts.attempt`.
+        """
+        url = self.url(name)
+
+        def answered() -> tuple[RemoteIdentity, bytes]:
+            self._counters.request(kind)
+            answer = obstore.get(self._store, name)
+            identity = RemoteIdentity.of(url, answer.meta)
+            content = bytes(answer.bytes())
+            if len(content) != identity.bytes:
+                raise ShortAnswerError(f"{len(content)} in place of {identity.bytes} bytes")
+            self._counters.received(kind, len(content))
+            return identity, content
+
+        return self._in_turn(url, kind, answered, Deadline(SESSION_SECONDS))
+
+    def names(self, folder: str) -> list[str]:
+        """List the files below a folder, by their paths below the root, ascending.
+
+        Parameters
+        ----------
+        folder : str
+            Its path below the root.
+
+        Returns
+        -------
+        list of str
+            Empty where there is no such folder.
+
+        Raises
+        ------
+        InputFileError
+            The server lists no folders, as most web servers do not.
+        """
+        url = self.url(folder)
+
+        def answered() -> list[str]:
+            self._counters.request("sizes")
+            pages = obstore.list(self._store, folder)
+            return sorted(str(file["path"]) for page in pages for file in page)
+
+        try:
+            return self._in_turn(url, "sizes", answered, Deadline(SESSION_SECONDS), attempts=3)
+        except (RemoteFaultError, MissingFilesError) as error:
+            if self.address.scheme == "s3":
+                raise
+            raise InputFileError(
+                f"{url} cannot be listed: its server does not answer PROPFIND."
+            ) from error
+
+    def adapt(self) -> None:
+        """Choose what suits the link, by how long the requests since the last time took."""
+        samples = [self._samples.popleft() for _ in range(len(self._samples))]
+        n_bytes, seconds = np.array(samples, dtype=np.float64).reshape(-1, 2).T
+        # An overload lowered the gate's limit: the way up begins there.
+        so_far = Link(self.link.gap, self._gate.limit)
+        self.link = so_far.adapted(n_bytes.astype(np.int64), seconds)
+        self._gate.set(self.link.concurrency)
+
+    def _threads(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(HIGHEST_CONCURRENCY, "nsd-prep-fetch")
+            return self._pool
+
+    def _in_turn(
+        self,
+        url: str,
+        kind: Kind,
+        answered: Callable[[], _Result],
+        deadline: Deadline,
+        attempts: int = ATTEMPTS,
+    ) -> _Result:
+        """Return an answer, each attempt one of the requests that may be under way at once."""
+
+        def request() -> _Result:
+            with self._gate.passed():
+                return answered()
+
+        def failed(error: Exception) -> None:
+            self._counters.failure(kind)
+            if is_overload(error):
+                self._gate.reduce()
+
+        return attempt(url, request, deadline=deadline, attempts=attempts, on_failure=failed)

@@ -1,0 +1,115 @@
+"""What a run will fetch, and how long that takes: known before any betas are read."""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from nsd_prep.remote.chunk_places import ChunkPlaces
+from nsd_prep.remote.ranges import START_CONCURRENCY, Link
+from nsd_prep.remote.sessions import predicted_parts
+
+#: Seconds from a request to the first byte of its answer that the estimates take.
+LATENCY: Final = 0.030
+LINKS: Final = {"100 Mbit/s": 100e6 / 8, "1 Gbit/s": 1e9 / 8}
+
+
+class SessionsToFetch(NamedTuple):
+    """Sessions of one subject.
+
+    Attributes
+    ----------
+    n_sessions : int
+        How many.
+    voxels : ndarray of int64, shape (n_voxels,)
+        What is wanted of each: indices into the raveled grid (0-based), ascending.
+    grid : tuple of int
+        (Z, Y, X).
+    n_trials : int
+        750 in NSD.
+    """
+
+    n_sessions: int
+    voxels: NDArray[np.int64]
+    grid: tuple[int, int, int]
+    n_trials: int
+
+
+class FetchEstimate(BaseModel):
+    """What is going to be fetched.
+
+    Attributes
+    ----------
+    requests, bytes : int
+        In all.
+    seconds : dict of str to float
+        For each link, by the model max(requests x latency / concurrency, bytes / bandwidth).
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    requests: int
+    bytes: int
+    seconds: dict[str, float]
+
+
+def estimate(sessions: Iterable[SessionsToFetch], link: Link | None = None) -> FetchEstimate:
+    """Estimate what sessions that lie as NSD's do will cost; nothing is read.
+
+    Parameters
+    ----------
+    sessions : iterable of SessionsToFetch
+        Those that are not in the store.
+    link : Link, optional
+        The gap that is bridged; what a run begins with where not given.
+
+    Returns
+    -------
+    FetchEstimate
+        With one request more a session, for its size and ETag.
+    """
+    gap = (link or Link()).gap
+    n_requests = n_bytes = 0
+    for subject in sessions:
+        places = ChunkPlaces.predict(subject.grid, subject.n_trials)
+        parts = predicted_parts(places, subject.voxels, gap)
+        n_requests += subject.n_sessions * (1 + sum(len(part.ranges.pieces()) for part in parts))
+        n_bytes += subject.n_sessions * sum(part.ranges.n_bytes for part in parts)
+    return FetchEstimate(
+        requests=n_requests,
+        bytes=n_bytes,
+        seconds={
+            name: model_seconds(n_requests, n_bytes, bandwidth) for name, bandwidth in LINKS.items()
+        },
+    )
+
+
+def model_seconds(
+    n_requests: int,
+    n_bytes: int,
+    bandwidth: float,
+    *,
+    latency: float = LATENCY,
+    concurrency: int = START_CONCURRENCY,
+) -> float:
+    """Return the seconds that requests take, where either latency or bandwidth is the limit.
+
+    Parameters
+    ----------
+    n_requests, n_bytes : int
+        In all.
+    bandwidth : float
+        Bytes per second.
+    latency : float
+        Seconds.
+    concurrency : int
+        Requests under way at once.
+
+    Returns
+    -------
+    float
+        Seconds.
+    """
+    return max(n_requests * latency / concurrency, n_bytes / bandwidth)

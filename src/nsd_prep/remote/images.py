@@ -1,0 +1,196 @@
+"""Images of a remote dataset: PNG files of the shared ones, or ranges of the file of all."""
+
+import io
+import logging
+import re
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from nsd_prep.errors import InputFileError, MissingFilesError
+from nsd_prep.remote.attempts import Deadline
+from nsd_prep.remote.batch import Batch
+from nsd_prep.remote.client import SESSION_SECONDS, Client
+from nsd_prep.remote.ranges import merged
+from nsd_prep.remote.sparse_file import SparseFile
+
+FOLDER: Final = "nsddata_stimuli/stimuli/nsd"
+SHARED_FOLDER: Final = f"{FOLDER}/shared1000"
+STIMULI_FILE: Final = f"{FOLDER}/nsd_stimuli.hdf5"
+DATASET_NAME: Final = "imgBrick"
+
+#: Names of the shared images: their rank, and their 73k id, which is 1-based.
+_SHARED_NAME: Final = re.compile(r"shared\d{4}_nsd(?P<id>\d{5})\.png$")
+#: Images that are under way at once: some 20 MB of pixels.
+_AHEAD: Final = 32
+#: Bytes of blocks that are kept of a file of images whose chunks are looked up one by one.
+_BLOCK_BYTES: Final = 40_000_000
+
+_logger: Final = logging.getLogger(__name__)
+
+
+class Picture(NamedTuple):
+    """An image of the dataset.
+
+    Attributes
+    ----------
+    nsd_id : int
+        0-based.
+    pixels : ndarray of uint8, shape (height, width, 3)
+        RGB.
+    """
+
+    nsd_id: int
+    pixels: NDArray[np.uint8]
+
+
+def read_pictures(client: Client, nsd_ids: NDArray[np.int64]) -> Iterator[Picture]:
+    """Read images, in the order of their ids, and no others.
+
+    Parameters
+    ----------
+    client : Client
+        Who fetches.
+    nsd_ids : ndarray of int64, shape (n_images,)
+        0-based.
+
+    Yields
+    ------
+    Picture
+        Ascending by id.
+
+    Raises
+    ------
+    MissingFilesError
+        The dataset holds neither the PNG files nor the file of all images.
+    InputFileError
+        They are not what they should be.
+    RemoteFaultError, ChangedFileError
+        The server does not answer, or the file of all images was changed.
+    """
+    ids = np.sort(nsd_ids).tolist()
+    names = shared_names(client)
+    if all(nsd_id in names for nsd_id in ids):
+        yield from _read_files(client, [(nsd_id, names[nsd_id]) for nsd_id in ids])
+        return
+    _logger.warning(
+        "%s does not hold all of the images as PNG files: they are read from %s.",
+        client.url(SHARED_FOLDER),
+        client.url(STIMULI_FILE),
+    )
+    yield from _read_ranges(client, ids)
+
+
+def shared_names(client: Client) -> dict[int, str]:
+    """Return the names of the shared images' PNG files by nsd id (0-based), as they are listed.
+
+    Parameters
+    ----------
+    client : Client
+        Who lists them.
+
+    Returns
+    -------
+    dict of int to str
+        Paths below the root; empty where there are none, or the server lists no folders.
+    """
+    try:
+        listed = client.names(SHARED_FOLDER)
+    except (InputFileError, MissingFilesError):
+        return {}
+    matches = ((name, _SHARED_NAME.search(name)) for name in listed)
+    return {int(match["id"]) - 1: name for name, match in matches if match}
+
+
+def _read_files(client: Client, files: list[tuple[int, str]]) -> Iterator[Picture]:
+    """Read PNG files, the next ones while one is used."""
+    waiting = iter(files)
+
+    def submit(file: tuple[int, str]) -> tuple[int, str, Any]:
+        return *file, client.submit(lambda: client.read(file[1], kind="images")[1])
+
+    ahead = deque(map(submit, islice(waiting, _AHEAD)))
+    try:
+        while ahead:
+            nsd_id, name, future = ahead.popleft()
+            content = future.result()
+            ahead.extend(map(submit, islice(waiting, 1)))
+            try:
+                with Image.open(io.BytesIO(content)) as image:
+                    pixels = np.asarray(image.convert("RGB"))
+            except (UnidentifiedImageError, OSError, SyntaxError) as error:
+                raise InputFileError(
+                    f"{client.url(name)} is not an image ({error}): expected a PNG file; check the "
+                    "dataset."
+                ) from error
+            yield Picture(nsd_id, pixels)
+    finally:
+        for _, _, future in ahead:
+            future.cancel()
+
+
+def _read_ranges(client: Client, ids: list[int]) -> Iterator[Picture]:
+    """Read images from the file of all, as HDF5 finds them in it."""
+    identity = client.identity(STIMULI_FILE)
+    deadline = Deadline(SESSION_SECONDS)
+
+    def fetch(start: int, stop: int) -> Any:
+        return client.fetch(identity, start, stop, kind="images", deadline=deadline, at_once=True)
+
+    file = SparseFile(identity.path, identity.bytes, fetch=fetch, most_bytes=_BLOCK_BYTES)
+    with _translated(file), h5py.File(file, "r") as opened:
+        images = _checked(identity.path, opened, max(ids, default=-1))
+        image_bytes = int(np.prod(images.shape[1:]))
+        first_byte = images.id.get_offset()
+    for start in range(0, len(ids), _AHEAD):
+        chosen = ids[start : start + _AHEAD]
+        deadline = Deadline(SESSION_SECONDS)
+        keys = []
+        if first_byte is not None:  # one block: it is known where each image lies
+            places = first_byte + np.array(chosen, dtype=np.int64) * image_bytes
+            ranges = merged(places, np.full(len(chosen), image_bytes), client.link.gap)
+            batch = Batch(client, identity, ranges, kind="images", deadline=deadline)
+            keys = batch.into(file)
+        with _translated(file), h5py.File(file, "r") as opened:
+            pictures = [Picture(nsd_id, opened[DATASET_NAME][nsd_id]) for nsd_id in chosen]
+        file.remove(keys)
+        yield from pictures
+
+
+def _checked(name: str, file: h5py.File, last: int) -> h5py.Dataset:
+    images = file.get(DATASET_NAME)
+    if not isinstance(images, h5py.Dataset):
+        raise InputFileError(
+            f"{name} holds no dataset {DATASET_NAME}: expected NSD's images, found "
+            f"{', '.join(file) or 'nothing'}; check the address."
+        )
+    expected = images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3
+    if not expected or images.shape[0] <= last:
+        raise InputFileError(
+            f"The dataset {DATASET_NAME} of {name} is {images.dtype} {images.shape}: expected "
+            f"uint8 (images, height, width, 3) with more than {last} images; check the address."
+        )
+    return images
+
+
+@contextmanager
+def _translated(file: SparseFile) -> Iterator[None]:
+    """Raise what the network said, or that the file is damaged, in place of h5py's errors."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if file.error is not None:
+            raise file.error from None
+        if isinstance(error, InputFileError):
+            raise
+        raise InputFileError(
+            f"{file.name} cannot be read ({error}): it is truncated, empty or not HDF5; check the "
+            "dataset."
+        ) from error

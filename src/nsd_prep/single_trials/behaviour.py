@@ -1,0 +1,114 @@
+"""What a subject answered in each trial (``responses.tsv``), checked against the design."""
+
+import io
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nsd_prep.dataset import Dataset
+from nsd_prep.errors import InputFileError
+from nsd_prep.files import read_whole
+
+#: Columns of the file that are read (NSD data manual, "Behavioral data"), and their names here.
+_ANSWERS: Final = {"ISOLD": "is_old", "ISCORRECT": "is_correct", "RT": "response_time"}
+_DESIGN: Final = ("SUBJECT", "SESSION", "RUN", "TRIAL", "73KID")
+
+
+def behaviour_file(dataset: Dataset, subject: int) -> Path:
+    """Return the path of a subject's answers (subject 1-based); it need not be there."""
+    name = f"subj{subject:02d}"
+    if dataset.layout == "official":
+        return dataset.root / "nsddata" / "ppdata" / name / "behav" / "responses.tsv"
+    return dataset.root / name / "behav" / "responses.tsv"
+
+
+def read_behaviour(path: Path, subject: int, trials: pd.DataFrame) -> pd.DataFrame:
+    """Read a subject's answers, trial by trial.
+
+    Parameters
+    ----------
+    path : Path
+        ``responses.tsv``.
+    subject : int
+        1-based.
+    trials : DataFrame
+        All of the subject's trials, as `nsd_prep.single_trials.table.trial_table` gives them.
+
+    Returns
+    -------
+    DataFrame of float64, shape (n_trials, 3)
+        With the index of `trials`: is_old (1 where the image was seen before), is_correct (1 or
+        0), response_time (ms). NaN where there was no answer, where the file marks the trial's
+        data as missing, and in sessions that the file does not hold.
+
+    Raises
+    ------
+    OSError
+        There is no such file, or the disk fails.
+    InputFileError
+        The file cannot be read, or contradicts the design.
+    """
+    needed = [*_DESIGN, *_ANSWERS]
+    try:
+        rows = pd.read_csv(io.BytesIO(read_whole(path)), sep="\t", usecols=needed, dtype=np.float64)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputFileError(
+            f"The behaviour {path} cannot be read ({error}): expected numbers in the "
+            f"tab-separated columns {', '.join(needed)}; download it again."
+        ) from error
+    rows = rows[rows["SESSION"] <= trials["session"].max()]
+    rows = rows.sort_values(["SESSION", "RUN", "TRIAL"], kind="stable", ignore_index=True)
+    place = _places(path, subject, rows, trials)
+    answers = pd.DataFrame(np.nan, index=trials.index, columns=list(_ANSWERS.values()))
+    answers.iloc[place] = rows[list(_ANSWERS)].to_numpy()
+    _check_old(path, answers["is_old"].to_numpy(), trials)
+    return answers
+
+
+def _places(
+    path: Path, subject: int, rows: pd.DataFrame, trials: pd.DataFrame
+) -> NDArray[np.int64]:
+    """Return which row of the trials each row of the file is."""
+    advice = "the file belongs to another subject or release; download it again."
+    other = rows.loc[rows["SUBJECT"] != subject, "SUBJECT"]
+    if len(other):
+        raise InputFileError(
+            f"The behaviour {path} holds subject {other.iloc[0]:g}: expected {subject}; {advice}"
+        )
+    session = trials["session"].to_numpy()
+    held = rows["SESSION"].value_counts()
+    planned = trials["session"].value_counts()
+    for number, n_rows in held.sort_index().items():
+        if n_rows != planned.get(number, 0):
+            raise InputFileError(
+                f"The behaviour {path} has {n_rows} trials in session {number:g}: expected "
+                f"{planned.get(number, 0)}; {advice}"
+            )
+    place = np.flatnonzero(np.isin(session, held.index))
+    shown = rows["73KID"].to_numpy() - 1  # the file counts from 1
+    wrong = np.flatnonzero(shown != trials["nsd_id"].to_numpy()[place])
+    if len(wrong):
+        trial = trials.iloc[place[wrong[0]]]
+        raise InputFileError(
+            f"The behaviour {path} and the design disagree in {len(wrong)} of {len(place)} trials: "
+            f"in session {trial['session']}, trial {trial['trial_in_session']} (0-based), the "
+            f"design shows nsd_id {trial['nsd_id']}, the behaviour {shown[wrong[0]]:g}; {advice}"
+        )
+    return place
+
+
+def _check_old(path: Path, is_old: NDArray[np.float64], trials: pd.DataFrame) -> None:
+    """Raise where an image counts as old that was not seen before, or the reverse."""
+    expected = trials["repetition"].to_numpy() > 0
+    wrong = np.flatnonzero(np.isfinite(is_old) & (is_old != expected))
+    if len(wrong):
+        trial = trials.iloc[wrong[0]]
+        raise InputFileError(
+            f"The behaviour {path} calls an image old that the design shows for the first time, or "
+            f"the reverse, in {len(wrong)} trials, the first in session {trial['session']}, trial "
+            f"{trial['trial_in_session']} (0-based): expected ISOLD to be {int(expected[wrong[0]])}"
+            "; the file belongs to another subject or release; download it again."
+        )

@@ -1,0 +1,136 @@
+"""Maps: a value for each voxel, put back into the subject's volume."""
+
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from nsd_prep.errors import ParameterError
+from nsd_prep.files import written_whole
+
+_ENDINGS = (".nii.gz", ".nii")
+
+
+def read_affine(path: Path) -> NDArray[np.float64]:
+    """Return the affine of a NIfTI file of the subject, such as ``ncsnr.nii.gz``.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    ndarray of float64, shape (4, 4)
+        From the indices (i, j, k) of a voxel to millimetres.
+    """
+    return np.asarray(nibabel.load(path).affine, dtype=np.float64)  # type: ignore[attr-defined]
+
+
+def map_attributes(grid: Sequence[int], affine: ArrayLike) -> dict[str, list[int] | list[float]]:
+    """Return what a file of single trials keeps, so that maps can be made from it alone.
+
+    Parameters
+    ----------
+    grid : sequence of int
+        (Z, Y, X).
+    affine : array_like of float, shape (4, 4)
+        As `read_affine` gives it.
+
+    Returns
+    -------
+    dict
+        ``grid``, three numbers, and ``affine``, 16 numbers, row by row.
+    """
+    rows = np.asarray(affine, dtype=np.float64)
+    return {"grid": [int(length) for length in grid], "affine": rows.ravel().tolist()}
+
+
+def brain_map(
+    values: ArrayLike,
+    voxels: pd.DataFrame | xr.Dataset,
+    grid: Sequence[int],
+    affine: ArrayLike,
+    outside: float = float("nan"),
+) -> nibabel.Nifti1Image:
+    """Put a value for each voxel back into the volume.
+
+    Parameters
+    ----------
+    values : array_like of float, shape (n_voxels,)
+        In the order of `voxels`.
+    voxels : DataFrame or Dataset
+        With nifti_i, nifti_j and nifti_k (0-based): as `trial_voxels` gives it, or single trials
+        as they are opened.
+    grid : sequence of int
+        (Z, Y, X), the order of the betas: the NIfTI's dimensions reversed.
+    affine : array_like of float, shape (4, 4)
+        As `read_affine` gives it.
+    outside : float
+        What all other voxels get.
+
+    Returns
+    -------
+    Nifti1Image of float32, shape (X, Y, Z)
+        In the space of the subject's NIfTI files.
+
+    Raises
+    ------
+    ParameterError
+        There are not as many values as voxels, or a voxel lies outside the grid.
+    """
+    of_voxels = np.asarray(values, dtype=np.float32)
+    place = np.stack([np.asarray(voxels[f"nifti_{axis}"], np.int64) for axis in "ijk"], axis=1)
+    if of_voxels.shape != (len(place),):
+        raise ParameterError(
+            f"The values of a map have the shape {of_voxels.shape}: expected ({len(place)},), a "
+            "value for each voxel; give the voxels that the values belong to."
+        )
+    shape = tuple(int(length) for length in reversed(grid))
+    if len(place) and (place.min() < 0 or (place.max(axis=0) >= shape).any()):
+        raise ParameterError(
+            f"A voxel lies at (i, j, k) = {tuple(place.max(axis=0).tolist())} or beyond: expected "
+            f"all within (X, Y, Z) = {shape}; give the grid of the same subject."
+        )
+    volume = np.full(shape, outside, dtype=np.float32)
+    volume[tuple(place.T)] = of_voxels
+    return nibabel.Nifti1Image(volume, np.asarray(affine, dtype=np.float64))  # type: ignore[no-untyped-call]
+
+
+def write_map(
+    path: Path,
+    values: ArrayLike,
+    voxels: pd.DataFrame | xr.Dataset,
+    grid: Sequence[int],
+    affine: ArrayLike,
+    outside: float = float("nan"),
+) -> None:
+    """Write a value for each voxel as a NIfTI file; the same values give the same bytes.
+
+    Parameters
+    ----------
+    path : Path
+        ``.nii.gz`` or ``.nii``.
+    values, voxels, grid, affine, outside
+        As in `brain_map`.
+
+    Raises
+    ------
+    ParameterError
+        As `brain_map`, or the path has another ending.
+    OutputError
+        The disk is full or cannot be written.
+    """
+    if not path.name.endswith(_ENDINGS):
+        raise ParameterError(
+            f"A map cannot be written to {path}: expected a name that ends in "
+            f"{' or '.join(_ENDINGS)}; choose such a name."
+        )
+    content = brain_map(values, voxels, grid, affine, outside).to_bytes()
+    with written_whole(path) as partial:
+        partial.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)

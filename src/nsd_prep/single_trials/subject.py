@@ -1,0 +1,149 @@
+"""A subject's single trials, from sessions as they are stored to the files that are written."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nsd_prep.single_trials.average import averaged_images
+from nsd_prep.single_trials.normalise import (
+    INT16_STEP,
+    UNITS,
+    Normalisation,
+    normalised_sessions,
+)
+from nsd_prep.single_trials.splits import SplitName, training_trials
+from nsd_prep.single_trials.table import Images, image_table, shows_images, write_table
+from nsd_prep.single_trials.voxels import with_averaged_noise_ceiling
+from nsd_prep.single_trials.writer import (
+    FORMATS,
+    DType,
+    Format,
+    check_storage,
+    write_averaged_images,
+    write_single_trials,
+)
+
+
+@dataclass(frozen=True)
+class SingleTrialOptions:
+    """What single trials are made of, and how they are stored.
+
+    Attributes
+    ----------
+    normalise : {"session", "none", "train-only"}
+        As in `nsd_prep.single_trials.normalise.normalised`.
+    split : {"shared1000", "shared515", "nsd_prep"}
+        Whose training images count, for ``train-only``.
+    images : {"all", "shared", "unique"}
+        Whose trials are written; normalisation is over all trials of a session all the same.
+    average : bool
+        One row an image in place of one a trial.
+    dtype : {"float32", "float16", "int16"}
+        How values are stored.
+    format : {"netcdf", "zarr"}
+        In what.
+
+    Raises
+    ------
+    ParameterError
+        The format cannot store the type.
+    """
+
+    normalise: Normalisation = "session"
+    split: SplitName = "shared1000"
+    images: Images = "all"
+    average: bool = False
+    dtype: DType = "float32"
+    format: Format = "netcdf"
+
+    def __post_init__(self) -> None:
+        check_storage(self.dtype, self.format)
+
+    def attributes(self) -> dict[str, str | int]:
+        """Return what a file records of them."""
+        recorded: dict[str, str | int] = {
+            "normalisation": self.normalise,
+            "units": UNITS[self.normalise],
+            "images": self.images,
+            "averaged": int(self.average),
+        }
+        if self.normalise == "train-only":
+            recorded["training_split"] = self.split
+        return recorded
+
+
+def write_subject(
+    folder: Path,
+    subject: int,
+    sessions: Iterable[tuple[int, NDArray[np.int16]]],
+    trials: pd.DataFrame,
+    voxels: pd.DataFrame,
+    options: SingleTrialOptions,
+    attributes: Mapping[str, Any],
+) -> tuple[Path, Path]:
+    """Write a subject's single trials, or their averages, and the table of the rows.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files go; with averages also a temporary file of the same size.
+    subject : int
+        1-based.
+    sessions : iterable of (int, ndarray of int16, shape (n_voxels, n_trials))
+        Every session (1-based, ascending) with the values of all its trials, as stored.
+    trials : DataFrame
+        All of the subject's trials, as `nsd_prep.single_trials.table.trial_table` gives them, with
+        columns of behaviour or not.
+    voxels : DataFrame
+        As `nsd_prep.single_trials.voxels.trial_voxels` gives it.
+    options : SingleTrialOptions
+        What to make.
+    attributes : mapping of str to str, number or sequence of numbers
+        What else determines the data, and `nsd_prep.single_trials.maps.map_attributes`.
+
+    Returns
+    -------
+    responses : Path
+        ``subj01.nc`` or ``subj01.zarr``.
+    table : Path
+        ``subj01.csv``.
+
+    Raises
+    ------
+    ParameterError, InputFileError, OutputError
+        As the functions that it calls.
+    """
+    path = folder / f"subj{subject:02d}{FORMATS[options.format]}"
+    keep = shows_images(trials, options.images)
+    rows = trials[keep]
+    normalised = normalised_sessions(
+        sessions,
+        trials,
+        options.normalise,
+        keep=keep,
+        is_training=training_trials(trials, options.split),
+    )
+    recorded = {"subject": subject} | options.attributes() | dict(attributes)
+    storage: dict[str, Any] = {
+        "dtype": options.dtype,
+        "format": options.format,
+        "attributes": recorded,
+        "step": INT16_STEP[options.normalise],
+    }
+    if options.average:
+        images = image_table(rows)
+        folder.mkdir(parents=True, exist_ok=True)
+        means = averaged_images(normalised, rows, images, len(voxels), folder)
+        with_ceiling = with_averaged_noise_ceiling(voxels, images)
+        write_averaged_images(path, means, images, with_ceiling, **storage)
+        rows = images
+    else:
+        write_single_trials(path, normalised, rows, voxels, **storage)
+    table = path.with_suffix(".csv")
+    write_table(table, rows)
+    return path, table

@@ -1,0 +1,222 @@
+"""The table of all trials of a subject: which image each shows, and in which split it is."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nsd_prep.errors import InputFileError, ParameterError
+from nsd_prep.files import read_whole, written_whole
+from nsd_prep.published import TRIALS_PER_SESSION
+from nsd_prep.single_trials.splits import SPLITS, split_columns
+from nsd_prep.trials import Design, repetition_of_trial
+
+Images = Literal["all", "shared", "unique"]
+
+#: Names of the index: what a row is.
+TRIAL: Final = "trial"
+IMAGE: Final = "image"
+#: Columns of a table of trials that a table of images keeps.
+_OF_AN_IMAGE: Final = ("nsd_id", "coco_id", "is_shared", *SPLITS)
+#: Trials of a session's 12 runs: 63 in odd runs, 62 in even ones (NSD data manual, "Behavioral
+#: data").
+_TRIALS_OF_RUNS: Final = (63, 62) * 6
+
+
+def read_coco_ids(path: Path) -> pd.Series:
+    """Read which COCO image each NSD image is a part of.
+
+    Parameters
+    ----------
+    path : Path
+        ``nsd_stim_info_merged.csv``.
+
+    Returns
+    -------
+    Series of int64
+        cocoId by nsdId (0-based).
+
+    Raises
+    ------
+    OSError
+        There is no such file, or the disk fails.
+    InputFileError
+        The file does not give them.
+    """
+    try:
+        table = pd.read_csv(
+            io.BytesIO(read_whole(path)), usecols=["nsdId", "cocoId"], dtype=np.int64
+        )
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputFileError(
+            f"The stimulus table {path} does not give COCO ids ({error}): expected whole numbers "
+            "in the columns nsdId and cocoId; download it again."
+        ) from error
+    return table.set_index("nsdId")["cocoId"]
+
+
+def run_of_trial(trial_in_session: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the run of trials of NSD.
+
+    Parameters
+    ----------
+    trial_in_session : ndarray of int64, shape (n_trials,)
+        0 to 749.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_trials,)
+        1 to 12.
+    """
+    ends = np.cumsum(_TRIALS_OF_RUNS)
+    return np.searchsorted(ends, trial_in_session, side="right").astype(np.int64) + 1
+
+
+def trial_table(
+    design: Design,
+    subject: int,
+    sessions: Mapping[int, int],
+    trials_per_session: int,
+    usable_nsd_ids: NDArray[np.int64],
+    *,
+    seed: int = 42,
+    train_fraction: float = 0.8,
+    coco_ids: pd.Series | None = None,
+) -> pd.DataFrame:
+    """Return a row for each trial of a subject's sessions.
+
+    Parameters
+    ----------
+    design : Design
+        The design.
+    subject : int
+        1-based.
+    sessions : mapping of int to int
+        Number of sessions of every subject (1-based) of the dataset.
+    trials_per_session : int
+        750 in NSD.
+    usable_nsd_ids : ndarray of int64, shape (n_images,)
+        The images of the assemblies (0-based, ascending), for the split ``nsd_prep``.
+    seed, train_fraction : int, float
+        Of that split.
+    coco_ids : Series of int64, optional
+        As `read_coco_ids` gives them.
+
+    Returns
+    -------
+    DataFrame
+        Index ``trial`` (0-based over all the subject's sessions). Columns: nsd_id (0-based),
+        coco_id (with `coco_ids`), session (1-based), run (1-based, where sessions have NSD's 750
+        trials), trial_in_session (0-based), repetition (0-based), is_shared, and the splits.
+
+    Raises
+    ------
+    InputFileError
+        `coco_ids` lacks an image.
+    """
+    nsd_id = design.nsd_id_of_trial(subject, sessions[subject] * trials_per_session)
+    trial = np.arange(len(nsd_id), dtype=np.int64)
+    columns: dict[str, NDArray[np.generic]] = {"nsd_id": nsd_id}
+    if coco_ids is not None:
+        columns["coco_id"] = _coco_ids_of(nsd_id, coco_ids)
+    columns["session"] = trial // trials_per_session + 1
+    if trials_per_session == TRIALS_PER_SESSION:
+        columns["run"] = run_of_trial(trial % trials_per_session)
+    columns["trial_in_session"] = trial % trials_per_session
+    columns["repetition"] = repetition_of_trial(nsd_id)
+    columns["is_shared"] = np.isin(nsd_id, design.shared_nsd_ids)
+    splits = split_columns(
+        nsd_id, design, sessions, trials_per_session, usable_nsd_ids, seed, train_fraction
+    )
+    return pd.concat([pd.DataFrame(columns), splits], axis=1).rename_axis(index=TRIAL)
+
+
+def _coco_ids_of(nsd_id: NDArray[np.int64], coco_ids: pd.Series) -> NDArray[np.int64]:
+    missing = np.setdiff1d(nsd_id, coco_ids.index.to_numpy())
+    if len(missing):
+        raise InputFileError(
+            f"The stimulus table has no row for nsd_id {missing[0]} and {len(missing) - 1} other "
+            "images of the design: expected one for each; download it again."
+        )
+    return coco_ids.loc[nsd_id].to_numpy(dtype=np.int64)
+
+
+def shows_images(trials: pd.DataFrame, images: Images) -> NDArray[np.bool_]:
+    """Return which trials show shared images, images of this subject alone, or any.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        As `trial_table` gives it.
+    images : {"all", "shared", "unique"}
+        Which.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_trials,)
+        In the order of the rows.
+
+    Raises
+    ------
+    ParameterError
+        There is no such choice, or no such trial.
+    """
+    is_shared = trials["is_shared"].to_numpy(dtype=np.bool_)
+    choices = {"all": np.ones_like(is_shared), "shared": is_shared, "unique": ~is_shared}
+    if images not in choices:
+        raise ParameterError(
+            f"The images {images!r} are unknown: choose one of {', '.join(choices)} with --images."
+        )
+    if not choices[images].any():
+        raise ParameterError(
+            f"The subject has no trial with {images} images: choose another --images."
+        )
+    return choices[images]
+
+
+def image_table(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each image that some trials show.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        All or some rows of `trial_table`; every trial of an image, or none.
+
+    Returns
+    -------
+    DataFrame
+        Index ``image`` (0-based). Columns: nsd_id (0-based, ascending), coco_id where the trials
+        have it, n_repetitions, is_shared, and the splits.
+    """
+    columns = [column for column in _OF_AN_IMAGE if column in trials]
+    images = trials[columns].drop_duplicates("nsd_id").sort_values("nsd_id", ignore_index=True)
+    times = trials["nsd_id"].value_counts()
+    images.insert(
+        images.columns.get_loc("is_shared"),
+        "n_repetitions",
+        times.loc[images["nsd_id"]].to_numpy(np.int64),
+    )
+    return images.rename_axis(index=IMAGE)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table of trials or images as CSV, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    table : DataFrame
+        Its index becomes the first column; what is missing an empty field.
+
+    Raises
+    ------
+    OutputError
+        The disk is full or cannot be written.
+    """
+    with written_whole(path) as partial:
+        table.to_csv(partial, lineterminator="\n")

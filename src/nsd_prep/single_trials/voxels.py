@@ -1,0 +1,135 @@
+"""The table of a subject's voxels: the union of regions, each voxel once."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nsd_prep.errors import ParameterError
+from nsd_prep.noise_ceiling import noise_ceiling, noise_ceiling_of_unequal_repetitions
+from nsd_prep.published import REPETITIONS
+
+VOXEL: Final = "voxel"
+#: A region's column is its name after this.
+MEMBERSHIP: Final = "in_"
+
+
+def union_of_regions(regions: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return the voxels that are in any region.
+
+    Parameters
+    ----------
+    regions : mapping of str to ndarray of int64, shape (n_voxels,)
+        For each region, indices into the raveled (Z, Y, X) grid (C order, 0-based), ascending.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_voxels,)
+        Each once, ascending: the order of the columns of single trials.
+    """
+    return np.unique(np.concatenate(list(regions.values())))
+
+
+def trial_voxels(
+    regions: Mapping[str, NDArray[np.int64]],
+    grid: tuple[int, int, int],
+    ncsnr: NDArray[np.float32],
+) -> pd.DataFrame:
+    """Return a row for each voxel of the union of regions.
+
+    Parameters
+    ----------
+    regions : mapping of str to ndarray of int64, shape (n_voxels,)
+        As `union_of_regions` takes them.
+    grid : tuple of int
+        (Z, Y, X).
+    ncsnr : ndarray of float32, shape (Z, Y, X)
+        The subject's, as `nsd_prep.volumes.read_ncsnr` gives it.
+
+    Returns
+    -------
+    DataFrame
+        Index ``voxel``. Columns: voxel_x, voxel_y, voxel_z (indices into the reversed volume, so
+        voxel_x is NIfTI k), nifti_i, nifti_j, nifti_k (the NIfTI's own indices), all 0-based;
+        ncsnr (NaN where a voxel has no data in any session); noise_ceiling_1 and noise_ceiling_3
+        (percent, for one trial and for the mean of three, 0 where ncsnr is NaN); and for each
+        region ``in_NAME``, bool.
+
+    Raises
+    ------
+    ParameterError
+        ncsnr lies on another grid.
+    """
+    if ncsnr.shape != tuple(grid):
+        raise ParameterError(
+            f"The ncsnr has the shape {ncsnr.shape}: expected (Z, Y, X) {tuple(grid)}, the grid "
+            "of the regions; give the same subject's."
+        )
+    union = union_of_regions(regions)
+    x, y, z = (axis.astype(np.int64) for axis in np.unravel_index(union, grid))
+    of_voxels = ncsnr.ravel()[union]
+    columns = {
+        "voxel_x": x,
+        "voxel_y": y,
+        "voxel_z": z,
+        "nifti_i": z,
+        "nifti_j": y,
+        "nifti_k": x,
+        "ncsnr": of_voxels,
+        "noise_ceiling_1": noise_ceiling(of_voxels, n_averaged=1),
+        f"noise_ceiling_{REPETITIONS}": noise_ceiling(of_voxels, n_averaged=REPETITIONS),
+    }
+    members = {f"{MEMBERSHIP}{name}": np.isin(union, voxels) for name, voxels in regions.items()}
+    return pd.DataFrame(columns | members).rename_axis(index=VOXEL)
+
+
+def with_averaged_noise_ceiling(voxels: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """Add the noise ceiling of responses that are averaged over what repetitions there are.
+
+    Parameters
+    ----------
+    voxels : DataFrame
+        As `trial_voxels` gives it.
+    images : DataFrame
+        As `nsd_prep.single_trials.table.image_table` gives it.
+
+    Returns
+    -------
+    DataFrame
+        With the column noise_ceiling_averaged (percent), for the images' mixture of 3, 2 and 1
+        repetitions (`nsd_prep.noise_ceiling.noise_ceiling_of_unequal_repetitions`).
+    """
+    times = images["n_repetitions"].to_numpy()
+    three, two, one = (int(np.count_nonzero(times == number)) for number in (3, 2, 1))
+    ceiling = noise_ceiling_of_unequal_repetitions(voxels["ncsnr"].to_numpy(), three, two, one)
+    with_column = voxels.copy()
+    place = voxels.columns.get_loc(f"noise_ceiling_{REPETITIONS}") + 1
+    with_column.insert(place, "noise_ceiling_averaged", ceiling)
+    return with_column
+
+
+def join_regions(
+    parts: Mapping[str, NDArray[np.int16]], regions: Mapping[str, NDArray[np.int64]]
+) -> NDArray[np.int16]:
+    """Put a session's values, kept region by region, together into the union of the regions.
+
+    Parameters
+    ----------
+    parts : mapping of str to ndarray of int16, shape (n_voxels, n_trials)
+        For each region, its values.
+    regions : mapping of str to ndarray of int64, shape (n_voxels,)
+        For each region, its voxels, in the order of its values.
+
+    Returns
+    -------
+    ndarray of int16, shape (n_voxels_of_union, n_trials)
+        In the order of `union_of_regions`.
+    """
+    union = union_of_regions(regions)
+    n_trials = next(iter(parts.values())).shape[1]
+    joined = np.empty((len(union), n_trials), dtype=np.int16)
+    for name, voxels in regions.items():
+        joined[np.searchsorted(union, voxels)] = parts[name]
+    return joined

@@ -1,0 +1,267 @@
+"""Writing single trials: a file a subject, filled session by session, whole or not at all."""
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from nsd_prep.errors import InputFileError, OutputError, ParameterError
+from nsd_prep.single_trials.netcdf_file import netcdf_errors, netcdf_rows
+from nsd_prep.single_trials.zarr_store import zarr_rows
+
+DType = Literal["float32", "float16", "int16"]
+Format = Literal["netcdf", "zarr"]
+DTYPES: Final[tuple[DType, ...]] = ("float32", "float16", "int16")
+FORMATS: Final[Mapping[Format, str]] = {"netcdf": ".nc", "zarr": ".zarr"}
+
+#: Name of the one variable that is not a coordinate.
+RESPONSE: Final = "response"
+#: Rows of a shard of a Zarr store, where rows are images.
+_IMAGES_OF_A_SHARD: Final = 500
+
+
+def check_storage(dtype: str, format: str) -> None:
+    """Raise where values cannot be stored so.
+
+    Parameters
+    ----------
+    dtype : {"float32", "float16", "int16"}
+        How values are stored.
+    format : {"netcdf", "zarr"}
+        In what.
+
+    Raises
+    ------
+    ParameterError
+        One of the two is unknown, or they do not go together.
+    """
+    if format not in FORMATS:
+        raise ParameterError(
+            f"The format {format!r} is unknown: choose one of {', '.join(FORMATS)} with --format."
+        )
+    if dtype not in DTYPES:
+        raise ParameterError(
+            f"The type {dtype!r} is unknown: choose one of {', '.join(DTYPES)} with --dtype."
+        )
+    if (dtype, format) == ("float16", "netcdf"):
+        raise ParameterError(
+            "netCDF has no float16: choose --dtype int16, which takes as little space, or --format "
+            "zarr."
+        )
+
+
+def write_single_trials(
+    path: Path,
+    sessions: Iterable[tuple[int, NDArray[np.float32]]],
+    table: pd.DataFrame,
+    voxels: pd.DataFrame,
+    *,
+    dtype: DType = "float32",
+    format: Format = "netcdf",
+    attributes: Mapping[str, Any],
+    step: float = 0.001,
+) -> None:
+    """Write single trials session by session; the same inputs give the same bytes.
+
+    Parameters
+    ----------
+    path : Path
+        The final name: a file for netCDF, a folder for Zarr. Nothing is there, or what was there
+        stays, until all is written, read back and compared.
+    sessions : iterable of (int, ndarray of float32, shape (n_trials, n_voxels))
+        Each session (1-based) of `table` with its trials, in the order of `table`.
+    table : DataFrame
+        Rows of `nsd_prep.single_trials.table.trial_table`, with columns of behaviour or not.
+    voxels : DataFrame
+        As `nsd_prep.single_trials.voxels.trial_voxels` gives it.
+    dtype : {"float32", "float16", "int16"}
+        How values are stored. int16 are multiples of `step`, recorded as scale_factor, by which
+        xarray and netCDF libraries multiply when they read; float16 is for Zarr alone.
+    format : {"netcdf", "zarr"}
+        As said.
+    attributes : mapping of str to str, number or sequence of numbers
+        What determines the data; the responses' unit under ``units`` goes to the variable.
+    step : float
+        Of int16, as in `nsd_prep.single_trials.normalise.INT16_STEP`.
+
+    Raises
+    ------
+    ParameterError
+        As `check_storage`.
+    InputFileError
+        The sessions are not those of the table, or hold values that are not finite.
+    OutputError
+        The disk is full, cannot be written, or gives back something else; or a value is too large
+        for `dtype`.
+    """
+    blocks = _checked_sessions(sessions, table)
+    rows_of_a_shard = int(table["session"].value_counts().max())
+    _write(
+        path,
+        blocks,
+        table,
+        voxels,
+        dtype=dtype,
+        format=format,
+        attributes=attributes,
+        step=step,
+        rows_of_a_shard=rows_of_a_shard,
+    )
+
+
+def write_averaged_images(
+    path: Path,
+    blocks: Iterable[NDArray[np.float32]],
+    images: pd.DataFrame,
+    voxels: pd.DataFrame,
+    *,
+    dtype: DType = "float32",
+    format: Format = "netcdf",
+    attributes: Mapping[str, Any],
+    step: float = 0.001,
+) -> None:
+    """Write one row an image, as `write_single_trials` writes one row a trial.
+
+    Parameters
+    ----------
+    path : Path
+        The final name.
+    blocks : iterable of ndarray of float32, shape (n_some_images, n_voxels)
+        As `nsd_prep.single_trials.average.averaged_images` gives them.
+    images : DataFrame
+        As `nsd_prep.single_trials.table.image_table` gives it.
+    voxels : DataFrame
+        As `nsd_prep.single_trials.voxels.with_averaged_noise_ceiling` gives it.
+    dtype, format, attributes, step
+        As in `write_single_trials`.
+
+    Raises
+    ------
+    ParameterError, InputFileError, OutputError
+        As `write_single_trials`.
+    """
+    _write(
+        path,
+        blocks,
+        images,
+        voxels,
+        dtype=dtype,
+        format=format,
+        attributes=attributes,
+        step=step,
+        rows_of_a_shard=min(_IMAGES_OF_A_SHARD, len(images)),
+    )
+
+
+def _checked_sessions(
+    sessions: Iterable[tuple[int, NDArray[np.float32]]], table: pd.DataFrame
+) -> Iterator[NDArray[np.float32]]:
+    n_trials = table["session"].value_counts(sort=False)
+    expected = iter(table["session"].drop_duplicates().tolist())
+    for session, values in sessions:
+        due = next(expected, None)
+        if session != due:
+            raise InputFileError(
+                f"Session {session} came where {f'session {due}' if due else 'no other'} was "
+                "expected: give the sessions of the table once each, in its order."
+            )
+        if len(values) != n_trials[session]:
+            raise InputFileError(
+                f"Session {session} has {len(values)} trials: expected {n_trials[session]}, as the "
+                "table of trials has; give the trials that the table was made for."
+            )
+        if not np.isfinite(values).all():
+            raise InputFileError(
+                f"Session {session} holds values that are not finite: expected numbers; extract "
+                "the session again."
+            )
+        yield values
+
+
+def _write(
+    path: Path,
+    blocks: Iterable[NDArray[np.float32]],
+    table: pd.DataFrame,
+    voxels: pd.DataFrame,
+    *,
+    dtype: DType,
+    format: Format,
+    attributes: Mapping[str, Any],
+    step: float,
+    rows_of_a_shard: int,
+) -> None:
+    check_storage(dtype, format)
+    labels = _labels(table, voxels, attributes)
+    of_variable = {"units": attributes["units"]} if "units" in attributes else {}
+    if dtype == "int16":
+        of_variable["scale_factor"] = np.float32(step) if format == "netcdf" else step
+    rows_in: AbstractContextManager[Any]
+    if format == "netcdf":
+        rows_in = netcdf_rows(path, labels, RESPONSE, np.dtype(dtype), of_variable)
+    else:
+        rows_in = zarr_rows(path, labels, RESPONSE, np.dtype(dtype), of_variable, rows_of_a_shard)
+    written: list[tuple[slice, int]] = []
+    stop = 0
+    with rows_in as rows:
+        for values in blocks:
+            start, stop = stop, stop + len(values)
+            if stop > len(table) or values.shape[1:] != (len(voxels),):
+                raise InputFileError(
+                    f"A block of the shape {values.shape} came for the rows {start} and on: "
+                    f"expected {len(table)} rows in all, of {len(voxels)} voxels; give the rows of "
+                    "the table."
+                )
+            stored = np.ascontiguousarray(_stored(path, values, dtype, step))
+            with netcdf_errors(path):
+                rows[start:stop] = stored
+            written.append((slice(start, stop), zlib.crc32(stored.data)))
+        if stop != len(table):
+            raise InputFileError(
+                f"{path} would hold {stop} rows: expected {len(table)}, as the table has; give "
+                "every session of the table."
+            )
+        for place, checksum in written:
+            with netcdf_errors(path):
+                stored = np.ascontiguousarray(rows[place])
+            if zlib.crc32(stored.data) != checksum:
+                raise OutputError(
+                    f"{path} was not written as it should be: what the disk gives back differs in "
+                    f"the rows {place.start} to {place.stop}; check the disk and run the same "
+                    "command again."
+                )
+
+
+def _labels(table: pd.DataFrame, voxels: pd.DataFrame, attributes: Mapping[str, Any]) -> xr.Dataset:
+    """Return a dataset of the coordinates alone, its dimensions in the order of the responses."""
+    coordinates = {
+        column: (frame.index.name, frame[column].to_numpy())
+        for frame in (table, voxels)
+        for column in frame
+    }
+    return xr.Dataset(coords=coordinates, attrs=dict(attributes))
+
+
+def _stored(path: Path, values: NDArray[np.float32], dtype: DType, step: float) -> NDArray[Any]:
+    if dtype == "float32":
+        return values
+    if dtype == "float16":
+        with np.errstate(over="ignore"):
+            stored = values.astype(np.float16)
+        too_large = np.isinf(stored)
+    else:
+        steps = np.rint(values / np.float32(step))
+        limits = np.iinfo(np.int16)
+        too_large = (steps < limits.min) | (steps > limits.max)
+        stored = steps.astype(np.int16)
+    if too_large.any():
+        raise OutputError(
+            f"{path} cannot hold the value {values[too_large].flat[0]:g} as {dtype}: choose "
+            "--dtype float32."
+        )
+    return stored

@@ -1,0 +1,161 @@
+"""Single trials in a Zarr store (version 3): a shard for each session, a chunk for each row."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from nsd_prep.errors import ParameterError
+from nsd_prep.files import explained_write_errors
+
+
+def zarr_libraries() -> tuple[ModuleType, ModuleType]:
+    """Return the modules zarr and tensorstore, which are installed on demand.
+
+    Raises
+    ------
+    ParameterError
+        They are not installed.
+    """
+    try:
+        import tensorstore
+        import zarr
+    except ImportError as error:
+        raise ParameterError(
+            f"Zarr stores need libraries that are not installed ({error}): install nsd-prep[zarr], "
+            "or choose --format netcdf."
+        ) from error
+    return zarr, tensorstore
+
+
+def opened_rows(path: Path, name: str, mode: str = "r") -> Any:
+    """Open the responses of a store with TensorStore, which reads random rows at disk speed.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    name : str
+        Of the array.
+    mode : {"r", "r+"}
+        Whether it is written too.
+
+    Returns
+    -------
+    tensorstore.TensorStore, shape (n_rows, n_voxels)
+        As stored.
+    """
+    _, tensorstore = zarr_libraries()
+    where = {"driver": "file", "path": str(path.absolute() / name)}
+    opening = tensorstore.open(
+        {"driver": "zarr3", "kvstore": where}, read=True, write=mode == "r+", open=True
+    )
+    return opening.result()
+
+
+@contextmanager
+def zarr_rows(
+    path: Path,
+    labels: xr.Dataset,
+    name: str,
+    dtype: np.dtype[Any],
+    attributes: dict[str, Any],
+    rows_of_a_shard: int,
+) -> Iterator[Any]:
+    """Give the array of the responses to be filled, and move the store into place at the end.
+
+    A shard is one file; within it each row is a chunk of its own, uncompressed, so that a batch of
+    random trials reads these rows and nothing else.
+
+    Parameters
+    ----------
+    path : Path
+        The final name, a folder; what is there stays as it was until the block ends.
+    labels : Dataset
+        Coordinates and attributes; its two dimensions are those of the responses, in order.
+    name : str
+        Of the array.
+    dtype : dtype
+        float32, float16 or int16.
+    attributes : dict
+        Of the array.
+    rows_of_a_shard : int
+        A session's, where rows are trials.
+
+    Yields
+    ------
+    tensorstore.TensorStore, shape (n_rows, n_voxels)
+        Takes and gives rows as they are stored.
+
+    Raises
+    ------
+    ParameterError
+        The libraries for Zarr are not installed.
+    OutputError
+        The disk is full or cannot be written.
+    """
+    zarr, _ = zarr_libraries()
+    n_rows, n_voxels = labels.sizes.values()
+    with replaced_folder(path) as partial, explained_write_errors(path):
+        labels.to_zarr(partial, zarr_format=3, consolidated=False)
+        zarr.open_group(partial, mode="r+").create_array(
+            name,
+            shape=(n_rows, n_voxels),
+            dtype=dtype,
+            chunks=(1, n_voxels),
+            shards=(rows_of_a_shard, n_voxels),
+            compressors=None,
+            filters=None,
+            fill_value=0,
+            dimension_names=tuple(labels.sizes),
+            attributes=attributes,
+        )
+        yield opened_rows(partial, name, "r+")
+
+
+@contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path`, and move it into place at the end.
+
+    What a killed process left under the temporary name is removed first: one run at a time writes
+    a folder. When the block raises, the temporary folder is removed and `path` stays as it was.
+
+    Parameters
+    ----------
+    path : Path
+        The final name. The folder above it is made where it is missing.
+
+    Yields
+    ------
+    Path
+        An empty folder to write in.
+
+    Raises
+    ------
+    OutputError
+        There is no space or no permission.
+    """
+    partial, old = (path.with_name(f".{path.name}.{word}") for word in ("partial-folder", "old"))
+    with explained_write_errors(path):
+        for folder in (partial, old):
+            shutil.rmtree(folder, ignore_errors=True)
+        partial.mkdir(parents=True)
+    try:
+        yield partial
+        with explained_write_errors(path):
+            for file in sorted(partial.rglob("*")):
+                if file.is_file():
+                    with file.open("rb+") as opened:
+                        os.fsync(opened.fileno())
+            if path.exists():
+                path.rename(old)
+            partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,79 @@
+"""From responses to the assembly of a region, and the RDMs of all assemblies."""
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+
+from nsd_prep import outputs
+from nsd_prep.analysis.geometry import Geometry, analyse
+from nsd_prep.assembly import build_assembly, read_assembly, write_assembly
+from nsd_prep.files import Folder, sha256_of_json
+from nsd_prep.made import Made
+from nsd_prep.prepared import Prepared
+from nsd_prep.responses import averaged
+from nsd_prep.threads import each_in_threads
+
+
+def assemble_region(prepared: Prepared, region: str, folder: Folder) -> Made:
+    """Average a region's responses over repetitions, and write its assembly.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        What was extracted.
+    region : str
+        One of its regions.
+    folder : Folder
+        The output folder.
+
+    Returns
+    -------
+    Made
+        ``Allen2022.REGION.nc``.
+    """
+    subjects = prepared.subjects_with(region)
+    keep = [prepared.kept(subject, region) for subject in subjects]
+    ends = np.cumsum([0, *(int(kept.sum()) for kept in keep)])
+    responses = np.empty((len(prepared.nsd_ids), int(ends[-1])), dtype=np.float32)
+
+    def fill(position: int) -> None:
+        means = averaged(prepared.repetitions(subjects[position], region))
+        start, stop = ends[position : position + 2]
+        responses[:, start:stop] = means[:, keep[position]]
+
+    each_in_threads(fill, range(len(subjects)))
+    voxels = prepared.voxels[prepared.voxels["region"].eq(region) & prepared.voxels["kept"]]
+    attributes = prepared.attributes | {
+        "region": region,
+        "region_definition": prepared.regions[region],
+    }
+    name = outputs.assembly_file(region)
+    assembly = build_assembly(responses, prepared.nsd_ids, voxels, attributes)
+    write_assembly(assembly, folder.path / name)
+    return Made.in_folder(folder, [name])
+
+
+class Representations:
+    """The RDMs of a run's assemblies, computed when they are first needed, and once.
+
+    Parameters
+    ----------
+    assemblies : mapping of str to Made
+        The assembly of each region.
+    folder : Folder
+        The output folder.
+    """
+
+    def __init__(self, assemblies: Mapping[str, Made], folder: Folder) -> None:
+        self._regions = tuple(assemblies)
+        self._folder = folder
+        self.digest = sha256_of_json([made.digest for made in assemblies.values()])
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """The RDMs of every region and subject; one assembly is in memory at a time."""
+        return analyse(
+            (region, read_assembly(self._folder.path / outputs.assembly_file(region)))
+            for region in self._regions
+        )

@@ -1,0 +1,86 @@
+"""The tables of a run: trials, split, voxels, noise ceilings."""
+
+import numpy as np
+import pandas as pd
+
+from nsd_prep import outputs
+from nsd_prep.assembly import VOXEL_COLUMNS, stimulus_ids
+from nsd_prep.files import Folder, write_table
+from nsd_prep.made import Made
+from nsd_prep.prepared import Prepared
+from nsd_prep.published import RELIABLE_NOISE_CEILING
+
+
+def write_tables(prepared: Prepared, folder: Folder) -> Made:
+    """Write the tables of a run.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        What was extracted.
+    folder : Folder
+        The output folder.
+
+    Returns
+    -------
+    Made
+        ``trials.csv``, ``train_test_split.csv``, ``voxels.csv`` (a row for each neuroid) and
+        ``noise_ceilings.csv`` (a row for each subject and region).
+    """
+    voxels = neuroids(prepared)
+    tables = {
+        outputs.TRIALS: prepared.trials,
+        outputs.SPLIT: split_table(prepared),
+        outputs.VOXELS: voxels,
+        outputs.NOISE_CEILINGS: noise_ceiling_table(voxels),
+    }
+    for name, table in tables.items():
+        write_table(folder.path / name, table)
+    return Made.in_folder(folder, tables)
+
+
+def neuroids(prepared: Prepared) -> pd.DataFrame:
+    """Return the rows of the voxels that are kept, with the columns of ``voxels.csv``."""
+    kept = prepared.voxels[prepared.voxels["kept"]]
+    return kept[list(VOXEL_COLUMNS)].reset_index(drop=True)
+
+
+def split_table(prepared: Prepared) -> pd.DataFrame:
+    """Return stimulus_id, nsd_id and split ("train" or "test") of each usable image."""
+    return pd.DataFrame(
+        {
+            "stimulus_id": stimulus_ids(prepared.nsd_ids),
+            "nsd_id": prepared.nsd_ids,
+            "split": np.where(prepared.is_train, "train", "test"),
+        }
+    )
+
+
+def noise_ceiling_table(voxels: pd.DataFrame) -> pd.DataFrame:
+    """Summarise noise ceilings for each region and subject, and for all subjects pooled.
+
+    Parameters
+    ----------
+    voxels : DataFrame
+        A row for each neuroid, as `nsd_prep.assembly.voxel_table` gives it.
+
+    Returns
+    -------
+    DataFrame
+        region, subject ("all" for the pooled voxels), voxels, median (percent), and
+        above_30_percent, the number of reliable voxels.
+    """
+    rows = []
+    for region, in_region in voxels.groupby("region", sort=False):
+        for subject, group in (*in_region.groupby("subject", sort=False), ("all", in_region)):
+            ceilings = group["noise_ceiling"]
+            rows.append(
+                {
+                    "region": region,
+                    "subject": subject,
+                    "voxels": len(group),
+                    "median": float(ceilings.median()),
+                    "above_30_percent": int((ceilings > RELIABLE_NOISE_CEILING).sum()),
+                }
+            )
+    return pd.DataFrame(rows)

@@ -1,0 +1,55 @@
+"""Validation: what was written is read back and checked."""
+
+from collections.abc import Mapping
+
+from nsd_prep import assembly_checks, outputs
+from nsd_prep.assembly import read_assembly
+from nsd_prep.files import Folder, read_table
+from nsd_prep.made import Made
+from nsd_prep.prepared import Prepared
+
+
+def validate(
+    prepared: Prepared,
+    tables: Made,  # noqa: ARG001 (part of the key)
+    assemblies: Mapping[str, Made],
+    folder: Folder,
+) -> Made:
+    """Check the assemblies and tables as they were written.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        What was extracted.
+    tables : Made
+        The tables.
+    assemblies : mapping of str to Made
+        The assembly of each region.
+    folder : Folder
+        The output folder.
+
+    Returns
+    -------
+    Made
+        Checks alone; failed ones among them are the caller's to act on.
+    """
+    nsd_ids = prepared.nsd_ids
+    found = assembly_checks.check_split(nsd_ids, read_table(folder.path / outputs.SPLIT))
+    if prepared.is_nsd:
+        found += assembly_checks.check_published_repetitions(
+            prepared.repetition_counts, len(nsd_ids), prepared.subjects
+        )
+    n_sessions = {
+        f"subj{subject:02d}": sum(record.subject == subject for record in prepared.sessions)
+        for subject in prepared.subjects
+    }
+    for region in assemblies:
+        voxels = prepared.voxels[prepared.voxels["region"] == region]
+        assembly = read_assembly(folder.path / outputs.assembly_file(region))
+        subjects = prepared.subjects_with(region)
+        found += assembly_checks.check_form(region, assembly, subjects, nsd_ids)
+        found += assembly_checks.check_signal(region, assembly, voxels[voxels["kept"]])
+        found += assembly_checks.check_coverage(region, voxels, n_sessions)
+        if prepared.is_nsd:
+            found += assembly_checks.check_published_region(region, voxels, prepared.subjects)
+    return Made(checks=tuple(found))

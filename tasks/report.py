@@ -1,0 +1,29 @@
+"""The report: figures, tables and every check on one page."""
+
+from collections.abc import Sequence
+
+from prefect import task
+
+from nsd_prep.checks import Check
+from nsd_prep.files import Folder
+from nsd_prep.made import Made
+from nsd_prep.prepared import Prepared
+from nsd_prep.stages.assemblies import Representations
+from nsd_prep.stages.encoding import Encoding
+from nsd_prep.stages.examination import Volumes
+from nsd_prep.tasks.policy import cached
+
+
+@task(name="write-report", **cached())
+def write_report(
+    prepared: Prepared,
+    representations: Representations,
+    volumes: Volumes,
+    checks: Sequence[Check],
+    encoding: Encoding | None,
+    folder: Folder,
+) -> Made:
+    """Write the report; what draws and regresses is imported only where it is needed."""
+    from nsd_prep.stages.report import write_report
+
+    return write_report(prepared, representations, volumes, checks, encoding, folder)

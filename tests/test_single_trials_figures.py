@@ -1,0 +1,144 @@
+"""What a report shows of single trials: counts, reliability, one voxel."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import single_trials_reference as plain
+from matplotlib.figure import Figure
+from single_trials_inputs import Subject
+from small_nsd import SmallNSD
+
+from nsd_prep.analysis.picture import Picture
+from nsd_prep.errors import ParameterError
+from nsd_prep.single_trials import figures
+from nsd_prep.single_trials.figures import (
+    draw_one_voxel,
+    draw_reliability,
+    draw_trials_by_session,
+    session_table,
+)
+from nsd_prep.single_trials.reliability import (
+    pairs_of_presentations,
+    predicted_correlation,
+    split_half_correlation,
+)
+
+
+@pytest.fixture
+def subject(official: SmallNSD) -> Subject:
+    return Subject.load(official, 5)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Return a list that every figure is put into, instead of being rendered."""
+    seen: list[Figure] = []
+
+    def keep(figure: Figure, name: str, title: str, caption: str) -> Picture:
+        seen.append(figure)
+        return Picture(name, title, caption, 0, b"", b"")
+
+    monkeypatch.setattr(figures, "picture", keep)
+    return seen
+
+
+class TestSessionTable:
+    def test_counts_against_a_loop(self, official: SmallNSD, subject: Subject) -> None:
+        counts = session_table(subject.trials)
+        rows = plain.trials(official, 5)
+        assert counts.index.tolist() == [1, 2, 3]
+        for session in counts.index:
+            own = [row for row in rows if row["session"] == session]
+            assert counts.loc[session, "trials"] == len(own) == 24
+            assert counts.loc[session, "images"] == len({row["nsd_id"] for row in own})
+            for repetition, name in enumerate(["first", "second", "third"]):
+                seen = sum(row["repetition"] == repetition for row in own)
+                assert counts.loc[session, name] == seen
+            shared = sum(row["is_shared"] for row in own)
+            assert counts.loc[session, "shared"] == counts.loc[session, "shared1000_test"] == shared
+
+
+class TestReliability:
+    @pytest.mark.parametrize("ending", [".nc", ".zarr"])
+    def test_correlation_against_a_loop(
+        self, official: SmallNSD, subject: Subject, tmp_path: Path, ending: str
+    ) -> None:
+        path = tmp_path / f"subj05{ending}"
+        subject.write(path, format={".nc": "netcdf", ".zarr": "zarr"}[ending])
+        found = split_half_correlation(path, subject.trials)
+        responses = plain.responses(official, 5, "session")
+        rows = plain.trials(official, 5)
+        first = {row["nsd_id"]: row["trial"] for row in rows if row["repetition"] == 0}
+        second = {row["nsd_id"]: row["trial"] for row in rows if row["repetition"] == 1}
+        images = [nsd_id for nsd_id in first if nsd_id in second]
+        for voxel, correlation in enumerate(found):
+            a = responses[[first[nsd_id] for nsd_id in images], voxel].astype(float)
+            b = responses[[second[nsd_id] for nsd_id in images], voxel].astype(float)
+            if a.std() == 0 or b.std() == 0:
+                assert np.isnan(correlation)
+            else:
+                assert correlation == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-9)
+        assert np.isnan(found).sum() == 1  # the dead voxel
+
+    def test_the_prediction_holds_for_simulated_voxels(self) -> None:
+        rng = np.random.default_rng(5)
+        ncsnr = np.array([0.2, 0.7, 1.5])
+        signal = rng.normal(size=(40_000, 3)) * ncsnr
+        one, two = (signal + rng.normal(size=signal.shape) for _ in range(2))
+        simulated = [np.corrcoef(one[:, voxel], two[:, voxel])[0, 1] for voxel in range(3)]
+        np.testing.assert_allclose(simulated, predicted_correlation(ncsnr), atol=0.02)
+
+    def test_pairs_are_rows_of_the_file(self) -> None:
+        trials = pd.DataFrame({"nsd_id": [7, 3, 7, 5, 3, 7], "repetition": [0, 0, 1, 0, 1, 2]})
+        assert pairs_of_presentations(trials).tolist() == [[0, 2], [1, 4]]
+
+    def test_too_few_repetitions(self, tmp_path: Path) -> None:
+        trials = pd.DataFrame({"nsd_id": [7, 3, 7], "repetition": [0, 0, 1]})
+        with pytest.raises(ParameterError, match="1 images have two presentations"):
+            split_half_correlation(tmp_path / "no.nc", trials)
+
+
+class TestFigures:
+    def test_trials_by_session(self, subject: Subject, drawn: list[Figure]) -> None:
+        shown = draw_trials_by_session(subject.trials, 5)
+        assert shown.name == "trials-by-session-subj05"
+        axis = drawn[0].axes[0]
+        heights = np.array([bar.get_height() for bar in axis.patches]).reshape(3, 3)
+        assert heights.sum(axis=0).tolist() == [24, 24, 24]
+        np.testing.assert_array_equal(
+            heights.T, session_table(subject.trials)[["first", "second", "third"]]
+        )
+
+    def test_reliability_passes_over_what_is_not_known(self, drawn: list[Figure]) -> None:
+        correlation = np.array([0.1, np.nan, 0.5, 0.3])
+        ncsnr = np.array([0.3, 0.4, np.nan, 0.9], dtype=np.float32)
+        shown = draw_reliability(correlation, ncsnr, 1)
+        assert "2 of 4 voxels have both" in shown.caption
+        points = drawn[0].axes[0].collections[0]
+        assert points.get_array().sum() == 2
+
+    def test_reliability_of_no_voxel(self, drawn: list[Figure]) -> None:
+        shown = draw_reliability(np.full(3, np.nan), np.full(3, np.nan, np.float32), 1)
+        assert "0 of 3 voxels" in shown.caption
+        assert len(drawn) == 1
+
+    def test_one_voxel(self, official: SmallNSD, subject: Subject, drawn: list[Figure]) -> None:
+        responses = plain.responses(official, 5, "session")[:, 3]
+        draw_one_voxel(responses, subject.trials, "voxel 3", 5, "SD")
+        course, pairs = drawn[0].axes
+        np.testing.assert_array_equal(course.lines[0].get_ydata(), responses)
+        first, second = pairs_of_presentations(subject.trials).T
+        np.testing.assert_array_equal(pairs.lines[0].get_xdata(), responses[first])
+        np.testing.assert_array_equal(pairs.lines[0].get_ydata(), responses[second])
+        correlation = np.corrcoef(responses[first], responses[second])[0, 1]
+        assert pairs.get_title() == f"r = {correlation:.2f}"
+
+    def test_the_same_trials_give_the_same_bytes(
+        self, official: SmallNSD, subject: Subject
+    ) -> None:
+        responses = plain.responses(official, 5, "session")[:, 3]
+        one, two = (draw_one_voxel(responses, subject.trials, "voxel 3", 5, "SD") for _ in range(2))
+        assert one == two
+        assert one.png.startswith(b"\x89PNG")

@@ -1,0 +1,492 @@
+"""Files of single trials: what is written is read, whole or not at all, and the same each time."""
+
+import errno
+import hashlib
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import netCDF4
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+import single_trials_reference as plain
+import xarray as xr
+from single_trials_inputs import Subject
+from small_nsd import SmallNSD
+
+from nsd_prep.errors import InputFileError, OutputError, ParameterError
+from nsd_prep.single_trials import (
+    SingleTrialOptions,
+    TrialReader,
+    averaged_images,
+    brain_map,
+    image_table,
+    map_attributes,
+    open_single_trials,
+    read_affine,
+    with_averaged_noise_ceiling,
+    write_averaged_images,
+    write_map,
+    write_single_trials,
+    write_subject,
+)
+from nsd_prep.single_trials.normalise import INT16_STEP
+from nsd_prep.volumes import read_volume
+
+ENDINGS = {"netcdf": ".nc", "zarr": ".zarr"}
+FORMS = [("float32", "netcdf"), ("int16", "netcdf")] + [
+    (dtype, "zarr") for dtype in ("float32", "float16", "int16")
+]
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture
+def subject(official: SmallNSD) -> Subject:
+    return Subject.load(official, 1)
+
+
+@pytest.fixture
+def expected(official: SmallNSD) -> np.ndarray:
+    return plain.responses(official, 1, "session")
+
+
+@pytest.fixture(params=list(ENDINGS))
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return tmp_path / f"subj01{ENDINGS[request.param]}"
+
+
+def format_of(path: Path) -> str:
+    return {".nc": "netcdf", ".zarr": "zarr"}[path.suffix]
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or of all names and files in a folder."""
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    parts = [(str(file.relative_to(path)), file.read_bytes()) for file in files if file.is_file()]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+class TestWhatIsRead:
+    @pytest.mark.parametrize(("dtype", "format"), FORMS)
+    def test_responses(
+        self, subject: Subject, expected: np.ndarray, tmp_path: Path, dtype: str, format: str
+    ) -> None:
+        path = tmp_path / f"subj01{ENDINGS[format]}"
+        subject.write(path, dtype=dtype, format=format)
+        tolerance = {"float32": 0, "float16": 0.002, "int16": 0.000501}[dtype]
+        with open_single_trials(path) as dataset:
+            response = dataset["response"]
+            assert response.dims == ("trial", "voxel")
+            assert response.dtype == ("float16" if dtype == "float16" else "float32")
+            assert response.attrs["units"] == "SD"
+            np.testing.assert_allclose(response, expected, rtol=0, atol=tolerance)
+            rows = np.array([5, 90, 0, 41, 5])
+            np.testing.assert_array_equal(TrialReader(path)[rows], response[rows])
+
+    def test_every_column_is_a_coordinate(self, subject: Subject, path: Path) -> None:
+        subject.write(path, format=format_of(path))
+        with open_single_trials(path) as dataset:
+            assert dataset.attrs["subject"] == 1
+            for table in (subject.trials, subject.voxels):
+                for column in table:
+                    coordinate = dataset[column]
+                    assert coordinate.dims == (table.index.name,)
+                    assert column in dataset.coords
+                    np.testing.assert_array_equal(coordinate.to_numpy(), table[column].to_numpy())
+                    if table[column].dtype != object:
+                        assert coordinate.dtype == table[column].dtype, column
+
+    def test_it_is_plain_netcdf_and_zarr(
+        self, subject: Subject, expected: np.ndarray, path: Path
+    ) -> None:
+        subject.write(path, format=format_of(path))
+        if path.suffix == ".nc":
+            with netCDF4.Dataset(path) as file:
+                np.testing.assert_array_equal(file["response"][:], expected)
+                assert file["response"].chunking() == "contiguous"
+                assert file["nsd_id"][:].tolist() == subject.trials["nsd_id"].tolist()
+        else:
+            import zarr
+
+            array = zarr.open_group(path, mode="r")["response"]
+            assert (array.metadata.zarr_format, array.chunks[0], array.shards[0]) == (3, 1, 24)
+            np.testing.assert_array_equal(array[:], expected)
+
+    def test_labels_choose_trials_and_voxels(
+        self, subject: Subject, expected: np.ndarray, path: Path
+    ) -> None:
+        subject.write(path, format=format_of(path))
+        with open_single_trials(path) as dataset:
+            test = dataset.isel(
+                trial=np.flatnonzero(dataset["shared1000"] == "test"),
+                voxel=np.flatnonzero(dataset["in_V1"]),
+            )
+            rows = subject.trials["is_shared"].to_numpy()
+            columns = subject.voxels["in_V1"].to_numpy()
+            np.testing.assert_array_equal(test["response"], expected[rows][:, columns])
+
+    def test_percent_signal_change_as_int16_is_exact(
+        self, official: SmallNSD, subject: Subject, path: Path
+    ) -> None:
+        sessions = ((session, values.T / np.float32(300)) for session, values in subject.sessions())
+        step = INT16_STEP["none"]
+        write_single_trials(
+            path,
+            sessions,
+            subject.trials,
+            subject.voxels,
+            dtype="int16",
+            format=format_of(path),
+            attributes={},
+            step=step,
+        )
+        stored = np.concatenate([values.T for _, values in subject.sessions()])
+        with open_single_trials(path) as dataset:
+            np.testing.assert_array_equal(np.rint(dataset["response"] * 300), stored)
+            np.testing.assert_allclose(
+                dataset["response"], plain.responses(official, 1, "none"), rtol=3e-7
+            )
+
+    def test_averaged_images(self, official: SmallNSD, path: Path) -> None:
+        subject = Subject.load(official, 5)
+        images = image_table(subject.trials)
+        blocks = averaged_images(
+            subject.responses(), subject.trials, images, len(subject.voxels), path.parent
+        )
+        voxels = with_averaged_noise_ceiling(subject.voxels, images)
+        write_averaged_images(
+            path, blocks, images, voxels, format=format_of(path), attributes={"subject": 5}
+        )
+        responses = plain.responses(official, 5, "session")
+        with open_single_trials(path) as dataset:
+            assert dataset["response"].dims == ("image", "voxel")
+            assert dataset["n_repetitions"].to_numpy().tolist() == images["n_repetitions"].tolist()
+            for nsd_id, mean in zip(dataset["nsd_id"], dataset["response"], strict=True):
+                own = responses[(subject.trials["nsd_id"] == int(nsd_id)).to_numpy()]
+                np.testing.assert_allclose(mean, own.mean(axis=0), rtol=0, atol=1e-6)
+
+
+class TestWholeOrNotAtAll:
+    def test_the_same_inputs_give_the_same_bytes(self, subject: Subject, path: Path) -> None:
+        subject.write(path, format=format_of(path))
+        first = digest(path)
+        other = subject.write(path.with_stem("other"), format=format_of(path))
+        assert digest(other) == first
+        subject.write(path, format=format_of(path))  # over what is there
+        assert digest(path) == first
+        assert sorted(path.parent.iterdir()) == sorted([path, other])
+
+    @pytest.mark.parametrize("was_there", [False, True])
+    def test_a_fault_half_way_leaves_what_was_there(
+        self, subject: Subject, path: Path, was_there: bool
+    ) -> None:
+        def failing() -> Iterator[tuple[int, np.ndarray]]:
+            for session, values in subject.responses():
+                if session == 3:
+                    raise OSError(errno.EIO, "The disk fails")
+                yield session, values
+
+        if was_there:
+            subject.write(path, format=format_of(path), attributes={"subject": 99})
+            before = digest(path)
+        with pytest.raises(OSError, match="The disk fails"):
+            write_single_trials(
+                path,
+                failing(),
+                subject.trials,
+                subject.voxels,
+                format=format_of(path),
+                attributes={},
+            )
+        assert list(path.parent.iterdir()) == ([path] if was_there else [])
+        assert not was_there or digest(path) == before
+
+    def test_what_a_killed_process_left_is_replaced(self, subject: Subject, tmp_path: Path) -> None:
+        path = tmp_path / "subj01.zarr"
+        left = tmp_path / ".subj01.zarr.partial-folder"
+        (left / "response").mkdir(parents=True)
+        (left / "response" / "zarr.json").write_text("half a fi")
+        subject.write(path, format="zarr")
+        assert list(tmp_path.iterdir()) == [path]
+        assert len(TrialReader(path)) == 96
+
+    def test_a_disk_that_gives_back_something_else(
+        self, subject: Subject, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from nsd_prep.single_trials import writer
+
+        name = {"netcdf": "netcdf_rows", "zarr": "zarr_rows"}[format_of(path)]
+        real = getattr(writer, name)
+
+        class Faulty:
+            """Rows that are lost where they are written a second time."""
+
+            def __init__(self, rows: object) -> None:
+                self.rows = rows
+
+            def __setitem__(self, place: slice, values: np.ndarray) -> None:
+                self.rows[place] = values * (place.start == 0)
+
+            def __getitem__(self, place: slice) -> np.ndarray:
+                return self.rows[place]
+
+        from contextlib import contextmanager
+
+        @contextmanager
+        def faulty(*arguments: object) -> Iterator[Faulty]:
+            with real(*arguments) as rows:
+                yield Faulty(rows)
+
+        monkeypatch.setattr(writer, name, faulty)
+        with pytest.raises(OutputError, match="what the disk gives back differs in the rows 24"):
+            subject.write(path, format=format_of(path))
+        assert not path.exists()
+
+    def test_a_folder_that_cannot_be_made(self, subject: Subject, path: Path) -> None:
+        path.parent.joinpath("file").touch()
+        with pytest.raises(OutputError, match="cannot be written"):
+            subject.write(path.parent / "file" / path.name, format=format_of(path))
+
+
+class TestWhatCannotBeWritten:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda pairs: pairs[:-1], "would hold 72 rows: expected 96"),
+            (lambda pairs: [*pairs, pairs[0]], "Session 1 came where no other was expected"),
+            (lambda pairs: pairs[::-1], "Session 4 came where session 1 was expected"),
+            (lambda pairs: [(1, pairs[0][1][:-1])], "Session 1 has 23 trials: expected 24"),
+            (lambda pairs: [(1, pairs[0][1][:, :-1])], r"block of the shape \(24, \d+\) came"),
+            (lambda pairs: [(1, np.full_like(pairs[0][1], np.inf))], "values that are not finite"),
+        ],
+        ids=["missing", "twice", "order", "trials", "voxels", "not finite"],
+    )
+    def test_sessions_that_are_not_the_tables(
+        self,
+        subject: Subject,
+        path: Path,
+        change: Callable[[list[tuple[int, np.ndarray]]], list[tuple[int, np.ndarray]]],
+        message: str,
+    ) -> None:
+        with pytest.raises(InputFileError, match=message):
+            write_single_trials(
+                path,
+                change(list(subject.responses())),
+                subject.trials,
+                subject.voxels,
+                format=format_of(path),
+                attributes={},
+            )
+        assert list(path.parent.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"dtype": "float16"}, "netCDF has no float16: choose --dtype int16"),
+            ({"dtype": "float64"}, "'float64' is unknown: choose one of float32, float16, int16"),
+            ({"format": "hdf5"}, "'hdf5' is unknown: choose one of netcdf, zarr"),
+        ],
+    )
+    def test_storage_that_does_not_exist(
+        self, subject: Subject, tmp_path: Path, options: dict[str, str], message: str
+    ) -> None:
+        with pytest.raises(ParameterError, match=message):
+            subject.write(tmp_path / "subj01.nc", **options)
+
+    @pytest.mark.parametrize(("dtype", "value"), [("int16", 33), ("float16", 70_000)])
+    def test_a_value_too_large(
+        self, subject: Subject, tmp_path: Path, dtype: str, value: float
+    ) -> None:
+        def sessions() -> Iterator[tuple[int, np.ndarray]]:
+            for session, values in subject.responses():
+                values[3, 4] = value
+                yield session, values
+
+        with pytest.raises(OutputError, match=f"cannot hold the value {value} as {dtype}"):
+            write_single_trials(
+                tmp_path / "subj01.zarr",
+                sessions(),
+                subject.trials,
+                subject.voxels,
+                dtype=dtype,
+                format="zarr",
+                attributes={},
+            )
+
+    def test_int16_holds_any_zscore_of_a_session(self) -> None:
+        outlier = np.zeros(750)
+        outlier[0] = 1
+        largest = ((outlier - outlier.mean()) / outlier.std()).max()
+        assert largest == pytest.approx(np.sqrt(749))
+        assert largest < 32_767 * INT16_STEP["session"]
+
+
+class TestWriteSubject:
+    @pytest.mark.parametrize("number", [1, 5])
+    @pytest.mark.parametrize("images", ["all", "shared", "unique"])
+    @pytest.mark.parametrize("normalise", ["session", "none", "train-only"])
+    @pytest.mark.parametrize("average", [False, True])
+    def test_every_choice_against_a_loop(
+        self,
+        official: SmallNSD,
+        tmp_path: Path,
+        number: int,
+        images: str,
+        normalise: str,
+        average: bool,
+    ) -> None:
+        subject = Subject.load(official, number)
+        options = SingleTrialOptions(normalise=normalise, images=images, average=average)
+        path, csv = write_subject(
+            tmp_path,
+            number,
+            subject.sessions(),
+            subject.trials,
+            subject.voxels,
+            options,
+            map_attributes(subject.grid, np.eye(4)),
+        )
+        rows = plain.trials(official, number)
+        unique = {row["nsd_id"] for row in rows if not row["is_shared"]}
+        expected = plain.responses(official, number, normalise, unique)
+        wanted = {"all": (True, False), "shared": (True,), "unique": (False,)}[images]
+        kept = [row for row in rows if row["is_shared"] in wanted]
+        if average:
+            nsd_ids = sorted({row["nsd_id"] for row in kept})
+            sums = [
+                sum(expected[row["trial"]] for row in kept if row["nsd_id"] == nsd_id)
+                / np.float32(sum(row["nsd_id"] == nsd_id for row in kept))
+                for nsd_id in nsd_ids
+            ]
+            expected = np.array(sums, dtype=np.float32)
+        else:
+            nsd_ids = [row["nsd_id"] for row in kept]
+            expected = expected[[row["trial"] for row in kept]]
+        with open_single_trials(path) as dataset:
+            np.testing.assert_array_equal(dataset["response"], expected)
+            assert dataset["nsd_id"].to_numpy().tolist() == nsd_ids
+            assert dataset.attrs["normalisation"] == normalise
+            assert dataset.attrs["averaged"] == average
+            assert dataset.attrs["grid"].tolist() == list(subject.grid)
+            assert ("noise_ceiling_averaged" in dataset.coords) == average
+        assert pd.read_csv(csv)["nsd_id"].tolist() == nsd_ids
+        assert sorted(tmp_path.iterdir()) == [csv, path]
+
+    def test_the_format_must_hold_the_type(self) -> None:
+        with pytest.raises(ParameterError, match="netCDF has no float16"):
+            SingleTrialOptions(dtype="float16")
+
+    def test_zarr_without_its_libraries(
+        self, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "tensorstore", None)
+        with pytest.raises(ParameterError, match=r"install nsd-prep\[zarr\], or choose --format"):
+            subject.write(tmp_path / "subj01.zarr", format="zarr")
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestReading:
+    def test_batches_of_random_trials(
+        self, subject: Subject, expected: np.ndarray, path: Path
+    ) -> None:
+        reader = TrialReader(subject.write(path, format=format_of(path)))
+        assert (len(reader), reader.shape) == (96, expected.shape)
+        rng = np.random.default_rng(1)
+        for _ in range(5):
+            rows = rng.integers(0, 96, size=40)
+            np.testing.assert_array_equal(reader[rows], expected[rows])
+            np.testing.assert_array_equal(reader[rows.tolist()], expected[rows])
+        np.testing.assert_array_equal(reader[7], expected[7])
+        np.testing.assert_array_equal(reader[-1], expected[-1])
+        rows = subject.trials["is_shared"].to_numpy()
+        np.testing.assert_array_equal(reader[rows], expected[rows])
+        batch = reader[[2, 3]]
+        batch[:] = 0  # the reader's user may change it
+        np.testing.assert_array_equal(reader[[2, 3]], expected[[2, 3]])
+
+    @pytest.mark.parametrize("rows", [96, [0, 96], -97])
+    def test_rows_beyond_the_last(self, subject: Subject, path: Path, rows: int) -> None:
+        reader = TrialReader(subject.write(path, format=format_of(path)))
+        with pytest.raises(IndexError, match="has the rows 0 to 95"):
+            reader[rows]
+
+    def test_a_reader_goes_to_other_processes(
+        self, subject: Subject, expected: np.ndarray, path: Path
+    ) -> None:
+        with TrialReader(subject.write(path, format=format_of(path))) as reader:
+            reader[0]
+            other = pickle.loads(pickle.dumps(reader))
+        np.testing.assert_array_equal(other[[4, 1]], expected[[4, 1]])
+
+    def test_responses_are_read_where_they_are_asked_for(
+        self, subject: Subject, path: Path
+    ) -> None:
+        subject.write(path, format=format_of(path))
+        with open_single_trials(path) as dataset:
+            assert not dataset["response"].variable._in_memory
+
+    def test_a_file_that_is_not_there(self, path: Path) -> None:
+        with pytest.raises(FileNotFoundError, match="No such file or store"):
+            open_single_trials(path)
+
+    def test_another_file(self, tmp_path: Path) -> None:
+        xr.Dataset({"data": ("presentation", [1.0])}).to_netcdf(tmp_path / "other.nc")
+        with pytest.raises(InputFileError, match="expected the variable response, found data"):
+            open_single_trials(tmp_path / "other.nc")
+
+    def test_a_file_rewritten_in_chunks(self, subject: Subject, tmp_path: Path) -> None:
+        subject.write(tmp_path / "subj01.nc")
+        with open_single_trials(tmp_path / "subj01.nc") as dataset:
+            chunks = {"response": {"chunksizes": (8, 8)}}
+            dataset.to_netcdf(tmp_path / "chunked.nc", encoding=chunks)
+        with pytest.raises(InputFileError, match="was rewritten in chunks"):
+            TrialReader(tmp_path / "chunked.nc")[0]
+
+
+class TestMaps:
+    @pytest.mark.parametrize("number", [1, 2, 5])
+    @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+    def test_values_come_back_where_they_were(
+        self, official: SmallNSD, tmp_path: Path, number: int, ending: str
+    ) -> None:
+        subject = Subject.load(official, number)
+        affine = read_affine(official.ncsnr_path(number))
+        path = tmp_path / f"map{ending}"
+        write_map(path, subject.voxels["ncsnr"], subject.voxels, subject.grid, affine)
+        image = nibabel.load(path)
+        written = np.asarray(image.dataobj)
+        assert written.shape == official.ncsnr[number].shape
+        np.testing.assert_array_equal(image.affine, affine)
+        np.testing.assert_allclose(affine, np.diag([1.8, 1.8, 1.8, 1]), rtol=1e-6)
+        inside = np.zeros(written.shape, dtype=bool)
+        for row in plain.voxels(official, number):
+            inside[row["ijk"]] = True
+        np.testing.assert_array_equal(written[inside], official.ncsnr[number][inside])
+        assert np.isnan(written[~inside]).all()
+        # And through the library's own reader, in the order of the betas.
+        volume = read_volume(path)
+        place = tuple(subject.voxels[f"voxel_{axis}"] for axis in "xyz")
+        np.testing.assert_array_equal(volume[place], subject.voxels["ncsnr"])
+
+    def test_the_same_values_give_the_same_bytes(self, subject: Subject, tmp_path: Path) -> None:
+        for name in ("one", "two"):
+            path = tmp_path / f"{name}.nii.gz"
+            write_map(path, subject.voxels["ncsnr"], subject.voxels, subject.grid, np.eye(4), 0)
+        assert digest(tmp_path / "one.nii.gz") == digest(tmp_path / "two.nii.gz")
+
+    def test_too_few_values(self, subject: Subject) -> None:
+        with pytest.raises(ParameterError, match=r"expected \(\d+,\), a value for each voxel"):
+            brain_map([1.0], subject.voxels, subject.grid, np.eye(4))
+
+    def test_another_subjects_grid(self, subject: Subject) -> None:
+        values = np.zeros(len(subject.voxels))
+        with pytest.raises(ParameterError, match="expected all within"):
+            brain_map(values, subject.voxels, (2, 3, 4), np.eye(4))
+
+    def test_another_ending(self, subject: Subject, tmp_path: Path) -> None:
+        with pytest.raises(ParameterError, match=r"ends in \.nii\.gz or \.nii"):
+            write_map(tmp_path / "map.mgz", [], subject.voxels[:0], subject.grid, np.eye(4))
