@@ -19,10 +19,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsd_prep import published
+from nsd_prep.analysis.cluster_figures import images_of_clusters
 from nsd_prep.analysis.geometry import analyse
 from nsd_prep.analysis.rdm import rdm
+from nsd_prep.analysis.slices import Anatomy
 from nsd_prep.assembly import (
     SubjectVoxels,
     build_assembly,
@@ -31,9 +34,9 @@ from nsd_prep.assembly import (
     write_assembly,
 )
 from nsd_prep.noise_ceiling import noise_ceiling
-from nsd_prep.report.compose import compose
+from nsd_prep.report.compose import compose_report
 from nsd_prep.report.methods import RunFacts
-from nsd_prep.report.page import write_report
+from nsd_prep.report.write import write_report
 
 N_IMAGES = published.REPETITION_COUNTS[8][0]
 
@@ -58,6 +61,14 @@ def write_random_assemblies(folder: Path) -> pd.DataFrame:
         write_assembly(build_assembly(responses, nsd_ids, table, {}), folder / f"{region}.nc")
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
+
+
+def random_brain(grid: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return an ncsnr volume (Z, Y, X): an ellipsoid of noise, NaN outside."""
+    axes = np.ogrid[tuple(slice(-1, 1, complex(0, size)) for size in grid)]
+    volume = np.random.default_rng(1).uniform(0, 0.8, grid).astype(np.float32)
+    volume[sum(axis**2 for axis in axes) > 0.8] = np.nan
+    return volume
 
 
 def compare_with_product() -> None:
@@ -87,10 +98,26 @@ def report_of(voxels: pd.DataFrame, folder: Path) -> None:
         for region in published.VOXELS:
             yield region, read_assembly(folder / f"{region}.nc")
 
-    backgrounds = {
-        f"subj{subject:02d}": np.ones(grid[::-1], dtype=np.float32)
+    anatomies = {
+        f"subj{subject:02d}": Anatomy(random_brain(grid[::-1]), np.diag([1.8, 1.8, 1.8, 1.0]))
         for subject, grid in published.GRIDS.items()
     }
+    generator = np.random.default_rng(2)
+    sessions = pd.DataFrame(
+        [
+            (subject, session, *generator.uniform(0, 1, 3), generator.uniform(0, 1e-5))
+            for subject, count in published.SESSIONS.items()
+            for session in range(1, count + 1)
+        ],
+        columns=[
+            "subject",
+            "session",
+            "agreement",
+            "share_without_data",
+            "median_sd",
+            "saturated",
+        ],
+    )
     counts = pd.DataFrame.from_dict(
         dict(published.REPETITION_COUNTS), orient="index", columns=[3, 2, 1, 0]
     )
@@ -105,24 +132,39 @@ def report_of(voxels: pd.DataFrame, folder: Path) -> None:
         images=N_IMAGES,
         train_images=412,
         regions=dict.fromkeys(published.VOXELS, "random"),
-        voxels={region: sum(of) for region, of in published.VOXELS.items()},
+        voxels={region: sum(counts) for region, counts in published.VOXELS.items()},
         voxel_sessions_without_data=0,
         invalid_voxels="keep",
         seed=42,
         train_fraction=0.8,
         versions={},
     )
+    worked = time.process_time()
     marks = [time.perf_counter()]
     geometry = analyse(assemblies())
     marks.append(time.perf_counter())
-    report = compose(facts, geometry, voxels, counts, backgrounds, ())
+    thumbnails = {
+        int(nsd_id): generator.integers(0, 256, (72, 72, 3), dtype=np.uint8)
+        for nsd_id in images_of_clusters(geometry)
+    }
+    report = compose_report(
+        facts,
+        geometry,
+        voxels,
+        counts,
+        (),
+        anatomies=anatomies,
+        sessions=sessions,
+        thumbnails=thumbnails,
+    )
     marks.append(time.perf_counter())
-    page = write_report(report, folder / "report")
+    page = write_report(folder / "report", report)[-1]
     marks.append(time.perf_counter())
+    marks = [mark - marks[0] for mark in marks]
     parts = ("reading and RDMs", "figures and tables", "writing")
     for part, start, stop in zip(parts, marks, marks[1:], strict=False):
         print(f"{part:<22} {stop - start:>7.1f} s")
-    print(f"{'all':<22} {marks[-1] - marks[0]:>7.1f} s")
+    print(f"{'all':<22} {marks[-1]:>7.1f} s, {time.process_time() - worked:.1f} s of processor")
     print(f"{'page':<22} {page.stat().st_size / 1e6:>7.1f} MB")
 
 

@@ -11,7 +11,7 @@ from brainscore_inputs import Simulation, simulate
 from numpy.typing import NDArray
 from synthetic_truth import signal
 
-from nsd_prep.analysis.style import one_style
+from nsd_prep.analysis.style import booklet, one_style
 from nsd_prep.brainscore.encoding import ALPHAS, score_encoding, summarise_encoding
 from nsd_prep.brainscore.encoding_figure import draw_encoding, encoding_figure
 from nsd_prep.brainscore.features import (
@@ -187,7 +187,7 @@ class TestFigure:
         with matplotlib.rc_context(mine):
             again = draw_encoding(TestSummary.SCORES)
         assert drawn.png[:8] == b"\x89PNG\r\n\x1a\n"
-        assert (again.png, again.pdf) == (drawn.png, drawn.pdf)
+        assert (again.png, booklet([again])) == (drawn.png, booklet([drawn]))
 
 
 def test_latents_drive_the_voxels(tiny_nsd: Path) -> None:

@@ -1,6 +1,11 @@
 """Figures: what they draw, in which colours, and that the same data give the same bytes."""
 
 import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -10,14 +15,47 @@ from matplotlib.figure import Figure
 from PIL import Image
 from simulated_assemblies import GRIDS, Simulation, simulate
 
-from nsd_prep.analysis import figures, voxel_figures
+from nsd_prep.analysis import (
+    cluster_figures,
+    figures,
+    session_figures,
+    slices,
+    voxel_figures,
+)
 from nsd_prep.analysis.geometry import Geometry, analyse, cluster_order
 from nsd_prep.analysis.picture import Picture
 from nsd_prep.analysis.rdm import from_upper_triangle
+from nsd_prep.analysis.slices import Anatomy
+from nsd_prep.analysis.style import MISSING_COLOUR, booklet
+from nsd_prep.errors import InputFileError
 
 COUNTS = pd.DataFrame(
     {3: [20, 12], 2: [0, 5], 1: [0, 2], 0: [0, 1]}, index=pd.Index([1, 5], name="subject")
 )
+
+
+AFFINE = np.diag([1.8, 1.8, 1.8, 1.0])
+DRAWING = (cluster_figures, figures, session_figures, slices, voxel_figures)
+LIMITS = (0.5, 1.5)
+
+
+def anatomy(volume: np.ndarray, **options: object) -> Anatomy:
+    """Return a volume with NSD's affine: the middle of the grid is at 0."""
+    affine = AFFINE.copy()
+    affine[:3, 3] = -0.9 * (np.array(volume.shape[::-1]) - 1)
+    return Anatomy(volume, **({"affine": affine} | options))
+
+
+def session_table() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "subject": [1, 1, 1, 2, 2],
+            "session": [1, 2, 4, 1, 2],
+            "agreement": [0.9, 1.1, 0.8, np.nan, 0.1],
+            "share_without_data": [0.0, 0.1, 0.2, 0.5, 0.0],
+            "median_sd": np.nan,
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +73,13 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Return a list that every figure is put into, instead of being rendered."""
     seen: list[Figure] = []
 
-    def keep(figure: Figure, name: str, title: str, caption: str) -> Picture:
+    def keep(
+        figure: Figure, name: str, title: str, caption: str, *_: object, **__: object
+    ) -> Picture:
         seen.append(figure)
-        return Picture(name, title, caption, 0, b"", b"")
+        return Picture(name, title, caption, 0, b"")
 
-    for module in (figures, voxel_figures):
+    for module in DRAWING:
         monkeypatch.setattr(module, "picture", keep)
     return seen
 
@@ -153,10 +193,135 @@ class TestNoiseCeilings:
                 assert voxels == ((ceilings >= low) & below).sum()
 
 
+class TestClusters:
+    def test_show_the_mean_rdm_in_the_order_of_its_clusters(
+        self, geometry: Geometry, drawn: list[Figure]
+    ) -> None:
+        region = geometry.all_voxels[0]
+        cluster_figures.draw_clusters(region, geometry.nsd_ids, LIMITS)
+        order = cluster_order(region.mean_rdm)
+        shown = np.asarray(drawn[0].axes[1].images[0].get_array())
+        expected = from_upper_triangle(region.mean_rdm)[order][:, order]
+        np.testing.assert_array_equal(shown, expected)
+
+    def test_each_leaf_of_the_dendrogram_stands_beside_its_row(
+        self, geometry: Geometry, drawn: list[Figure]
+    ) -> None:
+        cluster_figures.draw_clusters(geometry.all_voxels[0], geometry.nsd_ids, LIMITS)
+        branches, matrix = drawn[0].axes[:2]
+        lines = np.concatenate(branches.collections[0].get_segments())
+        leaves = lines[lines[:, 0] == 0, 1]
+        np.testing.assert_allclose(np.sort(leaves), np.arange(30))
+        assert branches.get_ylim() == matrix.get_ylim()
+        assert branches.get_position().y0 == matrix.get_position().y0
+        assert branches.get_position().y1 == matrix.get_position().y1
+
+    def test_clusters_are_the_blocks_that_the_images_form(self) -> None:
+        generator = np.random.default_rng(8)
+        group = generator.permutation(np.repeat(np.arange(4), 10))
+        points = 8 * np.eye(4)[group] + generator.standard_normal((40, 4))
+        distances = np.sqrt(((points[:, np.newaxis] - points) ** 2).sum(axis=2))
+        pairs = distances[np.triu_indices(40, k=1)].astype(np.float32)
+        tree = cluster_figures.average_linkage(pairs)
+        order = cluster_order(pairs)
+        found = cluster_figures.clusters_in_order(tree, order, 4)
+        assert {frozenset(images.tolist()) for images in found} == {
+            frozenset(np.flatnonzero(group == number).tolist()) for number in range(4)
+        }
+        assert np.concatenate(found).tolist() == order.tolist()
+
+    def test_thumbnails_are_the_most_central_images_of_each_cluster(
+        self, geometry: Geometry, drawn: list[Figure]
+    ) -> None:
+        region = geometry.all_voxels[0]
+        wanted = cluster_figures.images_of_clusters(geometry)
+        # The colour of each thumbnail is the place of its image.
+        place = {int(nsd_id): number for number, nsd_id in enumerate(geometry.nsd_ids)}
+        thumbnails = {
+            int(nsd_id): np.full((4, 4, 3), place[int(nsd_id)], dtype=np.uint8) for nsd_id in wanted
+        }
+        cluster_figures.draw_clusters(region, geometry.nsd_ids, LIMITS, thumbnails)
+        shown = [int(image.get_array()[0, 0, 0]) for image in drawn[0].axes[-1].images]
+        matrix = from_upper_triangle(region.mean_rdm)
+        tree = cluster_figures.average_linkage(region.mean_rdm)
+        clusters = cluster_figures.clusters_in_order(tree, cluster_order(region.mean_rdm), 12)
+        expected = []
+        for images in clusters:
+            means = [matrix[image, images].mean() for image in images]
+            expected += [int(image) for _, image in sorted(zip(means, images, strict=True))[:3]]
+        assert shown == expected
+
+    def test_a_thumbnail_is_small_and_of_the_same_shape(self) -> None:
+        pixels = np.zeros((100, 425, 3), dtype=np.uint8)
+        pixels[:, 200:] = 255
+        small = cluster_figures.thumbnail(pixels)
+        assert small.shape == (17, 72, 3)
+        assert (small[:, :30] == 0).all()
+        assert (small[:, 40:] == 255).all()
+
+    @pytest.mark.parametrize("largest", [4, 7, 30, 40])
+    def test_block_means_are_means(self, largest: int) -> None:
+        matrix = np.random.default_rng(1).uniform(size=(30, 30)).astype(np.float32)
+        found = cluster_figures.block_means(matrix, largest)
+        size = -(-30 // largest)
+        assert len(found) <= largest
+        for row in range(len(found)):
+            for column in range(len(found)):
+                block = matrix[row * size : (row + 1) * size, column * size : (column + 1) * size]
+                assert found[row, column] == pytest.approx(block.mean(), rel=1e-5)
+
+    def test_subjects_have_a_row_for_each_region(
+        self, geometry: Geometry, drawn: list[Figure]
+    ) -> None:
+        cluster_figures.draw_subject_rdms(geometry, LIMITS)
+        mosaic = np.ma.filled(drawn[0].axes[0].images[0].get_array(), np.nan)
+        for row, region in enumerate(geometry.all_voxels):
+            order = cluster_order(region.mean_rdm)
+            for column, pairs in enumerate(region.rdms):
+                matrix = from_upper_triangle(pairs)[order][:, order]
+                top, left = 31 * row, 31 * column
+                np.testing.assert_array_equal(mosaic[top : top + 30, left : left + 30], matrix)
+
+
+class TestSessions:
+    def test_have_a_panel_for_each_measure_that_is_known(self, drawn: list[Figure]) -> None:
+        session_figures.draw_sessions(session_table())
+        panels = [axes for axes in drawn[0].axes if axes.images]
+        shown = [np.ma.filled(axes.images[0].get_array(), np.nan) for axes in panels]
+        nan = np.nan
+        np.testing.assert_allclose(shown[0], [[0.9, 1.1, nan, 0.8], [nan, 0.1, nan, nan]])
+        np.testing.assert_allclose(shown[1], [[0, 10, nan, 20], [50, 0, nan, nan]])
+        assert len(shown) == 2
+
+    def test_are_summarised_over_regions_by_their_voxels(self) -> None:
+        parts = pd.DataFrame(
+            {
+                "subject": ["subj02", "subj02", "subj01"],
+                "session": [1, 1, 3],
+                "region": ["V1", "IT", "V1"],
+                "voxels": [100, 300, 50],
+                "constant_voxels": [10, 10, 0],
+                "saturated": [0.02, 0.0, 0.5],
+                "deviation": [2.0, 1.0, 3.0],
+            }
+        )
+        agreement = pd.DataFrame({"subject": ["subj02"], "session": [1], "agreement": [0.7]})
+        table = session_figures.summarise_sessions(parts, agreement)
+        assert table["subject"].tolist() == ["subj02", "subj01"]
+        assert table["share_without_data"].tolist() == [0.05, 0]
+        assert table["median_sd"].tolist() == [1.25, 3]
+        assert table["saturated"].tolist() == [0.005, 0.5]
+        assert table["agreement"].tolist()[0] == 0.7
+        assert np.isnan(table["agreement"][1])
+
+    def test_without_any_number_there_is_nothing_to_draw(self) -> None:
+        with pytest.raises(ValueError, match="no value in any of agreement"):
+            session_figures.draw_sessions(session_table()[["subject", "session", "median_sd"]])
+
+
 class TestSlices:
-    def place(self, grid: tuple[int, ...], points: list[tuple[int, int, int]]) -> pd.DataFrame:
+    def place(self, points: list[tuple[int, int, int]]) -> pd.DataFrame:
         i, j, k = np.array(points).T
-        assert (i < grid[2]).all()
         return pd.DataFrame(
             {
                 "subject": "subj01",
@@ -168,46 +333,77 @@ class TestSlices:
             }
         )
 
+    def brain(self) -> Anatomy:
+        return anatomy(np.ones(GRIDS[1], dtype=np.float32))
+
     def coloured(self, figure: Figure) -> np.ndarray:
         """Return where the drawn image is neither grey nor white, rows and columns."""
-        image = np.asarray(figure.axes[0].images[0].get_array())
-        return np.argwhere(np.ptp(image, axis=2) > 0.05)
+        image = np.asarray(figure.axes[0].images[0].get_array())[:, :, :3]
+        return np.argwhere(np.ptp(image.astype(float), axis=2) > 12)
 
-    def test_show_the_voxels_of_the_fullest_slice_of_each_plane(self, drawn: list[Figure]) -> None:
+    def test_show_the_fullest_slice_of_each_hemisphere_and_plane(self, drawn: list[Figure]) -> None:
         points = [(3, 4, 2), (3, 5, 2), (3, 4, 6), (9, 4, 2)]
-        voxels = self.place(GRIDS[1], points)
-        voxel_figures.draw_slices("V1", voxels, {"subj01": np.ones(GRIDS[1], dtype=np.float32)})
-        assert texts(drawn[0]) == ["i = 3", "j = 4", "k = 2"]
-        assert len(self.coloured(drawn[0])) == 3 + 3 + 3
+        slices.draw_slices("V1", self.place(points), {"subj01": self.brain()})
+        # The grid has 13 voxels along i: 3 lies left of the middle, 9 right.
+        labels = [text for text in texts(drawn[0]) if "=" in text]
+        assert labels == ["i = 3", "i = 9", "j = 4", "k = 2"]
+        assert len(self.coloured(drawn[0])) == 3 + 1 + 3 + 3
+
+    def test_left_and_right_are_those_of_the_affine(self, drawn: list[Figure]) -> None:
+        flipped = anatomy(np.ones(GRIDS[1], dtype=np.float32)).affine.copy()
+        flipped[0] *= -1
+        for brain in (self.brain(), Anatomy(self.brain().volume, flipped)):
+            slices.draw_slices("V1", self.place([(3, 4, 2)]), {"subj01": brain})
+        ends = list("PASI")
+        usual, other = ([word for word in texts(one) if word in "LRPASI"] for one in drawn)
+        assert usual == [*ends, *ends, *"LRSI", *"LRAP"]
+        assert other == [*ends, *ends, *"RLSI", *"RLAP"]
+        assert [text for text in texts(drawn[0]) if " " in text][:2] == ["i = 3", "no voxels"]
+        assert [text for text in texts(drawn[1]) if " " in text][:2] == ["no voxels", "i = 3"]
 
     def test_axial_slice_has_i_to_the_right_and_j_upwards(self, drawn: list[Figure]) -> None:
-        background = {"subj01": np.ones(GRIDS[1], dtype=np.float32)}
         places = []
         for point in [(3, 4, 2), (5, 4, 2), (3, 7, 2)]:
-            voxel_figures.draw_slices("V1", self.place(GRIDS[1], [point]), background)
-            places.append(self.coloured(drawn[-1])[-1])
+            slices.draw_slices("V1", self.place([point]), {"subj01": self.brain()})
+            found = self.coloured(drawn[-1])
+            places.append(found[found[:, 1].argmax()])
         first, to_the_right, above = places
         assert (to_the_right - first).tolist() == [0, 2]
         assert (above - first).tolist() == [-3, 0]
 
     def test_a_mask_outside_the_brain_lies_on_white(self, drawn: list[Figure]) -> None:
-        brain = np.full(GRIDS[1], np.nan, dtype=np.float32)
-        brain[:5, :5, :5] = 1
-        brain[8, 10, 12] = 1
-        voxels = self.place(GRIDS[1], [(9, 8, 6)])
-        voxel_figures.draw_slices("V1", voxels, {"subj01": brain})
-        image = np.asarray(drawn[0].axes[0].images[0].get_array())
+        volume = np.full(GRIDS[1], np.nan, dtype=np.float32)
+        volume[:5, :5, :5] = 1
+        volume[8, 10, 12] = 1
+        slices.draw_slices("V1", self.place([(9, 8, 6)]), {"subj01": anatomy(volume)})
+        image = np.asarray(drawn[0].axes[0].images[0].get_array())[:, :, :3]
         row, column = self.coloured(drawn[0])[0]
         around = image[row - 1 : row + 2, column - 1 : column + 2].reshape(9, 3)
-        assert (np.delete(around, 4, axis=0) == 1).all()
+        assert (np.delete(around, 4, axis=0) == 255).all()
+
+    def test_a_t1_has_its_white_matter_white(self, drawn: list[Figure]) -> None:
+        volume = np.zeros(GRIDS[1], dtype=np.float32)
+        volume[2] = np.linspace(0, 1000, volume[2].size).reshape(volume[2].shape)
+        brains = {"subj01": anatomy(volume, kind="T1")}
+        slices.draw_slices("V1", self.place([(0, 0, 2)]), brains)
+        image = np.asarray(drawn[0].axes[0].images[0].get_array()).astype(int)
+        i_to_the_right = image[-5 - 11 : -5, -5 - 13 : -5, 0][::-1]
+        assert (np.diff(i_to_the_right.ravel()[1:]) >= 0).all()
+        assert i_to_the_right[-1, -1] > 230
+        assert i_to_the_right[0, 1] < 40
+
+    def test_refuse_a_volume_on_another_grid(self) -> None:
+        brains = {"subj01": anatomy(np.ones((9, 5, 13), dtype=np.float32))}
+        with pytest.raises(InputFileError, match=r"V1 in subj01.*below \(13, 5, 9\), found up to"):
+            slices.draw_slices("V1", self.place([(3, 7, 2)]), brains)
 
     def test_voxels_without_an_ncsnr_have_a_colour_of_their_own(self, drawn: list[Figure]) -> None:
-        voxels = self.place(GRIDS[1], [(3, 4, 2)]).assign(ncsnr=np.nan, noise_ceiling=0.0)
-        voxel_figures.draw_slices("V1", voxels, {})
-        image = np.asarray(drawn[0].axes[0].images[0].get_array())
+        voxels = self.place([(3, 4, 2)]).assign(ncsnr=np.nan, noise_ceiling=0.0)
+        slices.draw_slices("V1", voxels, {"subj01": self.brain()})
+        image = np.asarray(drawn[0].axes[0].images[0].get_array())[:, :, :3]
         colours = image[tuple(self.coloured(drawn[0]).T)]
-        expected = matplotlib.colors.to_rgb(voxel_figures.MISSING_COLOUR)
-        np.testing.assert_allclose(colours, [expected] * 3)
+        expected = np.round(255 * np.array(matplotlib.colors.to_rgb(MISSING_COLOUR)))
+        np.testing.assert_array_equal(colours, [expected] * 3)
 
 
 def test_repetitions_are_bars_of_the_counts(drawn: list[Figure]) -> None:
@@ -218,26 +414,79 @@ def test_repetitions_are_bars_of_the_counts(drawn: list[Figure]) -> None:
     assert texts(drawn[0]) == ["20", "12", "5", "2", "1"]
 
 
-def test_the_same_data_give_the_same_bytes(simulation: Simulation, geometry: Geometry) -> None:
-    for draw in (
-        lambda: figures.draw_mean_rdms(geometry),
-        lambda: voxel_figures.draw_slices("V1", simulation.tables["V1"], simulation.backgrounds),
-    ):
-        assert draw() == draw()
-
-
-def test_pictures_are_png_and_pdf_no_wider_than_a_page(
-    simulation: Simulation, geometry: Geometry
-) -> None:
-    for picture in (
+def drawings(simulation: Simulation, geometry: Geometry) -> list[Picture]:
+    """Draw one figure of each kind."""
+    brains = {name: anatomy(volume) for name, volume in simulation.backgrounds.items()}
+    generator = np.random.default_rng(2)
+    thumbnails = {
+        int(nsd_id): generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        for nsd_id in cluster_figures.images_of_clusters(geometry)
+    }
+    region = geometry.all_voxels[0]
+    return [
+        figures.draw_mean_rdms(geometry),
+        figures.draw_between_regions(geometry),
         figures.draw_between_subjects(geometry),
+        cluster_figures.draw_clusters(region, geometry.nsd_ids, LIMITS, thumbnails),
+        cluster_figures.draw_subject_rdms(geometry, LIMITS),
+        session_figures.draw_sessions(session_table()),
+        slices.draw_slices("V1", simulation.tables["V1"], brains),
         voxel_figures.draw_noise_ceilings(simulation.voxels),
         voxel_figures.draw_repetitions(COUNTS),
-    ):
-        width, _ = Image.open(io.BytesIO(picture.png)).size
-        assert width <= 200 * 7.5
-        assert picture.width <= width  # shown with all its pixels or more
-        assert picture.pdf.startswith(b"%PDF")
+    ]
+
+
+@pytest.fixture(scope="module")
+def pictures(simulation: Simulation, geometry: Geometry) -> list[Picture]:
+    return drawings(simulation, geometry)
+
+
+def test_the_same_data_give_the_same_bytes(
+    simulation: Simulation, geometry: Geometry, pictures: list[Picture]
+) -> None:
+    again = drawings(simulation, geometry)
+    assert again == pictures
+    assert booklet(again) == booklet(pictures) == booklet(pictures)
+
+
+def test_pictures_are_no_wider_than_a_page(pictures: list[Picture]) -> None:
+    for picture in pictures:
+        image = Image.open(io.BytesIO(picture.png))
+        assert image.width <= 200 * 7.5
+        assert picture.width <= image.width  # shown with all its pixels or more
+        assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_booklet_has_a_page_for_each_figure(pictures: list[Picture]) -> None:
+    pdf = booklet(pictures)
+    assert pdf.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type /Page\b", pdf)) == len(pictures) - 3
+    assert pdf.count(b"/FontFile2") < len(pictures)
+
+
+def test_cells_lie_where_the_matrix_is_drawn(pictures: list[Picture]) -> None:
+    for picture in pictures:
+        pixels = np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGB")).astype(int)
+        height, width = pixels.shape[:2]
+        for matrix in picture.cells:
+            n_rows, n_columns = matrix.values.shape
+            assert (n_rows, n_columns) == (len(matrix.rows), len(matrix.columns))
+            middle = 0.5 if len(matrix.values) > 10 else 0.1  # beside the number in a cell
+            rows = height * (matrix.top + matrix.height * (np.arange(n_rows) + middle) / n_rows)
+            columns = width * (
+                matrix.left + matrix.width * (np.arange(n_columns) + middle) / n_columns
+            )
+            known = np.isfinite(matrix.values)
+            places = np.argwhere(known)
+            values = matrix.values[known]
+            brightness = np.array(
+                [pixels[int(rows[row]), int(columns[column])].sum() for row, column in places]
+            )
+            # Brightness rises or falls with the value in each colour map; figures of 256 colours
+            # may exchange neighbours.
+            ranks = pd.DataFrame({"value": values, "brightness": brightness}).rank()
+            assert abs(np.corrcoef(ranks.T)[0, 1]) > (0.95 if len(values) > 10 else 0.8)
+    assert sum(len(picture.cells) for picture in pictures) == 2 + 3 + 1 + 2
 
 
 def test_settings_of_the_user_neither_change_nor_matter(geometry: Geometry) -> None:
@@ -246,3 +495,39 @@ def test_settings_of_the_user_neither_change_nor_matter(geometry: Geometry) -> N
         before = dict(matplotlib.rcParams)
         assert figures.draw_between_regions(geometry) == usual
         assert dict(matplotlib.rcParams) == before
+
+
+_DIGEST = """
+import hashlib
+import test_figures as tests
+simulation = tests.simulate()
+pictures = tests.drawings(simulation, tests.analyse(simulation.assemblies()))
+digest = hashlib.sha256(tests.booklet(pictures))
+for picture in pictures:
+    digest.update(picture.png)
+print(digest.hexdigest())
+"""
+
+
+def test_a_matplotlibrc_of_the_user_changes_no_byte(tmp_path: Path) -> None:
+    settings = tmp_path / "matplotlibrc"
+    settings.write_text(
+        "font.size: 23\nfont.family: serif\naxes.facecolor: eeffee\nlines.linewidth: 9\n"
+        "image.cmap: hot\nimage.interpolation: bilinear\nimage.origin: lower\n"
+        "axes.grid: True\nsavefig.dpi: 37\nfigure.dpi: 41\npdf.fonttype: 3\n"
+        "pdf.compression: 0\npatch.linewidth: 5\nboxplot.notch: True\naxes.spines.top: False\n"
+        "figure.autolayout: True\nsavefig.transparent: True\ntext.hinting: none\n"
+    )
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", _DIGEST],
+            env=os.environ | variables,
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for variables in ({}, {"MATPLOTLIBRC": str(settings)})
+    ]
+    assert len(found[0]) == 65
+    assert found[0] == found[1]

@@ -1,31 +1,43 @@
 """The report: its numbers, its checks, its methods, and that the page needs nothing else."""
 
+import base64
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from library_stages import Library, prepare
 from matplotlib.figure import Figure
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import pdist, squareform
 from simulated_assemblies import Simulation, simulate
 
-from nsd_prep.analysis import figures, voxel_figures
+from nsd_prep.analysis import (
+    cluster_figures,
+    figures,
+    session_figures,
+    slices,
+    voxel_figures,
+)
 from nsd_prep.analysis.geometry import analyse
-from nsd_prep.analysis.picture import Picture
+from nsd_prep.analysis.picture import Cells, Picture
+from nsd_prep.analysis.slices import Anatomy
+from nsd_prep.analysis.style import booklet
 from nsd_prep.assembly import read_assembly
-from nsd_prep.checks import check
-from nsd_prep.report.compose import compose
+from nsd_prep.checks import Check, check
+from nsd_prep.report.compose import compose_report
 from nsd_prep.report.markdown import artifacts
 from nsd_prep.report.methods import RunFacts, facts_table, methods
-from nsd_prep.report.page import render_page, write_report
+from nsd_prep.report.page import cells_json, render_page
 from nsd_prep.report.record import Report, Section, Table, grouped
+from nsd_prep.report.write import as_csv, stamp_page, without_stamp, write_report
+from nsd_prep.stages import report as stage
 from nsd_prep.stages.assemblies import Representations, assemble_region
 from nsd_prep.stages.examination import Volumes
-from nsd_prep.stages.report import compose_report
 
 SUBJECTS = ("subj01", "subj02", "subj05")
 CHECKS = (
@@ -37,6 +49,9 @@ CHECKS = (
 COUNTS = pd.DataFrame(
     {3: [30, 30, 30], 2: [0, 4, 6], 1: [6, 2, 0], 0: [0, 0, 0]},
     index=pd.Index([1, 2, 5], name="subject"),
+)
+SESSIONS = pd.DataFrame(
+    {"subject": [1, 1, 2, 5], "session": [1, 2, 1, 3], "agreement": [0.9, 0.8, 1.0, 0.1]}
 )
 
 
@@ -70,7 +85,19 @@ def facts() -> RunFacts:
 @pytest.fixture(scope="module")
 def report(simulation: Simulation, facts: RunFacts) -> Report:
     geometry = analyse(simulation.assemblies())
-    return compose(facts, geometry, simulation.voxels, COUNTS, simulation.backgrounds, CHECKS)
+    anatomies = {
+        name: Anatomy(volume, np.diag([1.8, 1.8, 1.8, 1]))
+        for name, volume in simulation.backgrounds.items()
+    }
+    return compose_report(
+        facts,
+        geometry,
+        simulation.voxels,
+        COUNTS,
+        CHECKS,
+        anatomies=anatomies,
+        sessions=SESSIONS,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +109,10 @@ def page(report: Report) -> str:
 def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let figures be drawn and not rendered, which takes most of the time."""
 
-    def empty(_: Figure, name: str, title: str, caption: str) -> Picture:
-        return Picture(name, title, caption, 0, b"", b"")
+    def empty(_: Figure, name: str, title: str, caption: str, *__: Any, **___: Any) -> Picture:
+        return Picture(name, title, caption, 0, b"")
 
-    for module in (figures, voxel_figures):
+    for module in (cluster_figures, figures, session_figures, slices, voxel_figures):
         monkeypatch.setattr(module, "picture", empty)
 
 
@@ -99,6 +126,7 @@ class PageReader(HTMLParser):
         self.tags: set[str] = set()
         self.ids: list[str] = []
         self.open: list[str] = []
+        self.scripts: list[str] = []
         self.text = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -120,8 +148,10 @@ class PageReader(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] in ("td", "th"):
             self.tables[-1][-1][-1] += data
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.text += data
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
 
 
 def read(page: str) -> PageReader:
@@ -232,7 +262,7 @@ class TestNumbers:
         subject = (simulation.tables["IT"]["subject"] == "subj02").to_numpy()
         simulation.responses["IT"][np.ix_([4, 9], np.flatnonzero(subject))] = 0.25
         geometry = analyse(simulation.assemblies())
-        found = render_page(compose(facts, geometry, simulation.voxels, COUNTS, {}, ()))
+        found = render_page(compose_report(facts, geometry, simulation.voxels, COUNTS, ()))
         assert "no variance over voxels (2 in IT, over all subjects)" in found
         rows = {
             (row["region"], row["subject"]): row for row in table_with(found, "region", "subject")
@@ -243,31 +273,66 @@ class TestNumbers:
 class TestChecks:
     def test_all_stand_on_the_page_with_verdict_and_meaning(self, page: str) -> None:
         reader = read(page)
-        rows = [row for table in reader.tables if table[0][0] == "verdict" for row in table[1:]]
-        shown = {tuple(cell.lstrip("✓✗? ") for cell in row) for row in rows}
-        assert shown == {
-            (of.verdict, of.where or "the run", of.value, of.expectation) for of in CHECKS
-        }
-        for of in CHECKS:
-            assert of.meaning in reader.text
-            assert of.name in reader.text
+        rows = [
+            dict(zip(table[0], row, strict=True))
+            for table in reader.tables
+            if table[0][0] == "verdict"
+            for row in table[1:]
+        ]
+        columns = ("region", "subject", "found", "expected")
+        shown = [
+            (row["verdict"].lstrip("✓✗?! "), *(row.get(column, "") for column in columns))
+            for row in rows
+        ]
+        assert sorted(shown) == [
+            ("failed", "V1", "subj02", "0.1", "above 0.8"),
+            ("not decidable", "", "", "4 voxels", "V1 > V2"),
+            ("passed", "", "", "<1 %", "at most 10 %"),
+            ("passed", "V1", "subj01", "0.912", "above 0.8"),
+        ]
+        for one in CHECKS:
+            assert one.meaning in reader.text
+            assert one.name in reader.text
         for words in ("1 failed", "1 not decidable", "2 passed"):
             assert words in reader.text
 
-    def test_failed_ones_come_first_and_are_open(self, page: str) -> None:
-        assert [of.name for of in grouped(CHECKS)] == ["alignment", "order", "mask & brain"]
-        assert re.findall(r'<details class="check ([a-z-]+)"( open)?>', page) == [
+    def test_problems_come_first_and_are_open(self, report: Report) -> None:
+        doubtful = Check("order", "IT", "3", "4", "suspicious", "m")  # type: ignore[arg-type]
+        checks = (CHECKS[2], CHECKS[3], doubtful, CHECKS[1])
+        groups = grouped(checks)
+        assert [group.name for group in groups] == ["alignment", "order", "mask & brain"]
+        found = render_page(replace(report, checks=checks))
+        assert re.findall(r'<details class="check ([a-z-]+)"( open)?>', found) == [
             ("failed", " open"),
-            ("not-decidable", ""),
+            ("suspicious", " open"),
             ("passed", ""),
         ]
+        text = read(found).text
+        top = text[: text.index("What was run")]
+        assert top.index("✗ alignment") < top.index("Found 0.1; expected above 0.8.")
+        assert top.index("Found 0.1") < top.index("! order") < top.index("Found 3; expected 4.")
+        assert "mask & brain" not in top
+        assert "4 voxels" not in top
 
-    def test_of_one_name_and_two_meanings_stand_apart(self) -> None:
-        other = replace(CHECKS[0], meaning="Something else.")
-        assert [of.meaning for of in grouped([*CHECKS[:2], other])] == [
-            "Trials are in their places.",
-            "Something else.",
-        ]
+    def test_without_problems_the_page_begins_with_the_contents(self, report: Report) -> None:
+        found = render_page(replace(report, checks=CHECKS[2:]))
+        assert 'id="problems"' not in found
+
+    def test_of_one_name_stand_together_and_say_what_tells_them_apart(self, report: Report) -> None:
+        other = replace(CHECKS[0], where="/data/a.nii.gz, subj02", meaning="Something else.")
+        groups = grouped([*CHECKS[:2], other])
+        assert len(groups) == 1
+        columns = ["verdict", "region", "subject", "found", "expected", "meaning"]
+        assert groups[0].columns() == columns
+        last = groups[0].rows()[-1]
+        assert (last["region"], last["subject"]) == ("/data/a.nii.gz", "subj02")
+        found = render_page(replace(report, checks=(*CHECKS[:2], other)))
+        rows = table_with(found, *columns)
+        assert [row["meaning"] for row in rows][1:] == [CHECKS[1].meaning, "Something else."]
+
+    def test_one_subject_and_no_region_have_no_column_of_regions(self) -> None:
+        group = grouped([replace(CHECKS[0], where="subj03")])[0]
+        assert group.columns() == ["verdict", "subject", "found", "expected"]
 
 
 class TestPage:
@@ -275,9 +340,14 @@ class TestPage:
         reader = read(page)
         ids = {f"#{name}" for name in reader.ids}
         assert len(ids) == len(reader.ids)
+        beside = re.compile(
+            r"(figures/[a-z0-9-]+\.png|figures\.pdf#page=\d+|tables/[a-z0-9-]+\.csv)$"
+        )
         for link in reader.links:
-            assert link in ids or link.startswith("data:image/png;base64,")
-        assert not reader.tags & {"script", "link", "iframe", "object", "embed"}
+            assert link in ids or link.startswith("data:image/png;base64,") or beside.match(link)
+        assert not reader.tags & {"link", "iframe", "object", "embed"}
+        assert "<script src" not in page
+        assert not any(word in page for word in ("fetch(", "XMLHttpRequest", "import("))
         assert "url(" not in page
         assert "@import" not in page
         assert len(page) < 15e6
@@ -286,9 +356,14 @@ class TestPage:
         pictures = [picture for of in report.sections for picture in of.pictures]
         assert [of.name for of in pictures] == [
             "mean-rdms",
+            "clusters-v1",
+            "clusters-v2",
+            "clusters-it",
+            "subject-rdms",
             "between-regions",
             "between-subjects",
             "noise-ceilings",
+            "sessions",
             "voxels-v1",
             "voxels-v2",
             "voxels-it",
@@ -298,11 +373,55 @@ class TestPage:
         text = read(page).text
         assert all(of.caption in text for of in pictures)
 
+    def test_links_to_what_lies_beside_it(self, page: str, report: Report, tmp_path: Path) -> None:
+        write_report(tmp_path, report)
+        links = [link for link in read(page).links if link[0] not in "#d"]
+        assert all((tmp_path / link.split("#")[0]).is_file() for link in links)
+        n_tables = sum(len(section.files) for section in report.sections)
+        assert len(links) == len(report.pictures) + len(report.pages) + n_tables
+        pages = [int(link.split("=")[1]) for link in links if "=" in link]
+        assert pages == list(range(1, len(report.pages) + 1)) == list(report.pages.values())
+        assert "voxels-v1" not in report.pages
+
+    def test_has_the_values_of_its_matrices(self, page: str, report: Report) -> None:
+        shown = [json.loads(data) for data in read(page).scripts if data.startswith("[")]
+        expected = [picture.cells for picture in report.pictures if picture.cells]
+        assert len(shown) == len(expected)
+        for matrices, cells in zip(shown, expected, strict=True):
+            for matrix, one in zip(matrices, cells, strict=True):
+                assert matrix["rows"] == list(one.rows)
+                assert matrix.get("columns", matrix["rows"]) == list(one.columns)
+                found = np.array(matrix["values"], dtype=float)
+                np.testing.assert_allclose(found, one.values, rtol=0.006)
+
+    def test_large_matrices_take_a_byte_a_pair(self) -> None:
+        generator = np.random.default_rng(3)
+        pairs = generator.uniform(0.4, 1.4, 120 * 119 // 2)
+        names = [f"<{number}>" for number in range(120)]
+        text = cells_json([Cells(0.1, 0.2, 0.3, 0.4, names, names, squareform(pairs))])
+        assert "<" not in text
+        (matrix,) = json.loads(text)
+        assert matrix["rows"] == names
+        steps = np.frombuffer(base64.b64decode(matrix["bytes"]), dtype=np.uint8)
+        found = matrix["low"] + steps / 255 * (matrix["high"] - matrix["low"])
+        np.testing.assert_allclose(found, pairs, atol=0.0025)
+        assert len(text) < 12_000
+
+    def test_is_stamped_apart_from_its_digest(self, report: Report, tmp_path: Path) -> None:
+        page = write_report(tmp_path, report)[-1]
+        plain = page.read_bytes()
+        for day in ("2026-03-01", "2026-03-02"):
+            stamp_page(page, {"Run": "eight <subjects>", "Written": day})
+            text = page.read_text(encoding="utf-8")
+            assert read(text).text.rstrip().endswith(f"Runeight <subjects>Written{day}")
+            assert without_stamp(page.read_bytes()) == plain
+        assert "2026-03-01" not in text
+
     def test_is_the_same_for_the_same_report(self, page: str, report: Report) -> None:
         assert render_page(report) == page
 
     def test_has_a_place_for_other_analyses(self, report: Report) -> None:
-        picture = Picture("encoding", "Encoding", "Scores of a baseline.", 300, b"png", b"pdf")
+        picture = Picture("encoding", "Encoding", "Scores of a baseline.", 300, b"png")
         table = pd.DataFrame({"model": ["pixels <b>"], "score": [0.1234]})
         section = Section("encoding", "Encoding baseline", "", (picture,), (Table("t", table),))
         further = replace(report, sections=(*report.sections, section))
@@ -327,7 +446,17 @@ class TestPage:
             regions={name: facts.regions[name] for name in regions},
         )
         geometry = analyse(simulation.assemblies())
-        report = compose(few, geometry, simulation.voxels, COUNTS.iloc[:1], {}, ())
+        report = compose_report(
+            few,
+            geometry,
+            simulation.voxels,
+            COUNTS.iloc[:1],
+            (),
+            anatomies={
+                f"subj{subject:02d}": Anatomy(np.ones((14, 14, 14)), np.eye(4))
+                for subject in subjects
+            },
+        )
         found = render_page(report)
         assert "Responses of 1 subject to" in found
         assert all(f"Voxels of {region}" in found for region in regions)
@@ -375,12 +504,10 @@ class TestMarkdown:
 
     def test_says_what_the_page_says(self, report: Report, page: str) -> None:
         documents = artifacts(report)
-        for of in CHECKS:
-            assert (
-                f"{of.verdict} | {of.where} | {of.value} | {of.expectation} |"
-                in documents["checks"]
-            )
-            assert of.meaning in documents["checks"]
+        assert "failed | V1 | subj02 | 0.1 | above 0.8 |" in documents["checks"]
+        for one in CHECKS:
+            assert f" | {one.value} | {one.expectation} |" in documents["checks"]
+            assert one.meaning in documents["checks"]
         assert all(paragraph in documents["report"] for paragraph in report.methods)
         for row in table_with(page, "region", "voxels"):
             assert f"| {' | '.join(row.values())} |" in documents["report-regions"]
@@ -396,21 +523,31 @@ class TestMarkdown:
 
 class TestFiles:
     def test_are_the_page_the_figures_and_the_tables(self, report: Report, tmp_path: Path) -> None:
-        *_, page = write_report(report, tmp_path / "report")
-        assert page.read_text(encoding="utf-8") == render_page(report)
+        folder = tmp_path / "report"
+        written = write_report(folder, report)
+        assert sorted(written) == sorted(path for path in folder.rglob("*") if path.is_file())
+        assert written[-1] == folder / "index.html"
+        assert written[-1].read_text(encoding="utf-8") == render_page(report)
+        assert (folder / "figures.pdf").read_bytes() == booklet(report.pictures)
+        for picture in report.pictures:
+            assert (folder / "figures" / f"{picture.name}.png").read_bytes() == picture.png
         for section in report.sections:
-            for picture in section.pictures:
-                figures = tmp_path / "report" / "figures"
-                assert (figures / f"{picture.name}.png").read_bytes() == picture.png
-                assert (figures / f"{picture.name}.pdf").read_bytes() == picture.pdf
             for name, frame in section.files.items():
-                stored = pd.read_csv(tmp_path / "report" / "tables" / f"{name}.csv")
+                stored = pd.read_csv(folder / "tables" / f"{name}.csv")
                 pd.testing.assert_frame_equal(stored, frame, check_dtype=False, rtol=1e-6)
+
+    def test_matrices_are_written_as_pandas_writes_them(self) -> None:
+        values = np.random.default_rng(0).standard_normal((5, 150)).astype(np.float32) * 1e-5
+        frame = pd.DataFrame(values, columns=[f"c{number}" for number in range(150)])
+        frame.insert(0, "number", range(5))
+        frame.insert(0, "name", list("abcde"))
+        expected = frame.to_csv(index=False, lineterminator="\n", float_format="%.7g")
+        assert as_csv(frame) == expected
 
     def test_mean_rdms_are_there_as_numbers(
         self, report: Report, simulation: Simulation, tmp_path: Path
     ) -> None:
-        write_report(report, tmp_path)
+        write_report(tmp_path, report)
         stored = pd.read_csv(tmp_path / "tables" / "mean-rdm-it.csv", index_col="stimulus_id")
         assert list(stored.index) == [f"nsd_{nsd_id:05d}" for nsd_id in simulation.nsd_ids]
         assert sorted(stored.pop("place_in_clusters")) == list(range(30))
@@ -438,7 +575,7 @@ def representations(finished: Library) -> Representations:
 def composed(finished: Library, representations: Representations) -> Report:
     """Return the report of that run."""
     _, inputs, prepared, output = finished
-    return compose_report(prepared, representations, Volumes(inputs), CHECKS, None, output)
+    return stage.compose_report(prepared, representations, Volumes(inputs), CHECKS, None, output)
 
 
 class TestRun:
@@ -447,7 +584,7 @@ class TestRun:
     ) -> None:
         output = finished.output.path
         report = composed(finished, representations)
-        page = write_report(report, output / "report")[-1].read_text(encoding="utf-8")
+        page = write_report(output / "report", report)[-1].read_text(encoding="utf-8")
         assert page == render_page(report)
         assert not list(output.rglob("*.partial"))
         for row in table_with(page, "region", "voxels"):

@@ -1,5 +1,3 @@
 """The Natural Scenes Dataset, turned into neural assemblies that models are compared with."""
 
-from importlib.metadata import version
-
-__version__ = version("nsd-prep")
+__version__ = "0.2.0"

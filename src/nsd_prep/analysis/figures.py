@@ -21,6 +21,7 @@ from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.analysis.style import (
     INK,
     PAGE_WIDTH,
+    Panel,
     correlation_colours,
     is_dark,
     new_figure,
@@ -47,7 +48,7 @@ def colour_limits(geometry: Geometry) -> tuple[float, float]:
     tuple of float
         2nd and 98th percentile of the upper triangles of the mean RDMs, pooled over regions.
     """
-    pooled = np.concatenate([of.mean_rdm for of in geometry.all_voxels])
+    pooled = np.concatenate([region.mean_rdm for region in geometry.all_voxels])
     pooled = pooled[np.isfinite(pooled)]
     if len(pooled) == 0:
         return 0.0, 1.0
@@ -77,10 +78,10 @@ def draw_mean_rdms(geometry: Geometry) -> Picture:
     with one_style():
         figure = new_figure(side * n_columns + 0.9, (2 * side + 0.1) * n_blocks)
         axes = figure.subplots(2 * n_blocks, n_columns, squeeze=False)
-        for place, of in enumerate(regions):
+        for place, region in enumerate(regions):
             row, column = 2 * (place // n_columns), place % n_columns
-            matrix = from_upper_triangle(of.mean_rdm)
-            order = cluster_order(of.mean_rdm)
+            matrix = from_upper_triangle(region.mean_rdm)
+            order = cluster_order(region.mean_rdm)
             for axis, values in (
                 (axes[row, column], matrix),
                 (axes[row + 1, column], matrix[np.ix_(order, order)]),
@@ -89,7 +90,7 @@ def draw_mean_rdms(geometry: Geometry) -> Picture:
                 axis.set_xticks([])
                 axis.set_yticks([])
                 axis.spines[:].set_visible(False)
-            axes[row, column].set_title(of.region)
+            axes[row, column].set_title(region.region)
             if column == 0:
                 axes[row, 0].set_ylabel(f"{n_images} images by nsd_id")
                 axes[row + 1, 0].set_ylabel(f"{n_images} images by cluster")
@@ -136,19 +137,22 @@ def draw_between_regions(geometry: Geometry) -> Picture:
     Picture
         One panel with all voxels, one with the reliable ones.
     """
-    names = [of.region for of in geometry.all_voxels]
-    panels = {
+    names = [region.region for region in geometry.all_voxels]
+    matrices = {
         "all voxels": between_regions(geometry.all_voxels),
         f"noise ceiling > {RELIABLE_NOISE_CEILING:g} %": between_regions(geometry.reliable_voxels),
     }
-    colours = _correlation_limits(list(panels.values()))
+    colours = _correlation_limits(list(matrices.values()))
     side = min(0.5 * len(names) + 0.5, 2.8)
     with one_style():
         figure = new_figure(2 * side + 0.9, side + 0.3)
         axes = figure.subplots(1, 2)
-        for axis, (title, matrix) in zip(axes, panels.items(), strict=True):
+        panels = []
+        for axis, (title, matrix) in zip(axes, matrices.items(), strict=True):
             lower = np.tril(np.ones_like(matrix, dtype=np.bool_), k=-1)
-            _draw_numbers(axis, np.where(lower, matrix, np.nan), lower, colours)
+            shown = np.where(lower, matrix, np.nan)
+            draw_numbers(axis, shown, lower, colours)
+            panels.append(Panel(axis, names, names, shown))
             axis.set_xticks(range(len(names)), names, rotation=90 if len(names) > 6 else 0)
             axis.set_yticks(range(len(names)), names)
             axis.set_xlim(-0.5, len(names) - 1.5)
@@ -162,6 +166,7 @@ def draw_between_regions(geometry: Geometry) -> Picture:
             "Pearson r between the mean RDMs of two regions, over all pairs of images: with all "
             "voxels, and with those whose noise ceiling lies above "
             f"{RELIABLE_NOISE_CEILING:g} %.",
+            panels,
         )
 
 
@@ -179,8 +184,8 @@ def draw_between_subjects(geometry: Geometry) -> Picture:
         A panel for each region: all voxels below the diagonal, reliable ones above.
     """
     matrices = [
-        (of.region, of.subjects, between_subjects(of), between_subjects(reliable))
-        for of, reliable in zip(geometry.all_voxels, geometry.reliable_voxels, strict=True)
+        (region.region, region.subjects, between_subjects(region), between_subjects(reliable))
+        for region, reliable in zip(geometry.all_voxels, geometry.reliable_voxels, strict=True)
     ]
     colours = _correlation_limits([matrix for _, _, *both in matrices for matrix in both])
     n_columns = min(len(matrices), 2)
@@ -190,17 +195,22 @@ def draw_between_subjects(geometry: Geometry) -> Picture:
     with one_style():
         figure = new_figure(side * n_columns + 0.8, (side + 0.3) * n_rows)
         axes = figure.subplots(n_rows, n_columns, squeeze=False)
-        for axis, (region, subjects, of_all, of_reliable) in zip(axes.flat, matrices, strict=False):
+        panels = []
+        for axis, (region, subjects, everything, reliable) in zip(
+            axes.flat, matrices, strict=False
+        ):
             is_pair = ~np.eye(len(subjects), dtype=np.bool_)
-            below = np.tril(is_pair)
-            _draw_numbers(axis, np.where(below, of_all, of_reliable), is_pair, colours)
+            shown = np.where(np.tril(is_pair), everything, reliable)
+            shown[~is_pair] = np.nan
+            draw_numbers(axis, shown, is_pair, colours)
+            panels.append(Panel(axis, subjects, subjects, shown))
             numbers = [str(int(subject.removeprefix("subj"))) for subject in subjects]
             axis.set_xticks(range(len(numbers)), numbers)
             axis.set_yticks(range(len(numbers)), numbers)
             axis.set_ylabel("subject")
             axis.set_title(
-                f"{region},  mean ◣ {_number(mean_over_pairs(of_all))}  "
-                f"◥ {_number(mean_over_pairs(of_reliable))}"
+                f"{region},  mean ◣ {_number(mean_over_pairs(everything))}  "
+                f"◥ {_number(mean_over_pairs(reliable))}"
             )
         for axis in axes.flat[len(matrices) :]:
             axis.set_axis_off()
@@ -213,6 +223,7 @@ def draw_between_subjects(geometry: Geometry) -> Picture:
             "diagonal (◣) all voxels, above it (◥) only those whose noise ceiling lies above "
             f"{RELIABLE_NOISE_CEILING:g} %; the titles give the means over pairs of subjects. "
             "Grey: too few voxels.",
+            panels,
         )
 
 
@@ -225,12 +236,12 @@ def _correlation_limits(matrices: list[NDArray[np.float64]]) -> Normalize:
     return Normalize(min(0.0, float(pairs.min())), max(0.1, float(pairs.max())))
 
 
-def _draw_numbers(
+def draw_numbers(
     axis: Axes, matrix: NDArray[np.float64], shown: NDArray[np.bool_], colours: Normalize
 ) -> None:
     """Draw the shown cells of a matrix with their numbers, grey where there is none."""
-    map_of_colours: Colormap = correlation_colours()
-    cells = map_of_colours(colours(matrix))
+    colour_map: Colormap = correlation_colours()
+    cells = colour_map(colours(matrix))
     cells[~np.isfinite(matrix)] = (0.9, 0.91, 0.92, 1)
     cells[~shown] = (1, 1, 1, 0)
     axis.imshow(cells, interpolation="nearest")

@@ -89,7 +89,7 @@ def analyse(assemblies: Iterable[tuple[str, xr.DataArray]]) -> Geometry:
         An assembly has other images than the first, or there is no assembly.
     """
     nsd_ids: NDArray[np.int64] | None = None
-    of_all, of_reliable = [], []
+    all_voxels, reliable_voxels = [], []
     for region, assembly in assemblies:
         images = assembly["nsd_id"].to_numpy()
         if nsd_ids is None:
@@ -104,13 +104,13 @@ def analyse(assemblies: Iterable[tuple[str, xr.DataArray]]) -> Geometry:
         reliable = assembly["nc_testset"].to_numpy() > RELIABLE_NOISE_CEILING
         values = assembly.to_numpy()
         everything = np.ones(len(names), dtype=np.bool_)
-        of_all.append(region_geometry(region, values, names, everything))
-        of_reliable.append(region_geometry(region, values, names, reliable))
+        all_voxels.append(region_geometry(region, values, names, everything))
+        reliable_voxels.append(region_geometry(region, values, names, reliable))
         # The next one is read before these names are given to it.
         del assembly, values
     if nsd_ids is None:
         raise InputFileError("There is no assembly to analyse: expected one of a region at least.")
-    return Geometry(nsd_ids, tuple(of_all), tuple(of_reliable))
+    return Geometry(nsd_ids, tuple(all_voxels), tuple(reliable_voxels))
 
 
 def region_geometry(
@@ -143,8 +143,8 @@ def region_geometry(
     n_without_variance = np.zeros(len(subjects), dtype=np.int64)
     rdms = np.full((len(subjects), n_images * (n_images - 1) // 2), np.nan, dtype=np.float32)
     for row, subject in enumerate(subjects):
-        of_subject = np.flatnonzero(subject_of_neuroid == subject)
-        block = slice(int(of_subject[0]), int(of_subject[-1]) + 1)
+        places = np.flatnonzero(subject_of_neuroid == subject)
+        block = slice(int(places[0]), int(places[-1]) + 1)
         kept = keep[block] & (subject_of_neuroid[block] == subject)
         # A slice is not copied; an index would be.
         patterns = responses[:, block] if kept.all() else responses[:, block][:, kept]
@@ -173,7 +173,25 @@ def cluster_order(mean_rdm: NDArray[np.float32]) -> NDArray[np.int64]:
     if len(mean_rdm) == 0 or not np.isfinite(mean_rdm).all():
         n_images = (1 + math.isqrt(1 + 8 * len(mean_rdm))) // 2
         return np.arange(n_images, dtype=np.int64)
-    return np.asarray(leaves_list(linkage(mean_rdm, method="average")), dtype=np.int64)
+    return np.asarray(leaves_list(average_linkage(mean_rdm)), dtype=np.int64)
+
+
+def average_linkage(mean_rdm: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Cluster images hierarchically with average linkage.
+
+    Parameters
+    ----------
+    mean_rdm : ndarray of float32, shape (n_pairs,)
+        Upper triangle of an RDM, finite, of two images at least.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_images - 1, 4)
+        Joins as SciPy writes them: the two clusters, the mean distance between them, the number
+        of images.
+    """
+    tree: NDArray[np.float64] = linkage(mean_rdm, method="average")
+    return tree
 
 
 def between_regions(regions: Sequence[RegionGeometry]) -> NDArray[np.float64]:
@@ -189,7 +207,7 @@ def between_regions(regions: Sequence[RegionGeometry]) -> NDArray[np.float64]:
     ndarray of float64, shape (n_regions, n_regions)
         Pearson r over the pairs of images; NaN where an RDM is missing or constant.
     """
-    return correlations(np.stack([of.mean_rdm for of in regions]))
+    return correlations(np.stack([region.mean_rdm for region in regions]))
 
 
 def between_subjects(region: RegionGeometry) -> NDArray[np.float64]:

@@ -1,18 +1,24 @@
 """The one style of all figures, and figures as bytes."""
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
 import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf, PdfPages
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
+from PIL import Image
 
-from nsd_prep.analysis.picture import Picture
+from nsd_prep.analysis.picture import Cells, Picture
 
 #: Width of a page of text in inches: two columns of most journals (183 mm).
 PAGE_WIDTH: Final = 7.2
@@ -84,13 +90,61 @@ def new_figure(width: float, height: float) -> Figure:
         Drawn without a screen, apart from matplotlib's list of open figures.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
-    figure = Figure(figsize=(width, height), layout=layout)
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout=layout)
 
 
-def picture(figure: Figure, name: str, title: str, caption: str) -> Picture:
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """A matrix as it was drawn with ``imshow``.
+
+    Attributes
+    ----------
+    axes : Axes
+        That show the matrix and nothing beyond it.
+    rows, columns : sequence of str
+        Names of its rows and columns.
+    values : ndarray of float, shape (n_rows, n_columns)
+        What the page shows under the pointer.
+    """
+
+    axes: Axes
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: NDArray[np.floating]
+
+    def cells(self) -> Cells:
+        """Return where the matrix lies in the drawn figure, with its values."""
+        frame = self.axes.get_position()
+        across, down = sorted(self.axes.get_xlim()), sorted(self.axes.get_ylim())
+        # Axes may be cut off where the matrix has nothing to show; -0.5 is its first cell's edge.
+        n_rows, n_columns = self.values.shape
+        horizontal = frame.width / (across[1] - across[0])
+        vertical = frame.height / (down[1] - down[0])
+        return Cells(
+            left=frame.x0 - (across[0] + 0.5) * horizontal,
+            top=1 - frame.y1 - (down[0] + 0.5) * vertical,
+            width=n_columns * horizontal,
+            height=n_rows * vertical,
+            rows=self.rows,
+            columns=self.columns,
+            values=self.values,
+        )
+
+
+def picture(
+    figure: Figure,
+    name: str,
+    title: str,
+    caption: str,
+    panels: Sequence[Panel] = (),
+    *,
+    photographs: bool = False,
+    pixels_alone: bool = False,
+    dots_per_inch: int = DOTS_PER_INCH,
+) -> Picture:
     """Render a figure; the same figure gives the same bytes.
+
+    The figure is laid out and drawn once; ``savefig`` draws it twice.
 
     Parameters
     ----------
@@ -98,21 +152,71 @@ def picture(figure: Figure, name: str, title: str, caption: str) -> Picture:
         As `new_figure` gives it, drawn within `one_style`.
     name, title, caption : str
         As in `Picture`.
+    panels : sequence of Panel
+        Matrices whose values the page shows.
+    photographs : bool
+        Whether it needs more colours than 256, which take three times the bytes.
+    pixels_alone : bool
+        Whether it is made of pixels, so that a PDF would show nothing that the PNG does not.
+    dots_per_inch : int
+        Of the PNG.
 
     Returns
     -------
     Picture
-        PNG and PDF, without a date.
+        As PNG, without a date.
     """
     with one_style():
+        figure.set_dpi(dots_per_inch)
+        canvas: Any = FigureCanvasAgg(figure)
+        canvas.draw()
+        pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
+        if not photographs:
+            pixels = _in_few_colours(pixels)
         png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-        figure.set_layout_engine("none")  # everything has its place by now
-        pdf = io.BytesIO()
-        nothing = dict.fromkeys(("CreationDate", "Creator", "Producer"))
-        figure.savefig(pdf, format="pdf", dpi=DOTS_PER_INCH, metadata=nothing)
+        pixels.save(png, format="png", dpi=(dots_per_inch, dots_per_inch))
+        cells = tuple(panel.cells() for panel in panels)
+        figure.set_layout_engine("none")  # everything is in its place by now
     width = round(figure.get_figwidth() * SCREEN_PIXELS_PER_INCH)
-    return Picture(name, title, caption, width, png.getvalue(), pdf.getvalue())
+    kept = None if pixels_alone else figure
+    return Picture(name, title, caption, width, png.getvalue(), kept, cells)
+
+
+def booklet(pictures: Sequence[Picture]) -> bytes:
+    """Render figures as one PDF, a page each in the figure's own size.
+
+    Fonts are embedded once in a file, and embedding them takes as long as drawing a figure.
+
+    Parameters
+    ----------
+    pictures : sequence of Picture
+        Those without a figure have no page.
+
+    Returns
+    -------
+    bytes
+        PDF with fonts that can be edited (type 42), without a date; the same figures give the
+        same bytes.
+    """
+    nothing = dict.fromkeys(("CreationDate", "Creator", "Producer"))
+    written = io.BytesIO()
+    with one_style(), PdfPages(written, metadata=nothing) as pages:
+        for picture in pictures:
+            if picture.figure is not None:
+                canvas: Any = FigureCanvasPdf(picture.figure)
+                canvas.print_pdf(pages)
+                picture.figure.set_dpi(DOTS_PER_INCH)  # changed by the canvas
+    return written.getvalue()
+
+
+def _in_few_colours(pixels: Image.Image) -> Image.Image:
+    """Return an image with 256 colours, white among them, which is most of a figure."""
+    few = pixels.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    palette = few.getpalette() or []
+    corner = 3 * int(np.asarray(few)[0, 0])
+    palette[corner : corner + 3] = np.asarray(pixels)[0, 0].tolist()
+    few.putpalette(palette)
+    return few
 
 
 def region_colour(position: int) -> str:

@@ -42,21 +42,21 @@ def region_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
         (population SD); between_subjects and between_subjects_reliable, means over pairs of r.
     """
     rows = []
-    for of, reliable in zip(geometry.all_voxels, geometry.reliable_voxels, strict=True):
-        of_region = voxels[voxels["region"] == of.region]
-        ceiling = of_region["noise_ceiling"]
+    for one, reliable in zip(geometry.all_voxels, geometry.reliable_voxels, strict=True):
+        chosen = voxels[voxels["region"] == one.region]
+        ceiling = chosen["noise_ceiling"]
         rows.append(
             {
-                "region": of.region,
-                "voxels": len(of_region),
+                "region": one.region,
+                "voxels": len(chosen),
                 "reliable_voxels": int((ceiling > RELIABLE_NOISE_CEILING).sum()),
                 "median_noise_ceiling": float(ceiling.median()),
                 "mean_of_subject_medians": float(
-                    of_region.groupby("subject")["noise_ceiling"].median().mean()
+                    chosen.groupby("subject")["noise_ceiling"].median().mean()
                 ),
-                "rdm_mean": float(of.mean_rdm.mean(dtype=np.float64)),
-                "rdm_sd": float(of.mean_rdm.std(dtype=np.float64)),
-                "between_subjects": mean_over_pairs(between_subjects(of)),
+                "rdm_mean": float(one.mean_rdm.mean(dtype=np.float64)),
+                "rdm_sd": float(one.mean_rdm.std(dtype=np.float64)),
+                "between_subjects": mean_over_pairs(between_subjects(one)),
                 "between_subjects_reliable": mean_over_pairs(between_subjects(reliable)),
             }
         )
@@ -82,27 +82,28 @@ def subject_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
         with_other_subjects, the mean of r with the RDMs of the others.
     """
     rows = []
-    for of in geometry.all_voxels:
-        agreement = between_subjects(of)
+    groups = dict(iter(voxels.groupby(["region", "subject"], sort=False)))
+    for one in geometry.all_voxels:
+        agreement = between_subjects(one)
         np.fill_diagonal(agreement, np.nan)
-        for place, subject in enumerate(of.subjects):
-            of_subject = voxels[(voxels["region"] == of.region) & (voxels["subject"] == subject)]
-            ceiling = of_subject["noise_ceiling"]
+        for place, subject in enumerate(one.subjects):
+            chosen = groups[one.region, subject]
+            ceiling = chosen["noise_ceiling"]
             others = agreement[place][np.isfinite(agreement[place])]
             rows.append(
                 {
-                    "region": of.region,
+                    "region": one.region,
                     "subject": subject,
-                    "voxels": len(of_subject),
+                    "voxels": len(chosen),
                     "reliable_voxels": int((ceiling > RELIABLE_NOISE_CEILING).sum()),
-                    "without_ncsnr": int(of_subject["ncsnr"].isna().sum()),
+                    "without_ncsnr": int(chosen["ncsnr"].isna().sum()),
                     "median_noise_ceiling": float(ceiling.median()),
                     "lower_quartile": float(ceiling.quantile(0.25)),
                     "upper_quartile": float(ceiling.quantile(0.75)),
                     "highest": float(ceiling.max()),
-                    "rdm_mean": float(of.rdms[place].mean(dtype=np.float64)),
-                    "rdm_sd": float(of.rdms[place].std(dtype=np.float64)),
-                    "patterns_without_variance": int(of.n_without_variance[place]),
+                    "rdm_mean": float(one.rdms[place].mean(dtype=np.float64)),
+                    "rdm_sd": float(one.rdms[place].std(dtype=np.float64)),
+                    "patterns_without_variance": int(one.n_without_variance[place]),
                     "with_other_subjects": float(others.mean()) if len(others) else np.nan,
                 }
             )
@@ -122,7 +123,7 @@ def between_regions_table(geometry: Geometry) -> pd.DataFrame:
     DataFrame
         region_a, region_b, and r with all_voxels and with reliable_voxels; a row for each pair.
     """
-    names = [of.region for of in geometry.all_voxels]
+    names = [one.region for one in geometry.all_voxels]
     return _pairs(
         ("region_a", "region_b"),
         names,
@@ -146,14 +147,14 @@ def between_subjects_table(geometry: Geometry) -> pd.DataFrame:
         each pair.
     """
     tables = []
-    for of, reliable in zip(geometry.all_voxels, geometry.reliable_voxels, strict=True):
+    for one, reliable in zip(geometry.all_voxels, geometry.reliable_voxels, strict=True):
         table = _pairs(
             ("subject_a", "subject_b"),
-            list(of.subjects),
-            between_subjects(of),
+            list(one.subjects),
+            between_subjects(one),
             between_subjects(reliable),
         )
-        table.insert(0, "region", of.region)
+        table.insert(0, "region", one.region)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -161,16 +162,16 @@ def between_subjects_table(geometry: Geometry) -> pd.DataFrame:
 def _pairs(
     columns: tuple[str, str],
     names: list[str],
-    of_all: NDArray[np.float64],
-    of_reliable: NDArray[np.float64],
+    all_voxels: NDArray[np.float64],
+    reliable: NDArray[np.float64],
 ) -> pd.DataFrame:
     first, second = np.triu_indices(len(names), k=1)
     return pd.DataFrame(
         {
             columns[0]: [names[place] for place in first],
             columns[1]: [names[place] for place in second],
-            "all_voxels": of_all[first, second],
-            "reliable_voxels": of_reliable[first, second],
+            "all_voxels": all_voxels[first, second],
+            "reliable_voxels": reliable[first, second],
         }
     )
 
@@ -190,10 +191,10 @@ def noise_ceiling_histogram(voxels: pd.DataFrame) -> pd.DataFrame:
         the bin, but for 100), and voxels.
     """
     tables = []
-    for region, of_region in voxels.groupby("region", sort=False):
-        groups = {**dict(iter(of_region.groupby("subject", sort=False))), ALL_SUBJECTS: of_region}
-        for subject, of in groups.items():
-            counts, _ = np.histogram(of["noise_ceiling"], bins=BIN_EDGES)
+    for region, chosen in voxels.groupby("region", sort=False):
+        groups = {**dict(iter(chosen.groupby("subject", sort=False))), ALL_SUBJECTS: chosen}
+        for subject, group in groups.items():
+            counts, _ = np.histogram(group["noise_ceiling"], bins=BIN_EDGES)
             tables.append(
                 pd.DataFrame(
                     {

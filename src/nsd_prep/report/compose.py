@@ -1,13 +1,22 @@
 """A report put together from what a run found."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.analysis.figures import draw_between_regions, draw_between_subjects, draw_mean_rdms
+from nsd_prep.analysis.cluster_figures import FEWEST_IMAGES, draw_clusters, draw_subject_rdms
+from nsd_prep.analysis.figures import (
+    colour_limits,
+    draw_between_regions,
+    draw_between_subjects,
+    draw_mean_rdms,
+)
 from nsd_prep.analysis.geometry import Geometry
+from nsd_prep.analysis.session_figures import draw_sessions
+from nsd_prep.analysis.slices import Anatomy, draw_slices
 from nsd_prep.analysis.tables import (
     between_regions_table,
     between_subjects_table,
@@ -16,20 +25,23 @@ from nsd_prep.analysis.tables import (
     region_table,
     subject_table,
 )
-from nsd_prep.analysis.voxel_figures import draw_noise_ceilings, draw_repetitions, draw_slices
+from nsd_prep.analysis.voxel_figures import draw_noise_ceilings, draw_repetitions
 from nsd_prep.checks import Check
 from nsd_prep.published import RELIABLE_NOISE_CEILING
-from nsd_prep.report.methods import RunFacts, facts_table, methods, references
+from nsd_prep.report.methods import RunFacts, facts_table, listed, methods, references
 from nsd_prep.report.record import Report, Section, Table
 
 
-def compose(
+def compose_report(
     facts: RunFacts,
     geometry: Geometry,
     voxels: pd.DataFrame,
     repetition_counts: pd.DataFrame,
-    backgrounds: Mapping[str, NDArray[np.floating]],
     checks: Sequence[Check],
+    *,
+    anatomies: Mapping[str, Anatomy] = MappingProxyType({}),
+    sessions: pd.DataFrame | None = None,
+    thumbnails: Mapping[int, NDArray[np.uint8]] | None = None,
     further: Sequence[Section] = (),
 ) -> Report:
     """Put a report together, figures and tables included.
@@ -41,44 +53,65 @@ def compose(
     geometry : Geometry
         RDMs of its regions.
     voxels : DataFrame
-        A row for each neuroid, as `nsd_prep.assembly.voxel_table` gives it.
+        A row for each voxel of each region: subject (1-based, or ``subj01``), region, nifti_i,
+        nifti_j, nifti_k (0-based), ncsnr and noise_ceiling (percent). Where it has a column kept,
+        rows in which that is False are left out.
     repetition_counts : DataFrame of int, shape (n_subjects, 4)
-        As `nsd_prep.trials.repetition_counts` gives it.
-    backgrounds : mapping of str to ndarray of float, shape (Z, Y, X)
-        For each subject (``subj01``) the ncsnr, drawn behind its voxels; NaN outside the brain.
+        Index subject (1-based); columns 3, 2, 1, 0: shared images seen so often.
     checks : sequence of Check
         All of the run.
+    anatomies : mapping of str to Anatomy
+        For each subject (``subj01``) the volume that its voxels are drawn on; without any, voxels
+        are not drawn.
+    sessions : DataFrame, optional
+        As `nsd_prep.analysis.session_figures.draw_sessions` takes it.
+    thumbnails : mapping of int to ndarray of uint8, shape (height, width, 3), optional
+        Small images by nsd_id (0-based); `nsd_prep.analysis.cluster_figures` says which are shown
+        (`images_of_clusters`) and makes them small (`thumbnail`).
     further : sequence of Section
         Sections of other analyses, placed before the checks.
 
     Returns
     -------
     Report
-        Ready to be written.
+        Ready to be written; the same arguments give the same report.
     """
-    regions = [of.region for of in geometry.all_voxels]
+    voxels = _kept_by_name(voxels)
+    regions = [region.region for region in geometry.all_voxels]
     subjects = len(facts.sessions)
+    sections = [
+        overview_section(geometry, voxels),
+        geometry_section(geometry, thumbnails),
+        agreement_section(geometry),
+        noise_ceiling_section(geometry, voxels),
+        *([session_section(sessions)] if sessions is not None and len(sessions) else []),
+        *([places_section(voxels, anatomies)] if anatomies else []),
+        repetition_section(repetition_counts),
+        *further,
+    ]
     return Report(
         title=f"{facts.dataset}: neural assemblies",
         summary=(
             f"Responses of {subjects} subject{'s' if subjects > 1 else ''} to {facts.images:,} "
-            f"images in {_listed(regions)}: {len(voxels):,} voxels, {facts.train_images:,} train "
+            f"images in {listed(regions)}: {len(voxels):,} voxels, {facts.train_images:,} train "
             f"and {facts.images - facts.train_images:,} test images."
         ),
         facts=facts_table(facts),
-        sections=(
-            overview_section(geometry, voxels),
-            geometry_section(geometry),
-            agreement_section(geometry),
-            noise_ceiling_section(geometry, voxels),
-            places_section(voxels, backgrounds),
-            repetition_section(repetition_counts),
-            *further,
-        ),
+        sections=tuple(sections),
         checks=tuple(checks),
         methods=methods(facts),
         references=references(),
     )
+
+
+def _kept_by_name(voxels: pd.DataFrame) -> pd.DataFrame:
+    """Return the voxels that are kept, their subjects as ``subj01``."""
+    if "kept" in voxels:
+        voxels = voxels[voxels["kept"]]
+    if pd.api.types.is_integer_dtype(voxels["subject"]):
+        names = {number: f"subj{number:02d}" for number in voxels["subject"].unique()}
+        voxels = voxels.assign(subject=voxels["subject"].map(names))
+    return voxels
 
 
 def overview_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
@@ -100,21 +133,25 @@ def overview_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
     )
 
 
-def geometry_section(geometry: Geometry) -> Section:
-    """Return the section with the mean RDMs."""
+def geometry_section(
+    geometry: Geometry, thumbnails: Mapping[int, NDArray[np.uint8]] | None = None
+) -> Section:
+    """Return the section with the RDMs: their means, their clusters, and each subject's."""
     undefined = {
-        of.region: int(of.n_without_variance.sum())
-        for of in geometry.all_voxels
-        if of.n_without_variance.any()
+        region.region: int(region.n_without_variance.sum())
+        for region in geometry.all_voxels
+        if region.n_without_variance.any()
     }
     if undefined:
-        counted = _listed([f"{number} in {region}" for region, number in undefined.items()])
+        counted = listed([f"{number} in {region}" for region, number in undefined.items()])
         patterns = (
             f"Some response patterns have no variance over voxels ({counted}, over all subjects): "
             "they are placed at a distance of 1 from every other."
         )
     else:
         patterns = "Every response pattern has variance."
+    limits = colour_limits(geometry)
+    several = any(len(region.subjects) > 1 for region in geometry.all_voxels)
     return Section(
         name="geometry",
         title="Representational geometry",
@@ -122,10 +159,18 @@ def geometry_section(geometry: Geometry) -> Section:
             "Images that evoke similar patterns of activity lie close to one another. Blocks along "
             "the diagonal of the clustered matrices are groups of such images. " + patterns
         ),
-        pictures=(draw_mean_rdms(geometry),),
+        pictures=(
+            draw_mean_rdms(geometry),
+            *(
+                draw_clusters(region, geometry.nsd_ids, limits, thumbnails)
+                for region in geometry.all_voxels
+                if len(geometry.nsd_ids) >= FEWEST_IMAGES and np.isfinite(region.mean_rdm).all()
+            ),
+            *([draw_subject_rdms(geometry, limits)] if several else []),
+        ),
         files={
-            f"mean-rdm-{of.region.lower()}": mean_rdm_table(geometry.nsd_ids, of)
-            for of in geometry.all_voxels
+            f"mean-rdm-{region.region.lower()}": mean_rdm_table(geometry.nsd_ids, region)
+            for region in geometry.all_voxels
         },
     )
 
@@ -135,9 +180,9 @@ def agreement_section(geometry: Geometry) -> Section:
     pictures = []
     if len(geometry.all_voxels) > 1:
         pictures.append(draw_between_regions(geometry))
-    if any(len(of.subjects) > 1 for of in geometry.all_voxels):
+    if any(len(region.subjects) > 1 for region in geometry.all_voxels):
         pictures.append(draw_between_subjects(geometry))
-    of_regions, of_subjects = between_regions_table(geometry), between_subjects_table(geometry)
+    regions, subjects = between_regions_table(geometry), between_subjects_table(geometry)
     text = (
         "Neighbouring stages of the visual hierarchy should resemble each other more than distant "
         "ones, and subjects who saw the same images should agree. A subject who stands out in one "
@@ -147,9 +192,7 @@ def agreement_section(geometry: Geometry) -> Section:
     if not pictures:
         text = "One region of one subject: there is nothing to compare."
     tables = (
-        (Table("Pearson r between the mean RDMs of two regions.", of_regions),)
-        if len(of_regions)
-        else ()
+        (Table("Pearson r between the mean RDMs of two regions.", regions),) if len(regions) else ()
     )
     return Section(
         name="agreement",
@@ -157,7 +200,7 @@ def agreement_section(geometry: Geometry) -> Section:
         text=text,
         pictures=tuple(pictures),
         tables=tables,
-        files={"between-regions": of_regions, "between-subjects": of_subjects},
+        files={"between-regions": regions, "between-subjects": subjects},
     )
 
 
@@ -178,21 +221,41 @@ def noise_ceiling_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
     )
 
 
-def places_section(
-    voxels: pd.DataFrame, backgrounds: Mapping[str, NDArray[np.floating]]
-) -> Section:
+def session_section(sessions: pd.DataFrame) -> Section:
+    """Return the section with a cell for each session and subject."""
+    return Section(
+        name="sessions",
+        title="Sessions",
+        text=(
+            "Every session should agree with the other sessions of its subject about the same "
+            "images: one at 0 is another session's or subject's file. Voxels without data should "
+            "be few, and the spread of the betas even; a session that stands out in all panels was "
+            "processed or copied wrongly, one that is only weaker may have had a tired subject."
+        ),
+        pictures=(draw_sessions(sessions),),
+        files={"sessions": sessions},
+    )
+
+
+def places_section(voxels: pd.DataFrame, anatomies: Mapping[str, Anatomy]) -> Section:
     """Return the section with the voxels on slices."""
+    wrong = (
+        "Voxels outside the brain, or deep in its white matter,"
+        if all(anatomy.kind == "T1" for anatomy in anatomies.values())
+        else "Voxels on white, or beside the dark band of responsive cortex,"
+    )
     return Section(
         name="voxels",
         title="Voxels in the brain",
         text=(
             "A region should lie on the cortex, in both hemispheres unless it is defined in one, "
-            "and at about the same place in every subject. Voxels on white, or beside the dark "
-            "band of responsive cortex, would mean a mask that does not lie on the betas."
+            f"and at about the same place in every subject. {wrong} would mean a mask that does "
+            "not lie on the betas."
         ),
         pictures=tuple(
-            draw_slices(str(region), of_region, backgrounds)
-            for region, of_region in voxels.groupby("region", sort=False)
+            draw_slices(str(region), rows, anatomies)
+            for region, rows in voxels.groupby("region", sort=False)
+            if set(rows["subject"]) & set(anatomies)
         ),
     )
 
@@ -210,9 +273,3 @@ def repetition_section(counts: pd.DataFrame) -> Section:
         pictures=(draw_repetitions(counts),),
         files={"repetitions": table.rename_axis(index="subject").reset_index()},
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    if len(names) < 2:
-        return "".join(names)
-    return f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,6 +1,6 @@
 """The report in Markdown, in pieces for a server that shows artifacts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -25,7 +25,7 @@ def artifacts(report: Report) -> dict[str, str]:
         URIs).
     """
     documents = {"report": _overview(report), "checks": _checks(report)}
-    return documents | {f"report-{of.name}": _section(of) for of in report.sections}
+    return documents | {f"report-{section.name}": _section(section) for section in report.sections}
 
 
 def _overview(report: Report) -> str:
@@ -54,16 +54,18 @@ def _checks(report: Report) -> str:
     for group in grouped(report.checks):
         parts += [
             f"## {MARKS[group.verdict]} {group.name}",
-            group.meaning,
+            *(group.meanings if len(group.meanings) == 1 else ()),
             _table(
-                ["verdict", "where", "found", "expected"],
-                [
-                    [f"{MARKS[of.verdict]} {of.verdict}", of.where, of.value, of.expectation]
-                    for of in group.checks
-                ],
+                group.columns(),
+                [[_cell(row, column) for column in group.columns()] for row in group.rows()],
             ),
         ]
     return "\n\n".join(parts)
+
+
+def _cell(row: Mapping[str, str], column: str) -> str:
+    text = row[column]
+    return f"{MARKS[text]} {text}" if column == "verdict" else text
 
 
 def _section(section: Section) -> str:

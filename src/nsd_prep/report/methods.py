@@ -1,6 +1,6 @@
 """The methods of a run, in sentences that could stand in a paper."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -93,7 +93,7 @@ def facts_table(facts: RunFacts) -> dict[str, str]:
     return {
         "Dataset": facts.dataset + ("" if facts.is_nsd else " (not NSD itself)"),
         "Betas": facts.preparation,
-        "Subjects": _listed([str(subject) for subject in facts.sessions]),
+        "Subjects": listed([str(subject) for subject in facts.sessions]),
         "Sessions": f"{n_read} read of {n_sessions}; the others hold no trial that is used",
         "Normalisation": f"z-score of each voxel over the {facts.trials_per_session} trials of a "
         "session (population SD)",
@@ -136,7 +136,7 @@ def references() -> tuple[str, ...]:
 
 
 def _data(facts: RunFacts) -> str:
-    subjects = _listed([str(subject) for subject in facts.sessions])
+    subjects = listed([str(subject) for subject in facts.sessions])
     plural = "subjects" if len(facts.sessions) > 1 else "subject"
     if facts.is_nsd:
         source = "We used the Natural Scenes Dataset (NSD; Allen et al., 2022)"
@@ -181,14 +181,14 @@ def _responses(facts: RunFacts) -> str:
 
 
 def _ceilings(facts: RunFacts) -> str:
-    of_voxels = "; ".join(f"{name} {number:,}" for name, number in facts.voxels.items())
+    counts = "; ".join(f"{name} {number:,}" for name, number in facts.voxels.items())
     return (
         "The noise ceiling of a voxel, in percent of the variance of its averaged responses, is NC "
         f"= 100 · ncsnr² / (ncsnr² + 1/{REPETITIONS}), with ncsnr the noise ceiling "
         "signal-to-noise ratio distributed with the dataset (Allen et al., 2022) and "
         f"{REPETITIONS} the number of repetitions averaged; voxels without an ncsnr have a noise "
         f"ceiling of 0. Voxels with a noise ceiling above {RELIABLE_NOISE_CEILING:g} % are called "
-        f"reliable. No voxel was excluded by its noise ceiling (voxels: {of_voxels})."
+        f"reliable. No voxel was excluded by its noise ceiling (voxels: {counts})."
     )
 
 
@@ -206,7 +206,8 @@ def _analysis(facts: RunFacts) -> str:
     )
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names as a list in a sentence: ``V1, V2 and IT``."""
     if len(names) < 2:
         return "".join(names)
     return f"{', '.join(names[:-1])} and {names[-1]}"

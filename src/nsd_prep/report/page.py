@@ -1,20 +1,25 @@
 """The report as one HTML page that needs nothing else."""
 
 import base64
+import json
+from collections.abc import Sequence
 from importlib import resources
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 from jinja2 import DictLoader, Environment, StrictUndefined
 
-from nsd_prep.files import write_text, written_whole
-from nsd_prep.report.record import Report, cells, grouped, header, verdict_numbers
+from nsd_prep.analysis.picture import Cells
+from nsd_prep.report.record import Report, cells, grouped, header, problems, verdict_numbers
 
 _TEMPLATE: Final = "page.html.jinja"
 _STYLE: Final = "page.css"
+_SCRIPT: Final = "page.js"
 #: What stands before a verdict, for those who do not tell its colour.
-MARKS: Final = {"passed": "✓", "suspicious": "!", "failed": "✗", "not decidable": "?"}
+MARKS: Final = {"failed": "✗", "suspicious": "!", "not decidable": "?", "passed": "✓"}
+#: Matrices with more cells than this are written with one byte a cell.
+_CELLS_WRITTEN_OUT: Final = 5000
 
 
 def render_page(report: Report) -> str:
@@ -31,7 +36,9 @@ def render_page(report: Report) -> str:
         A page; the same report gives the same text.
     """
     files = resources.files("nsd_prep.report")
-    template, style = ((files / name).read_text("utf-8") for name in (_TEMPLATE, _STYLE))
+    template, style, script = (
+        (files / name).read_text("utf-8") for name in (_TEMPLATE, _STYLE, _SCRIPT)
+    )
     environment = Environment(
         loader=DictLoader({_TEMPLATE: template}),
         autoescape=True,
@@ -44,13 +51,17 @@ def render_page(report: Report) -> str:
         "header": header,
         "data_uri": data_uri,
         "numeric": numeric,
+        "cells_json": cells_json,
     }
     return environment.get_template(_TEMPLATE).render(
         report=report,
         groups=grouped(report.checks),
         numbers=verdict_numbers(report.checks),
+        pages=report.pages,
+        problems=problems(report.checks),
         marks=MARKS,
         style=style,
+        script=script,
     )
 
 
@@ -64,32 +75,42 @@ def data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
-def write_report(report: Report, folder: Path) -> list[Path]:
-    """Write a report: the page, its figures as PNG and PDF, its tables as CSV.
+def cells_json(matrices: Sequence[Cells]) -> str:
+    """Write matrices for the page's script, which shows the value under the pointer.
 
     Parameters
     ----------
-    report : Report
-        What it holds.
-    folder : Path
-        Where; made where it is missing.
+    matrices : sequence of Cells
+        Of one figure.
 
     Returns
     -------
-    list of Path
-        All the files; ``index.html`` was written last.
+    str
+        JSON that holds no ``<``: a list with box, rows, columns, and either values (numbers or
+        null) or, for a large symmetric matrix, low, high and bytes: its upper triangle in base64,
+        a byte each, 255 steps from low to high.
     """
-    written = []
-    for section in report.sections:
-        for picture in section.pictures:
-            for ending, content in (("png", picture.png), ("pdf", picture.pdf)):
-                written.append(folder / "figures" / f"{picture.name}.{ending}")
-                with written_whole(written[-1]) as partial:
-                    partial.write_bytes(content)
-        for name, frame in section.files.items():
-            written.append(folder / "tables" / f"{name}.csv")
-            text = frame.to_csv(index=False, lineterminator="\n", float_format="%.7g")
-            write_text(written[-1], text)
-    written.append(folder / "index.html")
-    write_text(written[-1], render_page(report))
-    return written
+    return json.dumps([_cells(one) for one in matrices]).replace("<", "\\u003c")
+
+
+def _cells(matrix: Cells) -> dict[str, Any]:
+    box = [round(share, 5) for share in (matrix.left, matrix.top, matrix.width, matrix.height)]
+    rows, columns = list(matrix.rows), list(matrix.columns)
+    values = np.asarray(matrix.values, dtype=np.float64)
+    written: dict[str, Any] = {"box": box, "rows": rows}
+    if columns != rows:
+        written["columns"] = columns
+    if values.size <= _CELLS_WRITTEN_OUT:
+        written["values"] = [
+            [float(f"{value:.3g}") if np.isfinite(value) else None for value in row]
+            for row in values
+        ]
+        return written
+    pairs = values[np.triu_indices(len(values), k=1)]
+    low, high = float(pairs.min()), float(pairs.max())
+    steps = np.round(255 * (pairs - low) / ((high - low) or 1.0)).astype(np.uint8)
+    return written | {
+        "low": round(low, 5),
+        "high": round(high, 5),
+        "bytes": base64.b64encode(steps.tobytes()).decode("ascii"),
+    }

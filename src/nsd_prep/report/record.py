@@ -1,15 +1,22 @@
 """What a report holds."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from nsd_prep.analysis.picture import Picture
-from nsd_prep.checks import VERDICTS, Check, Verdict
+from nsd_prep.checks import Check
+
+#: Verdicts, the ones that ask for attention first.
+VERDICTS: Final = ("failed", "suspicious", "not decidable", "passed")
+#: Verdicts that stand at the top of the page.
+PROBLEMS: Final = ("failed", "suspicious")
+_SUBJECT: Final = re.compile(r"\bsubj\d\d\b")
 
 
 @dataclass(frozen=True)
@@ -86,32 +93,81 @@ class Report:
     methods: tuple[str, ...]
     references: tuple[str, ...]
 
+    @property
+    def pictures(self) -> list[Picture]:
+        """The figures of all sections, in the order of the page."""
+        return [picture for section in self.sections for picture in section.pictures]
+
+    @property
+    def pages(self) -> dict[str, int]:
+        """The page of ``figures.pdf`` that a figure has, from 1, by the figure's name."""
+        named = [picture.name for picture in self.pictures if picture.figure is not None]
+        return {name: page for page, name in enumerate(named, 1)}
+
 
 @dataclass(frozen=True)
 class CheckGroup:
-    """Checks of one name, which mean the same for one region or subject after another.
+    """Checks of one name, for one region or subject after another.
 
     Attributes
     ----------
-    name, meaning : str
+    name : str
         As in `nsd_prep.checks.Check`.
-    verdict : {"failed", "not decidable", "passed"}
+    meanings : tuple of str
+        What they mean, each once, in the order of the checks.
+    verdict : {"failed", "suspicious", "not decidable", "passed"}
         The worst of them.
-    numbers : mapping of Verdict to int
+    numbers : mapping of str to int
         How many have each verdict, those that occur.
     checks : tuple of Check
         In their order.
     """
 
     name: str
-    meaning: str
-    verdict: Verdict
-    numbers: Mapping[Verdict, int]
+    meanings: tuple[str, ...]
+    verdict: str
+    numbers: Mapping[str, int]
     checks: tuple[Check, ...]
+
+    def columns(self) -> list[str]:
+        """Return the columns that tell these checks apart, in the page's order."""
+        columns = ["verdict"]
+        places = [place_of_check(check) for check in self.checks]
+        columns += ["region"] if any(region for region, _ in places) else []
+        columns += ["subject"] if any(subject for _, subject in places) else []
+        columns += ["found", "expected"]
+        return columns + (["meaning"] if len(self.meanings) > 1 else [])
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return a row for each check, by column."""
+        return [check_row(check) for check in self.checks]
+
+
+def place_of_check(check: Check) -> tuple[str, str]:
+    """Return the region (or file) and the subject that a check is about, empty for none."""
+    found = _SUBJECT.search(check.where)
+    if found is None:
+        return check.where, ""
+    rest = check.where[: found.start()] + check.where[found.end() :]
+    return rest.strip(" ,"), found.group()
+
+
+def check_row(check: Check) -> dict[str, str]:
+    """Return a check's cells by column."""
+    region, subject = place_of_check(check)
+    return {
+        "verdict": check.verdict,
+        "check": check.name,
+        "region": region,
+        "subject": subject,
+        "found": check.value,
+        "expected": check.expectation,
+        "meaning": check.meaning,
+    }
 
 
 def grouped(checks: Sequence[Check]) -> list[CheckGroup]:
-    """Group checks by name and meaning.
+    """Group checks by name.
 
     Parameters
     ----------
@@ -121,20 +177,30 @@ def grouped(checks: Sequence[Check]) -> list[CheckGroup]:
     Returns
     -------
     list of CheckGroup
-        Groups with a failed check first, then undecided ones, then the others; in the order of
-        their first check within each.
+        By the worst verdict of each, in the order of `VERDICTS`, and of their first check within.
     """
-    by_name: dict[tuple[str, str], list[Check]] = {}
-    for one in checks:
-        by_name.setdefault((one.name, one.meaning), []).append(one)
+    by_name: dict[str, list[Check]] = {}
+    for check in checks:
+        by_name.setdefault(check.name, []).append(check)
     groups = []
-    for (name, meaning), of in by_name.items():
-        numbers = verdict_numbers(of)
-        groups.append(CheckGroup(name, meaning, next(iter(numbers)), numbers, tuple(of)))
+    for name, members in by_name.items():
+        numbers = verdict_numbers(members)
+        meanings = tuple(dict.fromkeys(check.meaning for check in members))
+        groups.append(CheckGroup(name, meanings, next(iter(numbers)), numbers, tuple(members)))
     return sorted(groups, key=lambda group: VERDICTS.index(group.verdict))
 
 
-def verdict_numbers(checks: Sequence[Check]) -> dict[Verdict, int]:
+def problems(checks: Sequence[Check]) -> list[dict[str, str]]:
+    """Return the rows of failed and of suspicious checks, failed ones first."""
+    return [
+        check_row(check)
+        for verdict in PROBLEMS
+        for check in checks
+        if str(check.verdict) == verdict
+    ]
+
+
+def verdict_numbers(checks: Sequence[Check]) -> dict[str, int]:
     """Count the checks of each verdict.
 
     Parameters
@@ -147,7 +213,7 @@ def verdict_numbers(checks: Sequence[Check]) -> dict[Verdict, int]:
     dict of str to int
         Verdicts that occur, failed first.
     """
-    counts = Counter(one.verdict for one in checks)
+    counts = Counter(str(check.verdict) for check in checks)
     return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
 
 

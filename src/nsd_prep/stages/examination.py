@@ -36,12 +36,17 @@ class Volumes:
     ----------
     ncsnr, brain, anatomy : dict of int to ndarray, shape (Z, Y, X)
         By subject (1-based); brain masks and T1s where the dataset has them.
+    affines : dict of int to ndarray of float64, shape (4, 4)
+        From NIfTI indices to millimetres, by subject.
     digest : str
         Of their content.
     """
 
     def __init__(self, inputs: Inputs) -> None:
         self.ncsnr = {subject: one.volume.values for subject, one in inputs.noise_ceilings.items()}
+        self.affines = {
+            subject: one.volume.affine for subject, one in inputs.noise_ceilings.items()
+        }
         self.brain: dict[int, NDArray[Any]] = _given(
             {subject: masks.brain for subject, masks in inputs.masks.items()}
         )
@@ -49,7 +54,7 @@ class Volumes:
         self.digest = sha256_of_json(
             [
                 [[subject, digest_of_array(volume)] for subject, volume in kind.items()]
-                for kind in (self.ncsnr, self.brain, self.anatomy)
+                for kind in (self.ncsnr, self.affines, self.brain, self.anatomy)
             ]
         )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from nsd_prep import __version__, outputs
+from nsd_prep.analysis.slices import Anatomy
 from nsd_prep.brainscore.encoding import score_encoding, summarise_encoding
 from nsd_prep.brainscore.encoding_figure import draw_encoding
 from nsd_prep.brainscore.features import Features, read_features
@@ -14,11 +15,11 @@ from nsd_prep.checks import Check
 from nsd_prep.files import Folder, write_text
 from nsd_prep.made import Made
 from nsd_prep.prepared import Prepared
-from nsd_prep.report.compose import compose
+from nsd_prep.report.compose import compose_report as compose
 from nsd_prep.report.markdown import artifacts
 from nsd_prep.report.methods import RunFacts
-from nsd_prep.report.page import write_report as write_page
 from nsd_prep.report.record import Report, Section, Table
+from nsd_prep.report.write import write_report as write_files
 from nsd_prep.stages.assemblies import Representations
 from nsd_prep.stages.brainscore import read_train_and_test
 from nsd_prep.stages.encoding import Encoding
@@ -61,7 +62,7 @@ def write_report(
     """
     report = compose_report(prepared, representations, volumes, checks, encoding, folder)
     target = folder.path / outputs.REPORT
-    files = write_page(report, target)
+    files = write_files(target, report)
     for key, text in artifacts(report).items():
         files.append(target / "markdown" / f"{key}.md")
         write_text(files[-1], text)
@@ -82,10 +83,21 @@ def compose_report(
         representations.geometry,
         neuroids(prepared),
         prepared.repetition_counts,
-        {f"subj{subject:02d}": volume for subject, volume in volumes.ncsnr.items()},
         checks,
-        encoding_sections(encoding, prepared, folder) if encoding else [],
+        anatomies=anatomies(volumes),
+        further=encoding_sections(encoding, prepared, folder) if encoding else [],
     )
+
+
+def anatomies(volumes: Volumes) -> dict[str, Anatomy]:
+    """Return what each subject's voxels are drawn on: its T1, or its ncsnr where there is none."""
+    drawn = {}
+    for subject, ncsnr in volumes.ncsnr.items():
+        affine = volumes.affines[subject]
+        t1 = volumes.anatomy.get(subject)
+        name = f"subj{subject:02d}"
+        drawn[name] = Anatomy(ncsnr, affine) if t1 is None else Anatomy(t1, affine, "T1")
+    return drawn
 
 
 def facts_of_run(prepared: Prepared) -> RunFacts:

@@ -1,0 +1,178 @@
+"""The figure of sessions by subjects."""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from numpy.typing import NDArray
+
+from nsd_prep.analysis.picture import Picture
+from nsd_prep.analysis.style import PAGE_WIDTH, Panel, new_figure, one_style, picture
+
+
+class _Measure(NamedTuple):
+    """A column of the table of sessions, and how it is drawn."""
+
+    column: str
+    title: str
+    colours: str
+    #: What one unit of the column is multiplied by where it is shown.
+    scale: float
+    #: Colours start at 0, not at the lowest value.
+    from_zero: bool
+
+
+_MEASURES: Final = (
+    _Measure("agreement", "agreement with other sessions (1: as predicted)", "viridis", 1, True),
+    _Measure("share_without_data", "voxels without data (%)", "magma_r", 100, True),
+    _Measure("median_sd", "median SD of the betas (% signal change)", "viridis", 1, False),
+    _Measure("saturated", "saturated values (%)", "magma_r", 100, True),
+)
+
+
+def draw_sessions(table: pd.DataFrame) -> Picture:
+    """Draw what is known of each session, sessions from left to right and a row for each subject.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row for each session read: subject (1-based, or ``subj01``), session (1-based), and any
+        of agreement (1 is what the ncsnr predicts, 0 chance), share_without_data (0 to 1),
+        median_sd (percent signal change) and saturated (share of values, 0 to 1); NaN where it
+        is not known.
+
+    Returns
+    -------
+    Picture
+        A panel for each column that is there and known for a session at least.
+
+    Raises
+    ------
+    ValueError
+        No column has a value: there is nothing to draw.
+    """
+    measures = [
+        measure
+        for measure in _MEASURES
+        if measure.column in table and table[measure.column].notna().any()
+    ]
+    if not measures:
+        known = ", ".join(measure.column for measure in _MEASURES)
+        raise ValueError(
+            f"The table of sessions has no value in any of {known}: expected one of these columns "
+            f"with a number, found columns {', '.join(map(str, table.columns))}."
+        )
+    subjects = list(dict.fromkeys(table["subject"]))
+    names = [_name(subject) for subject in subjects]
+    last = int(table["session"].max())
+    columns = [f"session {number}" for number in range(1, last + 1)]
+    n_columns = min(len(measures), 2)
+    n_rows = -(-len(measures) // n_columns)
+    height = max(0.13 * len(subjects), 0.3) + 0.62
+    with one_style():
+        figure = new_figure(PAGE_WIDTH * n_columns / 2, height * n_rows)
+        axes = figure.subplots(n_rows, n_columns, squeeze=False)
+        panels = []
+        for axis, measure in zip(axes.flat, measures, strict=False):
+            values = session_matrix(table, measure.column, subjects, last) * measure.scale
+            _draw_measure(axis, values, measure)
+            axis.set_yticks(range(len(names)), [name.removeprefix("subj0") for name in names])
+            axis.set_ylabel("subject")
+            panels.append(Panel(axis, names, columns, values))
+        for axis in axes[-1]:
+            axis.set_xlabel("session")
+        for axis in axes.flat[len(measures) :]:
+            axis.set_axis_off()
+        return picture(
+            figure,
+            "sessions",
+            "Sessions",
+            "Each scan session that was read; white where a subject has none, or none with an "
+            "image used here. Point at a cell to see its value.",
+            panels,
+        )
+
+
+def summarise_sessions(parts: pd.DataFrame, agreement: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Gather what `draw_sessions` draws from the records of sessions and their agreement.
+
+    Parameters
+    ----------
+    parts : DataFrame
+        A row for each subject, session and region: subject (``subj01``), session (1-based),
+        voxels, constant_voxels, saturated (share of values) and deviation (SD over trials, percent
+        signal change).
+    agreement : DataFrame, optional
+        subject (``subj01``), session and agreement.
+
+    Returns
+    -------
+    DataFrame
+        A row for each subject and session: agreement (NaN where it is not given),
+        share_without_data, median_sd and saturated, means over regions weighted by their voxels.
+    """
+    weighted = parts[["subject", "session", "voxels", "constant_voxels"]].assign(
+        saturated=parts["saturated"] * parts["voxels"],
+        median_sd=parts["deviation"] * parts["voxels"],
+    )
+    sums = weighted.groupby(["subject", "session"], sort=False).sum()
+    table = pd.DataFrame(
+        {
+            "share_without_data": sums["constant_voxels"] / sums["voxels"],
+            "median_sd": sums["median_sd"] / sums["voxels"],
+            "saturated": sums["saturated"] / sums["voxels"],
+        }
+    ).reset_index()
+    if agreement is None:
+        return table.assign(agreement=np.nan)
+    return table.merge(agreement[["subject", "session", "agreement"]], how="left")
+
+
+def session_matrix(
+    table: pd.DataFrame, column: str, subjects: list[int] | list[str], last: int
+) -> NDArray[np.float64]:
+    """Arrange a column of the table of sessions.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `draw_sessions` takes it.
+    column : str
+        Which.
+    subjects : list
+        The rows.
+    last : int
+        Number of the last session (1-based).
+
+    Returns
+    -------
+    ndarray of float64, shape (n_subjects, last)
+        NaN where there is no such session.
+    """
+    wide = table.pivot(index="subject", columns="session", values=column)
+    wide = wide.reindex(index=subjects, columns=range(1, last + 1))
+    return wide.to_numpy(dtype=np.float64)
+
+
+def _draw_measure(axis: Axes, values: NDArray[np.float64], measure: _Measure) -> None:
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if measure.from_zero:
+        low = min(0.0, low)
+    colours = Normalize(low, high if high > low else low + 1)
+    axis.imshow(values, norm=colours, cmap=measure.colours, aspect="auto", interpolation="nearest")
+    axis.set_xticks(
+        [place for place in range(values.shape[1]) if (place + 1) % 5 == 0 or not place]
+    )
+    axis.set_xticklabels([f"{int(place) + 1}" for place in axis.get_xticks()])
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    axis.set_title(measure.title, fontsize=7)
+    bar = axis.figure.colorbar(ScalarMappable(colours, measure.colours), ax=axis, pad=0.02)
+    bar.outline.set_linewidth(0)
+
+
+def _name(subject: int | str) -> str:
+    return subject if isinstance(subject, str) else f"subj{subject:02d}"

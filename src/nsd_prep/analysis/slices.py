@@ -1,0 +1,276 @@
+"""Figures of a region's voxels on slices of the brain."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Literal, NamedTuple
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgb
+from numpy.typing import NDArray
+
+from nsd_prep.analysis.picture import Picture
+from nsd_prep.analysis.style import (
+    MISSING_COLOUR,
+    PAGE_WIDTH,
+    QUIET_INK,
+    new_figure,
+    noise_ceiling_colours,
+    one_style,
+    picture,
+)
+from nsd_prep.errors import InputFileError
+
+#: Percent; voxels above have the colour of the end of the bar.
+HIGHEST_COLOUR: Final = 80.0
+_AXES: Final = "ijk"
+_GAP: Final = 10
+#: More would show voxels no better: one has two to three pixels.
+_DOTS_PER_INCH: Final = 150
+
+
+class _View(NamedTuple):
+    """A column of the figure: NIfTI axes that stand still, run to the right, and upwards."""
+
+    title: str
+    fixed: int
+    right: int
+    up: int
+    hemisphere: Literal["", "left", "right"]
+
+
+_VIEWS: Final = (
+    _View("sagittal, left", 0, 1, 2, "left"),
+    _View("sagittal, right", 0, 1, 2, "right"),
+    _View("coronal", 1, 0, 2, ""),
+    _View("axial", 2, 0, 1, ""),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """A volume that a subject's voxels are drawn on.
+
+    Attributes
+    ----------
+    volume : ndarray of float, shape (Z, Y, X)
+        In the order of the betas' files, NIfTI's axes reversed; NaN outside the brain.
+    affine : ndarray of float, shape (4, 4)
+        From NIfTI indices (i, j, k) to millimetres to the right, to the front and upwards, as
+        the NIfTI file holds it; NSD's is 1.8 times the identity, so that i runs to the right.
+    kind : {"ncsnr", "T1"}
+        What the volume is. T1 is drawn with white matter white, ncsnr with high values dark.
+    """
+
+    volume: NDArray[np.floating]
+    affine: NDArray[np.floating]
+    kind: Literal["ncsnr", "T1"] = "ncsnr"
+
+    def ends(self) -> list[tuple[str, str]]:
+        """Return for each NIfTI axis the letters of its lower and upper end, such as L and R."""
+        opposite = {"L": "R", "R": "L", "P": "A", "A": "P", "I": "S", "S": "I"}
+        codes: tuple[str, ...] = nib.aff2axcodes(self.affine)  # type: ignore[no-untyped-call]
+        return [(opposite[code], code) for code in codes]
+
+    def is_left(self, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which voxels (n_voxels, 3), by NIfTI indices, lie left of the middle."""
+        return places @ self.affine[0, :3] + self.affine[0, 3] < 0
+
+    @cached_property
+    def box(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First NIfTI indices of the brain, and the first ones beyond it, two times int64 (3,)."""
+        finite = np.isfinite(self.volume.transpose())
+        low, high = np.array(finite.shape, dtype=np.int64), np.zeros(3, dtype=np.int64)
+        for axis in range(3):
+            inside = np.flatnonzero(finite.any(axis=tuple({0, 1, 2} - {axis})))
+            if len(inside):
+                low[axis], high[axis] = inside[0], inside[-1] + 1
+        return low, high
+
+    @cached_property
+    def brightest(self) -> float:
+        """What is drawn lightest (T1) or darkest (ncsnr): the 99th percentile in the brain."""
+        finite = self.volume[np.isfinite(self.volume)]
+        return float(np.percentile(finite, 99)) or 1.0 if len(finite) else 1.0
+
+
+class _Slice(NamedTuple):
+    """A slice: its index, its pixels (height, width, 3), and where they lie in the figure."""
+
+    place: int
+    image: NDArray[np.uint8]
+    left: int = 0
+    top: int = 0
+
+
+def draw_slices(region: str, voxels: pd.DataFrame, anatomies: Mapping[str, Anatomy]) -> Picture:
+    """Draw a region's voxels in the brain of each subject, coloured by noise ceiling.
+
+    Parameters
+    ----------
+    region : str
+        Its name.
+    voxels : DataFrame
+        The region's rows of the voxel table: subject, nifti_i, nifti_j, nifti_k (0-based), ncsnr
+        and noise_ceiling (percent).
+    anatomies : mapping of str to Anatomy
+        For each subject (``subj01``); one without is left out.
+
+    Returns
+    -------
+    Picture
+        A row for each subject; in each column the slice that holds most of its voxels.
+
+    Raises
+    ------
+    InputFileError
+        A voxel lies outside the grid of its subject's volume.
+    """
+    subjects = [name for name in dict.fromkeys(voxels["subject"]) if name in anatomies]
+    for name in subjects:
+        _check_grid(region, name, voxels[voxels["subject"] == name], anatomies[name])
+    rows = [
+        [_slice(voxels[voxels["subject"] == name], anatomies[name], view) for view in _VIEWS]
+        for name in subjects
+    ]
+    mosaic, placed = _mosaic(rows)
+    height, width = mosaic.shape[:2]
+    inches = PAGE_WIDTH - 0.9
+    colours = Normalize(0, HIGHEST_COLOUR)
+    with one_style():
+        tall = inches * height / width
+        figure = new_figure(PAGE_WIDTH, tall + 0.3)
+        figure.set_layout_engine("none")
+        frame = (0.3 / PAGE_WIDTH, 0.05 / (tall + 0.3), inches / PAGE_WIDTH, tall / (tall + 0.3))
+        axes = figure.add_axes(frame)
+        axes.imshow(mosaic, interpolation="none")  # each voxel as it is, also in a PDF
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+        middles = [one.left + one.image.shape[1] / 2 for one in placed[0]]
+        axes.set_xticks(middles, [view.title for view in _VIEWS], fontweight="bold", fontsize=7.5)
+        middles = [row[0].top + row[0].image.shape[0] / 2 for row in placed]
+        axes.set_yticks(middles, subjects, rotation=90, va="center", fontweight="bold")
+        for name, row in zip(subjects, placed, strict=True):
+            _label(axes, row, anatomies[name])
+        high = min(0.9, 3 / (tall + 0.3))
+        bar = figure.colorbar(
+            ScalarMappable(colours, noise_ceiling_colours()),
+            cax=figure.add_axes((1 - 0.52 / PAGE_WIDTH, 0.5 - high / 2, 0.1 / PAGE_WIDTH, high)),
+            extend="max",
+        )
+        bar.set_label("noise ceiling (%)")
+        bar.outline.set_linewidth(0)
+        kinds = {anatomies[name].kind for name in subjects}
+        return picture(
+            figure,
+            f"voxels-{region.lower()}",
+            f"Voxels of {region}",
+            _caption(region, kinds),
+            pixels_alone=True,
+            dots_per_inch=_DOTS_PER_INCH,
+        )
+
+
+def _check_grid(region: str, subject: str, voxels: pd.DataFrame, anatomy: Anatomy) -> None:
+    furthest = voxels[["nifti_i", "nifti_j", "nifti_k"]].to_numpy().max(axis=0)
+    grid = anatomy.volume.shape[::-1]
+    if (furthest >= grid).any():
+        raise InputFileError(
+            f"A voxel of {region} in {subject} lies outside the {anatomy.kind} volume that it is "
+            f"drawn on: expected NIfTI indices below {grid}, found up to "
+            f"{tuple(furthest.tolist())}; give a volume on the grid of the betas."
+        )
+
+
+def _caption(region: str, kinds: set[Literal["ncsnr", "T1"]]) -> str:
+    backgrounds = {
+        "T1": "the T1-weighted anatomy",
+        "ncsnr": "the subject's ncsnr, darker where it is higher; what is white has no data",
+    }
+    return (
+        f"The voxels of {region} in each subject, on the sagittal slice of each hemisphere, the "
+        "coronal and the axial slice that hold most of them (NIfTI indices, 0-based), coloured by "
+        "noise ceiling, green without an ncsnr. L and R are the subject's left and right, P and A "
+        "back and front, I and S down and up, after the affine. In grey "
+        f"{' or '.join(backgrounds[kind] for kind in sorted(kinds))}."
+    )
+
+
+def _label(axes: Axes, row: Sequence[_Slice], anatomy: Anatomy) -> None:
+    """Write the letters of the ends of both axes, and the index of the slice."""
+    ends = anatomy.ends()
+    for one, view in zip(row, _VIEWS, strict=True):
+        height, width = one.image.shape[:2]
+        middle, centre = one.top + height / 2, one.left + width / 2
+        (low, high), (bottom, top) = ends[view.right], ends[view.up]
+        text = f"{_AXES[view.fixed]} = {one.place}" if one.place >= 0 else "no voxels"
+        for x, y, word, across, along in (
+            (one.left - 2, middle, low, "right", "center"),
+            (one.left + width + 1, middle, high, "left", "center"),
+            (centre, one.top, top, "center", "bottom"),
+            (centre, one.top + height, bottom, "center", "top"),
+            (one.left + width, one.top + height, text, "right", "top"),
+        ):
+            axes.text(
+                x, y, word, ha=across, va=along, fontsize=5.5, color=QUIET_INK, in_layout=False
+            )
+
+
+def _slice(voxels: pd.DataFrame, anatomy: Anatomy, view: _View) -> _Slice:
+    """Return the slice that holds most of the voxels, -1 as its index where there are none."""
+    places = voxels[["nifti_i", "nifti_j", "nifti_k"]].to_numpy(dtype=np.int64)
+    brain = anatomy.volume.transpose()  # NIfTI (X, Y, Z)
+    low, high = anatomy.box
+    low, high = np.minimum(low, places.min(axis=0)), np.maximum(high, places.max(axis=0) + 1)
+    colours = noise_ceiling_colours()(voxels["noise_ceiling"].to_numpy() / HIGHEST_COLOUR)[:, :3]
+    colours[voxels["ncsnr"].isna().to_numpy()] = to_rgb(MISSING_COLOUR)
+    if view.hemisphere:
+        chosen = anatomy.is_left(places) == (view.hemisphere == "left")
+        places, colours = places[chosen], colours[chosen]
+    shape = (int(high[view.up] - low[view.up]), int(high[view.right] - low[view.right]))
+    if len(places) == 0:
+        return _Slice(-1, np.full((*shape, 3), 255, dtype=np.uint8))
+    index = int(np.bincount(places[:, view.fixed]).argmax())
+    plane = brain.transpose(view.fixed, view.up, view.right)[index]
+    plane = plane[low[view.up] : high[view.up], low[view.right] : high[view.right]]
+    image = np.repeat(_grey(plane, anatomy)[:, :, np.newaxis], 3, axis=2)
+    shown = places[:, view.fixed] == index
+    at = (places[shown, view.up] - low[view.up], places[shown, view.right] - low[view.right])
+    image[at] = colours[shown]
+    # Indices count upwards, pixels downwards.
+    return _Slice(index, np.round(255 * image[::-1]).astype(np.uint8))
+
+
+def _grey(plane: NDArray[np.floating], anatomy: Anatomy) -> NDArray[np.float64]:
+    share = np.clip(plane / anatomy.brightest, 0, 1)
+    grey = 0.93 - 0.5 * share if anatomy.kind == "ncsnr" else 0.1 + 0.85 * share
+    return np.where(np.isfinite(grey), grey, 1.0)
+
+
+def _mosaic(rows: Sequence[Sequence[_Slice]]) -> tuple[NDArray[np.uint8], list[list[_Slice]]]:
+    """Put pictures beside and below each other, each in the middle of a white cell.
+
+    One image for all is drawn many times faster than one axes a slice, and a voxel has the same
+    size everywhere.
+    """
+    widths = [
+        max(one.image.shape[1] for one in column) + _GAP for column in zip(*rows, strict=True)
+    ]
+    heights = [max(one.image.shape[0] for one in row) + _GAP for row in rows]
+    lefts, tops = np.cumsum([0, *widths]), np.cumsum([0, *heights])
+    # With an opacity, which matplotlib would add at a cost.
+    mosaic = np.full((int(tops[-1]), int(lefts[-1]), 4), 255, dtype=np.uint8)
+    placed = []
+    for row, top, height in zip(rows, tops, heights, strict=False):
+        line = []
+        for one, left, width in zip(row, lefts, widths, strict=False):
+            n_rows, n_columns = one.image.shape[:2]
+            y, x = int(top) + (height - n_rows) // 2, int(left) + (width - n_columns) // 2
+            mosaic[y : y + n_rows, x : x + n_columns, :3] = one.image
+            line.append(one._replace(left=x, top=y))
+        placed.append(line)
+    return mosaic, placed
