@@ -14,6 +14,7 @@ from nsd_prep.parameters import (
     Fraction,
     InvalidVoxels,
     Normalise,
+    OptionalRegion,
     OptionalText,
     Preparation,
     Runner,
@@ -69,6 +70,7 @@ class Run(BaseModel):
     refresh: bool
     synthetic: bool
     accept_nsd_terms: bool
+    keep_voxels: OptionalRegion
 
     _dataset: Dataset = PrivateAttr()
 
