@@ -80,6 +80,7 @@ STAGES: dict[str, Stage] = {
         run.prepared,
         assemblies.Representations({"own": run.assemble_region}, run.output),
         examination.Volumes(run.load_inputs),
+        run.output,
     ),
     "make_train_and_test": lambda run: brainscore.make_train_and_test(
         run.prepared, {"own": run.assemble_region}, "all", "", run.output

@@ -281,12 +281,16 @@ class VoxelSelection:
         share voxels.
     absent_labels : tuple of (str, str, int)
         Region, volume and label, for each label of a region that has no voxel in the subject.
+    hemispheres : tuple of two ndarrays of int64, or None
+        Labelled voxels of the left and of the right hemisphere (indices into the raveled grid), of
+        the first volume that the dataset has for each.
     """
 
     grid: tuple[int, int, int]
     affine: NDArray[np.float64]
     regions: Mapping[str, NDArray[np.int64]]
     absent_labels: tuple[tuple[str, str, int], ...] = ()
+    hemispheres: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def union(self) -> NDArray[np.int64]:
         """Return the voxels that are in any of the regions (n_voxels,), each once, ascending."""
