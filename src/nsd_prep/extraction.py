@@ -13,6 +13,7 @@ from pydantic import Field
 from nsd_prep.betas import zscore_trials
 from nsd_prep.errors import ExtractionError, ExtractionFaultError, InputFileError, NSDPrepError
 from nsd_prep.files import Sealed, digest_of_array, sha256_of_json
+from nsd_prep.session_record import describe_part, run_lengths
 from nsd_prep.source import Identity, Source
 from nsd_prep.store import Part, Store
 
@@ -20,7 +21,7 @@ from nsd_prep.store import Part, Store
 Kind = Literal["shared", "all"]
 
 #: Raise this when the same inputs give other responses: stored ones are then not used any more.
-EXTRACTION_VERSION: Final = 2
+EXTRACTION_VERSION: Final = 3
 #: Stands for the voxels of `SessionRequest.keep` among the regions, whose names have no space.
 KEPT: Final = "kept voxels"
 
@@ -281,7 +282,8 @@ def _store(request: SessionRequest, kind: Kind, region: str, values: NDArray[np.
         zscores, constant = zscore_trials(values)
         kept = zscores[:, list(request.trials)].T
     name, key = request.part_name(kind, region), request.part_keys[kind, region]
-    return request.store.write(name, key, kept, constant, {})
+    statistics = describe_part(values, run_lengths(request.n_trials))
+    return request.store.write(name, key, kept, constant, statistics.model_dump(mode="json"))
 
 
 def extract_sessions(requests: Sequence[SessionRequest]) -> list[SessionRecord]:
