@@ -23,6 +23,7 @@ from nsd_prep.errors import NSDPrepError
 from nsd_prep.flows import tools
 from nsd_prep.flows.server import without_telemetry
 from nsd_prep.parameters import parameters
+from nsd_prep.remote.faults import RemoteFaultError
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -136,6 +137,9 @@ def _call(command: App, arguments: Sequence[str] | None) -> int:
         _print_error(_explained(error, words))
         return 2
     except NSDPrepError as error:
+        _print_error(error)
+        return 1
+    except RemoteFaultError as error:  # its sentence is whole
         _print_error(error)
         return 1
     except OSError as error:

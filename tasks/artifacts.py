@@ -34,17 +34,18 @@ class ProgressArtifact:
     _percent_between = 5
 
     def __init__(self, description: str, total: int) -> None:
-        self._total = max(total, 1)
+        self._description, self._total = description, max(total, 1)
         self._done = self._sent = 0
         created = create_progress_artifact(0.0, key="progress", description=description)
         self._id = cast(UUID, created)  # not awaited: the flow is not asynchronous
 
-    def advance(self) -> None:
-        """Note one more step."""
+    def advance(self, note: str = "") -> None:
+        """Count one more step; the note stands behind what is done."""
         self._done += 1
         percent = 100 * self._done // self._total
         if percent >= self._sent + self._percent_between or self._done == self._total:
-            update_progress_artifact(self._id, float(percent))
+            description = f"{self._description}: {note}" if note else self._description
+            update_progress_artifact(self._id, float(percent), description)
             self._sent = percent
 
 

@@ -77,9 +77,9 @@ def extract_sessions(
             problems += getattr(result, "problems", [f"{_where(futures[future])}: {result}"])
         for _ in futures[future]:
             ahead.advance(1)
-            stage.note = ahead.traffic()
             stage.advance()
-            artifact.advance()
+            stage.note = ahead.traffic(stage.done)
+            artifact.advance(stage.note)
     if problems:
         raise ExtractionError(sorted(problems))
     for future in futures:

@@ -23,6 +23,7 @@ from nsd_prep.files import (
 )
 from nsd_prep.masks import labels_that_are_nowhere, select_voxels
 from nsd_prep.regions import BUILT_IN_REGIONS, ROI_VOLUMES, VoxelSelection
+from nsd_prep.remote.faults import RemoteFaultError
 from nsd_prep.run import Run
 from nsd_prep.single_trials.behaviour import behaviour_file, read_behaviour
 from nsd_prep.single_trials.table import read_coco_ids, trial_table
@@ -254,6 +255,8 @@ class Problems:
             self.found.extend(error.problems)
         except NSDPrepError as error:
             self.found.append(str(error))
+        except RemoteFaultError as error:
+            self.found.append(str(error))
         except FileNotFoundError as error:
             self.found.append(f"{error.filename} is missing: download it.")
         except OSError as error:
@@ -300,7 +303,9 @@ def load_inputs(run: Run, steps: "Steps | None" = None) -> Inputs:
     """
     steps = steps or Steps(map_trials, load_masks, load_noise_ceilings, _in_threads)
     problems = Problems()
-    _fetch_small_files(run)
+    problems.collect(_fetch_small_files, run)
+    if problems.found:  # nothing answers: to try each file in turn would take minutes
+        raise PreflightError(problems.found)
     for check, folder in (
         (writable_folder, run.output_dir),
         (writable_folder, run.cache_dir),
@@ -559,7 +564,9 @@ def look_at_sessions(
     source = dataset.source
     source.look_up(list(paths.values()))
     missing = [path for path in paths.values() if not source.exists(path)]
-    if missing:
+    if missing and hasattr(source, "transfer"):
+        problems.collect(source.identities, missing)  # tells those that are not there from others
+    elif missing:
         listed = "".join(f"\n      {source.where(path)}" for path in missing)
         noun = "session file is" if len(missing) == 1 else "session files are"
         problems.found.append(

@@ -23,6 +23,7 @@ class Prefetch:
 
     def __init__(self, requests: Sequence[SessionRequest]) -> None:
         self._waiting = deque(requests)
+        self._total = len(requests)
         self._source = requests[0].source if requests else None
         self._started = time.monotonic()
 
@@ -35,12 +36,21 @@ class Prefetch:
             if len(voxels := voxels_to_read(request)):
                 request.source.prefetch(request.path, voxels, request.grid, request.n_trials)
 
-    def traffic(self) -> str:
-        """Return what was transferred so far and how fast; "" of a folder."""
+    def traffic(self, n_done: int) -> str:
+        """Return what was transferred so far, how fast, and the time left; "" of a folder.
+
+        Parameters
+        ----------
+        n_done : int
+            Sessions that are extracted.
+        """
         transfer = getattr(self._source, "transfer", None)
         if transfer is None:
             return ""
         megabytes = sum(transfer.bytes.values()) / 1e6
         seconds = max(time.monotonic() - self._started, 1e-3)
         requests = sum(transfer.requests.values())
-        return f"{requests} requests, {megabytes:.1f} MB, {megabytes / seconds:.1f} MB/s"
+        text = f"{requests} requests, {megabytes:.1f} MB, {megabytes / seconds:.1f} MB/s"
+        if not 0 < n_done < self._total:
+            return text
+        return f"{text}, {seconds / n_done * (self._total - n_done):.0f} s left"

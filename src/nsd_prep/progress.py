@@ -141,7 +141,8 @@ def _watch(stage: Stage, ended: threading.Event) -> None:
         task = bar.add_task(stage.name, total=stage.total)
         spoken = time.monotonic()
         while not ended.wait(0.1):
-            bar.update(task, completed=stage.done, total=stage.total)
+            shown = f"{stage.name}: {stage.note}" if stage.note else stage.name
+            bar.update(task, description=shown, completed=stage.done, total=stage.total)
             if time.monotonic() - spoken > _SILENCE:
                 _logger.info("%s", stage, extra={"beside_a_bar": True})
                 spoken = time.monotonic()

@@ -263,7 +263,7 @@ class BucketSource(Source):
         record = self._mirror.record(name)
         if self._is_offline and record is not None:
             return None
-        attempts = ATTEMPTS if record is None else _FEW_ATTEMPTS
+        attempts = ATTEMPTS if record is None and not self._is_offline else _FEW_ATTEMPTS
         try:
             identity = self.client.identity(name, attempts=attempts)
         except MissingFilesError:

@@ -1,0 +1,423 @@
+"""The flow, from a server of ranges: the same bytes as from the folder, whatever happens."""
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import psutil
+import pytest
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
+from range_server import ServerProcess
+from small_nsd import SmallNSD, write_betas, write_small_nsd
+
+from nsd_prep.errors import FailedChecksError, NSDPrepError, PreflightError
+from nsd_prep.flows.command import main
+from nsd_prep.flows.nsd_flow import nsd_flow
+from nsd_prep.remote import attempts
+from nsd_prep.remote import client as client_module
+from nsd_prep.remote.consent import TERMS
+from nsd_prep.remote.faults import RemoteFaultError
+
+FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
+V1_VENTRAL = "[V1-ventral]\nlabels.prf-visualrois = [1]\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Start one temporary Prefect server for all the tests of this file."""
+    storage = {PREFECT_LOCAL_STORAGE_PATH: tmp_path_factory.mktemp("results")}
+    with prefect_test_harness(server_startup_timeout=120), temporary_settings(storage):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "_FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(attempts, "_LONGEST_PAUSE", 0.01)
+
+
+@pytest.fixture(autouse=True)
+def no_acceptance(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let no acceptance of NSD's terms be found on this machine, nor be kept on it."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("NSD_ACCEPT_TERMS", raising=False)
+
+
+def write_dataset(root: Path) -> SmallNSD:
+    """Write a small dataset with images, in which nsdgeneral holds all of V1."""
+    small = write_small_nsd(root)
+    images = small.root / "nsddata_stimuli" / "stimuli" / "nsd" / "nsd_stimuli.hdf5"
+    images.parent.mkdir(parents=True)
+    with h5py.File(images, "w") as file:
+        file["imgBrick"] = np.arange(144 * 48, dtype=np.uint8).reshape(144, 4, 4, 3)
+    for subject in small.sessions:
+        for side in ("", "lh.", "rh."):
+            source, target = (
+                small.roi_path(subject, f"{side}{name}")
+                for name in ("prf-visualrois", "nsdgeneral")
+            )
+            target.write_bytes(_as_one_label(source))
+    return small
+
+
+def _as_one_label(path: Path) -> bytes:
+    import nibabel
+
+    image = nibabel.load(path)
+    values = image.get_fdata()
+    return nibabel.Nifti1Image(np.where(values > 0, 1.0, values), image.affine).to_bytes()
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> SmallNSD:
+    return write_dataset(tmp_path_factory.mktemp("remote") / "nsd")
+
+
+@pytest.fixture
+def server(original: SmallNSD) -> Iterator[ServerProcess]:
+    """Return a server of the small dataset; tests do not change its files."""
+    with ServerProcess(original.root) as server:
+        yield server
+
+
+@pytest.fixture
+def changing(tmp_path: Path) -> Iterator[tuple[SmallNSD, ServerProcess]]:
+    """Return a dataset that the test may change, and its server."""
+    small = write_dataset(tmp_path / "changing" / "nsd")
+    with ServerProcess(small.root) as server:
+        yield small, server
+
+
+def run(root: str | Path, out: Path, **asked: Any) -> dict[str, str]:
+    """Run the flow; return the SHA-256 of every output but the manifest."""
+    options = {"regions": ["V1", "IT"], "report": False, "single_trials": True} | asked
+    with contextlib.suppress(FailedChecksError):  # the data are noise, and the checks find that
+        nsd_flow(nsd_root=root, output_dir=out, **options)
+    return digests(out)
+
+
+def digests(out: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+        and "cache" not in path.relative_to(out).parts
+        and path.name not in ("manifest.json", ".nsd-prep.lock")
+    }
+
+
+@pytest.fixture(scope="module")
+def expected(original: SmallNSD, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the outputs of a run from the folder."""
+    return run(original.root, tmp_path_factory.mktemp("folder") / "out")
+
+
+class TestSameBytes:
+    def test_as_from_the_folder_and_again_without_the_sessions(
+        self, server: ServerProcess, expected: dict[str, str], tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        assert run(server.url, out) == expected
+        assert any(name.startswith("brainscore/stimuli_train") for name in expected)
+        first = json.loads((out / "manifest.json").read_text())["source"]
+        requests = first["transfer"]["requests"]
+        assert first["terms"] is None
+        assert sum(requests.values()) == server.counters["requests"]
+        assert sum(first["transfer"]["bytes"].values()) == server.counters["bytes"]
+        # The chunks of so small a file are looked up in its index, which counts as such.
+        assert {"index", "small files", "sizes", "images"} <= set(requests)
+
+        server.reset_counters()
+        assert run(server.url, out) == expected
+        times = Counter(name for _, name in server.requested)
+        assert set(times.values()) == {1}
+        assert not any(name.endswith(".hdf5") for name in times)
+        assert server.counters["bytes"] == 0
+        again = json.loads((out / "manifest.json").read_text())["source"]["transfer"]
+        assert again["requests"] == {"sizes": len(times)}
+
+    def test_nothing_sparse_lies_under_the_datasets_names(
+        self, server: ServerProcess, original: SmallNSD, tmp_path: Path
+    ) -> None:
+        run(server.url, tmp_path / "out", brainscore=False, subjects=[1])
+        mirror = tmp_path / "out" / "cache" / "mirror"
+        copies = [
+            path for path in mirror.rglob("*") if path.is_file() and ".remote" not in path.parts
+        ]
+        assert copies
+        for path in copies:
+            assert path.read_bytes() == (original.root / path.relative_to(mirror)).read_bytes()
+
+    def test_503s_and_cut_bodies(
+        self, server: ServerProcess, expected: dict[str, str], tmp_path: Path
+    ) -> None:
+        for kind in ("503", "cut", "reset", "short"):
+            server.fail(kind, times=5, method="GET")
+            server.fail(kind, times=2, where="betas_session", method="GET")
+        assert run(server.url, tmp_path / "out") == expected
+        failures = json.loads((tmp_path / "out" / "manifest.json").read_text())["source"]
+        assert sum(failures["transfer"]["failures"].values()) == 28
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("runner", ["processes"])
+    def test_with_processes(
+        self, server: ServerProcess, expected: dict[str, str], tmp_path: Path, runner: str
+    ) -> None:
+        assert run(server.url, tmp_path / "out", runner=runner) == expected
+
+
+class TestWithoutANetwork:
+    def test_a_second_run_uses_the_copies_and_says_so(
+        self,
+        server: ServerProcess,
+        expected: dict[str, str],
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        run(server.url, tmp_path / "out")
+        server.down()
+        caplog.clear()
+        assert run(server.url, tmp_path / "out") == expected
+        assert caplog.text.count("the copies in") == 1
+        # What is made of what is stored needs no network either.
+        assert run(server.url, tmp_path / "out", regions=["V1"], brainscore=False)
+
+    def test_a_first_run_stops_with_a_sentence(
+        self, server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        server.down()
+        with pytest.raises(RemoteFaultError, match="check the network"):
+            run(server.url, tmp_path / "out")
+        words = ["run", "--nsd-root", server.url, "--output-dir", str(tmp_path / "out"), "--check"]
+        assert main(words) == 1
+        shown = capsys.readouterr().err
+        assert "check the network and run the same command again" in shown
+        assert "disk" not in shown
+
+    def test_sessions_that_are_not_stored_are_named(
+        self, server: ServerProcess, tmp_path: Path
+    ) -> None:
+        run(server.url, tmp_path / "out", regions=["V1"], single_trials=False)
+        server.down()
+        with pytest.raises(NSDPrepError, match=r"betas_session01\.hdf5 could not be read"):
+            run(server.url, tmp_path / "out", regions=["V2"], single_trials=False)
+
+
+class TestKeptVoxels:
+    def test_a_region_inside_them_needs_no_network(
+        self, original: SmallNSD, server: ServerProcess, tmp_path: Path
+    ) -> None:
+        regions = tmp_path / "regions.toml"
+        regions.write_text(V1_VENTRAL)
+        inside = {"regions": ["V4"], "regions_file": regions, "brainscore": False}
+        expected = run(original.root, tmp_path / "folder", **inside)
+        run(
+            server.url,
+            tmp_path / "out",
+            regions=["V1"],
+            keep_voxels="nsdgeneral",
+            brainscore=False,
+            single_trials=False,
+        )
+        server.down()
+        assert run(server.url, tmp_path / "out", **inside) == expected
+
+    def test_the_outputs_are_those_without_it(
+        self, original: SmallNSD, expected: dict[str, str], tmp_path: Path
+    ) -> None:
+        assert run(original.root, tmp_path / "out", keep_voxels="nsdgeneral") == expected
+
+
+class TestChangedFiles:
+    def test_a_session_that_changes_during_the_run_is_never_mixed(
+        self, changing: tuple[SmallNSD, ServerProcess], tmp_path: Path
+    ) -> None:
+        small, server = changing
+        options = {"brainscore": False, "single_trials": False, "subjects": [1]}
+        expected = run(small.root, tmp_path / "folder", **options)
+        n_requests = _requests_until(server, "betas_session02", tmp_path / "count", options)
+        server.change_etag("session02", after=n_requests)
+        with pytest.raises(NSDPrepError, match=r"session02\.hdf5 was changed during the run"):
+            run(server.url, tmp_path / "out", **options)
+        server.reset_counters()
+        assert run(server.url, tmp_path / "out", **options) == expected
+        names = {name.rpartition("/")[2] for _, name in server.requested if ".hdf5" in name}
+        assert names == {"betas_session02.hdf5"}
+
+    def test_a_session_that_changed_between_runs(
+        self, changing: tuple[SmallNSD, ServerProcess], tmp_path: Path
+    ) -> None:
+        small, server = changing
+        options = {"brainscore": False, "single_trials": False, "subjects": [1], "regions": ["V1"]}
+        before = run(server.url, tmp_path / "out", **options)
+        write_betas(small.betas_path(1, 2), -small.betas[1, 2] // 2)
+        # What is stored is used, without a request, until more of this session is asked for.
+        assert run(server.url, tmp_path / "out", **options) == before
+        more = options | {"regions": ["V1", "IT"]}
+        with pytest.raises(NSDPrepError, match=r"session02\.hdf5 was changed during the run"):
+            run(server.url, tmp_path / "out", **more)
+        found = run(server.url, tmp_path / "out", **more)
+        assert found == run(small.root, tmp_path / "folder", **more)
+
+
+def _requests_until(server: ServerProcess, where: str, out: Path, options: dict[str, Any]) -> int:
+    """Return how many requests a run makes until the first range of a file."""
+    server.reset_counters()
+    run(server.url, out, **options)
+    requested = server.requested
+    server.reset_counters()
+    return next(
+        at for at, (method, name) in enumerate(requested) if method == "GET" and where in name
+    )
+
+
+class TestMissingFiles:
+    def test_all_are_reported_together_before_anything_is_computed(
+        self, changing: tuple[SmallNSD, ServerProcess], tmp_path: Path
+    ) -> None:
+        small, server = changing
+        small.betas_path(1, 2).unlink()
+        small.ncsnr_path(2).unlink()
+        server.fail("403", times=100, where="subj05/func1pt8mm/betas_fithrf_GLMdenoise_RR/betas")
+        with pytest.raises(PreflightError) as raised:
+            run(server.url, tmp_path / "out")
+        shown = str(raised.value)
+        address = f"{server.url}/nsddata_betas/ppdata"
+        assert f"{address}/subj02" in shown
+        assert (
+            "subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR/betas_session02.hdf5 is missing (404"
+            in (shown)
+        )
+        for session in (1, 2, 3):
+            name = f"subj05/func1pt8mm/betas_fithrf_GLMdenoise_RR/betas_session0{session}.hdf5"
+            assert f"{name} may not be read (403" in shown
+        assert not any(
+            name.endswith(".hdf5") and method == "GET" for method, name in server.requested
+        )
+        assert not (tmp_path / "out" / "cache" / "responses").exists()
+
+
+class TestCommandLine:
+    def test_check_tells_requests_bytes_and_times(
+        self, server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["run", "--nsd-root", server.url, "--output-dir", str(tmp_path / "out"), "--check"]
+        assert main(words) == 0
+        shown = capsys.readouterr().out
+        assert "To fetch where nothing is in the cache:" in shown
+        for unit in (" requests, ", "at 100 Mbit/s", "at 1 Gbit/s"):
+            assert unit in shown
+        looked_at = [name for method, name in server.requested if method == "GET"]
+        assert not any("betas_session" in name for name in looked_at if "hdf5" not in name)
+
+    @pytest.mark.parametrize("command", ["run", "trials"])
+    def test_the_bucket_of_nsd_is_not_asked_before_its_terms_are_accepted(
+        self,
+        command: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise AssertionError("a request was made")
+
+        for name in ("get", "head", "list"):
+            monkeypatch.setattr(client_module.obstore, name, fail)
+        words = [command, "--nsd-root", "s3://natural-scenes-dataset"]
+        words += ["--output-dir", str(tmp_path / "out")]
+        for more in ([], ["--check"]):
+            assert main([*words, *more]) == 1
+            assert TERMS.strip() in capsys.readouterr().err.strip().removeprefix("error: ")
+        assert not (tmp_path / "config").exists()
+        with pytest.raises(AssertionError, match="a request was made"):
+            main([*words, "--check", "--accept-nsd-terms"])
+
+    def test_acceptance_is_a_parameter_of_the_flow(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise FileNotFoundError("nothing is there")
+
+        monkeypatch.setattr(client_module.obstore, "head", fail)
+        monkeypatch.setattr(client_module.obstore, "get", fail)
+        options = {"synthetic": False, "subjects": [1]}
+        root = "s3://natural-scenes-dataset"
+        with pytest.raises(NSDPrepError, match="terms of the Natural Scenes Dataset"):
+            run(root, tmp_path / "out", **options)
+        with pytest.raises(PreflightError, match=r"nsd_expdesign\.mat is missing \(404"):
+            run(root, tmp_path / "out", accept_nsd_terms=True, **options)
+        # It is kept: the next run needs no parameter.
+        with pytest.raises(PreflightError, match=r"nsd_expdesign\.mat is missing \(404"):
+            run(root, tmp_path / "out", **options)
+
+
+@pytest.mark.slow
+def test_single_trials_by_their_command(
+    original: SmallNSD, server: ServerProcess, tmp_path: Path
+) -> None:
+    found = {}
+    for root in (str(original.root), server.url):
+        out = tmp_path / root.rpartition("/")[2]
+        words = ["trials", "--nsd-root", root, "--output-dir", str(out), "--regions", "V1"]
+        done = subprocess.run(
+            [sys.executable, "-m", "nsd_prep", *words, "--subjects", "1", "2"],
+            env=_environment(tmp_path),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        found[root] = digests(out)
+    assert found[server.url] == found[str(original.root)]
+    assert {"subj01.nc", "subj02.nc"} <= set(found[server.url])
+
+
+@pytest.mark.interruption
+def test_a_killed_run_resumes(tiny_nsd: Path, tmp_path: Path) -> None:
+    def start(root: str, out: Path) -> subprocess.Popen[bytes]:
+        words = ["--nsd-root", root, "--output-dir", str(out), "--no-report"]
+        with out.with_suffix(".log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, str(FLOW), *words],
+                stdout=log,
+                stderr=log,
+                env=_environment(tmp_path),
+                start_new_session=True,
+            )
+
+    assert start(str(tiny_nsd), tmp_path / "folder").wait(240) == 0
+    with ServerProcess(tiny_nsd, latency=0.02) as server:
+        out = tmp_path / "out"
+        killed = start(server.url, out)
+        family = psutil.Process(killed.pid)
+        responses = out / "cache" / "responses"
+        while len(list(responses.rglob("*.json"))) < 6 and killed.poll() is None:
+            time.sleep(0.01)
+        assert killed.poll() is None, out.with_suffix(".log").read_text()
+        children = family.children(recursive=True)
+        killed.kill()
+        killed.wait()
+        for child in children:
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+        stored = {path: path.stat().st_mtime_ns for path in responses.rglob("*.json")}
+        assert start(server.url, out).wait(240) == 0, out.with_suffix(".log").read_text()
+        after = {path: path.stat().st_mtime_ns for path in responses.rglob("*.json")}
+    assert digests(out) == digests(tmp_path / "folder")
+    assert stored.items() <= after.items()
+    assert len(after) > len(stored)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return mine | {"PREFECT_HOME": str(folder / "prefect"), "DO_NOT_TRACK": "1"}
