@@ -264,9 +264,9 @@ def _values(request: SessionRequest, regions: Sequence[str]) -> dict[str, NDArra
     found = source.identity(path)
     if found != request.betas:
         raise InputFileError(
-            f"{source.where(path)} was changed during the run: expected the {request.betas.bytes} "
-            "bytes that were there when it began; see that nothing writes it, and run the same "
-            "command again."
+            f"{source.where(path)} was changed during the run: expected the file of "
+            f"{request.betas.bytes} bytes that was there when it began; see that nothing writes "
+            "it, and run the same command again."
         )
     for region in to_read:
         values[region] = read[np.searchsorted(voxels, request.voxels(region))]

@@ -348,6 +348,8 @@ def _fetch_small_files(run: Run) -> None:
         for volume in sorted(volumes):
             wanted += [dataset.roi_file(subject, volume, side) for side in (None, "lh", "rh")]
             wanted.append(dataset.label_table(subject, volume))
+        if run.single_trials:
+            wanted.append(behaviour_file(dataset, subject))
     dataset.source.fetch_files([path for path in wanted if path is not None])
 
 

@@ -136,9 +136,9 @@ def parameters(
             there yet, in place of a dataset: NSD's formats, invented responses.
         accept_nsd_terms: Accept the terms of the Natural Scenes Dataset, without which its own
             bucket is not read; NSD_ACCEPT_TERMS=1 in the environment does the same.
-        keep_voxels: Built-in region, such as nsdgeneral, of which the cache keeps all trials beside
-            what the run needs: later runs take every region inside it from there, without reading
-            the dataset's sessions, or an address, again.
+        keep_voxels: Built-in region, such as nsdgeneral, of which the cache keeps all trials of
+            the run's sessions: later runs take every region inside it from there, and read these
+            sessions no more, whether from a folder or an address.
 
     Returns
     -------

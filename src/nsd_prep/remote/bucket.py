@@ -131,7 +131,7 @@ class BucketSource(Source):
             record = self._mirror.record(name)
             if record is not None and identity == record.identity:
                 return content
-        identity, content = self.client.read(name)
+        identity, content = self.client.read(name, expected=self._look_up(name))
         self._mirror.keep(name, identity, content)
         self._found[name] = identity
         return content

@@ -37,6 +37,10 @@ class RemoteIdentity(BaseModel):
         """Return what says that there was no such file."""
         return cls(path=url, bytes=-1, etag="")
 
+    def is_version_of(self, other: "RemoteIdentity") -> bool:
+        """Return whether both are the same version of a file, whatever their sizes."""
+        return (self.etag, self.modified) == (other.etag, other.modified)
+
     @property
     def condition(self) -> dict[str, str]:
         """The condition of a request; a weak ETag never matches, by RFC 9110."""
