@@ -2,8 +2,9 @@
 
 ``<!-- run: demo -->`` marks a block of bash or Python that is run in a folder with a finished run
 on the demo dataset, ``<!-- run: bucket -->`` one that is run beside an imitation of NSD's bucket,
-``<!-- file: NAME -->`` one that is written to a file. ``, status 1`` is the exit status that is
-expected.
+``<!-- run: server -->`` one whose addresses lead to a server of ranges, ``<!-- run: offline -->``
+one that is run when that server is down, ``<!-- file: NAME -->`` one that is written to a file.
+``, status 1`` is the exit status that is expected.
 """
 
 import re

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from documents import ROOT, Block, blocks, unmarked
+from range_server import ServerProcess
 
 import nsd_prep
 
@@ -147,7 +148,22 @@ def test_what_is_fetched_from_the_bucket_is_what_a_run_needs(
         execute(look, tmp_path, environment)
 
 
-@pytest.mark.parametrize("name", [*GUIDES, "getting-nsd"])
+@pytest.mark.slow
+def test_reading_from_the_bucket_runs_as_it_stands(
+    finished: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    with ServerProcess(finished / "synthetic-nsd") as server:
+        for block in blocks(ROOT / "docs" / "bucket.md"):
+            if block.what == "offline":
+                server.down()
+            text = re.sub(r"s3://natural-scenes-dataset|https://mirror\S*", server.url, block.text)
+            execute(replace(block, text=text), tmp_path, environment)
+            if block.what == "offline":
+                server.up()
+    assert (tmp_path / "allen2022" / "Allen2022.V1-ventral.nc").is_file()
+
+
+@pytest.mark.parametrize("name", [*GUIDES, "getting-nsd", "bucket"])
 def test_every_command_is_run(name: str) -> None:
     assert len(unmarked(ROOT / "docs" / f"{name}.md")) == NOT_RUN.get(name, 0)
 
