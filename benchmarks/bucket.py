@@ -198,7 +198,7 @@ def main() -> None:
         regions = select_voxels(dataset, 1, definitions)
         rest = (regions.grid, dataset.trials_per_session)
         selections = [
-            Selection("the dataset's regions", regions.union(regions.regions), *rest),
+            Selection("the dataset's regions", regions.union(), *rest),
             Selection("as close together as NSD's", close_together(regions.grid), *rest),
         ]
         with server_process(served, given.latency) as url:

@@ -36,7 +36,7 @@ RUNS = 5
 
 def library(dataset: Dataset, selection: VoxelSelection) -> None:
     """Read the four regions' voxels and z-score them."""
-    voxels = selection.union(selection.regions)
+    voxels = selection.union()
     path = dataset.session_file(SUBJECT, SESSION)
     zscore_trials(read_voxels(path, voxels, selection.grid, dataset.trials_per_session))
 

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -21,6 +22,7 @@ from prefect.testing.utilities import prefect_test_harness
 from range_server import ServerProcess
 from small_nsd import SmallNSD, write_betas, write_small_nsd
 
+from nsd_prep import prefetch
 from nsd_prep.errors import FailedChecksError, NSDPrepError, PreflightError
 from nsd_prep.flows.command import main
 from nsd_prep.flows.nsd_flow import nsd_flow
@@ -29,6 +31,7 @@ from nsd_prep.remote import client as client_module
 from nsd_prep.remote.bucket import BucketSource
 from nsd_prep.remote.consent import TERMS
 from nsd_prep.remote.faults import RemoteFaultError
+from nsd_prep.remote.traffic import Transfer
 
 FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
 V1_VENTRAL = "[V1-ventral]\nlabels.prf-visualrois = [1]\n"
@@ -269,6 +272,8 @@ class TestChangedFiles:
             return read_voxels(source, path, *rest)
 
         monkeypatch.setattr(BucketSource, "read_voxels", read_after_a_change)
+        # What was prefetched before the change is whole, and no error.
+        monkeypatch.setattr(BucketSource, "prefetch", lambda *_: False)
         with pytest.raises(NSDPrepError, match=r"session02\.hdf5 was changed during the run"):
             run(server.url, tmp_path / "out", **options)
         before = len(server.requested)
@@ -371,6 +376,22 @@ class TestCommandLine:
         # It is kept: the next run needs no parameter.
         with pytest.raises(PreflightError, match=r"nsd_expdesign\.mat is missing \(404"):
             run(root, tmp_path / "out", **options)
+
+
+def test_progress_has_requests_bytes_rate_and_the_time_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(prefetch.time, "monotonic", lambda: now)
+    transfer = Transfer({"betas": 30, "sizes": 10}, {"betas": 50_000_000}, {})
+    request: Any = SimpleNamespace(source=SimpleNamespace(transfer=transfer))
+    ahead = prefetch.Prefetch([request] * 8)
+    now = 110.0
+    assert ahead.traffic(0) == "40 requests, 50.0 MB, 5.0 MB/s"
+    assert ahead.traffic(2) == "40 requests, 50.0 MB, 5.0 MB/s, 30 s left"
+    assert ahead.traffic(8) == "40 requests, 50.0 MB, 5.0 MB/s"
+    of_a_folder: Any = SimpleNamespace(source=object())
+    assert prefetch.Prefetch([of_a_folder]).traffic(1) == ""
 
 
 @pytest.mark.slow
