@@ -1,5 +1,9 @@
 """What runs the extraction: threads, processes, or Dask workers on this or other machines."""
 
+import multiprocessing
+import os
+import socket
+import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -12,6 +16,7 @@ from nsd_prep.parameters import Runner
 #: Submitting a task to another process costs Prefect about 0.2 s, reading a session takes at least
 #: that: with this many sessions in a task the cost stays under a tenth of the work.
 _SESSIONS_IN_A_TASK: Final = 10
+_SECONDS_TO_CONNECT: Final = 10
 
 
 def task_runner(kind: Runner, workers: int, dask_address: str | None) -> TaskRunner[Any]:
@@ -34,7 +39,8 @@ def task_runner(kind: Runner, workers: int, dask_address: str | None) -> TaskRun
     Raises
     ------
     ParameterError
-        An address without Dask, or Dask without its library.
+        An address without Dask, an address at which no scheduler answers, or Dask without its
+        library.
     """
     if dask_address and kind != "dask":
         raise ParameterError(
@@ -50,14 +56,44 @@ def task_runner(kind: Runner, workers: int, dask_address: str | None) -> TaskRun
     except ImportError as error:
         raise ParameterError(
             "The runner dask needs the library prefect-dask: install it with "
-            "pip install 'nsd-prep[dask]'."
+            "pip install prefect-dask."
         ) from error
     if dask_address:
+        _check_scheduler(dask_address)
         return DaskTaskRunner(address=dask_address)
     # One thread a worker: HDF5 is read by one thread of a process at a time.
     return DaskTaskRunner(
         cluster_kwargs={"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
     )
+
+
+def _check_scheduler(address: str) -> None:
+    """Raise where an address is none, or nothing listens there: Dask would connect late and long.
+
+    Parameters
+    ----------
+    address : str
+        As ``"tcp://10.0.0.1:8786"``; of schemes other than tcp and tls the form alone is checked.
+
+    Raises
+    ------
+    ParameterError
+        Of one sentence.
+    """
+    from distributed.comm import parse_address, parse_host_port
+    from distributed.comm.registry import get_backend
+
+    try:
+        scheme, place = parse_address(address)
+        get_backend(scheme)
+        if scheme in ("tcp", "tls"):
+            socket.create_connection(parse_host_port(place), _SECONDS_TO_CONNECT).close()
+    except (ValueError, OSError, OverflowError) as error:
+        raise ParameterError(
+            f"No Dask scheduler can be reached at {address!r} ({error}): expected the address of "
+            "one that is running, such as tcp://10.0.0.1:8786; correct --dask-address, or leave it "
+            "out."
+        ) from error
 
 
 def in_chunks(
@@ -89,3 +125,20 @@ def in_chunks(
         for wanted in by_subject.values()
         for start in range(0, len(wanted), size)
     ]
+
+
+def end_with_parent() -> None:
+    """Let a worker process end when the process that started it is gone, however it ended.
+
+    A run that is killed cannot end its workers, who would wait for work without end. Called in the
+    process of the run itself, it does nothing; called again, neither.
+    """
+    parent, name = multiprocessing.parent_process(), "end-with-parent"
+    if parent is None or name in {thread.name for thread in threading.enumerate()}:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name=name, daemon=True).start()

@@ -199,6 +199,16 @@ class TestKill:
         wait_until_true(lambda: not place.processes_of(killed), 15)
         assert place.processes_of(killed) == []
 
+    def test_worker_processes_of_a_killed_run_end(self, place: Place) -> None:
+        out = place.folder / "orphaned-workers"
+        killed = place.start(out, "--runner", "processes")
+        wait_until(killed, lambda: records(out))
+        assert len(place.processes_of(killed)) > 1, "workers beside the server"
+        killed.kill()
+        killed.wait()
+        wait_until_true(lambda: not place.processes_of(killed), 15)
+        assert place.processes_of(killed) == []
+
 
 class TestServerThatEnds:
     @pytest.mark.parametrize("made", ["a record", "checks.csv"])

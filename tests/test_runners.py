@@ -57,6 +57,26 @@ def test_an_address_without_dask_is_refused() -> None:
         task_runner("threads", 2, "tcp://10.0.0.1:8786")
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "rubbish",
+        "tcp://",
+        "tcp://host",
+        "tcp://a:b",
+        "http://10.0.0.1:8786",
+        ":::",
+        "\0",
+        "tcp://127.0.0.1:1",
+    ],
+)
+def test_an_address_at_which_no_scheduler_answers_is_refused(address: str) -> None:
+    with pytest.raises(ParameterError, match="No Dask scheduler can be reached at") as raised:
+        task_runner("dask", 2, address)
+    assert repr(address) in str(raised.value)
+    assert "--dask-address" in str(raised.value)
+
+
 @pytest.mark.server
 def test_the_same_bytes_with_every_runner(tiny_nsd: Path, tmp_path: Path) -> None:
     found = {}

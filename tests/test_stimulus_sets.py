@@ -257,6 +257,15 @@ class TestUnusableFiles:
             with pytest.raises(InputFileError, match="is not a regular file"):
                 write_stimulus_sets(tmp_path / name, tmp_path / "out", IDS, IS_TRAIN)
 
+    def test_images_that_lie_in_other_files(self, tmp_path: Path) -> None:
+        path, shape = tmp_path / "nsd_stimuli.hdf5", (100, 4, 4, 3)
+        layout = h5py.VirtualLayout(shape, np.uint8)
+        layout[...] = h5py.VirtualSource("gone.hdf5", "imgBrick", shape)
+        with h5py.File(path, "w") as file:
+            file.create_virtual_dataset("imgBrick", layout)
+        with pytest.raises(InputFileError, match="no images of its own, so there are no"):
+            check_images_file(path)
+
     def test_a_look_reads_no_image(
         self, stimuli: tuple[Path, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.errors import InputFileError
+from nsd_prep.files import check_regular
 from nsd_prep.published import BETA_SCALE
 from nsd_prep.remote.chunk_places import ChunkPlaces
 
@@ -211,6 +212,8 @@ def opened_betas(
     h5py.Dataset
         Of shape (n_trials, Z, Y, X); no other thread reads betas meanwhile.
     """
+    if file is None:
+        check_regular(Path(path))  # HDF5 would wait for what a pipe never gives
     with _ONE_READER:
         try:
             with h5py.File(path if file is None else file, "r") as opened:
@@ -243,6 +246,13 @@ def _checked(
             f"{path} has no dataset '{DATASET_NAME}': expected it to hold the betas, found {held}; "
             "download the file again."
         )
+    if betas.is_virtual or betas.external:
+        # Where those files are missing HDF5 gives the fill value for them, without an error.
+        raise InputFileError(
+            f"{path} holds no betas of its own: expected the dataset '{DATASET_NAME}' in the file "
+            f"itself, found one whose values lie in {_other_files(betas)}; copy the values into "
+            "one file, or download it again."
+        )
     if betas.dtype.newbyteorder("=") != np.dtype(np.int16):
         raise InputFileError(
             f"{path} has betas of the type {betas.dtype.name}: expected int16 (percent signal "
@@ -256,6 +266,12 @@ def _checked(
             "file or the labels again."
         )
     return betas
+
+
+def _other_files(betas: h5py.Dataset) -> str:
+    sources = betas.virtual_sources() if betas.is_virtual else []
+    names = [source.file_name for source in sources] or [name for name, *_ in betas.external or ()]
+    return ", ".join(dict.fromkeys(map(str, names))) or "no file"
 
 
 def zscore_trials(

@@ -1,6 +1,7 @@
 """Where every file of an NSD copy lies, and what shape the dataset has."""
 
 import json
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -298,8 +299,8 @@ def _description(path: Path, source: Source) -> _Description | None:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        reason = f"at {where}, {first['msg']}, found {first['input']!r}"
-    except ValueError as error:  # not JSON, not UTF-8
+        reason = f"at {where}, {first['msg']}, found {reprlib.repr(first['input'])}"
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, nested without end
         reason = f"at the whole file, {error}"
     raise InputFileError(
         f"{path} does not describe a dataset: {reason}; expected "

@@ -194,7 +194,7 @@ def labels_that_are_nowhere(selections: Iterable[VoxelSelection]) -> list[str]:
     nowhere = set.intersection(*(set(selection.absent_labels) for selection in selections))
     return [
         f"The label {label} of the region {region} is nowhere: no chosen subject has it in "
-        f"{volume}; mend the region's labels."
+        f"{volume}; correct the region's labels."
         for region, volume, label in sorted(nowhere)
     ]
 

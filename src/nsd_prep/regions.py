@@ -1,6 +1,7 @@
 """Regions of the brain: how each is defined, and which voxels it has in a subject."""
 
 import re
+import reprlib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ from nsd_prep.files import read_whole
 from nsd_prep.parameters import RegionName
 from nsd_prep.volumes import OUTSIDE_CORTEX
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+#: Part of file names, which may have 255 bytes.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
-
-#: Numbers from 1 up: 0 and -1 are no labels, and true is no number.
-LabelNumber = Annotated[int, Field(strict=True, ge=1)]
+#: Numbers from 1 up to int16's last: 0 and -1 are no labels, and true is no number.
+LabelNumber = Annotated[int, Field(strict=True, ge=1, le=np.iinfo(np.int16).max)]
 LabelName = Annotated[str, Field(min_length=1)]
+#: Part of file names, as prf-visualrois and HCP_MMP1.
+VolumeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
 
 class RegionDefinition(BaseModel):
@@ -40,7 +43,9 @@ class RegionDefinition(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    labels: dict[str, tuple[LabelNumber | LabelName, ...]] = Field(min_length=1)
+    labels: dict[
+        VolumeName, Annotated[tuple[LabelNumber | LabelName, ...], Field(min_length=1)]
+    ] = Field(min_length=1)
     hemisphere: Hemisphere | None = None
 
 
@@ -98,18 +103,21 @@ def read_regions_file(path: Path) -> dict[str, RegionDefinition]:
         tables = tomllib.loads(read_whole(path).decode())
     except FileNotFoundError as error:
         raise ParameterError(
-            f"The regions file {path} is not there: mend --regions-file."
+            f"The regions file {path} is not there: correct --regions-file."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise ParameterError(f"The regions file {path} is not TOML ({error}): mend it.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ParameterError(
+            f"The regions file {path} is not TOML ({error}): correct it."
+        ) from error
     try:
         return TypeAdapter(dict[str, RegionDefinition]).validate_python(tables)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ParameterError(
-            f"The regions file {path} is wrong at {where}: {first['msg']}; expected for each "
-            "region a table like [FFA] with labels = { floc-faces = [1, 2] }."
+            f"The regions file {path} is wrong at {where}: {first['msg']}, found "
+            f"{reprlib.repr(first['input'])}; expected for each region a table like [FFA] with "
+            "labels = { floc-faces = [1, 2] }."
         ) from error
 
 
@@ -156,7 +164,7 @@ def chosen_regions(
         if not _NAME.fullmatch(name):
             raise ParameterError(
                 f"The region name {name!r} of the regions file cannot be part of a file name: "
-                "use letters, digits, dashes and underscores."
+                "use up to 100 letters, digits, dashes and underscores."
             )
         if name.casefold() in taken:
             raise ParameterError(

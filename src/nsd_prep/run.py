@@ -155,7 +155,8 @@ def plan_run(
     )
     features = _absolute(features) if features else None
     if features and not features.is_file():
-        raise ParameterError(f"The features file {features} is not there: correct --features.")
+        found = "is not there" if not features.exists() else "is a folder, a pipe or a device"
+        raise ParameterError(f"The features file {features} {found}: correct --features.")
     run = Run.checked(
         nsd_root=str(nsd_root) if "://" in str(nsd_root) else str(dataset.root),
         output_dir=output_dir,

@@ -52,7 +52,7 @@ def read_stimulus_table(
         ) from error
     table["shared1000"] = table["shared1000"].map({1: 1, 0: 0, "True": 1, "False": 0})
     table = table.apply(pd.to_numeric, errors="coerce")
-    table = table.where(table % 1 == 0)
+    table = table.where((table % 1 == 0) & (table.abs() <= np.iinfo(np.int32).max))
     if table.isna().to_numpy().any():
         column = table.columns[table.isna().any()][0]
         raise InputFileError(

@@ -113,16 +113,20 @@ def read_design(path: Path, read: Callable[[Path], bytes] = read_whole) -> Desig
 def _whole_numbers(path: Path, name: str, values: Any) -> NDArray[np.int64]:
     """Return a matrix of whole numbers, as a MAT v5 file holds every array of them."""
     is_matrix = isinstance(values, np.ndarray) and values.dtype.kind in "iuf" and values.ndim == 2
-    if (
-        not is_matrix
-        or values.size == 0
-        or not (np.abs(values) <= _LARGEST_NUMBER).all()
-        or not np.array_equal(values, np.floor(values))
-    ):
+    if not is_matrix or values.size == 0:
         found = f"{getattr(values, 'dtype', type(values).__name__)} {getattr(values, 'shape', '')}"
         raise InputFileError(
             f"The design {path} has in {name} an array of {found}: expected a matrix of whole "
             f"numbers up to {_LARGEST_NUMBER}; download it again."
+        )
+    # Not by np.abs, which leaves the lowest int64 below zero.
+    sound = (
+        (values >= -_LARGEST_NUMBER) & (values <= _LARGEST_NUMBER) & (values == np.floor(values))
+    )
+    if not sound.all():
+        raise InputFileError(
+            f"The design {path} has in {name} the value {values[~sound][0]:g}: expected a matrix "
+            f"of whole numbers up to {_LARGEST_NUMBER}; download it again."
         )
     return values.astype(np.int64)
 
@@ -143,14 +147,26 @@ def _check_design(path: Path, design: Design) -> None:
         )
     if len(np.unique(design.shared_nsd_ids)) < n_shared:
         raise InputFileError(
-            f"The design {path} has an image twice in sharedix: expected {n_shared} different "
-            "ids; download it again."
+            f"The design {path} has the id {_first_double(design.shared_nsd_ids) + 1} twice in "
+            f"sharedix: expected {n_shared} different ids; download it again."
+        )
+    in_order = np.sort(design.nsd_id_of_image, axis=1)
+    rows, columns = np.nonzero(in_order[:, 1:] == in_order[:, :-1])
+    if len(rows):
+        raise InputFileError(
+            f"The design {path} has the id {in_order[rows[0], columns[0]] + 1} twice in subjectim, "
+            f"for subject {rows[0] + 1}: expected {n_images} different ids; download it again."
         )
     if n_shared > n_images or (design.nsd_id_of_image[:, :n_shared] != design.shared_nsd_ids).any():
         raise InputFileError(
             f"The design {path} contradicts itself: the first {n_shared} columns of subjectim are "
             "expected to equal sharedix for every subject; download it again."
         )
+
+
+def _first_double(ids: NDArray[np.int64]) -> int:
+    found, times = np.unique(ids, return_counts=True)
+    return int(found[times > 1][0])
 
 
 def check_planned_trials(
@@ -180,7 +196,7 @@ def check_planned_trials(
         raise InputFileError(
             f"The design {path} has {planned} trials in masterordering: expected at least {needed} "
             f"for subject {subject} ({n_sessions} sessions of {trials_per_session} trials); "
-            "download it again, or mend dataset.json."
+            "download it again, or correct dataset.json."
         )
     if subject > len(design.nsd_id_of_image):
         raise InputFileError(

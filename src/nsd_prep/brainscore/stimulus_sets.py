@@ -255,6 +255,13 @@ def _checked(path: Path, file: h5py.File, nsd_ids: NDArray[np.int64]) -> h5py.Da
             f"The stimulus file {path} holds no dataset {DATASET_NAME}, so there are no stimulus "
             f"sets: found {', '.join(file) or 'nothing'}; download nsd_stimuli.hdf5 again."
         )
+    if images.is_virtual or images.external:
+        # Where those files are missing HDF5 gives black images, without an error.
+        raise InputFileError(
+            f"The stimulus file {path} holds no images of its own, so there are no stimulus sets: "
+            f"expected {DATASET_NAME} in the file itself, found one whose values lie in other "
+            "files; download nsd_stimuli.hdf5 again."
+        )
     if not _are_images(images):
         raise InputFileError(
             f"The dataset {DATASET_NAME} of {path} is {images.dtype} {images.shape}, so there are "
