@@ -177,6 +177,19 @@ class Inputs:
         }
 
     @property
+    def subjects_without(self) -> dict[str, tuple[int, ...]]:
+        """The subjects (1-based) who lack a region, of each region that one of them lacks."""
+        lacking = {
+            region: tuple(
+                subject
+                for subject, masks in self.masks.items()
+                if len(masks.selection.regions[region]) == 0
+            )
+            for region in self.n_voxels
+        }
+        return {region: subjects for region, subjects in lacking.items() if subjects}
+
+    @property
     def bytes_to_read(self) -> int:
         """Bytes of the betas that a run reads where nothing is in the cache."""
         trials = self.dataset.trials_per_session
@@ -463,7 +476,7 @@ def load_masks(run: Run, subject: int) -> Masks:
         As `nsd_prep.masks.select_voxels`.
     """
     dataset, recorder = _recorded(run.dataset())
-    selection = select_voxels(dataset, subject, run.regions)
+    selection = select_voxels(dataset, subject, run.regions, run.missing_regions)
     expected = published.GRIDS[subject][::-1]
     if dataset.is_nsd and selection.grid != expected:
         raise InputFileError(
