@@ -74,6 +74,22 @@ BUILT_IN_REGIONS: Final[Mapping[str, RegionDefinition]] = MappingProxyType(
         "parietal": _region(streams=(7,)),
     }
 )
+#: The volumes of region labels that NSD has for each subject. NSD data manual, "ROIs".
+ROI_VOLUMES: Final = (
+    "HCP_MMP1",
+    "Kastner2015",
+    "MTL",
+    "corticalsulc",
+    "floc-bodies",
+    "floc-faces",
+    "floc-places",
+    "floc-words",
+    "nsdgeneral",
+    "prf-eccrois",
+    "prf-visualrois",
+    "streams",
+    "thalamus",
+)
 DEFAULT_REGIONS: Final[tuple[RegionName, ...]] = ("V1", "V2", "V4", "IT")
 
 
