@@ -445,7 +445,7 @@ class TestKeptVoxels:
         assert after.parts == before.parts
 
     def test_of_another_session_or_another_file_they_are_not_taken(
-        self, request_of, kept: SessionRequest, voxels_read: list[int]
+        self, request_of, kept: SessionRequest
     ) -> None:
         extract_session(kept)
         request = request_of("IT")
