@@ -115,7 +115,7 @@ def label_table(small: SmallNSD) -> None:
 
 def ncsnr(small: SmallNSD) -> None:
     path = small.ncsnr_path(2)
-    image = nibabel.load(path)
+    image = nibabel.Nifti1Image.from_bytes(path.read_bytes())
     path.write_bytes(
         nibabel.Nifti1Image(image.get_fdata(dtype=np.float32) / 2, image.affine).to_bytes()
     )
