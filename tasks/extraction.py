@@ -16,7 +16,6 @@ from nsd_prep.progress import Stage
 from nsd_prep.store import Store
 from nsd_prep.tasks.artifacts import ProgressArtifact
 from nsd_prep.tasks.policy import cached
-from nsd_prep.tasks.runners import end_with_parent
 
 
 def _name() -> str:
@@ -32,7 +31,6 @@ def extract_chunk(
     store: Store,  # noqa: ARG001 (where the files of the result are)
 ) -> list[SessionRecord]:
     """Read, z-score and store the responses of a subject's sessions to the shared images."""
-    end_with_parent()
     return extraction.extract_sessions(requests)
 
 

@@ -50,7 +50,7 @@ def task_runner(kind: Runner, workers: int, dask_address: str | None) -> TaskRun
     if kind == "threads":
         return ThreadPoolTaskRunner(max_workers=workers)
     if kind == "processes":
-        return ProcessPoolTaskRunner(max_workers=workers)
+        return ProcessPoolTaskRunner(max_workers=workers, initializer=end_with_parent)
     try:
         from prefect_dask import DaskTaskRunner
     except ImportError as error:
@@ -80,7 +80,7 @@ def _check_scheduler(address: str) -> None:
     ParameterError
         Of one sentence.
     """
-    from distributed.comm import parse_address, parse_host_port
+    from distributed.comm.addressing import parse_address, parse_host_port
     from distributed.comm.registry import get_backend
 
     try:
@@ -130,15 +130,15 @@ def in_chunks(
 def end_with_parent() -> None:
     """Let a worker process end when the process that started it is gone, however it ended.
 
-    A run that is killed cannot end its workers, who would wait for work without end. Called in the
-    process of the run itself, it does nothing; called again, neither.
+    A run that is killed cannot end its workers, who would wait for work without end. Called when a
+    worker starts; in the process of the run itself it does nothing.
     """
-    parent, name = multiprocessing.parent_process(), "end-with-parent"
-    if parent is None or name in {thread.name for thread in threading.enumerate()}:
+    parent = multiprocessing.parent_process()
+    if parent is None:
         return
 
     def wait() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=wait, name=name, daemon=True).start()
+    threading.Thread(target=wait, name="end-with-parent", daemon=True).start()

@@ -63,6 +63,7 @@ def environment(commands: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     return os.environ | {
         "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
         "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")),
+        "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")),
         "DO_NOT_TRACK": "1",
     }
 

@@ -94,14 +94,14 @@ def label_volume(name: str) -> Callable[[SmallNSD], None]:
     """Return a change of the labels of subject 1: a voxel leaves its region."""
 
     def change(small: SmallNSD) -> None:
+        label = {"prf-visualrois": 1, "streams": 5, "floc-faces": 2}[name]
+        both = nibabel.Nifti1Image.from_bytes(small.roi_path(1, name).read_bytes())
+        place = tuple(np.argwhere(both.get_fdata() == label)[1])
         for side in ("", "lh.", "rh."):
             path = small.roi_path(1, f"{side}{name}")
             image = nibabel.Nifti1Image.from_bytes(path.read_bytes())
             values = image.get_fdata()
-            label = {"prf-visualrois": 1, "streams": 5, "floc-faces": 2}[name]
-            inside = np.argwhere(values == label)
-            if len(inside) > 1:
-                values[tuple(inside[1])] = 0
+            values[place] = min(values[place], 0)
             path.write_bytes(nibabel.Nifti1Image(values, image.affine).to_bytes())
 
     return change
@@ -115,7 +115,7 @@ def label_table(small: SmallNSD) -> None:
 
 def ncsnr(small: SmallNSD) -> None:
     path = small.ncsnr_path(2)
-    image = nibabel.load(path)
+    image = nibabel.Nifti1Image.from_bytes(path.read_bytes())
     path.write_bytes(
         nibabel.Nifti1Image(image.get_fdata(dtype=np.float32) / 2, image.affine).to_bytes()
     )

@@ -1,6 +1,7 @@
 """The interface for notebooks: what it gives, against plain loops over the files and the flow."""
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import reference
 import single_trials_reference as plain
 import xarray as xr
+from documents import ROOT, blocks, unmarked
 from library_stages import prepare
 from range_server import RangeServer
 from small_nsd import SmallNSD
@@ -353,3 +355,21 @@ class TestErrors:
             "subject 1, session 3",
         ]
         assert nsd.responses(1, "V1").notnull().all()
+
+
+def test_the_documents_examples_run_without_prefect(tiny_nsd: Path, tmp_path: Path) -> None:
+    document = ROOT / "docs" / "python.md"
+    assert unmarked(document) == []
+    (tmp_path / "synthetic-nsd").symlink_to(tiny_nsd)
+    script = "".join(block.text for block in blocks(document))
+    script += "import sys\nassert 'prefect' not in sys.modules\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "cache" / "nsd-prep").is_dir()
+    assert nibabel.load(tmp_path / "noise-ceilings.nii.gz").ndim == 3

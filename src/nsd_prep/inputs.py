@@ -187,6 +187,19 @@ class Inputs:
         }
 
     @property
+    def subjects_without(self) -> dict[str, tuple[int, ...]]:
+        """The subjects (1-based) who lack a region, of each region that one of them lacks."""
+        lacking = {
+            region: tuple(
+                subject
+                for subject, masks in self.masks.items()
+                if len(masks.selection.regions[region]) == 0
+            )
+            for region in self.n_voxels
+        }
+        return {region: subjects for region, subjects in lacking.items() if subjects}
+
+    @property
     def bytes_to_read(self) -> int:
         """Bytes of the betas that a run reads where nothing is in the cache."""
         trials = self.dataset.trials_per_session
@@ -484,7 +497,7 @@ def load_masks(run: Run, subject: int) -> Masks:
     """
     dataset, recorder = _recorded(run.dataset())
     kept = {run.keep_voxels: BUILT_IN_REGIONS[run.keep_voxels]} if run.keep_voxels else {}
-    selection = select_voxels(dataset, subject, run.regions | kept)
+    selection = select_voxels(dataset, subject, run.regions | kept, run.missing_regions)
     keep = selection.regions[run.keep_voxels] if run.keep_voxels else None
     selection = replace(
         selection,

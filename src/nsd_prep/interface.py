@@ -294,17 +294,20 @@ class NSD:
         return run, load_inputs(run, steps)
 
     def _definitions(self, regions: Regions) -> dict[str, RegionDefinition]:
-        several = [regions] if isinstance(regions, str | RegionDefinition) else regions
-        own = dict(several) if isinstance(several, Mapping) else {}
-        names = []
-        for region in () if own else several:
-            if isinstance(region, RegionDefinition):
-                own[re.sub("[^A-Za-z0-9]+", "-", definition_as_text(region))] = region
-            elif region in self.regions and region not in BUILT_IN_REGIONS:
-                own[region] = self.regions[region]
-            else:
-                names.append(region)
-        return chosen_regions(names, own)
+        asked: list[tuple[str, RegionDefinition | None]]
+        if isinstance(regions, Mapping):
+            asked = [*regions.items()]
+        else:
+            several = [regions] if isinstance(regions, str | RegionDefinition) else regions
+            asked = [self._named(region) for region in several]
+        built_in = [name for name, one in asked if one == BUILT_IN_REGIONS.get(name)]
+        own = {name: one for name, one in asked if one and name not in built_in}
+        return chosen_regions(built_in, own)
+
+    def _named(self, region: Region) -> tuple[str, RegionDefinition | None]:
+        if isinstance(region, RegionDefinition):
+            return re.sub("[^A-Za-z0-9]+", "-", definition_as_text(region)), region
+        return region, self.regions.get(region)
 
     def _extract(self, inputs: Inputs, kind: Kind) -> list[SessionRecord]:
         requests = inputs.requests(self._store, (kind,))

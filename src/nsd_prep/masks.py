@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.dataset import Dataset, Hemisphere
 from nsd_prep.errors import InputFileError, MissingFilesError, ParameterError
+from nsd_prep.parameters import MissingRegions
 from nsd_prep.regions import (
     RegionDefinition,
     VoxelSelection,
@@ -117,7 +118,10 @@ def _check_same_grid(subject: int, volumes: Mapping[Path, Volume]) -> None:
 
 
 def select_voxels(
-    dataset: Dataset, subject: int, definitions: Mapping[str, RegionDefinition]
+    dataset: Dataset,
+    subject: int,
+    definitions: Mapping[str, RegionDefinition],
+    missing_regions: MissingRegions = "error",
 ) -> VoxelSelection:
     """Find the voxels of each region in a subject; every volume is read once.
 
@@ -129,18 +133,20 @@ def select_voxels(
         1-based.
     definitions : mapping of str to RegionDefinition
         The regions of the run.
+    missing_regions : {"error", "skip"}
+        Whether a region may have no voxel in the subject.
 
     Returns
     -------
     VoxelSelection
-        Every region has at least one voxel.
+        Every region has at least one voxel; with "skip" one region at least has.
 
     Raises
     ------
     MissingFilesError, InputFileError
         A volume is not there or not sound.
     ParameterError
-        A region is empty in this subject, or a label's name is unknown.
+        A region is empty in this subject, with "skip" all of them, or a label's name is unknown.
     """
     volumes: dict[tuple[str, Hemisphere | None], Volume] = {}
     hemispheres = None
@@ -159,7 +165,7 @@ def select_voxels(
             held = set(np.unique(volumes[key].values.flat[parts[-1]]).tolist())
             absent.extend((name, volume, label) for label in numbers if label not in held)
         regions[name] = np.unique(np.concatenate(parts))
-        if len(regions[name]) == 0:
+        if len(regions[name]) == 0 and missing_regions == "error":
             labels_held = "; ".join(
                 f"{_file(dataset, subject, volume, definition.hemisphere)} holds "
                 f"{_labels_held(volumes[volume, definition.hemisphere].values)}"
@@ -167,9 +173,14 @@ def select_voxels(
             )
             raise ParameterError(
                 f"The region {name} is empty in subject {subject}: none of its labels "
-                f"{_definition_labels(definition)} is there, {labels_held}; leave out the region "
-                "or the subject, or correct the region's labels."
+                f"{_definition_labels(definition)} is there, {labels_held}; use --missing-regions "
+                "skip, leave out the region or the subject, or correct the region's labels."
             )
+    if not any(len(voxels) for voxels in regions.values()):
+        raise ParameterError(
+            f"Subject {subject} has none of the regions {', '.join(regions)}: leave out the "
+            "subject, or choose another region beside them."
+        )
     _check_same_grid(
         subject, {_file(dataset, subject, *key): volume for key, volume in volumes.items()}
     )
@@ -179,7 +190,7 @@ def select_voxels(
 
 
 def labels_that_are_nowhere(selections: Iterable[VoxelSelection]) -> list[str]:
-    """List the labels of the regions that no subject has.
+    """List the labels of the regions, and the regions, that no subject has.
 
     Parameters
     ----------
@@ -189,13 +200,22 @@ def labels_that_are_nowhere(selections: Iterable[VoxelSelection]) -> list[str]:
     Returns
     -------
     list of str
-        One sentence a label.
+        One sentence a label; one a region where subjects have other labels by the same names.
     """
+    selections = list(selections)
     nowhere = set.intersection(*(set(selection.absent_labels) for selection in selections))
-    return [
+    labels = [
         f"The label {label} of the region {region} is nowhere: no chosen subject has it in "
         f"{volume}; correct the region's labels."
         for region, volume, label in sorted(nowhere)
+    ]
+    reported = {region for region, _, _ in nowhere}
+    return labels + [
+        f"The region {region} is nowhere: no chosen subject has a voxel of it; leave it out, or "
+        "correct its labels."
+        for region in selections[0].regions
+        if region not in reported
+        and not any(len(selection.regions[region]) for selection in selections)
     ]
 
 

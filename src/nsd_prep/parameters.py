@@ -25,6 +25,7 @@ RegionName = Literal[
 ]
 Subject = Literal[1, 2, 3, 4, 5, 6, 7, 8]
 InvalidVoxels = Literal["keep", "drop"]
+MissingRegions = Literal["error", "skip"]
 ZScoreImages = Literal["all", "train"]
 Runner = Literal["threads", "processes", "dask"]
 Normalise = Literal["session", "none", "train-only"]
@@ -61,6 +62,7 @@ def parameters(
     seed: Seed = 42,
     train_fraction: Fraction = 0.8,
     invalid_voxels: InvalidVoxels = "keep",
+    missing_regions: MissingRegions = "error",
     runner: Runner = "threads",
     workers: Workers = 2,
     dask_address: OptionalText = None,
@@ -108,6 +110,9 @@ def parameters(
         train_fraction: Share of the images that are for training.
         invalid_voxels: Whether voxels without data in some session are kept, as in the published
             data (their responses there are 0), or dropped.
+        missing_regions: Whether a region without any voxel in a subject is an error, or skipped:
+            the subject is then without it. Many regions of category localisers are not found in
+            everybody.
         runner: What works on sessions: threads of this process, processes, or Dask. Processes and
             Dask need a Prefect server that they can reach.
         workers: Sessions, or with processes and Dask chunks of sessions, worked on at once.

@@ -160,6 +160,17 @@ class Prepared:
             for subject, records in self._records.items()
         }
 
+    @property
+    def subjects_without(self) -> dict[str, tuple[int, ...]]:
+        """The subjects (1-based) who lack a region, of each region that one of them lacks."""
+        lacking = {
+            region: tuple(
+                subject for subject in self.subjects if subject not in self.subjects_with(region)
+            )
+            for region in self.regions
+        }
+        return {region: subjects for region, subjects in lacking.items() if subjects}
+
     def kept(self, subject: int, region: str) -> NDArray[np.bool_]:
         """Return which voxels of a subject's region become neuroids, bool (n_voxels,)."""
         voxels = self.regions_of_subjects[subject, region]

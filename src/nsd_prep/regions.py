@@ -302,7 +302,7 @@ class VoxelSelection:
         From NIfTI indices (i, j, k) to millimetres.
     regions : mapping of str to ndarray of int64, shape (n_voxels,)
         For each region, indices into the raveled grid (C order, 0-based), ascending. Regions may
-        share voxels.
+        share voxels, and one that a subject lacks is empty.
     absent_labels : tuple of (str, str, int)
         Region, volume and label, for each label of a region that has no voxel in the subject.
     hemispheres : tuple of two ndarrays of int64, or None

@@ -13,6 +13,7 @@ from nsd_prep.errors import ParameterError
 from nsd_prep.parameters import (
     Fraction,
     InvalidVoxels,
+    MissingRegions,
     Normalise,
     OptionalRegion,
     OptionalText,
@@ -50,6 +51,7 @@ class Run(BaseModel):
     seed: Seed
     train_fraction: Fraction
     invalid_voxels: InvalidVoxels
+    missing_regions: MissingRegions
     zscore_images: ZScoreImages
     suffix: Suffix
     features: Path | None

@@ -39,7 +39,17 @@ def describe_inputs(run: Run, inputs: Inputs) -> str:
         f"subjects {subjects}; voxels {voxels}.\n"
         f"{len(inputs.trials.nsd_ids)} images were seen three times by all; {len(inputs.betas)} "
         f"sessions hold them: {size_as_text(inputs.bytes_to_read)} to read where nothing is in "
-        f"the cache, {size_as_text(inputs.bytes_to_write)} to write.{_fetching(inputs)}"
+        f"the cache, {size_as_text(inputs.bytes_to_write)} to write."
+        f"{_missing_regions(inputs)}{_fetching(inputs)}"
+    )
+
+
+def _missing_regions(inputs: Inputs) -> str:
+    """Return which subjects lack a region, a line each; nothing where every subject has all."""
+    return "".join(
+        f"\nRegion {region}: no voxels in subject{'s' if len(subjects) > 1 else ''} "
+        f"{', '.join(map(str, subjects))}."
+        for region, subjects in inputs.subjects_without.items()
     )
 
 
@@ -131,13 +141,14 @@ def tables_of_assemblies(run: Run, prepared: Prepared) -> list[tuple[str, pd.Dat
 
 def _assemblies(run: Run, prepared: Prepared) -> pd.DataFrame:
     ceilings = noise_ceiling_table(neuroids(prepared)).set_index(["region", "subject"])
-    rows = []
+    rows, without = [], prepared.subjects_without
     for region in run.regions:
         pooled = ceilings.loc[(region, "all")]
         name = outputs.assembly_file(region)
         rows.append(
             {
                 "region": region,
+                **({"not in subjects": _listed(without.get(region, ()))} if without else {}),
                 "images x neuroids": f"{len(prepared.is_train)} x {pooled['voxels']:.0f}",
                 "median noise ceiling": f"{pooled['median']:.1f} %",
                 "above 30 %": f"{pooled['above_30_percent']:.0f}",
@@ -146,6 +157,10 @@ def _assemblies(run: Run, prepared: Prepared) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _listed(subjects: Sequence[int]) -> str:
+    return ", ".join(map(str, subjects)) or "-"
 
 
 def _repetitions(prepared: Prepared) -> pd.DataFrame:

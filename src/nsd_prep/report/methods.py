@@ -1,7 +1,7 @@
 """The methods of a run, in sentences that could stand in a paper."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from nsd_prep.published import BETA_SCALE, RELIABLE_NOISE_CEILING, REPETITIONS
@@ -56,6 +56,8 @@ class RunFacts:
         Of the split.
     versions : mapping of str to str
         Software and versions.
+    subjects_without : mapping of str to sequence of int
+        The subjects (1-based) who lack a region, of each region that one of them lacks.
     """
 
     dataset: str
@@ -74,6 +76,7 @@ class RunFacts:
     seed: int
     train_fraction: float
     versions: Mapping[str, str]
+    subjects_without: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 def facts_table(facts: RunFacts) -> dict[str, str]:
@@ -103,6 +106,7 @@ def facts_table(facts: RunFacts) -> dict[str, str]:
         f"(seed {facts.seed}, train fraction {facts.train_fraction:g})",
         "Regions": "\n".join(
             f"{name}: {facts.voxels[name]:,} voxels ({definition})"
+            f"{_lacking(facts.subjects_without.get(name, ()), '; not found in ')}"
             for name, definition in facts.regions.items()
         ),
         "Voxels without data in a session": "kept; their responses there are 0"
@@ -155,8 +159,22 @@ def _data(facts: RunFacts) -> str:
         f"{source}: single-trial betas of the preparation {facts.preparation} in the functional "
         f"1.8-mm space, {plural} {subjects}, {span} sessions of {facts.trials_per_session} trials "
         f"for each. Regions of interest were taken from the ROI volumes of the dataset: "
-        f"{regions}, summed over subjects."
+        f"{regions}, summed over subjects.{_missing_regions(facts)}"
     )
+
+
+def _missing_regions(facts: RunFacts) -> str:
+    """Return a sentence for each region that a subject lacks, with a space before it."""
+    return "".join(
+        _lacking(subjects, f" {name} was not found in ", ", who entered its analyses nowhere.")
+        for name, subjects in facts.subjects_without.items()
+    )
+
+
+def _lacking(subjects: Sequence[int], before: str, after: str = "") -> str:
+    """Return the subjects who lack a region, between two texts; nothing where none does."""
+    noun = "subject" if len(subjects) == 1 else "subjects"
+    return f"{before}{noun} {listed([*map(str, subjects)])}{after}" if subjects else ""
 
 
 def _responses(facts: RunFacts) -> str:

@@ -48,6 +48,8 @@ def assemble_region(prepared: Prepared, region: str, folder: Folder) -> Made:
         "region": region,
         "region_definition": prepared.regions[region],
     }
+    if without := prepared.subjects_without.get(region):
+        attributes |= {"subjects_without_region": " ".join(map(str, without))}
     name = outputs.assembly_file(region)
     assembly = build_assembly(responses, prepared.nsd_ids, voxels, attributes)
     write_assembly(assembly, folder.path / name)

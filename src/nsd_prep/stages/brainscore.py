@@ -50,13 +50,17 @@ def make_train_and_test(
     def repetitions(subject: int, region: str) -> NDArray[np.float32]:
         return prepared.repetitions(subject, region)[:, :, prepared.kept(subject, region)]
 
+    attributes = prepared.attributes
+    if without := prepared.subjects_without:
+        described = [f"{region}: {' '.join(map(str, who))}" for region, who in without.items()]
+        attributes = attributes | {"subjects_without_region": "; ".join(described)}
     built = build_train_and_test(
         repetitions,
         prepared.voxels[prepared.voxels["kept"]],
         prepared.nsd_ids,
         prepared.is_train,
         zscore_images=zscore_images,
-        attributes=prepared.attributes,
+        attributes=attributes,
     )
     files = _assembly_files(folder, suffix)
     for assembly, file in zip(built, files, strict=True):

@@ -137,6 +137,7 @@ def facts_of_run(prepared: Prepared) -> RunFacts:
         regions=prepared.regions,
         voxels={str(name): len(rows) for name, rows in voxels.groupby("region", sort=False)},
         voxel_sessions_without_data=int(voxels["sessions_without_data"].sum()),
+        subjects_without=prepared.subjects_without,
         invalid_voxels=prepared.invalid_voxels,
         seed=int(attributes["seed"]),
         train_fraction=float(attributes["train_fraction"]),
