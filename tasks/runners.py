@@ -80,7 +80,7 @@ def _check_scheduler(address: str) -> None:
     ParameterError
         Of one sentence.
     """
-    from distributed.comm import parse_address, parse_host_port
+    from distributed.comm.addressing import parse_address, parse_host_port
     from distributed.comm.registry import get_backend
 
     try:
