@@ -149,3 +149,17 @@ def test_one_image_is_too_few_for_train_and_test(small: SmallNSD, tmp_path: Path
     with_images(small, 1)
     with pytest.raises(PreflightError, match="The split leaves 0 of 1 images for train"):
         prepare(small.root, tmp_path / "out", regions=["V1"])
+
+
+def test_sessions_that_single_trials_alone_need_change_nothing_else(
+    small: SmallNSD, tmp_path: Path
+) -> None:
+    with_images(small, 2)
+    options = {"regions": ["V1"], "train_fraction": 0.5}
+    alone = prepare(small.root, tmp_path / "alone", **options)
+    beside = prepare(small.root, tmp_path / "beside", single_trials=True, **options)
+    assert len(beside.inputs.betas) > len(alone.inputs.betas)
+    assert beside.prepared.digest == alone.prepared.digest
+    for subject in beside.run.subjects:
+        found = beside.prepared.repetitions(subject, "V1")
+        np.testing.assert_array_equal(found, alone.prepared.repetitions(subject, "V1"))
