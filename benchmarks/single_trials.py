@@ -94,7 +94,7 @@ def library(path: Path, dataset: Dataset, one: bool, dtype: str, format: str) ->
     design = read_design(dataset.design_file)
     usable = images_seen_three_times(design, dataset.sessions, dataset.trials_per_session)
     trials = trial_table(design, SUBJECT, dataset.sessions, dataset.trials_per_session, usable)
-    ncsnr = read_ncsnr(dataset.ncsnr_file(SUBJECT))
+    ncsnr = read_ncsnr(dataset.ncsnr_file(SUBJECT)).values
     table = trial_voxels({"nsdgeneral": voxels}, grid, ncsnr)
     read = sessions(dataset, voxels, grid, one)
     write_single_trials(

@@ -11,13 +11,14 @@ if __name__ == "__main__":  # before the libraries: its server starts while they
 import functools
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 
-from nsd_prep import outputs
+from nsd_prep import __version__, outputs
 from nsd_prep.cache import in_use
 from nsd_prep.checks import STIMULUS_SETS, Check, raise_failed
 from nsd_prep.errors import InputFileError, MissingFilesError
@@ -30,6 +31,7 @@ from nsd_prep.made import Made
 from nsd_prep.parameters import parameters
 from nsd_prep.prepared import Prepared
 from nsd_prep.progress import Stages
+from nsd_prep.report.stamp import is_stamped, stamp_page
 from nsd_prep.run import Run, plan_run
 from nsd_prep.single_trials.subject import SingleTrialOptions
 from nsd_prep.stages.assemblies import Representations
@@ -54,7 +56,7 @@ from nsd_prep.tasks.policy import results_in
 from nsd_prep.tasks.report import write_report
 from nsd_prep.tasks.runners import in_chunks, task_runner
 from nsd_prep.tasks.single_trials import write_single_trials
-from nsd_prep.tasks.validation import examine, validate
+from nsd_prep.tasks.validation import check_stimuli, examine, validate
 
 
 def _name() -> str:
@@ -86,7 +88,10 @@ def nsd_flow(**asked: Any) -> dict[str, Any]:  # noqa: D103 (documented by its p
         with stages.stage("writing the synthetic dataset"):
             asked["nsd_root"] = synthetic_beside(asked["output_dir"], asked["nsd_root"])
     run = plan_run(**asked)
-    output, store = Folder(path=run.output_dir), Store(path=run.cache_dir / "responses")
+    output, store = (
+        outputs.OutputFolder(path=run.output_dir),
+        Store(path=run.cache_dir / "responses"),
+    )
     runner = task_runner(run.runner, run.workers, run.dask_address)
     source = run.dataset().source
     with closing(source), only_run_in(run.output_dir), without_success_lines():
@@ -112,7 +117,7 @@ def nsd_flow(**asked: Any) -> dict[str, Any]:  # noqa: D103 (documented by its p
                 made += _make(run, inputs, prepared, output, stages)
             checks = [check for one in made for check in one.checks]
             show_checks(checks)
-            write_manifest(run, inputs, made, stages.seconds, ownership)
+            write_manifest(run, inputs, made, stages.seconds, ownership, str(flow_run.name or ""))
     tables = tables_of_assemblies(run, prepared) if run.assemblies else []
     summary = Summary(run, tables, made, checks, stages.total)
     print_rendered(summary.for_terminal())
@@ -159,20 +164,24 @@ def _make(
             stage.advance()
     representations, volumes = Representations(assemblies, output), Volumes(inputs)
     with stages.stage("checking files and data"):
+        examined = examine(prepared, representations, volumes, output)
         made = [
             tables,
             *assemblies.values(),
             validate(prepared, tables, assemblies, output),
-            examine(prepared, representations, volumes),
+            examined,
         ]
-    encoding = None
+    encoding, stimuli = None, Made()
     if run.brainscore:
         with stages.stage("making train and test for Brain-Score"):
             train_and_test = make_train_and_test(
                 prepared, assemblies, run.zscore_images, run.suffix, output
             )
         with stages.stage("writing stimulus sets"):
-            made += [train_and_test, _stimulus_sets(run, inputs, prepared, output)]
+            stimuli = _stimulus_sets(run, inputs, prepared, output)
+            made += [train_and_test, stimuli]
+            if inputs.dataset.truth_folder is None:  # images of synthetic data are invented
+                made.append(check_stimuli(prepared, representations, stimuli, output))
         encoding = Encoding(
             train_and_test, run.suffix, inputs.features, *truth_and_digest(inputs.dataset)
         )
@@ -180,10 +189,23 @@ def _make(
     made.append(write_checks(checks, output))
     if run.report:
         with stages.stage("writing the report"):
-            report = write_report(prepared, representations, volumes, checks, encoding, output)
+            report = write_report(
+                prepared, representations, volumes, examined, checks, stimuli, encoding, output
+            )
+            if not is_stamped(page := output.path / outputs.PAGE):
+                stamp_page(page, _stamp(run))
         show_report(report, output)
         made.append(report)
     return made
+
+
+def _stamp(run: Run) -> dict[str, str]:
+    """Return when, by which run and with which version a page is written."""
+    written = datetime.now().astimezone().isoformat(sep=" ", timespec="minutes")
+    name = str(flow_run.name or "")
+    return {"Run": name, "Written": written, "Software": f"nsd-prep {__version__}"} | (
+        {"Dataset at": run.nsd_root}
+    )
 
 
 def _stimulus_sets(run: Run, inputs: Inputs, prepared: Prepared, output: Folder) -> Made:

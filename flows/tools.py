@@ -172,12 +172,18 @@ def publish(
     from nsd_prep.summary import size_as_text
 
     where = publish.Destination.parse(destination)
-    allowed = {"allow_non_nsd": allow_non_nsd, "unchecked": unchecked}
     if PackageIndex.read(packages).is_nsd:
         print(publish.NSD_TERMS)  # noqa: T201
     if upload:
         client = publish.s3_client(endpoint)
-        steps = publish.upload(packages, where, client, overwrite=overwrite, **allowed)
+        steps = publish.upload(
+            packages,
+            where,
+            client,
+            overwrite=overwrite,
+            allow_non_nsd=allow_non_nsd,
+            unchecked=unchecked,
+        )
     else:
         client = publish.s3_client(endpoint) if find_spec("boto3") else None
         try:
@@ -190,7 +196,7 @@ def publish(
         print(f"{step.action:13} {size:>9}  s3://{where.bucket}/{step.key}")  # noqa: T201
     print(f"{size_as_text(sum(step.file.bytes for step in steps))} in all")  # noqa: T201
     if not upload:
-        refused = publish.refusal(packages, **allowed)
+        refused = publish.refusal(packages, allow_non_nsd=allow_non_nsd, unchecked=unchecked)
         print(refused or "Nothing was uploaded: give --upload to do it.")  # noqa: T201
     return 0
 

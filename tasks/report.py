@@ -19,11 +19,13 @@ def write_report(
     prepared: Prepared,
     representations: Representations,
     volumes: Volumes,
+    examined: Made,  # noqa: ARG001 (its table of sessions is read)
     checks: Sequence[Check],
+    stimuli: Made,
     encoding: Encoding | None,
     folder: Folder,
 ) -> Made:
     """Write the report; what draws and regresses is imported only where it is needed."""
     from nsd_prep.stages.report import write_report
 
-    return write_report(prepared, representations, volumes, checks, encoding, folder)
+    return write_report(prepared, representations, volumes, checks, stimuli, encoding, folder)

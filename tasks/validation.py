@@ -7,3 +7,4 @@ from nsd_prep.tasks.policy import cached
 
 validate = task(name="validate", **cached())(validation.validate)
 examine = task(name="examine", **cached())(examination.examine)
+check_stimuli = task(name="check-stimuli", **cached())(examination.check_stimuli)

@@ -7,9 +7,9 @@ In a test it runs in a thread, and its faults can be set while it runs::
         ...
         assert server.counters["requests"] == 12
 
-In a benchmark it runs as a process, so that it does not share the interpreter with what is
-measured: ``python tests/range_server.py FOLDER --latency 0.03`` prints its URL, and answers
-``/.counters`` with its counters.
+For whole runs and in benchmarks it runs as a process, so that it does not share the interpreter
+with what is tested or measured: ``python tests/range_server.py FOLDER --latency 0.03`` prints its
+URL, answers ``/.counters`` with its counters, and does what ``/.control`` asks for.
 """
 
 import argparse
@@ -22,15 +22,17 @@ import re
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
-from typing import Self
-from urllib.parse import unquote
+from typing import Any, Self
+from urllib.parse import quote, unquote
 
 COUNTERS = "/.counters"
+CONTROL = "/.control?"
 REASONS = {
     200: "OK",
     206: "Partial Content",
@@ -68,6 +70,7 @@ class RangeServer:
         self.port = port
         self.counters: Counter[str] = Counter()
         self.ranges: list[tuple[str, int, int]] = []
+        self.requested: list[tuple[str, str]] = []  # methods and names, in order
         self._faults: list[Fault] = []
         self._etags: dict[str, str] = {}
         self._change_after: list[tuple[str, int]] = []
@@ -111,6 +114,10 @@ class RangeServer:
         """Let the next requests fail, for paths that hold `where`."""
         self._faults.append(Fault(kind, times, where, method))
 
+    def end_faults(self) -> None:
+        """Let all that has not failed yet succeed."""
+        self._faults.clear()
+
     def change_etag(self, where: str, *, after: int = 0) -> None:
         """Let the files whose path holds `where` have another ETag after some more requests."""
         self._change_after.append((where, self.counters["requests"] + after))
@@ -118,6 +125,7 @@ class RangeServer:
     def reset_counters(self) -> None:
         self.counters.clear()
         self.ranges.clear()
+        self.requested.clear()
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._connection, "127.0.0.1", self.port)
@@ -155,10 +163,11 @@ class RangeServer:
             for name, _, value in (line.partition(":") for line in head.split("\r\n")[1:])
         }
         name = unquote(target.partition("?")[0]).lstrip("/")
-        if target == COUNTERS:
-            content = json.dumps(self.counters).encode()
+        if target == COUNTERS or target.startswith(CONTROL):
+            content = json.dumps(self._controlled(target)).encode()
             self._send(writer, 200, content, len(content), {}, method)
             return True
+        self.requested.append((method, name))
         self.counters["requests"] += 1
         self.counters[method] += 1
         self._active += 1
@@ -169,6 +178,17 @@ class RangeServer:
             return await self._serve(method, name, headers, writer)
         finally:
             self._active -= 1
+
+    def _controlled(self, target: str) -> Any:
+        """Return the counters or the names, or call one of the methods that set faults."""
+        if target == COUNTERS:
+            return self.counters
+        call, arguments = json.loads(unquote(target.removeprefix(CONTROL)))
+        if call == "requested":
+            return self.requested
+        allowed = {"fail", "end_faults", "change_etag", "reset_counters"}
+        assert call in allowed
+        return getattr(self, call)(**arguments)
 
     async def _serve(
         self, method: str, name: str, headers: dict[str, str], writer: asyncio.StreamWriter
@@ -267,16 +287,70 @@ class RangeServer:
             writer.write(content)
 
 
+class ServerProcess:
+    """The server as a process of its own, with the same faults and counters.
+
+    Once it was started it keeps its port, so that a server may go and come back.
+    """
+
+    def __init__(self, folder: Path, *, latency: float = 0.0) -> None:
+        self._command = [sys.executable, __file__, str(folder), "--latency", str(latency)]
+        self._process: subprocess.Popen[str] | None = None
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        self.up()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.down()
+
+    def up(self) -> None:
+        port = self.url.rpartition(":")[2] or "0"
+        command = [*self._command, "--port", port]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+
+    def down(self) -> None:
+        if self._process is not None:
+            with self._process as process:
+                process.terminate()
+            self._process = None
+
+    def fail(self, kind: str, *, times: int = 1, where: str = "", method: str = "") -> None:
+        self._call("fail", kind=kind, times=times, where=where, method=method)
+
+    def end_faults(self) -> None:
+        self._call("end_faults")
+
+    def change_etag(self, where: str, *, after: int = 0) -> None:
+        self._call("change_etag", where=where, after=after)
+
+    def reset_counters(self) -> None:
+        self._call("reset_counters")
+
+    @property
+    def counters(self) -> Counter[str]:
+        return Counter(self._answer(COUNTERS))
+
+    @property
+    def requested(self) -> list[tuple[str, str]]:
+        return [(method, name) for method, name in self._call("requested")]
+
+    def _call(self, call: str, **arguments: Any) -> Any:
+        return self._answer(CONTROL + quote(json.dumps([call, arguments])))
+
+    def _answer(self, target: str) -> Any:
+        with urllib.request.urlopen(self.url + target, timeout=10) as answer:
+            return json.load(answer)
+
+
 @contextlib.contextmanager
 def server_process(folder: Path, latency: float) -> Iterator[str]:
     """Run the server as a process of its own; give its URL."""
-    command = [sys.executable, __file__, str(folder), "--latency", str(latency)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
+    with ServerProcess(folder, latency=latency) as server:
+        yield server.url
 
 
 def main() -> None:

@@ -55,7 +55,7 @@ class Subject:
         )
         names = list(plain.REGIONS)
         selection = select_voxels(dataset, number, {name: BUILT_IN_REGIONS[name] for name in names})
-        ncsnr = read_ncsnr(dataset.ncsnr_file(number))
+        ncsnr = read_ncsnr(dataset.ncsnr_file(number)).values
         voxels = trial_voxels(selection.regions, selection.grid, ncsnr)
         return cls(
             number, dataset, design, usable, trials, selection.regions, selection.grid, voxels

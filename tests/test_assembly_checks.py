@@ -7,13 +7,10 @@ import reference
 import xarray as xr
 from small_nsd import SmallNSD
 
-from nsd_prep import published
 from nsd_prep.assembly import SubjectVoxels, build_assembly, stimulus_ids, voxel_table
 from nsd_prep.assembly_checks import (
     check_coverage,
     check_form,
-    check_published_region,
-    check_published_repetitions,
     check_signal,
     check_split,
 )
@@ -185,14 +182,16 @@ class TestCoverage:
         checks = check_coverage("V1", voxels, self.n_sessions)
         return [(one.where, one.verdict) for one in checks if one.name == "voxels with data"]
 
-    def test_a_tenth_without_data_passes_and_more_fails(self, voxels: pd.DataFrame) -> None:
+    def test_a_tenth_without_data_passes_and_more_does_not(self, voxels: pd.DataFrame) -> None:
         passed = [("V1, subj05", "passed"), ("V1, subj02", "passed")]
         assert self.found(voxels) == passed
         voxels.loc[:3, "ncsnr"] = np.nan
         voxels.loc[4:7, "sessions_without_data"] = 4
         assert self.found(voxels) == passed
         voxels.loc[8, "ncsnr"] = np.nan
-        assert self.found(voxels) == [("V1, subj05", "failed"), ("V1, subj02", "passed")]
+        assert self.found(voxels) == [("V1, subj05", "suspicious"), ("V1, subj02", "passed")]
+        voxels.loc[:50, "ncsnr"] = np.nan
+        assert self.found(voxels)[0] == ("V1, subj05", "failed")
 
     def test_a_voxel_with_data_in_one_session_has_data(self, voxels: pd.DataFrame) -> None:
         voxels.loc[:N_VOXELS, "sessions_without_data"] = 3
@@ -202,94 +201,23 @@ class TestCoverage:
         voxels["ncsnr"] = np.float32(0)
         assert {verdict for _, verdict in self.found(voxels)} == {"passed"}
 
-    def test_voxel_sessions_without_data_are_counted(self, voxels: pd.DataFrame) -> None:
-        voxels.loc[[0, 5, 100], "sessions_without_data"] = [1, 3, 2]
-        counted = check_coverage("V1", voxels, self.n_sessions)[-1]
-        assert counted.value == "6 in 3 voxels"
-        assert "7 sessions" in counted.expectation
-        assert counted.verdict == "passed"
+    def test_a_share_of_a_large_region_fails(self, voxels: pd.DataFrame) -> None:
+        large = pd.concat([voxels] * 4, ignore_index=True)
+        large.loc[large.index[: len(large) // 3], "ncsnr"] = np.nan
+        assert self.found(large)[0] == ("V1, subj05", "failed")
 
     @pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1), (0, 1, 2)])
     def test_a_mask_that_is_flipped_fails(self, official: SmallNSD, axes: tuple[int]) -> None:
         mask = reference.region_mask(official.roi_path(2, "prf-visualrois"), (1, 2, 3, 4, 5, 6, 7))
         ncsnr = official.ncsnr[2].transpose(2, 1, 0).copy()
         ncsnr[~mask] = np.nan  # everything else is out of the brain
-        for used, verdict in ((mask, "passed"), (np.flip(mask, axes), "failed")):
+        for used, verdict in ((mask, "passed"), (np.flip(mask, axes), "not")):
             places = np.flatnonzero(used)
             values = ncsnr.ravel()[places]
             none = np.zeros(len(places), dtype=np.int64)
             of = SubjectVoxels(2, mask.shape, places, values, noise_ceiling(values), none)
             checks = check_coverage("V1", voxel_table("V1", [of]), {"subj02": 4})
-            assert checks[0].verdict == verdict
-
-
-class TestPublished:
-    def voxels(self, region: str, ceilings: tuple[float, ...]) -> pd.DataFrame:
-        """Return as many rows as are published, with these medians; every third voxel is at 99."""
-        counts = published.VOXELS[region]
-        voxels = pd.DataFrame(
-            {
-                "subject": np.repeat([f"subj{s:02d}" for s in range(1, 9)], counts),
-                "noise_ceiling": np.repeat(ceilings, counts),
-            }
-        )
-        voxels.loc[::3, "noise_ceiling"] = 99.0
-        return voxels
-
-    medians = (48.0, 49.1, 38.7, 33.7, 40.9, 38.8, 25.5, 21.5)
-
-    def test_the_published_numbers_pass(self) -> None:
-        voxels = self.voxels("V1", self.medians)
-        checks = check_published_region("V1", voxels, range(1, 9))
-        assert len(checks) == 9
-        assert {one.verdict for one in checks} == {"passed"}
-        # Subjects weigh the same, however many voxels they have.
-        assert float(checks[-1].value) == pytest.approx(37.0, abs=0.05)
-
-    def test_a_voxel_too_many_fails(self) -> None:
-        voxels = self.voxels("V1", self.medians)
-        more = pd.concat([voxels, voxels.iloc[[-1]]])
-        checks = check_published_region("V1", more, range(1, 9))
-        assert [one.where for one in checks if one.verdict == "failed"] == ["V1, subj08"]
-
-    @pytest.mark.parametrize("shift", [-0.6, 0.6])
-    def test_another_noise_ceiling_fails(self, shift: float) -> None:
-        voxels = self.voxels("V1", tuple(median + shift for median in self.medians))
-        checks = check_published_region("V1", voxels, range(1, 9))
-        assert failed(checks) == {"published noise ceiling"}
-
-    def test_fewer_subjects_leave_the_mean_undecided(self) -> None:
-        voxels = self.voxels("V1", self.medians)
-        some = voxels[voxels["subject"].isin(["subj01", "subj02"])]
-        checks = check_published_region("V1", some, (1, 2))
-        assert [one.verdict for one in checks] == ["passed", "passed", "not decidable"]
-
-    def test_nothing_is_published_of_other_regions(self) -> None:
-        assert check_published_region("FFA", self.voxels("V1", self.medians), (1,)) == []
-
-    def counts(self) -> pd.DataFrame:
-        seen = {
-            1: (1000, 0, 0, 0),
-            3: (614, 213, 103, 70),
-            4: (515, 251, 141, 93),
-            8: (515, 251, 141, 93),
-        }
-        return pd.DataFrame.from_dict(seen, orient="index", columns=[3, 2, 1, 0])
-
-    @pytest.mark.parametrize(
-        ("subjects", "n_images"),
-        [((1,), 1000), ((3, 1), 614), ((1, 3, 8), 515), ((4, 8), 515)],
-    )
-    def test_published_repetitions(self, subjects: tuple[int, ...], n_images: int) -> None:
-        checks = check_published_repetitions(self.counts(), n_images, subjects)
-        assert len(checks) == len(subjects) + 1
-        assert {one.verdict for one in checks} == {"passed"}
-        fewer = check_published_repetitions(self.counts(), n_images - 1, subjects)
-        assert failed(fewer) == {"published image count"}
-        other = self.counts()
-        other.loc[subjects[0], 3] -= 1
-        wrong = check_published_repetitions(other, n_images, subjects)
-        assert [one.where for one in wrong if one.verdict == "failed"] == [f"subj{subjects[0]:02d}"]
+            assert (checks[0].verdict == "passed") == (verdict == "passed")
 
 
 def test_every_check_says_what_it_means(assembly: xr.DataArray, voxels: pd.DataFrame) -> None:

@@ -14,7 +14,7 @@ from documents import ROOT, Block, blocks, unmarked
 
 import nsd_prep
 
-GUIDES = ("tutorial", "regions", "features", "compare", "package")
+GUIDES = ("tutorial", "python", "regions", "features", "compare", "package")
 #: Blocks that need a bucket, an account or another environment; what they name is tested elsewhere:
 #: publishing in test_publish, Brain-Score in test_conformance, the README's in .ci/run.
 NOT_RUN = {"package": 2}
@@ -62,6 +62,7 @@ def environment(commands: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     return os.environ | {
         "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
         "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")),
+        "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")),
         "DO_NOT_TRACK": "1",
     }
 

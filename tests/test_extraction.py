@@ -22,6 +22,7 @@ from nsd_prep.errors import InputFileError, OutputError
 from nsd_prep.extraction import (
     SessionRequest,
     extract_session,
+    voxels_to_read,
 )
 from nsd_prep.masks import select_voxels
 from nsd_prep.regions import BUILT_IN_REGIONS, VoxelSelection
@@ -398,3 +399,83 @@ class TestInterruptedWrites:
             extract_session(request)
         assert str(path) in str(raised.value)
         assert self.final_names(request) == set()
+
+
+class TestKeptVoxels:
+    """All trials of some voxels are kept: regions inside them are not read again."""
+
+    @pytest.fixture
+    def kept(self, request_of, selection: VoxelSelection) -> SessionRequest:
+        """Return a request for V4 that keeps V4 and IT."""
+        keep = np.union1d(selection.regions["V4"], selection.regions["IT"])
+        return replace(request_of("V4"), keep=keep)
+
+    def test_a_region_inside_them_is_not_read(
+        self, official: SmallNSD, request_of, kept: SessionRequest, voxels_read: list[int]
+    ) -> None:
+        record = extract_session(kept)
+        assert voxels_read == kept.keep.tolist()
+        voxels_read.clear()
+        request = request_of("IT")
+        assert len(voxels_to_read(request)) == 0
+        found = extract_session(request).parts["IT"]
+        assert voxels_read == []
+        assert np.array_equal(request.store.read(found), expected(official, "IT"))
+        assert set(record.parts) == {"V4"}
+        assert record.all_trials == {}
+        assert record.kept.file in record.files
+
+    def test_what_reaches_beyond_them_is_read(
+        self, selection: VoxelSelection, request_of, kept: SessionRequest, voxels_read: list[int]
+    ) -> None:
+        extract_session(kept)
+        voxels_read.clear()
+        extract_session(request_of("IT", "V1"))
+        assert voxels_read == selection.regions["V1"].tolist()
+        assert not np.isin(selection.regions["V1"], kept.keep).all()
+
+    def test_they_are_read_when_only_they_are_missing(
+        self, request_of, kept: SessionRequest, voxels_read: list[int]
+    ) -> None:
+        before = extract_session(request_of("V4"))
+        voxels_read.clear()
+        assert voxels_to_read(kept).tolist() == kept.keep.tolist()
+        after = extract_session(kept)
+        assert voxels_read == kept.keep.tolist()
+        assert after.parts == before.parts
+
+    def test_of_another_session_or_another_file_they_are_not_taken(
+        self, request_of, kept: SessionRequest
+    ) -> None:
+        extract_session(kept)
+        request = request_of("IT")
+        other = request.betas.model_copy(update={"bytes": request.betas.bytes + 1})
+        for changed in (replace(request, session=3), replace(request, betas=other)):
+            assert voxels_to_read(changed).tolist() == request.regions["IT"].tolist()
+
+    def test_refresh_does_not_take_them(self, request_of, kept: SessionRequest) -> None:
+        extract_session(kept)
+        request = request_of("IT")
+        request.invalidate()
+        assert voxels_to_read(request).tolist() == request.regions["IT"].tolist()
+
+    @pytest.mark.parametrize("what", ["responses", "voxels"])
+    @pytest.mark.parametrize("damage", [b"", b"\0", b"12345678", None])
+    def test_damaged_ones_are_not_believed(
+        self,
+        official: SmallNSD,
+        request_of,
+        kept: SessionRequest,
+        what: str,
+        damage: bytes | None,
+    ) -> None:
+        record = extract_session(kept)
+        (voxels,) = (kept.store.path / "voxels" / "subj01").iterdir()
+        path = voxels if what == "voxels" else kept.store.path / record.kept.file
+        if damage is None:
+            path.unlink()
+        else:
+            path.write_bytes(damage)
+        request = request_of("IT")
+        found = extract_session(request).parts["IT"]
+        assert np.array_equal(request.store.read(found), expected(official, "IT"))

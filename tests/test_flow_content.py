@@ -1,11 +1,11 @@
 """Whatever input changes, a second run gives what a first one into an empty folder gives."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,8 @@ def run(small: SmallNSD, out: Path, **asked: Any) -> dict[str, str]:
     regions.write_text(REGIONS)
     options = {"regions": ["V1", "IT"], "regions_file": regions, "report": False}
     options |= {"single_trials": True} | asked
-    with suppress(FailedChecksError):  # the small dataset is noise, and the checks find that
+    # The small dataset is noise, and the checks find that.
+    with contextlib.suppress(FailedChecksError):
         nsd_flow(nsd_root=small.root, output_dir=out, **options)
     return digests(out)
 
@@ -93,14 +94,14 @@ def label_volume(name: str) -> Callable[[SmallNSD], None]:
     """Return a change of the labels of subject 1: a voxel leaves its region."""
 
     def change(small: SmallNSD) -> None:
+        label = {"prf-visualrois": 1, "streams": 5, "floc-faces": 2}[name]
+        both = nibabel.Nifti1Image.from_bytes(small.roi_path(1, name).read_bytes())
+        place = tuple(np.argwhere(both.get_fdata() == label)[1])
         for side in ("", "lh.", "rh."):
             path = small.roi_path(1, f"{side}{name}")
             image = nibabel.Nifti1Image.from_bytes(path.read_bytes())
             values = image.get_fdata()
-            label = {"prf-visualrois": 1, "streams": 5, "floc-faces": 2}[name]
-            inside = np.argwhere(values == label)
-            if len(inside) > 1:
-                values[tuple(inside[1])] = 0
+            values[place] = min(values[place], 0)
             path.write_bytes(nibabel.Nifti1Image(values, image.affine).to_bytes())
 
     return change
@@ -114,7 +115,7 @@ def label_table(small: SmallNSD) -> None:
 
 def ncsnr(small: SmallNSD) -> None:
     path = small.ncsnr_path(2)
-    image = nibabel.load(path)
+    image = nibabel.Nifti1Image.from_bytes(path.read_bytes())
     path.write_bytes(
         nibabel.Nifti1Image(image.get_fdata(dtype=np.float32) / 2, image.affine).to_bytes()
     )

@@ -252,7 +252,7 @@ class TestSignals:
         send(run.pid, number)
         assert run.wait(60) == 130
         said = log_of(out).read_text()
-        assert "interrupted: the same command goes on where it stopped" in said
+        assert "interrupted: the same command resumes where it stopped" in said
         assert "Traceback" not in said
         assert place.processes_of(run) == []
         assert place.last_state() in ("CRASHED", "CANCELLED")

@@ -29,15 +29,17 @@ from nsd_prep.analysis.slices import Anatomy
 from nsd_prep.analysis.style import booklet
 from nsd_prep.assembly import read_assembly
 from nsd_prep.checks import Check, check
+from nsd_prep.made import Made
 from nsd_prep.report.compose import compose_report
 from nsd_prep.report.markdown import artifacts
 from nsd_prep.report.methods import RunFacts, facts_table, methods
 from nsd_prep.report.page import cells_json, render_page
 from nsd_prep.report.record import Report, Section, Table, grouped
-from nsd_prep.report.write import as_csv, stamp_page, without_stamp, write_report
+from nsd_prep.report.stamp import stamp_page, without_stamp
+from nsd_prep.report.write import as_csv, write_report
 from nsd_prep.stages import report as stage
 from nsd_prep.stages.assemblies import Representations, assemble_region
-from nsd_prep.stages.examination import Volumes
+from nsd_prep.stages.examination import Volumes, examine
 
 SUBJECTS = ("subj01", "subj02", "subj05")
 CHECKS = (
@@ -575,7 +577,9 @@ def representations(finished: Library) -> Representations:
 def composed(finished: Library, representations: Representations) -> Report:
     """Return the report of that run."""
     _, inputs, prepared, output = finished
-    return stage.compose_report(prepared, representations, Volumes(inputs), CHECKS, None, output)
+    volumes = Volumes(inputs)
+    examine(prepared, representations, volumes, output)
+    return stage.compose_report(prepared, representations, volumes, CHECKS, Made(), None, output)
 
 
 class TestRun:

@@ -468,7 +468,7 @@ class TestMaps:
         np.testing.assert_array_equal(written[inside], official.ncsnr[number][inside])
         assert np.isnan(written[~inside]).all()
         # And through the library's own reader, in the order of the betas.
-        volume = read_volume(path)
+        volume = read_volume(path).values
         place = tuple(subject.voxels[f"voxel_{axis}"] for axis in "xyz")
         np.testing.assert_array_equal(volume[place], subject.voxels["ncsnr"])
 

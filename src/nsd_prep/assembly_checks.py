@@ -8,7 +8,6 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep import published
 from nsd_prep.assembly import NEUROID_COORDINATES, PRESENTATION_COORDINATES
 from nsd_prep.checks import Check, check
 from nsd_prep.noise_ceiling import predicted_response_deviation
@@ -16,6 +15,8 @@ from nsd_prep.published import RELIABLE_NOISE_CEILING, REPETITIONS
 
 #: Share of a region's voxels that may lack data or an ncsnr; above it the mask is misplaced.
 LARGEST_SHARE_WITHOUT_DATA: Final = 0.1
+#: Voxels from which on a region's share tells; fewer may all lie in dropout.
+FEWEST_VOXELS_OF_A_MASK: Final = 200
 #: Relative difference that the data's deviation may have from what the ncsnr predicts.
 DEVIATION_TOLERANCE: Final = 0.1
 #: Numbers below which the data's mean and deviation say nothing: their sampling error is then of
@@ -223,134 +224,21 @@ def check_coverage(region: str, voxels: pd.DataFrame, n_sessions: Mapping[str, i
     Returns
     -------
     list of Check
-        One for each subject, and one for the region.
+        One for each subject. A small region may lie where there is no signal: it is suspicious.
     """
     found = []
-    for subject, of in voxels.groupby("subject", sort=False):
-        without = of["ncsnr"].isna() | (of["sessions_without_data"] >= n_sessions[subject])
+    for subject, rows in voxels.groupby("subject", sort=False):
+        without = rows["ncsnr"].isna() | (rows["sessions_without_data"] >= n_sessions[subject])
         share = float(without.mean())
+        is_sure = len(rows) >= FEWEST_VOXELS_OF_A_MASK or share > 0.5
         found.append(
             check(
                 "voxels with data",
                 f"{region}, {subject}",
-                f"{share:.1%} of {len(of)} voxels without data in any session, or without ncsnr",
+                f"{share:.1%} of {len(rows)} voxels without data in any session, or without ncsnr",
                 f"at most {LARGEST_SHARE_WITHOUT_DATA:.0%}",
-                share <= LARGEST_SHARE_WITHOUT_DATA,
+                share <= LARGEST_SHARE_WITHOUT_DATA or (False if is_sure else "suspicious"),
                 "More would mean that mask and betas do not lie on each other.",
             )
         )
-    in_some = int((voxels["sessions_without_data"] > 0).sum())
-    found.append(
-        check(
-            "voxel-sessions without data",
-            region,
-            f"{int(voxels['sessions_without_data'].sum())} in {in_some} voxels",
-            f"counted, over {sum(n_sessions.values())} sessions",
-            True,
-            "Where a voxel has no data in a session its responses there are 0, as in the "
-            "reference; voxels.csv lists the voxels.",
-        )
-    )
-    return found
-
-
-def check_published_region(
-    region: str, voxels: pd.DataFrame, subjects: Sequence[int]
-) -> list[Check]:
-    """Compare a region of NSD itself with what is published about it.
-
-    Parameters
-    ----------
-    region : str
-        Its name; regions about which nothing is published give no checks.
-    voxels : DataFrame
-        The region's rows of the voxel table, before any voxel was dropped.
-    subjects : sequence of int
-        The run's subjects (1-based).
-
-    Returns
-    -------
-    list of Check
-        Voxel counts of each subject, and for all eight subjects the mean of the medians.
-    """
-    found = []
-    of_subject = voxels.groupby("subject", sort=False)
-    if region in published.VOXELS:
-        counts = of_subject.size()
-        for subject in subjects:
-            number = int(counts.get(f"subj{subject:02d}", 0))
-            expected = published.VOXELS[region][subject - 1]
-            found.append(
-                check(
-                    "published voxel count",
-                    f"{region}, subj{subject:02d}",
-                    number,
-                    str(expected),
-                    number == expected,
-                    "The mask is the published one.",
-                )
-            )
-    if region in published.MEAN_MEDIAN_NOISE_CEILING:
-        expected_median = published.MEAN_MEDIAN_NOISE_CEILING[region]
-        tolerance = published.MEAN_MEDIAN_NOISE_CEILING_TOLERANCE
-        mean = float(of_subject["noise_ceiling"].median().mean())
-        complete = set(subjects) == set(published.SUBJECTS)
-        found.append(
-            check(
-                "published noise ceiling",
-                region,
-                mean,
-                f"{expected_median} within {tolerance} (mean of the eight subjects' medians)",
-                abs(mean - expected_median) <= tolerance if complete else None,
-                "The noise ceilings are those of the published assemblies.",
-            )
-        )
-    return found
-
-
-def check_published_repetitions(
-    counts: pd.DataFrame, n_images: int, subjects: Sequence[int]
-) -> list[Check]:
-    """Compare the repetitions of NSD itself with those published.
-
-    Parameters
-    ----------
-    counts : DataFrame
-        As `nsd_prep.trials.repetition_counts` gives it.
-    n_images : int
-        Usable images of the run.
-    subjects : sequence of int
-        The run's subjects (1-based).
-
-    Returns
-    -------
-    list of Check
-        One for each subject, and one for the images.
-    """
-    found = []
-    for subject in subjects:
-        number = tuple(int(count) for count in counts.loc[subject])
-        expected = published.REPETITION_COUNTS[subject]
-        found.append(
-            check(
-                "published repetitions",
-                f"subj{subject:02d}",
-                number,
-                f"{expected} shared images seen 3, 2, 1, 0 times",
-                number == expected,
-                "The design is the published one.",
-            )
-        )
-    # Subjects 4 and 8 saw fewest, and the same sessions: with either, all share 515 images.
-    fewest = min(published.REPETITION_COUNTS[subject][0] for subject in subjects)
-    found.append(
-        check(
-            "published image count",
-            "",
-            n_images,
-            str(fewest),
-            n_images == fewest,
-            "The images are those that every chosen subject saw three times.",
-        )
-    )
     return found

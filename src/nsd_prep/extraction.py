@@ -13,6 +13,7 @@ from pydantic import Field
 from nsd_prep.betas import zscore_trials
 from nsd_prep.errors import ExtractionError, ExtractionFaultError, InputFileError, NSDPrepError
 from nsd_prep.files import Sealed, digest_of_array, sha256_of_json
+from nsd_prep.session_record import describe_part, run_lengths
 from nsd_prep.source import Identity, Source
 from nsd_prep.store import Part, Store
 
@@ -20,7 +21,9 @@ from nsd_prep.store import Part, Store
 Kind = Literal["shared", "all"]
 
 #: Raise this when the same inputs give other responses: stored ones are then not used any more.
-EXTRACTION_VERSION: Final = 2
+EXTRACTION_VERSION: Final = 3
+#: Stands for the voxels of `SessionRequest.keep` among the regions, whose names have no space.
+KEPT: Final = "kept voxels"
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,9 @@ class SessionRequest:
         Where the responses are kept.
     kinds : tuple of {"shared", "all"}
         What is kept of each region: z-scores of `trials`, or all trials as they are stored.
+    keep : ndarray of int64, shape (n_voxels,), optional
+        Voxels, as those of a region, of which all trials are kept beside that: later requests for
+        regions inside them do not read the session.
     """
 
     subject: int
@@ -62,24 +68,35 @@ class SessionRequest:
     regions: Mapping[str, NDArray[np.int64]]
     store: Store
     kinds: tuple[Kind, ...] = ("shared",)
+    keep: NDArray[np.int64] | None = None
 
     @cached_property
     def part_keys(self) -> dict[tuple[Kind, str], str]:
         """For each kind and region, the digest of all that determines its part."""
-        common = {
+        return {
+            (kind, region): self.key(kind, self.voxels(region))
+            for kind, region in dict.fromkeys(
+                [(kind, region) for kind in get_args(Kind) for region in self.regions] + self.parts
+            )
+        }
+
+    def key(self, kind: Kind, voxels: NDArray[np.int64]) -> str:
+        """Return the digest of all that determines a part with some voxels."""
+        determined = {
             "version": EXTRACTION_VERSION,
             "betas": self.betas.model_dump(),
             "n_trials": self.n_trials,
             "grid": self.grid,
+            "voxels": digest_of_array(voxels),
+            "trials": self.trials if kind == "shared" else "all",
         }
-        voxels = {region: digest_of_array(indices) for region, indices in self.regions.items()}
-        return {
-            (kind, region): sha256_of_json(
-                common | {"voxels": digest, "trials": self.trials if kind == "shared" else "all"}
-            )
-            for kind in get_args(Kind)
-            for region, digest in voxels.items()
-        }
+        return sha256_of_json(determined)
+
+    def voxels(self, region: str) -> NDArray[np.int64]:
+        """Return the voxels of a region, or those of `keep` for `KEPT`."""
+        if region == KEPT and self.keep is not None:
+            return self.keep
+        return self.regions[region]
 
     @property
     def digest(self) -> str:
@@ -90,22 +107,58 @@ class SessionRequest:
     @property
     def parts(self) -> list[tuple[Kind, str]]:
         """The kind and region of each part that is asked for."""
-        return [(kind, region) for kind in self.kinds for region in self.regions]
+        parts: list[tuple[Kind, str]] = [
+            (kind, region) for kind in self.kinds for region in self.regions
+        ]
+        return parts if self.keep is None else [*parts, ("all", KEPT)]
+
+    @property
+    def group(self) -> str:
+        """The subject, for `Store.voxel_sets`."""
+        return f"subj{self.subject:02d}"
 
     def invalidate(self) -> None:
-        """Make the store drop what this request gives, so that it is extracted again."""
+        """Make the store drop what this request could be given, so that it is extracted again."""
         for place in self.parts:
             self.store.invalidate(self.part_name(*place))
+            for stored in self._voxel_sets_around(place[1]):
+                self.store.invalidate(self._name(self.key("all", stored)))
 
     def find(self, kind: Kind, region: str) -> Part | None:
         """Return a part that the store holds whole, or None."""
         key = self.part_keys[kind, region]
         return self.store.find_whole(self.part_name(kind, region), key)
 
+    def find_around(self, region: str) -> tuple[Part, NDArray[np.int64]] | None:
+        """Return a part that the store holds whole with all trials of a region and perhaps more.
+
+        Returns
+        -------
+        part : Part
+            Betas as stored (n_voxels, n_trials).
+        rows : ndarray of int64, shape (n_region_voxels,)
+            Those of the region. None in place of both where there is no such part.
+        """
+        for stored in self._voxel_sets_around(region):
+            key = self.key("all", stored)
+            if (part := self.store.find_whole(self._name(key), key)) is not None:
+                return part, np.searchsorted(stored, self.voxels(region))
+        return None
+
     def part_name(self, kind: Kind, region: str) -> str:
         """Return the name in the store of a part."""
-        folder = f"subj{self.subject:02d}-session{self.session:02d}"
-        return f"{folder}/{self.part_keys[kind, region][:24]}"
+        return self._name(self.part_keys[kind, region])
+
+    def _name(self, key: str) -> str:
+        return f"{self.group}-session{self.session:02d}/{key[:24]}"
+
+    def _voxel_sets_around(self, region: str) -> list[NDArray[np.int64]]:
+        wanted = self.voxels(region)
+        return [
+            stored
+            for stored in self.store.voxel_sets(self.group)
+            if np.isin(wanted, stored, assume_unique=True).all()
+        ]
 
 
 class SessionRecord(Sealed):
@@ -119,19 +172,22 @@ class SessionRecord(Sealed):
         z-scores of the kept trials (n_kept_trials, n_voxels), by region.
     all_trials : dict of str to Part
         Betas of all trials as they are stored (n_voxels, n_trials), by region.
+    kept : Part or None
+        The same of the voxels that are kept for later requests.
     """
 
     subject: int
     session: int
     parts: dict[str, Part]
     all_trials: dict[str, Part] = Field(default_factory=dict)
+    kept: Part | None = None
 
     @property
     def files(self) -> dict[str, str]:
         """SHA-256 of each file, by its name in the store."""
-        return {
-            part.file: part.sha256 for part in (*self.parts.values(), *self.all_trials.values())
-        }
+        kept = () if self.kept is None else (self.kept,)
+        parts = (*self.parts.values(), *self.all_trials.values(), *kept)
+        return {part.file: part.sha256 for part in parts}
 
 
 def extract_session(request: SessionRequest) -> SessionRecord:
@@ -164,26 +220,45 @@ def extract_session(request: SessionRequest) -> SessionRecord:
     values = _values(request, list(dict.fromkeys(region for _, region in missing)))
     for kind, region in missing:
         found[kind, region] = _store(request, kind, region, values[region])
+    kept = found.pop(("all", KEPT), None)
     parts = {place: part for place, part in found.items() if part is not None}
     shared, everything = (
         {region: part for (kind, region), part in parts.items() if kind == wanted}
         for wanted in get_args(Kind)
     )
     return SessionRecord(
-        subject=request.subject, session=request.session, parts=shared, all_trials=everything
+        subject=request.subject,
+        session=request.session,
+        parts=shared,
+        all_trials=everything,
+        kept=kept,
     )
+
+
+def voxels_to_read(request: SessionRequest) -> NDArray[np.int64]:
+    """Return the voxels that `extract_session` would read from the session's file, ascending."""
+    missing = dict.fromkeys(
+        region for kind, region in request.parts if not request.find(kind, region)
+    )
+    return _union(request, [region for region in missing if request.find_around(region) is None])
+
+
+def _union(request: SessionRequest, regions: Sequence[str]) -> NDArray[np.int64]:
+    voxels = [request.voxels(region) for region in regions]
+    return np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *voxels]))
 
 
 def _values(request: SessionRequest, regions: Sequence[str]) -> dict[str, NDArray[np.int16]]:
     """Return the betas (n_voxels, n_trials) of some regions, from the store where it has them."""
     values: dict[str, NDArray[np.int16]] = {}
     for region in regions:
-        if (part := request.find("all", region)) is not None:
-            values[region] = request.store.read(part)
+        if (stored := request.find_around(region)) is not None:
+            part, rows = stored
+            values[region] = request.store.read(part)[rows]
     to_read = [region for region in regions if region not in values]
     if not to_read:
         return values
-    voxels = np.unique(np.concatenate([request.regions[region] for region in to_read]))
+    voxels = _union(request, to_read)
     source, path = request.source, request.path
     read = source.read_voxels(path, voxels, request.grid, request.n_trials)
     found = source.identity(path)
@@ -194,19 +269,21 @@ def _values(request: SessionRequest, regions: Sequence[str]) -> dict[str, NDArra
             "command again."
         )
     for region in to_read:
-        values[region] = read[np.searchsorted(voxels, request.regions[region])]
+        values[region] = read[np.searchsorted(voxels, request.voxels(region))]
     return values
 
 
 def _store(request: SessionRequest, kind: Kind, region: str, values: NDArray[np.int16]) -> Part:
     if kind == "all":
+        request.store.write_voxels(request.group, request.voxels(region))
         kept: NDArray[Any] = values
         constant = (values == values[:, :1]).all(axis=1)
     else:
         zscores, constant = zscore_trials(values)
         kept = zscores[:, list(request.trials)].T
     name, key = request.part_name(kind, region), request.part_keys[kind, region]
-    return request.store.write(name, key, kept, constant, {})
+    statistics = describe_part(values, run_lengths(request.n_trials))
+    return request.store.write(name, key, kept, constant, statistics.model_dump(mode="json"))
 
 
 def extract_sessions(requests: Sequence[SessionRequest]) -> list[SessionRecord]:

@@ -116,9 +116,16 @@ class Folder(BaseModel):
         """The same for every folder."""
         return "folder"
 
+    def digest_of(self, name: str) -> str:
+        """Return the SHA-256 of a file of the folder."""
+        return sha256_of_file(self.path / name)
+
     def holds(self, files: Mapping[str, str]) -> bool:
         """Return whether all files, by their names in the folder, have their SHA-256."""
-        return all(has_sha256(self.path / name, sha256) for name, sha256 in files.items())
+        try:
+            return all(self.digest_of(name) == sha256 for name, sha256 in files.items())
+        except OSError:
+            return False
 
 
 _PARTIAL = re.compile(r"^\..+\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]{8}\.partial$")

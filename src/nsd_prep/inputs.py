@@ -22,7 +22,7 @@ from nsd_prep.files import (
     writable_folder,
 )
 from nsd_prep.masks import labels_that_are_nowhere, select_voxels
-from nsd_prep.regions import VoxelSelection
+from nsd_prep.regions import BUILT_IN_REGIONS, ROI_VOLUMES, VoxelSelection
 from nsd_prep.run import Run
 from nsd_prep.single_trials.behaviour import behaviour_file, read_behaviour
 from nsd_prep.single_trials.table import read_coco_ids, trial_table
@@ -100,6 +100,8 @@ class Masks:
         1-based.
     selection : VoxelSelection
         Voxels of each region.
+    keep : ndarray of int64, shape (n_voxels,), or None
+        Voxels of which all trials are kept, as those of a region.
     brain : ndarray of bool, shape (Z, Y, X), or None
         The brain mask, where the dataset has one.
     anatomy : ndarray of float, shape (Z, Y, X), or None
@@ -113,6 +115,13 @@ class Masks:
     brain: NDArray[np.bool_] | None = None
     anatomy: NDArray[np.floating] | None = None
     files: tuple[FileRecord, ...] = ()
+    keep: NDArray[np.int64] | None = None
+
+    @property
+    def voxels(self) -> NDArray[np.int64]:
+        """The voxels that are read of each session (n_voxels,), each once, ascending."""
+        union = self.selection.union()
+        return union if self.keep is None else np.union1d(union, self.keep)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,9 +202,7 @@ class Inputs:
     def bytes_to_read(self) -> int:
         """Bytes of the betas that a run reads where nothing is in the cache."""
         trials = self.dataset.trials_per_session
-        return sum(
-            len(self.masks[subject].selection.union()) * trials * _BETA for subject, _ in self.betas
-        )
+        return sum(len(self.masks[subject].voxels) * trials * _BETA for subject, _ in self.betas)
 
     @property
     def bytes_to_write(self) -> int:
@@ -206,7 +213,10 @@ class Inputs:
             * sum(len(voxels) for voxels in self.masks[key[0]].selection.regions.values())
             for key in self.betas
         )
-        return (stored + len(self.trials.nsd_ids) * sum(self.n_voxels.values())) * _RESPONSE
+        made = stored + len(self.trials.nsd_ids) * sum(self.n_voxels.values())
+        kept = [self.masks[subject].keep for subject, _ in self.betas]
+        n_kept = sum(len(voxels) for voxels in kept if voxels is not None)
+        return made * _RESPONSE + n_kept * self.dataset.trials_per_session * _BETA
 
     def requests(self, store: Store, kinds: tuple[Kind, ...] = ("shared",)) -> list[SessionRequest]:
         """List what is to be extracted: by subject in the run's order, sessions ascending."""
@@ -231,6 +241,7 @@ class Inputs:
                 },
                 store=store,
                 kinds=kinds,
+                keep=self.masks[subject].keep,
             )
             for (subject, session), identity in self.betas.items()
         ]
@@ -332,7 +343,9 @@ def load_inputs(run: Run, steps: "Steps | None" = None) -> Inputs:
 def _fetch_small_files(run: Run) -> None:
     """Fetch the small files of a remote dataset together, as far as they are there."""
     dataset = run.dataset()
-    volumes = sorted({name for region in run.regions.values() for name in region.labels})
+    volumes = {name for region in run.regions.values() for name in region.labels}
+    if run.keep_voxels:  # of whatever region a later run may ask for
+        volumes |= {*BUILT_IN_REGIONS[run.keep_voxels].labels, *ROI_VOLUMES}
     wanted: list[Path | None] = [dataset.design_file, dataset.stimulus_table]
     for subject in run.subjects:
         wanted += [
@@ -340,7 +353,7 @@ def _fetch_small_files(run: Run) -> None:
             dataset.brain_mask_file(subject),
             dataset.anatomy_file(subject),
         ]
-        for volume in volumes:
+        for volume in sorted(volumes):
             wanted += [dataset.roi_file(subject, volume, side) for side in (None, "lh", "rh")]
             wanted.append(dataset.label_table(subject, volume))
     dataset.source.fetch_files([path for path in wanted if path is not None])
@@ -476,7 +489,14 @@ def load_masks(run: Run, subject: int) -> Masks:
         As `nsd_prep.masks.select_voxels`.
     """
     dataset, recorder = _recorded(run.dataset())
-    selection = select_voxels(dataset, subject, run.regions, run.missing_regions)
+    kept = {run.keep_voxels: BUILT_IN_REGIONS[run.keep_voxels]} if run.keep_voxels else {}
+    selection = select_voxels(dataset, subject, run.regions | kept, run.missing_regions)
+    keep = selection.regions[run.keep_voxels] if run.keep_voxels else None
+    selection = replace(
+        selection,
+        regions={name: selection.regions[name] for name in run.regions},
+        absent_labels=tuple(label for label in selection.absent_labels if label[0] in run.regions),
+    )
     expected = published.GRIDS[subject][::-1]
     if dataset.is_nsd and selection.grid != expected:
         raise InputFileError(
@@ -491,7 +511,7 @@ def load_masks(run: Run, subject: int) -> Masks:
             _check_grid(subject, str(path), volume, selection)
         optional.append(None if volume is None else volume.values)
     brain = None if optional[0] is None else optional[0] > 0
-    return Masks(subject, selection, brain, optional[1], tuple(recorder.files.values()))
+    return Masks(subject, selection, brain, optional[1], tuple(recorder.files.values()), keep)
 
 
 def load_noise_ceilings(run: Run, subject: int) -> NoiseCeilings:

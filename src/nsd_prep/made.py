@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import Field
 
 from nsd_prep.checks import Check
-from nsd_prep.files import Folder, Sealed, sha256_of_file, sha256_of_json
+from nsd_prep.files import Folder, Sealed, sha256_of_json
 
 
 class Made(Sealed):
@@ -36,7 +36,7 @@ class Made(Sealed):
         checks : iterable of Check
             What was found.
         """
-        files = {name: sha256_of_file(folder.path / name) for name in names}
+        files = {name: folder.digest_of(name) for name in names}
         return cls(files=files, checks=tuple(checks))
 
     @property

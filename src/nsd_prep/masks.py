@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,23 @@ from nsd_prep.volumes import OUTSIDE_CORTEX, Volume, read_label_volume, same_spa
 _HEMISPHERES: tuple[Hemisphere, Hemisphere] = ("lh", "rh")
 
 
-def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> Volume:
+class Bilateral(NamedTuple):
+    """Labels of both hemispheres.
+
+    Attributes
+    ----------
+    volume : Volume
+        Labels, int16, of both.
+    sides : tuple of two ndarrays of int64, or None
+        Labelled voxels (indices into the raveled grid) of the left and of the right hemisphere,
+        where the dataset has a volume of each.
+    """
+
+    volume: Volume
+    sides: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+
+
+def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> Bilateral:
     """Read the labels of both hemispheres.
 
     Parameters
@@ -36,8 +53,8 @@ def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> Volume
 
     Returns
     -------
-    Volume
-        Labels, int16: the bilateral volume, or both hemispheres' merged where only those are there.
+    Bilateral
+        The bilateral volume, or both hemispheres' merged where only those are there.
 
     Raises
     ------
@@ -50,7 +67,7 @@ def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> Volume
     files = [dataset.roi_file(subject, volume, hemisphere) for hemisphere in _HEMISPHERES]
     if not all(dataset.exists(file) for file in files):
         if dataset.exists(bilateral_file):
-            return read_label_volume(bilateral_file, dataset.read)
+            return Bilateral(read_label_volume(bilateral_file, dataset.read))
         names = ", ".join(
             str(file) for file in (bilateral_file, *files) if not dataset.exists(file)
         )
@@ -67,8 +84,9 @@ def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> Volume
             f"{files[1]} are expected to share none (-1 is outside); download both again."
         )
     merged = Volume(merge_hemispheres(left.values, right.values), left.affine)
+    sides = (np.flatnonzero(left.values > 0), np.flatnonzero(right.values > 0))
     if not dataset.exists(bilateral_file):
-        return merged
+        return Bilateral(merged, sides)
     bilateral = read_label_volume(bilateral_file, dataset.read)
     _check_same_grid(subject, {files[0]: left, bilateral_file: bilateral})
     different = np.count_nonzero(bilateral.values != merged.values)
@@ -78,7 +96,7 @@ def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> Volume
             f"{different} voxels: {bilateral_file} is expected to hold the labels of {files[0]} "
             f"and {files[1]}; download all three again."
         )
-    return bilateral
+    return Bilateral(bilateral, sides)
 
 
 def _check_same_grid(subject: int, volumes: Mapping[Path, Volume]) -> None:
@@ -131,6 +149,7 @@ def select_voxels(
         A region is empty in this subject, with "skip" all of them, or a label's name is unknown.
     """
     volumes: dict[tuple[str, Hemisphere | None], Volume] = {}
+    hemispheres = None
     regions: dict[str, NDArray[np.int64]] = {}
     absent: list[tuple[str, str, int]] = []
     for name, definition in definitions.items():
@@ -138,7 +157,9 @@ def select_voxels(
         for volume, labels in definition.labels.items():
             key = (volume, definition.hemisphere)
             if key not in volumes:
-                volumes[key] = _read_labels(dataset, subject, *key)
+                read = _read_labels(dataset, subject, *key)
+                volumes[key] = read.volume
+                hemispheres = hemispheres or read.sides
             numbers = _label_numbers(dataset, subject, name, volume, labels)
             parts.append(voxels_with_labels(volumes[key].values, numbers))
             held = set(np.unique(volumes[key].values.flat[parts[-1]]).tolist())
@@ -165,7 +186,7 @@ def select_voxels(
     )
     first = next(iter(volumes.values()))
     z, y, x = first.values.shape
-    return VoxelSelection((z, y, x), first.affine, regions, tuple(absent))
+    return VoxelSelection((z, y, x), first.affine, regions, tuple(absent), hemispheres)
 
 
 def labels_that_are_nowhere(selections: Iterable[VoxelSelection]) -> list[str]:
@@ -200,7 +221,7 @@ def labels_that_are_nowhere(selections: Iterable[VoxelSelection]) -> list[str]:
 
 def _read_labels(
     dataset: Dataset, subject: int, volume: str, hemisphere: Hemisphere | None
-) -> Volume:
+) -> Bilateral:
     if hemisphere is None:
         return read_bilateral_volume(dataset, subject, volume)
     file = dataset.roi_file(subject, volume, hemisphere)
@@ -209,7 +230,7 @@ def _read_labels(
             f"The labels {volume} of subject {subject} in hemisphere {hemisphere} are missing: "
             f"expected {file}; download it."
         )
-    return read_label_volume(file, dataset.read)
+    return Bilateral(read_label_volume(file, dataset.read))
 
 
 def _label_numbers(

@@ -5,15 +5,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from nsd_prep.files import Folder, write_json
+from nsd_prep.files import Folder, read_whole, sha256_of_bytes, write_json
+from nsd_prep.report.stamp import without_stamp
 
 TRIALS: Final = "trials.csv"
 SPLIT: Final = "train_test_split.csv"
 VOXELS: Final = "voxels.csv"
 NOISE_CEILINGS: Final = "noise_ceilings.csv"
 CHECKS: Final = "checks.csv"
+SESSIONS: Final = "sessions.csv"
 MANIFEST: Final = "manifest.json"
 REPORT: Final = "report"
+PAGE: Final = f"{REPORT}/index.html"
 SINGLE_TRIALS: Final = "trials"
 BRAINSCORE: Final = "brainscore"
 #: What runs have written since the last manifest, so that a failed run's files are known too.
@@ -23,6 +26,16 @@ _OWNED: Final = ".nsd-prep-owned.json"
 def assembly_file(region: str) -> str:
     """Return the name of a region's assembly."""
     return f"Allen2022.{region}.nc"
+
+
+class OutputFolder(Folder):
+    """The folder that a run writes into."""
+
+    def digest_of(self, name: str) -> str:
+        """Return the SHA-256 of a file; of the report's page without its date and run."""
+        if name != PAGE:
+            return super().digest_of(name)
+        return sha256_of_bytes(without_stamp(read_whole(self.path / name)))
 
 
 class Ownership:

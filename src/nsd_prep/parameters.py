@@ -42,6 +42,7 @@ Suffix = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]*$", max_length=100)]
 _EMPTY_IS_NONE = BeforeValidator(lambda value: None if value == "" else value)
 OptionalPath = Annotated[Path | None, _EMPTY_IS_NONE]
 OptionalText = Annotated[str | None, _EMPTY_IS_NONE]
+OptionalRegion = Annotated[RegionName | None, _EMPTY_IS_NONE]
 #: A folder, as text: an address would not survive as a Path.
 Root = Annotated[
     str | None,
@@ -82,6 +83,7 @@ def parameters(
     refresh: bool = False,
     synthetic: bool = False,
     accept_nsd_terms: bool = False,
+    keep_voxels: OptionalRegion = None,
 ) -> dict[str, Any]:
     """Turn a copy of the Natural Scenes Dataset into validated neural assemblies.
 
@@ -139,6 +141,9 @@ def parameters(
             there yet, in place of a dataset: NSD's formats, invented responses.
         accept_nsd_terms: Accept the terms of the Natural Scenes Dataset, without which its own
             bucket is not read; NSD_ACCEPT_TERMS=1 in the environment does the same.
+        keep_voxels: Built-in region, such as nsdgeneral, of which the cache keeps all trials beside
+            what the run needs: later runs take every region inside it from there, without reading
+            the dataset's sessions, or an address, again.
 
     Returns
     -------

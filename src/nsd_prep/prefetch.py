@@ -5,9 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-
-from nsd_prep.extraction import SessionRequest
+from nsd_prep.extraction import SessionRequest, voxels_to_read
 
 #: Sessions whose ranges are requested before they are read.
 AHEAD: Final = 3
@@ -32,12 +30,9 @@ class Prefetch:
         """Request the ranges of some more sessions."""
         for _ in range(min(n_sessions, len(self._waiting))):
             request = self._waiting.popleft()
-            missing = [
-                region for kind, region in request.parts if request.find(kind, region) is None
-            ]
-            if missing and hasattr(request.source, "transfer"):
-                wanted = dict.fromkeys(missing)
-                voxels = np.unique(np.concatenate([request.regions[name] for name in wanted]))
+            if not hasattr(request.source, "transfer"):
+                continue
+            if len(voxels := voxels_to_read(request)):
                 request.source.prefetch(request.path, voxels, request.grid, request.n_trials)
 
     def traffic(self) -> str:

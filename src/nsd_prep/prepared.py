@@ -17,6 +17,7 @@ from nsd_prep.published import REPETITIONS
 from nsd_prep.regions import definition_as_text
 from nsd_prep.responses import SessionResponses, repetitions_of_images
 from nsd_prep.run import Run
+from nsd_prep.session_record import PartStatistics
 from nsd_prep.store import Part, Store
 from nsd_prep.trials import needed_sessions, usable_nsd_ids
 
@@ -148,6 +149,20 @@ class Prepared:
         return tuple(
             subject for subject in self.subjects if (subject, region) in self.regions_of_subjects
         )
+
+    @cached_property
+    def session_records(self) -> dict[int, dict[int, dict[str, PartStatistics]]]:
+        """What was seen of the betas, by subject and session (1-based) and region."""
+        return {
+            subject: {
+                record.session: {
+                    region: PartStatistics.model_validate(part.statistics)
+                    for region, part in record.parts.items()
+                }
+                for record in records
+            }
+            for subject, records in self._records.items()
+        }
 
     @property
     def subjects_without(self) -> dict[str, tuple[int, ...]]:

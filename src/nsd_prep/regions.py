@@ -74,6 +74,22 @@ BUILT_IN_REGIONS: Final[Mapping[str, RegionDefinition]] = MappingProxyType(
         "parietal": _region(streams=(7,)),
     }
 )
+#: The volumes of region labels that NSD has for each subject. NSD data manual, "ROIs".
+ROI_VOLUMES: Final = (
+    "HCP_MMP1",
+    "Kastner2015",
+    "MTL",
+    "corticalsulc",
+    "floc-bodies",
+    "floc-faces",
+    "floc-places",
+    "floc-words",
+    "nsdgeneral",
+    "prf-eccrois",
+    "prf-visualrois",
+    "streams",
+    "thalamus",
+)
 DEFAULT_REGIONS: Final[tuple[RegionName, ...]] = ("V1", "V2", "V4", "IT")
 
 
@@ -289,12 +305,16 @@ class VoxelSelection:
         share voxels, and one that a subject lacks is empty.
     absent_labels : tuple of (str, str, int)
         Region, volume and label, for each label of a region that has no voxel in the subject.
+    hemispheres : tuple of two ndarrays of int64, or None
+        Labelled voxels of the left and of the right hemisphere (indices into the raveled grid), of
+        the first volume that the dataset has for each.
     """
 
     grid: tuple[int, int, int]
     affine: NDArray[np.float64]
     regions: Mapping[str, NDArray[np.int64]]
     absent_labels: tuple[tuple[str, str, int], ...] = ()
+    hemispheres: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def union(self) -> NDArray[np.int64]:
         """Return the voxels that are in any of the regions (n_voxels,), each once, ascending."""

@@ -15,6 +15,7 @@ from nsd_prep.parameters import (
     InvalidVoxels,
     MissingRegions,
     Normalise,
+    OptionalRegion,
     OptionalText,
     Preparation,
     Runner,
@@ -71,6 +72,7 @@ class Run(BaseModel):
     refresh: bool
     synthetic: bool
     accept_nsd_terms: bool
+    keep_voxels: OptionalRegion
 
     _dataset: Dataset = PrivateAttr()
 

@@ -14,6 +14,7 @@ from nsd_prep.errors import InputFileError, OutputError
 from nsd_prep.files import (
     Folder,
     Sealed,
+    digest_of_array,
     has_sha256,
     read_whole,
     replaced,
@@ -21,6 +22,10 @@ from nsd_prep.files import (
     sha256_of_file,
     sha256_of_json,
 )
+
+#: Folder of the voxels whose trials are stored whole, and how each index is written.
+_VOXELS: Final = "voxels"
+_INDEX: Final = np.dtype("<i8")
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -188,6 +193,40 @@ class Store(Folder):
         with replaced(self._record(name)) as partial:
             partial.write_text(part.model_dump_json(), encoding="utf-8")
         return part
+
+    def write_voxels(self, group: str, voxels: NDArray[np.int64]) -> None:
+        """Write which voxels the parts of a group may hold, so that `voxel_sets` gives them.
+
+        Parameters
+        ----------
+        group : str
+            Such as ``"subj01"``.
+        voxels : ndarray of int64, shape (n_voxels,)
+            Indices into the raveled grid (0-based), ascending.
+
+        Raises
+        ------
+        OutputError
+            The disk is full or cannot be written.
+        """
+        path = self.path / _VOXELS / group / digest_of_array(voxels)
+        if not path.exists():
+            with replaced(path) as partial:
+                partial.write_bytes(voxels.astype(_INDEX).tobytes())
+
+    def voxel_sets(self, group: str) -> list[NDArray[np.int64]]:
+        """Return what was given to `write_voxels` for a group, the smallest first.
+
+        What was altered since is left out: each file has the digest of its voxels as its name.
+        """
+        sets = []
+        for path in (self.path / _VOXELS / group).glob("[!.]*"):
+            content = path.read_bytes()
+            whole = content[: len(content) // _INDEX.itemsize * _INDEX.itemsize]
+            voxels = np.frombuffer(whole, _INDEX).astype(np.int64)
+            if digest_of_array(voxels) == path.name:
+                sets.append(voxels)
+        return sorted(sets, key=len)
 
     def invalidate(self, name: str) -> None:
         """Remove the record of a part, so that it is extracted again.

@@ -61,7 +61,7 @@ def _fetching(inputs: Inputs) -> str:
     found = estimate(
         SessionsToFetch(
             sum(one == subject for one, _ in inputs.betas),
-            masks.selection.union(),
+            masks.voxels,
             masks.selection.grid,
             n_trials,
         )

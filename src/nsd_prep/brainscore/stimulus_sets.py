@@ -18,7 +18,8 @@ from PIL import Image
 from nsd_prep.assembly import stimulus_ids
 from nsd_prep.brainscore.identifiers import SPLITS, stimulus_folder, stimulus_metadata_file
 from nsd_prep.errors import InputFileError, MissingFilesError
-from nsd_prep.files import replaced, write_text
+from nsd_prep.files import Folder, replaced, write_text
+from nsd_prep.made import Made
 
 ImageFormat = Literal["png", "jpeg"]
 #: Gives the pixels of an image by its nsd_id (0-based): uint8, (height, width, 3), RGB.
@@ -80,6 +81,22 @@ def read_pictures(images: Path | ImageSource, nsd_ids: NDArray[np.int64]) -> Ite
                 "expected uint8 (height, width, 3) of one pixel at least; give the dataset's own."
             )
         yield Picture(nsd_id, pixels)
+
+
+def pictures_of(made: Made, folder: Folder) -> dict[int, Path]:
+    """Return where the images of written stimulus sets lie, by nsd_id (0-based), ascending."""
+    found = {}
+    for name in made.files:
+        path = folder.path / name
+        if path.suffix in _EXTENSIONS.values():
+            found[int(path.stem.removeprefix("nsd_"))] = path
+    return dict(sorted(found.items()))
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """Read an image of a stimulus set, uint8 (height, width, 3)."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def check_images_file(path: Path, nsd_ids: NDArray[np.int64] | None = None) -> None:

@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ def write_manifest(
     made: Iterable[Made],
     seconds: Mapping[str, float],
     ownership: outputs.Ownership,
+    run_name: str = "",
 ) -> None:
     """Write what was made from what; the last file of a run.
 
@@ -43,6 +45,8 @@ def write_manifest(
         How long each stage took.
     ownership : Ownership
         Of the output folder: what earlier runs left there and this one did not make is removed.
+    run_name : str
+        Prefect's name of the run.
     """
     files = {name: sha256 for one in made for name, sha256 in one.files.items()}
     ownership.remove_all_but(files)
@@ -50,6 +54,8 @@ def write_manifest(
     manifest: dict[str, Any] = {
         "software": {"nsd-prep": __version__, "python": platform.python_version()}
         | {library: version(library) for library in _LIBRARIES},
+        "written": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "run": run_name,
         "parameters": json.loads(run.model_dump_json()),
         "dataset": {
             "name": inputs.dataset.name,

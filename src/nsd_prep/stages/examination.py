@@ -1,32 +1,43 @@
 """Looking at the data themselves: single trials, placement, agreement between subjects."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep import outputs
 from nsd_prep.analysis.rdm import from_upper_triangle
-from nsd_prep.checks import Check
+from nsd_prep.brainscore.stimulus_sets import pictures_of, read_picture
 from nsd_prep.data_checks import (
     RegionEvidence,
     Scope,
     SingleTrials,
+    check_colours,
+    check_hemispheres,
+    check_images,
     check_placement,
     check_published_region,
+    check_published_repetitions,
     check_run,
     check_session_records,
     check_single_trials,
     places_of_images,
 )
+from nsd_prep.data_checks.sessions import session_table
 from nsd_prep.dataset import PREPARATION_FOLDERS
-from nsd_prep.files import digest_of_array, sha256_of_json
+from nsd_prep.files import Folder, digest_of_array, sha256_of_json, write_table
+from nsd_prep.image_features import image_features
 from nsd_prep.inputs import Inputs
 from nsd_prep.made import Made
 from nsd_prep.prepared import Prepared
-from nsd_prep.session_record import PartStatistics
+from nsd_prep.session_record import sessions_table
 from nsd_prep.stages.assemblies import Representations
 from nsd_prep.threads import each_in_threads
+
+#: So many images tell whether they belong to the responses.
+_IMAGES_CHECKED: Final = 256
 
 
 class Volumes:
@@ -38,6 +49,9 @@ class Volumes:
         By subject (1-based); brain masks and T1s where the dataset has them.
     affines : dict of int to ndarray of float64, shape (4, 4)
         From NIfTI indices to millimetres, by subject.
+    hemispheres : dict of int to (ndarray of int64, ndarray of int64)
+        Labelled voxels of the left and of the right hemisphere, by subject, where the dataset has
+        volumes of each.
     digest : str
         Of their content.
     """
@@ -50,11 +64,20 @@ class Volumes:
         self.brain: dict[int, NDArray[Any]] = _given(
             {subject: masks.brain for subject, masks in inputs.masks.items()}
         )
+        self.hemispheres = {
+            subject: masks.selection.hemispheres
+            for subject, masks in inputs.masks.items()
+            if masks.selection.hemispheres is not None
+        }
         self.anatomy = _given({subject: masks.anatomy for subject, masks in inputs.masks.items()})
         self.digest = sha256_of_json(
             [
                 [[subject, digest_of_array(volume)] for subject, volume in kind.items()]
                 for kind in (self.ncsnr, self.affines, self.brain, self.anatomy)
+            ]
+            + [
+                [subject, *map(digest_of_array, sides)]
+                for subject, sides in self.hemispheres.items()
             ]
         )
 
@@ -63,19 +86,9 @@ def _given(volumes: Mapping[int, NDArray[Any] | None]) -> dict[int, NDArray[Any]
     return {subject: volume for subject, volume in volumes.items() if volume is not None}
 
 
-def _check_records(prepared: Prepared, subject: int, regions: list[str]) -> list[Check]:
-    """Check the records of a subject's sessions, where the parts have them."""
-    records: dict[int, dict[str, PartStatistics]] = {}
-    for region in regions:
-        for session, part in prepared.parts(subject, region).items():
-            if not part.statistics:
-                return []
-            statistics = PartStatistics.model_validate(part.statistics)
-            records.setdefault(session, {})[region] = statistics
-    return check_session_records(subject, records) if records else []
-
-
-def examine(prepared: Prepared, representations: Representations, volumes: Volumes) -> Made:
+def examine(
+    prepared: Prepared, representations: Representations, volumes: Volumes, folder: Folder
+) -> Made:
     """Check what shapes cannot tell: that trials, sessions, masks and subjects are in their places.
 
     Parameters
@@ -86,11 +99,13 @@ def examine(prepared: Prepared, representations: Representations, volumes: Volum
         The RDMs of the assemblies.
     volumes : Volumes
         Around the regions.
+    folder : Folder
+        The output folder.
 
     Returns
     -------
     Made
-        Checks alone; failed ones among them are the caller's to act on.
+        ``sessions.csv``, and checks; failed ones among them are the caller's to act on.
     """
     trial_places = {
         subject: places_of_images(
@@ -130,7 +145,10 @@ def examine(prepared: Prepared, representations: Representations, volumes: Volum
         }
         ncsnr, brain = volumes.ncsnr[subject], volumes.brain.get(subject)
         found += check_placement(subject, regions, ncsnr, brain)
-        found += _check_records(prepared, subject, list(regions))
+        found += check_session_records(subject, prepared.session_records[subject])
+        if subject in volumes.hemispheres:
+            affine, grid = volumes.affines[subject], ncsnr.shape
+            found.append(check_hemispheres(subject, affine, grid, *volumes.hemispheres[subject]))
     rdms = {
         region.region: np.stack([from_upper_triangle(pairs) for pairs in region.rdms])
         for region in representations.geometry.all_voxels
@@ -140,8 +158,63 @@ def examine(prepared: Prepared, representations: Representations, volumes: Volum
         preparation = prepared.attributes["preparation"]
         known = preparation if preparation in PREPARATION_FOLDERS.values() else ""
         scope = Scope(str(known), prepared.dataset_sessions)
+        counts, n_images = prepared.repetition_counts, len(prepared.nsd_ids)
+        found += check_published_repetitions(counts, n_images, scope)
         for region in prepared.regions:
             voxels = prepared.voxels[prepared.voxels["region"] == region]
             found += check_published_region(region, voxels, scope)
     found += check_run(evidence, rdms, scope=scope)
+    write_table(folder.path / outputs.SESSIONS, _sessions(prepared, evidence))
+    return Made.in_folder(folder, [outputs.SESSIONS], found)
+
+
+def _sessions(prepared: Prepared, evidence: Sequence[RegionEvidence]) -> pd.DataFrame:
+    """Return a row for each subject, session and region, with the session's agreement."""
+    agreement = [
+        session_table([one.trials for one in evidence if one.subject == subject])
+        .reset_index()[["session", "agreement"]]
+        .assign(subject=f"subj{subject:02d}")
+        for subject in prepared.subjects
+        if any(one.subject == subject for one in evidence)
+    ]
+    table = sessions_table(prepared.session_records)
+    return table.merge(pd.concat(agreement), how="left", on=["subject", "session"])
+
+
+def check_stimuli(
+    prepared: Prepared, representations: Representations, stimuli: Made, folder: Folder
+) -> Made:
+    """Check that the images of the stimulus sets are those that V1 responded to.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        What was extracted.
+    representations : Representations
+        The RDMs of the assemblies.
+    stimuli : Made
+        The stimulus sets.
+    folder : Folder
+        The output folder.
+
+    Returns
+    -------
+    Made
+        Checks alone; none without V1 or without images.
+    """
+    rdms = {one.region: one.rdms for one in representations.geometry.all_voxels}
+    files = pictures_of(stimuli, folder)
+    nsd_ids = [nsd_id for nsd_id in prepared.nsd_ids.tolist() if nsd_id in files][:_IMAGES_CHECKED]
+    if "V1" not in rdms or not nsd_ids:
+        return Made()
+    pictures = [read_picture(files[nsd_id]) for nsd_id in nsd_ids]
+    features = np.concatenate(
+        each_in_threads(lambda picture: image_features(picture[np.newaxis]), pictures)
+    )
+    rows = np.searchsorted(prepared.nsd_ids, nsd_ids)
+    v1 = np.mean([from_upper_triangle(pairs) for pairs in rdms["V1"]], axis=0)[np.ix_(rows, rows)]
+    means = np.array([picture.mean(axis=(0, 1)) for picture in pictures])
+    found = [check_images(features, v1, natural=prepared.is_nsd)]
+    if prepared.is_nsd:
+        found.append(check_colours(means))
     return Made(checks=tuple(found))

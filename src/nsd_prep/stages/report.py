@@ -1,18 +1,24 @@
 """The report of a run: its page, figures and tables."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from nsd_prep import __version__, outputs
+from nsd_prep.analysis.cluster_figures import images_of_clusters, thumbnail
+from nsd_prep.analysis.session_figures import summarise_sessions
 from nsd_prep.analysis.slices import Anatomy
 from nsd_prep.brainscore.encoding import score_encoding, summarise_encoding
 from nsd_prep.brainscore.encoding_figure import draw_encoding
 from nsd_prep.brainscore.features import Features, read_features
+from nsd_prep.brainscore.stimulus_sets import pictures_of, read_picture
 from nsd_prep.checks import Check
-from nsd_prep.files import Folder, write_text
+from nsd_prep.files import Folder, read_table, write_text
+from nsd_prep.image_features import image_features
 from nsd_prep.made import Made
 from nsd_prep.prepared import Prepared
 from nsd_prep.report.compose import compose_report as compose
@@ -26,6 +32,7 @@ from nsd_prep.stages.encoding import Encoding
 from nsd_prep.stages.examination import Volumes
 from nsd_prep.stages.tables import neuroids
 from nsd_prep.synthetic import read_truth
+from nsd_prep.threads import each_in_threads
 
 _LIBRARIES: Final = ("numpy", "scipy", "pandas", "xarray", "matplotlib")
 
@@ -35,6 +42,7 @@ def write_report(
     representations: Representations,
     volumes: Volumes,
     checks: Sequence[Check],
+    stimuli: Made,
     encoding: Encoding | None,
     folder: Folder,
 ) -> Made:
@@ -50,6 +58,8 @@ def write_report(
         Drawn behind the voxels.
     checks : sequence of Check
         All that were made.
+    stimuli : Made
+        The stimulus sets; nothing where there are none.
     encoding : Encoding or None
         The encoding baseline.
     folder : Folder
@@ -60,7 +70,7 @@ def write_report(
     Made
         All the files.
     """
-    report = compose_report(prepared, representations, volumes, checks, encoding, folder)
+    report = compose_report(prepared, representations, volumes, checks, stimuli, encoding, folder)
     target = folder.path / outputs.REPORT
     files = write_files(target, report)
     for key, text in artifacts(report).items():
@@ -74,18 +84,25 @@ def compose_report(
     representations: Representations,
     volumes: Volumes,
     checks: Sequence[Check],
+    stimuli: Made,
     encoding: Encoding | None,
     folder: Folder,
 ) -> Report:
     """Put a report together, with its figures drawn; the parameters are those of `write_report`."""
+    geometry = representations.geometry
+    pictures = pictures_of(stimuli, folder)
+    shown = [nsd_id for nsd_id in images_of_clusters(geometry).tolist() if nsd_id in pictures]
+    sessions = read_table(folder.path / outputs.SESSIONS)
     return compose(
         facts_of_run(prepared),
-        representations.geometry,
+        geometry,
         neuroids(prepared),
         prepared.repetition_counts,
         checks,
         anatomies=anatomies(volumes),
-        further=encoding_sections(encoding, prepared, folder) if encoding else [],
+        sessions=summarise_sessions(sessions, sessions.drop_duplicates(["subject", "session"])),
+        thumbnails={nsd_id: thumbnail(read_picture(pictures[nsd_id])) for nsd_id in shown},
+        further=encoding_sections(encoding, prepared, pictures, folder) if encoding else [],
     )
 
 
@@ -129,7 +146,9 @@ def facts_of_run(prepared: Prepared) -> RunFacts:
     )
 
 
-def encoding_sections(encoding: Encoding, prepared: Prepared, folder: Folder) -> list[Section]:
+def encoding_sections(
+    encoding: Encoding, prepared: Prepared, pictures: Mapping[int, Path], folder: Folder
+) -> list[Section]:
     """Score a ridge regression from the images' features to the test assembly.
 
     Parameters
@@ -138,6 +157,8 @@ def encoding_sections(encoding: Encoding, prepared: Prepared, folder: Folder) ->
         What is fitted with.
     prepared : Prepared
         For its subjects.
+    pictures : mapping of int to Path
+        The images of the stimulus sets, by nsd_id (0-based).
     folder : Folder
         The output folder.
 
@@ -146,16 +167,11 @@ def encoding_sections(encoding: Encoding, prepared: Prepared, folder: Folder) ->
     list of Section
         One for the report; none where there are no features.
     """
-    features = _features(encoding, prepared)
-    if features is None:
+    features, source = _features(encoding, prepared, pictures)
+    if not features:
         return []
     assemblies = read_train_and_test(folder, encoding.suffix)
     scores = score_encoding(assemblies.train, assemblies.test, features)
-    source = (
-        f"the features of {encoding.features.path}"
-        if encoding.features
-        else "the synthetic latents"
-    )
     return [
         Section(
             name="encoding",
@@ -169,10 +185,28 @@ def encoding_sections(encoding: Encoding, prepared: Prepared, folder: Folder) ->
     ]
 
 
-def _features(encoding: Encoding, prepared: Prepared) -> dict[int, Features] | None:
+def _features(
+    encoding: Encoding, prepared: Prepared, pictures: Mapping[int, Path]
+) -> tuple[dict[int, Features], str]:
+    """Return features by subject (1-based) and where they are from.
+
+    The user's, else the truth of a synthetic dataset, else the images themselves.
+    """
     if encoding.features:
-        return dict.fromkeys(prepared.subjects, read_features(Path(encoding.features.path)))
+        features = read_features(Path(encoding.features.path))
+        return dict.fromkeys(
+            prepared.subjects, features
+        ), f"the features of {encoding.features.path}"
     if encoding.truth:
         truth = read_truth(encoding.truth)
-        return {subject: Features(*truth.latents(subject)) for subject in prepared.subjects}
-    return None
+        latents = {subject: Features(*truth.latents(subject)) for subject in prepared.subjects}
+        return latents, "the synthetic latents"
+    if not set(prepared.nsd_ids.tolist()) <= set(pictures):
+        return {}, ""
+    values = each_in_threads(
+        lambda nsd_id: image_features(read_picture(pictures[nsd_id])[np.newaxis]),
+        prepared.nsd_ids.tolist(),
+    )
+    features = Features(prepared.nsd_ids, np.concatenate(values))
+    source = "contrast energy of the images, by place, orientation and scale,"
+    return dict.fromkeys(prepared.subjects, features), source

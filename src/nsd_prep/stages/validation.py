@@ -35,10 +35,6 @@ def validate(
     """
     nsd_ids = prepared.nsd_ids
     found = assembly_checks.check_split(nsd_ids, read_table(folder.path / outputs.SPLIT))
-    if prepared.is_nsd:
-        found += assembly_checks.check_published_repetitions(
-            prepared.repetition_counts, len(nsd_ids), prepared.subjects
-        )
     n_sessions = {
         f"subj{subject:02d}": sum(record.subject == subject for record in prepared.sessions)
         for subject in prepared.subjects
@@ -50,6 +46,4 @@ def validate(
         found += assembly_checks.check_form(region, assembly, subjects, nsd_ids)
         found += assembly_checks.check_signal(region, assembly, voxels[voxels["kept"]])
         found += assembly_checks.check_coverage(region, voxels, n_sessions)
-        if prepared.is_nsd:
-            found += assembly_checks.check_published_region(region, voxels, prepared.subjects)
     return Made(checks=tuple(found))

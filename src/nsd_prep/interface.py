@@ -1,0 +1,348 @@
+"""NSD in a notebook: voxels, trials, noise ceilings and responses as labelled xarray objects."""
+
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Final
+
+import xarray as xr
+
+from nsd_prep.cache import in_use
+from nsd_prep.dataset import PREPARATION_FOLDERS
+from nsd_prep.errors import ExtractionError, ExtractionFaultError, ParameterError
+from nsd_prep.extraction import Kind, SessionRecord, extract_sessions
+from nsd_prep.files import Folder, sha256_of_json, write_text
+from nsd_prep.inputs import Inputs, Masks, Steps, Trials, load_inputs, load_masks, map_trials
+from nsd_prep.inputs import load_noise_ceilings as load_ncsnr
+from nsd_prep.made import Made
+from nsd_prep.noise_ceiling import noise_ceiling
+from nsd_prep.parameters import Normalise, Preparation, SingleTrialImages, TrainingSplit
+from nsd_prep.parameters import parameters as run_parameters
+from nsd_prep.prefetch import AHEAD, Prefetch
+from nsd_prep.prepared import Prepared
+from nsd_prep.progress import Stages
+from nsd_prep.regions import (
+    BUILT_IN_REGIONS,
+    RegionDefinition,
+    chosen_regions,
+    definition_as_text,
+)
+from nsd_prep.run import Run, plan_run
+from nsd_prep.single_trials import SingleTrialOptions, open_single_trials, trial_voxels
+from nsd_prep.single_trials.maps import map_attributes
+from nsd_prep.stages.single_trials import SubjectTrials, write_single_trials
+from nsd_prep.store import Store
+
+_logger: Final = logging.getLogger(__name__)
+_PLACE: Final = ("voxel_x", "voxel_y", "voxel_z", "nifti_i", "nifti_j", "nifti_k")
+#: Says which files in a folder of single trials are whole.
+_RECORD: Final = "made.json"
+
+#: A name of `NSD.regions`, or the definition of another region.
+Region = str | RegionDefinition
+#: One or several; those of a mapping get their names from it.
+Regions = Region | Sequence[Region] | Mapping[str, RegionDefinition]
+
+
+def open_nsd(
+    root: str | Path,
+    *,
+    subjects: Sequence[int] | None = None,
+    preparation: Preparation | None = None,
+    regions_file: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    accept_nsd_terms: bool = False,
+) -> "NSD":
+    """Open a copy of NSD.
+
+    Parameters
+    ----------
+    root : str or Path
+        Folder, or address (``s3://BUCKET[/PREFIX]``, ``https://HOST[/PREFIX]``), of the dataset,
+        as `nsd_prep.dataset.open_dataset` takes it.
+    subjects : sequence of int, optional
+        1-based; all of the dataset where none are given. `NSD.responses` are those to the images
+        that all of them saw three times. A subject's files are needed only when it is asked for.
+    preparation : {"b1", "b2", "b3"}, optional
+        Which betas are read, in the official layout; b3 where none is given.
+    regions_file : str or Path, optional
+        Regions of your own, as `nsd_prep.regions.read_regions_file` reads them.
+    cache_dir : str or Path, optional
+        Where extracted responses are kept; a run of the flow can use the same cache. ``nsd-prep``
+        in the user's cache folder (``XDG_CACHE_HOME`` or ``~/.cache``) where none is given.
+    accept_nsd_terms : bool
+        Accept the terms of NSD, without which its own bucket is not read.
+
+    Returns
+    -------
+    NSD
+        Nothing but ``dataset.json`` was read yet.
+
+    Raises
+    ------
+    MissingFilesError, InputFileError, ParameterError
+        As `nsd_prep.run.plan_run`.
+    """
+    if preparation not in (None, *PREPARATION_FOLDERS):
+        listed = ", ".join(PREPARATION_FOLDERS)
+        raise ParameterError(f"The preparation {preparation} is unknown: give one of {listed}.")
+    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = Path(cache_dir) if cache_dir else user_cache / "nsd-prep"
+    asked = run_parameters(output_dir=cache, cache_dir=cache, betas=preparation)
+    asked |= {"nsd_root": root, "subjects": subjects, "regions": tuple(BUILT_IN_REGIONS)}
+    asked |= {"regions_file": regions_file, "accept_nsd_terms": accept_nsd_terms}
+    return NSD(plan_run(**asked))
+
+
+class NSD:
+    """A copy of NSD, opened by `open_nsd`: what a run of the flow reads, by the same functions.
+
+    Responses are extracted when they are first asked for, and kept in the cache. Subjects are
+    counted from 1. The methods raise `nsd_prep.errors.ParameterError` where a subject or a region
+    is unknown, `PreflightError` with all that is wrong with the files, and `ExtractionError` where
+    sessions cannot be read.
+
+    Parameters
+    ----------
+    run : Run
+        Dataset, subjects, regions and the folder of the cache.
+
+    Attributes
+    ----------
+    subjects : tuple of int
+        1-based.
+    sessions : dict of int to int
+        How many sessions each subject has.
+    regions : dict of str to RegionDefinition
+        The built-in regions, and those of the regions file.
+    cache_dir : Path
+        Where extracted responses are kept.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.subjects = run.subjects
+        self.sessions = {subject: run.dataset().sessions[subject] for subject in run.subjects}
+        self.regions = dict(run.regions)
+        self.cache_dir = run.cache_dir
+        self._run = run
+        self._store = Store(path=run.cache_dir / "responses")
+
+    def __repr__(self) -> str:
+        dataset = self._run.dataset()
+        return (
+            f"<NSD {self._run.nsd_root}>\n"
+            f"  dataset   {dataset.name}, {dataset.preparation}\n"
+            f"  sessions  {', '.join(f'{n} of subject {one}' for one, n in self.sessions.items())}"
+            f"; {dataset.trials_per_session} trials each\n"
+            f"  regions   {', '.join(self.regions)}\n"
+            f"  cache     {self.cache_dir}"
+        )
+
+    def close(self) -> None:
+        """Close the connections to a bucket or web server; of a folder nothing is open."""
+        self._run.dataset().source.close()
+
+    def trials(self, subject: int) -> xr.Dataset:
+        """Return which image each trial of a subject shows.
+
+        Returns
+        -------
+        Dataset, dims (trial,)
+            The columns of `nsd_prep.single_trials.table.trial_table`, and of the behaviour where
+            the dataset has it; ``trial`` is 0-based over all sessions.
+        """
+        table = self._trials(subject, self._all_trials).all_trials[subject]
+        return xr.Dataset.from_dataframe(table).assign_attrs(subject=subject)
+
+    def voxels(self, subject: int, regions: Regions) -> xr.Dataset:
+        """Return the voxels of regions, each once, in the order of the beta files.
+
+        Returns
+        -------
+        Dataset, dims (voxel,)
+            The columns of `nsd_prep.single_trials.voxels.trial_voxels`; the indices in both orders
+            are coordinates. Its attributes ``grid`` and ``affine`` are what
+            `nsd_prep.single_trials.maps.brain_map` takes.
+        """
+        trials = self._trials(subject, self._shared_trials)
+        # Without trials no session is looked at.
+        _, inputs = self._load(subject, regions, replace(trials, table=trials.table[:0]))
+        selection = inputs.masks[subject].selection
+        ncsnr = inputs.noise_ceilings[subject].volume.values
+        table = trial_voxels(selection.regions, selection.grid, ncsnr)
+        attributes = {"subject": subject} | map_attributes(selection.grid, selection.affine)
+        return xr.Dataset.from_dataframe(table).set_coords(_PLACE).assign_attrs(attributes)
+
+    def noise_ceilings(self, subject: int, regions: Regions, n_averaged: int = 3) -> xr.DataArray:
+        """Return how much of a voxel's variance a perfect model explains in means of repetitions.
+
+        Returns
+        -------
+        DataArray of float64, dims (voxel,)
+            Percent, 0 where a voxel has no data: `nsd_prep.noise_ceiling.noise_ceiling`. The
+            voxels are those of `voxels`.
+        """
+        ncsnr = self.voxels(subject, regions)["ncsnr"]
+        ceiling = ncsnr.copy(data=noise_ceiling(ncsnr, n_averaged)).rename("noise_ceiling")
+        return ceiling.assign_attrs(units="percent", n_averaged=n_averaged)
+
+    def responses(self, subject: int, region: Region) -> xr.DataArray:
+        """Return a region's responses to the images that all subjects saw three times.
+
+        Their mean over ``repetition`` is what an assembly of the same subjects holds, bit for bit.
+
+        Returns
+        -------
+        DataArray of float32, dims (image, repetition, voxel)
+            z-scores within the session. On image the index ``nsd_id`` (0-based, ascending) and
+            ``is_train``; on image and repetition ``session`` (1-based) and ``trial_in_session``
+            (0-based); on voxel the columns of ``voxels.csv``, as `nsd_prep.assembly.voxel_table`.
+        """
+        trials = self._trials(subject, self._shared_trials)
+        run, inputs = self._load(subject, region, trials)
+        with in_use(self.cache_dir):
+            prepared = Prepared(run, inputs, self._extract(inputs, "shared"), self._store)
+            ((name, definition),) = prepared.regions.items()
+            responses = prepared.repetitions(subject, name)
+        shown = trials.table[trials.table["usable"]].pivot(index="nsd_id", columns="repetition")
+        voxels = prepared.voxels.drop(columns=["subject", "region", "kept"])
+        coordinates: dict[str, Any] = {
+            "nsd_id": ("image", prepared.nsd_ids),
+            "is_train": ("image", prepared.is_train),
+            "repetition": range(responses.shape[1]),
+            "session": (("image", "repetition"), shown["session"]),
+            "trial_in_session": (("image", "repetition"), shown["trial_in_session"]),
+        } | {column: ("voxel", voxels[column]) for column in voxels}
+        attributes = {"subject": subject, "region": name, "region_definition": definition}
+        return xr.DataArray(
+            responses,
+            coords=coordinates,
+            dims=("image", "repetition", "voxel"),
+            name="response",
+            attrs=self._run.attributes() | attributes,
+        ).set_xindex("nsd_id")
+
+    def single_trials(
+        self,
+        subject: int,
+        regions: Regions,
+        *,
+        normalise: Normalise = "session",
+        images: SingleTrialImages = "all",
+        average: bool = False,
+        split: TrainingSplit = "shared1000",
+    ) -> xr.Dataset:
+        """Return all trials of a subject in some regions; values are read when they are used.
+
+        The first call writes ``subj01.nc`` of ``nsd-prep trials`` into the cache, session by
+        session; later ones open it. Options are those of
+        `nsd_prep.single_trials.SingleTrialOptions`.
+
+        Returns
+        -------
+        Dataset, dims (trial, voxel) or (image, voxel)
+            The variable ``response``, float32, and the columns of `trials` and `voxels` as
+            coordinates: what `nsd_prep.single_trials.open_single_trials` gives.
+        """
+        chosen: dict[str, Any] = {"normalise": normalise, "images": images, "split": split}
+        Run.checked(**dict(self._run) | chosen)
+        options = SingleTrialOptions(**chosen, average=average)
+        _, inputs = self._load(subject, regions, self._trials(subject, self._all_trials))
+        with in_use(self.cache_dir):
+            sessions = self._extract(inputs, "all")
+            trials = SubjectTrials(inputs, int(subject), sessions, self._store)
+            name = sha256_of_json([trials.digest, asdict(options)])[:24]
+            folder = Folder(path=self._store.path / "single-trials" / name)
+            made = _whole(folder)
+            if made is None:
+                with Stages().stage("writing single trials", len(sessions)):
+                    made = write_single_trials(trials, options, "", folder)
+                write_text(folder.path / _RECORD, made.model_dump_json())
+            return open_single_trials(folder.path / next(iter(made.files)))
+
+    @cached_property
+    def _shared_trials(self) -> Trials:
+        return map_trials(self._run)
+
+    @cached_property
+    def _all_trials(self) -> Trials:
+        return map_trials(self._run.model_copy(update={"single_trials": True}))
+
+    def _trials(self, subject: int, trials: Trials) -> Trials:
+        """Return the trials of a subject; which images are usable depends on all subjects."""
+        if subject not in self.subjects:
+            listed = ", ".join(map(str, self.subjects))
+            raise ParameterError(f"The subject {subject} is not open: give one of {listed}.")
+        all_trials = {one: table for one, table in trials.all_trials.items() if one == subject}
+        table = trials.table[trials.table["subject"] == subject]
+        return replace(trials, table=table, all_trials=all_trials)
+
+    def _load(self, subject: int, regions: Regions, trials: Trials) -> tuple[Run, Inputs]:
+        """Look at what a subject's trials and regions need, as a run of the flow does."""
+        definitions = self._definitions(regions)
+        run = self._run.model_copy(update={"subjects": (int(subject),), "regions": definitions})
+        steps = Steps(
+            map_trials=lambda _: trials,
+            load_masks=_load_masks,
+            load_noise_ceilings=load_ncsnr,
+            mapped=lambda step, run, subjects: [partial(step, run, one) for one in subjects],
+        )
+        return run, load_inputs(run, steps)
+
+    def _definitions(self, regions: Regions) -> dict[str, RegionDefinition]:
+        asked: list[tuple[str, RegionDefinition | None]]
+        if isinstance(regions, Mapping):
+            asked = [*regions.items()]
+        else:
+            several = [regions] if isinstance(regions, str | RegionDefinition) else regions
+            asked = [self._named(region) for region in several]
+        built_in = [name for name, one in asked if one == BUILT_IN_REGIONS.get(name)]
+        own = {name: one for name, one in asked if one and name not in built_in}
+        return chosen_regions(built_in, own)
+
+    def _named(self, region: Region) -> tuple[str, RegionDefinition | None]:
+        if isinstance(region, RegionDefinition):
+            return re.sub("[^A-Za-z0-9]+", "-", definition_as_text(region)), region
+        return region, self.regions.get(region)
+
+    def _extract(self, inputs: Inputs, kind: Kind) -> list[SessionRecord]:
+        requests = inputs.requests(self._store, (kind,))
+        records: list[SessionRecord] = []
+        problems: list[str] = []
+        ahead = Prefetch(requests)
+        ahead.advance(AHEAD)
+        with Stages().stage("extracting sessions", len(requests)) as stage:
+            for request in requests:
+                try:
+                    records += extract_sessions([request])
+                except (ExtractionError, ExtractionFaultError) as error:
+                    problems += error.problems
+                ahead.advance(1)
+                stage.advance()
+        if problems:
+            raise ExtractionError(problems)
+        return records
+
+
+def _load_masks(run: Run, subject: int) -> Masks:
+    """Load a subject's masks; a label that it lacks may be another subject's."""
+    masks = load_masks(run, subject)
+    for region, volume, label in masks.selection.absent_labels:
+        _logger.warning(
+            f"Subject {subject} has no voxel with the label {label} of {volume}, one of the "
+            f"labels of the region {region}."
+        )
+    return replace(masks, selection=replace(masks.selection, absent_labels=()))
+
+
+def _whole(folder: Folder) -> Made | None:
+    """Return what was written into a folder, or None where it is not, or not any more, whole."""
+    try:
+        made = Made.model_validate_json((folder.path / _RECORD).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return made if folder.holds(made.files) else None
