@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from library_stages import prepare
@@ -15,10 +16,10 @@ from nsd_prep.checks import Check
 from nsd_prep.errors import PreflightError
 from nsd_prep.made import Made
 from nsd_prep.stages.assemblies import Representations, assemble_region
-from nsd_prep.stages.brainscore import make_train_and_test
+from nsd_prep.stages.brainscore import Images, make_stimulus_sets, make_train_and_test
 from nsd_prep.stages.closing import write_checks
 from nsd_prep.stages.encoding import Encoding
-from nsd_prep.stages.examination import Volumes, examine
+from nsd_prep.stages.examination import Volumes, check_stimuli, examine
 from nsd_prep.stages.report import write_report
 from nsd_prep.stages.tables import write_tables
 from nsd_prep.stages.validation import validate
@@ -39,13 +40,18 @@ def run(small: SmallNSD, out: Path, **asked: Any) -> list[Check]:
             tables,
             *assemblies.values(),
             validate(prepared, tables, assemblies, output),
-            examine(prepared, representations, volumes),
-            make_train_and_test(prepared, assemblies, run.zscore_images, run.suffix, output),
+            examine(prepared, representations, volumes, output),
         ]
+        encoded = make_train_and_test(prepared, assemblies, run.zscore_images, run.suffix, output)
+        nsd_ids, is_train = prepared.nsd_ids, prepared.is_train
+        stimuli = make_stimulus_sets(Images(inputs.dataset), nsd_ids, is_train, run.suffix, output)
+        made += [encoded, stimuli, check_stimuli(prepared, representations, stimuli, output)]
         checks = [check for one in made for check in one.checks]
         made.append(write_checks(checks, output))
-        encoding = Encoding(made[-2], run.suffix, None, None)
-        made.append(write_report(prepared, representations, volumes, checks, encoding, output))
+        encoding = Encoding(encoded, run.suffix, None, None)
+        made.append(
+            write_report(prepared, representations, volumes, checks, stimuli, encoding, output)
+        )
         summary = Summary(run, tables_of_assemblies(run, prepared), made, checks, 1.0)
         assert summary.for_terminal()
         assert "nan" not in summary.as_markdown()
@@ -94,13 +100,22 @@ def without_signal(value: float) -> Callable[[SmallNSD], None]:
 
 @pytest.fixture
 def small(tmp_path: Path) -> SmallNSD:
-    """Return a small dataset that the test may change."""
-    return write_small_nsd(tmp_path / "nsd")
+    """Return a small dataset with images, that the test may change."""
+    small = write_small_nsd(tmp_path / "nsd")
+    images = small.root / "nsddata_stimuli" / "stimuli" / "nsd" / "nsd_stimuli.hdf5"
+    images.parent.mkdir(parents=True)
+    with h5py.File(images, "w") as file:
+        file["imgBrick"] = np.random.default_rng(0).integers(0, 256, (144, 32, 32, 3), np.uint8)
+    return small
 
 
 EDGES: dict[str, tuple[Callable[[SmallNSD], None] | None, dict[str, Any]]] = {
     "two images": (lambda small: with_images(small, 2), {"train_fraction": 0.5}),
     "three images": (lambda small: with_images(small, 3), {"train_fraction": 0.5}),
+    "six images of one subject": (
+        lambda small: with_images(small, 6, (1,)),
+        {"train_fraction": 0.5, "subjects": [1]},
+    ),
     "one subject": (None, {"subjects": [2]}),
     "one region": (None, {"regions": ["V1"]}),
     "one voxel": (with_one_voxel, {"regions": ["nsdgeneral", "IT"]}),
