@@ -19,7 +19,7 @@ from nsd_prep.responses import SessionResponses, repetitions_of_images
 from nsd_prep.run import Run
 from nsd_prep.session_record import PartStatistics
 from nsd_prep.store import Part, Store
-from nsd_prep.trials import usable_nsd_ids
+from nsd_prep.trials import needed_sessions, usable_nsd_ids
 
 
 class Prepared:
@@ -37,7 +37,7 @@ class Prepared:
     regions_of_subjects : dict of (int, str) to SubjectVoxels
         The same for each subject (1-based) and region, as arrays in the order of the parts.
     sessions : tuple of SessionRecord
-        The parts of the store that hold the responses.
+        The parts of the store that hold the responses; sessions without a usable trial left out.
     repetition_counts : DataFrame of int, shape (n_subjects, 4)
         How many shared images each subject saw 3, 2, 1 and 0 times.
     subjects : tuple of int
@@ -63,7 +63,11 @@ class Prepared:
         self.trials = inputs.trials.table
         self.is_train = inputs.trials.is_train
         self.repetition_counts = inputs.trials.repetition_counts
-        self.sessions = tuple(sessions)
+        # Single trials need the other sessions too; what is made of these must not depend on that.
+        needed = needed_sessions(self.trials)
+        self.sessions = tuple(
+            record for record in sessions if record.session in needed[record.subject]
+        )
         self.subjects = run.subjects
         self.regions = {name: definition_as_text(of) for name, of in run.regions.items()}
         self.attributes = run.attributes()
@@ -73,7 +77,7 @@ class Prepared:
         self.dataset_sessions = {subject: dataset.sessions[subject] for subject in run.subjects}
         self._store = store
         self._records = {
-            subject: tuple(record for record in sessions if record.subject == subject)
+            subject: tuple(record for record in self.sessions if record.subject == subject)
             for subject in run.subjects
         }
         self.regions_of_subjects: dict[tuple[int, str], SubjectVoxels] = {}

@@ -16,6 +16,10 @@ from nsd_prep.published import RELIABLE_NOISE_CEILING, REPETITIONS
 #: Ridge penalties that are tried for each voxel, for features of unit variance.
 ALPHAS: Final = tuple(float(alpha) for alpha in np.logspace(-1, 6, 15))
 
+#: Images for training, and for testing, below which a regression is none: leave-one-out needs two
+#: to fit, and a correlation over two images is 1 or -1.
+FEWEST_IMAGES: Final = 3
+
 
 def score_encoding(
     train: xr.DataArray, test: xr.DataArray, features: Mapping[int, Features]

@@ -12,7 +12,7 @@ from nsd_prep import __version__, outputs
 from nsd_prep.analysis.cluster_figures import images_of_clusters, thumbnail
 from nsd_prep.analysis.session_figures import summarise_sessions
 from nsd_prep.analysis.slices import Anatomy
-from nsd_prep.brainscore.encoding import score_encoding, summarise_encoding
+from nsd_prep.brainscore.encoding import FEWEST_IMAGES, score_encoding, summarise_encoding
 from nsd_prep.brainscore.encoding_figure import draw_encoding
 from nsd_prep.brainscore.features import Features, read_features
 from nsd_prep.brainscore.stimulus_sets import pictures_of, read_picture
@@ -165,8 +165,13 @@ def encoding_sections(
     Returns
     -------
     list of Section
-        One for the report; none where there are no features.
+        One for the report; none where there are no features, or fewer than `FEWEST_IMAGES`.
     """
+    if (
+        min(np.count_nonzero(prepared.is_train), np.count_nonzero(~prepared.is_train))
+        < FEWEST_IMAGES
+    ):
+        return []
     features, source = _features(encoding, prepared, pictures)
     if not features:
         return []
