@@ -28,6 +28,7 @@ from nsd_prep.files import Folder
 from nsd_prep.flows.recording import without_success_lines
 from nsd_prep.inputs import Inputs, load_inputs
 from nsd_prep.made import Made
+from nsd_prep.ownership import Ownership
 from nsd_prep.parameters import parameters
 from nsd_prep.prepared import Prepared
 from nsd_prep.progress import Stages
@@ -88,10 +89,8 @@ def nsd_flow(**asked: Any) -> dict[str, Any]:  # noqa: D103 (documented by its p
         with stages.stage("writing the synthetic dataset"):
             asked["nsd_root"] = synthetic_beside(asked["output_dir"], asked["nsd_root"])
     run = plan_run(**asked)
-    output, store = (
-        outputs.OutputFolder(path=run.output_dir),
-        Store(path=run.cache_dir / "responses"),
-    )
+    output = outputs.OutputFolder(path=run.output_dir)
+    store = Store(path=run.cache_dir / "responses")
     runner = task_runner(run.runner, run.workers, run.dask_address)
     source = run.dataset().source
     with closing(source), only_run_in(run.output_dir), without_success_lines():
@@ -102,31 +101,30 @@ def nsd_flow(**asked: Any) -> dict[str, Any]:  # noqa: D103 (documented by its p
         if run.check:
             return {"checked": str(run.nsd_root)}
         with in_use(run.cache_dir), results_in(run.cache_dir / "records"):
-            ownership = outputs.Ownership(output)
+            owned = Ownership(output)
             kinds: list[Kind] = ["shared"] if run.assemblies else []
             kinds += ["all"] if run.single_trials else []
             with stages.stage("extracting sessions", len(inputs.betas)) as stage, runner as entered:
                 requests = inputs.requests(store, tuple(kinds))
                 chunks = in_chunks(requests, run.runner, run.workers)
                 sessions = extract_sessions(chunks, store, entered, stage)
-            made: list[Made] = []
             if run.single_trials:
-                made += _make_single_trials(run, inputs, sessions, store, output, stages)
+                _make_single_trials(run, inputs, sessions, store, output, owned, stages)
             if run.assemblies:
                 prepared = Prepared(run, inputs, sessions, store)
-                made += _make(run, inputs, prepared, output, stages)
-            checks = [check for one in made for check in one.checks]
+                _make(run, inputs, prepared, output, owned, stages)
+            checks = owned.checks
             show_checks(checks)
-            write_manifest(run, inputs, made, stages.seconds, ownership, str(flow_run.name or ""))
+            write_manifest(run, inputs, owned, stages.seconds, str(flow_run.name or ""))
     tables = tables_of_assemblies(run, prepared) if run.assemblies else []
-    summary = Summary(run, tables, made, checks, stages.total)
+    summary = Summary(run, tables, owned.files, checks, stages.total)
     print_rendered(summary.for_terminal())
     show_markdown("summary", "What came out", summary.as_markdown())
     raise_failed(checks)
     return {
         "output_dir": str(run.output_dir),
         "images": len(inputs.trials.nsd_ids),
-        "files": sorted({name for one in made for name in one.files if "stimuli_" not in name}),
+        "files": sorted(name for name in owned.files if "stimuli_" not in name),
     }
 
 
@@ -136,67 +134,59 @@ def _make_single_trials(
     sessions: Sequence[SessionRecord],
     store: Store,
     output: Folder,
+    owned: Ownership,
     stages: Stages,
-) -> list[Made]:
+) -> None:
     """Write all trials of each subject."""
     options = SingleTrialOptions(
         run.normalise, run.split, run.images, run.average, run.dtype, run.format
     )
     place = folder_of_trials(beside_assemblies=run.assemblies)
     with stages.stage("writing single trials", len(inputs.betas)):
-        return [
-            write_single_trials(
-                SubjectTrials(inputs, subject, sessions, store), options, place, output
-            )
-            for subject in run.subjects
-        ]
+        for subject in run.subjects:
+            trials = SubjectTrials(inputs, subject, sessions, store)
+            owned.add(write_single_trials(trials, options, place, output))
 
 
 def _make(
-    run: Run, inputs: Inputs, prepared: Prepared, output: Folder, stages: Stages
-) -> list[Made]:
+    run: Run, inputs: Inputs, prepared: Prepared, output: Folder, owned: Ownership, stages: Stages
+) -> None:
     """Make all that a run is to make of what was extracted."""
     with stages.stage("assembling regions", len(run.regions)) as stage:
-        tables = write_tables(prepared, output)
+        tables = owned.add(write_tables(prepared, output))
         assemblies = {}
         for region in run.regions:
-            assemblies[region] = assemble_region(prepared, region, output)
+            assemblies[region] = owned.add(assemble_region(prepared, region, output))
             stage.advance()
     representations, volumes = Representations(assemblies, output), Volumes(inputs)
     with stages.stage("checking files and data"):
-        examined = examine(prepared, representations, volumes, output)
-        made = [
-            tables,
-            *assemblies.values(),
-            validate(prepared, tables, assemblies, output),
-            examined,
-        ]
+        owned.add(validate(prepared, tables, assemblies, output))
+        examined = owned.add(examine(prepared, representations, volumes, output))
     encoding, stimuli = None, Made()
     if run.brainscore:
         with stages.stage("making train and test for Brain-Score"):
-            train_and_test = make_train_and_test(
-                prepared, assemblies, run.zscore_images, run.suffix, output
+            train_and_test = owned.add(
+                make_train_and_test(prepared, assemblies, run.zscore_images, run.suffix, output)
             )
         with stages.stage("writing stimulus sets"):
-            stimuli = _stimulus_sets(run, inputs, prepared, output)
-            made += [train_and_test, stimuli]
+            stimuli = owned.add(_stimulus_sets(run, inputs, prepared, output))
             if inputs.dataset.truth_folder is None:  # images of synthetic data are invented
-                made.append(check_stimuli(prepared, representations, stimuli, output))
+                owned.add(check_stimuli(prepared, representations, stimuli, output))
         encoding = Encoding(
             train_and_test, run.suffix, inputs.features, *truth_and_digest(inputs.dataset)
         )
-    checks = [check for one in made for check in one.checks]
-    made.append(write_checks(checks, output))
+    checks = owned.checks
+    owned.add(write_checks(checks, output))
     if run.report:
         with stages.stage("writing the report"):
-            report = write_report(
-                prepared, representations, volumes, examined, checks, stimuli, encoding, output
+            report = owned.add(
+                write_report(
+                    prepared, representations, volumes, examined, checks, stimuli, encoding, output
+                )
             )
             if not is_stamped(page := output.path / outputs.PAGE):
                 stamp_page(page, _stamp(run))
         show_report(report, output)
-        made.append(report)
-    return made
 
 
 def _stamp(run: Run) -> dict[str, str]:

@@ -32,7 +32,7 @@ from nsd_prep.dataset import open_dataset
 from nsd_prep.errors import ExtractionFaultError, NSDPrepError, OutputError
 from nsd_prep.files import Folder, digest_of_table
 from nsd_prep.inputs import Inputs, load_inputs
-from nsd_prep.outputs import Ownership
+from nsd_prep.ownership import Ownership
 from nsd_prep.prepared import Prepared
 from nsd_prep.report.record import Report, Section, Table
 from nsd_prep.report.write import write_report
@@ -51,6 +51,12 @@ def _plan(run: SimpleNamespace) -> Any:
 
 def _prepared(run: SimpleNamespace) -> Prepared:
     return Prepared(run.plan_run, run.load_inputs, run.extract_sessions, run.store)
+
+
+def _added(run: SimpleNamespace) -> Ownership:
+    for made in (run.write_tables, run.assemble_region):
+        run.ownership.add(made)
+    return run.ownership
 
 
 def _report(run: SimpleNamespace) -> Report:
@@ -95,8 +101,9 @@ STAGES: dict[str, Stage] = {
     ),
     "write_report": lambda run: write_report(run.out / "run" / "report", _report(run)),
     "write_checks": lambda run: closing.write_checks(run.validate.checks, run.output),
+    "add": lambda run: _added(run),
     "write_manifest": lambda run: closing.write_manifest(
-        run.plan_run, run.load_inputs, [run.write_tables, run.assemble_region], {}, run.ownership
+        run.plan_run, run.load_inputs, run.add, {}
     ),
 }
 

@@ -1,6 +1,7 @@
 """Whatever input changes, a second run gives what a first one into an empty folder gives."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -19,8 +20,9 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 from small_nsd import SmallNSD, write_betas, write_design, write_small_nsd
 
-from nsd_prep.errors import FailedChecksError, ParameterError
+from nsd_prep.errors import FailedChecksError, InputFileError, ParameterError
 from nsd_prep.flows.nsd_flow import nsd_flow
+from nsd_prep.tasks import validation
 
 REGIONS = '[FFA]\nlabels.floc-faces = ["FFA-1", "FFA-2"]\n'
 
@@ -189,6 +191,25 @@ class TestOwnership:
         listed = json.loads((out / "manifest.json").read_text())["outputs"]
         assert set(listed) == left - {"notes.txt", "brainscore/notes.txt"}
         assert not (out / "trials").exists()
+
+    def test_what_a_failed_run_left_is_removed_too(
+        self, small: SmallNSD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out = tmp_path / "out"
+        options = {"regions_file": None, "brainscore": False, "single_trials": False}
+
+        @functools.wraps(validation.examine.fn)
+        def fail(*_: Any) -> Any:
+            raise InputFileError("no more")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(validation.examine, "fn", fail)
+            with pytest.raises(InputFileError, match="no more"):
+                run(small, out, regions=["V1", "V2"], **options)
+        assert (out / "Allen2022.V2.nc").exists()
+        assert not (out / "manifest.json").exists()
+        run(small, out, regions=["V1"], **options)
+        assert not (out / "Allen2022.V2.nc").exists()
 
     def test_a_file_that_was_changed_since_is_left_alone(
         self, small: SmallNSD, tmp_path: Path

@@ -1,6 +1,6 @@
 """The end of a run, in a form that people read."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import pandas as pd
@@ -11,7 +11,6 @@ from rich.text import Text
 from nsd_prep import outputs
 from nsd_prep.checks import STIMULUS_SETS, VERDICTS, Check
 from nsd_prep.inputs import Inputs
-from nsd_prep.made import Made
 from nsd_prep.prepared import Prepared
 from nsd_prep.remote.estimate import SessionsToFetch, estimate
 from nsd_prep.run import Run
@@ -83,8 +82,8 @@ class Summary:
         The run.
     tables : sequence of (str, DataFrame of str)
         What to show of the assemblies, as `tables_of_assemblies` gives it; titles first.
-    made : sequence of Made
-        What was written.
+    written : collection of str
+        The names of what was made, in the output folder.
     checks : sequence of Check
         What was checked.
     seconds : float
@@ -95,12 +94,11 @@ class Summary:
         self,
         run: Run,
         tables: Sequence[tuple[str, pd.DataFrame]],
-        made: Sequence[Made],
+        written: Collection[str],
         checks: Sequence[Check],
         seconds: float,
     ) -> None:
         self._tables = tables
-        written = {name for one in made for name in one.files}
         page = run.output_dir / outputs.REPORT / "index.html"
         self._page = page if f"{outputs.REPORT}/{page.name}" in written else None
         self.lines = [

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any, Final
@@ -12,6 +12,7 @@ from nsd_prep.checks import Check, as_table
 from nsd_prep.files import Folder, sha256_of_json, write_json, write_table
 from nsd_prep.inputs import Inputs
 from nsd_prep.made import Made
+from nsd_prep.ownership import Ownership
 from nsd_prep.run import Run
 
 _LIBRARIES: Final = ("numpy", "pandas", "xarray", "h5py", "netCDF4", "nibabel", "scipy", "prefect")
@@ -26,9 +27,8 @@ def write_checks(checks: Sequence[Check], folder: Folder) -> Made:
 def write_manifest(
     run: Run,
     inputs: Inputs,
-    made: Iterable[Made],
+    owned: Ownership,
     seconds: Mapping[str, float],
-    ownership: outputs.Ownership,
     run_name: str = "",
 ) -> None:
     """Write what was made from what; the last file of a run.
@@ -39,17 +39,14 @@ def write_manifest(
         The parameters.
     inputs : Inputs
         What was read.
-    made : iterable of Made
-        What was written into the output folder.
+    owned : Ownership
+        What the run has made; what earlier runs left and this one did not make is removed.
     seconds : mapping of str to float
         How long each stage took.
-    ownership : Ownership
-        Of the output folder: what earlier runs left there and this one did not make is removed.
     run_name : str
         Prefect's name of the run.
     """
-    files = {name: sha256 for one in made for name, sha256 in one.files.items()}
-    ownership.remove_all_but(files)
+    owned.remove_earlier()
     nsd_ids = inputs.trials.nsd_ids
     manifest: dict[str, Any] = {
         "software": {"nsd-prep": __version__, "python": platform.python_version()}
@@ -73,7 +70,7 @@ def write_manifest(
         "inputs": [record.model_dump() for record in inputs.files],
         "outputs": {
             name: {"bytes": (run.output_dir / name).stat().st_size, "sha256": sha256}
-            for name, sha256 in files.items()
+            for name, sha256 in owned.files.items()
         },
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
     }

@@ -1,0 +1,85 @@
+"""Which files of an output folder belong to runs, and which of them to this one."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from nsd_prep.checks import Check
+from nsd_prep.files import Folder, write_json
+from nsd_prep.made import Made
+from nsd_prep.outputs import MANIFEST
+
+#: What runs have written since the last manifest, so that a failed run's files are known too.
+_OWNED: Final = ".nsd-prep-owned.json"
+
+
+class Ownership:
+    """What this run has made, and what runs before it have left, in an output folder.
+
+    Parameters
+    ----------
+    folder : Folder
+        The output folder. Its manifest, if any, is removed: it is there only when all that it
+        lists is.
+
+    Attributes
+    ----------
+    files : dict of str to str
+        SHA-256 of what this run has made, by its name in the folder.
+    checks : list of Check
+        All that this run has made.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self.files: dict[str, str] = {}
+        self.checks: list[Check] = []
+        manifest = folder.path / MANIFEST
+        outputs = _listed(manifest).get("outputs", {})
+        self._earlier = _listed(folder.path / _OWNED)
+        self._earlier |= {name: output["sha256"] for name, output in outputs.items()}
+        self._record()
+        manifest.unlink(missing_ok=True)
+
+    def add(self, made: Made) -> Made:
+        """Note what this run has made, and return it."""
+        self.files |= made.files
+        self.checks += made.checks
+        if made.files:
+            self._record()
+        return made
+
+    def remove_earlier(self) -> list[str]:
+        """Remove what earlier runs made and this one did not, where nobody has changed it since.
+
+        Returns
+        -------
+        list of str
+            The names of what was removed.
+        """
+        removed = []
+        for name in sorted(set(self._earlier) - set(self.files)):
+            path = self._folder.path / name
+            if self._folder.holds({name: self._earlier[name]}):
+                path.unlink()
+                removed.append(name)
+                _remove_empty_folders(path.parent, self._folder.path)
+        (self._folder.path / _OWNED).unlink(missing_ok=True)
+        return removed
+
+    def _record(self) -> None:
+        write_json(self._folder.path / _OWNED, self._earlier | self.files)
+
+
+def _listed(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _remove_empty_folders(folder: Path, root: Path) -> None:
+    while folder != root and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
