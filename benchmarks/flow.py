@@ -30,7 +30,7 @@ from rich.table import Table
 
 from nsd_prep.betas import read_voxels, zscore_trials
 from nsd_prep.dataset import open_dataset
-from nsd_prep.inputs import map_trials
+from nsd_prep.first_look import map_trials
 from nsd_prep.masks import select_voxels
 from nsd_prep.parameters import parameters
 from nsd_prep.run import plan_run

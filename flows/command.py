@@ -191,7 +191,7 @@ def _run(asked: dict[str, Any]) -> int:
 
 def _check(asked: dict[str, Any]) -> int:
     """Look at the inputs without Prefect, whose server takes seconds to start."""
-    from nsd_prep.inputs import load_inputs
+    from nsd_prep.first_look import load_inputs
     from nsd_prep.run import plan_run
     from nsd_prep.summary import describe_inputs, print_rendered
 

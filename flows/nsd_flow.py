@@ -25,8 +25,9 @@ from nsd_prep.errors import InputFileError, MissingFilesError
 from nsd_prep.exclusive import only_run_in
 from nsd_prep.extraction import Kind, SessionRecord
 from nsd_prep.files import Folder
+from nsd_prep.first_look import load_inputs
 from nsd_prep.flows.recording import without_success_lines
-from nsd_prep.inputs import Inputs, load_inputs
+from nsd_prep.inputs import Inputs
 from nsd_prep.made import Made
 from nsd_prep.ownership import Ownership
 from nsd_prep.parameters import parameters

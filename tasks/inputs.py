@@ -5,17 +5,17 @@ from typing import Any, Final
 
 from prefect import Task, task, unmapped
 
-from nsd_prep import inputs
+from nsd_prep import first_look
 from nsd_prep.run import Run
 from nsd_prep.tasks.policy import LOADED
 
-map_trials = task(name="map-trials", **LOADED)(inputs.map_trials)
+map_trials = task(name="map-trials", **LOADED)(first_look.map_trials)
 load_masks = task(name="load-masks", task_run_name="load-masks-subj{subject:02d}", **LOADED)(
-    inputs.load_masks
+    first_look.load_masks
 )
 load_noise_ceilings = task(
     name="load-noise-ceilings", task_run_name="load-noise-ceilings-subj{subject:02d}", **LOADED
-)(inputs.load_noise_ceilings)
+)(first_look.load_noise_ceilings)
 
 
 def _mapped(
@@ -25,5 +25,5 @@ def _mapped(
     return [future.result for future in step.map(unmapped(run), list(arguments))]
 
 
-#: The first look as tasks, for `nsd_prep.inputs.load_inputs`.
-STEPS: Final = inputs.Steps(map_trials, load_masks, load_noise_ceilings, _mapped)
+#: The first look as tasks, for `nsd_prep.first_look.load_inputs`.
+STEPS: Final = first_look.Steps(map_trials, load_masks, load_noise_ceilings, _mapped)

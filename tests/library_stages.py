@@ -16,7 +16,8 @@ from nsd_prep.extraction import (
     extract_sessions,
 )
 from nsd_prep.files import FileIdentity, Folder
-from nsd_prep.inputs import Inputs, load_inputs
+from nsd_prep.first_look import load_inputs
+from nsd_prep.inputs import Inputs
 from nsd_prep.masks import select_voxels
 from nsd_prep.parameters import parameters
 from nsd_prep.prepared import Prepared

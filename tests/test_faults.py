@@ -31,7 +31,8 @@ from nsd_prep.brainscore import stimulus_sets
 from nsd_prep.dataset import open_dataset
 from nsd_prep.errors import ExtractionFaultError, NSDPrepError, OutputError
 from nsd_prep.files import Folder, digest_of_table
-from nsd_prep.inputs import Inputs, load_inputs
+from nsd_prep.first_look import load_inputs
+from nsd_prep.inputs import Inputs
 from nsd_prep.ownership import Ownership
 from nsd_prep.prepared import Prepared
 from nsd_prep.report.record import Report, Section, Table

@@ -11,7 +11,6 @@ from typing import Final
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TextColumn,
@@ -132,17 +131,20 @@ def _watch(stage: Stage, ended: threading.Event) -> None:
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[steps]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     # A line on the terminal beside the bar would be noise: those are for the log alone.
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(stage.name, total=stage.total)
+        task = bar.add_task(stage.name, total=stage.total, steps="")
         spoken = time.monotonic()
         while not ended.wait(0.1):
             shown = f"{stage.name}: {stage.note}" if stage.note else stage.name
-            bar.update(task, description=shown, completed=stage.done, total=stage.total)
+            steps = f"{stage.done}/{stage.total}" if stage.total else ""
+            bar.update(
+                task, description=shown, completed=stage.done, total=stage.total, steps=steps
+            )
             if time.monotonic() - spoken > _SILENCE:
                 _logger.info("%s", stage, extra={"beside_a_bar": True})
                 spoken = time.monotonic()
