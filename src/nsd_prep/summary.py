@@ -173,7 +173,9 @@ def _repetitions(prepared: Prepared) -> pd.DataFrame:
 def _as_rich(title: str, table: pd.DataFrame) -> Table:
     drawn = Table(title=title, title_justify="left")
     for name in table.columns:
-        drawn.add_column(name, justify="left" if name in ("region", "subject", "file") else "right")
+        is_text = name in ("region", "subject", "file")
+        # A name is broken rather than cut: a cut one cannot be copied.
+        drawn.add_column(name, justify="left" if is_text else "right", overflow="fold")
     for row in table.itertuples(index=False):
         drawn.add_row(*row)
     return drawn
