@@ -441,12 +441,20 @@ class TestSoundData:
     @pytest.mark.slow
     @pytest.mark.parametrize("strength", STRENGTHS)
     def test_sound_data_pass_with_100_seeds(self, strength: str) -> None:
+        """None is failed, and at most one run in a hundred is called suspicious."""
+        suspicious = []
         for seed in range(100):
-            assert_sound(make_world.__wrapped__(strength, seed), strength)
+            checks = checks_of_world(make_world.__wrapped__(strength, seed))
+            suspicious += [seed] if any(one.verdict == "suspicious" for one in checks) else []
+            assert_decided([one for one in checks if one.verdict != "suspicious"], strength)
+        assert len(suspicious) <= 1
 
 
 def assert_sound(world: World, strength: str) -> None:
-    checks = checks_of_world(world)
+    assert_decided(checks_of_world(world), strength)
+
+
+def assert_decided(checks: list[Check], strength: str) -> None:
     assert {one.verdict for one in checks} <= {"passed", "not decidable"}
     undecided = {one.name for one in checks if one.verdict == "not decidable"}
     if strength != "weak":
