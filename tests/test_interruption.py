@@ -292,7 +292,8 @@ class TestTwoAtOnce:
         said = log_of(out).read_text()
         first.send_signal(signal.SIGCONT)
         assert second == 1
-        assert said.startswith(f"error: Another run is writing into {out}: wait until it ends")
+        _, error = said.splitlines()  # after the line that names dataset and output
+        assert error.startswith(f"error: Another run is writing into {out}: wait until it ends")
         assert first.wait(SECONDS) == 0
         assert outputs(out) == undisturbed[0]
         assert place.processes_of(first) == []
