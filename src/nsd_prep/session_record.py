@@ -128,18 +128,15 @@ def describe_part(values: NDArray[np.int16], runs: tuple[int, ...]) -> PartStati
     uniform = _uniform_trials(values, varies)
     sample = values[_evenly_spaced(len(values), _SAMPLED)]
     varying = sample[(sample != sample[:, :1]).any(axis=1)]
-    ends = np.cumsum(runs)
+    session, *of_runs = _statistics(varying, uniform, runs)
     kept = np.ascontiguousarray(values[_evenly_spaced(len(values), _KEPT)])
     mean, deviation = _mean_and_deviation(kept)
     return PartStatistics(
         n_voxels=len(values),
         constant_voxels=int(np.count_nonzero(~varies)),
         saturated=_rounded(saturated),
-        session=_statistics(varying, uniform),
-        runs=tuple(
-            _statistics(varying[:, start:end], uniform[start:end])
-            for start, end in zip(ends - runs, ends, strict=True)
-        ),
+        session=session,
+        runs=tuple(of_runs),
         voxel_mean=tuple(map(_rounded, mean)),
         voxel_deviation=tuple(map(_rounded, deviation)),
         sample_sha256=hashlib.sha256(kept.astype("<i2", copy=False).tobytes()).hexdigest()
@@ -175,19 +172,34 @@ def _uniform_trials(values: NDArray[np.int16], varies: NDArray[np.bool_]) -> NDA
     return uniform
 
 
-def _statistics(values: NDArray[np.int16], uniform: NDArray[np.bool_]) -> TrialStatistics:
-    numbers = []
-    for found in _mean_and_deviation(values):
-        low, middle, high = np.quantile(found, (0.25, 0.5, 0.75)) if len(found) else (0, 0, 0)
-        numbers += [_rounded(middle), _rounded(high - low)]
-    return TrialStatistics(
-        n_trials=len(uniform),
-        mean=numbers[0],
-        mean_spread=numbers[1],
-        deviation=numbers[2],
-        deviation_spread=numbers[3],
-        uniform_trials=int(np.count_nonzero(uniform)),
-    )
+def _statistics(
+    values: NDArray[np.int16], uniform: NDArray[np.bool_], runs: tuple[int, ...]
+) -> list[TrialStatistics]:
+    """Return the statistics of the session, then of each run.
+
+    In few calls on all runs: each of many small ones, in a thread beside another, would wait for
+    the interpreter's turn.
+    """
+    n_trials = np.array([len(uniform), *runs])
+    starts = np.cumsum(runs) - runs
+    scaled = values.astype(np.float64) / BETA_SCALE if len(values) else np.zeros((1, len(uniform)))
+    sums = np.stack([np.add.reduceat(power, starts, axis=1) for power in (scaled, scaled**2)])
+    sums = np.concatenate([sums.sum(axis=2, keepdims=True), sums], axis=2)
+    mean, square = sums / n_trials
+    deviation = np.sqrt(np.maximum(square - mean**2, 0))
+    low, middle, high = np.quantile(np.stack([mean, deviation]), (0.25, 0.5, 0.75), axis=1)
+    uniform_trials = [np.count_nonzero(uniform), *np.add.reduceat(uniform.astype(np.int64), starts)]
+    return [
+        TrialStatistics(
+            n_trials=int(n_trials[part]),
+            mean=_rounded(middle[0, part]),
+            mean_spread=_rounded(high[0, part] - low[0, part]),
+            deviation=_rounded(middle[1, part]),
+            deviation_spread=_rounded(high[1, part] - low[1, part]),
+            uniform_trials=int(uniform_trials[part]),
+        )
+        for part in range(len(n_trials))
+    ]
 
 
 def _rounded(value: float) -> float:
