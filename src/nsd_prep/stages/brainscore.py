@@ -46,6 +46,20 @@ def make_train_and_test(
     Made
         The two files and their checks.
     """
+    files = _write_train_and_test(prepared, zscore_images, suffix, folder)
+    written = read_train_and_test(folder, suffix)
+    kept = prepared.voxels[prepared.voxels["kept"]]
+    found = check_train_and_test(written, prepared.nsd_ids, prepared.is_train, kept)
+    for region in assemblies:
+        assembly = read_assembly(folder.path / outputs.assembly_file(region))
+        found.append(check_agreement(written, region, assembly, prepared.is_train))
+    return Made.in_folder(folder, _names(folder, files), found)
+
+
+def _write_train_and_test(
+    prepared: Prepared, zscore_images: ZScoreImages, suffix: str, folder: Folder
+) -> list[Path]:
+    """Build and write the two; neither is in memory any more when they are read back."""
 
     def repetitions(subject: int, region: str) -> NDArray[np.float32]:
         return prepared.repetitions(subject, region)[:, :, prepared.kept(subject, region)]
@@ -65,13 +79,7 @@ def make_train_and_test(
     files = _assembly_files(folder, suffix)
     for assembly, file in zip(built, files, strict=True):
         write_assembly(assembly, file)
-    written = read_train_and_test(folder, suffix)
-    kept = prepared.voxels[prepared.voxels["kept"]]
-    found = check_train_and_test(written, prepared.nsd_ids, prepared.is_train, kept)
-    for region in assemblies:
-        assembly = read_assembly(folder.path / outputs.assembly_file(region))
-        found.append(check_agreement(written, region, assembly, prepared.is_train))
-    return Made.in_folder(folder, _names(folder, files), found)
+    return files
 
 
 class Images:
