@@ -180,8 +180,9 @@ def _statistics(
     In few calls on all runs: each of many small ones, in a thread beside another, would wait for
     the interpreter's turn.
     """
-    n_trials = np.array([len(uniform), *runs])
-    starts = np.cumsum(runs) - runs
+    lengths = np.array(runs, dtype=np.int64)
+    n_trials = np.concatenate([[len(uniform)], lengths])
+    starts = np.cumsum(lengths, dtype=np.int64) - lengths
     scaled = values.astype(np.float64) / BETA_SCALE if len(values) else np.zeros((1, len(uniform)))
     sums = np.stack([np.add.reduceat(power, starts, axis=1) for power in (scaled, scaled**2)])
     sums = np.concatenate([sums.sum(axis=2, keepdims=True), sums], axis=2)
