@@ -128,10 +128,12 @@ def undisturbed(official: SmallNSD, tmp_path_factory: pytest.TempPathFactory) ->
     shutil.copytree(official.root, root)
     description = json.loads((root / "dataset.json").read_text())
     (root / "dataset.json").write_text(json.dumps(description | {"sessions": {"1": 3}}))
-    betas = min(root.rglob("betas_session02.hdf5"))
-    with h5py.File(betas) as file:
-        values = file["betas"][()].transpose(0, 3, 2, 1)
-    write_betas(betas, values, "voxel chunks, gzip")  # which is read in another way
+    # Each session is read in another way: pieces of the file, blocks, and HDF5's chunks.
+    for session, storage in ((2, "voxel chunks, gzip"), (3, "voxel chunks, latest format")):
+        betas = min(root.rglob(f"betas_session{session:02d}.hdf5"))
+        with h5py.File(betas) as file:
+            values = file["betas"][()].transpose(0, 3, 2, 1)
+        write_betas(betas, values, storage)
     pictures = open_dataset(root).images_file
     pictures.parent.mkdir(parents=True)
     with h5py.File(pictures, "w") as file:

@@ -9,7 +9,7 @@ import io
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise, repeat
 from pathlib import Path
@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from nsd_prep.chunk_gather import gather_chunks
 from nsd_prep.errors import InputFileError
 from nsd_prep.files import check_regular
 from nsd_prep.published import BETA_SCALE
@@ -30,7 +31,7 @@ DATASET_NAME: Final = "betas"
 _ONE_READER: Final = threading.Lock()
 #: Voxels z-scored together: few enough for a core's cache, so many that threads that compute and
 #: read seldom wait for each other's turn in the interpreter.
-_VOXELS_AT_ONCE: Final = 1024
+_VOXELS_AT_ONCE: Final = 512
 #: Bytes read at once from files that are not stored voxel by voxel.
 _BYTES_AT_ONCE: Final = 64_000_000
 #: Bytes between two voxels' chunks that a disk reads as fast as it skips them.
@@ -73,8 +74,9 @@ def read_voxels(
 ) -> NDArray[np.int16]:
     """Read all trials of some voxels of a session, and little else.
 
-    Files stored voxel by voxel, as NSD's are, are read chunk by chunk in the order of the file.
-    Any other storage form is read in blocks that hold whole chunks.
+    Files stored voxel by voxel, as NSD's are, are read chunk by chunk, where a local file's own
+    index says that they lie, or else as HDF5 finds them. Any other storage form is read in blocks
+    that hold whole chunks.
 
     Parameters
     ----------
@@ -103,9 +105,14 @@ def read_voxels(
     """
     with opened_betas(path, grid, n_trials, file) as betas:
         if betas.chunks == (n_trials, 1, 1, 1) and betas.id.get_create_plist().get_nfilters() == 0:
+            gathered = None
             if file is None:
                 _ask_ahead(betas, voxels)
-            values = _read_voxel_chunks(betas, voxels, grid)
+                gathered = gather_chunks(Path(path), betas, voxels, grid)
+            if gathered is None:
+                values = _read_voxel_chunks(betas, voxels, grid)
+            else:
+                values = gathered.view(betas.dtype)
         else:
             values = _read_blocks(betas, voxels, grid)
     return values.astype(np.int16, copy=False)
@@ -275,7 +282,7 @@ def _other_files(betas: h5py.Dataset) -> str:
 
 
 def zscore_trials(
-    values: NDArray[np.int16],
+    values: NDArray[np.int16], trials: Sequence[int] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Z-score each voxel over the trials of a session.
 
@@ -287,27 +294,27 @@ def zscore_trials(
     ----------
     values : ndarray of int16, shape (n_voxels, n_trials)
         As stored: 300 times the percent signal change.
+    trials : sequence of int, optional
+        Trials (0-based) whose z-scores are returned, all of them where nothing is said. Mean and
+        standard deviation are those of all trials in any case.
 
     Returns
     -------
-    zscores : ndarray of float32, shape (n_voxels, n_trials)
+    zscores : ndarray of float32, shape (n_voxels, n_returned_trials)
         0 where a voxel is constant.
     constant : ndarray of bool, shape (n_voxels,)
         Voxels without data in this session: all trials have one value, 0 in NSD.
     """
-    zscores = np.empty(values.shape, dtype=np.float32)
-    constant = (values == values[:, :1]).all(axis=1)
+    returned = slice(None) if trials is None else np.asarray(trials, dtype=np.int64)
+    n_returned = values.shape[1] if trials is None else len(trials)
+    zscores = np.empty((len(values), n_returned), dtype=np.float32)
+    constant = values.min(axis=1) == values.max(axis=1)
     for start in range(0, len(values), _VOXELS_AT_ONCE):
-        block = zscores[start : start + _VOXELS_AT_ONCE]
-        np.divide(
-            values[start : start + _VOXELS_AT_ONCE],
-            np.float32(BETA_SCALE),
-            out=block,
-            dtype=np.float32,
-        )
+        rows = slice(start, start + _VOXELS_AT_ONCE)
+        block = np.divide(values[rows], np.float32(BETA_SCALE), dtype=np.float32)
         block -= block.mean(axis=1, keepdims=True)
         deviation = np.sqrt(np.square(block).mean(axis=1, keepdims=True))
         deviation[deviation == 0] = 1
-        block /= deviation
+        np.divide(block[:, returned], deviation, out=zscores[rows])
     zscores[constant] = 0
     return zscores, constant

@@ -277,10 +277,10 @@ def _store(request: SessionRequest, kind: Kind, region: str, values: NDArray[np.
     if kind == "all":
         request.store.write_voxels(request.group, request.voxels(region))
         kept: NDArray[Any] = values
-        constant = (values == values[:, :1]).all(axis=1)
+        constant = values.min(axis=1) == values.max(axis=1)
     else:
-        zscores, constant = zscore_trials(values)
-        kept = zscores[:, list(request.trials)].T
+        zscores, constant = zscore_trials(values, request.trials)
+        kept = zscores.T
     name, key = request.part_name(kind, region), request.part_keys[kind, region]
     statistics = describe_part(values, run_lengths(request.n_trials))
     return request.store.write(name, key, kept, constant, statistics.model_dump(mode="json"))

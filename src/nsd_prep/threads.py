@@ -1,7 +1,8 @@
 """Work on several things at once, in threads of this process."""
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -31,3 +32,22 @@ def each_in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]
     # BLAS with threads of its own in each of these would make them all wait for each other.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(_AT_ONCE) as threads:
         return list(threads.map(function, items))
+
+
+@contextmanager
+def beside(function: Callable[[], _Result]) -> Iterator["Future[_Result]"]:
+    """Call a function in a thread while a block runs.
+
+    Parameters
+    ----------
+    function : callable
+        It must not touch netCDF files where the block does.
+
+    Yields
+    ------
+    Future
+        Its result; the block's end waits for it.
+    """
+    # One thread of BLAS for each, as above; and the same sums whatever the block does meanwhile.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(1) as thread:
+        yield thread.submit(function)

@@ -6,7 +6,7 @@ HDF5 File Format Specification, III.A.1 (version-1 B-trees) and IV.A (object hea
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import h5py
 import numpy as np
@@ -16,7 +16,15 @@ Integers = NDArray[np.int64]
 ReadAt = Callable[[int, int], bytes]
 """Given a place and a length, returns the bytes there."""
 
-_NODE_HEADER: Final = struct.Struct("<4sBBHQQ")
+_NODE_HEADER: Final = np.dtype(
+    [
+        ("signature", "S4"),
+        ("kind", "u1"),
+        ("level", "u1"),
+        ("n_used", "<u2"),
+        ("siblings", "<u8", (2,)),
+    ]
+)
 _ADDRESS_BYTES: Final = 8
 #: Of a full node, by HDF5's default, which can be changed and is not by anyone known.
 _CHILDREN: Final = 64
@@ -65,8 +73,7 @@ class ChunkIndex:
         self,
         voxels: Integers,
         grid: tuple[int, int, int],
-        fetch: Callable[[Integers], None],
-        read_at: ReadAt,
+        read_nodes: Callable[[Integers], NDArray[np.uint8]],
     ) -> ChunkTable | None:
         """Find the chunks of voxels, a level of the tree at a time.
 
@@ -76,48 +83,37 @@ class ChunkIndex:
             Indices into the raveled grid (0-based), ascending, each voxel's trials one chunk.
         grid : tuple of int
             (Z, Y, X).
-        fetch : callable
-            Given the places of nodes, makes their bytes readable.
-        read_at : callable
-            Reads bytes.
+        read_nodes : callable
+            Given the places of nodes, returns their bytes (n_nodes, node_bytes).
 
         Returns
         -------
         ChunkTable or None
             None where the file holds no such tree.
         """
-        table = ChunkTable(np.zeros(len(voxels), np.int64), np.zeros(len(voxels), np.int64))
-        level = None
-        below = [(self.root, 0, len(voxels))] if len(voxels) else []
-        while below:
-            fetch(np.array([place for place, _, _ in below], dtype=np.int64))
-            nodes, below = below, []
-            for place, first, stop in nodes:
-                node = read_at(place, self.node_bytes)
-                signature, kind, found, n_used, _, _ = _NODE_HEADER.unpack_from(node)
-                expected = found if level is None else level
-                if (signature, kind, found) != (b"TREE", 1, expected) or n_used > _CHILDREN:
-                    return None
-                level = found
-                entries = np.frombuffer(node, self._entry, n_used, _NODE_HEADER.size)
-                keys = self._voxels(entries["offsets"].astype(np.int64), grid)
-                wanted = voxels[first:stop]
-                if level == 0:
-                    _, of_voxel, of_key = np.intersect1d(
-                        wanted, keys, assume_unique=True, return_indices=True
-                    )
-                    table.starts[first + of_voxel] = entries["child"][of_key]
-                    table.lengths[first + of_voxel] = entries["bytes"][of_key]
-                    continue
-                bounds = first + np.searchsorted(wanted, keys)
-                ends = [*bounds.tolist(), stop]
-                below += [
-                    (child, ends[at], ends[at + 1])
-                    for at, child in enumerate(entries["child"].tolist())
-                    if ends[at] < ends[at + 1]
-                ]
-            level = -1 if level is None else level - 1
-        return table
+        nodes, level = np.array([self.root], dtype=np.int64), -1
+        while True:
+            content = read_nodes(nodes)
+            header: Any = content[:, : _NODE_HEADER.itemsize].view(_NODE_HEADER)[:, 0]
+            level = int(header["level"][0]) if level < 0 else level - 1
+            is_node = (header["signature"] == b"TREE") & (header["kind"] == 1)
+            if not (is_node & (header["level"] == level) & (header["n_used"] <= _CHILDREN)).all():
+                return None
+            first = _NODE_HEADER.itemsize
+            entries = content[:, first : first + _CHILDREN * self._entry.itemsize]
+            entries = np.ascontiguousarray(entries).view(self._entry)
+            # In the order of the tree, which is that of the voxels.
+            entries = entries[np.arange(_CHILDREN) < header["n_used"][:, np.newaxis]]
+            if not len(entries):
+                return ChunkTable(*np.zeros((2, len(voxels)), dtype=np.int64))
+            keys = self._voxels(entries["offsets"].astype(np.int64), grid)
+            at = np.maximum(np.searchsorted(keys, voxels, side="right") - 1, 0)
+            children = entries["child"].astype(np.int64)
+            if level == 0:
+                written = keys[at] == voxels
+                lengths = entries["bytes"].astype(np.int64)
+                return ChunkTable(children[at] * written, lengths[at] * written)
+            nodes = children[at[np.diff(at, prepend=-1) > 0]]
 
     @staticmethod
     def _voxels(offsets: Integers, grid: tuple[int, int, int]) -> Integers:
@@ -155,7 +151,7 @@ def index_of(betas: h5py.Dataset, read_at: ReadAt) -> ChunkIndex | None:
             return None
         key = 8 + 8 * (n_dimensions + 1)
         entries = (_CHILDREN + 1) * key + _CHILDREN * _ADDRESS_BYTES
-        return ChunkIndex(root, n_dimensions, _NODE_HEADER.size + entries)
+        return ChunkIndex(root, n_dimensions, _NODE_HEADER.itemsize + entries)
     return None
 
 

@@ -283,14 +283,16 @@ class SessionReader:
         table = None
         if index is not None:
 
-            def fetch(nodes: Integers) -> None:
+            def read_nodes(nodes: Integers) -> NDArray[np.uint8]:
                 ranges = merged(nodes, np.full(len(nodes), index.node_bytes), gap)
                 ranges = Ranges(ranges.starts, np.minimum(ranges.stops, identity.bytes))
                 self._batch(identity, ranges, "index", deadline).into(file)
+                content = b"".join(file.read_at(node, index.node_bytes) for node in nodes.tolist())
+                return np.frombuffer(content, np.uint8).reshape(len(nodes), index.node_bytes)
 
             gap = self._client.link.gap
             with suppress(EOFError, struct.error, ValueError):  # damaged: HDF5 will tell of it
-                table = index.find(voxels, grid, fetch, file.read_at)
+                table = index.find(voxels, grid, read_nodes)
         if table is not None:
             parts = _table_parts(table, gap)
             return self._read_parts(identity, file, parts, None, voxels, grid, n_trials, deadline)

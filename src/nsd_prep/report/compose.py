@@ -1,6 +1,6 @@
 """A report put together from what a run found."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -42,7 +42,7 @@ def compose_report(
     anatomies: Mapping[str, Anatomy] = MappingProxyType({}),
     sessions: pd.DataFrame | None = None,
     thumbnails: Mapping[int, NDArray[np.uint8]] | None = None,
-    further: Sequence[Section] = (),
+    further: Callable[[], Sequence[Section]] = tuple,
 ) -> Report:
     """Put a report together, figures and tables included.
 
@@ -68,8 +68,9 @@ def compose_report(
     thumbnails : mapping of int to ndarray of uint8, shape (height, width, 3), optional
         Small images by nsd_id (0-based); `nsd_prep.analysis.cluster_figures` says which are shown
         (`images_of_clusters`) and makes them small (`thumbnail`).
-    further : sequence of Section
-        Sections of other analyses, placed before the checks.
+    further : callable
+        Returns sections of other analyses, placed before the checks; called last, so that they may
+        be computed meanwhile.
 
     Returns
     -------
@@ -87,7 +88,7 @@ def compose_report(
         *([session_section(sessions)] if sessions is not None and len(sessions) else []),
         *([places_section(voxels, anatomies)] if anatomies else []),
         repetition_section(repetition_counts),
-        *further,
+        *further(),
     ]
     return Report(
         title=f"{facts.dataset}: neural assemblies",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pandas as pd
 
 from nsd_prep import __version__, outputs
 from nsd_prep.analysis.cluster_figures import images_of_clusters, thumbnail
@@ -32,7 +33,7 @@ from nsd_prep.stages.encoding import Encoding
 from nsd_prep.stages.examination import Volumes
 from nsd_prep.stages.tables import neuroids
 from nsd_prep.synthetic import read_truth
-from nsd_prep.threads import each_in_threads
+from nsd_prep.threads import beside, each_in_threads
 
 _LIBRARIES: Final = ("numpy", "scipy", "pandas", "xarray", "matplotlib")
 
@@ -93,17 +94,26 @@ def compose_report(
     pictures = pictures_of(stimuli, folder)
     shown = [nsd_id for nsd_id in images_of_clusters(geometry).tolist() if nsd_id in pictures]
     sessions = read_table(folder.path / outputs.SESSIONS)
-    return compose(
-        facts_of_run(prepared),
-        geometry,
-        neuroids(prepared),
-        prepared.repetition_counts,
-        checks,
-        anatomies=anatomies(volumes),
-        sessions=summarise_sessions(sessions, sessions.drop_duplicates(["subject", "session"])),
-        thumbnails={nsd_id: thumbnail(read_picture(pictures[nsd_id])) for nsd_id in shown},
-        further=encoding_sections(encoding, prepared, pictures, folder) if encoding else [],
-    )
+    features, source = _features(encoding, prepared, pictures) if encoding else ({}, "")
+
+    def scores() -> pd.DataFrame | None:
+        if encoding is None or not features:
+            return None
+        assemblies = read_train_and_test(folder, encoding.suffix)
+        return score_encoding(assemblies.train, assemblies.test, features)
+
+    with beside(scores) as scored:
+        return compose(
+            facts_of_run(prepared),
+            geometry,
+            neuroids(prepared),
+            prepared.repetition_counts,
+            checks,
+            anatomies=anatomies(volumes),
+            sessions=summarise_sessions(sessions, sessions.drop_duplicates(["subject", "session"])),
+            thumbnails={nsd_id: thumbnail(read_picture(pictures[nsd_id])) for nsd_id in shown},
+            further=lambda: encoding_sections(scored.result(), source),
+        )
 
 
 def anatomies(volumes: Volumes) -> dict[str, Anatomy]:
@@ -146,37 +156,23 @@ def facts_of_run(prepared: Prepared) -> RunFacts:
     )
 
 
-def encoding_sections(
-    encoding: Encoding, prepared: Prepared, pictures: Mapping[int, Path], folder: Folder
-) -> list[Section]:
-    """Score a ridge regression from the images' features to the test assembly.
+def encoding_sections(scores: pd.DataFrame | None, source: str) -> list[Section]:
+    """Return what a report says about a ridge regression from the images' features.
 
     Parameters
     ----------
-    encoding : Encoding
-        What is fitted with.
-    prepared : Prepared
-        For its subjects.
-    pictures : mapping of int to Path
-        The images of the stimulus sets, by nsd_id (0-based).
-    folder : Folder
-        The output folder.
+    scores : DataFrame or None
+        As `nsd_prep.brainscore.encoding.score_encoding` gives them.
+    source : str
+        Where the features are from.
 
     Returns
     -------
     list of Section
-        One for the report; none where there are no features, or fewer than `FEWEST_IMAGES`.
+        One; none without scores.
     """
-    if (
-        min(np.count_nonzero(prepared.is_train), np.count_nonzero(~prepared.is_train))
-        < FEWEST_IMAGES
-    ):
+    if scores is None:
         return []
-    features, source = _features(encoding, prepared, pictures)
-    if not features:
-        return []
-    assemblies = read_train_and_test(folder, encoding.suffix)
-    scores = score_encoding(assemblies.train, assemblies.test, features)
     return [
         Section(
             name="encoding",
@@ -195,8 +191,12 @@ def _features(
 ) -> tuple[dict[int, Features], str]:
     """Return features by subject (1-based) and where they are from.
 
-    The user's, else the truth of a synthetic dataset, else the images themselves.
+    The user's, else the truth of a synthetic dataset, else the images themselves; none where there
+    are fewer images than `FEWEST_IMAGES`.
     """
+    n_train = np.count_nonzero(prepared.is_train)
+    if min(n_train, len(prepared.is_train) - n_train) < FEWEST_IMAGES:
+        return {}, ""
     if encoding.features:
         features = read_features(Path(encoding.features.path))
         return dict.fromkeys(
