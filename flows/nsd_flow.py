@@ -59,6 +59,7 @@ from nsd_prep.tasks.report import write_report
 from nsd_prep.tasks.runners import in_chunks, task_runner
 from nsd_prep.tasks.single_trials import write_single_trials
 from nsd_prep.tasks.validation import check_stimuli, examine, validate
+from nsd_prep.threads import share_freed_memory
 
 
 def _name() -> str:
@@ -85,6 +86,7 @@ def _takes(stated: Callable[..., dict[str, Any]]) -> Callable[..., Callable[...,
 )
 @_takes(parameters)
 def nsd_flow(**asked: Any) -> dict[str, Any]:  # noqa: D103 (documented by its parameters)
+    share_freed_memory()
     stages = Stages()
     if asked["synthetic"]:
         with stages.stage("writing the synthetic dataset"):

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -244,15 +245,33 @@ class TestFile:
         assert path.read_bytes() == before
         assert [of.name for of in path.parent.iterdir()] == [path.name]
 
+    @pytest.mark.parametrize(
+        "alter",
+        [
+            lambda it: it.where(it != it[-1, -1], 0).astype(it.dtype),
+            lambda it: it.assign_coords(nsd_id=it["nsd_id"] + 1),
+            lambda it: it.assign_coords(voxel_x=it["voxel_x"] + 1),
+            lambda it: it.assign_attrs(region="V9"),
+            lambda it: it.astype(np.float64),
+            lambda it: it[:-1],
+            lambda it: it[:, 1:],
+            lambda it: it.rename("other"),
+        ],
+    )
     def test_a_disk_that_gives_back_something_else(
-        self, assembly: xr.DataArray, path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        assembly: xr.DataArray,
+        path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        alter: Callable[[xr.DataArray], xr.DataArray],
     ) -> None:
-        def altered(partial: Path) -> xr.DataArray:
-            read = read_assembly(partial)
-            read[0, 0] += 1
-            return read
+        monkeypatch.setattr(nsd_prep.assembly, "_BYTES_AT_ONCE", 2 * assembly[:1].nbytes)
+        original = xr.DataArray.to_netcdf
 
-        monkeypatch.setattr(nsd_prep.assembly, "read_assembly", altered)
+        def altered(it: xr.DataArray, partial: Path, **_: object) -> None:
+            original(alter(it), partial, engine="netcdf4")
+
+        monkeypatch.setattr(xr.DataArray, "to_netcdf", altered)
         with pytest.raises(OutputError, match="what the disk gives back differs"):
             write_assembly(assembly, path)
         assert list(path.parent.iterdir()) == []

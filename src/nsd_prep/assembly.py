@@ -1,7 +1,8 @@
 """The assembly of a region, in the form that Brain-Score reads."""
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from nsd_prep.errors import OutputError
 from nsd_prep.files import written_whole
 
+#: Bytes of an assembly that are read back at once to be compared with what was written.
+_BYTES_AT_ONCE: Final = 16_000_000
 #: Name of the one variable in a file.
 VARIABLE: Final = "data"
 PRESENTATION_COORDINATES: Final = ("stimulus_id", "nsd_id")
@@ -202,7 +205,8 @@ def write_assembly(
     with written_whole(path) as partial:
         try:
             assembly.to_netcdf(partial, engine="netcdf4", encoding=encoding)
-            same = read_assembly(partial).identical(assembly)
+            with opened_assembly(partial) as written:
+                same = _is_same(written, assembly)
         except (RuntimeError, OSError) as error:
             # Of a full disk netCDF says "HDF error" or "permission denied", as it happens.
             raise OutputError(
@@ -215,6 +219,19 @@ def write_assembly(
                 f"{path} was not written as it should be: what the disk gives back differs; check "
                 "the disk and run the same command again."
             )
+
+
+def _is_same(written: xr.DataArray, assembly: xr.DataArray) -> bool:
+    """Return whether an open file holds an assembly, of which some rows are read at a time."""
+    for nothing in (slice(0), (slice(None), slice(0))):  # names, attributes, each axis' coordinates
+        if not written[nothing].identical(assembly[nothing]):
+            return False
+    n_rows = max(1, _BYTES_AT_ONCE // max(1, assembly[:1].nbytes))
+    return (written.shape, written.dtype) == (assembly.shape, assembly.dtype) and all(
+        np.array_equal(written[rows].to_numpy(), assembly[rows].to_numpy(), equal_nan=True)
+        for start in range(0, len(assembly), n_rows)
+        for rows in [slice(start, start + n_rows)]
+    )
 
 
 def read_assembly(path: Path) -> xr.DataArray:
@@ -235,9 +252,27 @@ def read_assembly(path: Path) -> xr.DataArray:
     OSError
         There is no such file, it is damaged, or the disk fails.
     """
+    with opened_assembly(path) as assembly:
+        return assembly.load()
+
+
+@contextmanager
+def opened_assembly(path: Path) -> Iterator[xr.DataArray]:
+    """Open an assembly, whose values are read when they are used, and not kept.
+
+    Parameters
+    ----------
+    path : Path
+        As for `read_assembly`, whose errors it raises.
+
+    Yields
+    ------
+    DataArray, dims (presentation, neuroid[, time_bin])
+        Of the open file.
+    """
     try:
-        with xr.open_dataarray(path, engine="netcdf4") as assembly:
-            return assembly.load()
+        with xr.open_dataarray(path, engine="netcdf4", cache=False) as assembly:
+            yield assembly
     except RuntimeError as error:  # netCDF's, of a disk that fails
         raise OSError(
             errno.EIO, f"The disk fails, or the file is damaged ({error})", path

@@ -1,14 +1,18 @@
 """Work on several things at once, in threads of this process."""
 
+import ctypes
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 
 from threadpoolctl import threadpool_limits
 
 #: Each may hold a subject's responses in a region, 20 MB in NSD's largest.
 _AT_ONCE: Final = 2
+
+#: glibc's number of the setting "at most so many arenas", and the number it is set to.
+_M_ARENA_MAX, _ARENAS = -8, 2
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -51,3 +55,14 @@ def beside(function: Callable[[], _Result]) -> Iterator["Future[_Result]"]:
     # One thread of BLAS for each, as above; and the same sums whatever the block does meanwhile.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(1) as thread:
         yield thread.submit(function)
+
+
+def share_freed_memory() -> None:
+    """Let the threads of this process use memory that others freed.
+
+    glibc gives threads arenas of their own, up to eight a core, and what was freed in one is of no
+    use in another: with Prefect's threads a third of a run's memory lay there unused. Elsewhere,
+    and for arenas that are there already, it changes nothing.
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)

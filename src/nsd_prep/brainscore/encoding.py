@@ -16,6 +16,8 @@ from nsd_prep.published import RELIABLE_NOISE_CEILING, REPETITIONS
 #: Ridge penalties that are tried for each voxel, for features of unit variance.
 ALPHAS: Final = tuple(float(alpha) for alpha in np.logspace(-1, 6, 15))
 
+#: Voxels fitted together: regression takes a dozen times their responses in memory.
+_VOXELS_AT_ONCE: Final = 1024
 #: Images for training, and for testing, below which a regression is none: leave-one-out needs two
 #: to fit, and a correlation over two images is 1 or -1.
 FEWEST_IMAGES: Final = 3
@@ -35,7 +37,8 @@ def score_encoding(
     Parameters
     ----------
     train, test : DataArray, dims (presentation, neuroid, time_bin)
-        As `nsd_prep.brainscore.train_test.build_train_and_test` gives them.
+        As `nsd_prep.brainscore.train_test.build_train_and_test` gives them, or as they are opened
+        from their files: some voxels of them are in memory at a time.
     features : mapping of int to Features
         Of each subject (1-based); the same for all where images alone have features.
 
@@ -61,20 +64,21 @@ def score_encoding(
             "noise_ceiling": train["nc_testset"].to_numpy(),
         }
     )
-    train_values, test_values = train.to_numpy()[:, :, 0], test.to_numpy()[:, :, 0]
     alpha, correlation = np.empty(len(table)), np.empty(len(table))
     for subject, _, rows in blocks(table):
         known = features[int(subject.removeprefix("subj"))]
         fitted, shown = known.select(train_ids), known.select(test_ids)
         mean, deviation = fitted.mean(axis=0), fitted.std(axis=0)
         deviation[deviation == 0] = 1
-        trials = test_values[:, rows].reshape(len(test_ids), REPETITIONS, len(rows))
-        alpha[rows], correlation[rows] = _fit_and_correlate(
-            (fitted - mean) / deviation,
-            train_values[:, rows].astype(np.float64),
-            (shown - mean) / deviation,
-            trials.mean(axis=1, dtype=np.float64),
-        )
+        for start in range(rows[0], rows[-1] + 1, _VOXELS_AT_ONCE):
+            some = slice(start, min(start + _VOXELS_AT_ONCE, rows[-1] + 1))
+            trials = test[:, some].to_numpy().reshape(len(test_ids), REPETITIONS, -1)
+            alpha[some], correlation[some] = _fit_and_correlate(
+                (fitted - mean) / deviation,
+                train[:, some, 0].to_numpy().astype(np.float64),
+                (shown - mean) / deviation,
+                trials.mean(axis=1, dtype=np.float64),
+            )
     ceiling = table["noise_ceiling"].to_numpy() / 100
     fraction = np.full(len(table), np.nan)
     np.divide(correlation * np.abs(correlation), ceiling, out=fraction, where=ceiling > 0)

@@ -1,13 +1,14 @@
 """What Brain-Score packages: train and test assemblies, stimulus sets."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep import outputs
-from nsd_prep.assembly import read_assembly, write_assembly
+from nsd_prep.assembly import opened_assembly, read_assembly, write_assembly
 from nsd_prep.brainscore.identifiers import SPLITS, assembly_file
 from nsd_prep.brainscore.stimulus_sets import write_stimulus_sets
 from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
@@ -152,6 +153,18 @@ def make_stimulus_sets(
 def read_train_and_test(folder: Folder, suffix: str) -> TrainAndTest:
     """Read the train and the test assembly of an output folder."""
     return TrainAndTest(*(read_assembly(file) for file in _assembly_files(folder, suffix)))
+
+
+@contextmanager
+def opened_train_and_test(folder: Folder, suffix: str) -> Iterator[TrainAndTest]:
+    """Open the train and the test assembly of an output folder: what is not used is not read."""
+    with ExitStack() as files:
+        yield TrainAndTest(
+            *(
+                files.enter_context(opened_assembly(file))
+                for file in _assembly_files(folder, suffix)
+            )
+        )
 
 
 def _assembly_files(folder: Folder, suffix: str) -> list[Path]:

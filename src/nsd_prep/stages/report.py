@@ -28,7 +28,7 @@ from nsd_prep.report.methods import RunFacts
 from nsd_prep.report.record import Report, Section, Table
 from nsd_prep.report.write import write_report as write_files
 from nsd_prep.stages.assemblies import Representations
-from nsd_prep.stages.brainscore import read_train_and_test
+from nsd_prep.stages.brainscore import opened_train_and_test
 from nsd_prep.stages.encoding import Encoding
 from nsd_prep.stages.examination import Volumes
 from nsd_prep.stages.tables import neuroids
@@ -99,8 +99,8 @@ def compose_report(
     def scores() -> pd.DataFrame | None:
         if encoding is None or not features:
             return None
-        assemblies = read_train_and_test(folder, encoding.suffix)
-        return score_encoding(assemblies.train, assemblies.test, features)
+        with opened_train_and_test(folder, encoding.suffix) as assemblies:
+            return score_encoding(*assemblies, features)
 
     with beside(scores) as scored:
         return compose(
