@@ -109,6 +109,10 @@ STAGES: dict[str, Stage] = {
 }
 
 
+#: Stages whose faults take seconds.
+LONG = ("make_train_and_test", "make_stimulus_sets")
+
+
 @dataclass
 class Undisturbed:
     """A run without faults: what each stage found, returned and left, and its calls."""
@@ -254,7 +258,10 @@ def whole(content: Content) -> Content:
 
 
 class TestEveryCall:
-    @pytest.mark.parametrize("name", STAGES)
+    @pytest.mark.parametrize(
+        "name",
+        [pytest.param(it, marks=[pytest.mark.slow] if it in LONG else []) for it in STAGES],
+    )
     def test_a_fault_gives_a_right_result_or_a_clear_failure(
         self, undisturbed: Undisturbed, name: str
     ) -> None:

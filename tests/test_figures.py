@@ -509,6 +509,7 @@ print(digest.hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_a_matplotlibrc_of_the_user_changes_no_byte(tmp_path: Path) -> None:
     settings = tmp_path / "matplotlibrc"
     settings.write_text(

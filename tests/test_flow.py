@@ -37,6 +37,7 @@ from nsd_prep.tasks import assembly as assembly_tasks
 from nsd_prep.tasks import extraction as extraction_tasks
 
 READ_VOXELS = betas.read_voxels
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -214,6 +215,7 @@ class TestResults:
         nsd_flow(**options)
         assert "altered" not in page.read_text()[:100]
 
+    @pytest.mark.slow
     def test_a_report_is_written_anew_for_other_features_of_the_same_file(
         self, tiny_nsd: Path, tmp_path: Path
     ) -> None:
@@ -311,7 +313,13 @@ class TestCache:
         assert sessions_read == []
         assert not (tmp_path / "out").exists()
 
-    @pytest.mark.parametrize("damage", ["truncated", "altered", "gone", "record altered"])
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            "altered",
+            *(pytest.param(it, marks=SLOW) for it in ("truncated", "gone", "record altered")),
+        ],
+    )
     def test_a_damaged_entry_is_extracted_again(
         self,
         tiny_nsd: Path,
@@ -345,7 +353,7 @@ class TestCache:
         if damage != "record altered":  # which is as if there were none
             assert "gone or altered" in caplog.text
 
-    @pytest.mark.parametrize("damage", ["truncated", "gone"])
+    @pytest.mark.parametrize("damage", ["truncated", pytest.param("gone", marks=SLOW)])
     def test_damaged_outputs_are_made_again_without_reading_a_session(
         self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any], damage: str
     ) -> None:

@@ -137,6 +137,7 @@ def out(lacking: SmallNSD, own: Path, tmp_path_factory: pytest.TempPathFactory) 
     return folder, "\n".join(said)
 
 
+@pytest.mark.slow
 class TestFlow:
     def test_assemblies(self, out: tuple[Path, str]) -> None:
         subjects = {}

@@ -737,7 +737,7 @@ if __name__ == "__main__":
 
 
 class TestKilled:
-    @pytest.mark.parametrize("processes", ["1", "2"])
+    @pytest.mark.parametrize("processes", ["1", pytest.param("2", marks=pytest.mark.slow)])
     def test_what_a_killed_process_left_is_removed(self, tmp_path: Path, processes: str) -> None:
         script, root = tmp_path / "stops.py", tmp_path / "data" / "nsd"
         script.write_text(STOPS)
