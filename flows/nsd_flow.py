@@ -111,6 +111,7 @@ def nsd_flow(**asked: Any) -> dict[str, Any]:  # noqa: D103 (documented by its p
                 requests = inputs.requests(store, tuple(kinds))
                 chunks = in_chunks(requests, run.runner, run.workers)
                 sessions = extract_sessions(chunks, store, entered, stage)
+                inputs = inputs.as_extracted(sessions)
             if run.single_trials:
                 _make_single_trials(run, inputs, sessions, store, output, owned, stages)
             if run.assemblies:

@@ -1,7 +1,9 @@
 """Extraction: mapped over sessions, retried on a fault of the disk, and cached."""
 
+import logging
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from prefect import task
 from prefect.futures import as_completed
@@ -10,12 +12,17 @@ from prefect.task_runners import TaskRunner
 
 from nsd_prep import extraction
 from nsd_prep.errors import ExtractionError
-from nsd_prep.extraction import SessionRecord, SessionRequest
+from nsd_prep.extraction import ReplacedSessionsError, SessionRecord, SessionRequest
 from nsd_prep.prefetch import AHEAD, Prefetch
 from nsd_prep.progress import Stage
 from nsd_prep.store import Store
 from nsd_prep.tasks.artifacts import ProgressArtifact
 from nsd_prep.tasks.policy import cached
+
+#: How often a session is started whose remote file is replaced meanwhile.
+_STARTS: Final = 3
+
+_logger: Final = logging.getLogger(__name__)
 
 
 def _name() -> str:
@@ -60,29 +67,46 @@ def extract_sessions(
     ExtractionError
         Some sessions failed, after all the others were extracted.
     """
-    records: list[SessionRecord] = []
+    records: dict[int, list[SessionRecord]] = {}
     problems: list[str] = []
     artifact = ProgressArtifact("extracting sessions", sum(map(len, chunks)))
     ahead = Prefetch([request for chunk in chunks for request in chunk])
-    futures = {
-        runner.submit(extract_chunk, {"requests": chunk, "store": store}): chunk for chunk in chunks
-    }
-    ahead.advance(AHEAD)
-    for future in as_completed(list(futures)):
-        future.wait()
-        result = future.result(raise_on_failure=False)
-        if isinstance(result, BaseException):
-            problems += getattr(result, "problems", [f"{_where(futures[future])}: {result}"])
-        for _ in futures[future]:
-            ahead.advance(1)
-            stage.advance()
-            stage.note = ahead.traffic(stage.done)
-            artifact.advance(stage.note)
+    ahead_at_first = AHEAD
+    waiting = dict(enumerate(chunks))
+    for start in range(_STARTS):
+        futures = {
+            runner.submit(extract_chunk, {"requests": chunk, "store": store}): position
+            for position, chunk in waiting.items()
+        }
+        ahead.advance(ahead_at_first)
+        ahead_at_first, waiting = 0, {}
+        for future in as_completed(list(futures)):
+            future.wait()
+            result = future.result(raise_on_failure=False)
+            position = futures[future]
+            chunk = chunks[position]
+            if isinstance(result, ReplacedSessionsError) and start + 1 < _STARTS:
+                _logger.warning("%s; starting these sessions again.", result)
+                waiting[position] = [_renewed(request, result) for request in chunk]
+                continue
+            if isinstance(result, BaseException):
+                problems += getattr(result, "problems", [f"{_where(chunk)}: {result}"])
+            else:
+                records[position] = result
+            for _ in chunk:
+                ahead.advance(1)
+                stage.advance()
+                stage.note = ahead.traffic(stage.done)
+                artifact.advance(stage.note)
     if problems:
         raise ExtractionError(sorted(problems))
-    for future in futures:
-        records += future.result()
-    return records
+    return [record for _, extracted in sorted(records.items()) for record in extracted]
+
+
+def _renewed(request: SessionRequest, replaced: ReplacedSessionsError) -> SessionRequest:
+    """Return a request for the file that a server has now."""
+    betas = replaced.betas.get((request.subject, request.session), request.betas)
+    return replace(request, betas=betas)
 
 
 def _where(chunk: Sequence[SessionRequest]) -> str:

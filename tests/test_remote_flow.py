@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.request import Request, urlopen
 
 import h5py
 import numpy as np
@@ -258,6 +259,7 @@ class TestChangedFiles:
         changing: tuple[SmallNSD, ServerProcess],
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         small, server = changing
         options = {"brainscore": False, "single_trials": False, "subjects": [1]}
@@ -274,13 +276,35 @@ class TestChangedFiles:
         monkeypatch.setattr(BucketSource, "read_voxels", read_after_a_change)
         # What was prefetched before the change is whole, and no error.
         monkeypatch.setattr(BucketSource, "prefetch", lambda *_: False)
-        with pytest.raises(NSDPrepError, match=r"session02\.hdf5 was changed during the run"):
-            run(server.url, tmp_path / "out", **options)
+        assert run(server.url, tmp_path / "out", **options) == expected
+        assert changed
+        assert "session02.hdf5 was changed during the run" in caplog.text
+        inputs = json.loads((tmp_path / "out" / "manifest.json").read_text())["inputs"]
+        (session,) = (one for one in inputs if one["path"].endswith("session02.hdf5"))
+        with urlopen(Request(session["path"], method="HEAD")) as answer:
+            assert session["etag"] == answer.headers["ETag"]
         before = len(server.requested)
         assert run(server.url, tmp_path / "out", **options) == expected
-        requested = server.requested[before:]
-        names = {name.rpartition("/")[2] for _, name in requested if ".hdf5" in name}
-        assert names == {"betas_session02.hdf5"}
+        assert not any(".hdf5" in name for _, name in server.requested[before:])
+
+    def test_a_session_that_never_stays_the_same_is_given_up(
+        self,
+        changing: tuple[SmallNSD, ServerProcess],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        _, server = changing
+        read_voxels = BucketSource.read_voxels
+
+        def read_after_a_change(source: BucketSource, path: Path, *rest: Any) -> Any:
+            if path.name == "betas_session02.hdf5":
+                server.change_etag(path.name)
+            return read_voxels(source, path, *rest)
+
+        monkeypatch.setattr(BucketSource, "read_voxels", read_after_a_change)
+        monkeypatch.setattr(BucketSource, "prefetch", lambda *_: False)
+        with pytest.raises(NSDPrepError, match=r"session02\.hdf5 was changed during the run"):
+            run(server.url, tmp_path / "out", brainscore=False, subjects=[1], regions=["V1"])
 
     def test_a_session_that_changed_between_runs(
         self, changing: tuple[SmallNSD, ServerProcess], tmp_path: Path
@@ -292,8 +316,7 @@ class TestChangedFiles:
         # What is stored is used, without a request, until more of this session is asked for.
         assert run(server.url, tmp_path / "out", **options) == before
         more = options | {"regions": ["V1", "IT"]}
-        with pytest.raises(NSDPrepError, match=r"session02\.hdf5 was changed during the run"):
-            run(server.url, tmp_path / "out", **more)
+        # Nothing of the former file is mixed with the new one.
         found = run(server.url, tmp_path / "out", **more)
         assert found == run(small.root, tmp_path / "folder", **more)
 

@@ -13,6 +13,7 @@ from pydantic import Field
 from nsd_prep.betas import zscore_trials
 from nsd_prep.errors import ExtractionError, ExtractionFaultError, InputFileError, NSDPrepError
 from nsd_prep.files import Sealed, digest_of_array, sha256_of_json
+from nsd_prep.remote.identity import RemoteIdentity
 from nsd_prep.session_record import describe_part, run_lengths
 from nsd_prep.source import Identity, Source
 from nsd_prep.store import Part, Store
@@ -161,6 +162,44 @@ class SessionRequest:
         ]
 
 
+class ReplacedFileError(InputFileError):
+    """A remote session's file was replaced by another while the run went on.
+
+    Parameters
+    ----------
+    message : str
+        One sentence.
+    betas : RemoteIdentity
+        What is there now.
+    """
+
+    def __init__(self, message: str, betas: RemoteIdentity) -> None:
+        super().__init__(message)
+        self.betas = betas
+
+
+class ReplacedSessionsError(ExtractionError):
+    """Sessions could not be extracted, all because their files were replaced by others.
+
+    Parameters
+    ----------
+    problems : sequence of str
+        One sentence each.
+    betas : mapping of (int, int) to RemoteIdentity
+        What is there now, by subject and session (1-based).
+    """
+
+    def __init__(
+        self, problems: Sequence[str], betas: Mapping[tuple[int, int], RemoteIdentity]
+    ) -> None:
+        super().__init__(problems)
+        self.betas = dict(betas)
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        """Pickle with the files, too."""
+        return type(self), (self.problems, self.betas)
+
+
 class SessionRecord(Sealed):
     """What was extracted from a session.
 
@@ -168,6 +207,8 @@ class SessionRecord(Sealed):
     ----------
     subject, session : int
         1-based.
+    betas : FileIdentity or RemoteIdentity
+        The file.
     parts : dict of str to Part
         z-scores of the kept trials (n_kept_trials, n_voxels), by region.
     all_trials : dict of str to Part
@@ -178,6 +219,7 @@ class SessionRecord(Sealed):
 
     subject: int
     session: int
+    betas: Identity
     parts: dict[str, Part]
     all_trials: dict[str, Part] = Field(default_factory=dict)
     kept: Part | None = None
@@ -229,6 +271,7 @@ def extract_session(request: SessionRequest) -> SessionRecord:
     return SessionRecord(
         subject=request.subject,
         session=request.session,
+        betas=request.betas,
         parts=shared,
         all_trials=everything,
         kept=kept,
@@ -263,10 +306,16 @@ def _values(request: SessionRequest, regions: Sequence[str]) -> dict[str, NDArra
     read = source.read_voxels(path, voxels, request.grid, request.n_trials)
     found = source.identity(path)
     if found != request.betas:
-        raise InputFileError(
+        message = (
             f"{source.where(path)} was changed during the run: expected the file of "
             f"{request.betas.bytes} bytes that was there when it began; see that nothing writes "
             "it, and run the same command again."
+        )
+        # A server has a whole file or another; in a folder it may be half written.
+        raise (
+            ReplacedFileError(message, found)
+            if isinstance(found, RemoteIdentity)
+            else InputFileError(message)
         )
     for region in to_read:
         values[region] = read[np.searchsorted(voxels, request.voxels(region))]
@@ -303,16 +352,23 @@ def extract_sessions(requests: Sequence[SessionRequest]) -> list[SessionRecord]:
     ------
     ExtractionFaultError
         Some sessions failed, and a retry may help.
+    ReplacedSessionsError
+        Some sessions failed, and would not with the files that are there now.
     ExtractionError
-        Some sessions failed, and it would not.
+        Some sessions failed, and nothing of this would help.
     """
     records = []
     errors: dict[str, Exception] = {}
+    replaced: dict[tuple[int, int], RemoteIdentity] = {}
     for request in requests:
         try:
             records.append(extract_session(request))
         except (NSDPrepError, OSError) as error:
             errors[f"subject {request.subject}, session {request.session}: {error}"] = error
+            if isinstance(error, ReplacedFileError):
+                replaced[request.subject, request.session] = error.betas
+    if errors and len(replaced) == len(errors):
+        raise ReplacedSessionsError(list(errors), replaced)
     if errors:
         may_help = any(not isinstance(error, NSDPrepError) for error in errors.values())
         raise (ExtractionFaultError if may_help else ExtractionError)(list(errors))

@@ -1,14 +1,14 @@
 """What the first look loads: trials, masks, noise ceilings, and which sessions are needed."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.dataset import Dataset
-from nsd_prep.extraction import Kind, SessionRequest
+from nsd_prep.extraction import Kind, SessionRecord, SessionRequest
 from nsd_prep.files import FileRecord
 from nsd_prep.regions import VoxelSelection
 from nsd_prep.source import Identity
@@ -146,6 +146,11 @@ class Inputs:
         for subject, masks in self.masks.items():
             read += [*masks.files, *self.noise_ceilings[subject].files]
         return [*{record.path: record for record in read}.values(), *self.betas.values()]
+
+    def as_extracted(self, sessions: Sequence[SessionRecord]) -> "Inputs":
+        """Return these inputs with the files of betas that were read in the end."""
+        betas = {(record.subject, record.session): record.betas for record in sessions}
+        return replace(self, betas={key: betas.get(key, self.betas[key]) for key in self.betas})
 
     @property
     def n_voxels(self) -> dict[str, int]:
