@@ -84,6 +84,7 @@ def app() -> App:
     trials = App(name="trials", help=_TRIALS, **_OPTIONS)
     trials.default(_trials)
     whole.command(trials)
+    whole.command(tools.map_, name="map")
     for tool in (
         tools.synth,
         tools.cache,

@@ -201,6 +201,25 @@ def publish(
     return 0
 
 
+def map_(
+    trials: Path, target: Path, *, values: str = "noise_ceiling_3", outside: float = float("nan")
+) -> int:
+    """Write a value for each voxel of a subject's single trials as a NIfTI file.
+
+    Args:
+        trials: What 'trials' wrote for a subject, such as trials/subj01.nc.
+        target: The file to write, .nii.gz or .nii: in the space of the subject's other volumes.
+        values: A column of the voxels, such as ncsnr, noise_ceiling_1 or in_V1, or a .npy file
+            with a number for each voxel, in the order of the file of trials.
+        outside: What all other voxels of the volume get.
+    """
+    from nsd_prep.single_trials import write_map_of_trials
+
+    write_map_of_trials(trials, target, values, outside)
+    print(f"Written: {target}")  # noqa: T201
+    return 0
+
+
 def deployments(folder: Path = Path("deployments")) -> int:
     """Write the deployments of the flow for Prefect, to be edited (docs/operating.md).
 

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import pickle
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from single_trials_inputs import Subject
 from small_nsd import SmallNSD
 
 from nsd_prep.errors import InputFileError, OutputError, ParameterError
+from nsd_prep.flows.command import main
 from nsd_prep.single_trials import (
     SingleTrialOptions,
     TrialReader,
@@ -471,6 +473,51 @@ class TestMaps:
         volume = read_volume(path).values
         place = tuple(subject.voxels[f"voxel_{axis}"] for axis in "xyz")
         np.testing.assert_array_equal(volume[place], subject.voxels["ncsnr"])
+
+    def test_the_command_of_the_documents(self, subject: Subject, tmp_path: Path) -> None:
+        subject.write(tmp_path / "subj01.nc", attributes=map_attributes(subject.grid, np.eye(4)))
+        np.save(tmp_path / "own.npy", np.arange(len(subject.voxels)))
+        expected = {
+            "ncsnr": subject.voxels["ncsnr"],
+            "in_V1": subject.voxels["in_V1"],
+            str(tmp_path / "own.npy"): np.arange(len(subject.voxels)),
+        }
+        place = tuple(subject.voxels[f"nifti_{axis}"] for axis in "ijk")
+        for values, numbers in expected.items():
+            target = tmp_path / "map.nii.gz"
+            words = ["map", str(tmp_path / "subj01.nc"), str(target), "--values", values]
+            assert main([*words, "--outside", "-1"]) == 0
+            volume = np.asarray(nibabel.load(target).dataobj)
+            np.testing.assert_array_equal(volume[place], np.asarray(numbers, np.float32))
+            assert np.count_nonzero(volume == -1) >= volume.size - len(subject.voxels)
+
+    @pytest.mark.parametrize(
+        ("values", "said"),
+        [
+            ("reliability", "expected one of .*ncsnr"),
+            ("short.npy", "expected .* a value for each voxel"),
+            ("text.npy", "cannot be read as an array"),
+            ("complex.npy", "no array of real numbers"),
+            ("missing.npy", "No such file"),
+        ],
+    )
+    def test_wrong_values_of_the_command(
+        self,
+        subject: Subject,
+        tmp_path: Path,
+        values: str,
+        said: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        subject.write(tmp_path / "subj01.nc", attributes=map_attributes(subject.grid, np.eye(4)))
+        np.save("short.npy", np.arange(3))
+        np.save("complex.npy", np.zeros(len(subject.voxels), complex))
+        Path("text.npy").write_text("some text")
+        assert main(["map", "subj01.nc", "map.nii", "--values", values]) == 1
+        assert re.search(said, capsys.readouterr().err)
+        assert not Path("map.nii").exists()
 
     def test_the_same_values_give_the_same_bytes(self, subject: Subject, tmp_path: Path) -> None:
         for name in ("one", "two"):

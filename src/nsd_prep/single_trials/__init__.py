@@ -2,7 +2,13 @@
 
 from nsd_prep.single_trials.average import averaged_images
 from nsd_prep.single_trials.behaviour import behaviour_file, read_behaviour
-from nsd_prep.single_trials.maps import brain_map, map_attributes, read_affine, write_map
+from nsd_prep.single_trials.maps import (
+    brain_map,
+    map_attributes,
+    read_affine,
+    write_map,
+    write_map_of_trials,
+)
 from nsd_prep.single_trials.normalise import normalised, normalised_sessions
 from nsd_prep.single_trials.reading import TrialReader, open_single_trials
 from nsd_prep.single_trials.splits import split_columns, training_trials
@@ -51,6 +57,7 @@ __all__ = [
     "with_averaged_noise_ceiling",
     "write_averaged_images",
     "write_map",
+    "write_map_of_trials",
     "write_single_trials",
     "write_subject",
     "write_table",

@@ -10,8 +10,9 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from nsd_prep.errors import ParameterError
+from nsd_prep.errors import InputFileError, ParameterError
 from nsd_prep.files import written_whole
+from nsd_prep.single_trials.reading import open_single_trials
 
 _ENDINGS = (".nii.gz", ".nii")
 
@@ -134,3 +135,60 @@ def write_map(
     content = brain_map(values, voxels, grid, affine, outside).to_bytes()
     with written_whole(path) as partial:
         partial.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+
+
+def write_map_of_trials(
+    trials: Path, path: Path, values: str = "noise_ceiling_3", outside: float = float("nan")
+) -> None:
+    """Write a value for each voxel of a file of single trials as a NIfTI file.
+
+    Parameters
+    ----------
+    trials : Path
+        The file, or Zarr store.
+    path : Path
+        ``.nii.gz`` or ``.nii``.
+    values : str
+        A column of the voxels, or the path of a ``.npy`` file that holds (n_voxels,) numbers in
+        their order.
+    outside : float
+        What all other voxels get.
+
+    Raises
+    ------
+    ParameterError
+        There is no such column, or as `write_map`.
+    InputFileError, OSError
+        A file is not there, or holds something else.
+    OutputError
+        The disk is full or cannot be written.
+    """
+    with open_single_trials(trials) as dataset:
+        columns = {
+            str(name): column
+            for name, column in dataset.coords.items()
+            if column.dims == ("voxel",) and column.dtype.kind in "biuf"
+        }
+        if values.endswith(".npy"):
+            chosen = _read_numbers(Path(values))
+        elif values in columns:
+            chosen = columns[values].to_numpy()
+        else:
+            raise ParameterError(
+                f"{trials} has no numbers {values!r} for its voxels: expected one of "
+                f"{', '.join(columns)}, or a .npy file; choose one."
+            )
+        affine = np.reshape(dataset.attrs["affine"], (4, 4))
+        write_map(path, chosen, dataset, dataset.attrs["grid"], affine, outside)
+
+
+def _read_numbers(path: Path) -> NDArray[np.generic]:
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputFileError(
+            f"{path} cannot be read as an array ({error}): expected what numpy.save writes."
+        ) from error
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
+        raise InputFileError(f"{path} holds no array of real numbers: give one that does.")
+    return found
