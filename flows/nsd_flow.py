@@ -57,7 +57,11 @@ from nsd_prep.tasks.inputs import STEPS
 from nsd_prep.tasks.policy import results_in
 from nsd_prep.tasks.report import write_report
 from nsd_prep.tasks.runners import in_chunks, task_runner
-from nsd_prep.tasks.single_trials import write_single_trials
+from nsd_prep.tasks.single_trials import (
+    examine_single_trials,
+    write_single_trials,
+    write_single_trials_report,
+)
 from nsd_prep.tasks.validation import check_stimuli, examine, validate
 from nsd_prep.threads import share_freed_memory
 
@@ -146,10 +150,31 @@ def _make_single_trials(
         run.normalise, run.split, run.images, run.average, run.dtype, run.format
     )
     place = folder_of_trials(beside_assemblies=run.assemblies)
+    volumes = None if run.assemblies else Volumes(inputs)  # those are checked with the assemblies
+    subjects, written, examined = [], {}, {}
     with stages.stage("writing single trials", len(inputs.betas)):
-        for subject in run.subjects:
-            trials = SubjectTrials(inputs, subject, sessions, store)
-            owned.add(write_single_trials(trials, options, place, output))
+        for number in run.subjects:
+            trials = SubjectTrials(inputs, number, sessions, store)
+            subjects.append(trials)
+            written[number] = owned.add(write_single_trials(trials, options, place, output))
+    with stages.stage("checking single trials", len(run.subjects)) as stage:
+        for trials in subjects:
+            number = trials.subject
+            examined[number] = owned.add(
+                examine_single_trials(trials, options, volumes, written[number], output)
+            )
+            stage.advance()
+    if not run.assemblies:
+        owned.add(write_checks(owned.checks, output))
+    if run.report:
+        checks = [check for made in examined.values() for check in made.checks]
+        with stages.stage("writing the report of single trials"):
+            owned.add(
+                write_single_trials_report(
+                    subjects, options, written, examined, checks, place, output
+                )
+            )
+            _stamp_page(run, output.path / place / outputs.PAGE)
 
 
 def _make(
@@ -188,18 +213,17 @@ def _make(
                     prepared, representations, volumes, examined, checks, stimuli, encoding, output
                 )
             )
-            if not is_stamped(page := output.path / outputs.PAGE):
-                stamp_page(page, _stamp(run))
+            _stamp_page(run, output.path / outputs.PAGE)
         show_report(report, output)
 
 
-def _stamp(run: Run) -> dict[str, str]:
-    """Return when, by which run and with which version a page is written."""
+def _stamp_page(run: Run, page: Path) -> None:
+    """Write on a page when, by which run and with which version it was made."""
+    if is_stamped(page):
+        return
     written = datetime.now().astimezone().isoformat(sep=" ", timespec="minutes")
-    name = str(flow_run.name or "")
-    return {"Run": name, "Written": written, "Software": f"nsd-prep {__version__}"} | (
-        {"Dataset at": run.nsd_root}
-    )
+    facts = {"Run": str(flow_run.name or ""), "Written": written}
+    stamp_page(page, facts | {"Software": f"nsd-prep {__version__}", "Dataset at": run.nsd_root})
 
 
 def _stimulus_sets(run: Run, inputs: Inputs, prepared: Prepared, output: Folder) -> Made:

@@ -1,8 +1,15 @@
-"""Single trials: all trials of a subject in a file."""
+"""Single trials: all trials of a subject in a file, checked, and on a page of their own."""
+
+from collections.abc import Mapping, Sequence
 
 from prefect import task
 
+from nsd_prep.checks import Check
+from nsd_prep.files import Folder
+from nsd_prep.made import Made
+from nsd_prep.single_trials.subject import SingleTrialOptions
 from nsd_prep.stages import single_trials
+from nsd_prep.stages.single_trials import SubjectTrials
 from nsd_prep.tasks.policy import cached
 
 write_single_trials = task(
@@ -10,3 +17,25 @@ write_single_trials = task(
     task_run_name="write-single-trials-subj{subject.subject:02d}",
     **cached(),
 )(single_trials.write_single_trials)
+
+examine_single_trials = task(
+    name="examine-single-trials",
+    task_run_name="examine-single-trials-subj{subject.subject:02d}",
+    **cached(),
+)(single_trials.examine_single_trials)
+
+
+@task(name="write-single-trials-report", **cached())
+def write_single_trials_report(
+    subjects: Sequence[SubjectTrials],
+    options: SingleTrialOptions,
+    written: Mapping[int, Made],
+    examined: Mapping[int, Made],
+    checks: Sequence[Check],
+    place: str,
+    folder: Folder,
+) -> Made:
+    """Write the report; what draws is imported only where it is needed."""
+    from nsd_prep.stages.single_trials_report import write_single_trials_report
+
+    return write_single_trials_report(subjects, options, written, examined, checks, place, folder)

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.io
+import xarray as xr
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 from small_nsd import SmallNSD, write_betas, write_design, write_small_nsd
@@ -272,11 +273,44 @@ class TestSingleTrials:
         run(small, out, **options)
         assert len(read) == n_sessions
 
+    def test_they_are_checked_and_have_a_page_of_their_own(
+        self, small: SmallNSD, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        options = {"regions_file": None, "brainscore": False, "subjects": [1], "regions": ["V1"]}
+        run(small, out, assemblies=False, report=True, **options)
+        checks = pd.read_csv(out / "checks.csv").set_index("name")
+        assert {"voxels of a session with data", "mask in the brain"} <= set(checks.index)
+        assert "single trials belong to their images" in checks.index
+        page = (out / "report" / "index.html").read_text()
+        for name in ("trials-by-session-subj01", "trial-reliability-subj01", "one-voxel-subj01"):
+            assert (out / "report" / "figures" / f"{name}.png").stat().st_size > 1000
+            assert name in page
+        voxels = pd.read_csv(out / "subj01_voxels.csv")
+        with xr.open_dataset(out / "subj01.nc") as dataset:
+            responses = dataset["response"].to_numpy()
+            rows = {
+                (int(nsd_id), int(repetition)): row
+                for row, (nsd_id, repetition) in enumerate(
+                    zip(dataset["nsd_id"].values, dataset["repetition"].values, strict=True)
+                )
+            }
+        twice = [nsd_id for nsd_id, repetition in rows if repetition == 1]
+        halves = [responses[[rows[nsd_id, half] for nsd_id in twice]] for half in (0, 1)]
+        for voxel in range(len(voxels)):
+            one, two = (half[:, voxel].astype(np.float64) for half in halves)
+            found = voxels["split_half_correlation"][voxel]
+            if one.std() == 0 or two.std() == 0:
+                assert np.isnan(found)
+            else:
+                assert np.isclose(found, np.corrcoef(one, two)[0, 1], atol=1e-6)
+        before = digests(out)
+        run(small, out, assemblies=False, report=True, **options)
+        assert digests(out) == before
+
     def test_averages_over_shared_images_are_the_rows_of_the_assembly(
         self, small: SmallNSD, tmp_path: Path
     ) -> None:
-        import xarray as xr
-
         out = tmp_path / "out"
         options = {"regions": ["V1"], "regions_file": None, "subjects": [1], "brainscore": False}
         run(small, out, average=True, images="shared", **options)

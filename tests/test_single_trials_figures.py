@@ -1,6 +1,8 @@
 """What a report shows of single trials: counts, reliability, one voxel."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,8 +13,9 @@ from single_trials_inputs import Subject
 from small_nsd import SmallNSD
 
 from nsd_prep.analysis.picture import Picture
+from nsd_prep.data_checks.decision import Share
 from nsd_prep.errors import ParameterError
-from nsd_prep.single_trials import figures
+from nsd_prep.single_trials import figures, reliability
 from nsd_prep.single_trials.figures import (
     draw_one_voxel,
     draw_reliability,
@@ -22,7 +25,9 @@ from nsd_prep.single_trials.figures import (
 from nsd_prep.single_trials.reliability import (
     pairs_of_presentations,
     predicted_correlation,
+    share_of_prediction,
     split_half_correlation,
+    verdict_of_presentations,
 )
 
 
@@ -98,6 +103,73 @@ class TestReliability:
         trials = pd.DataFrame({"nsd_id": [7, 3, 7], "repetition": [0, 0, 1]})
         with pytest.raises(ParameterError, match="1 images have two presentations"):
             split_half_correlation(tmp_path / "no.nc", trials)
+
+
+class TestShareOfPrediction:
+    """Simulated presentations: signal as the ncsnr says, in rows that belong to their images."""
+
+    def share(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        n_images: int,
+        ncsnr: np.ndarray,
+        change: Callable[[np.ndarray, np.ndarray], np.ndarray] = lambda _, second: second,
+    ) -> Share:
+        rng = np.random.default_rng(3)
+        signal = rng.normal(size=(n_images, len(ncsnr))) * ncsnr
+        scale = np.sqrt(1 + ncsnr**2)
+        halves = [(signal + rng.normal(size=signal.shape)) / scale for _ in range(2)]
+        responses = np.concatenate([halves[0], change(*halves)]).astype(np.float32)
+        trials = pd.DataFrame(
+            {"nsd_id": np.tile(np.arange(n_images), 2), "repetition": np.repeat([0, 1], n_images)}
+        )
+
+        class Reader:
+            shape = responses.shape
+
+            def __init__(self, _path: str) -> None: ...
+
+            def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+                return responses[rows]
+
+        monkeypatch.setattr(reliability, "TrialReader", Reader)
+        return share_of_prediction("subj01.nc", trials, ncsnr)
+
+    def verdict(self, *arguments: Any) -> str:
+        return verdict_of_presentations(self.share(*arguments))
+
+    def test_sound(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        ncsnr = np.linspace(0, 1.2, 600)
+        ncsnr[7] = np.nan
+        share = self.share(monkeypatch, 800, ncsnr)
+        assert abs(share.value - 1) < 0.05
+        assert share.error < 0.02
+        assert verdict_of_presentations(share) == "passed"
+
+    def test_rows_of_other_images(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        ncsnr = np.linspace(0, 1.2, 600)
+
+        def shifted(_first: np.ndarray, second: np.ndarray) -> np.ndarray:
+            return np.roll(second, 1, axis=0)
+
+        assert self.verdict(monkeypatch, 800, ncsnr, shifted) == "failed"
+        assert self.verdict(monkeypatch, 120, ncsnr, shifted) == "suspicious"
+
+    def test_a_third_of_the_rows_of_other_images(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def partly(_first: np.ndarray, second: np.ndarray) -> np.ndarray:
+            third = len(second) // 3
+            return np.concatenate([np.roll(second[:third], 1, axis=0), second[third:]])
+
+        ncsnr = np.linspace(0, 1.2, 600)
+        assert self.verdict(monkeypatch, 800, ncsnr, partly) == "suspicious"
+
+    def test_copies(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        ncsnr = np.full(50, 0.6)
+        assert self.verdict(monkeypatch, 800, ncsnr, lambda first, _: first) == "failed"
+
+    def test_too_little_to_tell(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for n_images, ncsnr in ((800, np.full(600, 0.2)), (9, np.ones(600)), (800, np.ones(4))):
+            assert self.verdict(monkeypatch, n_images, ncsnr) == "not decidable"
 
 
 class TestFigures:

@@ -27,7 +27,7 @@ class OutputFolder(Folder):
     """The folder that a run writes into."""
 
     def digest_of(self, name: str) -> str:
-        """Return the SHA-256 of a file; of the report's page without its date and run."""
-        if name != PAGE:
+        """Return the SHA-256 of a file; of a report's page without its date and run."""
+        if name not in (PAGE, f"{SINGLE_TRIALS}/{PAGE}"):
             return super().digest_of(name)
         return sha256_of_bytes(without_stamp(read_whole(self.path / name)))

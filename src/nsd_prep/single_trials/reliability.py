@@ -7,11 +7,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from nsd_prep.checks import Verdict
+from nsd_prep.data_checks.decision import (
+    FEWEST_IMAGES,
+    FEWEST_VOXELS,
+    NO_SHARE,
+    Share,
+    share_of,
+    verdict_of_share,
+)
 from nsd_prep.errors import ParameterError
 from nsd_prep.single_trials.reading import TrialReader
 
 #: Images read at once: 2 x 250 rows of nsdgeneral are 31 MB.
 _IMAGES_AT_ONCE = 250
+#: Voxels that tell whether trials belong to their images: those of the highest ncsnr, where the
+#: signal is at least this share of a trial's variance.
+_VOXELS_THAT_TELL = 500
+_LEAST_SIGNAL = 0.1
+#: Images seen twice from which noise alone reaches that share in no voxel of thousands.
+_ENOUGH_IMAGES = 500
 
 
 def pairs_of_presentations(trials: pd.DataFrame) -> NDArray[np.int64]:
@@ -71,6 +86,52 @@ def split_half_correlation(path: Path | str, trials: pd.DataFrame) -> NDArray[np
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = (product - mean_1 * mean_2) / np.sqrt(variance)
     return np.where(variance > 0, correlation, np.nan)
+
+
+def share_of_prediction(path: Path | str, trials: pd.DataFrame, ncsnr: ArrayLike) -> Share:
+    """Return how alike two presentations are, as a share of what the ncsnr predicts.
+
+    Parameters
+    ----------
+    path : Path or str
+        A file or a Zarr store of single trials.
+    trials : DataFrame
+        Its table.
+    ncsnr : array_like of float, shape (n_voxels,)
+        Of its voxels.
+
+    Returns
+    -------
+    Share
+        Of the voxels with the highest ncsnr; NaN where too few have signal, or too few images two
+        presentations.
+    """
+    predicted = predicted_correlation(ncsnr)
+    order = np.argsort(-np.nan_to_num(predicted), kind="stable")[:_VOXELS_THAT_TELL]
+    telling = np.sort(order[predicted[order] >= _LEAST_SIGNAL])
+    pairs = pairs_of_presentations(trials)
+    if len(telling) < FEWEST_VOXELS or len(pairs) < FEWEST_IMAGES:
+        return NO_SHARE
+    blocks = _blocks(TrialReader(path), pairs)
+    chosen = [(first[:, telling], second[:, telling]) for first, second in blocks]
+    first, second = (_standardised(np.concatenate(half)) for half in zip(*chosen, strict=True))
+    return share_of((first * second).mean(axis=1) / predicted[telling].mean())
+
+
+def verdict_of_presentations(share: Share) -> Verdict:
+    """Return the verdict on what `share_of_prediction` gives.
+
+    As `nsd_prep.data_checks.decision.verdict_of_share`, but of few images suspicious at most: the
+    ncsnr is estimated from them too, and the voxels that seem best are so by chance in part.
+    """
+    verdict = verdict_of_share(share)
+    return "suspicious" if verdict == "failed" and share.n_images < _ENOUGH_IMAGES else verdict
+
+
+def _standardised(responses: NDArray[np.float64]) -> NDArray[np.float64]:
+    deviation = responses.std(axis=0)
+    scaled: NDArray[np.float64] = responses - responses.mean(axis=0)
+    return scaled / np.where(deviation > 0, deviation, 1)
 
 
 def _blocks(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nsd_prep import outputs
 from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.brainscore.stimulus_sets import pictures_of, read_picture
+from nsd_prep.checks import Check
 from nsd_prep.data_checks import (
     RegionEvidence,
     Scope,
@@ -32,7 +33,7 @@ from nsd_prep.image_features import image_features
 from nsd_prep.inputs import Inputs
 from nsd_prep.made import Made
 from nsd_prep.prepared import Prepared
-from nsd_prep.session_record import sessions_table
+from nsd_prep.session_record import PartStatistics, sessions_table
 from nsd_prep.stages.assemblies import Representations
 from nsd_prep.threads import each_in_threads
 
@@ -143,12 +144,7 @@ def examine(
             for region in prepared.regions
             if (subject, region) in places
         }
-        ncsnr, brain = volumes.ncsnr[subject], volumes.brain.get(subject)
-        found += check_placement(subject, regions, ncsnr, brain)
-        found += check_session_records(subject, prepared.session_records[subject])
-        if subject in volumes.hemispheres:
-            affine, grid = volumes.affines[subject], ncsnr.shape
-            found.append(check_hemispheres(subject, affine, grid, *volumes.hemispheres[subject]))
+        found += check_subject(subject, regions, volumes, prepared.session_records[subject])
     rdms = {
         region.region: np.stack([from_upper_triangle(pairs) for pairs in region.rdms])
         for region in representations.geometry.all_voxels
@@ -166,6 +162,41 @@ def examine(
     found += check_run(evidence, rdms, scope=scope)
     write_table(folder.path / outputs.SESSIONS, _sessions(prepared, evidence))
     return Made.in_folder(folder, [outputs.SESSIONS], found)
+
+
+def check_subject(
+    subject: int,
+    regions: Mapping[str, NDArray[np.int64]],
+    volumes: Volumes,
+    records: Mapping[int, Mapping[str, PartStatistics]],
+) -> list[Check]:
+    """Check that a subject's masks lie in the brain, and that its sessions hold data.
+
+    Parameters
+    ----------
+    subject : int
+        1-based.
+    regions : mapping of str to ndarray of int64
+        The voxels of each region that the subject has, as indices into the raveled grid.
+    volumes : Volumes
+        Around them.
+    records : mapping of int to mapping of str to PartStatistics
+        What was seen of the betas, by session (1-based) and region.
+
+    Returns
+    -------
+    list of Check
+        In a fixed order.
+    """
+    ncsnr = volumes.ncsnr[subject]
+    found = [
+        *check_placement(subject, regions, ncsnr, volumes.brain.get(subject)),
+        *check_session_records(subject, records),
+    ]
+    if subject in volumes.hemispheres:
+        affine, hemispheres = volumes.affines[subject], volumes.hemispheres[subject]
+        found.append(check_hemispheres(subject, affine, ncsnr.shape, *hemispheres))
+    return found
 
 
 def _sessions(prepared: Prepared, evidence: Sequence[RegionEvidence]) -> pd.DataFrame:

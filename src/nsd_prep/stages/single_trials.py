@@ -9,15 +9,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep import __version__, outputs
+from nsd_prep.checks import Check, check
+from nsd_prep.data_checks.decision import FEWEST_IMAGES, NO_SHARE, explained
 from nsd_prep.dataset import Dataset
 from nsd_prep.extraction import SessionRecord
-from nsd_prep.files import Folder, digest_of_array, digest_of_table, sha256_of_json
+from nsd_prep.files import (
+    Folder,
+    digest_of_array,
+    digest_of_table,
+    sha256_of_json,
+    write_table,
+)
 from nsd_prep.inputs import Inputs
 from nsd_prep.made import Made
 from nsd_prep.progress import current_stage
+from nsd_prep.session_record import PartStatistics
 from nsd_prep.single_trials.maps import map_attributes
+from nsd_prep.single_trials.reliability import (
+    pairs_of_presentations,
+    share_of_prediction,
+    split_half_correlation,
+    verdict_of_presentations,
+)
 from nsd_prep.single_trials.subject import SingleTrialOptions, write_subject
+from nsd_prep.single_trials.table import shows_images
 from nsd_prep.single_trials.voxels import join_regions, trial_voxels
+from nsd_prep.single_trials.writer import FORMATS
+from nsd_prep.stages.examination import Volumes, check_subject
 from nsd_prep.store import Store
 
 
@@ -43,6 +61,8 @@ class SubjectTrials:
         As `nsd_prep.single_trials.table.trial_table`, with columns of behaviour or not.
     voxels : DataFrame
         As `nsd_prep.single_trials.voxels.trial_voxels`.
+    regions : dict of str to ndarray of int64
+        The voxels of each region that the subject has, as indices into the raveled grid.
     attributes : dict
         What determines the values, and where the voxels are.
     """
@@ -53,9 +73,9 @@ class SubjectTrials:
         selection = inputs.masks[subject].selection
         self.subject = subject
         self.trials = inputs.trials.all_trials[subject]
-        self._regions = {name: voxels for name, voxels in selection.regions.items() if len(voxels)}
+        self.regions = {name: voxels for name, voxels in selection.regions.items() if len(voxels)}
         ncsnr = inputs.noise_ceilings[subject].volume.values
-        self.voxels = trial_voxels(self._regions, selection.grid, ncsnr)
+        self.voxels = trial_voxels(self.regions, selection.grid, ncsnr)
         self.attributes = _attributes(inputs.dataset) | map_attributes(
             selection.grid, selection.affine
         )
@@ -73,16 +93,27 @@ class SubjectTrials:
             for record in self._records
             for region, part in record.all_trials.items()
         ]
-        regions = [[name, digest_of_array(voxels)] for name, voxels in self._regions.items()]
+        regions = [[name, digest_of_array(voxels)] for name, voxels in self.regions.items()]
         tables = [digest_of_table(self.trials), digest_of_table(self.voxels)]
         return sha256_of_json([self.subject, self.attributes, regions, tables, parts])
+
+    @property
+    def session_records(self) -> dict[int, dict[str, PartStatistics]]:
+        """What was seen of the betas, by session (1-based) and region."""
+        return {
+            record.session: {
+                region: PartStatistics.model_validate(part.statistics)
+                for region, part in record.all_trials.items()
+            }
+            for record in self._records
+        }
 
     def sessions(self) -> Iterator[tuple[int, NDArray[np.int16]]]:
         """Read the sessions (1-based), ascending: all trials as stored (n_voxels, n_trials)."""
         stage = current_stage()
         for record in self._records:
             parts = {name: self._store.read(part) for name, part in record.all_trials.items()}
-            yield record.session, join_regions(parts, self._regions)
+            yield record.session, join_regions(parts, self.regions)
             stage.advance()
 
 
@@ -125,6 +156,79 @@ def write_single_trials(
         subject.attributes,
     )
     return Made.in_folder(folder, _names(folder, written))
+
+
+def examine_single_trials(
+    subject: SubjectTrials,
+    options: SingleTrialOptions,
+    volumes: Volumes | None,
+    written: Made,
+    folder: Folder,
+) -> Made:
+    """Check a subject's single trials, as they were written.
+
+    Parameters
+    ----------
+    subject : SubjectTrials
+        What was extracted.
+    options : SingleTrialOptions
+        What was made of it.
+    volumes : Volumes or None
+        Around the regions; None where the subject's masks and sessions are checked elsewhere.
+    written : Made
+        What `write_single_trials` wrote.
+    folder : Folder
+        The output folder.
+
+    Returns
+    -------
+    Made
+        Checks and, where images were seen twice, ``subj01_voxels.csv``: the table of the voxels
+        with ``split_half_correlation``.
+    """
+    found: list[Check] = []
+    if volumes is not None:
+        records = subject.session_records
+        found += check_subject(subject.subject, subject.regions, volumes, records)
+    rows = subject.trials[shows_images(subject.trials, options.images)]
+    if options.average or len(pairs_of_presentations(rows)) < FEWEST_IMAGES:
+        return Made(checks=tuple(found))
+    path = responses_file(written, folder)
+    share = NO_SHARE
+    if options.normalise != "none":  # the prediction is one of z-scores
+        share = share_of_prediction(path, rows, subject.voxels["ncsnr"])
+    found.append(
+        check(
+            "single trials belong to their images",
+            f"subj{subject.subject:02d}",
+            share,
+            "about 1: two presentations are as alike as the ncsnr predicts",
+            verdict_of_presentations(share),
+            explained(
+                share,
+                "Rows of the file and images belong together.",
+                "Some trials belong to other images, or a part of the sessions is weak: look at "
+                "the session records.",
+                "Rows and images do not belong together: compare the design with the sessions.",
+                "Two presentations are more alike than any data are: repetitions are copies.",
+            ),
+        )
+    )
+    correlation = split_half_correlation(path, rows)
+    name = f"{path.stem}_voxels.csv"
+    table = subject.voxels.assign(split_half_correlation=correlation)
+    write_table(path.with_name(name), table)
+    return Made.in_folder(folder, _names(folder, [path.with_name(name)]), found)
+
+
+def responses_file(written: Made, folder: Folder) -> Path:
+    """Return the file, or the Zarr store, of what `write_single_trials` wrote."""
+    (table,) = (name for name in written.files if name.endswith(".csv"))
+    return next(
+        path
+        for ending in FORMATS.values()
+        if (path := (folder.path / table).with_suffix(ending)).exists()
+    )
 
 
 def _names(folder: Folder, paths: Sequence[Path]) -> list[str]:

@@ -1,0 +1,134 @@
+"""The report of single trials: a page of its own, with each subject's trials and voxels."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from nsd_prep import __version__, outputs
+from nsd_prep.checks import Check
+from nsd_prep.files import Folder, read_table
+from nsd_prep.made import Made
+from nsd_prep.report.methods import ALLEN_2022, listed
+from nsd_prep.report.record import Report, Section, Table
+from nsd_prep.report.write import write_report
+from nsd_prep.single_trials.figures import (
+    draw_one_voxel,
+    draw_reliability,
+    draw_trials_by_session,
+    session_table,
+)
+from nsd_prep.single_trials.normalise import UNITS
+from nsd_prep.single_trials.reading import open_single_trials
+from nsd_prep.single_trials.subject import SingleTrialOptions
+from nsd_prep.single_trials.table import shows_images
+from nsd_prep.stages.single_trials import SubjectTrials, responses_file
+
+#: Of the table of sessions so much is on the page; all of it is in its file.
+_COLUMNS_SHOWN, _SESSIONS_SHOWN = 7, 12
+_NORMALISED: Final = {
+    "session": "z-scored for each voxel over all trials of its session (population SD)",
+    "none": "left as percent signal change",
+    "train-only": "z-scored for each voxel with the mean and SD of its session's training trials",
+}
+
+
+def write_single_trials_report(
+    subjects: Sequence[SubjectTrials],
+    options: SingleTrialOptions,
+    written: Mapping[int, Made],
+    examined: Mapping[int, Made],
+    checks: Sequence[Check],
+    place: str,
+    folder: Folder,
+) -> Made:
+    """Write the report of all subjects' single trials.
+
+    Parameters
+    ----------
+    subjects : sequence of SubjectTrials
+        What was extracted.
+    options : SingleTrialOptions
+        What was made of it.
+    written, examined : mapping of int to Made
+        What `write_single_trials` and `examine_single_trials` wrote for each subject (1-based).
+    checks : sequence of Check
+        Those of single trials.
+    place : str
+        Folder of the single trials below the output folder.
+    folder : Folder
+        The output folder.
+
+    Returns
+    -------
+    Made
+        All the files.
+    """
+    first = subjects[0]
+    numbers = listed([str(subject.subject) for subject in subjects])
+    report = Report(
+        title=f"{first.attributes['dataset']}: single trials",
+        summary=f"Responses of subject{'s' if len(subjects) > 1 else ''} {numbers}, trial by "
+        f"trial, in {listed(list(first.regions))}.",
+        facts={
+            "Dataset": str(first.attributes["dataset"]),
+            "Preparation": str(first.attributes["preparation"]),
+            "Subjects": numbers,
+            "Regions": ", ".join(first.regions),
+            "Images": options.images,
+            "Responses": f"{options.normalise} ({UNITS[options.normalise]}), {options.dtype}",
+            "Software": f"nsd-prep {__version__}",
+        },
+        sections=tuple(
+            _section(subject, options, written[subject.subject], examined[subject.subject], folder)
+            for subject in subjects
+        ),
+        checks=tuple(checks),
+        methods=(
+            f"Responses to {options.images} images were {_NORMALISED[options.normalise]}. Where an "
+            "image was seen twice, the reliability of a voxel is the correlation over images "
+            "between the first and the second presentation. GLMdenoise and the ridge of "
+            "preparation b3 share parameters between trials, so that repetitions are not quite "
+            "independent, and reliability is slightly too high.",
+        ),
+        references=(ALLEN_2022,),
+    )
+    target = folder.path / place / outputs.REPORT
+    files = write_report(target, report)
+    return Made.in_folder(folder, sorted(str(file.relative_to(folder.path)) for file in files))
+
+
+def _section(
+    subject: SubjectTrials,
+    options: SingleTrialOptions,
+    written: Made,
+    examined: Made,
+    folder: Folder,
+) -> Section:
+    name = f"subj{subject.subject:02d}"
+    rows = subject.trials[shows_images(subject.trials, options.images)].reset_index(drop=True)
+    counts = session_table(rows).reset_index()
+    pictures = [draw_trials_by_session(rows, subject.subject)]
+    ncsnr = subject.voxels["ncsnr"].to_numpy()
+    for file in examined.files:
+        correlation = read_table(folder.path / file)["split_half_correlation"].to_numpy()
+        pictures.append(draw_reliability(correlation, ncsnr, subject.subject))
+    if not options.average and np.isfinite(ncsnr).any():
+        best = int(np.nanargmax(ncsnr))
+        with open_single_trials(responses_file(written, folder)) as dataset:
+            responses = dataset["response"][:, best].to_numpy().astype(np.float32)
+        place = tuple(int(subject.voxels[f"nifti_{axis}"].iloc[best]) for axis in "ijk")
+        title = f"voxel (i, j, k) = {place}, ncsnr {ncsnr[best]:.2f}"
+        units = UNITS[options.normalise]
+        pictures.append(draw_one_voxel(responses, rows, title, subject.subject, units))
+    return Section(
+        name=f"single-trials-{name}",
+        title=f"Subject {subject.subject}",
+        text=f"{len(rows):,} trials of {rows['nsd_id'].nunique():,} images in {len(counts)} "
+        f"sessions, {len(subject.voxels):,} voxels.",
+        pictures=tuple(pictures),
+        tables=(Table("Trials of each session.", counts.iloc[:, :_COLUMNS_SHOWN]),)
+        if len(counts) <= _SESSIONS_SHOWN
+        else (),
+        files={f"sessions-{name}": counts},
+    )
