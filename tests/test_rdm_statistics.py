@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from nsd_prep.rdm_statistics import correlation_interval, crossnobis, rdm_noise_ceiling
+from nsd_prep.rdm_statistics import (
+    correlation_interval,
+    correlation_intervals,
+    crossnobis,
+    rdm_noise_ceiling,
+)
 
 
 def rdms(n_subjects: int, n_images: int = 30, common: float = 0.5, seed: int = 0) -> np.ndarray:
@@ -15,24 +20,28 @@ def rdms(n_subjects: int, n_images: int = 30, common: float = 0.5, seed: int = 0
     )
 
 
+def triangles(full: np.ndarray) -> np.ndarray:
+    return full[:, *np.triu_indices(full.shape[1], 1)]
+
+
 class TestNoiseCeiling:
     def test_bounds_are_those_of_plain_correlations(self) -> None:
         pairs = rdms(5)[:, *np.triu_indices(30, 1)]
         z = (pairs - pairs.mean(1, keepdims=True)) / pairs.std(1, keepdims=True)
         upper = [np.corrcoef(one, z.mean(0))[0, 1] for one in z]
         lower = [np.corrcoef(z[s], np.delete(z, s, 0).mean(0))[0, 1] for s in range(5)]
-        found = rdm_noise_ceiling(rdms(5))
+        found = rdm_noise_ceiling(triangles(rdms(5)))
         assert found.lower == pytest.approx(np.mean(lower))
         assert found.upper == pytest.approx(np.mean(upper))
         assert found.lower < found.upper
 
     def test_agreement_without_noise_is_1(self) -> None:
-        assert rdm_noise_ceiling(np.repeat(rdms(1), 3, axis=0)) == pytest.approx((1, 1))
+        assert rdm_noise_ceiling(np.repeat(triangles(rdms(1)), 3, axis=0)) == pytest.approx((1, 1))
 
     @pytest.mark.filterwarnings("error")
     @pytest.mark.parametrize("shape", [(1, 30), (4, 2)])
     def test_one_subject_or_two_images_have_none(self, shape: tuple[int, int]) -> None:
-        assert np.isnan(rdm_noise_ceiling(rdms(*shape))).all()
+        assert np.isnan(rdm_noise_ceiling(triangles(rdms(*shape)))).all()
 
 
 class TestCrossnobis:
@@ -97,3 +106,27 @@ class TestInterval:
     @pytest.mark.filterwarnings("error")
     def test_few_images_have_none(self) -> None:
         assert np.isnan(correlation_interval(np.ones((3, 3)), np.ones((3, 3)))).all()
+
+    def test_several_at_once_are_those_of_a_plain_bootstrap(self) -> None:
+        matrices = rdms(3, n_images=25)
+        found = correlation_intervals(matrices, samples=200, seed=4)
+        counts = np.random.default_rng(4).multinomial(25, np.full(25, 1 / 25), 200)
+        for a, b in ((0, 1), (0, 2), (1, 2)):
+            drawn = []
+            for count in counts:
+                images = np.repeat(np.arange(25), count)
+                first, second = np.triu_indices(25, 1)
+                different = images[first] != images[second]
+                pairs = images[first][different], images[second][different]
+                drawn.append(np.corrcoef(matrices[a][pairs], matrices[b][pairs])[0, 1])
+            np.testing.assert_allclose(found[:, a, b], np.quantile(drawn, [0.025, 0.975]))
+            assert (found[:, a, b] == found[:, b, a]).all()
+        assert np.isnan(found[:, range(3), range(3)]).all()
+
+    @pytest.mark.filterwarnings("error")
+    def test_an_rdm_with_nan_has_none(self) -> None:
+        matrices = rdms(3)
+        matrices[1] = np.nan
+        found = correlation_intervals(matrices, samples=50)
+        assert np.isfinite(found[:, 0, 2]).all()
+        assert np.isnan(found[:, 1]).all()

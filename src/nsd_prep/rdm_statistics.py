@@ -1,6 +1,6 @@
 """Noise ceilings, intervals and cross-validated distances of dissimilarity matrices (RDMs)."""
 
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -29,19 +29,19 @@ def rdm_noise_ceiling(rdms: NDArray[np.floating]) -> RDMNoiseCeiling:
 
     Parameters
     ----------
-    rdms : ndarray of float, shape (n_subjects, n_images, n_images)
-        Symmetric; their upper triangles are z-scored before they are averaged.
+    rdms : ndarray of float, shape (n_subjects, n_pairs)
+        Upper triangles; they are z-scored before they are averaged.
 
     Returns
     -------
     RDMNoiseCeiling
-        NaN with fewer than two subjects or three images, or where an RDM is constant.
+        NaN with fewer than two subjects or three pairs, or where an RDM is constant.
     """
-    n_subjects, n_images = rdms.shape[:2]
-    if n_subjects < 2 or n_images < 3:
+    n_subjects, n_pairs = rdms.shape
+    if n_subjects < 2 or n_pairs < 3:
         return RDMNoiseCeiling(float("nan"), float("nan"))
-    pairs = np.asarray(rdms, dtype=np.float64)[:, *np.triu_indices(n_images, 1)]
-    pairs -= pairs.mean(axis=1, keepdims=True)
+    pairs = np.asarray(rdms, dtype=np.float64)
+    pairs = pairs - pairs.mean(axis=1, keepdims=True)
     length = np.linalg.norm(pairs, axis=1, keepdims=True)
     pairs /= np.where(length > 1e-9, length, np.nan)
     total = pairs.sum(axis=0)
@@ -101,11 +101,33 @@ def correlation_interval(
 ) -> tuple[float, float]:
     """Return a confidence interval of the correlation of two RDMs, by a bootstrap over images.
 
+    Parameters
+    ----------
+    first, second : ndarray of float, shape (n_images, n_images)
+        Symmetric, of the same images.
+    coverage, samples, seed
+        As in `correlation_intervals`.
+
+    Returns
+    -------
+    tuple of float
+        Lower and upper end; NaN with fewer than four images.
+    """
+    both = np.stack([first, second])
+    low, high = correlation_intervals(both, coverage=coverage, samples=samples, seed=seed)
+    return float(low[0, 1]), float(high[0, 1])
+
+
+def correlation_intervals(
+    rdms: NDArray[np.floating], *, coverage: float = 0.95, samples: int = 1000, seed: int = 0
+) -> NDArray[np.float64]:
+    """Return confidence intervals of the correlations of RDMs, by a bootstrap over images.
+
     Pairs of an image with itself are left out of each sample: they are alike in every RDM.
 
     Parameters
     ----------
-    first, second : ndarray of float, shape (n_images, n_images)
+    rdms : ndarray of float, shape (n_rdms, n_images, n_images)
         Symmetric, of the same images.
     coverage : float
         Share of samples between the ends.
@@ -116,26 +138,34 @@ def correlation_interval(
 
     Returns
     -------
-    tuple of float
-        Lower and upper end; NaN with fewer than four images.
+    ndarray of float64, shape (2, n_rdms, n_rdms)
+        Lower and upper ends; NaN on the diagonal, with fewer than four images, and of an RDM that
+        holds NaN.
     """
-    n_images = len(first)
+    n_rdms, n_images = rdms.shape[:2]
+    ends = np.full((2, n_rdms, n_rdms), np.nan)
     if n_images < 4:
-        return float("nan"), float("nan")
+        return ends
     off_diagonal = ~np.eye(n_images, dtype=np.bool_)
-    x, y = (np.where(off_diagonal, rdm - rdm[off_diagonal].mean(), 0.0) for rdm in (first, second))
+    centred = [np.where(off_diagonal, rdm - rdm[off_diagonal].mean(), 0.0) for rdm in rdms]
+    pairs = list(combinations_with_replacement(range(n_rdms), 2))
+    matrices = [off_diagonal.astype(np.float64), *centred]
+    matrices += [centred[a] * centred[b] for a, b in pairs]
     generator = np.random.default_rng(seed)
-    found = []
+    drawn = []
     for start in range(0, samples, _AT_ONCE):
         number = min(_AT_ONCE, samples - start)
         counts = generator.multinomial(n_images, np.full(n_images, 1 / n_images), number)
         weights = counts.astype(np.float64)
-        n, sx, sy, sxx, syy, sxy = (
-            np.einsum("si,si->s", weights @ matrix, weights)
-            for matrix in (off_diagonal.astype(np.float64), x, y, x * x, y * y, x * y)
-        )
+        drawn.append([np.einsum("si,si->s", weights @ matrix, weights) for matrix in matrices])
+    n, *totals = np.concatenate(drawn, axis=1)
+    sums = totals[:n_rdms]
+    products = dict(zip(pairs, totals[n_rdms:], strict=True))
+    tails = [(1 - coverage) / 2, (1 + coverage) / 2]
+    for a, b in combinations(range(n_rdms), 2):
         with np.errstate(invalid="ignore", divide="ignore"):
-            spread = np.sqrt((sxx - sx**2 / n) * (syy - sy**2 / n))
-            found.append((sxy - sx * sy / n) / spread)
-    low, high = np.nanquantile(np.concatenate(found), [(1 - coverage) / 2, (1 + coverage) / 2])
-    return float(low), float(high)
+            spread = (products[a, a] - sums[a] ** 2 / n) * (products[b, b] - sums[b] ** 2 / n)
+            found = (products[a, b] - sums[a] * sums[b] / n) / np.sqrt(spread)
+        if np.isfinite(found).any():
+            ends[:, a, b] = ends[:, b, a] = np.nanquantile(found, tails)
+    return ends

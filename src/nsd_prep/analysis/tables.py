@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.analysis.geometry import (
+    FEWEST_VOXELS,
     Geometry,
     RegionGeometry,
     between_regions,
@@ -17,11 +18,14 @@ from nsd_prep.analysis.geometry import (
 from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.assembly import stimulus_ids
 from nsd_prep.published import RELIABLE_NOISE_CEILING
+from nsd_prep.rdm_statistics import correlation_intervals, rdm_noise_ceiling
 
 #: The name that stands for all subjects together.
 ALL_SUBJECTS: Final = "all"
 #: Percent; the last bin holds 100.
 BIN_EDGES: Final = np.arange(0.0, 101.0, 5.0)
+#: Of images, for intervals: their ends then differ by a tenth of the interval from seed to seed.
+_SAMPLES: Final = 500
 
 
 def region_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
@@ -121,15 +125,49 @@ def between_regions_table(geometry: Geometry) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        region_a, region_b, and r with all_voxels and with reliable_voxels; a row for each pair.
+        region_a, region_b, and r with all_voxels and with reliable_voxels; low and high, the ends
+        of the 95 % interval of the former by a bootstrap over images; a row for each pair.
     """
     names = [one.region for one in geometry.all_voxels]
-    return _pairs(
+    table = _pairs(
         ("region_a", "region_b"),
         names,
         between_regions(geometry.all_voxels),
         between_regions(geometry.reliable_voxels),
     )
+    means = np.stack([from_upper_triangle(one.mean_rdm) for one in geometry.all_voxels])
+    low, high = correlation_intervals(means, samples=_SAMPLES)
+    place = np.triu_indices(len(names), k=1)
+    return table.assign(low=low[place], high=high[place])
+
+
+def rdm_noise_ceiling_table(geometry: Geometry) -> pd.DataFrame:
+    """List how well a perfect model of a region could agree with the subjects' RDMs.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        RDMs of all regions.
+
+    Returns
+    -------
+    DataFrame
+        region, subjects (those that have an RDM), and lower_bound and upper_bound of the noise
+        ceiling over subjects (Nili et al. 2014), with all voxels; NaN of fewer than two subjects.
+    """
+    rows = []
+    for one in geometry.all_voxels:
+        known = one.rdms[one.n_voxels >= FEWEST_VOXELS]
+        bounds = rdm_noise_ceiling(known)
+        rows.append(
+            {
+                "region": one.region,
+                "subjects": len(known),
+                "lower_bound": bounds.lower,
+                "upper_bound": bounds.upper,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def between_subjects_table(geometry: Geometry) -> pd.DataFrame:

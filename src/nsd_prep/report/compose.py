@@ -22,6 +22,7 @@ from nsd_prep.analysis.tables import (
     between_subjects_table,
     mean_rdm_table,
     noise_ceiling_histogram,
+    rdm_noise_ceiling_table,
     region_table,
     subject_table,
 )
@@ -184,6 +185,7 @@ def agreement_section(geometry: Geometry) -> Section:
     if any(len(region.subjects) > 1 for region in geometry.all_voxels):
         pictures.append(draw_between_subjects(geometry))
     regions, subjects = between_regions_table(geometry), between_subjects_table(geometry)
+    ceilings = rdm_noise_ceiling_table(geometry)
     text = (
         "Neighbouring stages of the visual hierarchy should resemble each other more than distant "
         "ones, and subjects who saw the same images should agree. A subject who stands out in one "
@@ -192,16 +194,31 @@ def agreement_section(geometry: Geometry) -> Section:
     )
     if not pictures:
         text = "One region of one subject: there is nothing to compare."
-    tables = (
-        (Table("Pearson r between the mean RDMs of two regions.", regions),) if len(regions) else ()
-    )
+    tables = []
+    if len(regions):
+        caption = (
+            "Pearson r between the mean RDMs of two regions; low and high are the ends of its 95 % "
+            "interval with all voxels, by a bootstrap over images."
+        )
+        tables.append(Table(caption, regions))
+    if ceilings["subjects"].max() > 1:
+        caption = (
+            "The noise ceiling of the RDMs over subjects (Nili et al. 2014): the mean correlation "
+            "of a subject's RDM with the mean of the others' (lower bound), and with the mean of "
+            "all (upper bound). No model of a region agrees better with all subjects on average."
+        )
+        tables.append(Table(caption, ceilings))
     return Section(
         name="agreement",
         title="Agreement between regions and subjects",
         text=text,
         pictures=tuple(pictures),
-        tables=tables,
-        files={"between-regions": regions, "between-subjects": subjects},
+        tables=tuple(tables),
+        files={
+            "between-regions": regions,
+            "between-subjects": subjects,
+            "rdm-noise-ceilings": ceilings,
+        },
     )
 
 
@@ -214,7 +231,9 @@ def noise_ceiling_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
         text=(
             "The share of a voxel's variance over images that a perfect model could explain. Early "
             "visual areas are expected to be highest, and high-level regions, which hold many "
-            "voxels that answer to few images, lowest."
+            "voxels that answer to few images, lowest. GLMdenoise and ridge regression share "
+            "parameters between trials, so that repetitions in betas of the preparation b3 are not "
+            "quite independent, and what is estimated from them is slightly too high."
         ),
         pictures=(draw_noise_ceilings(voxels),),
         tables=(Table("Each subject in each region; noise ceilings in percent.", table),),

@@ -18,6 +18,11 @@ KRIEGESKORTE_2008: Final = (
     "connecting the branches of systems neuroscience. Frontiers in Systems Neuroscience, 2, 4. "
     "https://doi.org/10.3389/neuro.06.004.2008"
 )
+NILI_2014: Final = (
+    "Nili, H., Wingfield, C., Walther, A., Su, L., Marslen-Wilson, W., & Kriegeskorte, N. (2014). "
+    "A toolbox for representational similarity analysis. PLoS Computational Biology, 10, e1003553. "
+    "https://doi.org/10.1371/journal.pcbi.1003553"
+)
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ def methods(facts: RunFacts) -> tuple[str, ...]:
 
 def references() -> tuple[str, ...]:
     """Return what `methods` cites."""
-    return (ALLEN_2022, KRIEGESKORTE_2008)
+    return (ALLEN_2022, KRIEGESKORTE_2008, NILI_2014)
 
 
 def _data(facts: RunFacts) -> str:
