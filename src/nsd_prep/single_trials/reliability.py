@@ -19,7 +19,7 @@ from nsd_prep.data_checks.decision import (
 from nsd_prep.errors import ParameterError
 from nsd_prep.single_trials.reading import TrialReader
 
-#: Images read at once: 2 x 64 rows of nsdgeneral are 8 MB, and ten times that while they are summed.
+#: Images read at once: 2 x 64 rows of nsdgeneral are 8 MB, and ten times that while summed.
 _IMAGES_AT_ONCE = 64
 #: Voxels that tell whether trials belong to their images: those of the highest ncsnr, where the
 #: signal is at least this share of a trial's variance.
@@ -134,7 +134,8 @@ def verdict_of_presentations(share: Share) -> Verdict:
 def _standardised(responses: NDArray[np.float32]) -> NDArray[np.float32]:
     deviation = responses.std(axis=0)
     scaled: NDArray[np.float32] = responses - responses.mean(axis=0)
-    return scaled / np.where(deviation > 0, deviation, 1)
+    scaled /= np.where(deviation > 0, deviation, 1)
+    return scaled
 
 
 def _blocks(
