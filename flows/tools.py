@@ -129,9 +129,11 @@ def package(
     """
     from nsd_prep.brainscore.package import write_packages
     from nsd_prep.brainscore.plugin import PLUGIN_FOLDER, write_plugin
+    from nsd_prep.progress import Stages
 
     target = target or output / f"packages{suffix}"
-    index = write_packages(output / "brainscore", target, suffix=suffix, unchecked=unchecked)
+    with Stages().stage("packaging"):
+        index = write_packages(output / "brainscore", target, suffix=suffix, unchecked=unchecked)
     write_plugin(index, target / PLUGIN_FOLDER)
     for file in index.files:
         print(f"{file.sha1}  {file.file}")  # noqa: T201

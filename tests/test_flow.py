@@ -26,7 +26,7 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 from small_nsd import SmallNSD, write_small_nsd
 
-from nsd_prep import betas
+from nsd_prep import betas, progress
 from nsd_prep.brainscore.features import Features, write_features
 from nsd_prep.errors import ExtractionError, FailedChecksError, ParameterError, PreflightError
 from nsd_prep.flows.command import run_command
@@ -200,9 +200,26 @@ class TestResults:
         ):
             assert 0 < left.sizes["neuroid"] < both.sizes["neuroid"]
 
-    def test_the_report_is_part_of_a_run(self, tiny_nsd: Path, tmp_path: Path) -> None:
+    def test_the_report_is_part_of_a_run(
+        self, tiny_nsd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stages: list[progress.Stage] = []
+        monkeypatch.setattr(
+            progress, "_watch", lambda stage, _ended: stages.append(stage), raising=True
+        )
         options = {"nsd_root": tiny_nsd, "output_dir": tmp_path / "out", "regions": ["V1", "V2"]}
         nsd_flow(**options)
+        # Whatever takes long says how far it is, and ends with all its steps done.
+        steps = {stage.name: (stage.done, stage.total) for stage in stages if stage.total}
+        assert {
+            "extracting sessions",
+            "assembling regions",
+            "checking files and data",
+            "making train and test for Brain-Score",
+            "writing stimulus sets",
+            "writing the report",
+        } == set(steps)
+        assert all(done == total for done, total in steps.values())
         page = tmp_path / "out" / "report" / "index.html"
         first = page.stat().st_mtime_ns
         listed = json.loads((tmp_path / "out" / "manifest.json").read_text())["outputs"]

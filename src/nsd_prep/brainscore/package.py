@@ -29,6 +29,7 @@ from nsd_prep.brainscore.index import Kind, PackagedFile, PackageIndex, sha1_of_
 from nsd_prep.brainscore.provenance import verified_checks
 from nsd_prep.errors import InputFileError, MissingFilesError
 from nsd_prep.files import read_table, write_text, written_whole
+from nsd_prep.progress import current_stage
 
 #: A date that says nothing: the earliest that a zip can hold.
 _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)
@@ -103,6 +104,7 @@ def write_packages(
     dataset, subjects, regions = _common_names(folder, *(half.assembly for half in halves))
     sources = [path for half in halves for path in (*half.files, *half.images)]
     checks = None if unchecked else verified_checks(folder.parent, sources)
+    current_stage().total = sum(1 + len(half.images) for half in halves)
     files = [file for half in halves for file in _package_half(half, dataset, subjects, target)]
     index = PackageIndex(
         dataset=dataset,
@@ -194,6 +196,8 @@ def _package_half(
     write_assembly(
         packaged, nc_path, {"zlib": True, "complevel": _COMPRESSION_LEVEL, "chunksizes": chunk}
     )
+    stage = current_stage()
+    stage.advance()
     table = half.table.rename(columns={"image_file_name": "filename"})
     write_text(csv_path, table.to_csv(index=False, lineterminator="\n"))
     with written_whole(zip_path) as partial, zipfile.ZipFile(partial, "w") as archive:
@@ -204,6 +208,7 @@ def _package_half(
             entry.create_system = 3  # Unix, on every system
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, image.read_bytes())
+            stage.advance()
 
     n_images = f"{len(table)} images"
     written: tuple[tuple[Path, Kind, str, str], ...] = (

@@ -20,6 +20,7 @@ from nsd_prep.brainscore.identifiers import SPLITS, stimulus_folder, stimulus_me
 from nsd_prep.errors import InputFileError, MissingFilesError
 from nsd_prep.files import Folder, replaced, write_text
 from nsd_prep.made import Made
+from nsd_prep.progress import current_stage
 
 ImageFormat = Literal["png", "jpeg"]
 #: Gives the pixels of an image by its nsd_id (0-based): uint8, (height, width, 3), RGB.
@@ -170,8 +171,12 @@ def write_stimulus_sets(
         for nsd_id, in_train, name in zip(nsd_ids.tolist(), is_train.tolist(), names, strict=True)
     }
 
+    stage = current_stage()
+    stage.total = len(nsd_ids)
+
     def write(picture: Picture) -> None:
         write_picture(picture.pixels, path_of[picture.nsd_id])
+        stage.advance()
 
     n_threads = threads or min(_MOST_THREADS, os.cpu_count() or 1)
     _each_as_it_comes(write, read_pictures(images, nsd_ids), n_threads)

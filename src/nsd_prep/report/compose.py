@@ -28,6 +28,7 @@ from nsd_prep.analysis.tables import (
 )
 from nsd_prep.analysis.voxel_figures import draw_noise_ceilings, draw_repetitions
 from nsd_prep.checks import Check
+from nsd_prep.progress import current_stage
 from nsd_prep.published import RELIABLE_NOISE_CEILING
 from nsd_prep.report.methods import RunFacts, facts_table, listed, methods, references
 from nsd_prep.report.record import Report, Section, Table
@@ -81,16 +82,22 @@ def compose_report(
     voxels = _kept_by_name(voxels)
     regions = [region.region for region in geometry.all_voxels]
     subjects = len(facts.sessions)
-    sections = [
-        overview_section(geometry, voxels),
-        geometry_section(geometry, thumbnails),
-        agreement_section(geometry),
-        noise_ceiling_section(geometry, voxels),
-        *([session_section(sessions)] if sessions is not None and len(sessions) else []),
-        *([places_section(voxels, anatomies)] if anatomies else []),
-        repetition_section(repetition_counts),
-        *further(),
+    makers: list[Callable[[], Sequence[Section]]] = [
+        lambda: [overview_section(geometry, voxels)],
+        lambda: [geometry_section(geometry, thumbnails)],
+        lambda: [agreement_section(geometry)],
+        lambda: [noise_ceiling_section(geometry, voxels)],
+        lambda: [session_section(sessions)] if sessions is not None and len(sessions) else [],
+        lambda: [places_section(voxels, anatomies)] if anatomies else [],
+        lambda: [repetition_section(repetition_counts)],
+        further,
     ]
+    stage = current_stage()
+    stage.total = len(makers)
+    sections: list[Section] = []
+    for make in makers:
+        sections += make()
+        stage.advance()
     return Report(
         title=f"{facts.dataset}: neural assemblies",
         summary=(

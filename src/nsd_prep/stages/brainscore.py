@@ -18,6 +18,7 @@ from nsd_prep.files import Folder, read_table, sha256_of_json
 from nsd_prep.made import Made
 from nsd_prep.parameters import ZScoreImages
 from nsd_prep.prepared import Prepared
+from nsd_prep.progress import current_stage
 
 
 def make_train_and_test(
@@ -61,8 +62,11 @@ def _write_train_and_test(
     prepared: Prepared, zscore_images: ZScoreImages, suffix: str, folder: Folder
 ) -> list[Path]:
     """Build and write the two; neither is in memory any more when they are read back."""
+    stage = current_stage()
+    stage.total = len(prepared.regions_of_subjects)
 
     def repetitions(subject: int, region: str) -> NDArray[np.float32]:
+        stage.advance()
         return prepared.repetitions(subject, region)[:, :, prepared.kept(subject, region)]
 
     attributes = prepared.attributes

@@ -33,6 +33,7 @@ from nsd_prep.image_features import image_features
 from nsd_prep.inputs import Inputs
 from nsd_prep.made import Made
 from nsd_prep.prepared import Prepared
+from nsd_prep.progress import current_stage
 from nsd_prep.session_record import PartStatistics, sessions_table
 from nsd_prep.stages.assemblies import Representations
 from nsd_prep.threads import each_in_threads
@@ -127,7 +128,9 @@ def examine(
             sessions=np.array(list(prepared.parts(subject, region))),
             without_data=prepared.without_data(subject, region),
         )
-        return check_single_trials(region, subject, trials)
+        found = check_single_trials(region, subject, trials)
+        stage.advance()
+        return found
 
     places = prepared.regions_of_subjects
     everything = [
@@ -136,6 +139,8 @@ def examine(
         for region in prepared.regions
         if (subject, region) in places
     ]
+    stage = current_stage()
+    stage.total = len(everything)
     evidence = each_in_threads(look_at, everything)
     found = [check for one in evidence for check in one.checks]
     for subject in prepared.subjects:
