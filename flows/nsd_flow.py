@@ -210,7 +210,15 @@ def _make(
         with stages.stage("writing the report"):
             report = owned.add(
                 write_report(
-                    prepared, representations, volumes, examined, checks, stimuli, encoding, output
+                    prepared,
+                    representations,
+                    volumes,
+                    examined,
+                    checks,
+                    stimuli,
+                    encoding,
+                    output,
+                    crossnobis=run.crossnobis,
                 )
             )
             _stamp_page(run, output.path / outputs.PAGE)

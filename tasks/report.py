@@ -24,8 +24,19 @@ def write_report(
     stimuli: Made,
     encoding: Encoding | None,
     folder: Folder,
+    *,
+    crossnobis: bool = False,
 ) -> Made:
     """Write the report; what draws and regresses is imported only where it is needed."""
     from nsd_prep.stages.report import write_report
 
-    return write_report(prepared, representations, volumes, checks, stimuli, encoding, folder)
+    return write_report(
+        prepared,
+        representations,
+        volumes,
+        checks,
+        stimuli,
+        encoding,
+        folder,
+        crossnobis=crossnobis,
+    )

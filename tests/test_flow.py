@@ -232,6 +232,22 @@ class TestResults:
         nsd_flow(**options)
         assert "altered" not in page.read_text()[:100]
 
+    def test_cross_validated_distances_are_an_option_of_the_report(
+        self, tiny_nsd: Path, tmp_path: Path
+    ) -> None:
+        options = {"nsd_root": tiny_nsd, "output_dir": tmp_path / "out", "regions": ["V1", "V2"]}
+        nsd_flow(**options, brainscore=False)
+        tables = tmp_path / "out" / "report" / "tables"
+        assert not (tables / "crossnobis.csv").exists()
+        nsd_flow(**options, brainscore=False, crossnobis=True)
+        found = pd.read_csv(tables / "crossnobis.csv").set_index("region")
+        assert list(found.index) == ["V1", "V2"]
+        assert (found["mean_distance"] > 0).all()
+        assert (found["r_with_1_minus_r"] > 0.3).all()
+        assert (tables.parent / "figures" / "crossnobis-rdms.png").stat().st_size > 1000
+        nsd_flow(**options, brainscore=False)
+        assert not (tables / "crossnobis.csv").exists()
+
     @pytest.mark.slow
     def test_a_report_is_written_anew_for_other_features_of_the_same_file(
         self, tiny_nsd: Path, tmp_path: Path

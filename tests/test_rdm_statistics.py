@@ -7,6 +7,7 @@ from nsd_prep.rdm_statistics import (
     correlation_interval,
     correlation_intervals,
     crossnobis,
+    noise_precision,
     rdm_noise_ceiling,
 )
 
@@ -42,6 +43,20 @@ class TestNoiseCeiling:
     @pytest.mark.parametrize("shape", [(1, 30), (4, 2)])
     def test_one_subject_or_two_images_have_none(self, shape: tuple[int, int]) -> None:
         assert np.isnan(rdm_noise_ceiling(triangles(rdms(*shape)))).all()
+
+
+class TestNoisePrecision:
+    def test_is_the_inverse_of_the_noise_that_was_simulated(self) -> None:
+        generator = np.random.default_rng(2)
+        noise = np.array([0.5, 1.0, 2.0])
+        responses = generator.normal(size=(4000, 1, 3)) + noise * generator.normal(
+            size=(4000, 3, 3)
+        )
+        np.testing.assert_allclose(noise_precision(responses), noise**-2, rtol=0.05)
+
+    @pytest.mark.filterwarnings("error")
+    def test_a_voxel_without_noise_has_no_weight(self) -> None:
+        assert noise_precision(np.zeros((5, 3, 2))).tolist() == [0, 0]
 
 
 class TestCrossnobis:

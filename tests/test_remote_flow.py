@@ -33,6 +33,7 @@ from nsd_prep.remote.bucket import BucketSource
 from nsd_prep.remote.consent import TERMS
 from nsd_prep.remote.faults import RemoteFaultError
 from nsd_prep.remote.traffic import Transfer
+from nsd_prep.report.stamp import without_stamp
 
 FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
 V1_VENTRAL = "[V1-ventral]\nlabels.prf-visualrois = [1]\n"
@@ -113,8 +114,11 @@ def run(root: str | Path, out: Path, **asked: Any) -> dict[str, str]:
 
 
 def digests(out: Path) -> dict[str, str]:
+    """Return the SHA-256 of every output but the manifest; of a page without its date and root."""
     return {
-        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
+        str(path.relative_to(out)): hashlib.sha256(
+            without_stamp(path.read_bytes()) if path.suffix == ".html" else path.read_bytes()
+        ).hexdigest()
         for path in sorted(out.rglob("*"))
         if path.is_file()
         and "cache" not in path.relative_to(out).parts

@@ -71,6 +71,7 @@ def parameters(
     suffix: Suffix = "",
     features: OptionalPath = None,
     report: bool = True,
+    crossnobis: bool = False,
     assemblies: bool = True,
     single_trials: bool = False,
     normalise: Normalise = "session",
@@ -125,6 +126,8 @@ def parameters(
         features: netCDF file with features of the images (images by features, with a coordinate
             nsd_id or stimulus_id), for the encoding baseline in the report.
         report: Write the report: figures, tables and every check on one page.
+        crossnobis: Show cross-validated distances between images in the report too: they are 0 on
+            average where two images evoke the same, whatever the noise.
         assemblies: Make the assemblies; without them only single trials are made.
         single_trials: Write all trials of each subject (trials/subj01.nc), with a table of the
             images they show: what encoding and decoding models are trained on.

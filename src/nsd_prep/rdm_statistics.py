@@ -91,6 +91,25 @@ def crossnobis(
     return distances
 
 
+def noise_precision(responses: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the inverse of each voxel's noise variance, for `crossnobis`.
+
+    Parameters
+    ----------
+    responses : ndarray of float, shape (n_images, n_repetitions, n_voxels)
+        At least two repetitions.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_voxels,)
+        Inverse of the variance over repetitions, averaged over images; 0 where there is none.
+    """
+    variance = np.asarray(responses, dtype=np.float64).var(axis=1, ddof=1).mean(axis=0)
+    precision = np.zeros_like(variance)
+    np.divide(1, variance, out=precision, where=variance > 0)
+    return precision
+
+
 def correlation_interval(
     first: NDArray[np.floating],
     second: NDArray[np.floating],

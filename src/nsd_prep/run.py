@@ -57,6 +57,7 @@ class Run(BaseModel):
     features: Path | None
     brainscore: bool
     report: bool
+    crossnobis: bool
     runner: Runner
     workers: Workers
     dask_address: OptionalText

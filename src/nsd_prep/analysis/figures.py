@@ -1,6 +1,6 @@
 """Figures of representational geometry."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -35,6 +35,41 @@ COLOUR_PERCENTILES: Final = (2, 98)
 _REGIONS_IN_A_ROW: Final = 4
 
 
+class Distance(NamedTuple):
+    """How distances between images were computed, in the words of a figure.
+
+    Attributes
+    ----------
+    name : str
+        Of the figure's files.
+    title : str
+        A few words.
+    label : str
+        Of the colour bar.
+    explanation : str
+        A sentence for the caption; "" where the label says all.
+    """
+
+    name: str
+    title: str
+    label: str
+    explanation: str = ""
+
+
+CORRELATION: Final = Distance(
+    "mean-rdms",
+    "Representational dissimilarity",
+    "dissimilarity, 1 \N{MINUS SIGN} Pearson r",
+)
+CROSSNOBIS: Final = Distance(
+    "crossnobis-rdms",
+    "Cross-validated distances",
+    "crossnobis distance a voxel",
+    " Distances are inner products of two images' differences in one repetition and in another, "
+    "each voxel divided by its noise variance: 0 on average where two images evoke the same.",
+)
+
+
 def colour_limits(geometry: Geometry) -> tuple[float, float]:
     """Return the distances between which the colours of all mean RDMs run.
 
@@ -56,13 +91,15 @@ def colour_limits(geometry: Geometry) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def draw_mean_rdms(geometry: Geometry) -> Picture:
+def draw_mean_rdms(geometry: Geometry, distance: Distance = CORRELATION) -> Picture:
     """Draw the mean RDM of each region, in the original and in the clustered order.
 
     Parameters
     ----------
     geometry : Geometry
         RDMs of all regions.
+    distance : Distance
+        What they hold.
 
     Returns
     -------
@@ -109,18 +146,19 @@ def draw_mean_rdms(geometry: Geometry) -> Picture:
             aspect=40,
             pad=0.015,
         )
-        bar.set_label("dissimilarity, 1 \N{MINUS SIGN} Pearson r")
+        bar.set_label(distance.label)
         bar.outline.set_linewidth(0)
         return picture(
             figure,
-            "mean-rdms",
-            "Representational dissimilarity",
+            distance.name,
+            distance.title,
             f"Mean over subjects of the representational dissimilarity matrices of {n_images} "
             "images, in the order of their ids (above) and in the order of each region's own "
             "hierarchical clustering with average linkage (below). Colours run from the "
             f"{COLOUR_PERCENTILES[0]}nd to the {COLOUR_PERCENTILES[1]}th percentile of all "
             f"regions' distances together ({colours.vmin:.3f} to {colours.vmax:.3f}), so that one "
-            "colour means one distance in every panel; the ends of the bar hold what lies beyond.",
+            "colour means one distance in every panel; the ends of the bar hold what lies beyond."
+            + distance.explanation,
         )
 
 

@@ -126,14 +126,15 @@ def between_regions_table(geometry: Geometry) -> pd.DataFrame:
     -------
     DataFrame
         region_a, region_b, and r with all_voxels and with reliable_voxels; low and high, the ends
-        of the 95 % interval of the former by a bootstrap over images; a row for each pair.
+        of the 95 % interval of the former by a bootstrap over images; a row for each pair. Without
+        the column reliable_voxels where the geometry has none.
     """
     names = [one.region for one in geometry.all_voxels]
     table = _pairs(
         ("region_a", "region_b"),
         names,
         between_regions(geometry.all_voxels),
-        between_regions(geometry.reliable_voxels),
+        between_regions(geometry.reliable_voxels) if geometry.reliable_voxels else None,
     )
     means = np.stack([from_upper_triangle(one.mean_rdm) for one in geometry.all_voxels])
     low, high = correlation_intervals(means, samples=_SAMPLES)
@@ -201,17 +202,17 @@ def _pairs(
     columns: tuple[str, str],
     names: list[str],
     all_voxels: NDArray[np.float64],
-    reliable: NDArray[np.float64],
+    reliable: NDArray[np.float64] | None,
 ) -> pd.DataFrame:
     first, second = np.triu_indices(len(names), k=1)
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             columns[0]: [names[place] for place in first],
             columns[1]: [names[place] for place in second],
             "all_voxels": all_voxels[first, second],
-            "reliable_voxels": reliable[first, second],
         }
     )
+    return table if reliable is None else table.assign(reliable_voxels=reliable[first, second])
 
 
 def noise_ceiling_histogram(voxels: pd.DataFrame) -> pd.DataFrame:

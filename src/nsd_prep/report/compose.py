@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from nsd_prep.analysis.cluster_figures import FEWEST_IMAGES, draw_clusters, draw_subject_rdms
 from nsd_prep.analysis.figures import (
+    CROSSNOBIS,
     colour_limits,
     draw_between_regions,
     draw_between_subjects,
     draw_mean_rdms,
 )
-from nsd_prep.analysis.geometry import Geometry
+from nsd_prep.analysis.geometry import Geometry, correlations
 from nsd_prep.analysis.session_figures import draw_sessions
 from nsd_prep.analysis.slices import Anatomy, draw_slices
 from nsd_prep.analysis.tables import (
@@ -226,6 +227,46 @@ def agreement_section(geometry: Geometry) -> Section:
             "between-subjects": subjects,
             "rdm-noise-ceilings": ceilings,
         },
+    )
+
+
+def crossnobis_section(geometry: Geometry, crossnobis: Geometry) -> Section:
+    """Return the section with cross-validated distances beside the RDMs."""
+    rows = []
+    for one, distances in zip(geometry.all_voxels, crossnobis.all_voxels, strict=True):
+        both = np.stack([one.mean_rdm, distances.mean_rdm])
+        rows.append(
+            {
+                "region": one.region,
+                "mean_distance": float(distances.mean_rdm.mean(dtype=np.float64)),
+                "share_below_0": float((distances.mean_rdm < 0).mean()),
+                "r_with_1_minus_r": float(correlations(both)[0, 1]),
+            }
+        )
+    table = pd.DataFrame(rows).merge(rdm_noise_ceiling_table(crossnobis), on="region")
+    regions = between_regions_table(crossnobis)
+    return Section(
+        name="crossnobis",
+        title="Cross-validated distances",
+        text=(
+            "Distances that noise does not raise: two images that evoke the same have one of 0 on "
+            "average, and some are negative. Where they order images as the correlation distances "
+            "do, noise does not drive those."
+        ),
+        pictures=(draw_mean_rdms(crossnobis, CROSSNOBIS),),
+        tables=(
+            Table(
+                "Each region: mean and share below 0 of the mean distances, their Pearson r with "
+                "the mean RDM, and the bounds of their noise ceiling over subjects.",
+                table,
+            ),
+            *(
+                (Table("Pearson r between two regions, with its 95 % interval.", regions),)
+                if len(regions)
+                else ()
+            ),
+        ),
+        files={"crossnobis": table, "crossnobis-between-regions": regions},
     )
 
 

@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsd_prep import outputs
-from nsd_prep.analysis.geometry import Geometry, analyse
+from nsd_prep.analysis.geometry import Geometry, RegionGeometry, analyse
+from nsd_prep.analysis.rdm import upper_triangle
 from nsd_prep.assembly import build_assembly, read_assembly, write_assembly
 from nsd_prep.files import Folder, sha256_of_json
 from nsd_prep.made import Made
 from nsd_prep.prepared import Prepared
+from nsd_prep.rdm_statistics import crossnobis, noise_precision
 from nsd_prep.responses import averaged
 from nsd_prep.threads import each_in_threads
 
@@ -79,3 +82,42 @@ class Representations:
             (region, read_assembly(self._folder.path / outputs.assembly_file(region)))
             for region in self._regions
         )
+
+
+def crossnobis_geometry(prepared: Prepared) -> Geometry:
+    """Compute cross-validated distances of every region and subject, from single trials.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        What was extracted.
+
+    Returns
+    -------
+    Geometry
+        In place of RDMs upper triangles of `nsd_prep.rdm_statistics.crossnobis`, each voxel
+        weighted by the inverse of its noise variance; of reliable voxels nothing.
+    """
+    places = [
+        (region, subject)
+        for region in prepared.regions
+        for subject in prepared.subjects_with(region)
+    ]
+
+    def distances(place: tuple[str, int]) -> tuple[int, NDArray[np.float32]]:
+        region, subject = place
+        kept = prepared.kept(subject, region)
+        responses = prepared.repetitions(subject, region)[:, :, kept]
+        found = crossnobis(responses, noise_precision(responses))
+        return responses.shape[2], upper_triangle(found.astype(np.float32))
+
+    found = dict(zip(places, each_in_threads(distances, places), strict=True))
+    regions = []
+    for region in prepared.regions:
+        subjects = prepared.subjects_with(region)
+        own = [found[region, subject] for subject in subjects]
+        n_voxels = np.array([number for number, _ in own])
+        names = tuple(f"subj{subject:02d}" for subject in subjects)
+        rdms = np.stack([pairs for _, pairs in own])
+        regions.append(RegionGeometry(region, names, n_voxels, np.zeros_like(n_voxels), rdms))
+    return Geometry(prepared.nsd_ids, tuple(regions), ())

@@ -23,11 +23,12 @@ from nsd_prep.image_features import image_features
 from nsd_prep.made import Made
 from nsd_prep.prepared import Prepared
 from nsd_prep.report.compose import compose_report as compose
+from nsd_prep.report.compose import crossnobis_section
 from nsd_prep.report.markdown import artifacts
 from nsd_prep.report.methods import RunFacts
 from nsd_prep.report.record import Report, Section, Table
 from nsd_prep.report.write import write_report as write_files
-from nsd_prep.stages.assemblies import Representations
+from nsd_prep.stages.assemblies import Representations, crossnobis_geometry
 from nsd_prep.stages.brainscore import opened_train_and_test
 from nsd_prep.stages.encoding import Encoding
 from nsd_prep.stages.examination import Volumes
@@ -46,6 +47,8 @@ def write_report(
     stimuli: Made,
     encoding: Encoding | None,
     folder: Folder,
+    *,
+    crossnobis: bool = False,
 ) -> Made:
     """Write the report with its figures and tables, and as Markdown for the page of the run.
 
@@ -65,13 +68,24 @@ def write_report(
         The encoding baseline.
     folder : Folder
         The output folder.
+    crossnobis : bool
+        Whether cross-validated distances are shown too.
 
     Returns
     -------
     Made
         All the files.
     """
-    report = compose_report(prepared, representations, volumes, checks, stimuli, encoding, folder)
+    report = compose_report(
+        prepared,
+        representations,
+        volumes,
+        checks,
+        stimuli,
+        encoding,
+        folder,
+        crossnobis=crossnobis,
+    )
     target = folder.path / outputs.REPORT
     files = write_files(target, report)
     for key, text in artifacts(report).items():
@@ -88,6 +102,8 @@ def compose_report(
     stimuli: Made,
     encoding: Encoding | None,
     folder: Folder,
+    *,
+    crossnobis: bool = False,
 ) -> Report:
     """Put a report together, with its figures drawn; the parameters are those of `write_report`."""
     geometry = representations.geometry
@@ -102,6 +118,13 @@ def compose_report(
         with opened_train_and_test(folder, encoding.suffix) as assemblies:
             return score_encoding(*assemblies, features)
 
+    def further() -> list[Section]:
+        distances = crossnobis_geometry(prepared) if crossnobis else None
+        return [
+            *([crossnobis_section(geometry, distances)] if distances else []),
+            *encoding_sections(scored.result(), source),
+        ]
+
     with beside(scores) as scored:
         return compose(
             facts_of_run(prepared),
@@ -112,7 +135,7 @@ def compose_report(
             anatomies=anatomies(volumes),
             sessions=summarise_sessions(sessions, sessions.drop_duplicates(["subject", "session"])),
             thumbnails={nsd_id: thumbnail(read_picture(pictures[nsd_id])) for nsd_id in shown},
-            further=lambda: encoding_sections(scored.result(), source),
+            further=further,
         )
 
 
