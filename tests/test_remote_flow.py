@@ -332,12 +332,17 @@ class TestMissingFiles:
         small, server = changing
         small.betas_path(1, 2).unlink()
         small.ncsnr_path(2).unlink()
+        for labels in small.root.glob("nsddata/ppdata/subj05/func1pt8mm/roi/*prf-visualrois*"):
+            labels.unlink()
         server.fail("403", times=100, where="subj05/func1pt8mm/betas_fithrf_GLMdenoise_RR/betas")
         with pytest.raises(PreflightError) as raised:
             run(server.url, tmp_path / "out")
         shown = str(raised.value)
         address = f"{server.url}/nsddata_betas/ppdata"
         assert f"{address}/subj02" in shown
+        roi = f"{server.url}/nsddata/ppdata/subj05/func1pt8mm/roi"
+        assert f"expected {roi}/prf-visualrois.nii.gz" in shown
+        assert str(tmp_path / "out") not in shown
         assert (
             "subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR/betas_session02.hdf5 is missing (404"
             in (shown)

@@ -1,6 +1,7 @@
 """The first look at the inputs, which is also their loading: all problems are reported at once."""
 
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -27,7 +28,7 @@ from nsd_prep.remote.faults import RemoteFaultError
 from nsd_prep.run import Run
 from nsd_prep.single_trials.behaviour import behaviour_file, read_behaviour
 from nsd_prep.single_trials.table import read_coco_ids, trial_table
-from nsd_prep.source import Identity, Recorder
+from nsd_prep.source import Identity, Recorder, Source
 from nsd_prep.split import train_images
 from nsd_prep.stimulus_table import contradictions, read_stimulus_table
 from nsd_prep.threads import each_in_threads
@@ -92,6 +93,13 @@ class Steps(NamedTuple):
     mapped: Mapped
 
 
+def _with_addresses(problems: Sequence[str], source: Source) -> list[str]:
+    """Name files of a remote dataset by their addresses, not by their places in the mirror."""
+    name = "file"
+    address = source.where(source.root / name).removesuffix(name)
+    return [problem.replace(f"{source.root}{os.sep}", address) for problem in problems]
+
+
 def load_inputs(run: Run, steps: "Steps | None" = None) -> Inputs:
     """Look for, read and check everything that a run needs.
 
@@ -139,7 +147,7 @@ def load_inputs(run: Run, steps: "Steps | None" = None) -> Inputs:
     if trials is not None:
         betas = problems.collect(look_at_sessions, run.dataset(), trials.sessions, masks) or {}
     if problems.found or trials is None:
-        raise PreflightError(problems.found)
+        raise PreflightError(_with_addresses(problems.found, run.dataset().source))
     return Inputs(run.dataset(), trials, masks, noise_ceilings, betas, features)
 
 
