@@ -122,8 +122,8 @@ def show(costs: dict[str, list[dict[str, float]]], runs: int) -> None:
     for column in ("way", "seconds", "times the loop", "with the server's start", "memory"):
         table.add_column(column, justify="left" if column == "way" else "right")
     loop = statistics.median(cost["seconds"] for cost in costs["plain loop"])
-    for way, of in costs.items():
-        middle = {name: statistics.median(cost[name] for cost in of) for name in of[0]}
+    for way, item in costs.items():
+        middle = {name: statistics.median(cost[name] for cost in item) for name in item[0]}
         table.add_row(
             way,
             f"{middle['seconds']:.1f}",

@@ -133,8 +133,8 @@ class _Betas:
         self.id = self
 
     def __getattr__(self, name: str) -> Any:
-        of = self._dataset if hasattr(self._dataset, name) else self._dataset.id
-        return getattr(of, name)
+        item = self._dataset if hasattr(self._dataset, name) else self._dataset.id
+        return getattr(item, name)
 
     def __getitem__(self, selection: Any) -> Any:
         self._next("read dataset")

@@ -242,10 +242,10 @@ def stimulus_table(
         for trial in range(n_trials):
             id_73k = subjectim[subject - 1][masterordering[trial] - 1]
             entries[id_73k - 1].append(trial + 1)
-        columns[f"subject{subject}"] = [int(bool(of)) for of in entries]
+        columns[f"subject{subject}"] = [int(bool(item)) for item in entries]
         for repetition in range(3):
             repetitions[f"subject{subject}_rep{repetition}"] = [
-                of[repetition] if repetition < len(of) else 0 for of in entries
+                item[repetition] if repetition < len(item) else 0 for item in entries
             ]
     return pd.DataFrame(columns | repetitions)
 

@@ -80,7 +80,7 @@ class TestVoxelTable:
 
     def test_more_than_9999_neuroids_take_a_fifth_digit(self) -> None:
         n_voxels = 10_001
-        of = SubjectVoxels(
+        item = SubjectVoxels(
             7,
             (30, 31, 32),
             np.arange(n_voxels),
@@ -88,7 +88,7 @@ class TestVoxelTable:
             np.zeros(n_voxels),
             np.zeros(n_voxels, np.int64),
         )
-        ids = voxel_table("IT", [of])["neuroid_id"]
+        ids = voxel_table("IT", [item])["neuroid_id"]
         assert ids.iloc[[0, 9999, 10_000]].tolist() == [
             "subj07_IT_v0000",
             "subj07_IT_v9999",
@@ -118,7 +118,7 @@ class TestVoxelTable:
 
     def test_what_is_known_of_each_voxel(self, subjects, voxels: pd.DataFrame) -> None:
         for column in ("ncsnr", "noise_ceiling", "sessions_without_data"):
-            known = np.concatenate([getattr(of, column) for of in subjects])
+            known = np.concatenate([getattr(item, column) for item in subjects])
             assert np.array_equal(voxels[column].to_numpy(), known, equal_nan=column == "ncsnr")
 
     def test_some_of_the_voxels(self, subjects: list[SubjectVoxels]) -> None:
@@ -143,7 +143,7 @@ class TestFile:
         with netCDF4.Dataset(path) as file:
             assert file.data_model == "NETCDF4"
             assert not file.groups
-            assert {name: len(of) for name, of in file.dimensions.items()} == {
+            assert {name: len(item) for name, item in file.dimensions.items()} == {
                 "presentation": 4,
                 "neuroid": 12,
             }
@@ -159,7 +159,7 @@ class TestFile:
                 "voxel_z": ("neuroid", np.int64),
             }
             of_two_dimensions = [
-                name for name, of in file.variables.items() if len(of.dimensions) > 1
+                name for name, item in file.variables.items() if len(item.dimensions) > 1
             ]
             assert len(of_two_dimensions) == 1, "one data variable"
             data = file.variables[of_two_dimensions[0]]
@@ -174,14 +174,14 @@ class TestFile:
             assert not set(file.variables) & set(file.dimensions), "no index variables"
             assert file["stimulus_id"][:].tolist() == stimulus_ids(NSD_IDS)
             assert file["nsd_id"][:].tolist() == NSD_IDS.tolist()
-            assert all(type(of) is str for of in file["subject"][:])
+            assert all(type(item) is str for item in file["subject"][:])
             assert file["neuroid_id"][:].tolist() == voxels["neuroid_id"].tolist()
             assert file["nc_testset"][:].tolist() == voxels["noise_ceiling"].tolist()
             assert file["voxel_x"][:].tolist() == voxels["nifti_k"].tolist()
             assert file["voxel_z"][:].tolist() == voxels["nifti_i"].tolist()
             for name, value in ATTRIBUTES.items():
                 assert data.getncattr(name) == value
-            assert not any("_FillValue" in of.ncattrs() for of in file.variables.values())
+            assert not any("_FillValue" in item.ncattrs() for item in file.variables.values())
 
     def test_xarray_reads_an_array_without_indexes(
         self, assembly: xr.DataArray, path: Path
@@ -190,7 +190,7 @@ class TestFile:
         read = xr.load_dataarray(path)
         assert list(read.coords) == list(assembly.coords)
         assert not read.indexes
-        assert all(isinstance(of, str) for of in read["stimulus_id"].to_numpy())
+        assert all(isinstance(item, str) for item in read["stimulus_id"].to_numpy())
         xr.testing.assert_identical(read, assembly)
         xr.testing.assert_identical(read_assembly(path), assembly)
 
@@ -243,7 +243,7 @@ class TestFile:
         assert "check that the disk has space for 1 MB" in str(raised.value)
         assert "run the same command again" in str(raised.value)
         assert path.read_bytes() == before
-        assert [of.name for of in path.parent.iterdir()] == [path.name]
+        assert [item.name for item in path.parent.iterdir()] == [path.name]
 
     @pytest.mark.parametrize(
         "alter",

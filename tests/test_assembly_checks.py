@@ -99,7 +99,9 @@ class TestForm:
     def test_values_that_are_not_finite(self, assembly: xr.DataArray, value: float) -> None:
         assembly[3, 4] = value
         (one,) = (
-            of for of in check_form("V1", assembly, SUBJECTS, NSD_IDS) if of.verdict == "failed"
+            item
+            for item in check_form("V1", assembly, SUBJECTS, NSD_IDS)
+            if item.verdict == "failed"
         )
         assert one.name == "no NaN"
         assert one.value == "1 values"
@@ -215,8 +217,8 @@ class TestCoverage:
             places = np.flatnonzero(used)
             values = ncsnr.ravel()[places]
             none = np.zeros(len(places), dtype=np.int64)
-            of = SubjectVoxels(2, mask.shape, places, values, noise_ceiling(values), none)
-            checks = check_coverage("V1", voxel_table("V1", [of]), {"subj02": 4})
+            item = SubjectVoxels(2, mask.shape, places, values, noise_ceiling(values), none)
+            checks = check_coverage("V1", voxel_table("V1", [item]), {"subj02": 4})
             assert (checks[0].verdict == "passed") == (verdict == "passed")
 
 

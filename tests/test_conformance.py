@@ -203,18 +203,20 @@ class TestLoading:
     def test_form(
         self, found: dict[str, Any], built: TrainAndTest, prefix: str, split: str
     ) -> None:
-        of, ours = found[split], getattr(built, split)
+        item, ours = found[split], getattr(built, split)
         infix = "_4subj" if prefix.endswith("_4subj") else ""
-        assert of["class"] == "NeuroidAssembly"
-        assert of["dims"] == ["presentation", "neuroid", "time_bin"]
+        assert item["class"] == "NeuroidAssembly"
+        assert item["dims"] == ["presentation", "neuroid", "time_bin"]
         assert (
-            of["shape"] == list(ours.shape) == [400 if split == "train" else 300, *of["shape"][1:]]
+            item["shape"]
+            == list(ours.shape)
+            == [400 if split == "train" else 300, *item["shape"][1:]]
         )
-        assert of["dtype"] == "float32"
+        assert item["dtype"] == "float32"
         # Brain-Score adds the columns of the stimulus set; they are one for each image.
         extra = ["repetition"] if split == "test" else []
-        assert set(of["presentation"]) == {"stimulus_id", "nsd_id", "filename", *extra}
-        assert set(of["neuroid"]) == {
+        assert set(item["presentation"]) == {"stimulus_id", "nsd_id", "filename", *extra}
+        assert set(item["neuroid"]) == {
             "neuroid_id",
             "subject",
             "region",
@@ -223,14 +225,14 @@ class TestLoading:
             "voxel_y",
             "voxel_z",
         }
-        assert of["time_bin"] == [[70, 170]]
-        assert of["identifier"] == f"Allen2022_fMRI{infix}_{split}_Assembly"
-        assert of["stimulus_set_identifier"] == f"Allen2022_fMRI{infix}_{split}_Stimuli"
-        assert of["neuroid_id"] == ours["neuroid_id"].to_numpy().tolist()
-        assert of["stimulus_id"] == ours["stimulus_id"].to_numpy().tolist()
-        assert of["stimulus_set"] == list(dict.fromkeys(of["stimulus_id"]))
-        assert of["zscore_images"] == "all"
-        assert of["nan"] == 0
+        assert item["time_bin"] == [[70, 170]]
+        assert item["identifier"] == f"Allen2022_fMRI{infix}_{split}_Assembly"
+        assert item["stimulus_set_identifier"] == f"Allen2022_fMRI{infix}_{split}_Stimuli"
+        assert item["neuroid_id"] == ours["neuroid_id"].to_numpy().tolist()
+        assert item["stimulus_id"] == ours["stimulus_id"].to_numpy().tolist()
+        assert item["stimulus_set"] == list(dict.fromkeys(item["stimulus_id"]))
+        assert item["zscore_images"] == "all"
+        assert item["nan"] == 0
 
     def test_plugin_is_found_by_its_registrations(self, found: dict[str, Any], prefix: str) -> None:
         assert set(found["located"].values()) == {prefix.lower()}
@@ -248,9 +250,9 @@ class TestRegions:
         assert len(ids) > 0
 
     def test_repetitions_are_averaged(self, found: dict[str, Any], region: str) -> None:
-        of = found["regions"][region]
-        assert of["averaged_shape"] == [100, len(of["reliable"])]
-        assert of["difference"] < 1e-5
+        item = found["regions"][region]
+        assert item["averaged_shape"] == [100, len(item["reliable"])]
+        assert item["difference"] < 1e-5
 
     def test_internal_consistency_is_the_split_half_reliability(
         self, found: dict[str, Any], built: TrainAndTest, prefix: str, region: str
@@ -264,9 +266,9 @@ class TestRegions:
             r = np.array([np.corrcoef(one, two)[0, 1] for one, two in pairs])
             medians.append(np.median(2 * r / (1 + r)))
         # Brain-Score draws its halves; they are of these three kinds.
-        of = found["published_benchmarks"][f"{prefix}.{region}-ridge"]
-        assert min(medians) - 1e-6 <= of["ceiling"] <= max(medians) + 1e-6
-        assert of["NaN in ceiling"] == 0
+        item = found["published_benchmarks"][f"{prefix}.{region}-ridge"]
+        assert min(medians) - 1e-6 <= item["ceiling"] <= max(medians) + 1e-6
+        assert item["NaN in ceiling"] == 0
 
     def test_latents_score_near_the_ceiling_and_random_features_near_zero(
         self, found: dict[str, Any], prefix: str, region: str

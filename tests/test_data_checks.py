@@ -436,7 +436,7 @@ class TestRegionOrder:
         found = region_order(rdms)
         means = {name: stack.mean(axis=0) for name, stack in rdms.items()}
 
-        def of(means: dict[str, np.ndarray], keep: np.ndarray) -> np.ndarray:
+        def item(means: dict[str, np.ndarray], keep: np.ndarray) -> np.ndarray:
             upper = np.triu_indices(len(keep), 1)
             r = [
                 np.corrcoef(
@@ -447,11 +447,11 @@ class TestRegionOrder:
             return np.array([one[0, 1] for one in r])
 
         whole = np.arange(80)
-        np.testing.assert_allclose(found.correlations, of(means, whole), atol=1e-10)
-        images = np.array([-np.diff(of(means, np.delete(whole, i))) for i in whole])
+        np.testing.assert_allclose(found.correlations, item(means, whole), atol=1e-10)
+        images = np.array([-np.diff(item(means, np.delete(whole, i))) for i in whole])
         subjects = np.array(
             [
-                -np.diff(of({n: np.delete(s, k, 0).mean(0) for n, s in rdms.items()}, whole))
+                -np.diff(item({n: np.delete(s, k, 0).mean(0) for n, s in rdms.items()}, whole))
                 for k in range(4)
             ]
         )

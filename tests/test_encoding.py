@@ -40,8 +40,8 @@ def for_both(features: Features) -> dict[int, Features]:
 
 
 def median_fraction(scores: pd.DataFrame, subject: str) -> float:
-    of = scores[(scores["subject"] == subject) & (scores["noise_ceiling"] > 30)]
-    return float(of["fraction_of_ceiling"].median())
+    item = scores[(scores["subject"] == subject) & (scores["noise_ceiling"] > 30)]
+    return float(item["fraction_of_ceiling"].median())
 
 
 class TestScores:

@@ -182,11 +182,11 @@ def restore(folder: Path, content: Content) -> None:
     for path in reversed(held):
         if path not in content:
             (folder / path).rmdir() if held[path] is None else (folder / path).unlink()
-    for path, of in content.items():
-        if of is None:
+    for path, item in content.items():
+        if item is None:
             (folder / path).mkdir(parents=True, exist_ok=True)
-        elif held.get(path) != of:
-            (folder / path).write_bytes(of)
+        elif held.get(path) != item:
+            (folder / path).write_bytes(item)
 
 
 def meaning(result: Any) -> Any:

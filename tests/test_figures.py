@@ -97,9 +97,11 @@ class TestMeanRDMs:
         panels = [axes for axes in drawn[0].axes if axes.images and axes.get_subplotspec()]
         shown = [np.asarray(axes.images[0].get_array()) for axes in panels][:6]
         assert [axes.get_title() for axes in panels[:3]] == ["V1", "V2", "IT"]
-        for of, original, clustered in zip(geometry.all_voxels, shown[:3], shown[3:], strict=True):
-            matrix = from_upper_triangle(of.mean_rdm)
-            order = cluster_order(of.mean_rdm)
+        for item, original, clustered in zip(
+            geometry.all_voxels, shown[:3], shown[3:], strict=True
+        ):
+            matrix = from_upper_triangle(item.mean_rdm)
+            order = cluster_order(item.mean_rdm)
             np.testing.assert_array_equal(original, matrix)
             np.testing.assert_array_equal(clustered, matrix[order][:, order])
 
@@ -107,7 +109,7 @@ class TestMeanRDMs:
         self, geometry: Geometry, drawn: list[Figure]
     ) -> None:
         figures.draw_mean_rdms(geometry)
-        pooled = np.concatenate([of.mean_rdm for of in geometry.all_voxels])
+        pooled = np.concatenate([item.mean_rdm for item in geometry.all_voxels])
         expected = np.percentile(pooled, [2, 98])
         scales = {axes.images[0].get_clim() for axes in drawn[0].axes if axes.images}
         np.testing.assert_allclose(list(scales), [expected], rtol=1e-6)
@@ -122,7 +124,9 @@ class TestMeanRDMs:
         regions = (geometry.all_voxels * 2)[:n_regions]
         figures.draw_mean_rdms(Geometry(geometry.nsd_ids, regions, regions))
         panels = [axes for axes in drawn[0].axes if axes.images and axes.axison]
-        assert len([of for of in panels if np.asarray(of.images[0].get_array()).shape == (30, 30)])
+        assert len(
+            [item for item in panels if np.asarray(item.images[0].get_array()).shape == (30, 30)]
+        )
         visible = [axes for axes in drawn[0].axes[:-1] if axes.axison]
         assert len(visible) == 2 * n_regions
 
@@ -132,10 +136,10 @@ class TestAgreement:
         self, geometry: Geometry, drawn: list[Figure]
     ) -> None:
         figures.draw_between_subjects(geometry)
-        for axes, of, reliable in zip(
+        for axes, item, reliable in zip(
             drawn[0].axes, geometry.all_voxels, geometry.reliable_voxels, strict=False
         ):
-            below, above = np.corrcoef(of.rdms), np.corrcoef(reliable.rdms)
+            below, above = np.corrcoef(item.rdms), np.corrcoef(reliable.rdms)
             shown = {text.get_position(): float(text.get_text()) for text in axes.texts}
             assert len(shown) == 6
             for (column, row), number in shown.items():
@@ -154,18 +158,20 @@ class TestAgreement:
         for axes, regions in zip(
             drawn[0].axes, (geometry.all_voxels, geometry.reliable_voxels), strict=False
         ):
-            expected = np.corrcoef([of.mean_rdm for of in regions])
+            expected = np.corrcoef([item.mean_rdm for item in regions])
             shown = {text.get_position(): float(text.get_text()) for text in axes.texts}
             assert sorted(shown) == [(0, 1), (0, 2), (1, 2)]
             for (column, row), number in shown.items():
                 assert number == pytest.approx(expected[row, column], abs=0.00501)
 
     def test_a_missing_rdm_is_a_dash(self, geometry: Geometry, drawn: list[Figure]) -> None:
-        of = geometry.all_voxels[0]
-        rdms = of.rdms.copy()
+        item = geometry.all_voxels[0]
+        rdms = item.rdms.copy()
         rdms[1] = np.nan
-        broken = type(of)(of.region, of.subjects, np.array([9, 1, 9]), of.n_without_variance, rdms)
-        figures.draw_between_subjects(Geometry(geometry.nsd_ids, (of,), (broken,)))
+        broken = type(item)(
+            item.region, item.subjects, np.array([9, 1, 9]), item.n_without_variance, rdms
+        )
+        figures.draw_between_subjects(Geometry(geometry.nsd_ids, (item,), (broken,)))
         assert texts(drawn[0]).count("\N{EN DASH}") == 2
 
 
@@ -177,18 +183,18 @@ class TestNoiseCeilings:
         for axes, table in zip(drawn[0].axes, simulation.tables.values(), strict=False):
             ceilings = table["noise_ceiling"].to_numpy()
             of_subjects = [ceilings[table["subject"] == name] for name in pd.unique(table.subject)]
-            expected = [f"{np.median(of):.1f}" for of in (*of_subjects, ceilings)]
+            expected = [f"{np.median(item):.1f}" for item in (*of_subjects, ceilings)]
             assert [text.get_text() for text in axes.texts] == expected
             assert axes.lines[0].get_ydata()[0] == 30
 
     def test_shapes_hold_every_voxel(self, simulation: Simulation) -> None:
         histogram = voxel_figures.noise_ceiling_histogram(simulation.voxels)
-        for (region, subject), of in histogram.groupby(["region", "subject"]):
+        for (region, subject), item in histogram.groupby(["region", "subject"]):
             table = simulation.tables[region]
             ceilings = table["noise_ceiling"].to_numpy()
             if subject != "all":
                 ceilings = ceilings[table["subject"] == subject]
-            for low, high, voxels in zip(of["from"], of["to"], of["voxels"], strict=True):
+            for low, high, voxels in zip(item["from"], item["to"], item["voxels"], strict=True):
                 below = ceilings <= high if high == 100 else ceilings < high
                 assert voxels == ((ceilings >= low) & below).sum()
 

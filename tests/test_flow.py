@@ -143,12 +143,12 @@ class TestResults:
     def test_manifest_lists_every_output_with_its_digest(self, finished: tuple[Path, Path]) -> None:
         root, output = finished
         manifest = json.loads((output / "manifest.json").read_text())
-        listed = {name: of["sha256"] for name, of in manifest["outputs"].items()}
+        listed = {name: item["sha256"] for name, item in manifest["outputs"].items()}
         assert listed == digests(output)
-        assert {of["path"] for of in manifest["inputs"]} >= {
+        assert {item["path"] for item in manifest["inputs"]} >= {
             str(path.resolve()) for path in root.rglob("ncsnr.nii.gz")
         }
-        assert "betas_session01.hdf5" in {Path(of["path"]).name for of in manifest["inputs"]}
+        assert "betas_session01.hdf5" in {Path(item["path"]).name for item in manifest["inputs"]}
 
     def test_tables_agree_with_the_assemblies(self, finished: tuple[Path, Path]) -> None:
         _, output = finished
@@ -597,7 +597,7 @@ class TestParameters:
         properties = nsd_flow.parameters.model_dump()["properties"]
         assert set(properties) >= {"nsd_root", "output_dir", "subjects", "regions", "seed"}
         assert properties["regions"]["items"]["enum"] == list(BUILT_IN_REGIONS)
-        assert all(of.get("description") for of in properties.values())
+        assert all(item.get("description") for item in properties.values())
 
 
 class TestRecords:

@@ -41,23 +41,23 @@ def plain_rdm(patterns: np.ndarray) -> np.ndarray:
 class TestAnalyse:
     def test_gives_each_subjects_rdm_in_each_region(self, simulation: Simulation) -> None:
         geometry = analyse(simulation.assemblies())
-        assert [of.region for of in geometry.all_voxels] == list(simulation.responses)
+        assert [item.region for item in geometry.all_voxels] == list(simulation.responses)
         np.testing.assert_array_equal(geometry.nsd_ids, simulation.nsd_ids)
-        for of in geometry.all_voxels:
-            assert of.subjects == SUBJECTS
+        for item in geometry.all_voxels:
+            assert item.subjects == SUBJECTS
             for place, subject in enumerate(SUBJECTS):
-                patterns = simulation.of(of.region, subject)
-                np.testing.assert_allclose(of.rdms[place], plain_rdm(patterns), atol=2e-6)
-                assert of.n_voxels[place] == patterns.shape[1]
+                patterns = simulation.of(item.region, subject)
+                np.testing.assert_allclose(item.rdms[place], plain_rdm(patterns), atol=2e-6)
+                assert item.n_voxels[place] == patterns.shape[1]
 
     def test_gives_the_same_with_reliable_voxels_only(self, simulation: Simulation) -> None:
         geometry = analyse(simulation.assemblies())
-        for of in geometry.reliable_voxels:
+        for item in geometry.reliable_voxels:
             for place, subject in enumerate(SUBJECTS):
-                patterns = simulation.of(of.region, subject, reliable=True)
-                assert 3 < patterns.shape[1] < simulation.of(of.region, subject).shape[1]
-                np.testing.assert_allclose(of.rdms[place], plain_rdm(patterns), atol=2e-6)
-                assert of.n_voxels[place] == patterns.shape[1]
+                patterns = simulation.of(item.region, subject, reliable=True)
+                assert 3 < patterns.shape[1] < simulation.of(item.region, subject).shape[1]
+                np.testing.assert_allclose(item.rdms[place], plain_rdm(patterns), atol=2e-6)
+                assert item.n_voxels[place] == patterns.shape[1]
 
     def test_refuses_regions_of_different_images(self, simulation: Simulation) -> None:
         def assemblies() -> Iterator[tuple[str, xr.DataArray]]:
@@ -92,9 +92,9 @@ class TestAnalyse:
 
 class TestRegionGeometry:
     def test_mean_rdm_is_the_mean_over_subjects(self, simulation: Simulation) -> None:
-        of = analyse(simulation.assemblies()).all_voxels[0]
+        item = analyse(simulation.assemblies()).all_voxels[0]
         plain = np.mean([plain_rdm(simulation.of("V1", subject)) for subject in SUBJECTS], axis=0)
-        np.testing.assert_allclose(of.mean_rdm, plain, atol=2e-6)
+        np.testing.assert_allclose(item.mean_rdm, plain, atol=2e-6)
 
     def test_patterns_without_variance_are_counted_for_each_subject(
         self, simulation: Simulation
@@ -102,9 +102,9 @@ class TestRegionGeometry:
         responses = simulation.responses["V1"].copy()
         names = simulation.tables["V1"]["subject"].to_numpy()
         responses[np.ix_([3, 7], np.flatnonzero(names == "subj02"))] = 0
-        of = region_geometry("V1", responses, names, np.ones(len(names), dtype=np.bool_))
-        assert of.n_without_variance.tolist() == [0, 2, 0]
-        assert np.isfinite(of.rdms).all()
+        item = region_geometry("V1", responses, names, np.ones(len(names), dtype=np.bool_))
+        assert item.n_without_variance.tolist() == [0, 2, 0]
+        assert np.isfinite(item.rdms).all()
 
     @pytest.mark.parametrize("kept", range(FEWEST_VOXELS + 2))
     def test_a_subject_with_too_few_voxels_has_no_rdm(
@@ -113,20 +113,20 @@ class TestRegionGeometry:
         names = simulation.tables["V1"]["subject"].to_numpy()
         keep = np.ones(len(names), dtype=np.bool_)
         keep[np.flatnonzero(names == "subj01")[kept:]] = False
-        of = region_geometry("V1", simulation.responses["V1"], names, keep)
-        assert of.n_voxels[0] == kept
-        assert np.isnan(of.rdms[0]).all() == (kept < FEWEST_VOXELS)
-        assert np.isfinite(of.mean_rdm).all()
+        item = region_geometry("V1", simulation.responses["V1"], names, keep)
+        assert item.n_voxels[0] == kept
+        assert np.isnan(item.rdms[0]).all() == (kept < FEWEST_VOXELS)
+        assert np.isfinite(item.mean_rdm).all()
         if kept < FEWEST_VOXELS:
-            np.testing.assert_array_equal(of.mean_rdm, of.rdms[1:].mean(axis=0))
+            np.testing.assert_array_equal(item.mean_rdm, item.rdms[1:].mean(axis=0))
 
     def test_without_any_voxel_the_mean_is_not_known(self, simulation: Simulation) -> None:
         names = simulation.tables["V1"]["subject"].to_numpy()
         keep = np.zeros(len(names), dtype=np.bool_)
-        of = region_geometry("V1", simulation.responses["V1"], names, keep)
-        assert np.isnan(of.mean_rdm).all()
-        assert np.isnan(between_subjects(of)).all()
-        assert np.isnan(mean_over_pairs(between_subjects(of)))
+        item = region_geometry("V1", simulation.responses["V1"], names, keep)
+        assert np.isnan(item.mean_rdm).all()
+        assert np.isnan(between_subjects(item)).all()
+        assert np.isnan(mean_over_pairs(between_subjects(item)))
 
 
 class TestAgreement:
@@ -140,27 +140,29 @@ class TestAgreement:
         np.testing.assert_allclose(found, np.corrcoef(means), atol=1e-5)
 
     def test_between_subjects_is_pearson_r_of_their_rdms(self, simulation: Simulation) -> None:
-        for of in analyse(simulation.assemblies()).reliable_voxels:
+        for item in analyse(simulation.assemblies()).reliable_voxels:
             plain = np.corrcoef(
-                [plain_rdm(simulation.of(of.region, name, reliable=True)) for name in SUBJECTS]
+                [plain_rdm(simulation.of(item.region, name, reliable=True)) for name in SUBJECTS]
             )
-            np.testing.assert_allclose(between_subjects(of), plain, atol=1e-5)
+            np.testing.assert_allclose(between_subjects(item), plain, atol=1e-5)
             pairs = [plain[0, 1], plain[0, 2], plain[1, 2]]
-            assert mean_over_pairs(between_subjects(of)) == pytest.approx(np.mean(pairs), abs=1e-5)
+            assert mean_over_pairs(between_subjects(item)) == pytest.approx(
+                np.mean(pairs), abs=1e-5
+            )
 
     def test_between_regions_is_what_the_simulated_features_say(self) -> None:
         simulation = simulate(n_images=200, n_voxels=800, noise=0.0, subjects=(1, 2))
         geometry = analyse(simulation.assemblies())
         truth = [simulation.true_rdm(region) for region in simulation.responses]
-        for of, expected in zip(geometry.all_voxels, truth, strict=True):
-            assert np.corrcoef(of.mean_rdm, expected)[0, 1] > 0.98
+        for item, expected in zip(geometry.all_voxels, truth, strict=True):
+            assert np.corrcoef(item.mean_rdm, expected)[0, 1] > 0.98
         found = between_regions(geometry.all_voxels)
         np.testing.assert_allclose(found, np.corrcoef(truth), atol=0.03)
         assert found[0, 1] > found[1, 2] > found[0, 2]
 
     def test_between_subjects_is_none_where_nothing_is_shared(self) -> None:
         one, other = simulate(seed=1, n_images=100), simulate(seed=2, n_images=100)
-        rows = np.stack([plain_rdm(of.of("V1", "subj01")) for of in (one, other)])
+        rows = np.stack([plain_rdm(item.of("V1", "subj01")) for item in (one, other)])
         assert abs(correlations(rows.astype(np.float32))[0, 1]) < 0.1
 
     def test_noise_lowers_the_agreement_of_the_noisy_subject_alone(self) -> None:
@@ -196,7 +198,7 @@ def average_linkage(distances: np.ndarray) -> list[frozenset[int]]:
             itertools.combinations(clusters, 2),
             key=lambda pair: distances[np.ix_(sorted(pair[0]), sorted(pair[1]))].mean(),
         )
-        clusters = [of for of in clusters if of not in (first, second)] + [first | second]
+        clusters = [item for item in clusters if item not in (first, second)] + [first | second]
         found.append(first | second)
     return found
 
@@ -223,7 +225,7 @@ class TestClusterOrder:
 
 
 def test_one_subject_has_no_pairs() -> None:
-    of = RegionGeometry(
+    item = RegionGeometry(
         "V1", ("subj01",), np.array([9]), np.array([0]), np.ones((1, 3), dtype=np.float32)
     )
-    assert np.isnan(mean_over_pairs(between_subjects(of)))
+    assert np.isnan(mean_over_pairs(between_subjects(item)))

@@ -18,7 +18,7 @@ REGIONS = {name: BUILT_IN_REGIONS[name] for name in ("V1", "V4", "IT", "nsdgener
 
 def region(hemisphere: str | None = None, **labels: tuple[int | str, ...]) -> RegionDefinition:
     """Return a definition; underscores in volumes' names stand for dashes."""
-    dashed = {volume.replace("_", "-"): of for volume, of in labels.items()}
+    dashed = {volume.replace("_", "-"): item for volume, item in labels.items()}
     return RegionDefinition(labels=dashed, hemisphere=hemisphere)
 
 
@@ -222,6 +222,6 @@ class TestEmptyRegions:
         write_volume(damageable.roi_path(2, "streams"), labels)
         definitions = {"one": region(streams=(5, 11))}
         dataset = open_dataset(damageable.root)
-        of = {subject: select_voxels(dataset, subject, definitions) for subject in (1, 2, 5)}
-        assert labels_that_are_nowhere(of.values()) == []
-        assert len(labels_that_are_nowhere([of[1], of[5]])) == 1
+        item = {subject: select_voxels(dataset, subject, definitions) for subject in (1, 2, 5)}
+        assert labels_that_are_nowhere(item.values()) == []
+        assert len(labels_that_are_nowhere([item[1], item[5]])) == 1

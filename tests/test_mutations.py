@@ -179,7 +179,7 @@ def checks_of_world(world: World, how: Preparation = Preparation()) -> list[Chec
             rdms[region].append(rdm)
         found += [each for one in of_subject for each in one.checks]
         found += check_placement(subject, brain.masks, brain.ncsnr)
-    stacks = {name: np.stack(of) for name, of in rdms.items()}
+    stacks = {name: np.stack(item) for name, item in rdms.items()}
     return found + check_run(evidence, stacks, permutations=250)
 
 
@@ -424,7 +424,7 @@ class TestErrorsBetweenSubjects:
     def test_regions_taken_for_each_other(self, strength: str) -> None:
         world = make_world(strength, n_subjects=8)
         rdms = [evidence_of(subject, brain, Preparation())[1] for subject, brain in world.items()]
-        stacks = {region: np.stack([of[region] for of in rdms]) for region in BOXES}
+        stacks = {region: np.stack([item[region] for item in rdms]) for region in BOXES}
         assert check_region_order(region_order(stacks), N_IMAGES).verdict == "passed"
         exchanged = stacks | {"V2": stacks["IT"], "IT": stacks["V2"]}
         assert check_region_order(region_order(exchanged), N_IMAGES).verdict == "failed"
@@ -482,7 +482,9 @@ def checks_of_files(dataset: Dataset, subject: int = 1) -> list[Check]:
     """Read a subject's files with the library, and check them."""
     design = read_design(dataset.design_file)
     n_trials = dataset.trials_per_session
-    trials = {of: shared_trials(design, of, dataset.sessions[of], n_trials) for of in (1, 2)}
+    trials = {
+        item: shared_trials(design, item, dataset.sessions[item], n_trials) for item in (1, 2)
+    }
     nsd_ids = usable_images(pd.concat(trials.values()), list(trials))
     selection = select_voxels(
         dataset, subject, {name: BUILT_IN_REGIONS[name] for name in ("V1", "IT")}
@@ -498,10 +500,12 @@ def checks_of_files(dataset: Dataset, subject: int = 1) -> list[Check]:
             path = dataset.session_file(subject, number)
             zscores, constant = zscore_trials(read_voxels(path, voxels, selection.grid, n_trials))
             without_data.append(constant)
-            of = trials[subject][trials[subject]["session"] == number]
-            kept = zscores[:, of["trial_in_session"]].T
+            item = trials[subject][trials[subject]["session"] == number]
+            kept = zscores[:, item["trial_in_session"]].T
             parts.append(
-                SessionResponses(number, kept, of["nsd_id"].to_numpy(), of["repetition"].to_numpy())
+                SessionResponses(
+                    number, kept, item["nsd_id"].to_numpy(), item["repetition"].to_numpy()
+                )
             )
         responses = repetitions_of_images(parts, nsd_ids, len(voxels))
         own = SingleTrials(
@@ -553,10 +557,10 @@ class TestFiles:
         design = read_design(dataset.design_file)
         wrong = replace(design, image_of_trial=np.roll(design.image_of_trial, 1))
         table = read_stimulus_table(dataset.stimulus_table, [1])
-        of = {1: dataset.trials(1)}
+        item = {1: dataset.trials(1)}
         paths = (dataset.design_file, dataset.stimulus_table)
-        assert contradictions(design, table, of, *paths) == []
-        assert len(contradictions(wrong, table, of, *paths)) == 1
+        assert contradictions(design, table, item, *paths) == []
+        assert len(contradictions(wrong, table, item, *paths)) == 1
 
     def test_image_ids_taken_as_counted_from_0(self, written: Path) -> None:
         # All subjects' rows would bear the ids of their neighbours: the responses cannot tell.

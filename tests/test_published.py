@@ -46,7 +46,7 @@ def test_voxels_add_up(region: str, in_all: int) -> None:
 
 def test_all_regions_of_all_subjects_are_84564_neuroids() -> None:
     assert sum(map(sum, published.VOXELS.values())) == 84_564
-    four = sum(of[subject - 1] for of in published.VOXELS.values() for subject in (1, 2, 5, 7))
+    four = sum(item[subject - 1] for item in published.VOXELS.values() for subject in (1, 2, 5, 7))
     assert four == 40_314
 
 

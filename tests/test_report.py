@@ -189,10 +189,12 @@ class TestNumbers:
             table = simulation.tables[row["region"]]
             ceilings = table["noise_ceiling"].to_numpy()
             subjects = table["subject"].to_numpy()
-            rdms = [plain_rdm(simulation, row["region"], of, reliable=False) for of in SUBJECTS]
-            reliable = [plain_rdm(simulation, row["region"], of, reliable=True) for of in SUBJECTS]
+            rdms = [plain_rdm(simulation, row["region"], item, reliable=False) for item in SUBJECTS]
+            reliable = [
+                plain_rdm(simulation, row["region"], item, reliable=True) for item in SUBJECTS
+            ]
             mean = np.mean(rdms, axis=0)
-            medians = [np.median(ceilings[subjects == of]) for of in SUBJECTS]
+            medians = [np.median(ceilings[subjects == item]) for item in SUBJECTS]
             assert row == {
                 "region": row["region"],
                 "voxels": str(len(ceilings)),
@@ -213,7 +215,10 @@ class TestNumbers:
             for column, reliable in (("all voxels", False), ("reliable voxels", True)):
                 means = [
                     np.mean(
-                        [plain_rdm(simulation, region, of, reliable=reliable) for of in SUBJECTS],
+                        [
+                            plain_rdm(simulation, region, item, reliable=reliable)
+                            for item in SUBJECTS
+                        ],
                         axis=0,
                     )
                     for region in (row["region a"], row["region b"])
@@ -226,8 +231,8 @@ class TestNumbers:
         for row in rows:
             region, subject = row["region"], row["subject"]
             table = simulation.tables[region]
-            of = table[table["subject"] == subject]
-            ceilings = of["noise_ceiling"].to_numpy()
+            item = table[table["subject"] == subject]
+            ceilings = item["noise_ceiling"].to_numpy()
             rdms = {name: plain_rdm(simulation, region, name, reliable=False) for name in SUBJECTS}
             others = [
                 np.corrcoef(rdms[subject], rdms[name])[0, 1] for name in SUBJECTS if name != subject
@@ -235,9 +240,9 @@ class TestNumbers:
             assert row == {
                 "region": region,
                 "subject": subject,
-                "voxels": str(len(of)),
+                "voxels": str(len(item)),
                 "reliable voxels": str((ceilings > 30).sum()),
-                "without ncsnr": str(np.isnan(of["ncsnr"].to_numpy()).sum()),
+                "without ncsnr": str(np.isnan(item["ncsnr"].to_numpy()).sum()),
                 "median noise ceiling": f"{np.median(ceilings):.1f}",
                 "lower quartile": f"{np.percentile(ceilings, 25):.1f}",
                 "upper quartile": f"{np.percentile(ceilings, 75):.1f}",
@@ -249,7 +254,7 @@ class TestNumbers:
             }
 
     def test_of_pairs_of_subjects_in_the_file(self, report: Report, simulation: Simulation) -> None:
-        files = {name: table for of in report.sections for name, table in of.files.items()}
+        files = {name: table for item in report.sections for name, table in item.files.items()}
         for row in files["between-subjects"].itertuples():
             for found, reliable in ((row.all_voxels, False), (row.reliable_voxels, True)):
                 pair = [
@@ -355,8 +360,8 @@ class TestPage:
         assert len(page) < 15e6
 
     def test_shows_every_picture_with_its_caption(self, page: str, report: Report) -> None:
-        pictures = [picture for of in report.sections for picture in of.pictures]
-        assert [of.name for of in pictures] == [
+        pictures = [picture for item in report.sections for picture in item.pictures]
+        assert [item.name for item in pictures] == [
             "mean-rdms",
             "clusters-v1",
             "clusters-v2",
@@ -373,7 +378,7 @@ class TestPage:
         ]
         assert page.count("<img ") == len(pictures)
         text = read(page).text
-        assert all(of.caption in text for of in pictures)
+        assert all(item.caption in text for item in pictures)
 
     def test_links_to_what_lies_beside_it(self, page: str, report: Report, tmp_path: Path) -> None:
         write_report(tmp_path, report)
@@ -554,7 +559,7 @@ class TestFiles:
         assert list(stored.index) == [f"nsd_{nsd_id:05d}" for nsd_id in simulation.nsd_ids]
         assert sorted(stored.pop("place_in_clusters")) == list(range(30))
         plain = np.mean(
-            [plain_rdm(simulation, "IT", of, reliable=False) for of in SUBJECTS], axis=0
+            [plain_rdm(simulation, "IT", item, reliable=False) for item in SUBJECTS], axis=0
         )
         np.testing.assert_allclose(stored.to_numpy()[np.triu_indices(30, k=1)], plain, atol=1e-5)
 

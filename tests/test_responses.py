@@ -60,7 +60,7 @@ class TestAgainstTheReference:
         nsd_ids = usable(small, (1,))
         found = responses_of(open_dataset(small.root), 1, REGIONS, nsd_ids, tmp_path)["V1"]
         in_v1 = reference.region_mask(small.roi_path(1, "prf-visualrois"), (1, 2))
-        order = [tuple(of[::-1]) for of in np.argwhere(in_v1).tolist()]
+        order = [tuple(item[::-1]) for item in np.argwhere(in_v1).tolist()]
         assert (found[:, :, order.index(small.dead[1])] == 0).all()
         invalid = found[:, :, order.index(small.invalid[1])]
         rows = reference.shared_trials(*reference.design(small.design_path), 1, 4, 24)

@@ -45,8 +45,8 @@ class TestChunks:
     def test_others_work_on_several_sessions_of_one_subject(self) -> None:
         chunks = in_chunks(requests({1: 30, 2: 25}), "processes", 2)
         assert [len(chunk) for chunk in chunks] == [10, 10, 10, 10, 10, 5]
-        assert all(len({of.subject for of in chunk}) == 1 for chunk in chunks)
-        assert [of for chunk in chunks for of in chunk] == requests({1: 30, 2: 25})
+        assert all(len({item.subject for item in chunk}) == 1 for chunk in chunks)
+        assert [item for chunk in chunks for item in chunk] == requests({1: 30, 2: 25})
 
     def test_few_sessions_are_divided_so_that_all_workers_have_some(self) -> None:
         assert [len(chunk) for chunk in in_chunks(requests({1: 6}), "dask", 3)] == [2, 2, 2]

@@ -136,11 +136,11 @@ class TestNumbers:
         built = simulation.build(zscore_images=over)
         truth = plain(simulation, over)
         for column, neuroid in enumerate(built.train["neuroid_id"].to_numpy()):
-            of = truth[neuroid]
+            item = truth[neuroid]
             for row, nsd_id in enumerate(built.train["nsd_id"].to_numpy()):
-                assert built.train[row, column, 0] == pytest.approx(of[nsd_id][0], abs=1e-5)
+                assert built.train[row, column, 0] == pytest.approx(item[nsd_id][0], abs=1e-5)
             for row, nsd_id in enumerate(built.test["nsd_id"].to_numpy()):
-                expected = of[nsd_id][1][row % 3]
+                expected = item[nsd_id][1][row % 3]
                 assert built.test[row, column, 0] == pytest.approx(expected, abs=1e-5)
 
     def test_averaged_rows_of_all_images_have_mean_0_and_deviation_1(

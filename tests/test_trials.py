@@ -194,7 +194,7 @@ class TestReadDesign:
     def test_whole_numbers_of_any_type(self, tmp_path: Path, by_eye: Design, dtype: type) -> None:
         path = tmp_path / "typed.mat"
         arrays = {"masterordering": [ORDERING], "subjectim": SUBJECT_IMAGES, "sharedix": [SHARED]}
-        scipy.io.savemat(path, {name: np.array(of, dtype) for name, of in arrays.items()})
+        scipy.io.savemat(path, {name: np.array(item, dtype) for name, item in arrays.items()})
         assert np.array_equal(read_design(path).image_of_trial, by_eye.image_of_trial)
         assert np.array_equal(read_design(path).nsd_id_of_image, by_eye.nsd_id_of_image)
 
@@ -339,7 +339,7 @@ class TestStimulusTable:
     def test_two_repetitions_exchanged(self, official: SmallNSD, tmp_path: Path) -> None:
         table = self.table(official)
         row = int(np.flatnonzero(table["subject2_rep2"])[0])
-        first, second = (int(table.at[row, f"subject2_rep{of}"]) for of in (0, 1))
+        first, second = (int(table.at[row, f"subject2_rep{item}"]) for item in (0, 1))
         table.at[row, "subject2_rep0"], table.at[row, "subject2_rep1"] = second, first
         (sentence,) = self.found(official, table, tmp_path)
         assert "subject 2 at 2 of 96 trials" in sentence

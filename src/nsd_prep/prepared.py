@@ -69,7 +69,7 @@ class Prepared:
             record for record in sessions if record.session in needed[record.subject]
         )
         self.subjects = run.subjects
-        self.regions = {name: definition_as_text(of) for name, of in run.regions.items()}
+        self.regions = {name: definition_as_text(item) for name, item in run.regions.items()}
         self.attributes = run.attributes()
         self.invalid_voxels = run.invalid_voxels
         self.is_nsd = dataset.is_nsd

@@ -51,7 +51,9 @@ class RegionDefinition(BaseModel):
 
 def _region(**labels: tuple[int, ...]) -> RegionDefinition:
     return RegionDefinition(
-        labels={volume.replace("_visualrois", "-visualrois"): of for volume, of in labels.items()}
+        labels={
+            volume.replace("_visualrois", "-visualrois"): item for volume, item in labels.items()
+        }
     )
 
 

@@ -55,7 +55,7 @@ def region_order(rdms: Mapping[str, NDArray[np.floating]]) -> RegionOrder:
     stacks = {name: np.asarray(rdms[name]) for name in REGIONS_IN_ORDER}
     n_subjects = len(stacks["V1"])
     sums = {name: stack.sum(axis=0, dtype=np.float64) for name, stack in stacks.items()}
-    means = {name: of / n_subjects for name, of in sums.items()}
+    means = {name: item / n_subjects for name, item in sums.items()}
     correlations, without_image = (
         np.stack(parts)
         for parts in zip(
