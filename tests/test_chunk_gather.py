@@ -85,6 +85,16 @@ def test_a_file_behind_a_block_of_the_users_is_left_to_hdf5(path: Path) -> None:
     assert np.array_equal(read_voxels(path, EVERY_FIFTH, GRID, N_TRIALS), values[EVERY_FIFTH])
 
 
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_betas_behind_a_link_to_another_file_are_left_to_hdf5(path: Path, libver: str) -> None:
+    values = write(path, IN_ORDER)
+    outer = path.with_name("outer.hdf5")
+    with h5py.File(outer, "w", libver=libver) as file:
+        file["betas"] = h5py.ExternalLink(path.name, "betas")
+    assert gathered(outer) is None
+    assert np.array_equal(read_voxels(outer, EVERY_FIFTH, GRID, N_TRIALS), values[EVERY_FIFTH])
+
+
 class TestDamage:
     """What is damaged is never read as betas: HDF5 refuses it."""
 

@@ -308,6 +308,13 @@ class TestSingleTrials:
         run(small, out, assemblies=False, report=True, **options)
         assert digests(out) == before
 
+    def test_what_another_format_left_is_not_read(self, small: SmallNSD, tmp_path: Path) -> None:
+        pytest.importorskip("zarr")
+        options = {"regions_file": None, "assemblies": False, "subjects": [1], "format": "zarr"}
+        expected = run(small, tmp_path / "empty", regions=["V1"], **options)
+        run(small, tmp_path / "out", regions=["IT"], **options | {"format": "netcdf"})
+        assert run(small, tmp_path / "out", regions=["V1"], **options) == expected
+
     def test_averages_over_shared_images_are_the_rows_of_the_assembly(
         self, small: SmallNSD, tmp_path: Path
     ) -> None:

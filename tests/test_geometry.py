@@ -229,3 +229,10 @@ def test_one_subject_has_no_pairs() -> None:
         "V1", ("subj01",), np.array([9]), np.array([0]), np.ones((1, 3), dtype=np.float32)
     )
     assert np.isnan(mean_over_pairs(between_subjects(item)))
+
+
+def test_negative_distances_are_clustered_in_the_same_order() -> None:
+    """Cross-validated distances may be negative."""
+    pairs = np.random.default_rng(0).random(45).astype(np.float32)
+    order = cluster_order(pairs)
+    assert cluster_order(pairs - np.float32(0.5)).tolist() == order.tolist()

@@ -57,6 +57,8 @@ def gather_chunks(
     bytes_of_voxel = betas.shape[0] * betas.dtype.itemsize
     if not len(voxels) or betas.file.userblock_size:
         return None
+    if not path.samefile(betas.file.filename):  # behind a link to another file
+        return None
     with path.open("rb", buffering=0) as file:
 
         def read_at(place: int, length: int) -> bytes:
@@ -78,7 +80,8 @@ class _OutsideError(Exception):
 
 def _pieces(file: io.FileIO, starts: Integers, length: int) -> NDArray[np.uint8]:
     """Return pieces of a file, shape (n_pieces, length), that begin at some bytes."""
-    if starts.min() < 0 or starts.max() + length > os.fstat(file.fileno()).st_size:
+    end = int(starts.max()) + length
+    if length <= 0 or starts.min() < 0 or end > os.fstat(file.fileno()).st_size:
         raise _OutsideError
     pieces = np.empty((len(starts), length), dtype=np.uint8)
     order = np.argsort(starts, kind="stable")

@@ -168,18 +168,21 @@ def correlation_intervals(
     off_diagonal = ~np.eye(n_images, dtype=np.bool_)
     centred = [np.where(off_diagonal, rdm - rdm[off_diagonal].mean(), 0.0) for rdm in rdms]
     pairs = list(combinations_with_replacement(range(n_rdms), 2))
-    matrices = [off_diagonal.astype(np.float64), *centred]
-    matrices += [centred[a] * centred[b] for a, b in pairs]
     generator = np.random.default_rng(seed)
-    drawn = []
-    for start in range(0, samples, _AT_ONCE):
-        number = min(_AT_ONCE, samples - start)
-        counts = generator.multinomial(n_images, np.full(n_images, 1 / n_images), number)
-        weights = counts.astype(np.float64)
-        drawn.append([np.einsum("si,si->s", weights @ matrix, weights) for matrix in matrices])
-    n, *totals = np.concatenate(drawn, axis=1)
-    sums = totals[:n_rdms]
-    products = dict(zip(pairs, totals[n_rdms:], strict=True))
+    weights = [
+        generator.multinomial(
+            n_images, np.full(n_images, 1 / n_images), min(_AT_ONCE, samples - start)
+        ).astype(np.float64)
+        for start in range(0, samples, _AT_ONCE)
+    ]
+
+    def totals(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.concatenate([np.einsum("si,si->s", some @ matrix, some) for some in weights])
+
+    # One product of two RDMs in memory at a time: there are as many as pairs of regions.
+    n = totals(off_diagonal.astype(np.float64))
+    sums = [totals(matrix) for matrix in centred]
+    products = {(a, b): totals(centred[a] * centred[b]) for a, b in pairs}
     tails = [(1 - coverage) / 2, (1 + coverage) / 2]
     for a, b in combinations(range(n_rdms), 2):
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -64,5 +64,5 @@ def share_freed_memory() -> None:
     use in another: with Prefect's threads a third of a run's memory lay there unused. Elsewhere,
     and for arenas that are there already, it changes nothing.
     """
-    with suppress(OSError, AttributeError):  # another C library
+    with suppress(OSError, AttributeError, TypeError):  # another C library
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)

@@ -173,7 +173,9 @@ def cluster_order(mean_rdm: NDArray[np.float32]) -> NDArray[np.int64]:
     if len(mean_rdm) == 0 or not np.isfinite(mean_rdm).all():
         n_images = (1 + math.isqrt(1 + 8 * len(mean_rdm))) // 2
         return np.arange(n_images, dtype=np.int64)
-    return np.asarray(leaves_list(average_linkage(mean_rdm)), dtype=np.int64)
+    # Cross-validated distances may be negative, which SciPy refuses; a shift changes no order.
+    shifted = mean_rdm - min(0, mean_rdm.min())
+    return np.asarray(leaves_list(average_linkage(shifted)), dtype=np.int64)
 
 
 def average_linkage(mean_rdm: NDArray[np.float32]) -> NDArray[np.float64]:

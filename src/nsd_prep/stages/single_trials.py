@@ -224,11 +224,10 @@ def examine_single_trials(
 def responses_file(written: Made, folder: Folder) -> Path:
     """Return the file, or the Zarr store, of what `write_single_trials` wrote."""
     (table,) = (name for name in written.files if name.endswith(".csv"))
-    return next(
-        path
-        for ending in FORMATS.values()
-        if (path := (folder.path / table).with_suffix(ending)).exists()
-    )
+    # By what was written: a file of another format may be an earlier run's.
+    netcdf = table.removesuffix(".csv") + FORMATS["netcdf"]
+    path = folder.path / table
+    return path.with_suffix(FORMATS["netcdf" if netcdf in written.files else "zarr"])
 
 
 def _names(folder: Folder, paths: Sequence[Path]) -> list[str]:
