@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from nsd_prep.rdm_statistics import (
-    correlation_interval,
     correlation_intervals,
     crossnobis,
     noise_precision,
@@ -109,7 +108,7 @@ class TestInterval:
         inside = 0
         for seed in range(60):
             first, second = rdms(2, 60, seed=seed)
-            low, high = correlation_interval(first, second, samples=300)
+            low, high = correlation_intervals(np.stack([first, second]), samples=300)[:, 0, 1]
             assert (
                 low
                 < np.corrcoef(*(one[np.triu_indices(60, 1)] for one in (first, second)))[0, 1]
@@ -120,7 +119,7 @@ class TestInterval:
 
     @pytest.mark.filterwarnings("error")
     def test_few_images_have_none(self) -> None:
-        assert np.isnan(correlation_interval(np.ones((3, 3)), np.ones((3, 3)))).all()
+        assert np.isnan(correlation_intervals(np.ones((2, 3, 3)))).all()
 
     def test_several_at_once_are_those_of_a_plain_bootstrap(self) -> None:
         matrices = rdms(3, n_images=25)

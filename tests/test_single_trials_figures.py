@@ -13,7 +13,7 @@ from single_trials_inputs import Subject
 from small_nsd import SmallNSD
 
 from nsd_prep.analysis.picture import Picture
-from nsd_prep.data_checks.decision import Share
+from nsd_prep.data_checks.decision import Share, signal_share
 from nsd_prep.errors import ParameterError
 from nsd_prep.single_trials import figures, reliability
 from nsd_prep.single_trials.figures import (
@@ -23,10 +23,8 @@ from nsd_prep.single_trials.figures import (
     session_table,
 )
 from nsd_prep.single_trials.reliability import (
+    compare_presentations,
     pairs_of_presentations,
-    predicted_correlation,
-    share_of_prediction,
-    split_half_correlation,
     verdict_of_presentations,
 )
 
@@ -72,7 +70,7 @@ class TestReliability:
     ) -> None:
         path = tmp_path / f"subj05{ending}"
         subject.write(path, format={".nc": "netcdf", ".zarr": "zarr"}[ending])
-        found = split_half_correlation(path, subject.trials)
+        found, _ = compare_presentations(path, subject.trials, subject.voxels["ncsnr"].to_numpy())
         responses = plain.responses(official, 5, "session")
         rows = plain.trials(official, 5)
         first = {row["nsd_id"]: row["trial"] for row in rows if row["repetition"] == 0}
@@ -93,7 +91,7 @@ class TestReliability:
         signal = rng.normal(size=(40_000, 3)) * ncsnr
         one, two = (signal + rng.normal(size=signal.shape) for _ in range(2))
         simulated = [np.corrcoef(one[:, voxel], two[:, voxel])[0, 1] for voxel in range(3)]
-        np.testing.assert_allclose(simulated, predicted_correlation(ncsnr), atol=0.02)
+        np.testing.assert_allclose(simulated, signal_share(ncsnr), atol=0.02)
 
     def test_pairs_are_rows_of_the_file(self) -> None:
         trials = pd.DataFrame({"nsd_id": [7, 3, 7, 5, 3, 7], "repetition": [0, 0, 1, 0, 1, 2]})
@@ -102,7 +100,7 @@ class TestReliability:
     def test_too_few_repetitions(self, tmp_path: Path) -> None:
         trials = pd.DataFrame({"nsd_id": [7, 3, 7], "repetition": [0, 0, 1]})
         with pytest.raises(ParameterError, match="1 images have two presentations"):
-            split_half_correlation(tmp_path / "no.nc", trials)
+            compare_presentations(tmp_path / "no.nc", trials, np.ones(1))
 
 
 class TestShareOfPrediction:
@@ -133,7 +131,7 @@ class TestShareOfPrediction:
                 return responses[rows]
 
         monkeypatch.setattr(reliability, "TrialReader", Reader)
-        return share_of_prediction("subj01.nc", trials, ncsnr)
+        return compare_presentations("subj01.nc", trials, ncsnr).share
 
     def verdict(self, *arguments: Any) -> str:
         return verdict_of_presentations(self.share(*arguments))

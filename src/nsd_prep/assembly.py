@@ -273,7 +273,9 @@ def opened_assembly(path: Path) -> Iterator[xr.DataArray]:
     try:
         with xr.open_dataarray(path, engine="netcdf4", cache=False) as assembly:
             yield assembly
-    except RuntimeError as error:  # netCDF's, of a disk that fails
-        raise OSError(
+    except RuntimeError as error:
+        if not str(error).startswith("NetCDF"):
+            raise
+        raise OSError(  # of a disk that fails
             errno.EIO, f"The disk fails, or the file is damaged ({error})", path
         ) from error

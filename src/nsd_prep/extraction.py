@@ -162,22 +162,6 @@ class SessionRequest:
         ]
 
 
-class ReplacedFileError(InputFileError):
-    """A remote session's file was replaced by another while the run went on.
-
-    Parameters
-    ----------
-    message : str
-        One sentence.
-    betas : RemoteIdentity
-        What is there now.
-    """
-
-    def __init__(self, message: str, betas: RemoteIdentity) -> None:
-        super().__init__(message)
-        self.betas = betas
-
-
 class ReplacedSessionsError(ExtractionError):
     """Sessions could not be extracted, all because their files were replaced by others.
 
@@ -312,11 +296,9 @@ def _values(request: SessionRequest, regions: Sequence[str]) -> dict[str, NDArra
             "it, and run the same command again."
         )
         # A server has a whole file or another; in a folder it may be half written.
-        raise (
-            ReplacedFileError(message, found)
-            if isinstance(found, RemoteIdentity)
-            else InputFileError(message)
-        )
+        if isinstance(found, RemoteIdentity):
+            raise ReplacedSessionsError([message], {(request.subject, request.session): found})
+        raise InputFileError(message)
     for region in to_read:
         values[region] = read[np.searchsorted(voxels, request.voxels(region))]
     return values
@@ -365,8 +347,8 @@ def extract_sessions(requests: Sequence[SessionRequest]) -> list[SessionRecord]:
             records.append(extract_session(request))
         except (NSDPrepError, OSError) as error:
             errors[f"subject {request.subject}, session {request.session}: {error}"] = error
-            if isinstance(error, ReplacedFileError):
-                replaced[request.subject, request.session] = error.betas
+            if isinstance(error, ReplacedSessionsError):
+                replaced |= error.betas
     if errors and len(replaced) == len(errors):
         raise ReplacedSessionsError(list(errors), replaced)
     if errors:

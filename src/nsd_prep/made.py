@@ -1,6 +1,7 @@
 """What a step made: files in a folder, and what it found."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field
@@ -38,6 +39,20 @@ class Made(Sealed):
         """
         files = {name: folder.digest_of(name) for name in names}
         return cls(files=files, checks=tuple(checks))
+
+    @classmethod
+    def from_paths(
+        cls, folder: Folder, paths: Iterable[Path], checks: Iterable[Check] = ()
+    ) -> Self:
+        """Return the record of files that were just written, as `in_folder`, by their paths.
+
+        Of a folder among them, such as a Zarr store, all files are recorded.
+        """
+        files: list[Path] = []
+        for path in paths:
+            files += sorted(filter(Path.is_file, path.rglob("*"))) if path.is_dir() else [path]
+        names = [file.relative_to(folder.path).as_posix() for file in files]
+        return cls.in_folder(folder, names, checks)
 
     @property
     def digest(self) -> str:

@@ -110,33 +110,6 @@ def noise_precision(responses: NDArray[np.floating]) -> NDArray[np.float64]:
     return precision
 
 
-def correlation_interval(
-    first: NDArray[np.floating],
-    second: NDArray[np.floating],
-    *,
-    coverage: float = 0.95,
-    samples: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Return a confidence interval of the correlation of two RDMs, by a bootstrap over images.
-
-    Parameters
-    ----------
-    first, second : ndarray of float, shape (n_images, n_images)
-        Symmetric, of the same images.
-    coverage, samples, seed
-        As in `correlation_intervals`.
-
-    Returns
-    -------
-    tuple of float
-        Lower and upper end; NaN with fewer than four images.
-    """
-    both = np.stack([first, second])
-    low, high = correlation_intervals(both, coverage=coverage, samples=samples, seed=seed)
-    return float(low[0, 1]), float(high[0, 1])
-
-
 def correlation_intervals(
     rdms: NDArray[np.floating], *, coverage: float = 0.95, samples: int = 1000, seed: int = 0
 ) -> NDArray[np.float64]:

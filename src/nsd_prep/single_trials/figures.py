@@ -20,7 +20,8 @@ from nsd_prep.analysis.style import (
     one_style,
     picture,
 )
-from nsd_prep.single_trials.reliability import pairs_of_presentations, predicted_correlation
+from nsd_prep.data_checks.decision import signal_share
+from nsd_prep.single_trials.reliability import pairs_of_presentations
 from nsd_prep.single_trials.splits import SPLITS, TEST, TRAIN
 
 _PRESENTATIONS: Final = ("first", "second", "third")
@@ -107,7 +108,7 @@ def draw_reliability(
     Parameters
     ----------
     correlation : ndarray of float64, shape (n_voxels,)
-        As `nsd_prep.single_trials.reliability.split_half_correlation` gives it.
+        As in `nsd_prep.single_trials.reliability.Comparison`.
     ncsnr : ndarray of float, shape (n_voxels,)
         Of the same voxels.
     subject : int
@@ -136,7 +137,7 @@ def draw_reliability(
             bar.set_label("voxels")
             bar.outline.set_linewidth(0)
         line = np.linspace(0, max(1.0, float(np.nanmax(ncsnr, initial=0.0))), 200)
-        axis.plot(line, predicted_correlation(line), color=INK, linewidth=0.9, label="prediction")
+        axis.plot(line, signal_share(line), color=INK, linewidth=0.9, label="prediction")
         axis.axhline(0, color=QUIET_INK, linewidth=0.5, linestyle=(0, (4, 3)))
         axis.set_xlabel("ncsnr")
         axis.set_ylabel("correlation of two presentations")

@@ -2,18 +2,19 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from nsd_prep.checks import Verdict
 from nsd_prep.data_checks.decision import (
-    FEWEST_IMAGES,
     FEWEST_VOXELS,
     NO_SHARE,
     Share,
     share_of,
+    signal_share,
     verdict_of_share,
 )
 from nsd_prep.errors import ParameterError
@@ -48,20 +49,40 @@ def pairs_of_presentations(trials: pd.DataFrame) -> NDArray[np.int64]:
     return both.to_numpy(dtype=np.int64)
 
 
-def split_half_correlation(path: Path | str, trials: pd.DataFrame) -> NDArray[np.float64]:
-    """Correlate each voxel's responses to the first and to the second presentation of images.
+class Comparison(NamedTuple):
+    """Responses to the first presentation of images against those to the second.
+
+    Attributes
+    ----------
+    correlation : ndarray of float64, shape (n_voxels,)
+        Pearson's r over images; NaN where a voxel is constant.
+    share : Share
+        How alike they are in the voxels of the highest ncsnr, as a share of what it predicts; NaN
+        where too few voxels have signal, or too few images were seen twice.
+    """
+
+    correlation: NDArray[np.float64]
+    share: Share
+
+
+def compare_presentations(
+    path: Path | str, trials: pd.DataFrame, ncsnr: NDArray[np.floating]
+) -> Comparison:
+    """Compare each voxel's responses to the first and to the second presentation of images.
 
     Parameters
     ----------
     path : Path or str
-        A file or a Zarr store of single trials.
+        A file or a Zarr store of single trials, which is read once.
     trials : DataFrame
         Its table.
+    ncsnr : ndarray of float, shape (n_voxels,)
+        Of its voxels; NaN where one has no data.
 
     Returns
     -------
-    ndarray of float64, shape (n_voxels,)
-        Pearson's r over images; NaN where a voxel is constant.
+    Comparison
+        Of all voxels, and of those that tell whether rows and images belong together.
 
     Raises
     ------
@@ -74,9 +95,14 @@ def split_half_correlation(path: Path | str, trials: pd.DataFrame) -> NDArray[np
             f"{len(pairs)} images have two presentations in the table: expected at least three for "
             "a correlation; take more sessions, or --images all."
         )
+    predicted = signal_share(ncsnr)
+    order = np.argsort(-np.nan_to_num(predicted), kind="stable")[:_VOXELS_THAT_TELL]
+    telling = np.sort(order[predicted[order] >= _LEAST_SIGNAL])
     reader = TrialReader(path)
     sums = np.zeros((5, reader.shape[1]))
+    chosen = []
     for first, second in _blocks(reader, pairs):
+        chosen.append(np.stack([first[:, telling], second[:, telling]]).astype(np.float32))
         for total, product in zip(
             sums, (first, second, first**2, second**2, first * second), strict=True
         ):
@@ -85,44 +111,16 @@ def split_half_correlation(path: Path | str, trials: pd.DataFrame) -> NDArray[np
     variance = (square_1 - mean_1**2) * (square_2 - mean_2**2)
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = (product - mean_1 * mean_2) / np.sqrt(variance)
-    return np.where(variance > 0, correlation, np.nan)
-
-
-def share_of_prediction(path: Path | str, trials: pd.DataFrame, ncsnr: ArrayLike) -> Share:
-    """Return how alike two presentations are, as a share of what the ncsnr predicts.
-
-    Parameters
-    ----------
-    path : Path or str
-        A file or a Zarr store of single trials.
-    trials : DataFrame
-        Its table.
-    ncsnr : array_like of float, shape (n_voxels,)
-        Of its voxels.
-
-    Returns
-    -------
-    Share
-        Of the voxels with the highest ncsnr; NaN where too few have signal, or too few images two
-        presentations.
-    """
-    predicted = predicted_correlation(ncsnr)
-    order = np.argsort(-np.nan_to_num(predicted), kind="stable")[:_VOXELS_THAT_TELL]
-    telling = np.sort(order[predicted[order] >= _LEAST_SIGNAL])
-    pairs = pairs_of_presentations(trials)
-    if len(telling) < FEWEST_VOXELS or len(pairs) < FEWEST_IMAGES:
-        return NO_SHARE
-    chosen = [
-        (first[:, telling].astype(np.float32), second[:, telling].astype(np.float32))
-        for first, second in _blocks(TrialReader(path), pairs)
-    ]
-    first, second = (_standardised(np.concatenate(half)) for half in zip(*chosen, strict=True))
-    products = (first * second).mean(axis=1, dtype=np.float64)
-    return share_of(products / predicted[telling].mean())
+    share = NO_SHARE
+    if len(telling) >= FEWEST_VOXELS:
+        one, two = map(_standardised, np.concatenate(chosen, axis=1))
+        products = (one * two).mean(axis=1, dtype=np.float64)
+        share = share_of(products / predicted[telling].mean())
+    return Comparison(np.where(variance > 0, correlation, np.nan), share)
 
 
 def verdict_of_presentations(share: Share) -> Verdict:
-    """Return the verdict on what `share_of_prediction` gives.
+    """Return the verdict on the share of a `Comparison`.
 
     As `nsd_prep.data_checks.decision.verdict_of_share`, but of few images suspicious at most: the
     ncsnr is estimated from them too, and the voxels that seem best are so by chance in part.
@@ -144,23 +142,3 @@ def _blocks(
     for start in range(0, len(pairs), _IMAGES_AT_ONCE):
         first, second = pairs[start : start + _IMAGES_AT_ONCE].T
         yield reader[first].astype(np.float64), reader[second].astype(np.float64)
-
-
-def predicted_correlation(ncsnr: ArrayLike) -> NDArray[np.float64]:
-    """Return the correlation of two presentations that the ncsnr predicts.
-
-    A z-scored trial has variance 1, of which s^2 / (1 + s^2) is signal, with s the ncsnr; noise
-    differs between presentations, so that this share is their correlation.
-
-    Parameters
-    ----------
-    ncsnr : array_like of float, shape (n_voxels,)
-        NaN where a voxel has no data.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_voxels,)
-        0 to 1; NaN where ncsnr is.
-    """
-    signal = np.asarray(ncsnr, dtype=np.float64) ** 2
-    return signal / (1 + signal)

@@ -55,7 +55,7 @@ def make_train_and_test(
     for region in assemblies:
         assembly = read_assembly(folder.path / outputs.assembly_file(region))
         found.append(check_agreement(written, region, assembly, prepared.is_train))
-    return Made.in_folder(folder, _names(folder, files), found)
+    return Made.from_paths(folder, files, found)
 
 
 def _write_train_and_test(
@@ -151,7 +151,7 @@ def make_stimulus_sets(
         for split, table in zip(SPLITS, tables, strict=True)
         for name in read_table(table)["image_file_name"]
     ]
-    return Made.in_folder(folder, _names(folder, [*tables, *pictures]))
+    return Made.from_paths(folder, [*tables, *pictures])
 
 
 def read_train_and_test(folder: Folder, suffix: str) -> TrainAndTest:
@@ -173,7 +173,3 @@ def opened_train_and_test(folder: Folder, suffix: str) -> Iterator[TrainAndTest]
 
 def _assembly_files(folder: Folder, suffix: str) -> list[Path]:
     return [assembly_file(folder.path / outputs.BRAINSCORE, split, suffix) for split in SPLITS]
-
-
-def _names(folder: Folder, files: list[Path]) -> list[str]:
-    return [str(file.relative_to(folder.path)) for file in files]

@@ -91,7 +91,7 @@ def write_report(
     for key, text in artifacts(report).items():
         files.append(target / "markdown" / f"{key}.md")
         write_text(files[-1], text)
-    return Made.in_folder(folder, sorted(str(file.relative_to(folder.path)) for file in files))
+    return Made.from_paths(folder, sorted(files))
 
 
 def compose_report(

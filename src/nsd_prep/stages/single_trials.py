@@ -26,9 +26,8 @@ from nsd_prep.progress import current_stage
 from nsd_prep.session_record import PartStatistics
 from nsd_prep.single_trials.maps import map_attributes
 from nsd_prep.single_trials.reliability import (
+    compare_presentations,
     pairs_of_presentations,
-    share_of_prediction,
-    split_half_correlation,
     verdict_of_presentations,
 )
 from nsd_prep.single_trials.subject import SingleTrialOptions, write_subject
@@ -155,7 +154,7 @@ def write_single_trials(
         options,
         subject.attributes,
     )
-    return Made.in_folder(folder, _names(folder, written))
+    return Made.from_paths(folder, written)
 
 
 def examine_single_trials(
@@ -194,9 +193,9 @@ def examine_single_trials(
     if options.average or len(pairs_of_presentations(rows)) < FEWEST_IMAGES:
         return Made(checks=tuple(found))
     path = responses_file(written, folder)
-    share = NO_SHARE
-    if options.normalise != "none":  # the prediction is one of z-scores
-        share = share_of_prediction(path, rows, subject.voxels["ncsnr"])
+    correlation, share = compare_presentations(path, rows, subject.voxels["ncsnr"].to_numpy())
+    if options.normalise == "none":  # the prediction is one of z-scores
+        share = NO_SHARE
     found.append(
         check(
             "single trials belong to their images",
@@ -214,11 +213,9 @@ def examine_single_trials(
             ),
         )
     )
-    correlation = split_half_correlation(path, rows)
-    name = f"{path.stem}_voxels.csv"
-    table = subject.voxels.assign(split_half_correlation=correlation)
-    write_table(path.with_name(name), table)
-    return Made.in_folder(folder, _names(folder, [path.with_name(name)]), found)
+    target = path.with_name(f"{path.stem}_voxels.csv")
+    write_table(target, subject.voxels.assign(split_half_correlation=correlation))
+    return Made.from_paths(folder, [target], found)
 
 
 def responses_file(written: Made, folder: Folder) -> Path:
@@ -228,15 +225,6 @@ def responses_file(written: Made, folder: Folder) -> Path:
     netcdf = table.removesuffix(".csv") + FORMATS["netcdf"]
     path = folder.path / table
     return path.with_suffix(FORMATS["netcdf" if netcdf in written.files else "zarr"])
-
-
-def _names(folder: Folder, paths: Sequence[Path]) -> list[str]:
-    files: list[Path] = []
-    for path in paths:
-        files += (
-            sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-        )
-    return [file.relative_to(folder.path).as_posix() for file in files]
 
 
 def folder_of_trials(*, beside_assemblies: bool) -> str:

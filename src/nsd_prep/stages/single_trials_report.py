@@ -65,16 +65,17 @@ def write_single_trials_report(
         All the files.
     """
     first = subjects[0]
+    regions = list(dict.fromkeys(name for subject in subjects for name in subject.regions))
     numbers = listed([str(subject.subject) for subject in subjects])
     report = Report(
         title=f"{first.attributes['dataset']}: single trials",
         summary=f"Responses of subject{'s' if len(subjects) > 1 else ''} {numbers}, trial by "
-        f"trial, in {listed(list(first.regions))}.",
+        f"trial, in {listed(regions)}.",
         facts={
             "Dataset": str(first.attributes["dataset"]),
             "Preparation": str(first.attributes["preparation"]),
             "Subjects": numbers,
-            "Regions": ", ".join(first.regions),
+            "Regions": ", ".join(regions),
             "Images": options.images,
             "Responses": f"{options.normalise} ({UNITS[options.normalise]}), {options.dtype}",
             "Software": f"nsd-prep {__version__}",
@@ -94,8 +95,7 @@ def write_single_trials_report(
         references=(ALLEN_2022,),
     )
     target = folder.path / place / outputs.REPORT
-    files = write_report(target, report)
-    return Made.in_folder(folder, sorted(str(file.relative_to(folder.path)) for file in files))
+    return Made.from_paths(folder, sorted(write_report(target, report)))
 
 
 def _section(
@@ -125,7 +125,7 @@ def _section(
         name=f"single-trials-{name}",
         title=f"Subject {subject.subject}",
         text=f"{len(rows):,} trials of {rows['nsd_id'].nunique():,} images in {len(counts)} "
-        f"sessions, {len(subject.voxels):,} voxels.",
+        f"sessions, {len(subject.voxels):,} voxels of {listed(list(subject.regions))}.",
         pictures=tuple(pictures),
         tables=(Table("Trials of each session.", counts.iloc[:, :_COLUMNS_SHOWN]),)
         if len(counts) <= _SESSIONS_SHOWN
