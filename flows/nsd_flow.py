@@ -40,7 +40,7 @@ from nsd_prep.stages.assemblies import Representations
 from nsd_prep.stages.brainscore import Images
 from nsd_prep.stages.closing import write_checks, write_manifest
 from nsd_prep.stages.encoding import Encoding, truth_and_digest
-from nsd_prep.stages.examination import Volumes
+from nsd_prep.stages.examination import ExtractedSubjects, Volumes
 from nsd_prep.stages.single_trials import SubjectTrials, folder_of_trials
 from nsd_prep.store import Store
 from nsd_prep.summary import Summary, describe_inputs, print_rendered, tables_of_assemblies
@@ -62,7 +62,7 @@ from nsd_prep.tasks.single_trials import (
     write_single_trials,
     write_single_trials_report,
 )
-from nsd_prep.tasks.validation import check_stimuli, examine, validate
+from nsd_prep.tasks.validation import check_stimuli, check_subjects, examine, validate
 from nsd_prep.threads import share_freed_memory
 
 
@@ -116,11 +116,14 @@ def nsd_flow(**asked: Any) -> dict[str, Any]:  # noqa: D103 (documented by its p
                 chunks = in_chunks(requests, run.runner, run.workers)
                 sessions = extract_sessions(chunks, store, entered, stage)
                 inputs = inputs.as_extracted(sessions)
+            volumes = Volumes(inputs)
+            with stages.stage("checking sessions and masks"):
+                owned.add(check_subjects(ExtractedSubjects(inputs, sessions), volumes))
             if run.single_trials:
                 _make_single_trials(run, inputs, sessions, store, output, owned, stages)
             if run.assemblies:
                 prepared = Prepared(run, inputs, sessions, store)
-                _make(run, inputs, prepared, output, owned, stages)
+                _make(run, inputs, prepared, volumes, output, owned, stages)
             checks = owned.checks
             show_checks(checks)
             write_manifest(run, inputs, owned, stages.seconds, str(flow_run.name or ""))
@@ -150,7 +153,6 @@ def _make_single_trials(
         run.normalise, run.split, run.images, run.average, run.dtype, run.format
     )
     place = folder_of_trials(beside_assemblies=run.assemblies)
-    volumes = None if run.assemblies else Volumes(inputs)  # those are checked with the assemblies
     subjects, written, examined = [], {}, {}
     with stages.stage("writing single trials", len(inputs.betas)):
         for number in run.subjects:
@@ -161,7 +163,7 @@ def _make_single_trials(
         for trials in subjects:
             number = trials.subject
             examined[number] = owned.add(
-                examine_single_trials(trials, options, volumes, written[number], output)
+                examine_single_trials(trials, options, written[number], output)
             )
             stage.advance()
     if not run.assemblies:
@@ -178,7 +180,13 @@ def _make_single_trials(
 
 
 def _make(
-    run: Run, inputs: Inputs, prepared: Prepared, output: Folder, owned: Ownership, stages: Stages
+    run: Run,
+    inputs: Inputs,
+    prepared: Prepared,
+    volumes: Volumes,
+    output: Folder,
+    owned: Ownership,
+    stages: Stages,
 ) -> None:
     """Make all that a run is to make of what was extracted."""
     with stages.stage("assembling regions", len(run.regions)) as stage:
@@ -187,10 +195,10 @@ def _make(
         for region in run.regions:
             assemblies[region] = owned.add(assemble_region(prepared, region, output))
             stage.advance()
-    representations, volumes = Representations(assemblies, output), Volumes(inputs)
+    representations = Representations(assemblies, output)
     with stages.stage("checking files and data"):
         owned.add(validate(prepared, tables, assemblies, output))
-        examined = owned.add(examine(prepared, representations, volumes, output))
+        examined = owned.add(examine(prepared, representations, output))
     encoding, stimuli = None, Made()
     if run.brainscore:
         with stages.stage("making train and test for Brain-Score"):

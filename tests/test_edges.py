@@ -19,7 +19,13 @@ from nsd_prep.stages.assemblies import Representations, assemble_region
 from nsd_prep.stages.brainscore import Images, make_stimulus_sets, make_train_and_test
 from nsd_prep.stages.closing import write_checks
 from nsd_prep.stages.encoding import Encoding
-from nsd_prep.stages.examination import Volumes, check_stimuli, examine
+from nsd_prep.stages.examination import (
+    ExtractedSubjects,
+    Volumes,
+    check_stimuli,
+    check_subjects,
+    examine,
+)
 from nsd_prep.stages.report import write_report
 from nsd_prep.stages.tables import write_tables
 from nsd_prep.stages.validation import validate
@@ -40,7 +46,8 @@ def run(small: SmallNSD, out: Path, **asked: Any) -> list[Check]:
             tables,
             *assemblies.values(),
             validate(prepared, tables, assemblies, output),
-            examine(prepared, representations, volumes, output),
+            check_subjects(ExtractedSubjects(inputs, prepared.sessions), volumes),
+            examine(prepared, representations, output),
         ]
         encoded = make_train_and_test(prepared, assemblies, run.zscore_images, run.suffix, output)
         nsd_ids, is_train = prepared.nsd_ids, prepared.is_train

@@ -87,7 +87,6 @@ STAGES: dict[str, Stage] = {
     "examine": lambda run: examination.examine(
         run.prepared,
         assemblies.Representations({"own": run.assemble_region}, run.output),
-        examination.Volumes(run.load_inputs),
         run.output,
     ),
     "make_train_and_test": lambda run: brainscore.make_train_and_test(

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -608,8 +609,8 @@ class TestRecords:
         flow_run = state.state_details.flow_run_id
         sessions = pd.read_csv(tmp_path / "out" / "trials.csv").query("usable")["session"]
         regions = len(list((tmp_path / "out").glob("*.nc")))
-        # Trials, masks, noise ceilings; sessions; tables, assemblies; two kinds of checks.
-        expected = 3 + sessions.nunique() + 1 + regions + 2
+        # Trials, masks, noise ceilings; sessions; tables, assemblies; three kinds of checks.
+        expected = 3 + sessions.nunique() + 1 + regions + 3
         deadline = time.monotonic() + 20
         names: set[str] = set()
         with get_client(sync_client=True) as client:
@@ -619,6 +620,27 @@ class TestRecords:
         assert len(names) == expected
         assert {f"extract-subj02-session{session:02d}" for session in (1, 2, 3)} <= names
         assert {"load-masks-subj02", "assemble-V1", "assemble-IT"} <= names
+
+
+class TestSessionsOfSingleTrialsAlone:
+    def test_zeros_in_one_are_found_beside_assemblies_too(
+        self, tiny_nsd: Path, tmp_path: Path
+    ) -> None:
+        root = tmp_path / "nsd"
+        shutil.copytree(tiny_nsd, root)
+        (last,) = root.rglob("subj01/func1pt8mm/*/betas_session06.hdf5")
+        with h5py.File(last, "r+") as file:
+            file["betas"][...] = 0
+        options = {"nsd_root": root, "subjects": [1], "regions": ["V1"]}
+        prepare(**options, output_dir=tmp_path / "assemblies")
+        for assemblies in (True, False):
+            out = tmp_path / f"trials-{assemblies}"
+            prepare(**options, output_dir=out, single_trials=True, assemblies=assemblies)
+            checks = pd.read_csv(out / "checks.csv")
+            (found,) = checks[checks["name"] == "voxels of a session with data"].itertuples()
+            assert found.verdict == "suspicious"  # the region has few voxels
+            assert "session 6" in found.value
+            assert not checks.duplicated(["name", "where"]).any()
 
 
 class TestCommand:

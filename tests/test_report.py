@@ -583,7 +583,7 @@ def composed(finished: Library, representations: Representations) -> Report:
     """Return the report of that run."""
     _, inputs, prepared, output = finished
     volumes = Volumes(inputs)
-    examine(prepared, representations, volumes, output)
+    examine(prepared, representations, output)
     return stage.compose_report(prepared, representations, volumes, CHECKS, Made(), None, output)
 
 

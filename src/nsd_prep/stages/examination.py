@@ -28,6 +28,7 @@ from nsd_prep.data_checks import (
 )
 from nsd_prep.data_checks.sessions import session_table
 from nsd_prep.dataset import PREPARATION_FOLDERS
+from nsd_prep.extraction import SessionRecord
 from nsd_prep.files import Folder, digest_of_array, sha256_of_json, write_table
 from nsd_prep.image_features import image_features
 from nsd_prep.inputs import Inputs
@@ -88,10 +89,8 @@ def _given(volumes: Mapping[int, NDArray[Any] | None]) -> dict[int, NDArray[Any]
     return {subject: volume for subject, volume in volumes.items() if volume is not None}
 
 
-def examine(
-    prepared: Prepared, representations: Representations, volumes: Volumes, folder: Folder
-) -> Made:
-    """Check what shapes cannot tell: that trials, sessions, masks and subjects are in their places.
+def examine(prepared: Prepared, representations: Representations, folder: Folder) -> Made:
+    """Check what shapes cannot tell: that trials, sessions and subjects are in their places.
 
     Parameters
     ----------
@@ -99,8 +98,6 @@ def examine(
         What was extracted.
     representations : Representations
         The RDMs of the assemblies.
-    volumes : Volumes
-        Around the regions.
     folder : Folder
         The output folder.
 
@@ -143,13 +140,6 @@ def examine(
     stage.total = len(everything)
     evidence = each_in_threads(look_at, everything)
     found = [check for one in evidence for check in one.checks]
-    for subject in prepared.subjects:
-        regions = {
-            region: places[subject, region].voxels
-            for region in prepared.regions
-            if (subject, region) in places
-        }
-        found += check_subject(subject, regions, volumes, prepared.session_records[subject])
     rdms = {
         region.region: np.stack([from_upper_triangle(pairs) for pairs in region.rdms])
         for region in representations.geometry.all_voxels
@@ -169,39 +159,86 @@ def examine(
     return Made.in_folder(folder, [outputs.SESSIONS], found)
 
 
-def check_subject(
-    subject: int,
-    regions: Mapping[str, NDArray[np.int64]],
-    volumes: Volumes,
-    records: Mapping[int, Mapping[str, PartStatistics]],
-) -> list[Check]:
-    """Check that a subject's masks lie in the brain, and that its sessions hold data.
+class ExtractedSubjects:
+    """What is known of a run's subjects before anything is made of it.
+
+    Attributes
+    ----------
+    regions : dict of int to dict of str to ndarray of int64
+        By subject (1-based), the voxels of each region that it has, as indices into the raveled
+        grid.
+    records : dict of int to dict of int to dict of str to PartStatistics
+        What was seen of the betas, by subject, session (1-based) and region: of every session that
+        was extracted, whatever for.
+    digest : str
+        Of the content.
+    """
+
+    def __init__(self, inputs: Inputs, sessions: Sequence[SessionRecord]) -> None:
+        self.regions = {
+            subject: {
+                name: voxels for name, voxels in masks.selection.regions.items() if len(voxels)
+            }
+            for subject, masks in inputs.masks.items()
+        }
+        parts = {
+            subject: {
+                record.session: record.parts or record.all_trials
+                for record in sessions
+                if record.subject == subject
+            }
+            for subject in self.regions
+        }
+        self.records = {
+            subject: {
+                session: {
+                    region: PartStatistics.model_validate(part.statistics)
+                    for region, part in regions.items()
+                }
+                for session, regions in of_subject.items()
+            }
+            for subject, of_subject in parts.items()
+        }
+        self.digest = sha256_of_json(
+            [
+                [
+                    subject,
+                    [[name, digest_of_array(voxels)] for name, voxels in regions.items()],
+                    [
+                        [session, region, part.digest]
+                        for session, of_session in parts[subject].items()
+                        for region, part in of_session.items()
+                    ],
+                ]
+                for subject, regions in self.regions.items()
+            ]
+        )
+
+
+def check_subjects(subjects: ExtractedSubjects, volumes: Volumes) -> Made:
+    """Check that each subject's masks lie in the brain, and that its sessions hold data.
 
     Parameters
     ----------
-    subject : int
-        1-based.
-    regions : mapping of str to ndarray of int64
-        The voxels of each region that the subject has, as indices into the raveled grid.
+    subjects : ExtractedSubjects
+        Their regions and sessions.
     volumes : Volumes
-        Around them.
-    records : mapping of int to mapping of str to PartStatistics
-        What was seen of the betas, by session (1-based) and region.
+        Around the regions.
 
     Returns
     -------
-    list of Check
-        In a fixed order.
+    Made
+        Checks alone.
     """
-    ncsnr = volumes.ncsnr[subject]
-    found = [
-        *check_placement(subject, regions, ncsnr, volumes.brain.get(subject)),
-        *check_session_records(subject, records),
-    ]
-    if subject in volumes.hemispheres:
-        affine, hemispheres = volumes.affines[subject], volumes.hemispheres[subject]
-        found.append(check_hemispheres(subject, affine, ncsnr.shape, *hemispheres))
-    return found
+    found: list[Check] = []
+    for subject, regions in subjects.regions.items():
+        ncsnr = volumes.ncsnr[subject]
+        found += check_placement(subject, regions, ncsnr, volumes.brain.get(subject))
+        found += check_session_records(subject, subjects.records[subject])
+        if subject in volumes.hemispheres:
+            affine, hemispheres = volumes.affines[subject], volumes.hemispheres[subject]
+            found.append(check_hemispheres(subject, affine, ncsnr.shape, *hemispheres))
+    return Made(checks=tuple(found))
 
 
 def _sessions(prepared: Prepared, evidence: Sequence[RegionEvidence]) -> pd.DataFrame:

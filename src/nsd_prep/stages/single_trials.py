@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep import __version__, outputs
-from nsd_prep.checks import Check, check
+from nsd_prep.checks import check
 from nsd_prep.data_checks.decision import FEWEST_IMAGES, NO_SHARE, explained
 from nsd_prep.dataset import Dataset
 from nsd_prep.extraction import SessionRecord
@@ -23,7 +23,6 @@ from nsd_prep.files import (
 from nsd_prep.inputs import Inputs
 from nsd_prep.made import Made
 from nsd_prep.progress import current_stage
-from nsd_prep.session_record import PartStatistics
 from nsd_prep.single_trials.maps import map_attributes
 from nsd_prep.single_trials.reliability import (
     compare_presentations,
@@ -34,7 +33,6 @@ from nsd_prep.single_trials.subject import SingleTrialOptions, write_subject
 from nsd_prep.single_trials.table import shows_images
 from nsd_prep.single_trials.voxels import join_regions, trial_voxels
 from nsd_prep.single_trials.writer import FORMATS
-from nsd_prep.stages.examination import Volumes, check_subject
 from nsd_prep.store import Store
 
 
@@ -96,17 +94,6 @@ class SubjectTrials:
         tables = [digest_of_table(self.trials), digest_of_table(self.voxels)]
         return sha256_of_json([self.subject, self.attributes, regions, tables, parts])
 
-    @property
-    def session_records(self) -> dict[int, dict[str, PartStatistics]]:
-        """What was seen of the betas, by session (1-based) and region."""
-        return {
-            record.session: {
-                region: PartStatistics.model_validate(part.statistics)
-                for region, part in record.all_trials.items()
-            }
-            for record in self._records
-        }
-
     def sessions(self) -> Iterator[tuple[int, NDArray[np.int16]]]:
         """Read the sessions (1-based), ascending: all trials as stored (n_voxels, n_trials)."""
         stage = current_stage()
@@ -160,7 +147,6 @@ def write_single_trials(
 def examine_single_trials(
     subject: SubjectTrials,
     options: SingleTrialOptions,
-    volumes: Volumes | None,
     written: Made,
     folder: Folder,
 ) -> Made:
@@ -172,8 +158,6 @@ def examine_single_trials(
         What was extracted.
     options : SingleTrialOptions
         What was made of it.
-    volumes : Volumes or None
-        Around the regions; None where the subject's masks and sessions are checked elsewhere.
     written : Made
         What `write_single_trials` wrote.
     folder : Folder
@@ -185,37 +169,31 @@ def examine_single_trials(
         Checks and, where images were seen twice, ``subj01_voxels.csv``: the table of the voxels
         with ``split_half_correlation``.
     """
-    found: list[Check] = []
-    if volumes is not None:
-        records = subject.session_records
-        found += check_subject(subject.subject, subject.regions, volumes, records)
     rows = subject.trials[shows_images(subject.trials, options.images)]
     if options.average or len(pairs_of_presentations(rows)) < FEWEST_IMAGES:
-        return Made(checks=tuple(found))
+        return Made()
     path = responses_file(written, folder)
     correlation, share = compare_presentations(path, rows, subject.voxels["ncsnr"].to_numpy())
     if options.normalise == "none":  # the prediction is one of z-scores
         share = NO_SHARE
-    found.append(
-        check(
-            "single trials belong to their images",
-            f"subj{subject.subject:02d}",
+    found = check(
+        "single trials belong to their images",
+        f"subj{subject.subject:02d}",
+        share,
+        "about 1: two presentations are as alike as the ncsnr predicts",
+        verdict_of_presentations(share),
+        explained(
             share,
-            "about 1: two presentations are as alike as the ncsnr predicts",
-            verdict_of_presentations(share),
-            explained(
-                share,
-                "Rows of the file and images belong together.",
-                "Some trials belong to other images, or a part of the sessions is weak: look at "
-                "the session records.",
-                "Rows and images do not belong together: compare the design with the sessions.",
-                "Two presentations are more alike than any data are: repetitions are copies.",
-            ),
-        )
+            "Rows of the file and images belong together.",
+            "Some trials belong to other images, or a part of the sessions is weak: look at "
+            "the session records.",
+            "Rows and images do not belong together: compare the design with the sessions.",
+            "Two presentations are more alike than any data are: repetitions are copies.",
+        ),
     )
     target = path.with_name(f"{path.stem}_voxels.csv")
     write_table(target, subject.voxels.assign(split_half_correlation=correlation))
-    return Made.from_paths(folder, [target], found)
+    return Made.from_paths(folder, [target], [found])
 
 
 def responses_file(written: Made, folder: Folder) -> Path:
