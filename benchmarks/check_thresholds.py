@@ -26,12 +26,13 @@ from nsd_prep.data_checks.alignment import TRIALS, VOXELS, align, check_alignmen
 from nsd_prep.data_checks.decision import verdict_of_share
 from nsd_prep.data_checks.region_identity import check_region_identity
 from nsd_prep.data_checks.reliability import split_half_reliability
-from nsd_prep.data_checks.sessions import agreement_of_trials, check_sessions, session_table
+from nsd_prep.data_checks.sessions import check_sessions, session_table
 from nsd_prep.data_checks.subject_agreement import (
     check_subject_agreement,
     rdm_reliability,
     subject_agreement,
 )
+from nsd_prep.data_checks.trial_agreement import agreement_of_trials
 from nsd_prep.session_record import describe_part, run_lengths
 
 #: images, sessions, voxels, trials in a session (0: the images' alone)
@@ -101,7 +102,8 @@ def wrongly_put_together(
     both = replace(simulated, trials=other).single_trials(shifted, trials_per_session=every)
     yield "shifted, and a session of zeros", both
     for share in (1 / 3, 0.15):
-        tired = trials[WRONG] - (1 - share) * simulated.signal[image[WRONG]]
+        lost = (1 - share) * simulated.gain[WRONG]
+        tired = trials[WRONG] - lost * simulated.signal[image[WRONG]]
         yield f"tired session, {share:.0%} of the signal", with_session(tired)
 
 
@@ -139,9 +141,9 @@ def simulated_checks(
             share = shares["reliability"]
             yield (size, error, "reliability"), verdict_of_share(share), share.value
             agreement = agreement_of_trials(trials)
-            verdict = check_sessions(1, {"region": agreement}).verdict
             value = session_table([agreement])["agreement"].to_numpy()
-            yield (size, error, "sessions"), verdict, float(value[WRONG])
+            for one in check_sessions(1, {"region": agreement}):
+                yield (size, error, one.name), one.verdict, float(value[WRONG])
             if arguments.sound:
                 break
 

@@ -35,12 +35,15 @@ class SimulatedSubject:
         As it would be stored: estimated from more images than these.
     signal : ndarray of float32, shape (n_images, n_voxels)
         Responses without noise, on the scale of a session of gain 1.
+    gain : ndarray of float32, shape (n_sessions,)
+        What a session's responses are multiplied by.
     """
 
     trials: NDArray[np.float32]
     image: NDArray[np.int64]
     ncsnr: NDArray[np.float32]
     signal: NDArray[np.float32]
+    gain: NDArray[np.float32]
 
     def single_trials(
         self,
@@ -154,9 +157,10 @@ def simulate_subject(
     stored = _stored_ncsnr(generator, trials, image, ncsnr, images_of_ncsnr)
     trials += signal[image]
     sessions = trials.reshape(n_sessions, -1, n_voxels)
-    sessions *= generator.uniform(0.8, 1.25, (n_sessions, 1, 1)).astype(np.float32)
+    gain = generator.uniform(0.8, 1.25, n_sessions).astype(np.float32)
+    sessions *= gain[:, np.newaxis, np.newaxis]
     sessions += _normal(generator, n_sessions, 1, n_voxels)
-    return SimulatedSubject(sessions, image.reshape(n_sessions, -1), stored, signal)
+    return SimulatedSubject(sessions, image.reshape(n_sessions, -1), stored, signal, gain)
 
 
 def _stored_ncsnr(

@@ -101,9 +101,11 @@ def compare(first: Path, second: Path, *, tolerance: float = 1e-5) -> int:
     """
     from nsd_prep.compare import compare
     from nsd_prep.compare_text import as_text
+    from nsd_prep.progress import Stages
     from nsd_prep.summary import print_rendered
 
-    comparison = compare(first, second, tolerance)
+    with Stages().stage("comparing"):
+        comparison = compare(first, second, tolerance)
     print_rendered(as_text(comparison))
     return comparison.exit_status
 
@@ -171,6 +173,7 @@ def publish(
     from nsd_prep.brainscore import publish
     from nsd_prep.brainscore.index import PackageIndex
     from nsd_prep.errors import OutputError
+    from nsd_prep.progress import Stages
     from nsd_prep.summary import size_as_text
 
     where = publish.Destination.parse(destination)
@@ -178,18 +181,20 @@ def publish(
         print(publish.NSD_TERMS)  # noqa: T201
     if upload:
         client = publish.s3_client(endpoint)
-        steps = publish.upload(
-            packages,
-            where,
-            client,
-            overwrite=overwrite,
-            allow_non_nsd=allow_non_nsd,
-            unchecked=unchecked,
-        )
+        with Stages().stage("uploading"):
+            steps = publish.upload(
+                packages,
+                where,
+                client,
+                overwrite=overwrite,
+                allow_non_nsd=allow_non_nsd,
+                unchecked=unchecked,
+            )
     else:
         client = publish.s3_client(endpoint) if find_spec("boto3") else None
         try:
-            steps = publish.plan_upload(packages, where, client, overwrite=overwrite)
+            with Stages().stage("comparing"):
+                steps = publish.plan_upload(packages, where, client, overwrite=overwrite)
         except OutputError as error:  # no credentials, say: the files can be listed all the same
             print(f"warning: {error}", file=sys.stderr)  # noqa: T201
             steps = publish.plan_upload(packages, where, None)

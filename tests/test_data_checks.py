@@ -27,13 +27,14 @@ from nsd_prep.data_checks.region_order import (
     region_order,
 )
 from nsd_prep.data_checks.reliability import split_half_reliability
-from nsd_prep.data_checks.sessions import agreement_of_trials, check_sessions, session_table
+from nsd_prep.data_checks.sessions import check_sessions, session_table
 from nsd_prep.data_checks.subject_agreement import (
     check_subject_agreement,
     rdm_reliability,
     subject_agreement,
     unit_rdm,
 )
+from nsd_prep.data_checks.trial_agreement import agreement_of_trials
 from nsd_prep.errors import InputFileError
 from nsd_prep.image_features import image_features
 
@@ -247,11 +248,11 @@ class TestSessions:
         pd.testing.assert_frame_equal(session_table([whole]), session_table(parts))
 
     def test_a_session_at_chance_is_named(self) -> None:
-        responses, session, ncsnr = simulated(0)
+        responses, session, ncsnr = simulated(0, n_voxels=400)
         wrong = session == 4
         responses[wrong] = np.random.default_rng(0).permutation(responses[wrong])
         agreement = agreement_of_trials(trials_of(responses, session, ncsnr))
-        found = check_sessions(3, {"V1": agreement})
+        found, _ = check_sessions(3, {"V1": agreement})
         assert found.verdict == "failed"
         assert found.where == "subj03"
         assert found.value == "at chance: session 4 of 5"
@@ -259,7 +260,7 @@ class TestSessions:
     def test_weak_signals_are_not_judged(self) -> None:
         responses, session, ncsnr = simulated(0, n_voxels=8, strength=0.1)
         agreement = agreement_of_trials(trials_of(responses, session, ncsnr))
-        found = check_sessions(1, {"V1": agreement})
+        found, _ = check_sessions(1, {"V1": agreement})
         assert found.verdict == "not decidable"
 
     def test_places_come_from_the_table_of_trials(self) -> None:

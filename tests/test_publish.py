@@ -15,6 +15,7 @@ from botocore.exceptions import EndpointConnectionError
 from brainscore_inputs import simulate, write_manifest, write_run
 from moto import server as moto_server
 
+from nsd_prep.brainscore import publish
 from nsd_prep.brainscore.index import PackageIndex
 from nsd_prep.brainscore.package import write_packages
 from nsd_prep.brainscore.publish import (
@@ -27,6 +28,7 @@ from nsd_prep.brainscore.publish import (
 )
 from nsd_prep.errors import InputFileError, NSDPrepError, OutputError, ParameterError
 from nsd_prep.flows.command import main
+from nsd_prep.progress import Stage
 
 TO = Destination("bucket", "a/prefix")
 
@@ -189,13 +191,16 @@ class TestUpload:
         class StoppedError(Exception):
             pass
 
-        def stop_after_three(step: Step, done: list[Step] = []) -> None:  # noqa: B006
-            done.append(step)
-            if len(done) == 3:
-                raise StoppedError
+        class StoppingStage(Stage):
+            def advance(self) -> None:
+                super().advance()
+                if self.done == 3:
+                    raise StoppedError
 
-        with pytest.raises(StoppedError):
-            upload(packages, TO, client, on_step=stop_after_three)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(publish, "current_stage", lambda: StoppingStage("uploading"))
+            with pytest.raises(StoppedError):
+                upload(packages, TO, client)
         recorded = [one.version_id for one in PackageIndex.read(packages).files]
         assert all(recorded[:3])
         assert recorded[3:] == [None] * 3

@@ -13,6 +13,7 @@ from nsd_prep.assembly import NEUROID_COORDINATES, PRESENTATION_COORDINATES, rea
 from nsd_prep.compare_reasons import close, guess_reasons
 from nsd_prep.compare_side import Side, in_common, rows_of_voxels, side_of
 from nsd_prep.errors import InputFileError, ParameterError
+from nsd_prep.progress import current_stage
 
 #: Values that differ by less count as equal: float32 sums in another order differ by up to 6e-6.
 TOLERANCE: Final = 1e-5
@@ -179,15 +180,20 @@ def compare(first: Path, second: Path, tolerance: float = TOLERANCE) -> Comparis
             f"{', '.join(sorted(names[0])) or 'none'} and {', '.join(sorted(names[1])) or 'none'}; "
             "give two files instead."
         )
+    trials = _trials(first, second)
+    stage = current_stage()
+    stage.total = len(both)
+    compared = []
+    for name in both:
+        stage.note = name
+        compared.append(_compare_files(name, first / name, second / name, tolerance, trials))
+        stage.advance()
     return Comparison(
         first,
         second,
         tuple(sorted(names[0] - names[1])),
         tuple(sorted(names[1] - names[0])),
-        tuple(
-            _compare_files(name, first / name, second / name, tolerance, _trials(first, second))
-            for name in both
-        ),
+        tuple(compared),
     )
 
 

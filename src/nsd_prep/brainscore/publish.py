@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -11,6 +11,7 @@ from nsd_prep.brainscore.identifiers import base_name
 from nsd_prep.brainscore.index import PackagedFile, PackageIndex, is_whole
 from nsd_prep.brainscore.plugin import PLUGIN_FOLDER, write_plugin
 from nsd_prep.errors import InputFileError, NSDPrepError, OutputError, ParameterError
+from nsd_prep.progress import current_stage
 
 #: What is to be done with a file: nothing where the bucket has the same bytes. "not compared" where
 #: there is no client to ask the bucket with.
@@ -139,7 +140,10 @@ def plan_upload(
         The bucket cannot be asked.
     """
     index = PackageIndex.read(packages)
+    stage = current_stage()
+    stage.total = len(index.files)
     for one in index.files:
+        stage.note = one.file
         if not is_whole(packages, one):
             raise InputFileError(
                 f"{packages / one.file} is gone or altered since it was packaged: expected SHA-1 "
@@ -150,6 +154,7 @@ def plan_upload(
     _require_bucket(client, destination.bucket)
     steps = []
     for one in index.files:
+        stage.note = f"the bucket's {one.file}"
         key = destination.key(one.file)
         there = _head(client, destination.bucket, key)
         if there is None:
@@ -169,7 +174,6 @@ def upload(
     overwrite: bool = False,
     allow_non_nsd: bool = False,
     unchecked: bool = False,
-    on_step: Callable[[Step], None] = lambda _: None,
 ) -> list[Step]:
     """Upload packages, verify each object, and write version ids to the index and the plugin.
 
@@ -182,8 +186,6 @@ def upload(
         As in `plan_upload`; there must be a client.
     allow_non_nsd, unchecked : bool
         As in `refusal`.
-    on_step : callable
-        Called after each file.
 
     Returns
     -------
@@ -210,7 +212,9 @@ def upload(
         )
     index = _moved(PackageIndex.read(packages), destination.location)
     done = []
+    stage = current_stage()
     for step in steps:
+        stage.note = step.file.file
         version = step.version_id
         if step.action != "already there":
             _put(client, destination.bucket, step, packages / step.file.file)
@@ -218,7 +222,7 @@ def upload(
         index = _with_version(index, step.file, version)
         index.write(packages)
         done.append(step._replace(version_id=version))
-        on_step(done[-1])
+        stage.advance()
     write_plugin(index, packages / PLUGIN_FOLDER)
     return done
 

@@ -17,7 +17,7 @@ from nsd_prep.data_checks.reliability import (
     check_reliability,
     split_half_reliability,
 )
-from nsd_prep.data_checks.sessions import TrialAgreement, agreement_of_trials, check_sessions
+from nsd_prep.data_checks.sessions import check_sessions
 from nsd_prep.data_checks.single_trials import SingleTrials
 from nsd_prep.data_checks.subject_agreement import (
     PERMUTATIONS,
@@ -26,6 +26,7 @@ from nsd_prep.data_checks.subject_agreement import (
     rdm_reliability,
     subject_agreement,
 )
+from nsd_prep.data_checks.trial_agreement import TrialAgreement, agreement_of_trials
 from nsd_prep.threads import each_in_threads
 
 #: Images and voxels from which something about a subject can be decided.
@@ -140,7 +141,7 @@ def check_run(
     for subject in subjects:
         own = [one for one in evidence if one.subject == subject]
         sessions = check_sessions(subject, {one.region: one.trials for one in own})
-        found += [sessions, _check_decided(subject, own, sessions)]
+        found += [*sessions, _check_decided(subject, own, sessions)]
     regions = [region for region, of_subjects in rdms.items() if len(of_subjects) >= 2]
 
     def agreement_in(region: str) -> SubjectAgreement:
@@ -166,9 +167,11 @@ def check_run(
     return found
 
 
-def _check_decided(subject: int, evidence: Sequence[RegionEvidence], sessions: Check) -> Check:
+def _check_decided(
+    subject: int, evidence: Sequence[RegionEvidence], sessions: Sequence[Check]
+) -> Check:
     """Check that something was decided about a subject: silence must not pass for soundness."""
-    checks = [one for region in evidence for one in region.checks] + [sessions]
+    checks = [one for region in evidence for one in region.checks] + list(sessions)
     decided = sum(one.verdict != "not decidable" for one in checks)
     n_images = max(region.n_images for region in evidence)
     n_telling = sum(region.n_telling for region in evidence)

@@ -1,0 +1,148 @@
+"""How a subject's trials agree with the same images' trials in other sessions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsd_prep.data_checks.single_trials import SingleTrials
+from nsd_prep.session_record import run_lengths
+
+#: Agreement, as a share of what the ncsnr predicts, below which a session, or a part of one, is out
+#: of its place. Lower than for whole regions: a session with a tired subject has weaker responses.
+LOWEST_AGREEMENT: Final = 0.25
+#: What is called misplaced lies surely below this.
+HIGHEST_AGREEMENT_OF_MISPLACED: Final = 0.75
+#: "Surely", in standard errors.
+MARGIN: Final = 5.0
+
+
+@dataclass(frozen=True)
+class TrialAgreement:
+    """How each trial agrees with the same image's trials in other sessions.
+
+    Attributes
+    ----------
+    session, trial : ndarray of int64, shape (n_images, 3)
+        Session (1-based) and trial in the session (0-based) of each repetition of each image.
+    agreement : ndarray of float64, shape (n_images, 3)
+        Sum over voxels, weighted by their signal, of the products of a trial's response with the
+        mean of the same image's in other sessions, less the same with the other images of the
+        session (chance); NaN where no other session shows the image.
+    expected : ndarray of float64, shape (n_images, 3)
+        What the stored ncsnr predicts for it, of the voxels with data in both.
+    trials_per_session : int
+        Trials in a session, of which `trial` counts.
+    """
+
+    session: NDArray[np.int64]
+    trial: NDArray[np.int64]
+    agreement: NDArray[np.float64]
+    expected: NDArray[np.float64]
+    trials_per_session: int
+
+
+def agreement_of_trials(trials: SingleTrials) -> TrialAgreement:
+    """Compare each trial with the same image's trials in other sessions.
+
+    Voxels count where they have data: a session of zeros has no agreement, and takes nothing from
+    that of others.
+
+    Parameters
+    ----------
+    trials : SingleTrials
+        Of a subject and region.
+
+    Returns
+    -------
+    TrialAgreement
+        Sums over voxels: those of a subject's regions may be added.
+    """
+    session = trials.session
+    elsewhere = session[:, :, np.newaxis] != session[:, np.newaxis, :]
+    n_elsewhere = elsewhere.sum(axis=2)
+    scored = n_elsewhere > 0
+    share = elsewhere / np.maximum(n_elsewhere, 1)[:, :, np.newaxis]
+    numbers, number = np.unique(session, return_inverse=True)
+    number = number.reshape(session.shape)
+    belongs = (number.ravel() == np.arange(len(numbers))[:, np.newaxis]) & scored.ravel()
+    trials_in_session = belongs.sum(axis=1)[number]
+    # How many scored trials of the session show the trial's own image.
+    own = (~elsewhere & scored[:, np.newaxis, :]).sum(axis=2)
+
+    same = np.zeros(session.shape)
+    all_images = np.zeros(session.shape)
+    expected = np.zeros(session.shape)
+    for _, values, valid, signal in trials.blocks():
+        if not signal.any():
+            continue
+        if valid is None:
+            others = share @ values
+            expected += np.where(scored, signal @ signal, 0)
+        else:
+            available = elsewhere.astype(np.float64) @ valid
+            others = elsewhere.astype(np.float64) @ values / np.maximum(available, 1)
+            expected += ((available > 0) & valid) @ signal**2
+        sums = belongs.astype(np.float64) @ others.reshape(-1, others.shape[2])
+        values *= signal
+        same += np.einsum("irv,irv->ir", values, others)
+        with_sessions = values.reshape(-1, values.shape[2]) @ sums.T
+        in_own_session = np.take_along_axis(with_sessions, number.reshape(-1, 1), axis=1)
+        all_images += in_own_session.reshape(session.shape)
+    n_different = trials_in_session - own
+    scored &= n_different > 0
+    chance = (all_images - own * same) / np.maximum(n_different, 1)
+    return TrialAgreement(
+        session,
+        trials.trial,
+        np.where(scored, same - chance, np.nan),
+        np.where(scored, expected, 0.0),
+        trials.trials_per_session,
+    )
+
+
+class AgreementScores:
+    """Agreement of a subject's trials, added over regions, in sums over runs of sessions.
+
+    Parameters
+    ----------
+    regions : sequence of TrialAgreement
+        Of one subject, with the same sessions.
+
+    Attributes
+    ----------
+    sessions : ndarray of int64, shape (n_sessions,)
+        1-based.
+    sums : ndarray of float64, shape (n_sessions, n_runs, 4)
+        Over a run's trials: agreement, expectation, its square, number.
+    spread : float
+        Standard deviation of a trial's agreement, relative to its expectation: one for all
+        sessions, since a session's own would rest on few trials.
+    """
+
+    def __init__(self, regions: Sequence[TrialAgreement]) -> None:
+        first = regions[0]
+        agreement = np.nansum([region.agreement for region in regions], axis=0).ravel()
+        expected = np.sum([region.expected for region in regions], axis=0).ravel()
+        self.sessions, session = np.unique(first.session.ravel(), return_inverse=True)
+        ends = np.cumsum(run_lengths(first.trials_per_session))
+        run = np.minimum(np.searchsorted(ends, first.trial.ravel(), side="right"), len(ends) - 1)
+        scored = expected > 0
+        self.sums = np.zeros((len(self.sessions), len(ends), 4))
+        columns = np.stack([agreement, expected, expected**2, np.ones_like(expected)], axis=1)
+        np.add.at(self.sums, (session[scored], run[scored]), columns[scored])
+        totals = self.sums.sum(axis=1)
+        value = totals[:, 0] / np.where(totals[:, 1] > 0, totals[:, 1], np.nan)
+        residual = agreement - value[session] * expected
+        freedom = max(int(totals[:, 3].sum() - np.count_nonzero(totals[:, 3])), 1)
+        squares = float(totals[:, 2].sum()) / max(float(totals[:, 3].sum()), 1.0)
+        self.spread = (
+            float(np.sqrt((residual[scored] ** 2).sum() / freedom / squares)) if squares else 0.0
+        )
+
+    def judged(self, sums: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the agreement of groups of trials, and its standard error, from their sums."""
+        expected = np.where(sums[..., 1] > 0, sums[..., 1], np.nan)
+        return sums[..., 0] / expected, self.spread * np.sqrt(sums[..., 2]) / expected
