@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 from simulated_assemblies import GRIDS, Simulation, simulate
@@ -26,7 +27,7 @@ from nsd_prep.analysis.geometry import Geometry, analyse, cluster_order
 from nsd_prep.analysis.picture import Picture
 from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.analysis.slices import Anatomy
-from nsd_prep.analysis.style import MISSING_COLOUR, booklet
+from nsd_prep.analysis.style import MISSING_COLOUR, booklet, voxel_colours
 from nsd_prep.errors import InputFileError
 
 COUNTS = pd.DataFrame(
@@ -403,12 +404,23 @@ class TestSlices:
         with pytest.raises(InputFileError, match=r"V1 in subj01.*below \(13, 5, 9\), found up to"):
             slices.draw_slices("V1", self.place([(3, 7, 2)]), brains)
 
+    def test_split_half_reliability_has_the_same_places(self, drawn: list[Figure]) -> None:
+        points = [(3, 4, 2), (3, 5, 2), (3, 4, 6)]
+        voxels = self.place(points).assign(split_half_correlation=[0.1, 0.6, np.nan])
+        slices.draw_split_half(voxels, {"subj01": self.brain()})
+        slices.draw_slices("V1", voxels, {"subj01": self.brain()})
+        np.testing.assert_array_equal(self.coloured(drawn[0]), self.coloured(drawn[1]))
+        image = np.asarray(drawn[0].axes[0].images[0].get_array())[:, :, :3]
+        shown = {tuple(colour) for colour in image[tuple(self.coloured(drawn[0]).T)].tolist()}
+        expected = [*voxel_colours()([0.1 / 0.6, 1.0])[:, :3], to_rgb(MISSING_COLOUR)]
+        assert shown == {tuple(np.round(255 * np.array(colour)).tolist()) for colour in expected}
+
     def test_voxels_without_an_ncsnr_have_a_colour_of_their_own(self, drawn: list[Figure]) -> None:
         voxels = self.place([(3, 4, 2)]).assign(ncsnr=np.nan, noise_ceiling=0.0)
         slices.draw_slices("V1", voxels, {"subj01": self.brain()})
         image = np.asarray(drawn[0].axes[0].images[0].get_array())[:, :, :3]
         colours = image[tuple(self.coloured(drawn[0]).T)]
-        expected = np.round(255 * np.array(matplotlib.colors.to_rgb(MISSING_COLOUR)))
+        expected = np.round(255 * np.array(to_rgb(MISSING_COLOUR)))
         np.testing.assert_array_equal(colours, [expected] * 3)
 
 

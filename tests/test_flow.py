@@ -124,12 +124,20 @@ class TestResults:
             )
         ]
         nsd_ids = reference.usable_images(rows, subjects)
+        reliability = pd.read_csv(tmp_path / "out" / "reliability.csv")
+        voxels = pd.read_csv(tmp_path / "out" / "voxels.csv")
         for region in ("V1", "IT"):
             ((volume, labels),) = BUILT_IN_REGIONS[region].labels.items()
-            expected = [
-                reference.responses(small, subject, volume, labels, nsd_ids).mean(axis=1)
-                for subject in subjects
+            responses = [
+                reference.responses(small, subject, volume, labels, nsd_ids) for subject in subjects
             ]
+            expected = [one.mean(axis=1) for one in responses]
+            in_region = reliability["region"] == region
+            whole = (voxels.loc[in_region, "sessions_without_data"] == 0).to_numpy()
+            repetitions = np.concatenate(responses, axis=2)[:, :, whole].transpose(2, 1, 0)
+            split_half = [np.corrcoef(voxel)[np.triu_indices(3, 1)].mean() for voxel in repetitions]
+            found = reliability.loc[in_region, "split_half_correlation"]
+            np.testing.assert_allclose(found[whole], split_half, rtol=1e-4, atol=1e-6)
             with xr.open_dataarray(tmp_path / "out" / f"Allen2022.{region}.nc") as assembly:
                 np.testing.assert_array_equal(assembly.values, np.concatenate(expected, axis=1))
                 assert assembly["nsd_id"].values.tolist() == nsd_ids
@@ -162,6 +170,19 @@ class TestResults:
         split = pd.read_csv(output / "train_test_split.csv")
         assert sorted(trials.loc[trials["usable"], "nsd_id"].unique()) == split["nsd_id"].tolist()
         assert not (pd.read_csv(output / "checks.csv")["verdict"] == "failed").any()
+
+    def test_columns_of_the_tables_are_those_of_the_documentation(
+        self, finished: tuple[Path, Path]
+    ) -> None:
+        _, output = finished
+        text = (Path(__file__).parents[1] / "docs" / "output-files.md").read_text()
+        documented = dict(
+            re.findall(r"^\| `(\w+\.csv)` \|[^|]*\| ([^|;]*?)(?:;[^|]*)? \|$", text, re.M)
+        )
+        assert sorted(documented) == sorted(path.name for path in output.glob("*.csv"))
+        for name, columns in documented.items():
+            named = re.sub(r" \([^)]*\)", "", columns).replace(" and ", ", ").split(", ")
+            assert pd.read_csv(output / name).columns.tolist() == named, name
 
     def test_dropped_voxels_are_those_without_data_in_some_session(
         self, finished: tuple[Path, Path], tmp_path: Path

@@ -1,4 +1,4 @@
-"""Figures of a region's voxels on slices of the brain."""
+"""Figures of voxels on slices of the brain."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,18 +19,37 @@ from nsd_prep.analysis.style import (
     PAGE_WIDTH,
     QUIET_INK,
     new_figure,
-    noise_ceiling_colours,
     one_style,
     picture,
+    voxel_colours,
 )
 from nsd_prep.errors import InputFileError
 
-#: Percent; voxels above have the colour of the end of the bar.
-HIGHEST_COLOUR: Final = 80.0
 _AXES: Final = "ijk"
 _GAP: Final = 10
 #: More would show voxels no better: one has two to three pixels.
 _DOTS_PER_INCH: Final = 150
+
+
+class _Quantity(NamedTuple):
+    """What the colours of voxels show: a column of their table, and where the colours end."""
+
+    column: str
+    label: str
+    highest: float
+    explained: str
+
+
+_NOISE_CEILING: Final = _Quantity(
+    "noise_ceiling", "noise ceiling (%)", 80.0, "noise ceiling, green without an ncsnr"
+)
+_SPLIT_HALF: Final = _Quantity(
+    "split_half_correlation",
+    "split-half r",
+    0.6,
+    "split-half reliability, the mean correlation over images between two repetitions; green where "
+    "a voxel does not vary",
+)
 
 
 class _View(NamedTuple):
@@ -130,17 +149,56 @@ def draw_slices(region: str, voxels: pd.DataFrame, anatomies: Mapping[str, Anato
     InputFileError
         A voxel lies outside the grid of its subject's volume.
     """
+    # Without an ncsnr the table has a noise ceiling of 0.
+    known = voxels["noise_ceiling"].where(voxels["ncsnr"].notna())
+    voxels = voxels.assign(noise_ceiling=known)
+    name, title = f"voxels-{region.lower()}", f"Voxels of {region}"
+    return _draw(name, title, region, voxels, anatomies, _NOISE_CEILING)
+
+
+def draw_split_half(voxels: pd.DataFrame, anatomies: Mapping[str, Anatomy]) -> Picture:
+    """Draw the voxels of all regions, coloured by split-half reliability.
+
+    Parameters
+    ----------
+    voxels : DataFrame
+        As `draw_slices` takes it, with split_half_correlation: mean Pearson r over images between
+        two repetitions (NaN where a voxel does not vary).
+    anatomies : mapping of str to Anatomy
+        As there.
+
+    Returns
+    -------
+    Picture
+        As there.
+
+    Raises
+    ------
+    InputFileError
+        As there.
+    """
+    title = "Split-half reliability"
+    return _draw("split-half", title, "all regions", voxels, anatomies, _SPLIT_HALF)
+
+
+def _draw(
+    name: str,
+    title: str,
+    region: str,
+    voxels: pd.DataFrame,
+    anatomies: Mapping[str, Anatomy],
+    quantity: _Quantity,
+) -> Picture:
     subjects = [name for name in dict.fromkeys(voxels["subject"]) if name in anatomies]
-    for name in subjects:
-        _check_grid(region, name, voxels[voxels["subject"] == name], anatomies[name])
-    rows = [
-        [_slice(voxels[voxels["subject"] == name], anatomies[name], view) for view in _VIEWS]
-        for name in subjects
-    ]
+    rows = []
+    for subject in subjects:
+        own = voxels[voxels["subject"] == subject]
+        _check_grid(region, subject, own, anatomies[subject])
+        rows.append([_slice(own, anatomies[subject], view, quantity) for view in _VIEWS])
     mosaic, placed = _mosaic(rows)
     height, width = mosaic.shape[:2]
     inches = PAGE_WIDTH - 0.9
-    colours = Normalize(0, HIGHEST_COLOUR)
+    colours = Normalize(0, quantity.highest)
     with one_style():
         tall = inches * height / width
         figure = new_figure(PAGE_WIDTH, tall + 0.3)
@@ -154,22 +212,22 @@ def draw_slices(region: str, voxels: pd.DataFrame, anatomies: Mapping[str, Anato
         axes.set_xticks(middles, [view.title for view in _VIEWS], fontweight="bold", fontsize=7.5)
         middles = [row[0].top + row[0].image.shape[0] / 2 for row in placed]
         axes.set_yticks(middles, subjects, rotation=90, va="center", fontweight="bold")
-        for name, row in zip(subjects, placed, strict=True):
-            _label(axes, row, anatomies[name])
+        for subject, row in zip(subjects, placed, strict=True):
+            _label(axes, row, anatomies[subject])
         high = min(0.9, 3 / (tall + 0.3))
         bar = figure.colorbar(
-            ScalarMappable(colours, noise_ceiling_colours()),
+            ScalarMappable(colours, voxel_colours()),
             cax=figure.add_axes((1 - 0.52 / PAGE_WIDTH, 0.5 - high / 2, 0.1 / PAGE_WIDTH, high)),
             extend="max",
         )
-        bar.set_label("noise ceiling (%)")
+        bar.set_label(quantity.label)
         bar.outline.set_linewidth(0)
-        kinds = {anatomies[name].kind for name in subjects}
+        kinds = {anatomies[subject].kind for subject in subjects}
         return picture(
             figure,
-            f"voxels-{region.lower()}",
-            f"Voxels of {region}",
-            _caption(region, kinds),
+            name,
+            title,
+            _caption(region, quantity.explained, kinds),
             pixels_alone=True,
             dots_per_inch=_DOTS_PER_INCH,
         )
@@ -186,7 +244,7 @@ def _check_grid(region: str, subject: str, voxels: pd.DataFrame, anatomy: Anatom
         )
 
 
-def _caption(region: str, kinds: set[Literal["ncsnr", "T1"]]) -> str:
+def _caption(region: str, coloured_by: str, kinds: set[Literal["ncsnr", "T1"]]) -> str:
     backgrounds = {
         "T1": "the T1-weighted anatomy",
         "ncsnr": "the subject's ncsnr, darker where it is higher; what is white has no data",
@@ -194,7 +252,7 @@ def _caption(region: str, kinds: set[Literal["ncsnr", "T1"]]) -> str:
     return (
         f"The voxels of {region} in each subject, on the sagittal slice of each hemisphere, the "
         "coronal and the axial slice that hold most of them (NIfTI indices, 0-based), coloured by "
-        "noise ceiling, green without an ncsnr. L and R are the subject's left and right, P and A "
+        f"{coloured_by}. L and R are the subject's left and right, P and A "
         "back and front, I and S down and up, after the affine. In grey "
         f"{' or '.join(backgrounds[kind] for kind in sorted(kinds))}."
     )
@@ -220,14 +278,15 @@ def _label(axes: Axes, row: Sequence[_Slice], anatomy: Anatomy) -> None:
             )
 
 
-def _slice(voxels: pd.DataFrame, anatomy: Anatomy, view: _View) -> _Slice:
+def _slice(voxels: pd.DataFrame, anatomy: Anatomy, view: _View, quantity: _Quantity) -> _Slice:
     """Return the slice that holds most of the voxels, -1 as its index where there are none."""
     places = voxels[["nifti_i", "nifti_j", "nifti_k"]].to_numpy(dtype=np.int64)
     brain = anatomy.volume.transpose()  # NIfTI (X, Y, Z)
     low, high = anatomy.box
     low, high = np.minimum(low, places.min(axis=0)), np.maximum(high, places.max(axis=0) + 1)
-    colours = noise_ceiling_colours()(voxels["noise_ceiling"].to_numpy() / HIGHEST_COLOUR)[:, :3]
-    colours[voxels["ncsnr"].isna().to_numpy()] = to_rgb(MISSING_COLOUR)
+    values = voxels[quantity.column].to_numpy()
+    colours = voxel_colours()(values / quantity.highest)[:, :3]
+    colours[np.isnan(values)] = to_rgb(MISSING_COLOUR)
     if view.hemisphere:
         chosen = anatomy.is_left(places) == (view.hemisphere == "left")
         places, colours = places[chosen], colours[chosen]

@@ -237,10 +237,10 @@ def correlation_colours() -> Colormap:
     return LinearSegmentedColormap.from_list("correlation", stops)
 
 
-def noise_ceiling_colours() -> Colormap:
+def voxel_colours() -> Colormap:
     """Return a map from violet over red to yellow, which no grey of a brain can be mistaken for."""
     stops = ["#5b1a8c", "#b5246b", "#ee5b2f", "#fba51c", "#fdf04d"]
-    return LinearSegmentedColormap.from_list("noise ceiling", stops)
+    return LinearSegmentedColormap.from_list("voxels", stops)
 
 
 def is_dark(colour: tuple[float, float, float, float]) -> bool:

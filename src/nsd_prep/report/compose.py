@@ -17,7 +17,7 @@ from nsd_prep.analysis.figures import (
 )
 from nsd_prep.analysis.geometry import Geometry, correlations
 from nsd_prep.analysis.session_figures import draw_sessions
-from nsd_prep.analysis.slices import Anatomy, draw_slices
+from nsd_prep.analysis.slices import Anatomy, draw_slices, draw_split_half
 from nsd_prep.analysis.tables import (
     between_regions_table,
     between_subjects_table,
@@ -58,7 +58,8 @@ def compose_report(
     voxels : DataFrame
         A row for each voxel of each region: subject (1-based, or ``subj01``), region, nifti_i,
         nifti_j, nifti_k (0-based), ncsnr and noise_ceiling (percent). Where it has a column kept,
-        rows in which that is False are left out.
+        rows in which that is False are left out; where it has split_half_correlation, that is
+        drawn too.
     repetition_counts : DataFrame of int, shape (n_subjects, 4)
         Index subject (1-based); columns 3, 2, 1, 0: shared images seen so often.
     checks : sequence of Check
@@ -320,10 +321,17 @@ def places_section(voxels: pd.DataFrame, anatomies: Mapping[str, Anatomy]) -> Se
             f"and at about the same place in every subject. {wrong} would mean a mask that does "
             "not lie on the betas."
         ),
-        pictures=tuple(
-            draw_slices(str(region), rows, anatomies)
-            for region, rows in voxels.groupby("region", sort=False)
-            if set(rows["subject"]) & set(anatomies)
+        pictures=(
+            *(
+                draw_slices(str(region), rows, anatomies)
+                for region, rows in voxels.groupby("region", sort=False)
+                if set(rows["subject"]) & set(anatomies)
+            ),
+            *(
+                [draw_split_half(voxels, anatomies)]
+                if "split_half_correlation" in voxels and set(voxels["subject"]) & set(anatomies)
+                else []
+            ),
         ),
     )
 

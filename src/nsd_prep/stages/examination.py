@@ -104,7 +104,7 @@ def examine(prepared: Prepared, representations: Representations, folder: Folder
     Returns
     -------
     Made
-        ``sessions.csv``, and checks; failed ones among them are the caller's to act on.
+        ``sessions.csv``, ``reliability.csv``, and checks; failed ones are the caller's to act on.
     """
     trial_places = {
         subject: places_of_images(
@@ -156,7 +156,8 @@ def examine(prepared: Prepared, representations: Representations, folder: Folder
             found += check_published_region(region, voxels, scope)
     found += check_run(evidence, rdms, scope=scope)
     write_table(folder.path / outputs.SESSIONS, _sessions(prepared, evidence))
-    return Made.in_folder(folder, [outputs.SESSIONS], found)
+    write_table(folder.path / outputs.RELIABILITY, _reliability(prepared, evidence))
+    return Made.in_folder(folder, [outputs.SESSIONS, outputs.RELIABILITY], found)
 
 
 class ExtractedSubjects:
@@ -252,6 +253,19 @@ def _sessions(prepared: Prepared, evidence: Sequence[RegionEvidence]) -> pd.Data
     ]
     table = sessions_table(prepared.session_records)
     return table.merge(pd.concat(agreement), how="left", on=["subject", "session"])
+
+
+def _reliability(prepared: Prepared, evidence: Sequence[RegionEvidence]) -> pd.DataFrame:
+    """Return the split-half correlation of each neuroid, in the order of ``voxels.csv``."""
+    found = {
+        (one.region, f"subj{one.subject:02d}"): one.reliability.correlation for one in evidence
+    }
+    voxels = prepared.voxels
+    groups = voxels.groupby(["region", "subject"], sort=False).groups
+    table = voxels[["subject", "region", "voxel_x", "voxel_y", "voxel_z"]].assign(
+        split_half_correlation=np.concatenate([found[group] for group in groups])
+    )
+    return table[voxels["kept"]]
 
 
 def check_stimuli(

@@ -110,6 +110,7 @@ def compose_report(
     pictures = pictures_of(stimuli, folder)
     shown = [nsd_id for nsd_id in images_of_clusters(geometry).tolist() if nsd_id in pictures]
     sessions = read_table(folder.path / outputs.SESSIONS)
+    reliability = read_table(folder.path / outputs.RELIABILITY)["split_half_correlation"]
     features, source = _features(encoding, prepared, pictures) if encoding else ({}, "")
 
     def scores() -> pd.DataFrame | None:
@@ -129,7 +130,7 @@ def compose_report(
         return compose(
             facts_of_run(prepared),
             geometry,
-            neuroids(prepared),
+            neuroids(prepared).assign(split_half_correlation=reliability.to_numpy()),
             prepared.repetition_counts,
             checks,
             anatomies=anatomies(volumes),
