@@ -5,6 +5,7 @@
     python benchmarks/check_thresholds.py --seeds 3 --real            # NSD's sizes
     python benchmarks/check_thresholds.py --seeds 100 --records       # the records of sessions
     python benchmarks/check_thresholds.py --seeds 100 --subjects      # agreement between subjects
+    python benchmarks/check_thresholds.py --seeds 100 --presentations # files of single trials
 
 Each size is simulated with median noise ceilings of 5, 10, 20, 35 and 50 % and with 0 and 30 % of
 the noise common to many voxels. Prints, for each size, error and check, the lowest and highest
@@ -34,6 +35,11 @@ from nsd_prep.data_checks.subject_agreement import (
 )
 from nsd_prep.data_checks.trial_agreement import agreement_of_trials
 from nsd_prep.session_record import describe_part, run_lengths
+from nsd_prep.single_trials.reliability import (
+    share_of_presentations,
+    telling_voxels,
+    verdict_of_presentations,
+)
 
 #: images, sessions, voxels, trials in a session (0: the images' alone)
 SMALL = [(24, 2, 15, 0), (24, 2, 50, 0), (60, 5, 60, 0), (130, 10, 60, 0), (130, 10, 300, 0)]
@@ -206,6 +212,37 @@ def simulated_subjects(
             yield (size, "sound", one.name), one.verdict, 0.0
 
 
+def simulated_presentations(
+    arguments: argparse.Namespace,
+) -> Iterator[tuple[tuple[object, ...], str, float]]:
+    """Give the verdicts on files of single trials: sound ones, and two with wrong rows."""
+    sizes = ((60, 5, 60), (130, 10, 300), (520, 30, 480), (1000, 40, 1100))
+    cases = itertools.product(sizes, NOISE_CEILINGS, COMMON_NOISE, range(arguments.seeds))
+    for (n_images, n_sessions, n_voxels), ceiling, common, seed in cases:
+        numbers = [seed, n_images, n_sessions, n_voxels, round(ceiling), round(10 * common)]
+        simulated = simulate_subject(
+            np.random.default_rng(numbers),
+            n_images=n_images,
+            n_voxels=n_voxels,
+            n_sessions=n_sessions,
+            noise_ceiling=ceiling,
+            common_noise=common,
+        )
+        telling = telling_voxels(simulated.ncsnr)
+        responses = simulated.single_trials().responses[:, :, telling]
+        shifted = np.roll(responses[:, 1], 1, axis=0)
+        half = np.where(np.arange(n_images)[:, np.newaxis] % 2, responses[:, 1], shifted)
+        for error, second in (
+            ("sound", responses[:, 1]),
+            ("half of the rows of other images", half),
+            ("rows of other images", shifted),
+            ("copies", responses[:, 0]),
+        ):
+            share = share_of_presentations(responses[:, 0], second, simulated.ncsnr[telling])
+            key = ((n_images, n_voxels), error, "single trials belong to their images")
+            yield key, verdict_of_presentations(share), share.value
+
+
 def main() -> None:
     """Simulate, check, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -215,12 +252,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="only the size of this number, from 0")
     parser.add_argument("--records", action="store_true", help="records of sessions")
     parser.add_argument("--subjects", action="store_true", help="agreement between subjects")
+    parser.add_argument("--presentations", action="store_true", help="files of single trials")
     arguments = parser.parse_args()
     simulate = simulated_checks
     if arguments.records:
         simulate = simulated_records
     elif arguments.subjects:
         simulate = simulated_subjects
+    elif arguments.presentations:
+        simulate = simulated_presentations
     values = defaultdict(list)
     verdicts: dict[tuple[object, ...], Counter[str]] = defaultdict(Counter)
     for key, verdict, value in simulate(arguments):

@@ -15,7 +15,7 @@ from small_nsd import SmallNSD
 from nsd_prep.analysis.picture import Picture
 from nsd_prep.data_checks.decision import Share, signal_share
 from nsd_prep.errors import ParameterError
-from nsd_prep.single_trials import figures, reliability
+from nsd_prep.single_trials import figures
 from nsd_prep.single_trials.figures import (
     draw_one_voxel,
     draw_reliability,
@@ -25,6 +25,8 @@ from nsd_prep.single_trials.figures import (
 from nsd_prep.single_trials.reliability import (
     compare_presentations,
     pairs_of_presentations,
+    share_of_presentations,
+    telling_voxels,
     verdict_of_presentations,
 )
 
@@ -108,7 +110,6 @@ class TestShareOfPrediction:
 
     def share(
         self,
-        monkeypatch: pytest.MonkeyPatch,
         n_images: int,
         ncsnr: np.ndarray,
         change: Callable[[np.ndarray, np.ndarray], np.ndarray] = lambda _, second: second,
@@ -117,57 +118,56 @@ class TestShareOfPrediction:
         signal = rng.normal(size=(n_images, len(ncsnr))) * ncsnr
         scale = np.sqrt(1 + ncsnr**2)
         halves = [(signal + rng.normal(size=signal.shape)) / scale for _ in range(2)]
-        responses = np.concatenate([halves[0], change(*halves)]).astype(np.float32)
-        trials = pd.DataFrame(
-            {"nsd_id": np.tile(np.arange(n_images), 2), "repetition": np.repeat([0, 1], n_images)}
+        second = change(*halves)
+        telling = telling_voxels(ncsnr)
+        return share_of_presentations(
+            halves[0][:, telling].astype(np.float32),
+            second[:, telling].astype(np.float32),
+            ncsnr[telling],
         )
-
-        class Reader:
-            shape = responses.shape
-
-            def __init__(self, _path: str) -> None: ...
-
-            def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-                return responses[rows]
-
-        monkeypatch.setattr(reliability, "TrialReader", Reader)
-        return compare_presentations("subj01.nc", trials, ncsnr).share
 
     def verdict(self, *arguments: Any) -> str:
         return verdict_of_presentations(self.share(*arguments))
 
-    def test_sound(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_sound(self) -> None:
         ncsnr = np.linspace(0, 1.2, 600)
         ncsnr[7] = np.nan
-        share = self.share(monkeypatch, 800, ncsnr)
+        share = self.share(800, ncsnr)
         assert abs(share.value - 1) < 0.05
         assert share.error < 0.02
         assert verdict_of_presentations(share) == "passed"
 
-    def test_rows_of_other_images(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_rows_of_other_images(self) -> None:
         ncsnr = np.linspace(0, 1.2, 600)
 
         def shifted(_first: np.ndarray, second: np.ndarray) -> np.ndarray:
             return np.roll(second, 1, axis=0)
 
-        assert self.verdict(monkeypatch, 800, ncsnr, shifted) == "failed"
-        assert self.verdict(monkeypatch, 120, ncsnr, shifted) == "suspicious"
+        assert self.verdict(800, ncsnr, shifted) == "failed"
+        assert self.verdict(120, ncsnr, shifted) == "suspicious"
 
-    def test_a_third_of_the_rows_of_other_images(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_third_of_the_rows_of_other_images(self) -> None:
         def partly(_first: np.ndarray, second: np.ndarray) -> np.ndarray:
             third = len(second) // 3
             return np.concatenate([np.roll(second[:third], 1, axis=0), second[third:]])
 
         ncsnr = np.linspace(0, 1.2, 600)
-        assert self.verdict(monkeypatch, 800, ncsnr, partly) == "suspicious"
+        assert self.verdict(800, ncsnr, partly) == "suspicious"
 
-    def test_copies(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_half_of_few_rows_of_other_images_never_pass(self) -> None:
+        def half(_first: np.ndarray, second: np.ndarray) -> np.ndarray:
+            return np.concatenate([np.roll(second[::2], 1, axis=0), second[1::2]])
+
+        for n_images in (40, 60, 120):
+            assert self.verdict(n_images, np.full(12, 0.6), half) != "passed"
+
+    def test_copies(self) -> None:
         ncsnr = np.full(50, 0.6)
-        assert self.verdict(monkeypatch, 800, ncsnr, lambda first, _: first) == "failed"
+        assert self.verdict(800, ncsnr, lambda first, _: first) == "failed"
 
-    def test_too_little_to_tell(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_too_little_to_tell(self) -> None:
         for n_images, ncsnr in ((800, np.full(600, 0.2)), (9, np.ones(600)), (800, np.ones(4))):
-            assert self.verdict(monkeypatch, n_images, ncsnr) == "not decidable"
+            assert self.verdict(n_images, ncsnr) == "not decidable"
 
 
 class TestFigures:

@@ -15,6 +15,7 @@ from nsd_prep.data_checks.decision import (
     Share,
     explained,
     share_of,
+    unless_partly_wrong,
     verdict_of_share,
 )
 from nsd_prep.data_checks.single_trials import SingleTrials, over_pairs
@@ -30,8 +31,6 @@ _SIMULATIONS: Final = 20
 #: suspicious: neighbouring voxels are not independent, so the margin is wide.
 _SURE: Final = 8.0
 _LOWER_CORRELATION: Final = 0.15
-#: Standard errors by which a slope must lie above what a shift by a voxel leaves.
-_MARGIN_OF_SHIFT: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -182,12 +181,9 @@ def _verdict_of_voxels(alignment: Alignment) -> Verdict:
     """Judge the slope; a suspicious one is wrong where the correlation is surely too low as well.
 
     A tired subject's session makes the slope smaller and leaves the correlation; a shift by a voxel
-    takes from both, and leaves a slope of about 0.6: where that might be, nothing is decided.
+    takes from both.
     """
-    slope = alignment.voxels
-    verdict = verdict_of_share(slope)
-    if verdict == "passed" and slope.value - _MARGIN_OF_SHIFT * slope.error < LOWEST_SOUND_SHARE:
-        return "not decidable"
+    verdict = unless_partly_wrong(verdict_of_share(alignment.voxels), alignment.voxels)
     r, expected = alignment.correlation, alignment.expected_correlation
     n_voxels = max(int(np.count_nonzero(np.isfinite(alignment.ncsnr))), 4)
     # Fisher's z of a correlation has a standard error of 1 / sqrt(n - 3).
@@ -212,21 +208,18 @@ def check_alignment(where: str, alignment: Alignment) -> list[Check]:
     list of Check
         Two.
     """
+    verdict_of_trials = verdict_of_share(alignment.trials)
     verdict_of_voxels = _verdict_of_voxels(alignment)
-    voxels_in_place = (
-        "The ncsnr recomputed from the trials follows the stored one from voxel to voxel."
-        if verdict_of_voxels == "passed"
-        else "Too few images or voxels, or too weak a signal, to exclude a shift by a voxel."
-    )
     return [
         check(
             TRIALS,
             where,
             f"{alignment.trials} of the stored ncsnr's signal",
             EXPECTATION,
-            verdict_of_share(alignment.trials),
+            verdict_of_trials,
             explained(
                 alignment.trials,
+                verdict_of_trials,
                 "Repetitions of an image agree as much as the stored ncsnr says.",
                 "Repetitions of an image agree, but less than the stored ncsnr says: the betas are "
                 "of another preparation than the ncsnr, or part of the trials belong to other "
@@ -247,7 +240,8 @@ def check_alignment(where: str, alignment: Alignment) -> list[Check]:
             verdict_of_voxels,
             explained(
                 alignment.voxels,
-                voxels_in_place,
+                verdict_of_voxels,
+                "The ncsnr recomputed from the trials follows the stored one from voxel to voxel.",
                 "The recomputed ncsnr follows the stored one only in part: volumes and betas lie "
                 "shifted against each other by a voxel or two, or are of different preparations.",
                 "The recomputed ncsnr does not follow the stored one: volumes and betas lie turned "

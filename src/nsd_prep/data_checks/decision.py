@@ -25,6 +25,7 @@ LOWEST_SOUND_SHARE: Final = 0.75
 HIGHEST_SHARE: Final = 1.5
 #: A wrong share above this and surely above 0 is partly right.
 PARTLY: Final = 0.2
+_MARGIN_OF_PARTLY_WRONG: Final = 2.0
 #: Numbers below which nothing is decided.
 FEWEST_IMAGES: Final = 10
 FEWEST_VOXELS: Final = 5
@@ -120,13 +121,36 @@ def verdict_of_share(share: Share) -> Verdict:
     return as_verdict(holds)
 
 
-def explained(share: Share, sound: str, weak: str, none: str, high: str) -> str:
+def unless_partly_wrong(verdict: Verdict, share: Share) -> Verdict:
+    """Return a verdict, not decidable in place of passed where a part of the data may be wrong.
+
+    A shift by a voxel, or half of the trials under other images, leave a share of about 0.6.
+
+    Parameters
+    ----------
+    verdict : str
+        As `verdict_of_share` gives it.
+    share : Share
+        What was found.
+
+    Returns
+    -------
+    str
+        Passed only where the share is above 0.75 by two standard errors.
+    """
+    sure = share.value - _MARGIN_OF_PARTLY_WRONG * share.error > LOWEST_SOUND_SHARE
+    return "not decidable" if verdict == "passed" and not sure else verdict
+
+
+def explained(share: Share, verdict: Verdict, sound: str, weak: str, none: str, high: str) -> str:
     """Return the sentence that fits what was found.
 
     Parameters
     ----------
     share : Share
         What was found.
+    verdict : str
+        What was made of it.
     sound, weak, none, high : str
         What a share as predicted means, one surely above 0 and too low, one at 0, and one above
         1.5.
@@ -136,7 +160,6 @@ def explained(share: Share, sound: str, weak: str, none: str, high: str) -> str:
     str
         One of them, or that nothing can be told.
     """
-    verdict = verdict_of_share(share)
     if verdict == "not decidable":
         return "Too few images or voxels, or too weak a signal, to tell."
     if verdict == "passed":

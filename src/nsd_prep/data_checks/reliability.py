@@ -103,15 +103,17 @@ def check_reliability(where: str, reliability: Reliability, ncsnr: NDArray[np.fl
     Check
         One.
     """
+    verdict = verdict_of_share(reliability.share)
     return check(
         "split-half reliability",
         where,
         f"median {_median(reliability.corrected):.3f} beside a noise ceiling of "
         f"{_median(noise_ceiling(ncsnr)):.1f} % (median); {reliability.share} of the prediction",
         f"median {_median(reliability.predicted):.3f}, by the ncsnr (share {EXPECTATION})",
-        verdict_of_share(reliability.share),
+        verdict,
         explained(
             reliability.share,
+            verdict,
             "Voxels respond alike to the repetitions of an image (in b3 these are not quite "
             "independent: its regularisation uses all repetitions).",
             "Voxels respond less alike to repetitions than the stored ncsnr says: some of the "

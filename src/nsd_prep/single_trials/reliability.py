@@ -15,6 +15,7 @@ from nsd_prep.data_checks.decision import (
     Share,
     share_of,
     signal_share,
+    unless_partly_wrong,
     verdict_of_share,
 )
 from nsd_prep.errors import ParameterError
@@ -95,9 +96,7 @@ def compare_presentations(
             f"{len(pairs)} images have two presentations in the table: expected at least three for "
             "a correlation; take more sessions, or --images all."
         )
-    predicted = signal_share(ncsnr)
-    order = np.argsort(-np.nan_to_num(predicted), kind="stable")[:_VOXELS_THAT_TELL]
-    telling = np.sort(order[predicted[order] >= _LEAST_SIGNAL])
+    telling = telling_voxels(ncsnr)
     reader = TrialReader(path)
     sums = np.zeros((5, reader.shape[1]))
     chosen = []
@@ -111,27 +110,65 @@ def compare_presentations(
     variance = (square_1 - mean_1**2) * (square_2 - mean_2**2)
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = (product - mean_1 * mean_2) / np.sqrt(variance)
-    share = NO_SHARE
-    if len(telling) >= FEWEST_VOXELS:
-        one, two = map(_standardised, np.concatenate(chosen, axis=1))
-        products = (one * two).mean(axis=1, dtype=np.float64)
-        share = share_of(products / predicted[telling].mean())
+    one, two = np.concatenate(chosen, axis=1)
+    share = share_of_presentations(one, two, ncsnr[telling])
     return Comparison(np.where(variance > 0, correlation, np.nan), share)
+
+
+def telling_voxels(ncsnr: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return which voxels tell whether rows and images belong together: those of the highest ncsnr.
+
+    Parameters
+    ----------
+    ncsnr : ndarray of float, shape (n_voxels,)
+        NaN where a voxel has no data.
+
+    Returns
+    -------
+    ndarray of int64
+        Ascending, 200 at most; none where every voxel has too little signal.
+    """
+    predicted = signal_share(ncsnr)
+    order = np.argsort(-np.nan_to_num(predicted), kind="stable")[:_VOXELS_THAT_TELL]
+    return np.sort(order[predicted[order] >= _LEAST_SIGNAL])
+
+
+def share_of_presentations(
+    first: NDArray[np.floating], second: NDArray[np.floating], ncsnr: NDArray[np.floating]
+) -> Share:
+    """Return how alike two presentations are, as a share of what the ncsnr predicts.
+
+    Parameters
+    ----------
+    first, second : ndarray of float, shape (n_images, n_voxels)
+        Responses of `telling_voxels`.
+    ncsnr : ndarray of float, shape (n_voxels,)
+        Theirs.
+
+    Returns
+    -------
+    Share
+        Of fewer than 5 voxels NaN.
+    """
+    if len(ncsnr) < FEWEST_VOXELS:
+        return NO_SHARE
+    products = (_standardised(first) * _standardised(second)).mean(axis=1, dtype=np.float64)
+    return share_of(products / signal_share(ncsnr).mean())
 
 
 def verdict_of_presentations(share: Share) -> Verdict:
     """Return the verdict on the share of a `Comparison`.
 
-    As `nsd_prep.data_checks.decision.verdict_of_share`, but of few images suspicious at most: the
+    Not decidable where half of the rows may be others'; of few images suspicious at most: the
     ncsnr is estimated from them too, and the voxels that seem best are so by chance in part.
     """
-    verdict = verdict_of_share(share)
+    verdict = unless_partly_wrong(verdict_of_share(share), share)
     return "suspicious" if verdict == "failed" and share.n_images < _ENOUGH_IMAGES else verdict
 
 
-def _standardised(responses: NDArray[np.float32]) -> NDArray[np.float32]:
+def _standardised(responses: NDArray[np.floating]) -> NDArray[np.floating]:
     deviation = responses.std(axis=0)
-    scaled: NDArray[np.float32] = responses - responses.mean(axis=0)
+    scaled: NDArray[np.floating] = responses - responses.mean(axis=0)
     scaled /= np.where(deviation > 0, deviation, 1)
     return scaled
 

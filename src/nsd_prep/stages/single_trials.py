@@ -176,14 +176,16 @@ def examine_single_trials(
     correlation, share = compare_presentations(path, rows, subject.voxels["ncsnr"].to_numpy())
     if options.normalise == "none":  # the prediction is one of z-scores
         share = NO_SHARE
+    verdict = verdict_of_presentations(share)
     found = check(
         "single trials belong to their images",
         f"subj{subject.subject:02d}",
         share,
         "about 1: two presentations are as alike as the ncsnr predicts",
-        verdict_of_presentations(share),
+        verdict,
         explained(
             share,
+            verdict,
             "Rows of the file and images belong together.",
             "Some trials belong to other images, or a part of the sessions is weak: look at "
             "the session records.",
