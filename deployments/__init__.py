@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from nsd_prep.errors import OutputError
+from nsd_prep.files import write_text
 
 #: docs/operating.md describes each of them.
 FILES: Final = ("prefect.yaml", "serve.py", "notify.py", "lost-runs.yaml")
@@ -37,7 +38,6 @@ def write_deployments(folder: Path) -> list[Path]:
                 f"{path} is there already, and differs from the file of this version: move it "
                 "away, or choose another folder."
             )
-    folder.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
     return list(texts)

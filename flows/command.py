@@ -5,6 +5,7 @@ Whatever takes long to import is imported by the command that needs it.
 
 import difflib
 import functools
+import inspect
 import logging
 import os
 import re
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
 from rich.console import Console
 
 from nsd_prep import __version__
@@ -54,6 +55,8 @@ columns the voxels of the regions. As 'run --single-trials --no-assemblies', wit
   nsd-prep trials --nsd-root /data/nsd --subjects 1 --regions nsdgeneral --output-dir trials
 ```
 """
+#: Options for which nothing is a value.
+_MAY_BE_EMPTY: Final = ("--suffix",)
 _OPTIONS: Final[dict[str, Any]] = {
     "version": f"nsd-prep {__version__}",
     "help_format": "markdown",
@@ -71,6 +74,18 @@ def _run_app(name: str, words: str) -> App:
 def _trials(**asked: Any) -> dict[str, Any]:
     """Return the parameters of a run that makes single trials in place of assemblies."""
     return parameters(**asked)
+
+
+def _with_folder(stated: inspect.Signature, folder: Path) -> inspect.Signature:
+    """Return a signature with another output folder by default: what a run replaces is its own."""
+    stated_parameters = dict(stated.parameters)
+    output = stated_parameters["output_dir"].replace(default=folder)
+    return stated.replace(parameters=[*(stated_parameters | {"output_dir": output}).values()])
+
+
+_trials.__signature__ = _with_folder(  # type: ignore[attr-defined]
+    inspect.signature(parameters), Path("nsd-prep-trials")
+)
 
 
 def app() -> App:
@@ -123,6 +138,7 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
 def _call(command: App, arguments: Sequence[str] | None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        _refuse_empty(words)
         function, bound, _ = command.parse_args(words, print_error=False, exit_on_error=False)
         if function in (parameters, _trials):
             given = bound.arguments
@@ -134,14 +150,25 @@ def _call(command: App, arguments: Sequence[str] | None) -> int:
             return _run(dict(bound.arguments))
         result = function(*bound.args, **bound.kwargs)
         return result if isinstance(result, int) else 0
+    except UnknownCommandError:
+        listed = ", ".join(name for name in command if not name.startswith("-"))
+        _print_error(f"There is no command {words[0]!r}: give one of {listed}; --help shows more.")
+        return 2
     except CycloptsError as error:
         _print_error(_explained(error, words))
+        return 2
+    except _UsageError as error:
+        _print_error(error)
         return 2
     except NSDPrepError as error:
         _print_error(error)
         return 1
     except RemoteFaultError as error:  # its sentence is whole
         _print_error(error)
+        return 1
+    except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        found = (error.strerror or str(error)).lower()
+        _print_error(f"{error.filename or 'A file'}: {found}; correct its name and try again.")
         return 1
     except OSError as error:
         _print_error(
@@ -151,6 +178,20 @@ def _call(command: App, arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command resumes where it stopped", file=sys.stderr)  # noqa: T201
         return 130
+
+
+class _UsageError(Exception):
+    """What is wrong with a command line."""
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Raise where an option is given nothing, as by a variable of the shell that is not set."""
+    for word, following in zip(words, [*words[1:], "-"], strict=True):
+        option = word.removesuffix("=") if word.endswith("=") else word
+        if option in _MAY_BE_EMPTY or not option.startswith("--"):
+            continue
+        if word.endswith("=") or following == "":
+            raise _UsageError(f"{option} is given an empty value: give one, or leave it out.")
 
 
 def _explained(error: CycloptsError, words: Sequence[str]) -> str:
@@ -166,7 +207,8 @@ def _explained(error: CycloptsError, words: Sequence[str]) -> str:
             near = difflib.get_close_matches(
                 part.casefold(), map(str.casefold, BUILT_IN_REGIONS), 1
             )
-            if part and part not in BUILT_IN_REGIONS and near and f'"{word}"' in message:
+            is_region = part and not part.isdigit() and part not in BUILT_IN_REGIONS
+            if is_region and near and f'"{word}"' in message:
                 names = {name.casefold(): name for name in BUILT_IN_REGIONS}
                 return f"{message} Did you mean {names[near[0]]}?"
         if "," in word and f'"{word}"' in message:
@@ -259,7 +301,8 @@ def _lines_on_terminal() -> Iterator[None]:
 def _synthetic(asked: dict[str, Any]) -> Path:
     from nsd_prep.synthetic import synthetic_beside
 
-    print("No --nsd-root is given: writing a small synthetic NSD beside the output.", flush=True)  # noqa: T201
+    if not asked["synthetic"]:
+        print("No --nsd-root is given: a synthetic NSD stands in.", flush=True)  # noqa: T201
     root = synthetic_beside(asked["output_dir"], asked["nsd_root"])
     print(  # noqa: T201
         f"Using the synthetic NSD at {root}: NSD's formats, invented responses. Give --nsd-root "

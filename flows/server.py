@@ -6,10 +6,12 @@ environment when it is imported.
 
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -90,6 +92,7 @@ class _Server:
             self._port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}/api"
         self._used = self._stopping = False
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the process)
         # -P: nothing in the working directory is taken for a library
         python = [sys.executable, "-P", "-m", "nsd_prep.flows.server_process"]
         address = ["--host", "127.0.0.1", "--port", str(self._port)]
@@ -98,7 +101,7 @@ class _Server:
             env=_of_server(os.environ),
             stdin=subprocess.PIPE,  # see server_process
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=self._errors,
             # Ctrl-C in a terminal goes to all the processes there, and an interrupted run still
             # needs its server, to record that it was.
             start_new_session=True,
@@ -112,11 +115,23 @@ class _Server:
                 self._used = True
                 return
             time.sleep(0.05)
+        status = self._process.poll()
+        if status is None:
+            found = f"did not answer at {self.url} within {_START_SECONDS} s"
+        else:
+            found = f"could not start ({_reason(status)}: {self._last_words()})"
         raise OutputError(
-            f"Prefect's server did not start at {self.url} within {_START_SECONDS} s: start one "
-            "with 'prefect server start', set PREFECT_API_URL to its address, and run the command "
-            "again."
+            f"Prefect's temporary server {found}: see that PREFECT_HOME (~/.prefect) can be "
+            "written, or start a server with 'prefect server start' and set PREFECT_API_URL to "
+            "its address; then run the command again."
         )
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()] or ["it said nothing"]
+        errors = [line for line in said if re.match(r"[\w.]*(Error|Exception)\b", line)]
+        return (errors or said)[-1]
 
     def stop(self) -> None:
         self._stopping = True

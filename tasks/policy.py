@@ -126,7 +126,9 @@ def _is_whole(store: ResultStore, key: str, inputs: Mapping[str, Any]) -> bool:
     folders = [value for value in inputs.values() if isinstance(value, Folder)]
     records = result if isinstance(result, list) else [result]
     whole = all(folder.holds(record.files) for folder in folders for record in records)
-    if not whole:
+    names = [name for record in records for name in record.files]
+    # Where none is there, the result is that of another folder: nothing was lost.
+    if not whole and any((folder.path / name).exists() for folder in folders for name in names):
         _logger.warning(
             "Files of %s are gone or altered: making them again.", key.rsplit("-", 1)[0]
         )

@@ -422,6 +422,16 @@ def test_a_suffix_that_is_no_part_of_a_file_name(official: SmallNSD, suffix: str
     assert "--suffix" in text
 
 
+def test_a_link_that_leads_nowhere_is_not_taken_for_a_file_that_is_not_there(
+    damageable: SmallNSD,
+) -> None:
+    table = open_dataset(damageable.root).stimulus_table
+    table.unlink(missing_ok=True)
+    table.symlink_to(table.parent / "gone.csv")
+    with pytest.raises(PreflightError, match=r"nsd_stim_info_merged.csv is a link that leads now"):
+        load_inputs(planned(damageable.root, damageable.root.parent / "out", regions=["V1"]))
+
+
 def test_all_that_is_wrong_is_reported_together(damageable: SmallNSD) -> None:
     wrong = [damageable.betas_path(1, 2), damageable.ncsnr_path(2)]
     for path in wrong:

@@ -14,6 +14,9 @@ from nsd_prep.flows.command import main
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     """Return an output folder with a cache and files that are not of it."""
+    (tmp_path / "out" / "cache").mkdir(parents=True)
+    with in_use(tmp_path / "out" / "cache"):
+        pass
     for name, size in (
         ("cache/responses/subj01-session01/a.npy", 700),
         ("cache/responses/subj01-session01/a.json", 30),
@@ -24,8 +27,6 @@ def output(tmp_path: Path) -> Path:
         path = tmp_path / "out" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(size))
-    with in_use(tmp_path / "out" / "cache"):
-        pass
     return tmp_path / "out"
 
 
@@ -77,6 +78,13 @@ def test_a_folder_that_looks_like_a_cache_and_is_not_marked_is_left_alone(tmp_pa
     with pytest.raises(MissingFilesError, match="no cache in"):
         clear_cache(tmp_path)
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 3
+
+
+def test_a_folder_with_other_files_does_not_become_a_cache(tmp_path: Path) -> None:
+    (tmp_path / "responses").mkdir()
+    with pytest.raises(ParameterError, match="found 'responses' in it"), in_use(tmp_path):
+        pass
+    assert not (tmp_path / "CACHEDIR.TAG").exists()
 
 
 def test_the_command_shows_and_clears(output: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -539,7 +539,7 @@ class TestFiles:
         write_assembly(strong.assembly(), file)
         with pytest.raises(ParameterError, match="is not there"):
             compare(file, tmp_path / "none")
-        with pytest.raises(ParameterError, match="a folder and a file"):
+        with pytest.raises(ParameterError, match="are not of a kind"):
             compare(file, tmp_path)
         (tmp_path / "empty").mkdir()
         with pytest.raises(ParameterError, match="no assembly of the same name"):

@@ -30,7 +30,7 @@ from small_nsd import SmallNSD, write_small_nsd
 from nsd_prep import betas, progress
 from nsd_prep.brainscore.features import Features, write_features
 from nsd_prep.errors import ExtractionError, FailedChecksError, ParameterError, PreflightError
-from nsd_prep.flows.command import run_command
+from nsd_prep.flows.command import main, run_command
 from nsd_prep.flows.nsd_flow import nsd_flow
 from nsd_prep.regions import BUILT_IN_REGIONS
 from nsd_prep.report.stamp import without_stamp
@@ -338,6 +338,17 @@ class TestCache:
         prepare(nsd_root=tiny_nsd, output_dir=tmp_path / "out")
         assert sessions_read == []
         assert digests(tmp_path / "out") == before
+
+    def test_results_of_another_folder_are_not_said_to_be_gone(
+        self, tiny_nsd: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        options = {"nsd_root": tiny_nsd, "cache_dir": tmp_path / "cache", "regions": ["V1"]}
+        for name in ("first", "second"):
+            prepare(output_dir=tmp_path / name, **options)
+        assert "gone or altered" not in caplog.text
+        (tmp_path / "second" / "Allen2022.V1.nc").write_bytes(b"other")
+        prepare(output_dir=tmp_path / "second", **options)
+        assert "Files of assemble-region are gone or altered" in caplog.text
 
     def test_other_choices_read_only_what_is_new(
         self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any]
@@ -703,6 +714,11 @@ class TestCommand:
             (["--regions", "V9"], 2, '"V9" for --regions'),
             (["--regions", "v1"], 2, "Did you mean V1?"),
             (["--regions", "V1,IT"], 2, "Separate values by spaces: V1 IT"),
+            (["--subjects", "1,2"], 2, "Separate values by spaces: 1 2"),
+            (["--nsd-root", ""], 2, "--nsd-root is given an empty value"),
+            (["--cache-dir="], 2, "--cache-dir is given an empty value"),
+            (["--cache-dir", "~nosuch/x"], 1, "'~nosuch/x' cannot be used"),
+            (["--cache-dir", "h\udcff"], 1, "expected a name in UTF-8"),
             (["--seed", "-1"], 2, "--seed"),
             (["--workers", "0"], 2, "--workers"),
             (["--colour"], 2, "--colour"),
@@ -712,6 +728,18 @@ class TestCommand:
             assert expected in shown.err
             assert shown.err.startswith("error: ")
             assert "Traceback" not in shown.err + shown.out
+
+    def test_a_command_that_is_none(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["bogus"]) == 2
+        shown = capsys.readouterr().err
+        assert shown.startswith("error: There is no command 'bogus': give one of run, trials, map,")
+        assert "publish, deployments; --help" in shown
+
+    def test_single_trials_have_a_folder_of_their_own(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["trials", "--help"]) == 0
+        assert "nsd-prep-trials" in capsys.readouterr().out
 
     def test_a_fault_of_the_disk_that_stays_is_said_without_a_traceback(
         self,
@@ -731,6 +759,36 @@ class TestCommand:
         assert "error: [Errno 5] Input/output error: 'Allen2022.V1.nc'" in shown
         assert "retrying" in shown
         assert "Traceback" not in shown
+
+    def test_what_images_lack_is_said_before_the_run(
+        self, tiny_nsd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        root = tmp_path / "nsd"
+        shutil.copytree(tiny_nsd, root)
+        (images,) = root.rglob("nsd_stimuli.hdf5")
+        words = ["--nsd-root", str(root), "--output-dir", str(tmp_path / "out"), "--check"]
+        assert run_command(words) == 0
+        assert "No stimulus sets" not in capsys.readouterr().out
+        images.write_bytes(images.read_bytes()[:1000])
+        assert run_command(words) == 0
+        assert "No stimulus sets will be made" in capsys.readouterr().out
+        assert run_command([*words, "--no-brainscore"]) == 0
+        assert "No stimulus sets" not in capsys.readouterr().out
+
+    @pytest.mark.parametrize("damage", ["truncated", "missing"])
+    def test_a_damaged_truth_is_said_before_the_run(
+        self, tiny_nsd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+    ) -> None:
+        root = tmp_path / "nsd"
+        shutil.copytree(tiny_nsd, root)
+        latents = root / "truth" / "latents.npz"
+        if damage == "missing":
+            latents.unlink()
+        else:
+            latents.write_bytes(latents.read_bytes()[:-100])
+        words = ["--nsd-root", str(root), "--output-dir", str(tmp_path / "out"), "--check"]
+        assert run_command(words) == 1
+        assert "holds no complete synthetic dataset" in capsys.readouterr().err
 
     def test_the_environment_names_the_root(
         self, tiny_nsd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -20,6 +20,7 @@ from small_nsd import SmallNSD
 import nsd_prep
 from nsd_prep import NSD, RegionDefinition, open_nsd
 from nsd_prep.assembly import read_assembly
+from nsd_prep.cache import in_use
 from nsd_prep.errors import (
     ExtractionError,
     MissingFilesError,
@@ -148,7 +149,9 @@ class TestResponses:
     def test_they_are_read_once_for_a_notebook_and_the_flow(
         self, nsd: NSD, small: SmallNSD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        prepare(small.root, tmp_path / "flow", regions=["V1"], cache_dir=tmp_path / "cache")
+        (tmp_path / "cache").mkdir()
+        with in_use(tmp_path / "cache"):
+            prepare(small.root, tmp_path / "flow", regions=["V1"], cache_dir=tmp_path / "cache")
         forbid_reading(monkeypatch)
         first = nsd.responses(1, "V1")
         xr.testing.assert_identical(first, nsd.responses(1, "V1"))
@@ -300,7 +303,10 @@ class TestErrors:
         ("call", "message"),
         [
             (lambda nsd: nsd.trials(3), "subject 3 is not open: give one of 1, 2, 5"),
-            (lambda nsd: nsd.responses("1", "V1"), "subject 1 is not open"),
+            (lambda nsd: nsd.responses("1", "V1"), "subject '1' is not open"),
+            (lambda nsd: nsd.responses(1, ["V1", "IT"]), "one region, found V1, IT"),
+            (lambda nsd: nsd.noise_ceilings(1, "V1", n_averaged=0), "1 or more, found 0"),
+            (lambda nsd: nsd.noise_ceilings(1, "V1", n_averaged=-1), "1 or more, found -1"),
             (lambda nsd: nsd.responses(1, "V9"), "region V9 is unknown"),
             (lambda nsd: nsd.voxels(1, []), "No region is chosen"),
             (lambda nsd: nsd.voxels(1, ["V1", "V1"]), "V1 is given more than once"),
@@ -323,6 +329,10 @@ class TestErrors:
     def test_what_is_not_there_is_said(self, official: SmallNSD, tmp_path: Path) -> None:
         with pytest.raises(MissingFilesError, match="is not a folder"):
             open_nsd(tmp_path / "nowhere")
+        with pytest.raises(ParameterError, match="Subjects are a sequence, found 1"):
+            open_nsd(official.root, subjects=1)
+        with pytest.raises(ParameterError, match="'~nosuch/nsd' cannot be used"):
+            open_nsd("~nosuch/nsd")
         with pytest.raises(ParameterError, match="preparation b9 is unknown"):
             open_nsd(official.root, preparation="b9")
         with pytest.raises(ParameterError, match="Subject 4 is not in the dataset"):

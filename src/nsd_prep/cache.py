@@ -45,8 +45,16 @@ def in_use(folder: Path) -> Iterator[None]:
     ------
     OutputError
         It cannot be written.
+    ParameterError
+        It holds other files, which could be taken for the cache's when that is cleared.
     """
     if not (folder / TAG_FILE).exists():
+        others = {path.name for path in folder.glob("*")} - {MIRROR}
+        if others:
+            raise ParameterError(
+                f"{folder} cannot be a cache: expected a new or empty folder, found "
+                f"{min(others)!r} in it; give another --cache-dir."
+            )
         write_text(folder / TAG_FILE, _TAG)
     with explained_write_errors(folder):
         (folder / _USERS).mkdir(exist_ok=True)

@@ -156,10 +156,13 @@ def compare(first: Path, second: Path, tolerance: float = TOLERANCE) -> Comparis
     Raises
     ------
     ParameterError
-        One is a file and the other a folder, one is not there, or no file is in both.
+        One is a file and the other a folder, one is not there, or no file is in both; or the
+        tolerance is no number of 0 or more.
     InputFileError
         A file is not an assembly.
     """
+    if not 0 <= tolerance < float("inf"):
+        raise ParameterError(f"The tolerance must be 0 or more, found {tolerance}: 1e-5, say.")
     for path in (first, second):
         if not path.exists():
             raise ParameterError(
@@ -167,7 +170,7 @@ def compare(first: Path, second: Path, tolerance: float = TOLERANCE) -> Comparis
             )
     if first.is_dir() != second.is_dir():
         raise ParameterError(
-            f"{first} and {second} are a folder and a file: give two files or two folders."
+            f"{first} and {second} are not of a kind: give two files or two folders."
         )
     if first.is_file():
         name = first.name if first.name == second.name else f"{first.name} and {second.name}"

@@ -66,6 +66,8 @@ def _table(differences: Iterable[Difference]) -> Table:
     for column in ("largest", "typical", "r"):
         table.add_column(column, justify="right")
     for one in differences:
+        if not one.n_voxels:  # of one side alone: named above
+            continue
         table.add_row(
             one.subject,
             one.region,

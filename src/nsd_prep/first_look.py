@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nsd_prep import published
 from nsd_prep.brainscore.features import parse_features
+from nsd_prep.brainscore.stimulus_sets import check_images_file
 from nsd_prep.dataset import Dataset
 from nsd_prep.errors import InputFileError, NSDPrepError, PreflightError
 from nsd_prep.files import (
@@ -31,6 +32,7 @@ from nsd_prep.single_trials.table import read_coco_ids, trial_table
 from nsd_prep.source import Identity, Recorder, Source
 from nsd_prep.split import train_images
 from nsd_prep.stimulus_table import contradictions, read_stimulus_table
+from nsd_prep.synthetic import read_truth
 from nsd_prep.threads import each_in_threads
 from nsd_prep.trials import (
     Design,
@@ -143,12 +145,15 @@ def load_inputs(run: Run, steps: "Steps | None" = None) -> Inputs:
     features = None
     if run.features is not None and trials is not None:
         features = problems.collect(_check_features, run, trials)
+    if _fits_synthetic_latents(run):
+        problems.collect(read_truth, run.dataset().source.root)
     betas = {}
     if trials is not None:
         betas = problems.collect(look_at_sessions, run.dataset(), trials.sessions, masks) or {}
     if problems.found or trials is None:
         raise PreflightError(_with_addresses(problems.found, run.dataset().source))
-    return Inputs(run.dataset(), trials, masks, noise_ceilings, betas, features)
+    no_images = _why_no_images(run, trials)
+    return Inputs(run.dataset(), trials, masks, noise_ceilings, betas, features, no_images)
 
 
 def _fetch_small_files(run: Run) -> None:
@@ -417,6 +422,26 @@ def _check_features(run: Run, trials: Trials) -> FileRecord:
     content = read_whole(run.features)
     parse_features(content, str(run.features)).select(trials.nsd_ids)
     return FileRecord(path=str(run.features), bytes=len(content), sha256=sha256_of_bytes(content))
+
+
+def _fits_synthetic_latents(run: Run) -> bool:
+    """Return whether a report is to show how well a synthetic dataset's latents predict."""
+    dataset = run.dataset()
+    in_folder = not hasattr(dataset.source, "transfer")  # of a bucket it is fetched when needed
+    wanted = run.assemblies and run.brainscore and run.report and run.features is None
+    return wanted and in_folder and dataset.truth_folder is not None
+
+
+def _why_no_images(run: Run, trials: Trials) -> str:
+    """Return why no stimulus sets can be made of a folder's images; empty where they can be."""
+    dataset = run.dataset()
+    if not (run.assemblies and run.brainscore) or hasattr(dataset.source, "transfer"):
+        return ""
+    try:
+        check_images_file(dataset.images_file, trials.nsd_ids)
+    except (NSDPrepError, OSError) as error:
+        return str(error)
+    return ""
 
 
 def _check_published_sizes(path: Any, design: Design) -> None:

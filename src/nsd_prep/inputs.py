@@ -130,6 +130,8 @@ class Inputs:
         The file of each needed session, by subject and session (1-based), or its address.
     features : FileRecord or None
         The file of the images' features.
+    no_images : str
+        Why no stimulus sets can be made of the images; empty where they can be, or need not be.
     """
 
     dataset: Dataset
@@ -138,6 +140,7 @@ class Inputs:
     noise_ceilings: Mapping[int, NoiseCeilings]
     betas: Mapping[tuple[int, int], Identity]
     features: FileRecord | None = None
+    no_images: str = ""
 
     @property
     def files(self) -> list[FileRecord | Identity]:

@@ -88,6 +88,8 @@ def open_nsd(
     MissingFilesError, InputFileError, ParameterError
         As `nsd_prep.run.plan_run`.
     """
+    if isinstance(subjects, int | str):
+        raise ParameterError(f"Subjects are a sequence, found {subjects!r}: give [{subjects}].")
     if preparation not in (None, *PREPARATION_FOLDERS):
         listed = ", ".join(PREPARATION_FOLDERS)
         raise ParameterError(f"The preparation {preparation} is unknown: give one of {listed}.")
@@ -203,6 +205,12 @@ class NSD:
             ``is_train``; on image and repetition ``session`` (1-based) and ``trial_in_session``
             (0-based); on voxel the columns of ``voxels.csv``, as `nsd_prep.assembly.voxel_table`.
         """
+        names = self._definitions(region)
+        if len(names) != 1:
+            raise ParameterError(
+                f"Responses are those of one region, found {', '.join(names) or 'none'}: call once "
+                "for each, or take single_trials, which join them."
+            )
         trials = self._trials(subject, self._shared_trials)
         run, inputs = self._load(subject, region, trials)
         with in_use(self.cache_dir):
@@ -277,7 +285,7 @@ class NSD:
         """Return the trials of a subject; which images are usable depends on all subjects."""
         if subject not in self.subjects:
             listed = ", ".join(map(str, self.subjects))
-            raise ParameterError(f"The subject {subject} is not open: give one of {listed}.")
+            raise ParameterError(f"The subject {subject!r} is not open: give one of {listed}.")
         all_trials = {one: table for one, table in trials.all_trials.items() if one == subject}
         table = trials.table[trials.table["subject"] == subject]
         return replace(trials, table=table, all_trials=all_trials)

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nsd_prep.errors import ParameterError
+
 
 def noise_ceiling(ncsnr: ArrayLike, n_averaged: int = 3) -> NDArray[np.float64]:
     """Return the noise ceiling of responses that are averaged over repetitions.
@@ -21,7 +23,16 @@ def noise_ceiling(ncsnr: ArrayLike, n_averaged: int = 3) -> NDArray[np.float64]:
     -------
     ndarray of float64, shape (n_voxels,)
         Percent of explainable variance, 0 to 100; 0 where ncsnr is NaN.
+
+    Raises
+    ------
+    ParameterError
+        Less than one repetition is averaged.
     """
+    if not n_averaged >= 1:
+        raise ParameterError(
+            f"The number of repetitions averaged must be 1 or more, found {n_averaged}: NSD has 3."
+        )
     return _percent(ncsnr, noise_variance=1 / n_averaged)
 
 

@@ -1,6 +1,7 @@
 """Which files of an output folder belong to runs, and which of them to this one."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,8 +10,10 @@ from nsd_prep.files import Folder, write_json
 from nsd_prep.made import Made
 from nsd_prep.outputs import MANIFEST
 
+_logger: Final = logging.getLogger(__name__)
 #: What runs have written since the last manifest, so that a failed run's files are known too.
 _OWNED: Final = ".nsd-prep-owned.json"
+_NAMED: Final = 8
 
 
 class Ownership:
@@ -52,6 +55,8 @@ class Ownership:
     def remove_earlier(self) -> list[str]:
         """Remove what earlier runs made and this one did not, where nobody has changed it since.
 
+        A line of the log names what was removed.
+
         Returns
         -------
         list of str
@@ -65,6 +70,13 @@ class Ownership:
                 removed.append(name)
                 _remove_empty_folders(path.parent, self._folder.path)
         (self._folder.path / _OWNED).unlink(missing_ok=True)
+        if removed:
+            _logger.info(
+                "Removed from %s what an earlier run made and this one did not: %s.",
+                self._folder.path,
+                ", ".join(removed[:_NAMED])
+                + (f" and {len(removed) - _NAMED} more" if len(removed) > _NAMED else ""),
+            )
         return removed
 
     def _record(self) -> None:

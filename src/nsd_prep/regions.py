@@ -118,7 +118,7 @@ def read_regions_file(path: Path) -> dict[str, RegionDefinition]:
         The file is not there, is not TOML, or a table is not a region.
     """
     try:
-        tables = tomllib.loads(read_whole(path).decode())
+        tables = tomllib.loads(read_whole(path).decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise ParameterError(
             f"The regions file {path} is not there: correct --regions-file."

@@ -148,11 +148,11 @@ def plan_run(
             "The NSD root is not set: give the dataset's folder with --nsd-root, or in the "
             "deployment's parameter nsd_root."
         )
-    own = read_regions_file(Path(regions_file).expanduser()) if regions_file else {}
+    own = read_regions_file(_absolute(regions_file)) if regions_file else {}
     output_dir = _absolute(output_dir)
     cache_dir = _absolute(cache_dir) if cache_dir else output_dir / "cache"
     dataset = open_dataset(
-        nsd_root,
+        nsd_root if "://" in str(nsd_root) else _absolute(nsd_root),
         betas,
         mirror_folder=cache_dir / MIRROR,
         # Not accepted here may still have been accepted before, or in the environment.
@@ -185,5 +185,14 @@ def plan_run(
     return run
 
 
-def _absolute(path: Path) -> Path:
-    return Path(path).expanduser().absolute()
+def _absolute(path: str | Path) -> Path:
+    """Return a path as it is written into records: absolute, in UTF-8."""
+    try:
+        absolute = Path(path).expanduser().absolute()
+        str(absolute).encode()
+    except (RuntimeError, UnicodeEncodeError) as error:
+        raise ParameterError(
+            f"The path {str(path)!r} cannot be used ({str(error).rstrip('.')}): expected a name in "
+            "UTF-8, and after ~ a user of this machine; give another."
+        ) from error
+    return absolute

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from nsd_prep import betas
-from nsd_prep.errors import MissingFilesError
+from nsd_prep.errors import InputFileError, MissingFilesError
 from nsd_prep.files import FileIdentity, FileRecord, read_whole, sha256_of_bytes
 from nsd_prep.remote.identity import RemoteIdentity
 
@@ -38,7 +38,7 @@ class Source(Protocol):
         """Return where a file really lies, for messages: its path, or its URL."""
 
     def exists(self, path: Path) -> bool:
-        """Return whether a file is there."""
+        """Return whether a file is there; InputFileError where it is a link that leads nowhere."""
 
     def read(self, path: Path) -> bytes:
         """Return all of a small file.
@@ -110,6 +110,11 @@ class FolderSource(Source):
 
     @override
     def exists(self, path: Path) -> bool:
+        if path.is_symlink() and not path.exists():
+            raise InputFileError(
+                f"{path} is a link that leads nowhere: correct it, or remove it where the file is "
+                "not to be used."
+            )
         return path.exists()
 
     @override

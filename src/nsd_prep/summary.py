@@ -39,7 +39,7 @@ def describe_inputs(run: Run, inputs: Inputs) -> str:
         f"{len(inputs.trials.nsd_ids)} images were seen three times by all; {len(inputs.betas)} "
         f"sessions hold them: {size_as_text(inputs.bytes_to_read)} to read where nothing is in "
         f"the cache, {size_as_text(inputs.bytes_to_write)} to write."
-        f"{_missing_regions(inputs)}{_fetching(inputs)}"
+        f"{_missing_regions(inputs)}{_no_images(inputs)}{_fetching(inputs)}"
     )
 
 
@@ -50,6 +50,11 @@ def _missing_regions(inputs: Inputs) -> str:
         f"{', '.join(map(str, subjects))}."
         for region, subjects in inputs.subjects_without.items()
     )
+
+
+def _no_images(inputs: Inputs) -> str:
+    """Return why no stimulus sets will be made; nothing where they will, or are not asked for."""
+    return f"\nNo stimulus sets will be made: {inputs.no_images}" if inputs.no_images else ""
 
 
 def _fetching(inputs: Inputs) -> str:

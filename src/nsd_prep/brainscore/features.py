@@ -101,10 +101,10 @@ def parse_features(content: bytes, name: str) -> Features:
         for label in ("nsd_id", "stimulus_id")
         if label in array.coords and array.coords[label].dims == array.dims[:1]
     ]
-    if array.ndim != 2 or not labels or array.dtype.kind not in "iuf":
+    if array.ndim != 2 or not labels or array.dtype.kind not in "iuf" or array.size == 0:
         raise InputFileError(
-            f"The features file {name} holds {array.dtype} {array.dims} with the coordinates "
-            f"{', '.join(map(str, array.coords)) or 'none'}: {_FORM}."
+            f"The features file {name} holds {array.dtype} of the sizes {dict(array.sizes)} with "
+            f"the coordinates {', '.join(map(str, array.coords)) or 'none'}: {_FORM}."
         )
     features = Features(_nsd_ids(name, array.coords[labels[0]]), array.to_numpy())
     wrong = int(np.count_nonzero(~np.isfinite(features.values)))

@@ -15,7 +15,18 @@ from nsd_prep.made import Made
 from nsd_prep.ownership import Ownership
 from nsd_prep.run import Run
 
-_LIBRARIES: Final = ("numpy", "pandas", "xarray", "h5py", "netCDF4", "nibabel", "scipy", "prefect")
+_LIBRARIES: Final = (
+    "numpy",
+    "pandas",
+    "xarray",
+    "h5py",
+    "netCDF4",
+    "nibabel",
+    "scipy",
+    "scikit-learn",
+    "matplotlib",
+    "prefect",
+)
 
 
 def write_checks(checks: Sequence[Check], folder: Folder) -> Made:

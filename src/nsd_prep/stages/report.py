@@ -202,7 +202,8 @@ def encoding_sections(scores: pd.DataFrame | None, source: str) -> list[Section]
             name="encoding",
             title="Encoding baseline",
             text=f"Ridge regression from {source} to the train assembly, scored on the test "
-            "assembly. A model that knows all that drives the voxels comes close to 1.",
+            "assembly, as a share of what the noise ceiling allows. With enough images a model "
+            "that knows all that drives the voxels comes close to 1; with few it stays below.",
             pictures=(draw_encoding(scores),),
             tables=(Table("Medians over reliable voxels.", summarise_encoding(scores)),),
             files={"encoding": scores},

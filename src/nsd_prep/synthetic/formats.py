@@ -68,8 +68,12 @@ def write_betas(
 
 def write_pictures(path: Path, pictures: NDArray[np.uint8]) -> None:
     """Write ``nsd_stimuli.hdf5``: ``imgBrick``, (n_images, height, width, 3) uint8."""
-    with h5py.File(path, "w", libver="earliest") as file:
+    # In memory first: HDF5 ends the process where a full disk takes the file only in part.
+    with h5py.File(path, "w", libver="earliest", driver="core", backing_store=False) as file:
         file.create_dataset("imgBrick", data=pictures)
+        file.flush()
+        content = file.id.get_file_image()
+    path.write_bytes(content)
 
 
 def write_nifti(path: Path, reversed_volume: NDArray[np.generic]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,7 +181,7 @@ def read_truth(root: Path) -> SyntheticTruth:
                 for subject, arrays in zip(description["sessions"], subjects, strict=True)
             },
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise InputFileError(
             f"{root} holds no complete synthetic dataset: expected {DESCRIPTION_FILE} and the "
             f"files of the truth that it names, found {error}; write it again."
@@ -188,5 +189,5 @@ def read_truth(root: Path) -> SyntheticTruth:
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
