@@ -716,6 +716,12 @@ class TestRegionIdentity:
         assert [one.where for one in wrong if one.verdict == "failed"] == ["subj05"]
         assert "subj05's V1 looks like the others' IT" in wrong[3].value
 
+    def test_regions_of_ones_own_are_suspicious_at_most(self) -> None:
+        rdms = self.rdms(5)
+        rdms["V1"][3], rdms["IT"][3] = rdms["IT"][3].copy(), rdms["V1"][3].copy()
+        own = {"mine": rdms["V1"], "other": rdms["IT"]}
+        assert check_region_identity([1, 2, 3, 5, 7], own)[3].verdict == "suspicious"
+
     def test_of_two_subjects_either_may_be_the_one(self) -> None:
         rdms = self.rdms(2)
         rdms["V1"][1], rdms["IT"][1] = rdms["IT"][1].copy(), rdms["V1"][1].copy()

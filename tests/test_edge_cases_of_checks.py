@@ -103,6 +103,9 @@ def test_a_tired_last_session_is_suspicious_at_most(seed: int) -> None:
 def test_a_subject_about_whom_nothing_is_decided_is_suspicious_or_too_small() -> None:
     weak = [one for one in checks_of(0, strength=0.02) if one.name == "subject can be judged"]
     assert {one.verdict for one in weak} == {"suspicious"}
+    empty = [one for one in checks_of(0, strength=0.0) if one.name == "subject can be judged"]
+    assert {one.verdict for one in empty} == {"suspicious"}
+    assert "0 of 120 voxels with signal" in empty[0].value
     small = [one for one in checks_of(0, n_images=5) if one.name == "subject can be judged"]
     assert {one.verdict for one in small} == {"not decidable"}
 
@@ -140,6 +143,12 @@ class TestPlacement:
         ncsnr.ravel()[np.flatnonzero(region)[:4]] = 0
         checks = check_placement(1, {"own": np.flatnonzero(region)}, ncsnr)
         assert "failed" not in {one.verdict for one in checks}
+
+    def test_an_ncsnr_of_zeros_is_suspicious(self) -> None:
+        region = np.arange(20 * 20 * 4)
+        (mask, _) = check_placement(1, {"V1": region}, np.zeros((20, 20, 20), np.float32))
+        assert (mask.name, mask.verdict) == ("mask in the brain", "suspicious")
+        assert "ncsnr volume is empty" in mask.meaning
 
     def test_an_empty_region_says_nothing(self) -> None:
         checks = check_placement(1, {"own": np.zeros(0, np.int64)}, self.volume())

@@ -626,6 +626,21 @@ class TestParameters:
         assert sessions_read == []
         assert not list((tmp_path / "out").glob("*.csv"))
 
+    def test_sessions_without_a_training_image_are_named_before_the_run(
+        self, tiny_nsd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        options = {"nsd_root": tiny_nsd, "subjects": [1], "regions": ["V1"], "check": True}
+        options |= {"single_trials": True, "assemblies": False, "normalise": "train-only"}
+        prepare(output_dir=tmp_path / "out", **options)
+
+        def training(trials: pd.DataFrame, split: str) -> np.ndarray:
+            assert split == "shared1000"
+            return ~trials["session"].isin([2, 5]).to_numpy()
+
+        monkeypatch.setattr("nsd_prep.first_look.training_trials", training)
+        with pytest.raises(PreflightError, match="Sessions 2, 5 of subject 1 show no training"):
+            prepare(output_dir=tmp_path / "out", **options)
+
     def test_the_form_lists_subjects_and_built_in_regions(self) -> None:
         properties = nsd_flow.parameters.model_dump()["properties"]
         assert set(properties) >= {"nsd_root", "output_dir", "subjects", "regions", "seed"}

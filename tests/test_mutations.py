@@ -360,10 +360,12 @@ def test_an_error_in_a_subject_is_caught(
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)
-def test_exchanged_runs_are_at_least_suspicious(strength: str) -> None:
+def test_exchanged_runs_never_pass(strength: str) -> None:
     world = make_world(strength)
     checks = checks_of_subject(1, runs_exchanged(world[1], world))
     found = next(one for one in checks if one.name == RUNS)
+    if strength == "weak" and found.verdict == "not decidable":
+        return
     assert found.verdict in ("suspicious", "failed")
     assert "session 3 runs 2 and 5 of 10" in found.value
 

@@ -129,6 +129,11 @@ def half_of_the_voxels(sessions: Sessions) -> None:
         values[len(values) // 2 :] = 0
 
 
+def a_hole_in_a_third_of_the_voxels(sessions: Sessions) -> None:
+    for values in sessions[3].values():
+        values[: len(values) // 3] = 0
+
+
 def one_region_lost(sessions: Sessions) -> None:
     sessions[3]["V1"][:] = 0
 
@@ -170,6 +175,7 @@ ERRORS: list[tuple[Callable[[Sessions], None], str, str]] = [
     (zeros, "voxels of a session with data", "failed"),
     (three_of_zeros, "voxels of a session with data", "failed"),
     (half_of_the_voxels, "voxels of a session with data", "failed"),
+    (a_hole_in_a_third_of_the_voxels, "voxels of a session with data", "suspicious"),
     (one_region_lost, "voxels of a session with data", "suspicious"),
     (half_of_the_trials, "trials of a session with data", "failed"),
     (scaled_twice, "saturation", "failed"),
@@ -199,6 +205,16 @@ class TestChecks:
         for session in expected:
             assert f"session {session}: " in found.value
         assert found.value.count("session ") == len(expected) + (error is copied)
+
+    @pytest.mark.parametrize(("factor", "verdict"), [(1 / 300, "failed"), (1 / 30, "suspicious")])
+    def test_betas_on_another_scale_in_all_sessions(self, factor: float, verdict: str) -> None:
+        sessions = raw_sessions(0)
+        for regions in sessions.values():
+            for name, values in regions.items():
+                regions[name] = np.round(values * factor).astype(np.int16)
+        found = checks_of(sessions)["betas in percent signal change"]
+        assert found.verdict == verdict
+        assert "scaled otherwise than NSD's" in found.meaning
 
     @pytest.mark.parametrize("seed", range(20))
     def test_sound_sessions_pass(self, seed: int) -> None:

@@ -196,7 +196,10 @@ def check_signal(region: str, assembly: xr.DataArray, voxels: pd.DataFrame) -> l
             deviation,
             f"{predicted:.4g} within {DEVIATION_TOLERANCE:.0%} (ncsnr's prediction)",
             close if enough else None,
-            "The spread over images fits the stored ncsnr: trials are averaged as they should be.",
+            "The spread over images fits the stored ncsnr: trials are averaged as they should be."
+            if close or not enough
+            else "The spread over images does not fit the stored ncsnr: trials are not averaged "
+            "over their repetitions, or the ncsnr is of other data.",
         ),
         check(
             "mean near 0",
@@ -238,7 +241,10 @@ def check_coverage(region: str, voxels: pd.DataFrame, n_sessions: Mapping[str, i
                 f"{share:.1%} of {len(rows)} voxels without data in any session, or without ncsnr",
                 f"at most {LARGEST_SHARE_WITHOUT_DATA:.0%}",
                 share <= LARGEST_SHARE_WITHOUT_DATA or (False if is_sure else "suspicious"),
-                "More would mean that mask and betas do not lie on each other.",
+                "Nearly all voxels have data: mask and betas lie on each other."
+                if share <= LARGEST_SHARE_WITHOUT_DATA
+                else "Mask and betas do not lie on each other, or the region lies where nothing "
+                "was measured.",
             )
         )
     return found

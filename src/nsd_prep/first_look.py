@@ -14,7 +14,7 @@ from nsd_prep import published
 from nsd_prep.brainscore.features import parse_features
 from nsd_prep.brainscore.stimulus_sets import check_images_file
 from nsd_prep.dataset import Dataset
-from nsd_prep.errors import InputFileError, NSDPrepError, PreflightError
+from nsd_prep.errors import InputFileError, NSDPrepError, ParameterError, PreflightError
 from nsd_prep.files import (
     FileRecord,
     read_whole,
@@ -28,6 +28,7 @@ from nsd_prep.regions import BUILT_IN_REGIONS, ROI_VOLUMES, VoxelSelection
 from nsd_prep.remote.faults import RemoteFaultError
 from nsd_prep.run import Run
 from nsd_prep.single_trials.behaviour import behaviour_file, read_behaviour
+from nsd_prep.single_trials.splits import training_trials
 from nsd_prep.single_trials.table import read_coco_ids, trial_table
 from nsd_prep.source import Identity, Recorder, Source
 from nsd_prep.split import train_images
@@ -280,6 +281,15 @@ def _all_trials(
         train_fraction=run.train_fraction,
         coco_ids=read_coco_ids(table, dataset.read) if dataset.exists(table) else None,
     )
+    if run.normalise == "train-only":
+        training = trials.loc[training_trials(trials, run.split), "session"]
+        lacking = sorted(set(trials["session"]) - set(training))
+        if lacking:
+            raise ParameterError(
+                f"Sessions {', '.join(map(str, lacking))} of subject {subject} show no training "
+                f"image of the split {run.split}: expected some in each session for --normalise "
+                "train-only; choose --split shared1000, or another normalisation."
+            )
     behaviour = behaviour_file(dataset, subject)
     if dataset.exists(behaviour):
         trials = trials.join(read_behaviour(behaviour, subject, trials, dataset.read))

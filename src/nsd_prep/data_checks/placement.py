@@ -142,6 +142,8 @@ def _check_signal_inside(
             "Much of the region has no data: its mask reaches out of the brain, or a small region "
             "lies at the edge of coverage."
         )
+    elif n_inside >= _FEWEST_VOXELS and without == surroundings == 1:
+        holds, meaning = "suspicious", "Nothing has signal here: the ncsnr volume is empty."
     elif n_around < _FEWEST_AROUND:
         holds, meaning = "not decidable", "Too few voxels lie around the region to compare."
     elif without - surroundings > _LARGEST_EXCESS:

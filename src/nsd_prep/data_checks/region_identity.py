@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.checks import Check, Verdict, check
 from nsd_prep.data_checks.subject_agreement import unit_rdm
+from nsd_prep.regions import BUILT_IN_REGIONS
 
 #: Standard errors by which two regions are surely in their places, suspicious, or exchanged.
 SURE: Final = 2.0
@@ -117,12 +118,19 @@ def _check_subject(
     meaning = "Too few images, or regions too much alike, to tell."
     if n_images >= FEWEST_IMAGES and lowest < -SUSPICIOUS:
         # With two subjects, either may be the one.
-        holds = "failed" if lowest < -EXCHANGED and n_subjects > 2 else "suspicious"
+        # Regions of one's own need not be alike in all subjects.
+        alike = {worst.first, worst.second} <= set(BUILT_IN_REGIONS)
+        sure = lowest < -EXCHANGED and n_subjects > 2 and alike
+        holds = "failed" if sure else "suspicious"
         value = (
             f"subj{subject:02d}'s {worst.first} looks like the others' {worst.second}, and its "
             f"{worst.second} like their {worst.first}"
         )
-        meaning = "The labels of two regions are exchanged in this subject, or in another of two."
+        meaning = (
+            "The labels of two regions are exchanged in this subject, or in another of two."
+            if alike
+            else "Two regions are exchanged in this subject, or are not the same in all subjects."
+        )
     elif n_images >= FEWEST_IMAGES and lowest > SURE:
         holds, value = "passed", f"all regions; {worst.first} and {worst.second} are the closest"
         meaning = "Each region is most like the other subjects' region of the same name."

@@ -54,8 +54,8 @@ class RegionEvidence:
         For the check of the subject's sessions.
     rdm_reliability : float
         Of the RDM of the averaged responses.
-    n_images, n_telling : int
-        Images, and voxels with signal by the stored ncsnr.
+    n_images, n_voxels, n_telling : int
+        Images, voxels, and those with signal by the stored ncsnr.
     """
 
     subject: int
@@ -66,6 +66,7 @@ class RegionEvidence:
     trials: TrialAgreement
     rdm_reliability: float
     n_images: int
+    n_voxels: int
     n_telling: int
 
 
@@ -103,6 +104,7 @@ def check_single_trials(region: str, subject: int, trials: SingleTrials) -> Regi
         agreement_of_trials(trials),
         rdm_reliability(trials.responses),
         len(trials.responses),
+        trials.responses.shape[2],
         trials.n_telling,
     )
 
@@ -174,20 +176,22 @@ def _check_decided(
     checks = [one for region in evidence for one in region.checks] + list(sessions)
     decided = sum(one.verdict != "not decidable" for one in checks)
     n_images = max(region.n_images for region in evidence)
+    n_voxels = sum(region.n_voxels for region in evidence)
     n_telling = sum(region.n_telling for region in evidence)
-    enough = n_images >= ENOUGH_IMAGES and n_telling >= ENOUGH_VOXELS
+    enough = n_images >= ENOUGH_IMAGES and n_voxels >= ENOUGH_VOXELS
     meaning = "The subject's trials and voxels could be judged."
     if not decided:
         meaning = (
             "Nothing can be told about this subject from so few images or voxels."
             if not enough
             else "Nothing could be told about this subject, although there are images and voxels "
-            "enough: look at its sessions."
+            "enough: look at its sessions and its ncsnr."
         )
     return check(
         "subject can be judged",
         f"subj{subject:02d}",
-        f"{decided} of {len(checks)} checks decided, by {n_images} images and {n_telling} voxels",
+        f"{decided} of {len(checks)} checks decided, by {n_images} images and {n_telling} "
+        f"of {n_voxels} voxels with signal",
         "at least one",
         True if decided else "suspicious" if enough else None,
         meaning,

@@ -16,9 +16,9 @@ from nsd_prep.data_checks.trial_agreement import (
 )
 
 #: Standard errors below `HIGHEST_AGREEMENT_OF_MISPLACED` that make a suspicion.
-MARGIN_OF_SUSPICION: Final = 3.5
+MARGIN_OF_SUSPICION: Final = 4.0
 #: Trials below which nothing is decided about a part of a session, or nothing is sure.
-FEWEST_TRIALS: Final = 4
+FEWEST_TRIALS: Final = 6
 FEWEST_TRIALS_OF_FAILED: Final = 8
 #: An exchange of two runs would be seen where a suspicion is so many standard errors away, and
 #: runs are in their places where this share of all exchanges would be.

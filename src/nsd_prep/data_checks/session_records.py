@@ -14,6 +14,8 @@ SubjectRecords = Mapping[int, Mapping[str, PartStatistics]]
 #: Share of voxels without data, beyond those that the subject's better sessions lack, that no
 #: session has unless its file has holes; in fewer voxels than the number it is suspicious.
 LARGEST_SHARE_CONSTANT: Final = 0.4
+#: The same, from which a person should look at a session.
+SHARE_CONSTANT_SUSPICIOUS: Final = 0.15
 _FEWEST_VOXELS: Final = 100
 #: Voxels in all regions below which sessions are not compared at all: a few may be anything.
 _FEWEST_COMPARED: Final = 20
@@ -24,11 +26,15 @@ SATURATED_SUSPICIOUS: Final = 0.01
 SATURATED_FAILED: Final = 0.2
 #: Ratio of a session's standard deviation to that of the subject's other sessions, and the number
 #: of robust standard deviations over sessions that it must lie away as well.
-RATIO_SUSPICIOUS: Final = 1.4
+RATIO_SUSPICIOUS: Final = 1.5
 RATIO_FAILED: Final = 5.0
 #: The session's mean, in standard deviations over trials away from the other sessions'.
-SHIFT_SUSPICIOUS: Final = 0.5
+SHIFT_SUSPICIOUS: Final = 0.75
 ROBUST_DEVIATIONS: Final = 5.0
+#: Percent signal change: outside of the first range betas are not of NSD's scale (NSD's standard
+#: deviations over trials are 1 to 3), outside of the second surely not.
+USUAL_DEVIATIONS: Final = (0.1, 20.0)
+POSSIBLE_DEVIATIONS: Final = (0.02, 100.0)
 #: The smallest spread over sessions that is taken for granted, relative (deviation) and in standard
 #: deviations over trials (mean).
 _LEAST_SPREAD: Final = 0.05
@@ -57,13 +63,14 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
     Returns
     -------
     list of Check
-        Six; a session is compared with the subject's others by medians over sessions.
+        Seven; a session is compared with the subject's others by medians over sessions.
     """
+    size, size_verdict = _size(records)
     table = (
         (
             "voxels of a session with data",
             _without_data(records),
-            f"at most {LARGEST_SHARE_CONSTANT:.0%} of voxels constant beyond other sessions",
+            f"at most {SHARE_CONSTANT_SUSPICIOUS:.0%} of voxels constant beyond other sessions",
             "A few voxels may lack data in a session; where most do, the file has holes: download "
             "it again.",
         ),
@@ -103,7 +110,19 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
         ),
     )
     sound = "In this the sessions are as they should be."
-    checks = []
+    checks = [
+        check(
+            "betas in percent signal change",
+            f"subj{subject:02d}",
+            f"median deviation {size:.3g} % over trials",
+            f"from {USUAL_DEVIATIONS[0]:g} to {USUAL_DEVIATIONS[1]:g} %",
+            size_verdict,
+            sound
+            if size_verdict == "passed"
+            else "The betas of all sessions were scaled otherwise than NSD's, 300 to a percent: "
+            "download them again, or write them so.",
+        )
+    ]
     for name, found, expectation, meaning in table:
         verdict: Verdict | None = None
         value = "cannot be told from these sessions"
@@ -149,8 +168,9 @@ def _without_data(records: SubjectRecords) -> _Found | None:
             for name, part in zip(names, excess[row], strict=True)
             if part > LARGEST_SHARE_CONSTANT
         }
-        if together[row] > LARGEST_SHARE_CONSTANT:
-            sure = voxels[row].sum() >= _FEWEST_VOXELS
+        many = voxels[row].sum() >= _FEWEST_VOXELS
+        if together[row] > (SHARE_CONSTANT_SUSPICIOUS if many else LARGEST_SHARE_CONSTANT):
+            sure = many and together[row] > LARGEST_SHARE_CONSTANT
             text = f"{together[row]:.0%} of {voxels[row].sum():.0f} voxels constant"
             found[session] = ("failed" if sure else "suspicious", text)
         elif in_session:
@@ -184,6 +204,22 @@ def _saturated(records: SubjectRecords) -> _Found:
         for row, session in enumerate(records)
         if excess[row] > SATURATED_SUSPICIOUS
     }
+
+
+def _size(records: SubjectRecords) -> tuple[float, Verdict]:
+    """Return the median deviation over sessions and regions, percent, and whether it is NSD's."""
+    deviations = [
+        part.session.deviation
+        for regions in records.values()
+        for part in regions.values()
+        if part.session.deviation > 0
+    ]
+    if not deviations:
+        return float("nan"), "not decidable"
+    size = float(np.median(deviations))
+    if not POSSIBLE_DEVIATIONS[0] < size < POSSIBLE_DEVIATIONS[1]:
+        return size, "failed"
+    return size, "passed" if USUAL_DEVIATIONS[0] < size < USUAL_DEVIATIONS[1] else "suspicious"
 
 
 def _scale(records: SubjectRecords) -> _Found | None:

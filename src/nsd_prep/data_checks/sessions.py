@@ -23,6 +23,9 @@ MARGIN_OF_TIRED: Final = 2.5
 #: A session surely above 0 by so many standard errors is weak, not misplaced.
 MARGIN_OF_WEAK: Final = 2.5
 MARGIN_OF_SUSPICION: Final = 4.0
+#: The same in one region: small ones are many, and their errors rest on few voxels.
+MARGIN_OF_REGION: Final = 6.0
+FEWEST_TRIALS_OF_REGION: Final = 10
 #: Trials below which nothing is decided about a session.
 FEWEST_TRIALS: Final = 4
 
@@ -116,7 +119,14 @@ def check_sessions(subject: int, regions: Mapping[str, TrialAgreement]) -> list[
     if len(regions) > 1:
         for region, agreement in regions.items():
             alone = session_table([agreement])
-            wrong = (alone["what"] != "") & (table["what"] == "") & (table["runs"] == "")
+            highest = alone["agreement"] + MARGIN_OF_REGION * alone["error"]
+            usual = min(alone["agreement"].median(), 1)
+            wrong = (
+                (highest < HIGHEST_AGREEMENT_OF_MISPLACED * usual)
+                & (alone["trials"] >= FEWEST_TRIALS_OF_REGION)
+                & (table["what"] == "")
+                & (table["runs"] == "")
+            )
             if wrong.any():
                 named.append(f"weak in {region}: {_named(alone.index[wrong])} of {len(table)}")
                 verdicts.append("suspicious")
