@@ -158,6 +158,14 @@ class Dataset:
         return self.root / "stimuli" / "nsd_stimuli.hdf5"
 
     @property
+    def truth_files(self) -> list[Path]:
+        """The paths of a synthetic dataset's truth; none of any other dataset."""
+        if self.truth_folder is None:
+            return []
+        names = ["design", "latents", *(f"subj{subject:02d}" for subject in self.subjects)]
+        return [self.root / self.truth_folder / f"{name}.npz" for name in names]
+
+    @property
     def _experiment_folder(self) -> Path:
         if self.layout == "official":
             return self.root / "nsddata" / "experiments" / "nsd"

@@ -56,8 +56,6 @@ def truth_and_digest(dataset: Dataset) -> tuple[Path | None, str]:
     """
     if dataset.truth_folder is None:
         return None, ""
-    names = ["design", "latents", *(f"subj{subject:02d}" for subject in dataset.subjects)]
-    paths = [dataset.root / dataset.truth_folder / f"{name}.npz" for name in names]
-    dataset.source.fetch_files(paths)
-    digests = [sha256_of_bytes(dataset.read(path)) for path in paths]
+    dataset.source.fetch_files(dataset.truth_files)
+    digests = [sha256_of_bytes(dataset.read(path)) for path in dataset.truth_files]
     return dataset.root, sha256_of_json(digests)
