@@ -220,7 +220,7 @@ def map_(
             with a number for each voxel, in the order of the file of trials.
         outside: What all other voxels of the volume get.
     """
-    from nsd_prep.single_trials import write_map_of_trials
+    from nsd_prep.single_trials.maps import write_map_of_trials
 
     write_map_of_trials(trials, target, values, outside)
     print(f"Written: {target}")  # noqa: T201

@@ -13,24 +13,24 @@ from small_nsd import SmallNSD, write_small_nsd
 
 from nsd_prep.dataset import open_dataset
 from nsd_prep.errors import InputFileError, OutputError, ParameterError
-from nsd_prep.single_trials import (
-    averaged_images,
-    behaviour_file,
+from nsd_prep.single_trials.average import averaged_images
+from nsd_prep.single_trials.behaviour import behaviour_file, read_behaviour
+from nsd_prep.single_trials.normalise import normalised, normalised_sessions
+from nsd_prep.single_trials.splits import training_trials
+from nsd_prep.single_trials.table import (
     image_table,
-    join_regions,
-    normalised,
-    normalised_sessions,
-    read_behaviour,
     read_coco_ids,
+    run_of_trial,
     shows_images,
-    training_trials,
     trial_table,
+    write_table,
+)
+from nsd_prep.single_trials.voxels import (
+    join_regions,
     trial_voxels,
     union_of_regions,
     with_averaged_noise_ceiling,
-    write_table,
 )
-from nsd_prep.single_trials.table import run_of_trial
 from nsd_prep.trials import Design
 
 

@@ -9,7 +9,7 @@ import pytest
 from single_trials_inputs import Subject
 from small_nsd import SmallNSD
 
-from nsd_prep.single_trials import map_attributes, read_affine
+from nsd_prep.single_trials.maps import map_attributes, read_affine
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "single-trials.md"
 EXAMPLES = re.findall(r"^```python(?: needs=(\w+))?\n(.*?)^```$", DOCUMENT.read_text(), re.M | re.S)

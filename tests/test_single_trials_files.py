@@ -20,22 +20,14 @@ from small_nsd import SmallNSD
 
 from nsd_prep.errors import InputFileError, OutputError, ParameterError
 from nsd_prep.flows.command import main
-from nsd_prep.single_trials import (
-    SingleTrialOptions,
-    TrialReader,
-    averaged_images,
-    brain_map,
-    image_table,
-    map_attributes,
-    open_single_trials,
-    read_affine,
-    with_averaged_noise_ceiling,
-    write_averaged_images,
-    write_map,
-    write_single_trials,
-    write_subject,
-)
+from nsd_prep.single_trials import TrialReader, brain_map, open_single_trials, write_map
+from nsd_prep.single_trials.average import averaged_images
+from nsd_prep.single_trials.maps import map_attributes, read_affine
 from nsd_prep.single_trials.normalise import INT16_STEP
+from nsd_prep.single_trials.subject import SingleTrialOptions, write_subject
+from nsd_prep.single_trials.table import image_table
+from nsd_prep.single_trials.voxels import with_averaged_noise_ceiling
+from nsd_prep.single_trials.writer import write_averaged_images, write_single_trials
 from nsd_prep.volumes import read_volume
 
 ENDINGS = {"netcdf": ".nc", "zarr": ".zarr"}

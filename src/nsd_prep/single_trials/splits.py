@@ -1,20 +1,20 @@
 """Splits of a subject's images into train and test, from the design alone."""
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.errors import ParameterError
+from nsd_prep.parameters import TrainingSplit
 from nsd_prep.published import REPETITIONS
 from nsd_prep.split import train_images
 from nsd_prep.trials import Design
 
-SplitName = Literal["shared1000", "shared515", "nsd_prep"]
 #: The columns, in order.
-SPLITS: Final[tuple[SplitName, ...]] = ("shared1000", "shared515", "nsd_prep")
+SPLITS: Final[tuple[TrainingSplit, ...]] = get_args(TrainingSplit)
 
 TRAIN: Final = "train"
 TEST: Final = "test"

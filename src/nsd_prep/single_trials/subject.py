@@ -9,20 +9,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep.parameters import (
+    Normalise,
+    SingleTrialImages,
+    StoredFormat,
+    StoredType,
+    TrainingSplit,
+)
 from nsd_prep.single_trials.average import averaged_images
 from nsd_prep.single_trials.normalise import (
     INT16_STEP,
     UNITS,
-    Normalisation,
     normalised_sessions,
 )
-from nsd_prep.single_trials.splits import SplitName, training_trials
-from nsd_prep.single_trials.table import Images, image_table, shows_images, write_table
+from nsd_prep.single_trials.splits import training_trials
+from nsd_prep.single_trials.table import image_table, shows_images, write_table
 from nsd_prep.single_trials.voxels import with_averaged_noise_ceiling
 from nsd_prep.single_trials.writer import (
     FORMATS,
-    DType,
-    Format,
     check_storage,
     write_averaged_images,
     write_single_trials,
@@ -54,12 +58,12 @@ class SingleTrialOptions:
         The format cannot store the type.
     """
 
-    normalise: Normalisation = "session"
-    split: SplitName = "shared1000"
-    images: Images = "all"
+    normalise: Normalise = "session"
+    split: TrainingSplit = "shared1000"
+    images: SingleTrialImages = "all"
     average: bool = False
-    dtype: DType = "float32"
-    format: Format = "netcdf"
+    dtype: StoredType = "float32"
+    format: StoredFormat = "netcdf"
 
     def __post_init__(self) -> None:
         check_storage(self.dtype, self.format)

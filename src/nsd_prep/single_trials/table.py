@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from nsd_prep.errors import InputFileError, ParameterError
 from nsd_prep.files import read_whole, written_whole
+from nsd_prep.parameters import SingleTrialImages
 from nsd_prep.published import TRIALS_PER_SESSION
 from nsd_prep.single_trials.splits import SPLITS, split_columns
 from nsd_prep.trials import Design, repetition_of_trial
-
-Images = Literal["all", "shared", "unique"]
 
 #: Names of the index: what a row is.
 TRIAL: Final = "trial"
@@ -146,7 +145,7 @@ def _coco_ids_of(nsd_id: NDArray[np.int64], coco_ids: pd.Series) -> NDArray[np.i
     return coco_ids.loc[nsd_id].to_numpy(dtype=np.int64)
 
 
-def shows_images(trials: pd.DataFrame, images: Images) -> NDArray[np.bool_]:
+def shows_images(trials: pd.DataFrame, images: SingleTrialImages) -> NDArray[np.bool_]:
     """Return which trials show shared images, images of this subject alone, or any.
 
     Parameters

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, get_args
 
 import numpy as np
 import pandas as pd
@@ -12,13 +12,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nsd_prep.errors import InputFileError, OutputError, ParameterError
+from nsd_prep.parameters import StoredFormat, StoredType
 from nsd_prep.single_trials.netcdf_file import netcdf_errors, netcdf_rows
 from nsd_prep.single_trials.zarr_store import zarr_rows
 
-DType = Literal["float32", "float16", "int16"]
-Format = Literal["netcdf", "zarr"]
-DTYPES: Final[tuple[DType, ...]] = ("float32", "float16", "int16")
-FORMATS: Final[Mapping[Format, str]] = {"netcdf": ".nc", "zarr": ".zarr"}
+FORMATS: Final[Mapping[StoredFormat, str]] = {"netcdf": ".nc", "zarr": ".zarr"}
 
 #: Name of the one variable that is not a coordinate.
 RESPONSE: Final = "response"
@@ -45,10 +43,9 @@ def check_storage(dtype: str, format: str) -> None:
         raise ParameterError(
             f"The format {format!r} is unknown: choose one of {', '.join(FORMATS)} with --format."
         )
-    if dtype not in DTYPES:
-        raise ParameterError(
-            f"The type {dtype!r} is unknown: choose one of {', '.join(DTYPES)} with --dtype."
-        )
+    if dtype not in get_args(StoredType):
+        listed = ", ".join(get_args(StoredType))
+        raise ParameterError(f"The type {dtype!r} is unknown: choose one of {listed} with --dtype.")
     if (dtype, format) == ("float16", "netcdf"):
         raise ParameterError(
             "netCDF has no float16: choose --dtype int16, which takes as little space, or --format "
@@ -62,8 +59,8 @@ def write_single_trials(
     table: pd.DataFrame,
     voxels: pd.DataFrame,
     *,
-    dtype: DType = "float32",
-    format: Format = "netcdf",
+    dtype: StoredType = "float32",
+    format: StoredFormat = "netcdf",
     attributes: Mapping[str, Any],
     step: float = 0.001,
 ) -> None:
@@ -121,8 +118,8 @@ def write_averaged_images(
     images: pd.DataFrame,
     voxels: pd.DataFrame,
     *,
-    dtype: DType = "float32",
-    format: Format = "netcdf",
+    dtype: StoredType = "float32",
+    format: StoredFormat = "netcdf",
     attributes: Mapping[str, Any],
     step: float = 0.001,
 ) -> None:
@@ -190,8 +187,8 @@ def _write(
     table: pd.DataFrame,
     voxels: pd.DataFrame,
     *,
-    dtype: DType,
-    format: Format,
+    dtype: StoredType,
+    format: StoredFormat,
     attributes: Mapping[str, Any],
     step: float,
     rows_of_a_shard: int,
@@ -247,7 +244,9 @@ def _labels(table: pd.DataFrame, voxels: pd.DataFrame, attributes: Mapping[str, 
     return xr.Dataset(coords=coordinates, attrs=dict(attributes))
 
 
-def _stored(path: Path, values: NDArray[np.float32], dtype: DType, step: float) -> NDArray[Any]:
+def _stored(
+    path: Path, values: NDArray[np.float32], dtype: StoredType, step: float
+) -> NDArray[Any]:
     if dtype == "float32":
         return values
     if dtype == "float16":
