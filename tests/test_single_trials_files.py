@@ -22,7 +22,7 @@ from nsd_prep.errors import InputFileError, OutputError, ParameterError
 from nsd_prep.flows.command import main
 from nsd_prep.single_trials import TrialReader, brain_map, open_single_trials, write_map
 from nsd_prep.single_trials.average import averaged_images
-from nsd_prep.single_trials.maps import map_attributes, read_affine
+from nsd_prep.single_trials.maps import map_attributes
 from nsd_prep.single_trials.normalise import INT16_STEP
 from nsd_prep.single_trials.subject import SingleTrialOptions, write_subject
 from nsd_prep.single_trials.table import image_table
@@ -448,7 +448,7 @@ class TestMaps:
         self, official: SmallNSD, tmp_path: Path, number: int, ending: str
     ) -> None:
         subject = Subject.load(official, number)
-        affine = read_affine(official.ncsnr_path(number))
+        affine = read_volume(official.ncsnr_path(number)).affine
         path = tmp_path / f"map{ending}"
         write_map(path, subject.voxels["ncsnr"], subject.voxels, subject.grid, affine)
         image = nibabel.load(path)

@@ -82,10 +82,6 @@ class Dataset:
         """Return the content of a small file of the dataset."""
         return self.source.read(path)
 
-    def where(self, path: Path) -> str:
-        """Return where a file lies: its path, or its URL."""
-        return self.source.where(path)
-
     @property
     def subjects(self) -> tuple[int, ...]:
         """The subjects (1-based), ascending."""

@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from nsd_prep.dataset import Hemisphere
 from nsd_prep.errors import InputFileError, ParameterError
 from nsd_prep.files import read_whole
-from nsd_prep.parameters import RegionName
 from nsd_prep.volumes import OUTSIDE_CORTEX
 
 #: Part of file names, which may have 255 bytes.
@@ -92,7 +91,6 @@ ROI_VOLUMES: Final = (
     "streams",
     "thalamus",
 )
-DEFAULT_REGIONS: Final[tuple[RegionName, ...]] = ("V1", "V2", "V4", "IT")
 
 
 def read_regions_file(path: Path) -> dict[str, RegionDefinition]:

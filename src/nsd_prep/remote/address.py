@@ -91,19 +91,8 @@ class Address:
         is_amazon = self.host.endswith(".amazonaws.com")
         return is_amazon and NSD_BUCKET in f"{self.host}/{self.prefix}"
 
-    def store(self, environment: Mapping[str, str] | None = None) -> HTTPStore | S3Store:
-        """Return the obstore store for it.
-
-        Parameters
-        ----------
-        environment : mapping, optional
-            Variables, as at the top of this module; the process's own where not given.
-
-        Returns
-        -------
-        HTTPStore or S3Store
-            It tries nothing twice: `nsd_prep.remote.client` does.
-        """
+    def store(self) -> HTTPStore | S3Store:
+        """Return the obstore store for it, which tries nothing twice: the client does."""
         options: Any = {
             "allow_http": True,
             "timeout": timedelta(seconds=REQUEST_SECONDS),
@@ -113,11 +102,10 @@ class Address:
         retries: Any = {"max_retries": 0}
         if self.scheme != "s3":
             return HTTPStore(self.url, client_options=options, retry_config=retries)
-        config = s3_config(self.host, os.environ if environment is None else environment)
         return S3Store(
             self.host,
             prefix=self.prefix or None,
-            config=config,
+            config=s3_config(self.host, os.environ),
             client_options=options,
             retry_config=retries,
         )

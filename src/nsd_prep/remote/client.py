@@ -6,7 +6,7 @@ Threads wait for the answers; obstore, which is Rust, does the work without Pyth
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
@@ -45,8 +45,6 @@ class Client:
     ----------
     url : str
         As `Address.parse` takes it.
-    environment : mapping, optional
-        Variables for `Address.store`; the process's own where not given.
 
     Attributes
     ----------
@@ -54,25 +52,24 @@ class Client:
         What is chosen for the link so far.
     """
 
-    def __init__(self, url: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, url: str) -> None:
         self.address = Address.parse(url)
         self.link = Link()
-        self._environment = environment
         self._start()
 
     def _start(self) -> None:
-        self._store = self.address.store(self._environment)
+        self._store = self.address.store()
         self._gate = Gate(self.link.concurrency)
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._samples: deque[tuple[int, float]] = deque(maxlen=_MOST_SAMPLES)
         self._counters = Counters()
 
-    def __getstate__(self) -> tuple[Address, Link, Mapping[str, str] | None]:
-        return self.address, self.link, self._environment
+    def __getstate__(self) -> tuple[Address, Link]:
+        return self.address, self.link
 
-    def __setstate__(self, state: tuple[Address, Link, Mapping[str, str] | None]) -> None:
-        self.address, self.link, self._environment = state
+    def __setstate__(self, state: tuple[Address, Link]) -> None:
+        self.address, self.link = state
         self._start()
 
     def close(self) -> None:
