@@ -27,7 +27,7 @@ from nsd_prep.single_trials.normalise import INT16_STEP
 from nsd_prep.single_trials.subject import SingleTrialOptions, write_subject
 from nsd_prep.single_trials.table import image_table
 from nsd_prep.single_trials.voxels import with_averaged_noise_ceiling
-from nsd_prep.single_trials.writer import write_averaged_images, write_single_trials
+from nsd_prep.single_trials.writer import checked_sessions, write_rows
 from nsd_prep.volumes import read_volume
 
 ENDINGS = {"netcdf": ".nc", "zarr": ".zarr"}
@@ -128,9 +128,9 @@ class TestWhatIsRead:
     ) -> None:
         sessions = ((session, values.T / np.float32(300)) for session, values in subject.sessions())
         step = INT16_STEP["none"]
-        write_single_trials(
+        write_rows(
             path,
-            sessions,
+            checked_sessions(sessions, subject.trials),
             subject.trials,
             subject.voxels,
             dtype="int16",
@@ -152,9 +152,7 @@ class TestWhatIsRead:
             subject.responses(), subject.trials, images, len(subject.voxels), path.parent
         )
         voxels = with_averaged_noise_ceiling(subject.voxels, images)
-        write_averaged_images(
-            path, blocks, images, voxels, format=format_of(path), attributes={"subject": 5}
-        )
+        write_rows(path, blocks, images, voxels, format=format_of(path), attributes={"subject": 5})
         responses = plain.responses(official, 5, "session")
         with open_single_trials(path) as dataset:
             assert dataset["response"].dims == ("image", "voxel")
@@ -188,9 +186,9 @@ class TestWholeOrNotAtAll:
             subject.write(path, format=format_of(path), attributes={"subject": 99})
             before = digest(path)
         with pytest.raises(OSError, match="The disk fails"):
-            write_single_trials(
+            write_rows(
                 path,
-                failing(),
+                checked_sessions(failing(), subject.trials),
                 subject.trials,
                 subject.voxels,
                 format=format_of(path),
@@ -267,9 +265,9 @@ class TestWhatCannotBeWritten:
         message: str,
     ) -> None:
         with pytest.raises(InputFileError, match=message):
-            write_single_trials(
+            write_rows(
                 path,
-                change(list(subject.responses())),
+                checked_sessions(change(list(subject.responses())), subject.trials),
                 subject.trials,
                 subject.voxels,
                 format=format_of(path),
@@ -301,9 +299,9 @@ class TestWhatCannotBeWritten:
                 yield session, values
 
         with pytest.raises(OutputError, match=f"cannot hold the value {value} as {dtype}"):
-            write_single_trials(
+            write_rows(
                 tmp_path / "subj01.zarr",
-                sessions(),
+                checked_sessions(sessions(), subject.trials),
                 subject.trials,
                 subject.voxels,
                 dtype=dtype,

@@ -28,8 +28,8 @@ from nsd_prep.single_trials.voxels import with_averaged_noise_ceiling
 from nsd_prep.single_trials.writer import (
     FORMATS,
     check_storage,
-    write_averaged_images,
-    write_single_trials,
+    checked_sessions,
+    write_rows,
 )
 
 
@@ -133,21 +133,24 @@ def write_subject(
         is_training=training_trials(trials, options.split),
     )
     recorded = {"subject": subject} | options.attributes() | dict(attributes)
-    storage: dict[str, Any] = {
-        "dtype": options.dtype,
-        "format": options.format,
-        "attributes": recorded,
-        "step": INT16_STEP[options.normalise],
-    }
     if options.average:
         images = image_table(rows)
         folder.mkdir(parents=True, exist_ok=True)
-        means = averaged_images(normalised, rows, images, len(voxels), folder)
-        with_ceiling = with_averaged_noise_ceiling(voxels, images)
-        write_averaged_images(path, means, images, with_ceiling, **storage)
+        blocks = averaged_images(normalised, rows, images, len(voxels), folder)
+        voxels = with_averaged_noise_ceiling(voxels, images)
         rows = images
     else:
-        write_single_trials(path, normalised, rows, voxels, **storage)
+        blocks = checked_sessions(normalised, rows)
+    write_rows(
+        path,
+        blocks,
+        rows,
+        voxels,
+        dtype=options.dtype,
+        format=options.format,
+        attributes=recorded,
+        step=INT16_STEP[options.normalise],
+    )
     table = path.with_suffix(".csv")
     write_table(table, rows)
     return path, table
