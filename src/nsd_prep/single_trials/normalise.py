@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Final, get_args
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -57,17 +57,12 @@ def normalised(
     Raises
     ------
     ParameterError
-        There is no such normalisation, or no training trial.
+        There is no training trial.
     """
     if normalisation == "session":
         return zscore_trials(values)[0]
     if normalisation == "none":
         return np.divide(values, np.float32(BETA_SCALE), dtype=np.float32)
-    if normalisation != "train-only":
-        raise ParameterError(
-            f"The normalisation {normalisation!r} is unknown: choose one of "
-            f"{', '.join(get_args(Normalise))} with --normalise."
-        )
     if is_training is None or not is_training.any():
         raise ParameterError(
             "A session has no trial of a training image, from which train-only normalisation "

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.errors import ParameterError
 from nsd_prep.parameters import TrainingSplit
 from nsd_prep.published import REPETITIONS
 from nsd_prep.split import train_images
@@ -100,7 +99,6 @@ def split_columns(
             "shared515": _train_but(np.isin(nsd_id, three_times)),
             "nsd_prep": ours,
         },
-        columns=list(SPLITS),
         dtype=object,
     )
 
@@ -109,7 +107,7 @@ def _train_but(is_test: NDArray[np.bool_]) -> NDArray[np.object_]:
     return np.where(is_test, TEST, TRAIN).astype(object)
 
 
-def training_trials(trials: pd.DataFrame, split: str) -> NDArray[np.bool_]:
+def training_trials(trials: pd.DataFrame, split: TrainingSplit) -> NDArray[np.bool_]:
     """Return which trials show a training image.
 
     Parameters
@@ -123,14 +121,5 @@ def training_trials(trials: pd.DataFrame, split: str) -> NDArray[np.bool_]:
     -------
     ndarray of bool, shape (n_trials,)
         In the order of the rows.
-
-    Raises
-    ------
-    ParameterError
-        There is no such split.
     """
-    if split not in SPLITS:
-        raise ParameterError(
-            f"The split {split!r} is unknown: choose one of {', '.join(SPLITS)} with --split."
-        )
     return (trials[split] == TRAIN).to_numpy(dtype=np.bool_)

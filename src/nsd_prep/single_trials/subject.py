@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep.files import write_text
 from nsd_prep.parameters import (
     Normalise,
     SingleTrialImages,
@@ -23,11 +24,10 @@ from nsd_prep.single_trials.normalise import (
     normalised_sessions,
 )
 from nsd_prep.single_trials.splits import training_trials
-from nsd_prep.single_trials.table import image_table, shows_images, write_table
+from nsd_prep.single_trials.table import image_table, shows_images
 from nsd_prep.single_trials.voxels import with_averaged_noise_ceiling
 from nsd_prep.single_trials.writer import (
     FORMATS,
-    check_storage,
     checked_sessions,
     write_rows,
 )
@@ -51,11 +51,6 @@ class SingleTrialOptions:
         How values are stored.
     format : {"netcdf", "zarr"}
         In what.
-
-    Raises
-    ------
-    ParameterError
-        The format cannot store the type.
     """
 
     normalise: Normalise = "session"
@@ -64,9 +59,6 @@ class SingleTrialOptions:
     average: bool = False
     dtype: StoredType = "float32"
     format: StoredFormat = "netcdf"
-
-    def __post_init__(self) -> None:
-        check_storage(self.dtype, self.format)
 
     def attributes(self) -> dict[str, str | int]:
         """Return what a file records of them."""
@@ -152,5 +144,5 @@ def write_subject(
         step=INT16_STEP[options.normalise],
     )
     table = path.with_suffix(".csv")
-    write_table(table, rows)
+    write_text(table, rows.to_csv(lineterminator="\n"))
     return path, table

@@ -10,9 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.errors import InputFileError, ParameterError
-from nsd_prep.files import read_whole, written_whole
+from nsd_prep.files import read_whole
 from nsd_prep.parameters import SingleTrialImages
 from nsd_prep.published import TRIALS_PER_SESSION
+from nsd_prep.session_record import run_lengths
 from nsd_prep.single_trials.splits import SPLITS, split_columns
 from nsd_prep.trials import Design, repetition_of_trial
 
@@ -21,9 +22,6 @@ TRIAL: Final = "trial"
 IMAGE: Final = "image"
 #: Columns of a table of trials that a table of images keeps.
 _OF_AN_IMAGE: Final = ("nsd_id", "coco_id", "is_shared", *SPLITS)
-#: Trials of a session's 12 runs: 63 in odd runs, 62 in even ones (NSD data manual, "Behavioral
-#: data").
-_TRIALS_OF_RUNS: Final = (63, 62) * 6
 
 
 def read_coco_ids(path: Path, read: Callable[[Path], bytes] = read_whole) -> pd.Series:
@@ -72,7 +70,7 @@ def run_of_trial(trial_in_session: NDArray[np.int64]) -> NDArray[np.int64]:
     ndarray of int64, shape (n_trials,)
         1 to 12.
     """
-    ends = np.cumsum(_TRIALS_OF_RUNS)
+    ends = np.cumsum(run_lengths(TRIALS_PER_SESSION))
     return np.searchsorted(ends, trial_in_session, side="right").astype(np.int64) + 1
 
 
@@ -163,14 +161,10 @@ def shows_images(trials: pd.DataFrame, images: SingleTrialImages) -> NDArray[np.
     Raises
     ------
     ParameterError
-        There is no such choice, or no such trial.
+        There is no such trial.
     """
     is_shared = trials["is_shared"].to_numpy(dtype=np.bool_)
     choices = {"all": np.ones_like(is_shared), "shared": is_shared, "unique": ~is_shared}
-    if images not in choices:
-        raise ParameterError(
-            f"The images {images!r} are unknown: choose one of {', '.join(choices)} with --images."
-        )
     if not choices[images].any():
         raise ParameterError(
             f"The subject has no trial with {images} images: choose another --images."
@@ -201,22 +195,3 @@ def image_table(trials: pd.DataFrame) -> pd.DataFrame:
         times.loc[images["nsd_id"]].to_numpy(np.int64),
     )
     return images.rename_axis(index=IMAGE)
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table of trials or images as CSV, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    table : DataFrame
-        Its index becomes the first column; what is missing an empty field.
-
-    Raises
-    ------
-    OutputError
-        The disk is full or cannot be written.
-    """
-    with written_whole(path) as partial:
-        table.to_csv(partial, lineterminator="\n")

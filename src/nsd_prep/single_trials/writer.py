@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -24,28 +24,8 @@ RESPONSE: Final = "response"
 _IMAGES_OF_A_SHARD: Final = 500
 
 
-def check_storage(dtype: str, format: str) -> None:
-    """Raise where values cannot be stored so.
-
-    Parameters
-    ----------
-    dtype : {"float32", "float16", "int16"}
-        How values are stored.
-    format : {"netcdf", "zarr"}
-        In what.
-
-    Raises
-    ------
-    ParameterError
-        One of the two is unknown, or they do not go together.
-    """
-    if format not in FORMATS:
-        raise ParameterError(
-            f"The format {format!r} is unknown: choose one of {', '.join(FORMATS)} with --format."
-        )
-    if dtype not in get_args(StoredType):
-        listed = ", ".join(get_args(StoredType))
-        raise ParameterError(f"The type {dtype!r} is unknown: choose one of {listed} with --dtype.")
+def check_storage(dtype: StoredType, format: StoredFormat) -> None:
+    """Raise a ParameterError where a format cannot hold values of a type."""
     if (dtype, format) == ("float16", "netcdf"):
         raise ParameterError(
             "netCDF has no float16: choose --dtype int16, which takes as little space, or --format "
