@@ -1,9 +1,6 @@
 """What runs the extraction: threads, processes, or Dask workers on this or other machines."""
 
-import multiprocessing
-import os
 import socket
-import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -12,6 +9,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from nsd_prep.errors import ParameterError
 from nsd_prep.extraction import SessionRequest
 from nsd_prep.parameters import Runner
+from nsd_prep.threads import end_with_parent
 
 #: Submitting a task to another process costs Prefect about 0.2 s, reading a session takes at least
 #: that: with this many sessions in a task the cost stays under a tenth of the work.
@@ -125,20 +123,3 @@ def in_chunks(
         for wanted in by_subject.values()
         for start in range(0, len(wanted), size)
     ]
-
-
-def end_with_parent() -> None:
-    """Let a worker process end when the process that started it is gone, however it ended.
-
-    A run that is killed cannot end its workers, who would wait for work without end. Called when a
-    worker starts; in the process of the run itself it does nothing.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, name="end-with-parent", daemon=True).start()

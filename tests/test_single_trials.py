@@ -13,6 +13,7 @@ from small_nsd import SmallNSD, write_small_nsd
 
 from nsd_prep.dataset import open_dataset
 from nsd_prep.errors import InputFileError, OutputError, ParameterError
+from nsd_prep.regions import union_of_regions
 from nsd_prep.single_trials.average import averaged_images
 from nsd_prep.single_trials.behaviour import behaviour_file, read_behaviour
 from nsd_prep.single_trials.normalise import normalised, normalised_sessions
@@ -28,7 +29,6 @@ from nsd_prep.single_trials.table import (
 from nsd_prep.single_trials.voxels import (
     join_regions,
     trial_voxels,
-    union_of_regions,
     with_averaged_noise_ceiling,
 )
 from nsd_prep.trials import Design

@@ -448,7 +448,7 @@ def sha256_of_json(value: object) -> str:
         64 hexadecimal digits; the order of a mapping's keys plays no part.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256_of_bytes(text.encode())
 
 
 def writable_folder(path: Path) -> None:

@@ -65,9 +65,7 @@ class Problems:
             return look(*arguments)
         except PreflightError as error:
             self.found.extend(error.problems)
-        except NSDPrepError as error:
-            self.found.append(str(error))
-        except RemoteFaultError as error:
+        except (NSDPrepError, RemoteFaultError) as error:
             self.found.append(str(error))
         except FileNotFoundError as error:
             self.found.append(f"{error.filename} is missing: download it.")
@@ -139,7 +137,9 @@ def load_inputs(run: Run, steps: "Steps | None" = None) -> Inputs:
         selections = [one.selection for one in masks.values()]
         problems.found.extend(labels_that_are_nowhere(selections))
     for subject in set(masks) & set(noise_ceilings):
-        problems.collect(_check_same_space, masks[subject], noise_ceilings[subject])
+        ncsnr = noise_ceilings[subject]
+        selection = masks[subject].selection
+        problems.collect(_check_grid, subject, ncsnr.files[0].path, ncsnr.volume, selection)
     features = None
     if run.features is not None and trials is not None:
         features = problems.collect(_check_features, run, trials)
@@ -439,10 +439,6 @@ def _check_published_sizes(path: Any, design: Design) -> None:
             f"{found} and {highest}; download it again, or describe another dataset in "
             "dataset.json."
         )
-
-
-def _check_same_space(masks: Masks, noise_ceilings: NoiseCeilings) -> None:
-    _check_grid(masks.subject, noise_ceilings.files[0].path, noise_ceilings.volume, masks.selection)
 
 
 def _check_grid(subject: int, path: str, volume: Volume, selection: VoxelSelection) -> None:

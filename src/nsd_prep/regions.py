@@ -48,31 +48,25 @@ class RegionDefinition(BaseModel):
     hemisphere: Hemisphere | None = None
 
 
-def _region(**labels: tuple[int, ...]) -> RegionDefinition:
-    return RegionDefinition(
-        labels={
-            volume.replace("_visualrois", "-visualrois"): item for volume, item in labels.items()
-        }
-    )
-
-
 #: The regions that need no file of the user's. Label numbers: NSD data manual, "ROIs".
 BUILT_IN_REGIONS: Final[Mapping[str, RegionDefinition]] = MappingProxyType(
     {
-        "V1": _region(prf_visualrois=(1, 2)),
-        "V2": _region(prf_visualrois=(3, 4)),
-        "V3": _region(prf_visualrois=(5, 6)),
-        "V4": _region(prf_visualrois=(7,)),
-        "IT": _region(streams=(5,)),
-        "IT-glasser": _region(HCP_MMP1=(18, 126, 127, 133, 136, 154, 155, 160, 163)),
-        "nsdgeneral": _region(nsdgeneral=(1,)),
-        "early": _region(streams=(1,)),
-        "midventral": _region(streams=(2,)),
-        "midlateral": _region(streams=(3,)),
-        "midparietal": _region(streams=(4,)),
-        "ventral": _region(streams=(5,)),
-        "lateral": _region(streams=(6,)),
-        "parietal": _region(streams=(7,)),
+        "V1": RegionDefinition(labels={"prf-visualrois": (1, 2)}),
+        "V2": RegionDefinition(labels={"prf-visualrois": (3, 4)}),
+        "V3": RegionDefinition(labels={"prf-visualrois": (5, 6)}),
+        "V4": RegionDefinition(labels={"prf-visualrois": (7,)}),
+        "IT": RegionDefinition(labels={"streams": (5,)}),
+        "IT-glasser": RegionDefinition(
+            labels={"HCP_MMP1": (18, 126, 127, 133, 136, 154, 155, 160, 163)}
+        ),
+        "nsdgeneral": RegionDefinition(labels={"nsdgeneral": (1,)}),
+        "early": RegionDefinition(labels={"streams": (1,)}),
+        "midventral": RegionDefinition(labels={"streams": (2,)}),
+        "midlateral": RegionDefinition(labels={"streams": (3,)}),
+        "midparietal": RegionDefinition(labels={"streams": (4,)}),
+        "ventral": RegionDefinition(labels={"streams": (5,)}),
+        "lateral": RegionDefinition(labels={"streams": (6,)}),
+        "parietal": RegionDefinition(labels={"streams": (7,)}),
     }
 )
 #: The volumes of region labels that NSD has for each subject. NSD data manual, "ROIs".
@@ -290,6 +284,22 @@ def voxels_with_labels(volume: NDArray[np.int16], labels: Sequence[int]) -> NDAr
     return np.flatnonzero(np.isin(volume, labels)).astype(np.int64)
 
 
+def union_of_regions(regions: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return the voxels that are in any region.
+
+    Parameters
+    ----------
+    regions : mapping of str to ndarray of int64, shape (n_voxels,)
+        For each region, indices into the raveled (Z, Y, X) grid (C order, 0-based), ascending.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_voxels,)
+        Each once, ascending: the order of the columns of single trials.
+    """
+    return np.unique(np.concatenate(list(regions.values())))
+
+
 @dataclass(frozen=True)
 class VoxelSelection:
     """The voxels of a subject's regions.
@@ -318,7 +328,7 @@ class VoxelSelection:
 
     def union(self) -> NDArray[np.int64]:
         """Return the voxels that are in any of the regions (n_voxels,), each once, ascending."""
-        return np.unique(np.concatenate(list(self.regions.values())))
+        return union_of_regions(self.regions)
 
 
 def definition_as_text(definition: RegionDefinition) -> str:

@@ -18,7 +18,7 @@ from PIL import Image
 from nsd_prep.assembly import stimulus_ids
 from nsd_prep.brainscore.identifiers import SPLITS, stimulus_folder, stimulus_metadata_file
 from nsd_prep.errors import InputFileError, MissingFilesError
-from nsd_prep.files import Folder, replaced, write_text
+from nsd_prep.files import Folder, replaced, write_table
 from nsd_prep.made import Made
 from nsd_prep.progress import current_stage
 
@@ -171,7 +171,7 @@ def write_stimulus_sets(
             }
         )
         path = stimulus_metadata_file(folder, split, suffix)
-        write_text(path, table.to_csv(index=False, lineterminator="\n"))
+        write_table(path, table)
         tables.append(path)
     return tables
 
@@ -180,10 +180,6 @@ def _each_as_it_comes(
     write: Callable[[Picture], None], pictures: Iterable[Picture], n_threads: int
 ) -> None:
     """Write pictures in threads while the next ones are read, few of them in memory."""
-    if n_threads == 1:
-        for picture in pictures:
-            write(picture)
-        return
     waiting: deque[Future[None]] = deque()
     with ThreadPoolExecutor(n_threads) as pool:
         try:

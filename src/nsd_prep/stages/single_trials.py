@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep import __version__, outputs
+from nsd_prep import __version__
 from nsd_prep.checks import check
 from nsd_prep.data_checks.decision import FEWEST_IMAGES, NO_SHARE, explained
-from nsd_prep.dataset import Dataset
 from nsd_prep.extraction import SessionRecord
 from nsd_prep.files import (
     Folder,
@@ -73,9 +72,12 @@ class SubjectTrials:
         self.regions = {name: voxels for name, voxels in selection.regions.items() if len(voxels)}
         ncsnr = inputs.noise_ceilings[subject].volume.values
         self.voxels = trial_voxels(self.regions, selection.grid, ncsnr)
-        self.attributes = _attributes(inputs.dataset) | map_attributes(
-            selection.grid, selection.affine
-        )
+        self.attributes: dict[str, Any] = {
+            "software": f"nsd-prep {__version__}",
+            "dataset": inputs.dataset.name,
+            "preparation": inputs.dataset.preparation,
+            **map_attributes(selection.grid, selection.affine),
+        }
         self._records = sorted(
             (record for record in sessions if record.subject == subject),
             key=lambda record: record.session,
@@ -101,14 +103,6 @@ class SubjectTrials:
             parts = {name: self._store.read(part) for name, part in record.all_trials.items()}
             yield record.session, join_regions(parts, self.regions)
             stage.advance()
-
-
-def _attributes(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "software": f"nsd-prep {__version__}",
-        "dataset": dataset.name,
-        "preparation": dataset.preparation,
-    }
 
 
 def write_single_trials(
@@ -203,8 +197,3 @@ def responses_file(written: Made, folder: Folder) -> Path:
     netcdf = table.removesuffix(".csv") + FORMATS["netcdf"]
     path = folder.path / table
     return path.with_suffix(FORMATS["netcdf" if netcdf in written.files else "zarr"])
-
-
-def folder_of_trials(*, beside_assemblies: bool) -> str:
-    """Return where single trials go: a folder of their own beside assemblies, else the output's."""
-    return outputs.SINGLE_TRIALS if beside_assemblies else ""
