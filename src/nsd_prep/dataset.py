@@ -88,18 +88,7 @@ class Dataset:
         return tuple(sorted(self.sessions))
 
     def trials(self, subject: int) -> int:
-        """Return how many trials the subject's sessions hold.
-
-        Parameters
-        ----------
-        subject : int
-            1-based.
-
-        Returns
-        -------
-        int
-            Sessions times trials in a session.
-        """
+        """Return how many trials the sessions of a subject (1-based) hold."""
         return self.sessions[subject] * self.trials_per_session
 
     def session_file(self, subject: int, session: int) -> Path:

@@ -108,11 +108,6 @@ def load_inputs(run: Run, steps: "Steps | None" = None) -> Inputs:
     steps : Steps, optional
         What does the work; the functions of this module where nothing is given.
 
-    Returns
-    -------
-    Inputs
-        What the run uses from here on.
-
     Raises
     ------
     PreflightError
@@ -202,17 +197,7 @@ def _by_subject(
 
 
 def map_trials(run: Run) -> Trials:
-    """Find the trials of the shared images: the design, checked against its copy.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    Trials
-        With the split of the usable images.
+    """Find the trials of the shared images: the design, checked against its copy, and the split.
 
     Raises
     ------
@@ -282,19 +267,7 @@ def _all_trials(
 
 
 def load_masks(run: Run, subject: int) -> Masks:
-    """Find the voxels of a subject's regions.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    subject : int
-        1-based.
-
-    Returns
-    -------
-    Masks
-        With the brain mask and the anatomy, where the dataset has them.
+    """Find the voxels of a subject's (1-based) regions, and read the volumes around them.
 
     Raises
     ------
@@ -328,19 +301,7 @@ def load_masks(run: Run, subject: int) -> Masks:
 
 
 def load_noise_ceilings(run: Run, subject: int) -> NoiseCeilings:
-    """Read a subject's noise ceiling SNR.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    subject : int
-        1-based.
-
-    Returns
-    -------
-    NoiseCeilings
-        Of the whole volume.
+    """Read the noise ceiling SNR of a subject's (1-based) whole volume.
 
     Raises
     ------

@@ -222,19 +222,7 @@ def read_label_table(path: Path, read: Callable[[Path], bytes] = read_whole) -> 
 
 
 def numbered_labels(labels: Iterable[int | str], table: Mapping[str, int]) -> tuple[int, ...]:
-    """Return label numbers in place of names.
-
-    Parameters
-    ----------
-    labels : iterable of int or str
-        Numbers, or names that stand in `table`.
-    table : mapping of str to int
-        The number of each name.
-
-    Returns
-    -------
-    tuple of int
-        Ascending, each once.
+    """Return label numbers in place of names, by a table of each name's: ascending, each once.
 
     Raises
     ------
@@ -253,28 +241,13 @@ def numbered_labels(labels: Iterable[int | str], table: Mapping[str, int]) -> tu
 def merge_hemispheres(left: NDArray[np.int16], right: NDArray[np.int16]) -> NDArray[np.int16]:
     """Return the bilateral label volume: the left hemisphere's where cortex, else the right's.
 
-    Parameters
-    ----------
-    left, right : ndarray of int16, shape (Z, Y, X)
-        Labels of the hemispheres; -1 outside the hemisphere's cortex.
-
-    Returns
-    -------
-    ndarray of int16, shape (Z, Y, X)
-        Labels of both.
+    All are int16 (Z, Y, X), -1 outside the cortex.
     """
     return np.where(left != OUTSIDE_CORTEX, left, right)
 
 
 def voxels_with_labels(volume: NDArray[np.int16], labels: Sequence[int]) -> NDArray[np.int64]:
-    """Return where a volume has one of some labels.
-
-    Parameters
-    ----------
-    volume : ndarray of int16, shape (Z, Y, X)
-        Labels, axes in the order of the betas.
-    labels : sequence of int
-        What counts.
+    """Return where a volume of labels, int16 (Z, Y, X), has one of some labels.
 
     Returns
     -------
@@ -285,17 +258,10 @@ def voxels_with_labels(volume: NDArray[np.int16], labels: Sequence[int]) -> NDAr
 
 
 def union_of_regions(regions: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Return the voxels that are in any region.
+    """Return the voxels that are in any region, int64 (n_voxels,), each once, ascending.
 
-    Parameters
-    ----------
-    regions : mapping of str to ndarray of int64, shape (n_voxels,)
-        For each region, indices into the raveled (Z, Y, X) grid (C order, 0-based), ascending.
-
-    Returns
-    -------
-    ndarray of int64, shape (n_voxels,)
-        Each once, ascending: the order of the columns of single trials.
+    A region is given, and the union, by indices into the raveled (Z, Y, X) grid (C order, 0-based).
+    It is the order of the columns of single trials.
     """
     return np.unique(np.concatenate(list(regions.values())))
 
@@ -334,15 +300,7 @@ class VoxelSelection:
 def definition_as_text(definition: RegionDefinition) -> str:
     """Return a definition in one line, for an attribute of a file.
 
-    Parameters
-    ----------
-    definition : RegionDefinition
-        The region's.
-
-    Returns
-    -------
-    str
-        Such as ``"prf-visualrois 1 2"`` or ``"lh floc-faces 2 3; lh streams 5"``.
+    Such as ``"prf-visualrois 1 2"`` or ``"lh floc-faces 2 3; lh streams 5"``.
     """
     side = f"{definition.hemisphere} " if definition.hemisphere else ""
     parts = [

@@ -88,18 +88,10 @@ class PartStatistics(BaseModel):
 
 
 def run_lengths(n_trials: int) -> tuple[int, ...]:
-    """Return how many trials each run of a session has.
+    """Return how many trials each run of a session of so many trials has.
 
-    Parameters
-    ----------
-    n_trials : int
-        Trials in the session.
-
-    Returns
-    -------
-    tuple of int
-        63, 62, 63, ... for the 750 trials of NSD (Allen et al. 2022: twelve runs a session); else
-        tenths of the session, those of more trials first.
+    63, 62, 63, ... for the 750 trials of NSD (Allen et al. 2022: twelve runs a session); else
+    tenths of the session, those of more trials first.
     """
     if n_trials == TRIALS_PER_SESSION:
         return _NSD_RUNS

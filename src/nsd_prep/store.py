@@ -71,15 +71,8 @@ class Store(Folder):
     def find(self, name: str) -> Part | None:
         """Return the record of a part, or None where there is no sound one.
 
-        Parameters
-        ----------
-        name : str
-            Of the part, without ending, such as ``"subj01-session02/0123abcd"``.
-
-        Returns
-        -------
-        Part or None
-            Whether its file is whole is `is_whole`'s to say.
+        A name has no ending: ``"subj01-session02/0123abcd"``. Whether the part's file is whole is
+        `is_whole`'s to say.
         """
         try:
             return Part.model_validate_json(self._record(name).read_bytes())
@@ -103,17 +96,7 @@ class Store(Folder):
         return has_sha256(self.path / part.file, part.sha256)
 
     def read(self, part: Part) -> NDArray[Any]:
-        """Read the responses of a part.
-
-        Parameters
-        ----------
-        part : Part
-            Of this store.
-
-        Returns
-        -------
-        ndarray, shape (n_trials, n_voxels)
-            Read-only.
+        """Read the responses of a part of this store, in its shape and dtype; read-only.
 
         Raises
         ------
@@ -203,11 +186,6 @@ class Store(Folder):
             Such as ``"subj01"``.
         voxels : ndarray of int64, shape (n_voxels,)
             Indices into the raveled grid (0-based), ascending.
-
-        Raises
-        ------
-        OutputError
-            The disk is full or cannot be written.
         """
         path = self.path / _VOXELS / group / digest_of_array(voxels)
         if not path.exists():

@@ -43,17 +43,9 @@ def each_in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]
 
 @contextmanager
 def beside(function: Callable[[], _Result]) -> Iterator["Future[_Result]"]:
-    """Call a function in a thread while a block runs.
+    """Call a function in a thread while a block runs, whose end waits for its result.
 
-    Parameters
-    ----------
-    function : callable
-        It must not touch netCDF files where the block does.
-
-    Yields
-    ------
-    Future
-        Its result; the block's end waits for it.
+    It must not touch netCDF files where the block does.
     """
     # One thread of BLAS for each, as above; and the same sums whatever the block does meanwhile.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(1) as thread:

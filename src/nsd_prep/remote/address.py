@@ -52,22 +52,9 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> "Address":
-        """Return the address that a URL means.
+        """Return the address that a URL means, whose slashes at the end play no part.
 
-        Parameters
-        ----------
-        url : str
-            ``s3://BUCKET[/PREFIX]`` or ``http(s)://HOST[:PORT][/PREFIX]``.
-
-        Returns
-        -------
-        Address
-            Slashes at the end of the URL play no part.
-
-        Raises
-        ------
-        ParameterError
-            It is another kind of URL.
+        ``s3://BUCKET[/PREFIX]`` or ``http(s)://HOST[:PORT][/PREFIX]``; ParameterError for another.
         """
         parts = urlsplit(url)
         plain = not (parts.query or parts.fragment or "@" in parts.netloc)
@@ -119,17 +106,7 @@ def chosen_endpoint(environment: Mapping[str, str]) -> str | None:
 def s3_config(bucket: str, environment: Mapping[str, str]) -> Any:
     """Return the settings of a store of S3's kind, each one that obstore could take elsewhere.
 
-    Parameters
-    ----------
-    bucket : str
-        Its name.
-    environment : mapping of str to str
-        Variables, of which those named at the top of this module count.
-
-    Returns
-    -------
-    dict
-        For `obstore.store.S3Store`.
+    Of the environment the variables named at the top of this module count.
     """
     endpoint = chosen_endpoint(environment)
     is_public = bucket == NSD_BUCKET and not endpoint

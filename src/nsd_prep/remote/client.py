@@ -88,19 +88,7 @@ class Client:
         return f"{self.address.url}/{name}"
 
     def identity(self, name: str, *, attempts: int = ATTEMPTS) -> RemoteIdentity:
-        """Look up the size and ETag of a file.
-
-        Parameters
-        ----------
-        name : str
-            Its path below the root.
-        attempts : int
-            How often it is tried.
-
-        Returns
-        -------
-        RemoteIdentity
-            One request.
+        """Look up the size and ETag of a file, by its path below the root, in one request.
 
         Raises
         ------
@@ -116,17 +104,7 @@ class Client:
         return self._in_turn(url, "sizes", answered, Deadline(SESSION_SECONDS), attempts)
 
     def identities(self, names: Sequence[str]) -> dict[str, RemoteIdentity]:
-        """Look up the sizes and ETags of files, many at once.
-
-        Parameters
-        ----------
-        names : sequence of str
-            Their paths below the root.
-
-        Returns
-        -------
-        dict of str to RemoteIdentity
-            Each of them.
+        """Look up the sizes and ETags of files, by their paths below the root, many at once.
 
         Raises
         ------
@@ -259,15 +237,7 @@ class Client:
     def names(self, folder: str) -> list[str]:
         """List the files below a folder, by their paths below the root, ascending.
 
-        Parameters
-        ----------
-        folder : str
-            Its path below the root.
-
-        Returns
-        -------
-        list of str
-            Empty where there is no such folder.
+        None where there is no such folder.
 
         Raises
         ------

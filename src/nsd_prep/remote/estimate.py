@@ -53,17 +53,9 @@ class FetchEstimate(NamedTuple):
 
 
 def estimate(sessions: Iterable[SessionsToFetch]) -> FetchEstimate:
-    """Estimate what sessions that lie as NSD's do will cost; nothing is read.
+    """Estimate what sessions that are not in the store, and lie as NSD's do, will cost.
 
-    Parameters
-    ----------
-    sessions : iterable of SessionsToFetch
-        Those that are not in the store.
-
-    Returns
-    -------
-    FetchEstimate
-        With one request more a session, for its size and ETag.
+    Nothing is read. There is one request more a session, for its size and ETag.
     """
     n_requests = n_bytes = 0
     for subject in sessions:
@@ -90,20 +82,6 @@ def model_seconds(
 ) -> float:
     """Return the seconds that requests take, where either latency or bandwidth is the limit.
 
-    Parameters
-    ----------
-    n_requests, n_bytes : int
-        In all.
-    bandwidth : float
-        Bytes per second.
-    latency : float
-        Seconds.
-    concurrency : int
-        Requests under way at once.
-
-    Returns
-    -------
-    float
-        Seconds.
+    Latency in seconds, bandwidth in bytes per second, concurrency in requests under way at once.
     """
     return max(n_requests * latency / concurrency, n_bytes / bandwidth)

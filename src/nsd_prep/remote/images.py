@@ -89,17 +89,9 @@ def read_pictures(client: Client, nsd_ids: NDArray[np.int64]) -> Iterator[Pictur
 
 
 def shared_names(client: Client) -> dict[int, str]:
-    """Return the names of the shared images' PNG files by nsd id (0-based), as they are listed.
+    """Return the paths below the root of the shared images' PNG files by nsd id (0-based).
 
-    Parameters
-    ----------
-    client : Client
-        Who lists them.
-
-    Returns
-    -------
-    dict of int to str
-        Paths below the root; empty where there are none, or the server lists no folders.
+    Empty where there are none, or the server lists no folders.
     """
     try:
         listed = client.names(SHARED_FOLDER)

@@ -69,14 +69,7 @@ class Mirror:
     def keep(self, name: str, identity: RemoteIdentity, content: bytes | None = None) -> None:
         """Write what is known of a file, and its copy before that, each whole or not at all.
 
-        Parameters
-        ----------
-        name : str
-            Its path below the root.
-        identity : RemoteIdentity
-            Of the file.
-        content : bytes, optional
-            All of it, for a small file.
+        There is a copy of a small file alone.
 
         Raises
         ------

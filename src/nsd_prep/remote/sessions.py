@@ -116,15 +116,7 @@ class SessionReader:
     def check(self, identity: RemoteIdentity, grid: tuple[int, int, int], n_trials: int) -> None:
         """Raise where a session's betas are not of the expected form; one request.
 
-        Parameters
-        ----------
-        identity, grid, n_trials
-            As `read_voxels`.
-
-        Raises
-        ------
-        InputFileError, RemoteFaultError, ChangedFileError, MissingFilesError
-            As `read_voxels`.
+        Arguments and errors are those of `read_voxels`.
         """
         file = self._file(identity, "index", Deadline(SESSION_SECONDS))
         name = identity.path
@@ -137,18 +129,9 @@ class SessionReader:
         grid: tuple[int, int, int],
         n_trials: int,
     ) -> bool:
-        """Begin to fetch what `read_voxels` will want, where there is room for it.
+        """Begin to fetch what `read_voxels` will be asked for, where there is room; return whether.
 
-        Parameters
-        ----------
-        identity, voxels, grid, n_trials
-            As `read_voxels` will be given them.
-
-        Returns
-        -------
-        bool
-            Whether it is under way. Only files of the predicted size are fetched before they
-            are read.
+        Only files of the predicted size are fetched before they are read.
         """
         if identity in self._prefetched:
             return True

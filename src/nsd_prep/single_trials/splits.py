@@ -108,18 +108,5 @@ def _train_but(is_test: NDArray[np.bool_]) -> NDArray[np.object_]:
 
 
 def training_trials(trials: pd.DataFrame, split: TrainingSplit) -> NDArray[np.bool_]:
-    """Return which trials show a training image.
-
-    Parameters
-    ----------
-    trials : DataFrame
-        With the columns of `split_columns`.
-    split : str
-        Which column.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_trials,)
-        In the order of the rows.
-    """
+    """Return which trials show a training image of a split, bool (n_trials,)."""
     return (trials[split] == TRAIN).to_numpy(dtype=np.bool_)

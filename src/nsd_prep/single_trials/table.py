@@ -58,18 +58,7 @@ def read_coco_ids(path: Path, read: Callable[[Path], bytes] = read_whole) -> pd.
 
 
 def run_of_trial(trial_in_session: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the run of trials of NSD.
-
-    Parameters
-    ----------
-    trial_in_session : ndarray of int64, shape (n_trials,)
-        0 to 749.
-
-    Returns
-    -------
-    ndarray of int64, shape (n_trials,)
-        1 to 12.
-    """
+    """Return the run (1 to 12) of trials of a session (0 to 749) of NSD, int64 (n_trials,)."""
     ends = np.cumsum(run_lengths(TRIALS_PER_SESSION))
     return np.searchsorted(ends, trial_in_session, side="right").astype(np.int64) + 1
 
@@ -144,19 +133,7 @@ def _coco_ids_of(nsd_id: NDArray[np.int64], coco_ids: pd.Series) -> NDArray[np.i
 
 
 def shows_images(trials: pd.DataFrame, images: SingleTrialImages) -> NDArray[np.bool_]:
-    """Return which trials show shared images, images of this subject alone, or any.
-
-    Parameters
-    ----------
-    trials : DataFrame
-        As `trial_table` gives it.
-    images : {"all", "shared", "unique"}
-        Which.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_trials,)
-        In the order of the rows.
+    """Return which trials show shared images, the subject's own, or any, bool (n_trials,).
 
     Raises
     ------

@@ -40,19 +40,9 @@ class Encoding:
 
 
 def truth_and_digest(dataset: Dataset) -> tuple[Path | None, str]:
-    """Return where the truth of a synthetic dataset is, and the SHA-256 of its content.
+    """Return the root of a synthetic dataset, for `read_truth`, and the SHA-256 of its truth.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Any.
-
-    Returns
-    -------
-    root : Path or None
-        For `nsd_prep.synthetic.read_truth`; None for a dataset that is not synthetic.
-    digest : str
-        "" for a dataset that is not synthetic.
+    None and "" for a dataset that is not synthetic.
     """
     if dataset.truth_folder is None:
         return None, ""

@@ -108,23 +108,10 @@ class SubjectTrials:
 def write_single_trials(
     subject: SubjectTrials, options: SingleTrialOptions, place: str, folder: Folder
 ) -> Made:
-    """Write a subject's single trials and their table.
+    """Write a subject's single trials and their table into a place below the output folder.
 
-    Parameters
-    ----------
-    subject : SubjectTrials
-        What was extracted.
-    options : SingleTrialOptions
-        What to make of it.
-    place : str
-        Folder below the output folder; "" for the output folder itself.
-    folder : Folder
-        The output folder.
-
-    Returns
-    -------
-    Made
-        ``subj01.nc`` or the files of ``subj01.zarr``, and ``subj01.csv``.
+    ``subj01.nc`` or the files of ``subj01.zarr``, and ``subj01.csv``; the place "" is the output
+    folder itself.
     """
     written = write_subject(
         folder.path / place,
@@ -144,24 +131,10 @@ def examine_single_trials(
     written: Made,
     folder: Folder,
 ) -> Made:
-    """Check a subject's single trials, as they were written.
+    """Check a subject's single trials, as `write_single_trials` has written them.
 
-    Parameters
-    ----------
-    subject : SubjectTrials
-        What was extracted.
-    options : SingleTrialOptions
-        What was made of it.
-    written : Made
-        What `write_single_trials` wrote.
-    folder : Folder
-        The output folder.
-
-    Returns
-    -------
-    Made
-        Checks and, where images were seen twice, ``subj01_voxels.csv``: the table of the voxels
-        with ``split_half_correlation``.
+    Where images were seen twice, ``subj01_voxels.csv`` is made too: the table of the voxels with
+    ``split_half_correlation``.
     """
     rows = subject.trials[shows_images(subject.trials, options.images)]
     if options.average or len(pairs_of_presentations(rows)) < FEWEST_IMAGES:
