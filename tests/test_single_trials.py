@@ -28,7 +28,6 @@ from nsd_prep.single_trials.table import (
 )
 from nsd_prep.single_trials.voxels import (
     join_regions,
-    trial_voxels,
     with_averaged_noise_ceiling,
 )
 from nsd_prep.trials import Design
@@ -245,11 +244,6 @@ class TestVoxels:
         _, values = next(subject.sessions())
         parts = {name: values[np.isin(union, voxels)] for name, voxels in subject.regions.items()}
         np.testing.assert_array_equal(join_regions(parts, subject.regions), values)
-
-    def test_another_subjects_ncsnr(self, official: SmallNSD) -> None:
-        subject = Subject.load(official, 1)
-        with pytest.raises(ParameterError, match="The ncsnr has the shape"):
-            trial_voxels(subject.regions, subject.grid, official.ncsnr[2].transpose(2, 1, 0))
 
 
 class TestNormalisation:

@@ -128,11 +128,6 @@ class Comparison:
             and all(file.equal for file in self.files)
         )
 
-    @property
-    def exit_status(self) -> int:
-        """0 where they are equal, 1 where they are not."""
-        return 0 if self.equal else 1
-
 
 def compare(first: Path, second: Path, tolerance: float = TOLERANCE) -> Comparison:
     """Compare two assemblies, or the assemblies of the same names in two folders.

@@ -328,13 +328,9 @@ def chosen_subjects(dataset: Dataset, subjects: Iterable[int] | None) -> tuple[i
     Raises
     ------
     ParameterError
-        A subject is not in the dataset, is given twice, or there is none.
+        A subject is not in the dataset, or is given twice.
     """
     chosen = dataset.subjects if subjects is None else tuple(subjects)
-    if not chosen:
-        raise ParameterError(
-            f"No subject is chosen: give some of {_listed(dataset.subjects)} with --subjects."
-        )
     unknown = [subject for subject in chosen if subject not in dataset.sessions]
     if unknown:
         raise ParameterError(

@@ -194,12 +194,8 @@ def repetition_of_trial(nsd_id_of_trial: NDArray[np.int64]) -> NDArray[np.int64]
     ndarray of int64, shape (n_trials,)
         0 at the first presentation, 1 at the second, and so on.
     """
-    order = np.argsort(nsd_id_of_trial, kind="stable")
-    grouped = nsd_id_of_trial[order]
-    first = np.searchsorted(grouped, grouped, side="left")
-    repetition = np.empty_like(nsd_id_of_trial)
-    repetition[order] = np.arange(len(grouped)) - first
-    return repetition
+    trials = pd.Series(nsd_id_of_trial)
+    return trials.groupby(trials).cumcount().to_numpy(dtype=np.int64)
 
 
 def shared_trials(

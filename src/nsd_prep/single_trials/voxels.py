@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.errors import ParameterError
 from nsd_prep.noise_ceiling import noise_ceiling, noise_ceiling_of_unequal_repetitions
 from nsd_prep.published import REPETITIONS
 from nsd_prep.regions import union_of_regions
@@ -41,17 +40,7 @@ def trial_voxels(
         ncsnr (NaN where a voxel has no data in any session); noise_ceiling_1 and noise_ceiling_3
         (percent, for one trial and for the mean of three, 0 where ncsnr is NaN); and for each
         region ``in_NAME``, bool.
-
-    Raises
-    ------
-    ParameterError
-        ncsnr lies on another grid.
     """
-    if ncsnr.shape != tuple(grid):
-        raise ParameterError(
-            f"The ncsnr has the shape {ncsnr.shape}: expected (Z, Y, X) {tuple(grid)}, the grid "
-            "of the regions; give the same subject's."
-        )
     union = union_of_regions(regions)
     x, y, z = (axis.astype(np.int64) for axis in np.unravel_index(union, grid))
     of_voxels = ncsnr.ravel()[union]
