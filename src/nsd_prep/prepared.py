@@ -181,14 +181,7 @@ class Prepared:
         return found
 
     def repetitions(self, subject: int, region: str) -> NDArray[np.float32]:
-        """Read a subject's single-trial responses to the usable images from the store.
-
-        Parameters
-        ----------
-        subject : int
-            1-based.
-        region : str
-            One of the run's.
+        """Read a subject's (1-based) single-trial responses to the usable images from the store.
 
         Returns
         -------

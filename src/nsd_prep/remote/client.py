@@ -195,7 +195,7 @@ class Client:
     def read(
         self, name: str, *, kind: Kind = "small files", expected: RemoteIdentity | None = None
     ) -> tuple[RemoteIdentity, bytes]:
-        """Fetch a whole file, and what tells whether it is still the same.
+        """Fetch a whole file, and what tells whether it is still the same, in one request.
 
         Parameters
         ----------
@@ -205,13 +205,6 @@ class Client:
             What it counts as.
         expected : RemoteIdentity, optional
             What was looked up: another size under the same ETag is a short answer.
-
-        Returns
-        -------
-        identity : RemoteIdentity
-            One request gives both.
-        content : bytes
-            All of it.
 
         Raises
         ------

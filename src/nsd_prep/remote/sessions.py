@@ -59,6 +59,8 @@ class Part(NamedTuple):
 def predicted_parts(places: ChunkPlaces, voxels: Integers, gap: int) -> list[Part]:
     """Return what is to be fetched of a session that was written in order.
 
+    At least one part; the first holds the head of the file.
+
     Parameters
     ----------
     places : ChunkPlaces
@@ -67,11 +69,6 @@ def predicted_parts(places: ChunkPlaces, voxels: Integers, gap: int) -> list[Par
         Indices into the raveled grid (0-based), ascending.
     gap : int
         Bytes that may be fetched in vain between two ranges.
-
-    Returns
-    -------
-    list of Part
-        At least one; the first holds the head of the file.
     """
     starts = places.chunks(voxels)
     lengths = np.full(len(voxels), places.chunk_bytes, dtype=np.int64)
@@ -158,22 +155,8 @@ class SessionReader:
     ) -> NDArray[np.int16]:
         """Read all trials of some voxels of a session, and little else.
 
-        Parameters
-        ----------
-        identity : RemoteIdentity
-            The session's file.
-        voxels : ndarray of int64, shape (n_voxels,)
-            Indices into the raveled (Z, Y, X) grid (C order, 0-based), ascending.
-        grid : tuple of int
-            (Z, Y, X).
-        n_trials : int
-            750 in NSD.
-
-        Returns
-        -------
-        ndarray of int16, shape (n_voxels, n_trials)
-            As stored: 300 times the percent signal change. Exactly what
-            `nsd_prep.betas.read_voxels` gives for a local copy of the file.
+        Arguments and result are those of `nsd_prep.betas.read_voxels`, as it would be given a local
+        copy of the file.
 
         Raises
         ------

@@ -65,14 +65,8 @@ def zarr_rows(
     ----------
     path : Path
         The final name, a folder; what is there stays as it was until the block ends.
-    labels : Dataset
-        Coordinates and attributes; its two dimensions are those of the responses, in order.
-    name : str
-        Of the array.
-    dtype : dtype
-        float32, float16 or int16.
-    attributes : dict
-        Of the array.
+    labels, name, dtype, attributes
+        As in `nsd_prep.single_trials.netcdf_file.netcdf_rows`; float16 too.
     rows_of_a_shard : int
         A session's, where rows are trials.
 
