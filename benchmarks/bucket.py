@@ -177,7 +177,8 @@ def main() -> None:
     # The processes whose memory is measured import none of these.
     from nsd_prep.dataset import open_dataset
     from nsd_prep.masks import select_voxels
-    from nsd_prep.regions import BUILT_IN_REGIONS, DEFAULT_REGIONS
+    from nsd_prep.published import VOXELS
+    from nsd_prep.regions import BUILT_IN_REGIONS
     from nsd_prep.synthetic import write_synthetic_nsd
 
     command = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -194,7 +195,7 @@ def main() -> None:
         served.mkdir()
         for number in range(1, N_SESSIONS + 1):
             (served / f"{number:02d}.hdf5").symlink_to(file)
-        definitions = {name: BUILT_IN_REGIONS[name] for name in DEFAULT_REGIONS}
+        definitions = {name: BUILT_IN_REGIONS[name] for name in VOXELS}
         regions = select_voxels(dataset, 1, definitions)
         rest = (regions.grid, dataset.trials_per_session)
         selections = [

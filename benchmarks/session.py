@@ -27,7 +27,8 @@ from rich.table import Table
 from nsd_prep.betas import read_voxels, zscore_trials
 from nsd_prep.dataset import Dataset, open_dataset
 from nsd_prep.masks import select_voxels
-from nsd_prep.regions import BUILT_IN_REGIONS, DEFAULT_REGIONS, VoxelSelection
+from nsd_prep.published import VOXELS
+from nsd_prep.regions import BUILT_IN_REGIONS, VoxelSelection
 from nsd_prep.synthetic import write_synthetic_nsd
 
 SUBJECT, SESSION = 1, 1
@@ -64,7 +65,7 @@ def drop_from_cache(path: Path) -> None:
 def measure(way: str, root: Path) -> None:
     """Run one way in this process, and print what it cost as JSON."""
     dataset = open_dataset(root)
-    definitions = {name: BUILT_IN_REGIONS[name] for name in DEFAULT_REGIONS}
+    definitions = {name: BUILT_IN_REGIONS[name] for name in VOXELS}
     selection = select_voxels(dataset, SUBJECT, definitions)
     before, started = bytes_asked(), time.perf_counter()
     {"library": library, "whole volume": whole_volume}[way](dataset, selection)

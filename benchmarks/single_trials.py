@@ -30,15 +30,12 @@ from nsd_prep.dataset import Dataset, open_dataset
 from nsd_prep.masks import select_voxels
 from nsd_prep.published import BETA_SCALE
 from nsd_prep.regions import BUILT_IN_REGIONS
-from nsd_prep.single_trials import (
-    TrialReader,
-    normalised_sessions,
-    open_single_trials,
-    trial_table,
-    trial_voxels,
-    write_single_trials,
-)
+from nsd_prep.single_trials import TrialReader, open_single_trials
+from nsd_prep.single_trials.normalise import normalised_sessions
 from nsd_prep.single_trials.splits import images_seen_three_times
+from nsd_prep.single_trials.table import trial_table
+from nsd_prep.single_trials.voxels import trial_voxels
+from nsd_prep.single_trials.writer import checked_sessions, write_rows
 from nsd_prep.trials import read_design
 from nsd_prep.volumes import read_ncsnr
 
@@ -97,9 +94,9 @@ def library(path: Path, dataset: Dataset, one: bool, dtype: str, format: str) ->
     ncsnr = read_ncsnr(dataset.ncsnr_file(SUBJECT)).values
     table = trial_voxels({"nsdgeneral": voxels}, grid, ncsnr)
     read = sessions(dataset, voxels, grid, one)
-    write_single_trials(
+    write_rows(
         path,
-        normalised_sessions(read, trials, "session"),
+        checked_sessions(normalised_sessions(read, trials, "session"), trials),
         trials,
         table,
         dtype=dtype,

@@ -160,10 +160,7 @@ def _call(command: App, arguments: Sequence[str] | None) -> int:
     except _UsageError as error:
         _print_error(error)
         return 2
-    except NSDPrepError as error:
-        _print_error(error)
-        return 1
-    except RemoteFaultError as error:  # its sentence is whole
+    except (NSDPrepError, RemoteFaultError) as error:  # whose sentences are whole
         _print_error(error)
         return 1
     except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
@@ -204,12 +201,9 @@ def _explained(error: CycloptsError, words: Sequence[str]) -> str:
     names = {name.casefold(): name for name in BUILT_IN_REGIONS}
     for word in words:
         for part in word.split(","):
-            near = difflib.get_close_matches(
-                part.casefold(), map(str.casefold, BUILT_IN_REGIONS), 1
-            )
+            near = difflib.get_close_matches(part.casefold(), names, 1)
             is_region = part and not part.isdigit() and part not in BUILT_IN_REGIONS
             if is_region and near and f'"{word}"' in message:
-                names = {name.casefold(): name for name in BUILT_IN_REGIONS}
                 return f"{message} Did you mean {names[near[0]]}?"
         if "," in word and f'"{word}"' in message:
             return f"{message} Separate values by spaces: {word.replace(',', ' ')}"

@@ -41,7 +41,7 @@ from nsd_prep.stages.brainscore import Images
 from nsd_prep.stages.closing import write_checks, write_manifest
 from nsd_prep.stages.encoding import Encoding, truth_and_digest
 from nsd_prep.stages.examination import ExtractedSubjects, Volumes
-from nsd_prep.stages.single_trials import SubjectTrials, folder_of_trials
+from nsd_prep.stages.single_trials import SubjectTrials
 from nsd_prep.store import Store
 from nsd_prep.summary import Summary, describe_inputs, print_rendered, tables_of_assemblies
 from nsd_prep.synthetic import synthetic_beside
@@ -152,7 +152,7 @@ def _make_single_trials(
     options = SingleTrialOptions(
         run.normalise, run.split, run.images, run.average, run.dtype, run.format
     )
-    place = folder_of_trials(beside_assemblies=run.assemblies)
+    place = outputs.SINGLE_TRIALS if run.assemblies else ""
     subjects, written, examined = [], {}, {}
     with stages.stage("writing single trials", len(inputs.betas)):
         for number in run.subjects:

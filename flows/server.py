@@ -78,7 +78,9 @@ def temporary_server() -> Iterator[Callable[[], None]]:
     finally:
         if server is not None:
             server.stop()
-            _restore(_API_URL, before)
+            os.environ.pop(_API_URL, None)
+            if before is not None:
+                os.environ[_API_URL] = before
             if "prefect" in sys.modules:
                 _use_environment()
 
@@ -229,13 +231,6 @@ def _use_environment() -> None:
 def _of_server(environment: Mapping[str, str]) -> dict[str, str]:
     inherited = {name: value for name, value in environment.items() if name != _API_URL}
     return inherited | _RECORD_SOON | _NO_TELEMETRY
-
-
-def _restore(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
 
 
 def _reason(status: int) -> str:

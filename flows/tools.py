@@ -107,7 +107,7 @@ def compare(first: Path, second: Path, *, tolerance: float = 1e-5) -> int:
     with Stages().stage("comparing"):
         comparison = compare(first, second, tolerance)
     print_rendered(as_text(comparison))
-    return comparison.exit_status
+    return 0 if comparison.equal else 1
 
 
 def package(
@@ -220,7 +220,7 @@ def map_(
             with a number for each voxel, in the order of the file of trials.
         outside: What all other voxels of the volume get.
     """
-    from nsd_prep.single_trials import write_map_of_trials
+    from nsd_prep.single_trials.maps import write_map_of_trials
 
     write_map_of_trials(trials, target, values, outside)
     print(f"Written: {target}")  # noqa: T201

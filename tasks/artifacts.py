@@ -81,13 +81,7 @@ def leave_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) ->
 
 
 def show_checks(checks: Sequence[Check]) -> None:
-    """Show the table of checks on the page of the run, failed ones first.
-
-    Parameters
-    ----------
-    checks : sequence of Check
-        All of a run's.
-    """
+    """Show the table of a run's checks on its page, failed ones first."""
     order = {verdict: rank for rank, verdict in enumerate(VERDICTS)}
     rows = [
         {

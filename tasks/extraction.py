@@ -44,7 +44,7 @@ def extract_chunk(
 def extract_sessions(
     chunks: Sequence[list[SessionRequest]], store: Store, runner: TaskRunner[Any], stage: Stage
 ) -> list[SessionRecord]:
-    """Extract all the sessions.
+    """Extract all the sessions, each chunk of them in a task; records in the order of the requests.
 
     Parameters
     ----------
@@ -56,11 +56,6 @@ def extract_sessions(
         What runs the tasks; entered.
     stage : Stage
         Told of each session.
-
-    Returns
-    -------
-    list of SessionRecord
-        In the order of the requests.
 
     Raises
     ------

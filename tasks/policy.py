@@ -28,19 +28,7 @@ RETRIES: Final = 3
 def retry_may_help(_task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     """Return whether a failure may be a passing fault of the disk or the network.
 
-    Parameters
-    ----------
-    _task : Task
-        Not looked at.
-    run : TaskRun
-        For the log line.
-    state : State
-        The failed state.
-
-    Returns
-    -------
-    bool
-        True for an OSError that the library did not judge; it never raises.
+    It is for an OSError that the library did not judge; this never raises.
     """
     try:
         error = state.result(raise_on_failure=False)

@@ -1,9 +1,6 @@
 """What runs the extraction: threads, processes, or Dask workers on this or other machines."""
 
-import multiprocessing
-import os
 import socket
-import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -12,6 +9,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from nsd_prep.errors import ParameterError
 from nsd_prep.extraction import SessionRequest
 from nsd_prep.parameters import Runner
+from nsd_prep.threads import end_with_parent
 
 #: Submitting a task to another process costs Prefect about 0.2 s, reading a session takes at least
 #: that: with this many sessions in a task the cost stays under a tenth of the work.
@@ -20,7 +18,7 @@ _SECONDS_TO_CONNECT: Final = 10
 
 
 def task_runner(kind: Runner, workers: int, dask_address: str | None) -> TaskRunner[Any]:
-    """Return the task runner of a kind.
+    """Return the task runner of a kind, not entered yet.
 
     Parameters
     ----------
@@ -30,11 +28,6 @@ def task_runner(kind: Runner, workers: int, dask_address: str | None) -> TaskRun
         How many run at once; of no meaning where Dask's scheduler has an address.
     dask_address : str or None
         Address of a running Dask scheduler, such as ``"tcp://10.0.0.1:8786"``.
-
-    Returns
-    -------
-    TaskRunner
-        Not entered yet.
 
     Raises
     ------
@@ -70,15 +63,7 @@ def task_runner(kind: Runner, workers: int, dask_address: str | None) -> TaskRun
 def _check_scheduler(address: str) -> None:
     """Raise where an address is none, or nothing listens there: Dask would connect late and long.
 
-    Parameters
-    ----------
-    address : str
-        As ``"tcp://10.0.0.1:8786"``; of schemes other than tcp and tls the form alone is checked.
-
-    Raises
-    ------
-    ParameterError
-        Of one sentence.
+    Of schemes other than tcp and tls the form alone is checked.
     """
     from distributed.comm.addressing import parse_address, parse_host_port
     from distributed.comm.registry import get_backend
@@ -101,20 +86,8 @@ def in_chunks(
 ) -> list[list[SessionRequest]]:
     """Divide requests into those that one task does.
 
-    Parameters
-    ----------
-    requests : sequence of SessionRequest
-        What is to be done.
-    kind : {"threads", "processes", "dask"}
-        Where tasks run.
-    workers : int
-        How many run at once.
-
-    Returns
-    -------
-    list of list of SessionRequest
-        One session each for threads; for others several of one subject, so that Prefect's cost is
-        small beside the work, and few enough to keep all workers busy.
+    One session each for threads; for others several of one subject, so that Prefect's cost is small
+    beside the work, and few enough to keep all workers busy.
     """
     size = 1 if kind == "threads" else min(_SESSIONS_IN_A_TASK, max(1, len(requests) // workers))
     by_subject: dict[int, list[SessionRequest]] = {}
@@ -125,20 +98,3 @@ def in_chunks(
         for wanted in by_subject.values()
         for start in range(0, len(wanted), size)
     ]
-
-
-def end_with_parent() -> None:
-    """Let a worker process end when the process that started it is gone, however it ended.
-
-    A run that is killed cannot end its workers, who would wait for work without end. Called when a
-    worker starts; in the process of the run itself it does nothing.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, name="end-with-parent", daemon=True).start()

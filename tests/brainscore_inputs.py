@@ -10,9 +10,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.assembly import SubjectVoxels, voxel_table, write_assembly
+from nsd_prep.assembly import SubjectVoxels, stimulus_ids, voxel_table, write_assembly
+from nsd_prep.brainscore.features import Features
 from nsd_prep.brainscore.identifiers import SPLITS, assembly_file
 from nsd_prep.brainscore.index import PackageIndex
 from nsd_prep.brainscore.package import write_packages
@@ -149,3 +151,16 @@ def write_manifest(folder: Path, verdicts: Sequence[str] = ("passed", "not decid
         for path in files
     }
     (folder / "manifest.json").write_text(json.dumps({"outputs": outputs}))
+
+
+def write_features(path: Path, features: Features) -> None:
+    """Write features in the form that `nsd_prep.brainscore.features.read_features` reads."""
+    xr.DataArray(
+        features.values,
+        dims=("presentation", "feature"),
+        coords={
+            "stimulus_id": ("presentation", np.array(stimulus_ids(features.nsd_ids), dtype=object)),
+            "nsd_id": ("presentation", features.nsd_ids),
+        },
+        name="features",
+    ).to_netcdf(path, engine="netcdf4")

@@ -13,15 +13,11 @@ from small_nsd import SmallNSD
 from nsd_prep.betas import read_voxels
 from nsd_prep.dataset import Dataset, open_dataset
 from nsd_prep.masks import select_voxels
-from nsd_prep.regions import BUILT_IN_REGIONS
-from nsd_prep.single_trials import (
-    normalised_sessions,
-    read_coco_ids,
-    trial_table,
-    trial_voxels,
-    union_of_regions,
-    write_single_trials,
-)
+from nsd_prep.regions import BUILT_IN_REGIONS, union_of_regions
+from nsd_prep.single_trials.normalise import normalised_sessions
+from nsd_prep.single_trials.table import read_coco_ids, trial_table
+from nsd_prep.single_trials.voxels import trial_voxels
+from nsd_prep.single_trials.writer import checked_sessions, write_rows
 from nsd_prep.trials import Design, read_design
 from nsd_prep.volumes import read_ncsnr
 
@@ -75,5 +71,6 @@ class Subject:
     def write(self, path: Path, **options: Any) -> Path:
         """Write the z-scored trials."""
         options = {"attributes": {"subject": self.number, "units": "SD"}} | options
-        write_single_trials(path, self.responses(), self.trials, self.voxels, **options)
+        blocks = checked_sessions(self.responses(), self.trials)
+        write_rows(path, blocks, self.trials, self.voxels, **options)
         return path

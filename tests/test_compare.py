@@ -121,17 +121,16 @@ class TestDifferences:
         comparison = compare_assemblies("V1", whole, whole[1:, 2:])
         assert comparison.images_only_in_first == (NSD_IDS[0],)
         places = np.stack(np.unravel_index(data.voxels[1][:2], GRID), axis=1).tolist()
-        assert comparison.voxels_only_in_first == tuple(
-            f"subj01 V1 {tuple(place)}" for place in places
-        )
-        assert comparison.voxels_only_in_second == ()
+        listed = ", ".join(f"subj01 V1 {tuple(place)}" for place in places)
+        assert f"2 voxels only in the first: {listed}" in comparison.problems
+        assert not any("only in the second" in problem for problem in comparison.problems)
 
     def test_a_subject_and_images_of_one_side_only(self, data: Dataset) -> None:
         whole = data.assembly()
         comparison = compare_assemblies("V1", whole[:60], whole[60:, :N_VOXELS])
         assert not comparison.equal
         assert len(comparison.images_only_in_first) == 60
-        assert len(comparison.voxels_only_in_first) == N_VOXELS
+        assert f"{N_VOXELS} voxels only in the first" in comparison.problems[-1]
         assert [one.n_voxels for one in comparison.differences] == [N_VOXELS, 0]
         assert [one.n_images for one in comparison.differences] == [0, 0]
 
@@ -523,13 +522,13 @@ class TestFiles:
         for folder in ("ours", "theirs"):
             (tmp_path / folder).mkdir()
             write_assembly(strong.assembly(), tmp_path / folder / "Allen2022.V1.nc")
-        assert compare(tmp_path / "ours", tmp_path / "theirs").exit_status == 0
+        assert compare(tmp_path / "ours", tmp_path / "theirs").equal
         other = strong.assembly()
         other.values[0, 0] += 1
         write_assembly(other, tmp_path / "theirs" / "Allen2022.V2.nc")
         comparison = compare(tmp_path / "ours", tmp_path / "theirs")
         assert comparison.only_in_second == ("Allen2022.V2.nc",)
-        assert comparison.exit_status == 1
+        assert not comparison.equal
         files = [tmp_path / "ours" / "Allen2022.V1.nc", tmp_path / "theirs" / "Allen2022.V2.nc"]
         assert compare(files[0], files[0]).equal
         assert not compare(*files).equal

@@ -178,7 +178,3 @@ class TestChosenSubjects:
     def test_a_subject_given_twice(self, small_dataset) -> None:
         with pytest.raises(ParameterError, match=r"Subject 2 is given more than once.*--subjects"):
             chosen_subjects(small_dataset, [2, 1, 2])
-
-    def test_no_subject(self, small_dataset) -> None:
-        with pytest.raises(ParameterError, match=r"No subject.*1, 2, 5"):
-            chosen_subjects(small_dataset, [])

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from brainscore_inputs import Simulation, simulate
+from brainscore_inputs import Simulation, simulate, write_features
 from numpy.typing import NDArray
 from synthetic_truth import signal
 
@@ -18,7 +18,6 @@ from nsd_prep.brainscore.features import (
     Features,
     parse_features,
     read_features,
-    write_features,
 )
 from nsd_prep.brainscore.train_test import TrainAndTest
 from nsd_prep.errors import InputFileError, MissingFilesError

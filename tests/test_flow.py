@@ -20,6 +20,7 @@ import pytest
 import reference
 import scipy.io
 import xarray as xr
+from brainscore_inputs import write_features
 from library_stages import planned
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
@@ -28,7 +29,7 @@ from prefect.testing.utilities import prefect_test_harness
 from small_nsd import SmallNSD, write_small_nsd
 
 from nsd_prep import betas, progress
-from nsd_prep.brainscore.features import Features, write_features
+from nsd_prep.brainscore.features import Features
 from nsd_prep.errors import ExtractionError, FailedChecksError, ParameterError, PreflightError
 from nsd_prep.flows.command import main, run_command
 from nsd_prep.flows.nsd_flow import nsd_flow

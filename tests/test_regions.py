@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from nsd_prep.errors import InputFileError, ParameterError
+from nsd_prep.parameters import RegionName
 from nsd_prep.regions import (
     BUILT_IN_REGIONS,
-    DEFAULT_REGIONS,
     RegionDefinition,
-    RegionName,
     VoxelSelection,
     chosen_regions,
     definition_as_text,
@@ -46,7 +45,6 @@ class TestBuiltIn:
 
     def test_forms_offer_the_same_names(self) -> None:
         assert get_args(RegionName) == tuple(BUILT_IN_REGIONS)
-        assert DEFAULT_REGIONS == ("V1", "V2", "V4", "IT")
 
 
 class TestRegionsFile:

@@ -9,7 +9,8 @@ import pytest
 from single_trials_inputs import Subject
 from small_nsd import SmallNSD
 
-from nsd_prep.single_trials import map_attributes, read_affine
+from nsd_prep.single_trials.maps import map_attributes
+from nsd_prep.volumes import read_volume
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "single-trials.md"
 EXAMPLES = re.findall(r"^```python(?: needs=(\w+))?\n(.*?)^```$", DOCUMENT.read_text(), re.M | re.S)
@@ -22,7 +23,7 @@ def namespace(
     """Return the names after the examples that need nothing more than nsd-prep."""
     subject = Subject.load(official, 1)
     (tmp_path / "trials").mkdir()
-    affine = read_affine(official.ncsnr_path(1))
+    affine = read_volume(official.ncsnr_path(1)).affine
     attributes = {"subject": 1, **map_attributes(subject.grid, affine)}
     subject.write(tmp_path / "trials" / "subj01.nc", attributes=attributes)
     n_images = int(subject.trials["nsd_id"].max()) + 1

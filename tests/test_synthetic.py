@@ -17,16 +17,14 @@ from scipy.io import loadmat
 from scipy.ndimage import convolve
 from synthetic_truth import region_latents, region_rows, signal
 
+from nsd_prep.dataset import open_dataset
 from nsd_prep.errors import InputFileError, OutputError, ParameterError
 from nsd_prep.synthetic import (
     PLANS,
     SyntheticPlan,
     SyntheticTruth,
-    read_description,
     read_truth,
     synthetic_beside,
-    truth_files,
-    truth_of,
     write_synthetic_nsd,
 )
 from nsd_prep.synthetic.anatomy import make_cortex
@@ -527,28 +525,16 @@ class TestTruth:
             read_truth(tmp_path)
 
     def test_the_dataset_says_where_its_truth_is(self, official: Path) -> None:
-        assert truth_of(read_description(official)) == "truth"
-        files = truth_files(official)
+        files = open_dataset(official).truth_files
         assert sorted(files) == sorted((official / "truth").iterdir())
 
     def test_a_folder_named_truth_says_nothing(self, tmp_path: Path) -> None:
-        (tmp_path / "truth").mkdir()
-        assert truth_of(read_description(tmp_path)) is None
+        for folder in ("truth", "nsddata"):
+            (tmp_path / folder).mkdir()
+        assert open_dataset(tmp_path).truth_files == []
         description = {"name": "mine", "trials_per_session": 30, "sessions": {"1": 6}}
         (tmp_path / "dataset.json").write_text(json.dumps(description))
-        assert truth_of(read_description(tmp_path)) is None
-        assert truth_files(tmp_path) == []
-
-    @pytest.mark.parametrize("folder", ["../truth", "/truth", "", 3, ["truth"]])
-    def test_a_truth_elsewhere_is_refused(self, folder: object) -> None:
-        with pytest.raises(InputFileError, match="expected the name of a folder"):
-            truth_of({"synthetic": {"truth": folder}})
-
-    @pytest.mark.parametrize("text", ["[1]", "{", '"truth"'])
-    def test_another_description_is_refused(self, tmp_path: Path, text: str) -> None:
-        (tmp_path / "dataset.json").write_text(text)
-        with pytest.raises(InputFileError, match="is not"):
-            read_description(tmp_path)
+        assert open_dataset(tmp_path).truth_files == []
 
 
 class TestWriting:

@@ -235,12 +235,7 @@ def _is_same(written: xr.DataArray, assembly: xr.DataArray) -> bool:
 
 
 def read_assembly(path: Path) -> xr.DataArray:
-    """Read an assembly into memory.
-
-    Parameters
-    ----------
-    path : Path
-        A file as `write_assembly` writes it.
+    """Read an assembly, as `write_assembly` writes it, into memory.
 
     Returns
     -------
@@ -260,15 +255,7 @@ def read_assembly(path: Path) -> xr.DataArray:
 def opened_assembly(path: Path) -> Iterator[xr.DataArray]:
     """Open an assembly, whose values are read when they are used, and not kept.
 
-    Parameters
-    ----------
-    path : Path
-        As for `read_assembly`, whose errors it raises.
-
-    Yields
-    ------
-    DataArray, dims (presentation, neuroid[, time_bin])
-        Of the open file.
+    Dimensions and errors are those of `read_assembly`.
     """
     try:
         with xr.open_dataarray(path, engine="netcdf4", cache=False) as assembly:

@@ -43,23 +43,7 @@ def check_session_file(
 ) -> None:
     """Raise where a session's betas are not of the expected form.
 
-    Parameters
-    ----------
-    path : Path
-        A session's HDF5 file.
-    grid : tuple of int
-        (Z, Y, X) that the betas should have.
-    n_trials : int
-        How many trials they should have.
-    file : file object, optional
-        What is read in place of `path`, which is then a name for messages.
-
-    Raises
-    ------
-    OSError
-        There is no such file, or the disk fails.
-    InputFileError
-        The file is truncated, not HDF5, or holds something else.
+    Arguments and errors are those of `read_voxels`.
     """
     with opened_betas(path, grid, n_trials, file):
         pass

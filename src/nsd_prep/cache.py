@@ -36,10 +36,7 @@ Signature: 8a477f597d28d172789f06886806bc55
 def in_use(folder: Path) -> Iterator[None]:
     """Mark a folder as a cache of this library, and keep it from being cleared meanwhile.
 
-    Parameters
-    ----------
-    folder : Path
-        A cache folder, which other runs may use too.
+    Other runs may use it too.
 
     Raises
     ------
@@ -69,22 +66,12 @@ def in_use(folder: Path) -> Iterator[None]:
 
 
 def cache_sizes(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return how many files and bytes each part of a cache has.
-
-    Parameters
-    ----------
-    folder : Path
-        A cache folder, or an output folder that holds one.
+    """Return how many files and bytes each part of a cache has, which `cache_folder` finds.
 
     Returns
     -------
     dict of str to (int, int)
         Number of files and of bytes of each part of `CONTENTS` that is there.
-
-    Raises
-    ------
-    MissingFilesError
-        There is no cache.
     """
     sizes = {}
     for part in CONTENTS:
@@ -97,15 +84,10 @@ def cache_sizes(folder: Path) -> dict[str, tuple[int, int]]:
 def clear_cache(folder: Path) -> None:
     """Remove all that a cache holds; what else lies in its folder stays.
 
-    Parameters
-    ----------
-    folder : Path
-        A cache folder, or an output folder that holds one.
-
     Raises
     ------
     MissingFilesError
-        There is no cache.
+        As `cache_folder`.
     ParameterError
         It is a link, which is not followed, or a run is using it.
     """
@@ -126,17 +108,7 @@ def clear_cache(folder: Path) -> None:
 
 
 def cache_folder(folder: Path) -> Path:
-    """Return the cache folder that a path means: itself, or the folder ``cache`` in it.
-
-    Parameters
-    ----------
-    folder : Path
-        A cache folder, or an output folder that holds one.
-
-    Returns
-    -------
-    Path
-        A folder that `in_use` marked.
+    """Return the cache folder, marked by `in_use`, that a path means: itself, or ``cache`` in it.
 
     Raises
     ------

@@ -95,12 +95,7 @@ def as_table(checks: Sequence[Check]) -> pd.DataFrame:
 
 
 def raise_failed(checks: Sequence[Check]) -> None:
-    """Raise where a check failed; a suspicious one does not raise.
-
-    Parameters
-    ----------
-    checks : sequence of Check
-        All of a run's.
+    """Raise where one of a run's checks failed; a suspicious one does not raise.
 
     Raises
     ------

@@ -66,8 +66,6 @@ class FileComparison:
         Differences of form, coordinates, images and voxels; a phrase each.
     images_only_in_first, images_only_in_second : tuple of int
         nsd_id (0-based).
-    voxels_only_in_first, voxels_only_in_second : tuple of str
-        Such as ``"subj01 V1 (3, 10, 7)"``.
     differences : tuple of Difference
         For every subject and region of either.
     orders : tuple of str
@@ -79,8 +77,6 @@ class FileComparison:
     problems: tuple[str, ...]
     images_only_in_first: tuple[int, ...]
     images_only_in_second: tuple[int, ...]
-    voxels_only_in_first: tuple[str, ...]
-    voxels_only_in_second: tuple[str, ...]
     differences: tuple[Difference, ...]
     orders: tuple[str, ...] = ()
 
@@ -131,11 +127,6 @@ class Comparison:
             and not self.only_in_second
             and all(file.equal for file in self.files)
         )
-
-    @property
-    def exit_status(self) -> int:
-        """0 where they are equal, 1 where they are not."""
-        return 0 if self.equal else 1
 
 
 def compare(first: Path, second: Path, tolerance: float = TOLERANCE) -> Comparison:
@@ -285,8 +276,6 @@ def compare_assemblies(
         tuple(_problems(first, second, voxels_only, tolerance)),
         tuple(sorted(ids[0] - ids[1])),
         tuple(sorted(ids[1] - ids[0])),
-        tuple(voxels_only[0]),
-        tuple(voxels_only[1]),
         tuple(differences),
         tuple(orders),
     )

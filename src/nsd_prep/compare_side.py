@@ -98,12 +98,7 @@ def rows_of_voxels(
 
 
 def in_common(first: Side, second: Side) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the values of the images and voxels that both sides have.
-
-    Parameters
-    ----------
-    first, second : Side
-        Of the same subject and region.
+    """Return the values of the images and voxels that both sides of a subject and region have.
 
     Returns
     -------

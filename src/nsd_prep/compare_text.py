@@ -17,15 +17,7 @@ _NAMED: Final = 5
 def as_text(comparison: Comparison) -> RenderableType:
     """Return a comparison as tables and sentences for a terminal (`rich.print`).
 
-    Parameters
-    ----------
-    comparison : Comparison
-        As `compare` gives it.
-
-    Returns
-    -------
-    RenderableType
-        Equal files take one line each.
+    Equal files take one line each.
     """
     parts: list[RenderableType] = []
     for which, only in (

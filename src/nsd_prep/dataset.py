@@ -82,28 +82,13 @@ class Dataset:
         """Return the content of a small file of the dataset."""
         return self.source.read(path)
 
-    def where(self, path: Path) -> str:
-        """Return where a file lies: its path, or its URL."""
-        return self.source.where(path)
-
     @property
     def subjects(self) -> tuple[int, ...]:
         """The subjects (1-based), ascending."""
         return tuple(sorted(self.sessions))
 
     def trials(self, subject: int) -> int:
-        """Return how many trials the subject's sessions hold.
-
-        Parameters
-        ----------
-        subject : int
-            1-based.
-
-        Returns
-        -------
-        int
-            Sessions times trials in a session.
-        """
+        """Return how many trials the sessions of a subject (1-based) hold."""
         return self.sessions[subject] * self.trials_per_session
 
     def session_file(self, subject: int, session: int) -> Path:
@@ -156,6 +141,14 @@ class Dataset:
         if self.layout == "official":
             return self.root / "nsddata_stimuli" / "stimuli" / "nsd" / "nsd_stimuli.hdf5"
         return self.root / "stimuli" / "nsd_stimuli.hdf5"
+
+    @property
+    def truth_files(self) -> list[Path]:
+        """The paths of a synthetic dataset's truth; none of any other dataset."""
+        if self.truth_folder is None:
+            return []
+        names = ["design", "latents", *(f"subj{subject:02d}" for subject in self.subjects)]
+        return [self.root / self.truth_folder / f"{name}.npz" for name in names]
 
     @property
     def _experiment_folder(self) -> Path:
@@ -335,13 +328,9 @@ def chosen_subjects(dataset: Dataset, subjects: Iterable[int] | None) -> tuple[i
     Raises
     ------
     ParameterError
-        A subject is not in the dataset, is given twice, or there is none.
+        A subject is not in the dataset, or is given twice.
     """
     chosen = dataset.subjects if subjects is None else tuple(subjects)
-    if not chosen:
-        raise ParameterError(
-            f"No subject is chosen: give some of {_listed(dataset.subjects)} with --subjects."
-        )
     unknown = [subject for subject in chosen if subject not in dataset.sessions]
     if unknown:
         raise ParameterError(

@@ -12,12 +12,9 @@ from nsd_prep.files import explained_write_errors, remove_stale_partials
 
 @contextmanager
 def only_run_in(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; the operating system lets go of it when a process dies.
+    """Keep other runs out of a folder, made where it is missing, until the block ends.
 
-    Parameters
-    ----------
-    folder : Path
-        The output folder; made where it is missing.
+    The operating system lets go of it when a process dies.
 
     Raises
     ------

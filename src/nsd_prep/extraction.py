@@ -222,16 +222,6 @@ def extract_session(request: SessionRequest) -> SessionRecord:
     The voxels of all missing regions are read in one pass, each once; voxels of which the store
     has all trials are not read again. Every trial of the session enters the z-score.
 
-    Parameters
-    ----------
-    request : SessionRequest
-        What is wanted.
-
-    Returns
-    -------
-    SessionRecord
-        Where it lies.
-
     Raises
     ------
     OSError
@@ -318,17 +308,7 @@ def _store(request: SessionRequest, kind: Kind, region: str, values: NDArray[np.
 
 
 def extract_sessions(requests: Sequence[SessionRequest]) -> list[SessionRecord]:
-    """Extract several sessions, all that can be, whatever becomes of the others.
-
-    Parameters
-    ----------
-    requests : sequence of SessionRequest
-        What is wanted.
-
-    Returns
-    -------
-    list of SessionRecord
-        In the order of the requests.
+    """Extract several sessions in order, all that can be, whatever becomes of the others.
 
     Raises
     ------

@@ -148,17 +148,8 @@ def replaced(path: Path) -> Iterator[Path]:
     """Give a temporary path in the folder of `path`, and move it into place at the end.
 
     The temporary file replaces `path` in one step when the block ends; when the block raises, it
-    is removed and `path` stays as it was.
-
-    Parameters
-    ----------
-    path : Path
-        The final name. Its folder is made where it is missing.
-
-    Yields
-    ------
-    Path
-        Where to write. Verify what was written there before the block ends.
+    is removed and `path` stays as it was. The folder is made where it is missing. Verify what was
+    written before the block ends.
 
     Raises
     ------
@@ -177,18 +168,7 @@ def replaced(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Do as `replaced`, and see that the bytes are on the disk before the file has its name.
-
-    Parameters
-    ----------
-    path : Path
-        The final name.
-
-    Yields
-    ------
-    Path
-        Where to write.
-    """
+    """Do as `replaced`, and see that the bytes are on the disk before the file has its name."""
     with replaced(path) as partial:
         yield partial
         with partial.open("rb+") as file:
@@ -197,12 +177,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def explained_write_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of a disk that cannot be written into one sentence.
-
-    Parameters
-    ----------
-    path : Path
-        What is being written.
+    """Turn the errors of a disk on which a path cannot be written into one sentence.
 
     Raises
     ------
@@ -230,19 +205,10 @@ def explained_write_errors(path: Path) -> Iterator[None]:
 
 
 def remove_stale_partials(folder: Path, name: str | None = None) -> list[Path]:
-    """Remove the temporary files and folders that killed processes of this machine left.
+    """Remove the temporary files and folders that killed processes left; list them.
 
-    Parameters
-    ----------
-    folder : Path
-        Searched with its subfolders. A folder that is not there holds nothing.
-    name : str, optional
-        Only what was to have this name, directly in the folder.
-
-    Returns
-    -------
-    list of Path
-        What was removed. What belongs to living processes, and to other machines, stays.
+    Of this machine, in the folder and its subfolders; with a name only what was to have this name,
+    directly in the folder. What belongs to living processes, and to other machines, stays.
     """
     found = folder.rglob(".*.partial") if name is None else folder.glob(".*.partial")
     removed = []
@@ -273,15 +239,7 @@ def _is_alive(process: int) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file with Unix line ends, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    text : str
-        What it holds.
-    """
+    """Write a UTF-8 text file with Unix line ends, whole or not at all."""
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
@@ -292,30 +250,12 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file, indented, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    value : mapping
-        Strings, numbers, booleans, None, lists and mappings of these.
-    """
+    """Write JSON-able values as an indented JSON file, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_whole(path: Path) -> bytes:
     """Read a file, and see that it does not seem to end before it does.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    bytes
-        All of it.
 
     Raises
     ------
@@ -332,19 +272,14 @@ def read_whole(path: Path) -> bytes:
 
 
 def check_regular(path: Path) -> None:
-    """Raise where a path is there and is no regular file, such as a pipe, a device or a folder.
-
-    Parameters
-    ----------
-    path : Path
-        What is to be opened.
+    """Raise where a path is no regular file.
 
     Raises
     ------
     FileNotFoundError
         There is nothing.
     InputFileError
-        It is something else than a file.
+        It is something else than a file, such as a pipe, a device or a folder.
     """
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
@@ -353,23 +288,7 @@ def check_regular(path: Path) -> None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table that was written as CSV, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    DataFrame
-        With the file's columns.
-
-    Raises
-    ------
-    OSError
-        As `read_whole`.
-    """
+    """Read a table that was written as CSV, whole or not at all; errors as `read_whole`."""
     return pd.read_csv(io.BytesIO(read_whole(path)))
 
 
@@ -381,16 +300,6 @@ def _check_ended(file: BinaryIO, n_bytes: int) -> None:
 
 def sha256_of_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal digits.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
 
     Raises
     ------
@@ -435,35 +344,16 @@ def has_sha256(path: Path | str, sha256: str) -> bool:
 
 
 def sha256_of_json(value: object) -> str:
-    """Return the SHA-256 of a value's canonical JSON text, in hexadecimal digits.
+    """Return the SHA-256 of a JSON-able value's canonical text, in hexadecimal digits.
 
-    Parameters
-    ----------
-    value : object
-        Strings, numbers, booleans, None, lists and mappings of these.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits; the order of a mapping's keys plays no part.
+    The order of a mapping's keys plays no part.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256_of_bytes(text.encode())
 
 
 def writable_folder(path: Path) -> None:
-    """Make a folder where it is missing, and see that files can be written in it.
-
-    Parameters
-    ----------
-    path : Path
-        The folder.
-
-    Raises
-    ------
-    OutputError
-        It cannot be made, or not written.
-    """
+    """Make a folder where it is missing; OutputError where files cannot be written in it."""
     with explained_write_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):

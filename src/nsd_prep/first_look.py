@@ -68,9 +68,7 @@ class Problems:
             return look(*arguments)
         except PreflightError as error:
             self.found.extend(error.problems)
-        except NSDPrepError as error:
-            self.found.append(str(error))
-        except RemoteFaultError as error:
+        except (NSDPrepError, RemoteFaultError) as error:
             self.found.append(str(error))
         except FileNotFoundError as error:
             self.found.append(f"{error.filename} is missing: download it.")
@@ -113,11 +111,6 @@ def load_inputs(run: Run, steps: "Steps | None" = None) -> Inputs:
     steps : Steps, optional
         What does the work; the functions of this module where nothing is given.
 
-    Returns
-    -------
-    Inputs
-        What the run uses from here on.
-
     Raises
     ------
     PreflightError
@@ -142,7 +135,9 @@ def load_inputs(run: Run, steps: "Steps | None" = None) -> Inputs:
         selections = [one.selection for one in masks.values()]
         problems.found.extend(labels_that_are_nowhere(selections))
     for subject in set(masks) & set(noise_ceilings):
-        problems.collect(_check_same_space, masks[subject], noise_ceilings[subject])
+        ncsnr = noise_ceilings[subject]
+        selection = masks[subject].selection
+        problems.collect(_check_grid, subject, ncsnr.files[0].path, ncsnr.volume, selection)
     features = None
     if run.features is not None and trials is not None:
         features = problems.collect(_check_features, run, trials)
@@ -208,17 +203,7 @@ def _by_subject(
 
 
 def map_trials(run: Run) -> Trials:
-    """Find the trials of the shared images: the design, checked against its copy.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    Trials
-        With the split of the usable images.
+    """Find the trials of the shared images: the design, checked against its copy, and the split.
 
     Raises
     ------
@@ -297,19 +282,7 @@ def _all_trials(
 
 
 def load_masks(run: Run, subject: int) -> Masks:
-    """Find the voxels of a subject's regions.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    subject : int
-        1-based.
-
-    Returns
-    -------
-    Masks
-        With the brain mask and the anatomy, where the dataset has them.
+    """Find the voxels of a subject's (1-based) regions, and read the volumes around them.
 
     Raises
     ------
@@ -343,19 +316,7 @@ def load_masks(run: Run, subject: int) -> Masks:
 
 
 def load_noise_ceilings(run: Run, subject: int) -> NoiseCeilings:
-    """Read a subject's noise ceiling SNR.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    subject : int
-        1-based.
-
-    Returns
-    -------
-    NoiseCeilings
-        Of the whole volume.
+    """Read the noise ceiling SNR of a subject's (1-based) whole volume.
 
     Raises
     ------
@@ -474,10 +435,6 @@ def _check_published_sizes(path: Any, design: Design) -> None:
             f"{found} and {highest}; download it again, or describe another dataset in "
             "dataset.json."
         )
-
-
-def _check_same_space(masks: Masks, noise_ceilings: NoiseCeilings) -> None:
-    _check_grid(masks.subject, noise_ceilings.files[0].path, noise_ceilings.volume, masks.selection)
 
 
 def _check_grid(subject: int, path: str, volume: Volume, selection: VoxelSelection) -> None:

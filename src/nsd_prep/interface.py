@@ -33,8 +33,10 @@ from nsd_prep.regions import (
     definition_as_text,
 )
 from nsd_prep.run import Run, plan_run
-from nsd_prep.single_trials import SingleTrialOptions, open_single_trials, trial_voxels
+from nsd_prep.single_trials import open_single_trials
 from nsd_prep.single_trials.maps import map_attributes
+from nsd_prep.single_trials.subject import SingleTrialOptions
+from nsd_prep.single_trials.voxels import trial_voxels
 from nsd_prep.stages.single_trials import SubjectTrials, write_single_trials
 from nsd_prep.store import Store
 
@@ -249,7 +251,7 @@ class NSD:
 
         The first call writes ``subj01.nc`` of ``nsd-prep trials`` into the cache, session by
         session; later ones open it. Options are those of
-        `nsd_prep.single_trials.SingleTrialOptions`.
+        `nsd_prep.single_trials.subject.SingleTrialOptions`.
 
         Returns
         -------

@@ -267,8 +267,4 @@ def _definition_labels(definition: RegionDefinition) -> str:
 
 
 def _labels_held(labels: NDArray[np.int16]) -> str:
-    return _listed(np.unique(labels).tolist())
-
-
-def _listed(labels: Iterable[int]) -> str:
-    return ", ".join(str(label) for label in sorted(labels) if label > 0) or "no label"
+    return ", ".join(map(str, np.unique(labels[labels > 0]).tolist())) or "no label"

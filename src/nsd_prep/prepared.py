@@ -44,6 +44,8 @@ class Prepared:
         1-based, in the order of the neuroids.
     regions : dict of str to str
         The definition of each region as text, in the run's order.
+    subjects_without : dict of str to tuple of int
+        The subjects who lack a region, of each region that one of them lacks.
     attributes : dict
         What determines the data, for the attributes of files.
     invalid_voxels : {"keep", "drop"}
@@ -70,6 +72,7 @@ class Prepared:
         )
         self.subjects = run.subjects
         self.regions = {name: definition_as_text(item) for name, item in run.regions.items()}
+        self.subjects_without = inputs.subjects_without
         self.attributes = run.attributes()
         self.invalid_voxels = run.invalid_voxels
         self.is_nsd = dataset.is_nsd
@@ -164,17 +167,6 @@ class Prepared:
             for subject, records in self._records.items()
         }
 
-    @property
-    def subjects_without(self) -> dict[str, tuple[int, ...]]:
-        """The subjects (1-based) who lack a region, of each region that one of them lacks."""
-        lacking = {
-            region: tuple(
-                subject for subject in self.subjects if subject not in self.subjects_with(region)
-            )
-            for region in self.regions
-        }
-        return {region: subjects for region, subjects in lacking.items() if subjects}
-
     def kept(self, subject: int, region: str) -> NDArray[np.bool_]:
         """Return which voxels of a subject's region become neuroids, bool (n_voxels,)."""
         voxels = self.regions_of_subjects[subject, region]
@@ -189,14 +181,7 @@ class Prepared:
         return found
 
     def repetitions(self, subject: int, region: str) -> NDArray[np.float32]:
-        """Read a subject's single-trial responses to the usable images from the store.
-
-        Parameters
-        ----------
-        subject : int
-            1-based.
-        region : str
-            One of the run's.
+        """Read a subject's (1-based) single-trial responses to the usable images from the store.
 
         Returns
         -------

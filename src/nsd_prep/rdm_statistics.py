@@ -6,6 +6,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+#: Shares of the bootstrap samples below the ends of an interval of 95 %.
+_ENDS: Final = ((1 - 0.95) / 2, (1 + 0.95) / 2)
 #: Bootstrap samples that are handled together.
 _AT_ONCE: Final = 256
 
@@ -111,9 +113,9 @@ def noise_precision(responses: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def correlation_intervals(
-    rdms: NDArray[np.floating], *, coverage: float = 0.95, samples: int = 1000, seed: int = 0
+    rdms: NDArray[np.floating], *, samples: int = 1000, seed: int = 0
 ) -> NDArray[np.float64]:
-    """Return confidence intervals of the correlations of RDMs, by a bootstrap over images.
+    """Return 95 % intervals of the correlations of RDMs, by a bootstrap over images.
 
     Pairs of an image with itself are left out of each sample: they are alike in every RDM.
 
@@ -121,8 +123,6 @@ def correlation_intervals(
     ----------
     rdms : ndarray of float, shape (n_rdms, n_images, n_images)
         Symmetric, of the same images.
-    coverage : float
-        Share of samples between the ends.
     samples : int
         How many.
     seed : int
@@ -156,11 +156,10 @@ def correlation_intervals(
     n = totals(off_diagonal.astype(np.float64))
     sums = [totals(matrix) for matrix in centred]
     products = {(a, b): totals(centred[a] * centred[b]) for a, b in pairs}
-    tails = [(1 - coverage) / 2, (1 + coverage) / 2]
     for a, b in combinations(range(n_rdms), 2):
         with np.errstate(invalid="ignore", divide="ignore"):
             spread = (products[a, a] - sums[a] ** 2 / n) * (products[b, b] - sums[b] ** 2 / n)
             found = (products[a, b] - sums[a] * sums[b] / n) / np.sqrt(spread)
         if np.isfinite(found).any():
-            ends[:, a, b] = ends[:, b, a] = np.nanquantile(found, tails)
+            ends[:, a, b] = ends[:, b, a] = np.nanquantile(found, _ENDS)
     return ends

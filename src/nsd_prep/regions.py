@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from nsd_prep.dataset import Hemisphere
 from nsd_prep.errors import InputFileError, ParameterError
 from nsd_prep.files import read_whole
-from nsd_prep.parameters import RegionName
 from nsd_prep.volumes import OUTSIDE_CORTEX
 
 #: Part of file names, which may have 255 bytes.
@@ -49,31 +48,25 @@ class RegionDefinition(BaseModel):
     hemisphere: Hemisphere | None = None
 
 
-def _region(**labels: tuple[int, ...]) -> RegionDefinition:
-    return RegionDefinition(
-        labels={
-            volume.replace("_visualrois", "-visualrois"): item for volume, item in labels.items()
-        }
-    )
-
-
 #: The regions that need no file of the user's. Label numbers: NSD data manual, "ROIs".
 BUILT_IN_REGIONS: Final[Mapping[str, RegionDefinition]] = MappingProxyType(
     {
-        "V1": _region(prf_visualrois=(1, 2)),
-        "V2": _region(prf_visualrois=(3, 4)),
-        "V3": _region(prf_visualrois=(5, 6)),
-        "V4": _region(prf_visualrois=(7,)),
-        "IT": _region(streams=(5,)),
-        "IT-glasser": _region(HCP_MMP1=(18, 126, 127, 133, 136, 154, 155, 160, 163)),
-        "nsdgeneral": _region(nsdgeneral=(1,)),
-        "early": _region(streams=(1,)),
-        "midventral": _region(streams=(2,)),
-        "midlateral": _region(streams=(3,)),
-        "midparietal": _region(streams=(4,)),
-        "ventral": _region(streams=(5,)),
-        "lateral": _region(streams=(6,)),
-        "parietal": _region(streams=(7,)),
+        "V1": RegionDefinition(labels={"prf-visualrois": (1, 2)}),
+        "V2": RegionDefinition(labels={"prf-visualrois": (3, 4)}),
+        "V3": RegionDefinition(labels={"prf-visualrois": (5, 6)}),
+        "V4": RegionDefinition(labels={"prf-visualrois": (7,)}),
+        "IT": RegionDefinition(labels={"streams": (5,)}),
+        "IT-glasser": RegionDefinition(
+            labels={"HCP_MMP1": (18, 126, 127, 133, 136, 154, 155, 160, 163)}
+        ),
+        "nsdgeneral": RegionDefinition(labels={"nsdgeneral": (1,)}),
+        "early": RegionDefinition(labels={"streams": (1,)}),
+        "midventral": RegionDefinition(labels={"streams": (2,)}),
+        "midlateral": RegionDefinition(labels={"streams": (3,)}),
+        "midparietal": RegionDefinition(labels={"streams": (4,)}),
+        "ventral": RegionDefinition(labels={"streams": (5,)}),
+        "lateral": RegionDefinition(labels={"streams": (6,)}),
+        "parietal": RegionDefinition(labels={"streams": (7,)}),
     }
 )
 #: The volumes of region labels that NSD has for each subject. NSD data manual, "ROIs".
@@ -92,7 +85,6 @@ ROI_VOLUMES: Final = (
     "streams",
     "thalamus",
 )
-DEFAULT_REGIONS: Final[tuple[RegionName, ...]] = ("V1", "V2", "V4", "IT")
 
 
 def read_regions_file(path: Path) -> dict[str, RegionDefinition]:
@@ -230,19 +222,7 @@ def read_label_table(path: Path, read: Callable[[Path], bytes] = read_whole) -> 
 
 
 def numbered_labels(labels: Iterable[int | str], table: Mapping[str, int]) -> tuple[int, ...]:
-    """Return label numbers in place of names.
-
-    Parameters
-    ----------
-    labels : iterable of int or str
-        Numbers, or names that stand in `table`.
-    table : mapping of str to int
-        The number of each name.
-
-    Returns
-    -------
-    tuple of int
-        Ascending, each once.
+    """Return label numbers in place of names, by a table of each name's: ascending, each once.
 
     Raises
     ------
@@ -261,28 +241,13 @@ def numbered_labels(labels: Iterable[int | str], table: Mapping[str, int]) -> tu
 def merge_hemispheres(left: NDArray[np.int16], right: NDArray[np.int16]) -> NDArray[np.int16]:
     """Return the bilateral label volume: the left hemisphere's where cortex, else the right's.
 
-    Parameters
-    ----------
-    left, right : ndarray of int16, shape (Z, Y, X)
-        Labels of the hemispheres; -1 outside the hemisphere's cortex.
-
-    Returns
-    -------
-    ndarray of int16, shape (Z, Y, X)
-        Labels of both.
+    All are int16 (Z, Y, X), -1 outside the cortex.
     """
     return np.where(left != OUTSIDE_CORTEX, left, right)
 
 
 def voxels_with_labels(volume: NDArray[np.int16], labels: Sequence[int]) -> NDArray[np.int64]:
-    """Return where a volume has one of some labels.
-
-    Parameters
-    ----------
-    volume : ndarray of int16, shape (Z, Y, X)
-        Labels, axes in the order of the betas.
-    labels : sequence of int
-        What counts.
+    """Return where a volume of labels, int16 (Z, Y, X), has one of some labels.
 
     Returns
     -------
@@ -290,6 +255,15 @@ def voxels_with_labels(volume: NDArray[np.int16], labels: Sequence[int]) -> NDAr
         Indices into the raveled volume (C order, 0-based), ascending: the order of the file.
     """
     return np.flatnonzero(np.isin(volume, labels)).astype(np.int64)
+
+
+def union_of_regions(regions: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return the voxels that are in any region, int64 (n_voxels,), each once, ascending.
+
+    A region is given, and the union, by indices into the raveled (Z, Y, X) grid (C order, 0-based).
+    It is the order of the columns of single trials.
+    """
+    return np.unique(np.concatenate(list(regions.values())))
 
 
 @dataclass(frozen=True)
@@ -320,21 +294,13 @@ class VoxelSelection:
 
     def union(self) -> NDArray[np.int64]:
         """Return the voxels that are in any of the regions (n_voxels,), each once, ascending."""
-        return np.unique(np.concatenate(list(self.regions.values())))
+        return union_of_regions(self.regions)
 
 
 def definition_as_text(definition: RegionDefinition) -> str:
     """Return a definition in one line, for an attribute of a file.
 
-    Parameters
-    ----------
-    definition : RegionDefinition
-        The region's.
-
-    Returns
-    -------
-    str
-        Such as ``"prf-visualrois 1 2"`` or ``"lh floc-faces 2 3; lh streams 5"``.
+    Such as ``"prf-visualrois 1 2"`` or ``"lh floc-faces 2 3; lh streams 5"``.
     """
     side = f"{definition.hemisphere} " if definition.hemisphere else ""
     parts = [

@@ -75,7 +75,7 @@ def repetitions_of_images(
 
 
 def averaged(responses: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Average the repetitions of each image.
+    """Average the repetitions of each image, in float32.
 
     Parameters
     ----------
@@ -85,6 +85,5 @@ def averaged(responses: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns
     -------
     ndarray of float32, shape (n_images, n_voxels)
-        Their mean over axis 1, in float32.
     """
     return responses.mean(axis=1)

@@ -1,6 +1,5 @@
 """What a session's raw betas look like in a region: recorded while they are in memory."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -9,9 +8,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from nsd_prep.files import sha256_of_bytes
 from nsd_prep.published import BETA_SCALE, TRIALS_PER_SESSION
 
-#: Runs of odd and of even number in a session of NSD have so many trials, twelve runs in all.
+#: Runs of odd and of even number in a session of NSD have so many trials, twelve runs in all (NSD
+#: data manual, "Behavioral data").
 _NSD_RUNS: Final = (63, 62) * 6
 #: A session of any other number of trials is cut into so many parts.
 _PARTS: Final = 10
@@ -87,18 +88,10 @@ class PartStatistics(BaseModel):
 
 
 def run_lengths(n_trials: int) -> tuple[int, ...]:
-    """Return how many trials each run of a session has.
+    """Return how many trials each run of a session of so many trials has.
 
-    Parameters
-    ----------
-    n_trials : int
-        Trials in the session.
-
-    Returns
-    -------
-    tuple of int
-        63, 62, 63, ... for the 750 trials of NSD (Allen et al. 2022: twelve runs a session); else
-        tenths of the session, those of more trials first.
+    63, 62, 63, ... for the 750 trials of NSD (Allen et al. 2022: twelve runs a session); else
+    tenths of the session, those of more trials first.
     """
     if n_trials == TRIALS_PER_SESSION:
         return _NSD_RUNS
@@ -139,7 +132,7 @@ def describe_part(values: NDArray[np.int16], runs: tuple[int, ...]) -> PartStati
         runs=tuple(of_runs),
         voxel_mean=tuple(map(_rounded, mean)),
         voxel_deviation=tuple(map(_rounded, deviation)),
-        sample_sha256=hashlib.sha256(kept.astype("<i2", copy=False).tobytes()).hexdigest()
+        sample_sha256=sha256_of_bytes(kept.astype("<i2", copy=False).tobytes())
         if deviation.any()
         else "",
     )

@@ -197,21 +197,10 @@ class Recorder:
 def open_source(
     root: str | Path, mirror_folder: Path, *, accept_nsd_terms: bool | None = None
 ) -> Source:
-    """Return the source that a dataset's root means.
+    """Return the source that a dataset's root means; nothing is requested of a server yet.
 
-    Parameters
-    ----------
-    root : str or Path
-        A folder, ``s3://BUCKET[/PREFIX]`` or ``http(s)://HOST[/PREFIX]``.
-    mirror_folder : Path
-        Where copies of a remote dataset's small files go.
-    accept_nsd_terms : bool, optional
-        As `nsd_prep.remote.bucket.BucketSource`.
-
-    Returns
-    -------
-    Source
-        Nothing was requested of a server yet.
+    A folder, ``s3://BUCKET[/PREFIX]`` or ``http(s)://HOST[/PREFIX]``. Copies of a remote dataset's
+    small files go into the mirror's folder.
 
     Raises
     ------

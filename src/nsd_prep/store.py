@@ -68,28 +68,16 @@ class Part(Sealed):
 class Store(Folder):
     """A folder of parts. A part's record is written after its array and names its SHA-256."""
 
-    def find(self, name: str) -> Part | None:
-        """Return the record of a part, or None where there is no sound one.
+    def find_whole(self, name: str, key: str) -> Part | None:
+        """Return a part whose record and file are sound; None, with a warning, where damaged.
 
-        Parameters
-        ----------
-        name : str
-            Of the part, without ending, such as ``"subj01-session02/0123abcd"``.
-
-        Returns
-        -------
-        Part or None
-            Whether its file is whole is `is_whole`'s to say.
+        A name has no ending: ``"subj01-session02/0123abcd"``.
         """
         try:
-            return Part.model_validate_json(self._record(name).read_bytes())
+            part = Part.model_validate_json(self._record(name).read_bytes())
         except (OSError, ValidationError):
-            return None
-
-    def find_whole(self, name: str, key: str) -> Part | None:
-        """Return a part whose record and file are sound; None, with a warning, where damaged."""
-        part = self.find(name)
-        if part is not None and part.key == key and self.is_whole(part):
+            part = None
+        if part and part.key == key and has_sha256(self.path / part.file, part.sha256):
             return part
         if self._record(name).exists():
             _logger.warning(
@@ -98,22 +86,8 @@ class Store(Folder):
             )
         return None
 
-    def is_whole(self, part: Part) -> bool:
-        """Return whether a part's file is there with the bytes that were written."""
-        return has_sha256(self.path / part.file, part.sha256)
-
     def read(self, part: Part) -> NDArray[Any]:
-        """Read the responses of a part.
-
-        Parameters
-        ----------
-        part : Part
-            Of this store.
-
-        Returns
-        -------
-        ndarray, shape (n_trials, n_voxels)
-            Read-only.
+        """Read the responses of a part of this store, in its shape and dtype; read-only.
 
         Raises
         ------
@@ -203,11 +177,6 @@ class Store(Folder):
             Such as ``"subj01"``.
         voxels : ndarray of int64, shape (n_voxels,)
             Indices into the raveled grid (0-based), ascending.
-
-        Raises
-        ------
-        OutputError
-            The disk is full or cannot be written.
         """
         path = self.path / _VOXELS / group / digest_of_array(voxels)
         if not path.exists():

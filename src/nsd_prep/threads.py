@@ -1,6 +1,9 @@
-"""Work on several things at once, in threads of this process."""
+"""Work on several things at once: threads of this process, and processes that end with it."""
 
 import ctypes
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -40,21 +43,30 @@ def each_in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]
 
 @contextmanager
 def beside(function: Callable[[], _Result]) -> Iterator["Future[_Result]"]:
-    """Call a function in a thread while a block runs.
+    """Call a function in a thread while a block runs, whose end waits for its result.
 
-    Parameters
-    ----------
-    function : callable
-        It must not touch netCDF files where the block does.
-
-    Yields
-    ------
-    Future
-        Its result; the block's end waits for it.
+    It must not touch netCDF files where the block does.
     """
     # One thread of BLAS for each, as above; and the same sums whatever the block does meanwhile.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(1) as thread:
         yield thread.submit(function)
+
+
+def end_with_parent() -> None:
+    """Let a worker process end when the process that started it is gone, however it ended.
+
+    A run that is killed cannot end its workers, who would wait for work without end. Called when a
+    worker starts; in the process of the run itself it does nothing.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="end-with-parent", daemon=True).start()
 
 
 def share_freed_memory() -> None:

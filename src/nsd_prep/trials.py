@@ -47,20 +47,7 @@ class Design:
     shared_nsd_ids: NDArray[np.int64]
 
     def nsd_id_of_trial(self, subject: int, n_trials: int) -> NDArray[np.int64]:
-        """Return the nsd_id (0-based) of a subject's first trials.
-
-        Parameters
-        ----------
-        subject : int
-            1-based.
-        n_trials : int
-            How many trials the subject's sessions hold.
-
-        Returns
-        -------
-        ndarray of int64, shape (n_trials,)
-            In the order of the trials.
-        """
+        """Return the nsd_id (0-based) of a subject's (1-based) first trials, int64 (n_trials,)."""
         return self.nsd_id_of_image[subject - 1, self.image_of_trial[:n_trials]]
 
 
@@ -172,18 +159,7 @@ def _first_double(ids: NDArray[np.int64]) -> int:
 def check_planned_trials(
     path: Path, design: Design, subject: int, n_sessions: int, trials_per_session: int
 ) -> None:
-    """Raise where the design holds too few trials, or no images, for a subject.
-
-    Parameters
-    ----------
-    path : Path
-        The design's file, for the message.
-    design : Design
-        The design.
-    subject : int
-        1-based.
-    n_sessions, trials_per_session : int
-        What the subject's betas hold.
+    """Raise where the design holds too few trials, or no images, for a subject (1-based).
 
     Raises
     ------
@@ -218,12 +194,8 @@ def repetition_of_trial(nsd_id_of_trial: NDArray[np.int64]) -> NDArray[np.int64]
     ndarray of int64, shape (n_trials,)
         0 at the first presentation, 1 at the second, and so on.
     """
-    order = np.argsort(nsd_id_of_trial, kind="stable")
-    grouped = nsd_id_of_trial[order]
-    first = np.searchsorted(grouped, grouped, side="left")
-    repetition = np.empty_like(nsd_id_of_trial)
-    repetition[order] = np.arange(len(grouped)) - first
-    return repetition
+    trials = pd.Series(nsd_id_of_trial)
+    return trials.groupby(trials).cumcount().to_numpy(dtype=np.int64)
 
 
 def shared_trials(
@@ -322,30 +294,12 @@ def usable_images(trials: pd.DataFrame, subjects: Sequence[int]) -> NDArray[np.i
 
 
 def with_usable(trials: pd.DataFrame, nsd_ids: NDArray[np.int64]) -> pd.DataFrame:
-    """Return the trials with a column ``usable``: whether the trial's image is among `nsd_ids`.
-
-    Parameters
-    ----------
-    trials : DataFrame
-        Shared trials.
-    nsd_ids : ndarray of int64, shape (n_images,)
-        Usable images (0-based).
-
-    Returns
-    -------
-    DataFrame
-        The same rows with one more column, bool.
-    """
+    """Return the trials with a column ``usable``: whether the image is among `nsd_ids`."""
     return trials.assign(usable=trials["nsd_id"].isin(nsd_ids))
 
 
 def usable_nsd_ids(trials: pd.DataFrame) -> NDArray[np.int64]:
-    """Return the usable images of a table of trials.
-
-    Parameters
-    ----------
-    trials : DataFrame
-        Shared trials with the column ``usable``.
+    """Return the usable images of shared trials with the column ``usable``.
 
     Returns
     -------
@@ -356,12 +310,7 @@ def usable_nsd_ids(trials: pd.DataFrame) -> NDArray[np.int64]:
 
 
 def needed_sessions(trials: pd.DataFrame) -> dict[int, tuple[int, ...]]:
-    """Return the sessions that hold a usable trial.
-
-    Parameters
-    ----------
-    trials : DataFrame
-        Shared trials with the column ``usable``.
+    """Return the sessions that hold a usable trial, of shared trials with the column ``usable``.
 
     Returns
     -------

@@ -125,10 +125,8 @@ def read_label_volume(path: Path, read: Read = read_whole) -> Volume:
 
     Raises
     ------
-    OSError
-        There is no such file, or the disk fails.
-    InputFileError
-        The file cannot be read, or its values are not labels.
+    OSError, InputFileError
+        As `read_volume`; InputFileError also where the values are not labels.
     """
     values, affine = read_volume(path, read)
     with np.errstate(invalid="ignore"):
@@ -160,10 +158,8 @@ def read_ncsnr(path: Path, read: Read = read_whole) -> Volume:
 
     Raises
     ------
-    OSError
-        There is no such file, or the disk fails.
-    InputFileError
-        The file cannot be read, or its values cannot be ncsnr.
+    OSError, InputFileError
+        As `read_volume`; InputFileError also where the values cannot be ncsnr.
     """
     values, affine = read_volume(path, read)
     wrong = (values < 0) | (values > LARGEST_NCSNR)

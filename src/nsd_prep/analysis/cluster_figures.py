@@ -185,11 +185,6 @@ def _illustrated(
 def images_of_clusters(geometry: Geometry) -> NDArray[np.int64]:
     """Return which images `draw_clusters` shows for all regions, to be read.
 
-    Parameters
-    ----------
-    geometry : Geometry
-        RDMs of all regions.
-
     Returns
     -------
     ndarray of int64
@@ -262,17 +257,8 @@ def _draw_thumbnails(
 def draw_subject_rdms(geometry: Geometry, limits: tuple[float, float]) -> Picture:
     """Draw the RDM of each subject in each region, in the order of the region's clusters.
 
-    Parameters
-    ----------
-    geometry : Geometry
-        RDMs of all regions.
-    limits : tuple of float
-        Distances between which colours run for the mean RDMs; subjects are spread wider.
-
-    Returns
-    -------
-    Picture
-        A row for each region, a column for each subject.
+    A row for each region, a column for each subject. The limits are the distances between which
+    colours run for the mean RDMs; subjects are spread wider.
     """
     subjects = list(
         dict.fromkeys(name for region in geometry.all_voxels for name in region.subjects)

@@ -73,15 +73,7 @@ CROSSNOBIS: Final = Distance(
 def colour_limits(geometry: Geometry) -> tuple[float, float]:
     """Return the distances between which the colours of all mean RDMs run.
 
-    Parameters
-    ----------
-    geometry : Geometry
-        RDMs of all regions.
-
-    Returns
-    -------
-    tuple of float
-        2nd and 98th percentile of the upper triangles of the mean RDMs, pooled over regions.
+    The 2nd and 98th percentile of their upper triangles, pooled over regions.
     """
     pooled = np.concatenate([region.mean_rdm for region in geometry.all_voxels])
     pooled = pooled[np.isfinite(pooled)]
@@ -94,17 +86,7 @@ def colour_limits(geometry: Geometry) -> tuple[float, float]:
 def draw_mean_rdms(geometry: Geometry, distance: Distance = CORRELATION) -> Picture:
     """Draw the mean RDM of each region, in the original and in the clustered order.
 
-    Parameters
-    ----------
-    geometry : Geometry
-        RDMs of all regions.
-    distance : Distance
-        What they hold.
-
-    Returns
-    -------
-    Picture
-        One row for each order, one column for each region, one colour bar for all.
+    One row for each order, one column for each region, one colour bar for all.
     """
     n_images = len(geometry.nsd_ids)
     regions = geometry.all_voxels
@@ -163,17 +145,9 @@ def draw_mean_rdms(geometry: Geometry, distance: Distance = CORRELATION) -> Pict
 
 
 def draw_between_regions(geometry: Geometry) -> Picture:
-    """Draw how far the mean RDMs of the regions correlate.
+    """Draw how far the mean RDMs of two regions or more correlate.
 
-    Parameters
-    ----------
-    geometry : Geometry
-        RDMs of all regions, two at least.
-
-    Returns
-    -------
-    Picture
-        One panel with all voxels, one with the reliable ones.
+    One panel with all voxels, one with the reliable ones.
     """
     names = [region.region for region in geometry.all_voxels]
     matrices = {
@@ -209,17 +183,9 @@ def draw_between_regions(geometry: Geometry) -> Picture:
 
 
 def draw_between_subjects(geometry: Geometry) -> Picture:
-    """Draw how far the RDMs of the subjects correlate in each region.
+    """Draw how far the RDMs of two subjects or more correlate in each region.
 
-    Parameters
-    ----------
-    geometry : Geometry
-        RDMs of all regions, two subjects at least.
-
-    Returns
-    -------
-    Picture
-        A panel for each region: all voxels below the diagonal, reliable ones above.
+    A panel for each region: all voxels below the diagonal, reliable ones above.
     """
     matrices = [
         (region.region, region.subjects, between_subjects(region), between_subjects(reliable))

@@ -197,33 +197,17 @@ def average_linkage(mean_rdm: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def between_regions(regions: Sequence[RegionGeometry]) -> NDArray[np.float64]:
-    """Correlate the mean RDMs of regions.
+    """Return Pearson r between the mean RDMs of regions, float64 (n_regions, n_regions).
 
-    Parameters
-    ----------
-    regions : sequence of RegionGeometry
-        Over the same images.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_regions, n_regions)
-        Pearson r over the pairs of images; NaN where an RDM is missing or constant.
+    Over the pairs of the same images; NaN where an RDM is missing or constant.
     """
     return correlations(np.stack([region.mean_rdm for region in regions]))
 
 
 def between_subjects(region: RegionGeometry) -> NDArray[np.float64]:
-    """Correlate the RDMs of the subjects in a region.
+    """Return Pearson r between the RDMs of a region's subjects, float64 (n_subjects, n_subjects).
 
-    Parameters
-    ----------
-    region : RegionGeometry
-        The region.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_subjects, n_subjects)
-        Pearson r over the pairs of images; NaN where an RDM is missing or constant.
+    Over the pairs of images; NaN where an RDM is missing or constant.
     """
     return correlations(region.rdms)
 
@@ -253,17 +237,9 @@ def correlations(rows: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def mean_over_pairs(matrix: NDArray[np.float64]) -> float:
-    """Return the mean of a symmetric matrix over its pairs.
+    """Return the mean of a symmetric matrix, float64 (n, n), over its pairs that have a value.
 
-    Parameters
-    ----------
-    matrix : ndarray of float64, shape (n, n)
-        NaN where a pair has no value.
-
-    Returns
-    -------
-    float
-        Over the pairs that have a value; NaN where none has.
+    NaN where none has.
     """
     pairs = matrix[np.triu_indices(len(matrix), k=1)]
     pairs = pairs[np.isfinite(pairs)]

@@ -94,7 +94,6 @@ def from_upper_triangle(pairs: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns
     -------
     ndarray of float32, shape (n_images, n_images)
-        The matrix.
     """
     matrix: NDArray[np.float32] = squareform(pairs, force="tomatrix", checks=False)
     return matrix

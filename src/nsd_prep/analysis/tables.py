@@ -68,14 +68,7 @@ def region_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
 
 
 def subject_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
-    """Summarise each region of each subject.
-
-    Parameters
-    ----------
-    geometry : Geometry
-        RDMs of all regions.
-    voxels : DataFrame
-        A row for each neuroid.
+    """Summarise each region of each subject, from what `region_table` takes.
 
     Returns
     -------
@@ -117,11 +110,6 @@ def subject_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
 def between_regions_table(geometry: Geometry) -> pd.DataFrame:
     """List the correlations of mean RDMs between regions.
 
-    Parameters
-    ----------
-    geometry : Geometry
-        RDMs of all regions.
-
     Returns
     -------
     DataFrame
@@ -144,11 +132,6 @@ def between_regions_table(geometry: Geometry) -> pd.DataFrame:
 
 def rdm_noise_ceiling_table(geometry: Geometry) -> pd.DataFrame:
     """List how well a perfect model of a region could agree with the subjects' RDMs.
-
-    Parameters
-    ----------
-    geometry : Geometry
-        RDMs of all regions.
 
     Returns
     -------
@@ -173,11 +156,6 @@ def rdm_noise_ceiling_table(geometry: Geometry) -> pd.DataFrame:
 
 def between_subjects_table(geometry: Geometry) -> pd.DataFrame:
     """List the correlations of RDMs between subjects, in every region.
-
-    Parameters
-    ----------
-    geometry : Geometry
-        RDMs of all regions.
 
     Returns
     -------
@@ -216,12 +194,7 @@ def _pairs(
 
 
 def noise_ceiling_histogram(voxels: pd.DataFrame) -> pd.DataFrame:
-    """Count voxels by noise ceiling.
-
-    Parameters
-    ----------
-    voxels : DataFrame
-        A row for each neuroid.
+    """Count voxels by noise ceiling, from a table with a row for each neuroid.
 
     Returns
     -------
@@ -249,14 +222,7 @@ def noise_ceiling_histogram(voxels: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean_rdm_table(nsd_ids: NDArray[np.int64], region: RegionGeometry) -> pd.DataFrame:
-    """Return a region's mean RDM with its images.
-
-    Parameters
-    ----------
-    nsd_ids : ndarray of int64, shape (n_images,)
-        0-based.
-    region : RegionGeometry
-        The region.
+    """Return a region's mean RDM with its images (nsd_ids, 0-based).
 
     Returns
     -------

@@ -103,12 +103,7 @@ def _fit_and_correlate(
 
 
 def summarise_encoding(scores: pd.DataFrame) -> pd.DataFrame:
-    """Summarise the scores of each region and subject.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        As `score_encoding` gives them.
+    """Summarise the scores of each region and subject, as `score_encoding` gives them.
 
     Returns
     -------

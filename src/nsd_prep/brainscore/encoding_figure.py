@@ -23,16 +23,8 @@ _BOX_WIDTH: Final = 0.32
 def draw_encoding(scores: pd.DataFrame) -> Picture:
     """Draw, for each region, how the reliable voxels' fraction of the noise ceiling is distributed.
 
-    Parameters
-    ----------
-    scores : DataFrame
-        As `nsd_prep.brainscore.encoding.score_encoding` gives them.
-
-    Returns
-    -------
-    Picture
-        A box for each subject, quartiles, whiskers from the 5th to the 95th percentile; the
-        number of voxels below it.
+    The scores are those of `nsd_prep.brainscore.encoding.score_encoding`. A box for each subject,
+    quartiles, whiskers from the 5th to the 95th percentile; the number of voxels below it.
     """
     with one_style():
         return picture(

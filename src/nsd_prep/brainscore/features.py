@@ -10,7 +10,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.assembly import stimulus_ids
 from nsd_prep.errors import InputFileError, MissingFilesError
 from nsd_prep.files import read_whole
 
@@ -128,16 +127,3 @@ def _nsd_ids(name: str, labels: xr.DataArray) -> NDArray[np.int64]:
             "0-based whole numbers in nsd_id, or nsd_ and five digits in stimulus_id."
         )
     return np.array([int(text.removeprefix("nsd_")) for text in texts], dtype=np.int64)
-
-
-def write_features(path: Path, features: Features) -> None:
-    """Write features in the form that `read_features` reads."""
-    xr.DataArray(
-        features.values,
-        dims=("presentation", "feature"),
-        coords={
-            "stimulus_id": ("presentation", np.array(stimulus_ids(features.nsd_ids), dtype=object)),
-            "nsd_id": ("presentation", features.nsd_ids),
-        },
-        name="features",
-    ).to_netcdf(path, engine="netcdf4")

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -28,7 +28,6 @@ from nsd_prep.files import write_json
 INDEX_FILE: Final = "index.json"
 
 Kind = Literal["assembly", "stimulus table", "stimulus images"]
-KINDS: Final[tuple[Kind, ...]] = ("assembly", "stimulus table", "stimulus images")
 
 # The plugin is written from the index, and the index may come from anywhere.
 _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -92,7 +91,7 @@ class PackageIndex(BaseModel):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         found = sorted((one.kind, one.split) for one in self.files)
-        if found != sorted((kind, split) for kind in KINDS for split in SPLITS):
+        if found != sorted((kind, split) for kind in get_args(Kind) for split in SPLITS):
             raise ValueError("files: expected one of each kind and half")
         base_name(self.dataset)
         return self

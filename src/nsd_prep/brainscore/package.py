@@ -28,7 +28,7 @@ from nsd_prep.brainscore.identifiers import (
 from nsd_prep.brainscore.index import Kind, PackagedFile, PackageIndex, sha1_of_file
 from nsd_prep.brainscore.provenance import verified_checks
 from nsd_prep.errors import InputFileError, MissingFilesError
-from nsd_prep.files import read_table, write_text, written_whole
+from nsd_prep.files import read_table, write_table, written_whole
 from nsd_prep.progress import current_stage
 
 #: A date that says nothing: the earliest that a zip can hold.
@@ -199,7 +199,7 @@ def _package_half(
     stage = current_stage()
     stage.advance()
     table = half.table.rename(columns={"image_file_name": "filename"})
-    write_text(csv_path, table.to_csv(index=False, lineterminator="\n"))
+    write_table(csv_path, table)
     with written_whole(zip_path) as partial, zipfile.ZipFile(partial, "w") as archive:
         if dataset != NSD:
             archive.comment = f"{dataset}, not NSD".encode()

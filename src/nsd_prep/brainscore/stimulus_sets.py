@@ -18,7 +18,7 @@ from PIL import Image
 from nsd_prep.assembly import stimulus_ids
 from nsd_prep.brainscore.identifiers import SPLITS, stimulus_folder, stimulus_metadata_file
 from nsd_prep.errors import InputFileError, MissingFilesError
-from nsd_prep.files import Folder, replaced, write_text
+from nsd_prep.files import Folder, replaced, write_table
 from nsd_prep.made import Made
 from nsd_prep.progress import current_stage
 
@@ -100,24 +100,16 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"))
 
 
-def check_images_file(path: Path, nsd_ids: NDArray[np.int64] | None = None) -> None:
-    """Check the form of the file of images, without reading an image.
-
-    Parameters
-    ----------
-    path : Path
-        ``nsd_stimuli.hdf5``.
-    nsd_ids : ndarray of int64, shape (n_images,), optional
-        The images (0-based) that it should hold.
+def check_images_file(path: Path, nsd_ids: NDArray[np.int64]) -> None:
+    """Check that the file of images holds some images (0-based), without reading one.
 
     Raises
     ------
     MissingFilesError, InputFileError, OSError
-        As `read_pictures`; InputFileError also where it is a folder or a device, or its images have
-        no pixel.
+        As `read_pictures`.
     """
     with _opened(path) as file:
-        _checked(path, file, np.empty(0, np.int64) if nsd_ids is None else nsd_ids)
+        _checked(path, file, nsd_ids)
 
 
 def write_stimulus_sets(
@@ -191,7 +183,7 @@ def write_stimulus_sets(
             }
         )
         path = stimulus_metadata_file(folder, split, suffix)
-        write_text(path, table.to_csv(index=False, lineterminator="\n"))
+        write_table(path, table)
         tables.append(path)
     return tables
 
@@ -200,10 +192,6 @@ def _each_as_it_comes(
     write: Callable[[Picture], None], pictures: Iterable[Picture], n_threads: int
 ) -> None:
     """Write pictures in threads while the next ones are read, few of them in memory."""
-    if n_threads == 1:
-        for picture in pictures:
-            write(picture)
-        return
     waiting: deque[Future[None]] = deque()
     with ThreadPoolExecutor(n_threads) as pool:
         try:

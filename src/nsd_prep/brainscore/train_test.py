@@ -1,7 +1,7 @@
 """Train and test assemblies: all regions in one file, z-scored once more, over images."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,11 +9,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nsd_prep.assembly import build_assembly
+from nsd_prep.parameters import ZScoreImages
 from nsd_prep.published import REPETITIONS, VOXELS
 from nsd_prep.responses import averaged
 
-#: Which images give the mean and the SD of the second z-score. The published data take all.
-ZScoreImages = Literal["all", "train"]
 #: Single-trial z-scores of a subject (1-based) and a region: float32, (n_images, 3, n_voxels).
 Repetitions = Callable[[int, str], NDArray[np.float32]]
 

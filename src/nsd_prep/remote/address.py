@@ -52,22 +52,9 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> "Address":
-        """Return the address that a URL means.
+        """Return the address that a URL means, whose slashes at the end play no part.
 
-        Parameters
-        ----------
-        url : str
-            ``s3://BUCKET[/PREFIX]`` or ``http(s)://HOST[:PORT][/PREFIX]``.
-
-        Returns
-        -------
-        Address
-            Slashes at the end of the URL play no part.
-
-        Raises
-        ------
-        ParameterError
-            It is another kind of URL.
+        ``s3://BUCKET[/PREFIX]`` or ``http(s)://HOST[:PORT][/PREFIX]``; ParameterError for another.
         """
         parts = urlsplit(url)
         plain = not (parts.query or parts.fragment or "@" in parts.netloc)
@@ -91,19 +78,8 @@ class Address:
         is_amazon = self.host.endswith(".amazonaws.com")
         return is_amazon and NSD_BUCKET in f"{self.host}/{self.prefix}"
 
-    def store(self, environment: Mapping[str, str] | None = None) -> HTTPStore | S3Store:
-        """Return the obstore store for it.
-
-        Parameters
-        ----------
-        environment : mapping, optional
-            Variables, as at the top of this module; the process's own where not given.
-
-        Returns
-        -------
-        HTTPStore or S3Store
-            It tries nothing twice: `nsd_prep.remote.client` does.
-        """
+    def store(self) -> HTTPStore | S3Store:
+        """Return the obstore store for it, which tries nothing twice: the client does."""
         options: Any = {
             "allow_http": True,
             "timeout": timedelta(seconds=REQUEST_SECONDS),
@@ -113,11 +89,10 @@ class Address:
         retries: Any = {"max_retries": 0}
         if self.scheme != "s3":
             return HTTPStore(self.url, client_options=options, retry_config=retries)
-        config = s3_config(self.host, os.environ if environment is None else environment)
         return S3Store(
             self.host,
             prefix=self.prefix or None,
-            config=config,
+            config=s3_config(self.host, os.environ),
             client_options=options,
             retry_config=retries,
         )
@@ -131,17 +106,7 @@ def chosen_endpoint(environment: Mapping[str, str]) -> str | None:
 def s3_config(bucket: str, environment: Mapping[str, str]) -> Any:
     """Return the settings of a store of S3's kind, each one that obstore could take elsewhere.
 
-    Parameters
-    ----------
-    bucket : str
-        Its name.
-    environment : mapping of str to str
-        Variables, of which those named at the top of this module count.
-
-    Returns
-    -------
-    dict
-        For `obstore.store.S3Store`.
+    Of the environment the variables named at the top of this module count.
     """
     endpoint = chosen_endpoint(environment)
     is_public = bucket == NSD_BUCKET and not endpoint

@@ -67,17 +67,7 @@ class Batch:
         self._pieces = []
 
     def into(self, file: SparseFile) -> list[int]:
-        """Wait for all ranges, and put them in their places.
-
-        Parameters
-        ----------
-        file : SparseFile
-            Of the same remote file.
-
-        Returns
-        -------
-        list of int
-            The keys for `SparseFile.remove`.
+        """Wait for all ranges, put them in their places, and return the keys to remove them by.
 
         Raises
         ------

@@ -233,7 +233,7 @@ class BucketSource(Source):
         pictures = read_pictures(self.client, nsd_ids)
 
         def pixels(nsd_id: int) -> NDArray[np.uint8]:
-            return next(picture.pixels for picture in pictures if picture.nsd_id == nsd_id)
+            return next(shown for one, shown in pictures if one == nsd_id)
 
         return pixels
 

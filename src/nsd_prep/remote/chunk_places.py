@@ -68,18 +68,7 @@ class ChunkPlaces:
         return tuple(sizes)
 
     def chunks(self, voxels: Integers) -> Integers:
-        """Return the byte where the chunk of each voxel begins.
-
-        Parameters
-        ----------
-        voxels : ndarray of int64
-            Indices into the raveled grid (0-based).
-
-        Returns
-        -------
-        ndarray of int64
-            Bytes from the beginning of the file.
-        """
+        """Return the byte, int64, where the chunk of each voxel (0-based, raveled grid) begins."""
         n_nodes = np.zeros(voxels.shape, dtype=np.int64)
         children = voxels.astype(np.int64)
         while (splits := _splits(children)).any():
@@ -88,20 +77,7 @@ class ChunkPlaces:
         return FIRST_CHUNK + voxels * self.chunk_bytes + n_nodes * NODE_BYTES
 
     def nodes(self, level: int, nodes: Integers) -> Integers:
-        """Return the byte where nodes of a level begin.
-
-        Parameters
-        ----------
-        level : int
-            0 for the leaves.
-        nodes : ndarray of int64
-            Positions in their level (0-based).
-
-        Returns
-        -------
-        ndarray of int64
-            Bytes from the beginning of the file.
-        """
+        """Return the byte (int64) where nodes (0-based) of a level (0 for the leaves) begin."""
         if self.level_sizes[level] == 1:
             return np.full(nodes.shape, ROOT, dtype=np.int64)
         # The first node of a level was the root once: it moved behind the second one.

@@ -6,7 +6,7 @@ Threads wait for the answers; obstore, which is Rust, does the work without Pyth
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
@@ -45,8 +45,6 @@ class Client:
     ----------
     url : str
         As `Address.parse` takes it.
-    environment : mapping, optional
-        Variables for `Address.store`; the process's own where not given.
 
     Attributes
     ----------
@@ -54,25 +52,24 @@ class Client:
         What is chosen for the link so far.
     """
 
-    def __init__(self, url: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, url: str) -> None:
         self.address = Address.parse(url)
         self.link = Link()
-        self._environment = environment
         self._start()
 
     def _start(self) -> None:
-        self._store = self.address.store(self._environment)
+        self._store = self.address.store()
         self._gate = Gate(self.link.concurrency)
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._samples: deque[tuple[int, float]] = deque(maxlen=_MOST_SAMPLES)
         self._counters = Counters()
 
-    def __getstate__(self) -> tuple[Address, Link, Mapping[str, str] | None]:
-        return self.address, self.link, self._environment
+    def __getstate__(self) -> tuple[Address, Link]:
+        return self.address, self.link
 
-    def __setstate__(self, state: tuple[Address, Link, Mapping[str, str] | None]) -> None:
-        self.address, self.link, self._environment = state
+    def __setstate__(self, state: tuple[Address, Link]) -> None:
+        self.address, self.link = state
         self._start()
 
     def close(self) -> None:
@@ -91,19 +88,7 @@ class Client:
         return f"{self.address.url}/{name}"
 
     def identity(self, name: str, *, attempts: int = ATTEMPTS) -> RemoteIdentity:
-        """Look up the size and ETag of a file.
-
-        Parameters
-        ----------
-        name : str
-            Its path below the root.
-        attempts : int
-            How often it is tried.
-
-        Returns
-        -------
-        RemoteIdentity
-            One request.
+        """Look up the size and ETag of a file, by its path below the root, in one request.
 
         Raises
         ------
@@ -119,17 +104,7 @@ class Client:
         return self._in_turn(url, "sizes", answered, Deadline(SESSION_SECONDS), attempts)
 
     def identities(self, names: Sequence[str]) -> dict[str, RemoteIdentity]:
-        """Look up the sizes and ETags of files, many at once.
-
-        Parameters
-        ----------
-        names : sequence of str
-            Their paths below the root.
-
-        Returns
-        -------
-        dict of str to RemoteIdentity
-            Each of them.
+        """Look up the sizes and ETags of files, by their paths below the root, many at once.
 
         Raises
         ------
@@ -220,7 +195,7 @@ class Client:
     def read(
         self, name: str, *, kind: Kind = "small files", expected: RemoteIdentity | None = None
     ) -> tuple[RemoteIdentity, bytes]:
-        """Fetch a whole file, and what tells whether it is still the same.
+        """Fetch a whole file, and what tells whether it is still the same, in one request.
 
         Parameters
         ----------
@@ -230,13 +205,6 @@ class Client:
             What it counts as.
         expected : RemoteIdentity, optional
             What was looked up: another size under the same ETag is a short answer.
-
-        Returns
-        -------
-        identity : RemoteIdentity
-            One request gives both.
-        content : bytes
-            All of it.
 
         Raises
         ------
@@ -262,15 +230,7 @@ class Client:
     def names(self, folder: str) -> list[str]:
         """List the files below a folder, by their paths below the root, ascending.
 
-        Parameters
-        ----------
-        folder : str
-            Its path below the root.
-
-        Returns
-        -------
-        list of str
-            Empty where there is no such folder.
+        None where there is no such folder.
 
         Raises
         ------

@@ -7,14 +7,15 @@ and goes into the manifest of the run.
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, TextIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from nsd_prep.errors import OutputError, ParameterError
-from nsd_prep.files import replaced
+from nsd_prep.errors import ParameterError
+from nsd_prep.files import write_text
 
 #: Raise this when the text changes in substance: acceptances of older ones then count no more.
 TERMS_VERSION: Final = 1
@@ -121,11 +122,8 @@ def _kept(file: Path) -> Consent | None:
 def _keep(file: Path, way: Way) -> Consent:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     consent = Consent(terms_version=TERMS_VERSION, accepted=now, way=way)
-    try:
-        with replaced(file) as partial:
-            partial.write_text(consent.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    except (OutputError, OSError):  # a home that cannot be written: the next run asks again
-        return consent
+    with suppress(OSError):  # a home that cannot be written: the next run asks again
+        write_text(file, consent.model_dump_json(indent=2) + "\n")
     return consent
 
 

@@ -5,10 +5,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from nsd_prep.remote.chunk_places import ChunkPlaces
-from nsd_prep.remote.ranges import START_CONCURRENCY, Link
+from nsd_prep.remote.ranges import START_CONCURRENCY, START_GAP
 from nsd_prep.remote.sessions import predicted_parts
 
 #: Seconds from a request to the first byte of its answer that the estimates take.
@@ -37,7 +36,7 @@ class SessionsToFetch(NamedTuple):
     n_trials: int
 
 
-class FetchEstimate(BaseModel):
+class FetchEstimate(NamedTuple):
     """What is going to be fetched.
 
     Attributes
@@ -48,33 +47,20 @@ class FetchEstimate(BaseModel):
         For each link, by the model max(requests x latency / concurrency, bytes / bandwidth).
     """
 
-    model_config = ConfigDict(frozen=True)
-
     requests: int
     bytes: int
     seconds: dict[str, float]
 
 
-def estimate(sessions: Iterable[SessionsToFetch], link: Link | None = None) -> FetchEstimate:
-    """Estimate what sessions that lie as NSD's do will cost; nothing is read.
+def estimate(sessions: Iterable[SessionsToFetch]) -> FetchEstimate:
+    """Estimate what sessions that are not in the store, and lie as NSD's do, will cost.
 
-    Parameters
-    ----------
-    sessions : iterable of SessionsToFetch
-        Those that are not in the store.
-    link : Link, optional
-        The gap that is bridged; what a run begins with where not given.
-
-    Returns
-    -------
-    FetchEstimate
-        With one request more a session, for its size and ETag.
+    Nothing is read. There is one request more a session, for its size and ETag.
     """
-    gap = (link or Link()).gap
     n_requests = n_bytes = 0
     for subject in sessions:
         places = ChunkPlaces.predict(subject.grid, subject.n_trials)
-        parts = predicted_parts(places, subject.voxels, gap)
+        parts = predicted_parts(places, subject.voxels, START_GAP)
         n_requests += subject.n_sessions * (1 + sum(len(part.ranges.pieces()) for part in parts))
         n_bytes += subject.n_sessions * sum(part.ranges.n_bytes for part in parts)
     return FetchEstimate(
@@ -96,20 +82,6 @@ def model_seconds(
 ) -> float:
     """Return the seconds that requests take, where either latency or bandwidth is the limit.
 
-    Parameters
-    ----------
-    n_requests, n_bytes : int
-        In all.
-    bandwidth : float
-        Bytes per second.
-    latency : float
-        Seconds.
-    concurrency : int
-        Requests under way at once.
-
-    Returns
-    -------
-    float
-        Seconds.
+    Latency in seconds, bandwidth in bytes per second, concurrency in requests under way at once.
     """
     return max(n_requests * latency / concurrency, n_bytes / bandwidth)

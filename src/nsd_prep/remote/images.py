@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import h5py
 import numpy as np
@@ -36,35 +36,17 @@ _BLOCK_BYTES: Final = 40_000_000
 _logger: Final = logging.getLogger(__name__)
 
 
-class Picture(NamedTuple):
-    """An image of the dataset.
-
-    Attributes
-    ----------
-    nsd_id : int
-        0-based.
-    pixels : ndarray of uint8, shape (height, width, 3)
-        RGB.
-    """
-
-    nsd_id: int
-    pixels: NDArray[np.uint8]
-
-
-def read_pictures(client: Client, nsd_ids: NDArray[np.int64]) -> Iterator[Picture]:
-    """Read images, in the order of their ids, and no others.
-
-    Parameters
-    ----------
-    client : Client
-        Who fetches.
-    nsd_ids : ndarray of int64, shape (n_images,)
-        0-based.
+def read_pictures(
+    client: Client, nsd_ids: NDArray[np.int64]
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Read images by their nsd_id (0-based), and no others.
 
     Yields
     ------
-    Picture
-        Ascending by id.
+    nsd_id : int
+        Ascending.
+    pixels : ndarray of uint8, shape (height, width, 3)
+        RGB.
 
     Raises
     ------
@@ -89,17 +71,9 @@ def read_pictures(client: Client, nsd_ids: NDArray[np.int64]) -> Iterator[Pictur
 
 
 def shared_names(client: Client) -> dict[int, str]:
-    """Return the names of the shared images' PNG files by nsd id (0-based), as they are listed.
+    """Return the paths below the root of the shared images' PNG files by nsd id (0-based).
 
-    Parameters
-    ----------
-    client : Client
-        Who lists them.
-
-    Returns
-    -------
-    dict of int to str
-        Paths below the root; empty where there are none, or the server lists no folders.
+    Empty where there are none, or the server lists no folders.
     """
     try:
         listed = client.names(SHARED_FOLDER)
@@ -109,7 +83,9 @@ def shared_names(client: Client) -> dict[int, str]:
     return {int(match["id"]) - 1: name for name, match in matches if match}
 
 
-def _read_files(client: Client, files: list[tuple[int, str]]) -> Iterator[Picture]:
+def _read_files(
+    client: Client, files: list[tuple[int, str]]
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Read PNG files, the next ones while one is used."""
     waiting = iter(files)
 
@@ -130,13 +106,13 @@ def _read_files(client: Client, files: list[tuple[int, str]]) -> Iterator[Pictur
                     f"{client.url(name)} is not an image ({error}): expected a PNG file; check the "
                     "dataset."
                 ) from error
-            yield Picture(nsd_id, pixels)
+            yield nsd_id, pixels
     finally:
         for _, _, future in ahead:
             future.cancel()
 
 
-def _read_ranges(client: Client, ids: list[int]) -> Iterator[Picture]:
+def _read_ranges(client: Client, ids: list[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Read images from the file of all, as HDF5 finds them in it."""
     identity = client.identity(STIMULI_FILE)
     deadline = Deadline(SESSION_SECONDS)
@@ -159,7 +135,7 @@ def _read_ranges(client: Client, ids: list[int]) -> Iterator[Picture]:
             batch = Batch(client, identity, ranges, kind="images", deadline=deadline)
             keys = batch.into(file)
         with _translated(file), h5py.File(file, "r") as opened:
-            pictures = [Picture(nsd_id, opened[DATASET_NAME][nsd_id]) for nsd_id in chosen]
+            pictures = [(nsd_id, opened[DATASET_NAME][nsd_id]) for nsd_id in chosen]
         file.remove(keys)
         yield from pictures
 

@@ -4,13 +4,12 @@ Below the mirror's folder lie whole files only, in the dataset's own layout; bes
 ``.remote``, a record of each: its URL, size and ETag, and the SHA-256 of the copy.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from nsd_prep.files import read_whole, replaced, written_whole
+from nsd_prep.files import read_whole, replaced, sha256_of_bytes, written_whole
 from nsd_prep.remote.identity import RemoteIdentity
 
 RECORDS: Final = ".remote"
@@ -65,19 +64,12 @@ class Mirror:
             content = read_whole(self.folder / name)
         except OSError:
             return None
-        return content if hashlib.sha256(content).hexdigest() == record.sha256 else None
+        return content if sha256_of_bytes(content) == record.sha256 else None
 
     def keep(self, name: str, identity: RemoteIdentity, content: bytes | None = None) -> None:
         """Write what is known of a file, and its copy before that, each whole or not at all.
 
-        Parameters
-        ----------
-        name : str
-            Its path below the root.
-        identity : RemoteIdentity
-            Of the file.
-        content : bytes, optional
-            All of it, for a small file.
+        There is a copy of a small file alone.
 
         Raises
         ------
@@ -88,7 +80,7 @@ class Mirror:
         if content is not None:
             with written_whole(self.folder / name) as partial:
                 partial.write_bytes(content)
-            sha256 = hashlib.sha256(content).hexdigest()
+            sha256 = sha256_of_bytes(content)
         record = MirrorRecord(identity=identity, sha256=sha256)
         with replaced(self._record_file(name)) as partial:
             partial.write_text(record.model_dump_json(), encoding="utf-8")

@@ -59,6 +59,8 @@ class Part(NamedTuple):
 def predicted_parts(places: ChunkPlaces, voxels: Integers, gap: int) -> list[Part]:
     """Return what is to be fetched of a session that was written in order.
 
+    At least one part; the first holds the head of the file.
+
     Parameters
     ----------
     places : ChunkPlaces
@@ -67,11 +69,6 @@ def predicted_parts(places: ChunkPlaces, voxels: Integers, gap: int) -> list[Par
         Indices into the raveled grid (0-based), ascending.
     gap : int
         Bytes that may be fetched in vain between two ranges.
-
-    Returns
-    -------
-    list of Part
-        At least one; the first holds the head of the file.
     """
     starts = places.chunks(voxels)
     lengths = np.full(len(voxels), places.chunk_bytes, dtype=np.int64)
@@ -116,15 +113,7 @@ class SessionReader:
     def check(self, identity: RemoteIdentity, grid: tuple[int, int, int], n_trials: int) -> None:
         """Raise where a session's betas are not of the expected form; one request.
 
-        Parameters
-        ----------
-        identity, grid, n_trials
-            As `read_voxels`.
-
-        Raises
-        ------
-        InputFileError, RemoteFaultError, ChangedFileError, MissingFilesError
-            As `read_voxels`.
+        Arguments and errors are those of `read_voxels`.
         """
         file = self._file(identity, "index", Deadline(SESSION_SECONDS))
         name = identity.path
@@ -137,18 +126,9 @@ class SessionReader:
         grid: tuple[int, int, int],
         n_trials: int,
     ) -> bool:
-        """Begin to fetch what `read_voxels` will want, where there is room for it.
+        """Begin to fetch what `read_voxels` will be asked for, where there is room; return whether.
 
-        Parameters
-        ----------
-        identity, voxels, grid, n_trials
-            As `read_voxels` will be given them.
-
-        Returns
-        -------
-        bool
-            Whether it is under way. Only files of the predicted size are fetched before they
-            are read.
+        Only files of the predicted size are fetched before they are read.
         """
         if identity in self._prefetched:
             return True
@@ -175,22 +155,8 @@ class SessionReader:
     ) -> NDArray[np.int16]:
         """Read all trials of some voxels of a session, and little else.
 
-        Parameters
-        ----------
-        identity : RemoteIdentity
-            The session's file.
-        voxels : ndarray of int64, shape (n_voxels,)
-            Indices into the raveled (Z, Y, X) grid (C order, 0-based), ascending.
-        grid : tuple of int
-            (Z, Y, X).
-        n_trials : int
-            750 in NSD.
-
-        Returns
-        -------
-        ndarray of int16, shape (n_voxels, n_trials)
-            As stored: 300 times the percent signal change. Exactly what
-            `nsd_prep.betas.read_voxels` gives for a local copy of the file.
+        Arguments and result are those of `nsd_prep.betas.read_voxels`, as it would be given a local
+        copy of the file.
 
         Raises
         ------

@@ -17,22 +17,6 @@ from nsd_prep.single_trials.reading import open_single_trials
 _ENDINGS = (".nii.gz", ".nii")
 
 
-def read_affine(path: Path) -> NDArray[np.float64]:
-    """Return the affine of a NIfTI file of the subject, such as ``ncsnr.nii.gz``.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    ndarray of float64, shape (4, 4)
-        From the indices (i, j, k) of a voxel to millimetres.
-    """
-    return np.asarray(nibabel.load(path).affine, dtype=np.float64)  # type: ignore[attr-defined]
-
-
 def map_attributes(grid: Sequence[int], affine: ArrayLike) -> dict[str, list[int] | list[float]]:
     """Return what a file of single trials keeps, so that maps can be made from it alone.
 
@@ -41,7 +25,7 @@ def map_attributes(grid: Sequence[int], affine: ArrayLike) -> dict[str, list[int
     grid : sequence of int
         (Z, Y, X).
     affine : array_like of float, shape (4, 4)
-        As `read_affine` gives it.
+        From the indices (i, j, k) of a voxel to millimetres.
 
     Returns
     -------
@@ -71,7 +55,7 @@ def brain_map(
     grid : sequence of int
         (Z, Y, X), the order of the betas: the NIfTI's dimensions reversed.
     affine : array_like of float, shape (4, 4)
-        As `read_affine` gives it.
+        From the indices (i, j, k) of a voxel to millimetres.
     outside : float
         What all other voxels get.
 

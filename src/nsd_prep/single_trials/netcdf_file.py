@@ -66,12 +66,7 @@ def netcdf_rows(
 
 @contextmanager
 def netcdf_errors(path: Path) -> Iterator[None]:
-    """Turn what netCDF says of a disk that cannot be written into one sentence.
-
-    Parameters
-    ----------
-    path : Path
-        What is being written.
+    """Turn what netCDF says of a path that cannot be written into one sentence.
 
     Raises
     ------

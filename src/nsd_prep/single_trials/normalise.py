@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -10,16 +10,15 @@ from numpy.typing import NDArray
 
 from nsd_prep.betas import zscore_trials
 from nsd_prep.errors import InputFileError, ParameterError
+from nsd_prep.parameters import Normalise
 from nsd_prep.published import BETA_SCALE
 
-Normalisation = Literal["session", "none", "train-only"]
-NORMALISATIONS: Final[tuple[Normalisation, ...]] = ("session", "none", "train-only")
 #: What one step of an int16 is worth. z-scores: 0.001, so that the largest that a session of 750
 #: trials can have, sqrt(749) = 27.4, fits; percent signal change: the betas' own step.
-INT16_STEP: Final[Mapping[Normalisation, float]] = MappingProxyType(
+INT16_STEP: Final[Mapping[Normalise, float]] = MappingProxyType(
     {"session": 0.001, "train-only": 0.001, "none": 1 / BETA_SCALE}
 )
-UNITS: Final[Mapping[Normalisation, str]] = MappingProxyType(
+UNITS: Final[Mapping[Normalise, str]] = MappingProxyType(
     {
         "session": "standard deviations of the session's trials",
         "train-only": "standard deviations of the session's training trials",
@@ -32,7 +31,7 @@ _VOXELS_AT_ONCE: Final = 1024
 
 def normalised(
     values: NDArray[np.int16],
-    normalisation: Normalisation,
+    normalisation: Normalise,
     is_training: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
     """Normalise each voxel's trials of one session.
@@ -58,17 +57,12 @@ def normalised(
     Raises
     ------
     ParameterError
-        There is no such normalisation, or no training trial.
+        There is no training trial.
     """
     if normalisation == "session":
         return zscore_trials(values)[0]
     if normalisation == "none":
         return np.divide(values, np.float32(BETA_SCALE), dtype=np.float32)
-    if normalisation != "train-only":
-        raise ParameterError(
-            f"The normalisation {normalisation!r} is unknown: choose one of "
-            f"{', '.join(NORMALISATIONS)} with --normalise."
-        )
     if is_training is None or not is_training.any():
         raise ParameterError(
             "A session has no trial of a training image, from which train-only normalisation "
@@ -104,7 +98,7 @@ def _zscored_by_training(
 def normalised_sessions(
     sessions: Iterable[tuple[int, NDArray[np.int16]]],
     trials: pd.DataFrame,
-    normalisation: Normalisation,
+    normalisation: Normalise,
     *,
     keep: NDArray[np.bool_] | None = None,
     is_training: NDArray[np.bool_] | None = None,

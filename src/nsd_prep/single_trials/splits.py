@@ -1,20 +1,19 @@
 """Splits of a subject's images into train and test, from the design alone."""
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.errors import ParameterError
+from nsd_prep.parameters import TrainingSplit
 from nsd_prep.published import REPETITIONS
 from nsd_prep.split import train_images
 from nsd_prep.trials import Design
 
-SplitName = Literal["shared1000", "shared515", "nsd_prep"]
 #: The columns, in order.
-SPLITS: Final[tuple[SplitName, ...]] = ("shared1000", "shared515", "nsd_prep")
+SPLITS: Final[tuple[TrainingSplit, ...]] = get_args(TrainingSplit)
 
 TRAIN: Final = "train"
 TEST: Final = "test"
@@ -100,7 +99,6 @@ def split_columns(
             "shared515": _train_but(np.isin(nsd_id, three_times)),
             "nsd_prep": ours,
         },
-        columns=list(SPLITS),
         dtype=object,
     )
 
@@ -109,28 +107,6 @@ def _train_but(is_test: NDArray[np.bool_]) -> NDArray[np.object_]:
     return np.where(is_test, TEST, TRAIN).astype(object)
 
 
-def training_trials(trials: pd.DataFrame, split: str) -> NDArray[np.bool_]:
-    """Return which trials show a training image.
-
-    Parameters
-    ----------
-    trials : DataFrame
-        With the columns of `split_columns`.
-    split : str
-        Which column.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_trials,)
-        In the order of the rows.
-
-    Raises
-    ------
-    ParameterError
-        There is no such split.
-    """
-    if split not in SPLITS:
-        raise ParameterError(
-            f"The split {split!r} is unknown: choose one of {', '.join(SPLITS)} with --split."
-        )
+def training_trials(trials: pd.DataFrame, split: TrainingSplit) -> NDArray[np.bool_]:
+    """Return which trials show a training image of a split, bool (n_trials,)."""
     return (trials[split] == TRAIN).to_numpy(dtype=np.bool_)

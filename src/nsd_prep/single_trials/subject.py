@@ -9,23 +9,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep.files import write_text
+from nsd_prep.parameters import (
+    Normalise,
+    SingleTrialImages,
+    StoredFormat,
+    StoredType,
+    TrainingSplit,
+)
 from nsd_prep.single_trials.average import averaged_images
 from nsd_prep.single_trials.normalise import (
     INT16_STEP,
     UNITS,
-    Normalisation,
     normalised_sessions,
 )
-from nsd_prep.single_trials.splits import SplitName, training_trials
-from nsd_prep.single_trials.table import Images, image_table, shows_images, write_table
+from nsd_prep.single_trials.splits import training_trials
+from nsd_prep.single_trials.table import image_table, shows_images
 from nsd_prep.single_trials.voxels import with_averaged_noise_ceiling
 from nsd_prep.single_trials.writer import (
     FORMATS,
-    DType,
-    Format,
-    check_storage,
-    write_averaged_images,
-    write_single_trials,
+    checked_sessions,
+    write_rows,
 )
 
 
@@ -47,22 +51,14 @@ class SingleTrialOptions:
         How values are stored.
     format : {"netcdf", "zarr"}
         In what.
-
-    Raises
-    ------
-    ParameterError
-        The format cannot store the type.
     """
 
-    normalise: Normalisation = "session"
-    split: SplitName = "shared1000"
-    images: Images = "all"
+    normalise: Normalise = "session"
+    split: TrainingSplit = "shared1000"
+    images: SingleTrialImages = "all"
     average: bool = False
-    dtype: DType = "float32"
-    format: Format = "netcdf"
-
-    def __post_init__(self) -> None:
-        check_storage(self.dtype, self.format)
+    dtype: StoredType = "float32"
+    format: StoredFormat = "netcdf"
 
     def attributes(self) -> dict[str, str | int]:
         """Return what a file records of them."""
@@ -129,21 +125,24 @@ def write_subject(
         is_training=training_trials(trials, options.split),
     )
     recorded = {"subject": subject} | options.attributes() | dict(attributes)
-    storage: dict[str, Any] = {
-        "dtype": options.dtype,
-        "format": options.format,
-        "attributes": recorded,
-        "step": INT16_STEP[options.normalise],
-    }
     if options.average:
         images = image_table(rows)
         folder.mkdir(parents=True, exist_ok=True)
-        means = averaged_images(normalised, rows, images, len(voxels), folder)
-        with_ceiling = with_averaged_noise_ceiling(voxels, images)
-        write_averaged_images(path, means, images, with_ceiling, **storage)
+        blocks = averaged_images(normalised, rows, images, len(voxels), folder)
+        voxels = with_averaged_noise_ceiling(voxels, images)
         rows = images
     else:
-        write_single_trials(path, normalised, rows, voxels, **storage)
+        blocks = checked_sessions(normalised, rows)
+    write_rows(
+        path,
+        blocks,
+        rows,
+        voxels,
+        dtype=options.dtype,
+        format=options.format,
+        attributes=recorded,
+        step=INT16_STEP[options.normalise],
+    )
     table = path.with_suffix(".csv")
-    write_table(table, rows)
+    write_text(table, rows.to_csv(lineterminator="\n"))
     return path, table

@@ -3,28 +3,25 @@
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.errors import InputFileError, ParameterError
-from nsd_prep.files import read_whole, written_whole
+from nsd_prep.files import read_whole
+from nsd_prep.parameters import SingleTrialImages
 from nsd_prep.published import TRIALS_PER_SESSION
+from nsd_prep.session_record import run_lengths
 from nsd_prep.single_trials.splits import SPLITS, split_columns
 from nsd_prep.trials import Design, repetition_of_trial
-
-Images = Literal["all", "shared", "unique"]
 
 #: Names of the index: what a row is.
 TRIAL: Final = "trial"
 IMAGE: Final = "image"
 #: Columns of a table of trials that a table of images keeps.
 _OF_AN_IMAGE: Final = ("nsd_id", "coco_id", "is_shared", *SPLITS)
-#: Trials of a session's 12 runs: 63 in odd runs, 62 in even ones (NSD data manual, "Behavioral
-#: data").
-_TRIALS_OF_RUNS: Final = (63, 62) * 6
 
 
 def read_coco_ids(path: Path, read: Callable[[Path], bytes] = read_whole) -> pd.Series:
@@ -61,19 +58,8 @@ def read_coco_ids(path: Path, read: Callable[[Path], bytes] = read_whole) -> pd.
 
 
 def run_of_trial(trial_in_session: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the run of trials of NSD.
-
-    Parameters
-    ----------
-    trial_in_session : ndarray of int64, shape (n_trials,)
-        0 to 749.
-
-    Returns
-    -------
-    ndarray of int64, shape (n_trials,)
-        1 to 12.
-    """
-    ends = np.cumsum(_TRIALS_OF_RUNS)
+    """Return the run (1 to 12) of trials of a session (0 to 749) of NSD, int64 (n_trials,)."""
+    ends = np.cumsum(run_lengths(TRIALS_PER_SESSION))
     return np.searchsorted(ends, trial_in_session, side="right").astype(np.int64) + 1
 
 
@@ -146,32 +132,16 @@ def _coco_ids_of(nsd_id: NDArray[np.int64], coco_ids: pd.Series) -> NDArray[np.i
     return coco_ids.loc[nsd_id].to_numpy(dtype=np.int64)
 
 
-def shows_images(trials: pd.DataFrame, images: Images) -> NDArray[np.bool_]:
-    """Return which trials show shared images, images of this subject alone, or any.
-
-    Parameters
-    ----------
-    trials : DataFrame
-        As `trial_table` gives it.
-    images : {"all", "shared", "unique"}
-        Which.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_trials,)
-        In the order of the rows.
+def shows_images(trials: pd.DataFrame, images: SingleTrialImages) -> NDArray[np.bool_]:
+    """Return which trials show shared images, the subject's own, or any, bool (n_trials,).
 
     Raises
     ------
     ParameterError
-        There is no such choice, or no such trial.
+        There is no such trial.
     """
     is_shared = trials["is_shared"].to_numpy(dtype=np.bool_)
     choices = {"all": np.ones_like(is_shared), "shared": is_shared, "unique": ~is_shared}
-    if images not in choices:
-        raise ParameterError(
-            f"The images {images!r} are unknown: choose one of {', '.join(choices)} with --images."
-        )
     if not choices[images].any():
         raise ParameterError(
             f"The subject has no trial with {images} images: choose another --images."
@@ -202,22 +172,3 @@ def image_table(trials: pd.DataFrame) -> pd.DataFrame:
         times.loc[images["nsd_id"]].to_numpy(np.int64),
     )
     return images.rename_axis(index=IMAGE)
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table of trials or images as CSV, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    table : DataFrame
-        Its index becomes the first column; what is missing an empty field.
-
-    Raises
-    ------
-    OutputError
-        The disk is full or cannot be written.
-    """
-    with written_whole(path) as partial:
-        table.to_csv(partial, lineterminator="\n")

@@ -7,29 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.errors import ParameterError
 from nsd_prep.noise_ceiling import noise_ceiling, noise_ceiling_of_unequal_repetitions
 from nsd_prep.published import REPETITIONS
+from nsd_prep.regions import union_of_regions
 
 VOXEL: Final = "voxel"
 #: A region's column is its name after this.
 MEMBERSHIP: Final = "in_"
-
-
-def union_of_regions(regions: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Return the voxels that are in any region.
-
-    Parameters
-    ----------
-    regions : mapping of str to ndarray of int64, shape (n_voxels,)
-        For each region, indices into the raveled (Z, Y, X) grid (C order, 0-based), ascending.
-
-    Returns
-    -------
-    ndarray of int64, shape (n_voxels,)
-        Each once, ascending: the order of the columns of single trials.
-    """
-    return np.unique(np.concatenate(list(regions.values())))
 
 
 def trial_voxels(
@@ -42,7 +26,7 @@ def trial_voxels(
     Parameters
     ----------
     regions : mapping of str to ndarray of int64, shape (n_voxels,)
-        As `union_of_regions` takes them.
+        As `nsd_prep.regions.union_of_regions` takes them.
     grid : tuple of int
         (Z, Y, X).
     ncsnr : ndarray of float32, shape (Z, Y, X)
@@ -56,17 +40,7 @@ def trial_voxels(
         ncsnr (NaN where a voxel has no data in any session); noise_ceiling_1 and noise_ceiling_3
         (percent, for one trial and for the mean of three, 0 where ncsnr is NaN); and for each
         region ``in_NAME``, bool.
-
-    Raises
-    ------
-    ParameterError
-        ncsnr lies on another grid.
     """
-    if ncsnr.shape != tuple(grid):
-        raise ParameterError(
-            f"The ncsnr has the shape {ncsnr.shape}: expected (Z, Y, X) {tuple(grid)}, the grid "
-            "of the regions; give the same subject's."
-        )
     union = union_of_regions(regions)
     x, y, z = (axis.astype(np.int64) for axis in np.unravel_index(union, grid))
     of_voxels = ncsnr.ravel()[union]
@@ -125,7 +99,7 @@ def join_regions(
     Returns
     -------
     ndarray of int16, shape (n_voxels_of_union, n_trials)
-        In the order of `union_of_regions`.
+        In the order of `nsd_prep.regions.union_of_regions`.
     """
     union = union_of_regions(regions)
     n_trials = next(iter(parts.values())).shape[1]

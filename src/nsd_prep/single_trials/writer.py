@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -12,13 +12,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nsd_prep.errors import InputFileError, OutputError, ParameterError
+from nsd_prep.parameters import StoredFormat, StoredType
 from nsd_prep.single_trials.netcdf_file import netcdf_errors, netcdf_rows
 from nsd_prep.single_trials.zarr_store import zarr_rows
 
-DType = Literal["float32", "float16", "int16"]
-Format = Literal["netcdf", "zarr"]
-DTYPES: Final[tuple[DType, ...]] = ("float32", "float16", "int16")
-FORMATS: Final[Mapping[Format, str]] = {"netcdf": ".nc", "zarr": ".zarr"}
+FORMATS: Final[Mapping[StoredFormat, str]] = {"netcdf": ".nc", "zarr": ".zarr"}
 
 #: Name of the one variable that is not a coordinate.
 RESPONSE: Final = "response"
@@ -26,29 +24,8 @@ RESPONSE: Final = "response"
 _IMAGES_OF_A_SHARD: Final = 500
 
 
-def check_storage(dtype: str, format: str) -> None:
-    """Raise where values cannot be stored so.
-
-    Parameters
-    ----------
-    dtype : {"float32", "float16", "int16"}
-        How values are stored.
-    format : {"netcdf", "zarr"}
-        In what.
-
-    Raises
-    ------
-    ParameterError
-        One of the two is unknown, or they do not go together.
-    """
-    if format not in FORMATS:
-        raise ParameterError(
-            f"The format {format!r} is unknown: choose one of {', '.join(FORMATS)} with --format."
-        )
-    if dtype not in DTYPES:
-        raise ParameterError(
-            f"The type {dtype!r} is unknown: choose one of {', '.join(DTYPES)} with --dtype."
-        )
+def check_storage(dtype: StoredType, format: StoredFormat) -> None:
+    """Raise a ParameterError where a format cannot hold values of a type."""
     if (dtype, format) == ("float16", "netcdf"):
         raise ParameterError(
             "netCDF has no float16: choose --dtype int16, which takes as little space, or --format "
@@ -56,112 +33,28 @@ def check_storage(dtype: str, format: str) -> None:
         )
 
 
-def write_single_trials(
-    path: Path,
-    sessions: Iterable[tuple[int, NDArray[np.float32]]],
-    table: pd.DataFrame,
-    voxels: pd.DataFrame,
-    *,
-    dtype: DType = "float32",
-    format: Format = "netcdf",
-    attributes: Mapping[str, Any],
-    step: float = 0.001,
-) -> None:
-    """Write single trials session by session; the same inputs give the same bytes.
+def checked_sessions(
+    sessions: Iterable[tuple[int, NDArray[np.float32]]], table: pd.DataFrame
+) -> Iterator[NDArray[np.float32]]:
+    """Give the trials of each session, and see that they are those of the table of trials.
 
     Parameters
     ----------
-    path : Path
-        The final name: a file for netCDF, a folder for Zarr. Nothing is there, or what was there
-        stays, until all is written, read back and compared.
     sessions : iterable of (int, ndarray of float32, shape (n_trials, n_voxels))
         Each session (1-based) of `table` with its trials, in the order of `table`.
     table : DataFrame
-        Rows of `nsd_prep.single_trials.table.trial_table`, with columns of behaviour or not.
-    voxels : DataFrame
-        As `nsd_prep.single_trials.voxels.trial_voxels` gives it.
-    dtype : {"float32", "float16", "int16"}
-        How values are stored. int16 are multiples of `step`, recorded as scale_factor, by which
-        xarray and netCDF libraries multiply when they read; float16 is for Zarr alone.
-    format : {"netcdf", "zarr"}
-        As said.
-    attributes : mapping of str to str, number or sequence of numbers
-        What determines the data; the responses' unit under ``units`` goes to the variable.
-    step : float
-        Of int16, as in `nsd_prep.single_trials.normalise.INT16_STEP`.
+        Rows of `nsd_prep.single_trials.table.trial_table`.
+
+    Yields
+    ------
+    ndarray of float32, shape (n_trials, n_voxels)
+        For `write_rows`.
 
     Raises
     ------
-    ParameterError
-        As `check_storage`.
     InputFileError
         The sessions are not those of the table, or hold values that are not finite.
-    OutputError
-        The disk is full, cannot be written, or gives back something else; or a value is too large
-        for `dtype`.
     """
-    blocks = _checked_sessions(sessions, table)
-    rows_of_a_shard = int(table["session"].value_counts().max())
-    _write(
-        path,
-        blocks,
-        table,
-        voxels,
-        dtype=dtype,
-        format=format,
-        attributes=attributes,
-        step=step,
-        rows_of_a_shard=rows_of_a_shard,
-    )
-
-
-def write_averaged_images(
-    path: Path,
-    blocks: Iterable[NDArray[np.float32]],
-    images: pd.DataFrame,
-    voxels: pd.DataFrame,
-    *,
-    dtype: DType = "float32",
-    format: Format = "netcdf",
-    attributes: Mapping[str, Any],
-    step: float = 0.001,
-) -> None:
-    """Write one row an image, as `write_single_trials` writes one row a trial.
-
-    Parameters
-    ----------
-    path : Path
-        The final name.
-    blocks : iterable of ndarray of float32, shape (n_some_images, n_voxels)
-        As `nsd_prep.single_trials.average.averaged_images` gives them.
-    images : DataFrame
-        As `nsd_prep.single_trials.table.image_table` gives it.
-    voxels : DataFrame
-        As `nsd_prep.single_trials.voxels.with_averaged_noise_ceiling` gives it.
-    dtype, format, attributes, step
-        As in `write_single_trials`.
-
-    Raises
-    ------
-    ParameterError, InputFileError, OutputError
-        As `write_single_trials`.
-    """
-    _write(
-        path,
-        blocks,
-        images,
-        voxels,
-        dtype=dtype,
-        format=format,
-        attributes=attributes,
-        step=step,
-        rows_of_a_shard=min(_IMAGES_OF_A_SHARD, len(images)),
-    )
-
-
-def _checked_sessions(
-    sessions: Iterable[tuple[int, NDArray[np.float32]]], table: pd.DataFrame
-) -> Iterator[NDArray[np.float32]]:
     n_trials = table["session"].value_counts(sort=False)
     expected = iter(table["session"].drop_duplicates().tolist())
     for session, values in sessions:
@@ -184,18 +77,53 @@ def _checked_sessions(
         yield values
 
 
-def _write(
+def write_rows(
     path: Path,
     blocks: Iterable[NDArray[np.float32]],
     table: pd.DataFrame,
     voxels: pd.DataFrame,
     *,
-    dtype: DType,
-    format: Format,
+    dtype: StoredType = "float32",
+    format: StoredFormat = "netcdf",
     attributes: Mapping[str, Any],
-    step: float,
-    rows_of_a_shard: int,
+    step: float = 0.001,
 ) -> None:
+    """Write single trials, or their averages, block by block; same inputs, same bytes.
+
+    Parameters
+    ----------
+    path : Path
+        The final name: a file for netCDF, a folder for Zarr. Nothing is there, or what was there
+        stays, until all is written, read back and compared.
+    blocks : iterable of ndarray of float32, shape (n_some_rows, n_voxels)
+        All rows of `table`, in its order: as `checked_sessions` gives them, or
+        `nsd_prep.single_trials.average.averaged_images`.
+    table : DataFrame
+        Rows of `nsd_prep.single_trials.table.trial_table`, with columns of behaviour or not; or
+        `nsd_prep.single_trials.table.image_table`.
+    voxels : DataFrame
+        As `nsd_prep.single_trials.voxels.trial_voxels` gives it; for averages as
+        `nsd_prep.single_trials.voxels.with_averaged_noise_ceiling`.
+    dtype : {"float32", "float16", "int16"}
+        How values are stored. int16 are multiples of `step`, recorded as scale_factor, by which
+        xarray and netCDF libraries multiply when they read; float16 is for Zarr alone.
+    format : {"netcdf", "zarr"}
+        As said.
+    attributes : mapping of str to str, number or sequence of numbers
+        What determines the data; the responses' unit under ``units`` goes to the variable.
+    step : float
+        Of int16, as in `nsd_prep.single_trials.normalise.INT16_STEP`.
+
+    Raises
+    ------
+    ParameterError
+        As `check_storage`.
+    InputFileError
+        The blocks are not the rows of the table.
+    OutputError
+        The disk is full, cannot be written, or gives back something else; or a value is too large
+        for `dtype`.
+    """
     check_storage(dtype, format)
     labels = _labels(table, voxels, attributes)
     of_variable = {"units": attributes["units"]} if "units" in attributes else {}
@@ -205,7 +133,12 @@ def _write(
     if format == "netcdf":
         rows_in = netcdf_rows(path, labels, RESPONSE, np.dtype(dtype), of_variable)
     else:
-        rows_in = zarr_rows(path, labels, RESPONSE, np.dtype(dtype), of_variable, rows_of_a_shard)
+        of_a_shard = (
+            int(table["session"].value_counts().max())
+            if "session" in table
+            else min(_IMAGES_OF_A_SHARD, len(table))
+        )
+        rows_in = zarr_rows(path, labels, RESPONSE, np.dtype(dtype), of_variable, of_a_shard)
     written: list[tuple[slice, int]] = []
     stop = 0
     with rows_in as rows:
@@ -247,7 +180,9 @@ def _labels(table: pd.DataFrame, voxels: pd.DataFrame, attributes: Mapping[str, 
     return xr.Dataset(coords=coordinates, attrs=dict(attributes))
 
 
-def _stored(path: Path, values: NDArray[np.float32], dtype: DType, step: float) -> NDArray[Any]:
+def _stored(
+    path: Path, values: NDArray[np.float32], dtype: StoredType, step: float
+) -> NDArray[Any]:
     if dtype == "float32":
         return values
     if dtype == "float16":

@@ -37,19 +37,7 @@ def zarr_libraries() -> tuple[ModuleType, ModuleType]:
 def opened_rows(path: Path, name: str, mode: str = "r") -> Any:
     """Open the responses of a store with TensorStore, which reads random rows at disk speed.
 
-    Parameters
-    ----------
-    path : Path
-        The store.
-    name : str
-        Of the array.
-    mode : {"r", "r+"}
-        Whether it is written too.
-
-    Returns
-    -------
-    tensorstore.TensorStore, shape (n_rows, n_voxels)
-        As stored.
+    As stored, (n_rows, n_voxels); with the mode "r+" they can be written too.
     """
     _, tensorstore = zarr_libraries()
     where = {"driver": "file", "path": str(path.absolute() / name)}
@@ -77,14 +65,8 @@ def zarr_rows(
     ----------
     path : Path
         The final name, a folder; what is there stays as it was until the block ends.
-    labels : Dataset
-        Coordinates and attributes; its two dimensions are those of the responses, in order.
-    name : str
-        Of the array.
-    dtype : dtype
-        float32, float16 or int16.
-    attributes : dict
-        Of the array.
+    labels, name, dtype, attributes
+        As in `nsd_prep.single_trials.netcdf_file.netcdf_rows`; float16 too.
     rows_of_a_shard : int
         A session's, where rows are trials.
 
@@ -121,20 +103,11 @@ def zarr_rows(
 
 @contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `path`, and move it into place at the end.
+    """Give an empty temporary folder beside `path`, and move it into place at the end.
 
     What a killed process left under the temporary name is removed first: one run at a time writes
-    a folder. When the block raises, the temporary folder is removed and `path` stays as it was.
-
-    Parameters
-    ----------
-    path : Path
-        The final name. The folder above it is made where it is missing.
-
-    Yields
-    ------
-    Path
-        An empty folder to write in.
+    a folder. When the block raises, the temporary folder is removed and `path` stays as it was. The
+    folder above it is made where it is missing.
 
     Raises
     ------

@@ -19,22 +19,7 @@ from nsd_prep.threads import each_in_threads
 
 
 def assemble_region(prepared: Prepared, region: str, folder: Folder) -> Made:
-    """Average a region's responses over repetitions, and write its assembly.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        What was extracted.
-    region : str
-        One of its regions.
-    folder : Folder
-        The output folder.
-
-    Returns
-    -------
-    Made
-        ``Allen2022.REGION.nc``.
-    """
+    """Average a region over repetitions, and write its assembly: ``Allen2022.REGION.nc``."""
     subjects = prepared.subjects_with(region)
     keep = [prepared.kept(subject, region) for subject in subjects]
     ends = np.cumsum([0, *(int(kept.sum()) for kept in keep)])
@@ -60,15 +45,7 @@ def assemble_region(prepared: Prepared, region: str, folder: Folder) -> Made:
 
 
 class Representations:
-    """The RDMs of a run's assemblies, computed when they are first needed, and once.
-
-    Parameters
-    ----------
-    assemblies : mapping of str to Made
-        The assembly of each region.
-    folder : Folder
-        The output folder.
-    """
+    """The RDMs of a run's assemblies, computed when they are first needed, and once."""
 
     def __init__(self, assemblies: Mapping[str, Made], folder: Folder) -> None:
         self._regions = tuple(assemblies)
@@ -87,16 +64,8 @@ class Representations:
 def crossnobis_geometry(prepared: Prepared) -> Geometry:
     """Compute cross-validated distances of every region and subject, from single trials.
 
-    Parameters
-    ----------
-    prepared : Prepared
-        What was extracted.
-
-    Returns
-    -------
-    Geometry
-        In place of RDMs upper triangles of `nsd_prep.rdm_statistics.crossnobis`, each voxel
-        weighted by the inverse of its noise variance; of reliable voxels nothing.
+    In place of RDMs the geometry has upper triangles of `nsd_prep.rdm_statistics.crossnobis`, each
+    voxel weighted by the inverse of its noise variance; of reliable voxels nothing.
     """
     places = [
         (region, subject)

@@ -42,11 +42,6 @@ def make_train_and_test(
         What stands before the extension.
     folder : Folder
         The output folder.
-
-    Returns
-    -------
-    Made
-        The two files and their checks.
     """
     files = _write_train_and_test(prepared, zscore_images, suffix, folder)
     written = read_train_and_test(folder, suffix)
@@ -90,11 +85,6 @@ def _write_train_and_test(
 class Images:
     """The images of a dataset.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Where they lie.
-
     Attributes
     ----------
     digest : str
@@ -130,14 +120,9 @@ def make_stimulus_sets(
     is_train : ndarray of bool, shape (n_images,)
         The split.
     suffix : str
-        What stands before the extension.
+        What stands before the extension of the tables.
     folder : Folder
         The output folder.
-
-    Returns
-    -------
-    Made
-        All the files.
 
     Raises
     ------

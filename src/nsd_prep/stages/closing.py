@@ -44,18 +44,8 @@ def write_manifest(
 ) -> None:
     """Write what was made from what; the last file of a run.
 
-    Parameters
-    ----------
-    run : Run
-        The parameters.
-    inputs : Inputs
-        What was read.
-    owned : Ownership
-        What the run has made; what earlier runs left and this one did not make is removed.
-    seconds : mapping of str to float
-        How long each stage took.
-    run_name : str
-        Prefect's name of the run.
+    What earlier runs left, and this one did not make, is removed. `seconds` has how long each stage
+    took, `run_name` is Prefect's.
     """
     owned.remove_earlier()
     nsd_ids = inputs.trials.nsd_ids

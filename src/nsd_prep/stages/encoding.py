@@ -40,24 +40,12 @@ class Encoding:
 
 
 def truth_and_digest(dataset: Dataset) -> tuple[Path | None, str]:
-    """Return where the truth of a synthetic dataset is, and the SHA-256 of its content.
+    """Return the root of a synthetic dataset, for `read_truth`, and the SHA-256 of its truth.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Any.
-
-    Returns
-    -------
-    root : Path or None
-        For `nsd_prep.synthetic.read_truth`; None for a dataset that is not synthetic.
-    digest : str
-        "" for a dataset that is not synthetic.
+    None and "" for a dataset that is not synthetic.
     """
     if dataset.truth_folder is None:
         return None, ""
-    names = ["design", "latents", *(f"subj{subject:02d}" for subject in dataset.subjects)]
-    paths = [dataset.root / dataset.truth_folder / f"{name}.npz" for name in names]
-    dataset.source.fetch_files(paths)
-    digests = [sha256_of_bytes(dataset.read(path)) for path in paths]
+    dataset.source.fetch_files(dataset.truth_files)
+    digests = [sha256_of_bytes(dataset.read(path)) for path in dataset.truth_files]
     return dataset.root, sha256_of_json(digests)

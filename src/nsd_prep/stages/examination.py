@@ -92,19 +92,7 @@ def _given(volumes: Mapping[int, NDArray[Any] | None]) -> dict[int, NDArray[Any]
 def examine(prepared: Prepared, representations: Representations, folder: Folder) -> Made:
     """Check what shapes cannot tell: that trials, sessions and subjects are in their places.
 
-    Parameters
-    ----------
-    prepared : Prepared
-        What was extracted.
-    representations : Representations
-        The RDMs of the assemblies.
-    folder : Folder
-        The output folder.
-
-    Returns
-    -------
-    Made
-        ``sessions.csv``, ``reliability.csv``, and checks; failed ones are the caller's to act on.
+    Writes ``sessions.csv`` and ``reliability.csv``. Failed checks are the caller's to act on.
     """
     trial_places = {
         subject: places_of_images(
@@ -217,20 +205,7 @@ class ExtractedSubjects:
 
 
 def check_subjects(subjects: ExtractedSubjects, volumes: Volumes) -> Made:
-    """Check that each subject's masks lie in the brain, and that its sessions hold data.
-
-    Parameters
-    ----------
-    subjects : ExtractedSubjects
-        Their regions and sessions.
-    volumes : Volumes
-        Around the regions.
-
-    Returns
-    -------
-    Made
-        Checks alone.
-    """
+    """Check that each subject's masks lie in the brain, and that its sessions hold data."""
     found: list[Check] = []
     for subject, regions in subjects.regions.items():
         ncsnr = volumes.ncsnr[subject]
@@ -273,21 +248,7 @@ def check_stimuli(
 ) -> Made:
     """Check that the images of the stimulus sets are those that V1 responded to.
 
-    Parameters
-    ----------
-    prepared : Prepared
-        What was extracted.
-    representations : Representations
-        The RDMs of the assemblies.
-    stimuli : Made
-        The stimulus sets.
-    folder : Folder
-        The output folder.
-
-    Returns
-    -------
-    Made
-        Checks alone; none without V1 or without images.
+    There are no checks without V1 or without images.
     """
     rdms = {one.region: one.rdms for one in representations.geometry.all_voxels}
     files = pictures_of(stimuli, folder)

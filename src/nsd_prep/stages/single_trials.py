@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep import __version__, outputs
+from nsd_prep import __version__
 from nsd_prep.checks import check
 from nsd_prep.data_checks.decision import FEWEST_IMAGES, NO_SHARE, explained
-from nsd_prep.dataset import Dataset
 from nsd_prep.extraction import SessionRecord
 from nsd_prep.files import (
     Folder,
@@ -73,9 +72,12 @@ class SubjectTrials:
         self.regions = {name: voxels for name, voxels in selection.regions.items() if len(voxels)}
         ncsnr = inputs.noise_ceilings[subject].volume.values
         self.voxels = trial_voxels(self.regions, selection.grid, ncsnr)
-        self.attributes = _attributes(inputs.dataset) | map_attributes(
-            selection.grid, selection.affine
-        )
+        self.attributes: dict[str, Any] = {
+            "software": f"nsd-prep {__version__}",
+            "dataset": inputs.dataset.name,
+            "preparation": inputs.dataset.preparation,
+            **map_attributes(selection.grid, selection.affine),
+        }
         self._records = sorted(
             (record for record in sessions if record.subject == subject),
             key=lambda record: record.session,
@@ -103,34 +105,13 @@ class SubjectTrials:
             stage.advance()
 
 
-def _attributes(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "software": f"nsd-prep {__version__}",
-        "dataset": dataset.name,
-        "preparation": dataset.preparation,
-    }
-
-
 def write_single_trials(
     subject: SubjectTrials, options: SingleTrialOptions, place: str, folder: Folder
 ) -> Made:
-    """Write a subject's single trials and their table.
+    """Write a subject's single trials and their table into a place below the output folder.
 
-    Parameters
-    ----------
-    subject : SubjectTrials
-        What was extracted.
-    options : SingleTrialOptions
-        What to make of it.
-    place : str
-        Folder below the output folder; "" for the output folder itself.
-    folder : Folder
-        The output folder.
-
-    Returns
-    -------
-    Made
-        ``subj01.nc`` or the files of ``subj01.zarr``, and ``subj01.csv``.
+    ``subj01.nc`` or the files of ``subj01.zarr``, and ``subj01.csv``; the place "" is the output
+    folder itself.
     """
     written = write_subject(
         folder.path / place,
@@ -150,24 +131,10 @@ def examine_single_trials(
     written: Made,
     folder: Folder,
 ) -> Made:
-    """Check a subject's single trials, as they were written.
+    """Check a subject's single trials, as `write_single_trials` has written them.
 
-    Parameters
-    ----------
-    subject : SubjectTrials
-        What was extracted.
-    options : SingleTrialOptions
-        What was made of it.
-    written : Made
-        What `write_single_trials` wrote.
-    folder : Folder
-        The output folder.
-
-    Returns
-    -------
-    Made
-        Checks and, where images were seen twice, ``subj01_voxels.csv``: the table of the voxels
-        with ``split_half_correlation``.
+    Where images were seen twice, ``subj01_voxels.csv`` is made too: the table of the voxels with
+    ``split_half_correlation``.
     """
     rows = subject.trials[shows_images(subject.trials, options.images)]
     if options.average or len(pairs_of_presentations(rows)) < FEWEST_IMAGES:
@@ -205,8 +172,3 @@ def responses_file(written: Made, folder: Folder) -> Path:
     netcdf = table.removesuffix(".csv") + FORMATS["netcdf"]
     path = folder.path / table
     return path.with_suffix(FORMATS["netcdf" if netcdf in written.files else "zarr"])
-
-
-def folder_of_trials(*, beside_assemblies: bool) -> str:
-    """Return where single trials go: a folder of their own beside assemblies, else the output's."""
-    return outputs.SINGLE_TRIALS if beside_assemblies else ""

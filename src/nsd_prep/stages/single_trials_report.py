@@ -58,11 +58,6 @@ def write_single_trials_report(
         Folder of the single trials below the output folder.
     folder : Folder
         The output folder.
-
-    Returns
-    -------
-    Made
-        All the files.
     """
     first = subjects[0]
     regions = list(dict.fromkeys(name for subject in subjects for name in subject.regions))

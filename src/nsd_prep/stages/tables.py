@@ -14,18 +14,8 @@ from nsd_prep.published import RELIABLE_NOISE_CEILING
 def write_tables(prepared: Prepared, folder: Folder) -> Made:
     """Write the tables of a run.
 
-    Parameters
-    ----------
-    prepared : Prepared
-        What was extracted.
-    folder : Folder
-        The output folder.
-
-    Returns
-    -------
-    Made
-        ``trials.csv``, ``train_test_split.csv``, ``voxels.csv`` (a row for each neuroid) and
-        ``noise_ceilings.csv`` (a row for each subject and region).
+    ``trials.csv``, ``train_test_split.csv``, ``voxels.csv`` (a row for each neuroid) and
+    ``noise_ceilings.csv`` (a row for each subject and region).
     """
     voxels = neuroids(prepared)
     tables = {
@@ -57,12 +47,7 @@ def split_table(prepared: Prepared) -> pd.DataFrame:
 
 
 def noise_ceiling_table(voxels: pd.DataFrame) -> pd.DataFrame:
-    """Summarise noise ceilings for each region and subject, and for all subjects pooled.
-
-    Parameters
-    ----------
-    voxels : DataFrame
-        A row for each neuroid, as `nsd_prep.assembly.voxel_table` gives it.
+    """Summarise noise ceilings, from a table with a row for each neuroid.
 
     Returns
     -------

@@ -17,21 +17,7 @@ def validate(
 ) -> Made:
     """Check the assemblies and tables as they were written.
 
-    Parameters
-    ----------
-    prepared : Prepared
-        What was extracted.
-    tables : Made
-        The tables.
-    assemblies : mapping of str to Made
-        The assembly of each region.
-    folder : Folder
-        The output folder.
-
-    Returns
-    -------
-    Made
-        Checks alone; failed ones among them are the caller's to act on.
+    Failed checks are the caller's to act on.
     """
     nsd_ids = prepared.nsd_ids
     found = assembly_checks.check_split(nsd_ids, read_table(folder.path / outputs.SPLIT))

@@ -5,10 +5,7 @@ from nsd_prep.synthetic.plan import PLANS, SubjectPlan, SyntheticPlan
 from nsd_prep.synthetic.truth import (
     SubjectTruth,
     SyntheticTruth,
-    read_description,
     read_truth,
-    truth_files,
-    truth_of,
 )
 from nsd_prep.synthetic.writer import write_synthetic_nsd
 
@@ -18,10 +15,7 @@ __all__ = [
     "SubjectTruth",
     "SyntheticPlan",
     "SyntheticTruth",
-    "read_description",
     "read_truth",
     "synthetic_beside",
-    "truth_files",
-    "truth_of",
     "write_synthetic_nsd",
 ]

@@ -3,7 +3,7 @@
 import gzip
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import h5py
 import nibabel
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.io import savemat
 
 Storage = Literal["voxel_chunks", "contiguous", "gzip", "trial_chunks", "odd_chunks"]
-STORAGE_FORMS: Final = ("voxel_chunks", "contiguous", "gzip", "trial_chunks", "odd_chunks")
+STORAGE_FORMS: Final = get_args(Storage)
 
 Block = tuple[NDArray[np.int64], NDArray[np.int16]]
 """Flat indices into the reversed volume, ascending, and (n_voxels, n_trials) betas."""

@@ -1,7 +1,5 @@
 """What is true of a synthetic dataset, and where it is kept."""
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +9,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.dataset import DESCRIPTION_FILE
+from nsd_prep.dataset import DESCRIPTION_FILE, open_dataset
 from nsd_prep.errors import InputFileError
-from nsd_prep.files import read_whole
 from nsd_prep.synthetic.design import Design
 
 TRUTH_FOLDER: Final = "truth"
@@ -55,8 +52,6 @@ class SyntheticTruth:
 
     Attributes
     ----------
-    description : mapping
-        What ``dataset.json`` says.
     design : Design
         Which image each trial shows.
     shared_latents : (n_images, DIMENSIONS) array of float32
@@ -65,7 +60,6 @@ class SyntheticTruth:
         The subjects (1-based) that were written.
     """
 
-    description: Mapping[str, Any]
     design: Design
     shared_latents: NDArray[np.float32]
     subjects: Mapping[int, SubjectTruth]
@@ -102,64 +96,6 @@ def _save(root: Path, name: str, arrays: Mapping[str, Any]) -> None:
     np.savez(path, **arrays)
 
 
-def read_description(root: Path) -> dict[str, Any]:
-    """Return what ``dataset.json`` says of a dataset; nothing of one that has none, as NSD.
-
-    Raises
-    ------
-    InputFileError
-        It is not a JSON object.
-    """
-    path = root / DESCRIPTION_FILE
-    if not path.exists():
-        return {}
-    try:
-        description = json.loads(read_whole(path))
-    except ValueError as error:
-        raise InputFileError(f"{path} is not JSON ({error}): correct or remove it.") from error
-    if not isinstance(description, dict):
-        raise InputFileError(f"{path} is not a JSON object: correct or remove it.")
-    return description
-
-
-def truth_of(description: Mapping[str, Any]) -> str | None:
-    """Return the folder, within the dataset's, of the truth that a dataset says it carries.
-
-    Parameters
-    ----------
-    description : mapping
-        What ``dataset.json`` says: ``{"synthetic": {"truth": "truth", ...}, ...}``.
-
-    Returns
-    -------
-    str or None
-        None where the dataset says nothing of a truth, whatever folders it has.
-
-    Raises
-    ------
-    InputFileError
-        What it says is not the name of a folder.
-    """
-    synthetic = description.get("synthetic")
-    folder = synthetic.get("truth") if isinstance(synthetic, dict) else None
-    if folder is not None and (not isinstance(folder, str) or not re.fullmatch(r"[\w-]+", folder)):
-        raise InputFileError(
-            f"{DESCRIPTION_FILE} names the truth {folder!r} under 'synthetic': expected the name "
-            "of a folder beside it; correct or remove it."
-        )
-    return folder
-
-
-def truth_files(root: Path) -> list[Path]:
-    """Return the files of the truth that a dataset says it carries; none where it says nothing."""
-    description = read_description(root)
-    folder = truth_of(description)
-    if folder is None:
-        return []
-    names = ["design", "latents", *(f"subj{int(s):02d}" for s in description.get("sessions", ()))]
-    return [root / folder / f"{name}.npz" for name in names]
-
-
 def read_truth(root: Path) -> SyntheticTruth:
     """Read the truth that a synthetic dataset carries with it.
 
@@ -168,17 +104,15 @@ def read_truth(root: Path) -> SyntheticTruth:
     InputFileError
         The dataset says nothing of a truth, or not all of it is there.
     """
-    root = Path(root)
     try:
-        description = read_description(root)
-        design, latents, *subjects = (_load(path) for path in truth_files(root))
+        dataset = open_dataset(root)
+        design, latents, *subjects = (_load(path) for path in dataset.truth_files)
         return SyntheticTruth(
-            description,
             Design(**design),
             latents["shared_latents"],
             {
-                int(subject): SubjectTruth(**arrays)
-                for subject, arrays in zip(description["sessions"], subjects, strict=True)
+                subject: SubjectTruth(**arrays)
+                for subject, arrays in zip(dataset.subjects, subjects, strict=True)
             },
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:

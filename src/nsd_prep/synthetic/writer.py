@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
@@ -10,7 +9,6 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
-from threading import Thread
 from typing import Any, Literal
 
 from nsd_prep.dataset import DEFAULT_PREPARATION, DESCRIPTION_FILE, PREPARATION_FOLDERS, Dataset
@@ -23,6 +21,7 @@ from nsd_prep.synthetic.latents import draw_pictures, shared_latents
 from nsd_prep.synthetic.plan import PLANS, SyntheticPlan
 from nsd_prep.synthetic.subject import write_subject
 from nsd_prep.synthetic.truth import TRUTH_FOLDER, SyntheticTruth, read_truth, write_common_truth
+from nsd_prep.threads import end_with_parent
 
 Layout = Literal["official", "flat"]
 Scale = Literal["tiny", "demo", "full"]
@@ -198,7 +197,7 @@ def _write_subjects(
             job(on_session=lambda _: report(next(written), total))
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(plan.processes, context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(plan.processes, context, initializer=end_with_parent) as pool:
         pending = {pool.submit(job) for job in jobs}
         try:
             while pending:
@@ -209,19 +208,6 @@ def _write_subjects(
                 report(files, total)
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """End this process as soon as its parent is gone, whose temporary folder it writes to."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
 
 
 def _write_description(
