@@ -148,7 +148,7 @@ def simulated_checks(
             yield (size, error, "reliability"), verdict_of_share(share), share.value
             agreement = agreement_of_trials(trials)
             value = session_table([agreement])["agreement"].to_numpy()
-            for one in check_sessions(1, {"region": agreement}):
+            for one in check_sessions("subj01", {"region": agreement}):
                 yield (size, error, one.name), one.verdict, float(value[WRONG])
             if arguments.sound:
                 break

@@ -164,8 +164,8 @@ def _call(command: App, arguments: Sequence[str] | None) -> int:
         _print_error(error)
         return 1
     except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        found = (error.strerror or str(error)).lower()
-        _print_error(f"{error.filename or 'A file'}: {found}; correct its name and try again.")
+        found = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        _print_error(f"{found}; correct the name and try again.")
         return 1
     except OSError as error:
         _print_error(

@@ -36,6 +36,7 @@ from nsd_prep.progress import Stages
 from nsd_prep.report.stamp import is_stamped, stamp_page
 from nsd_prep.run import Run, plan_run
 from nsd_prep.single_trials.subject import SingleTrialOptions
+from nsd_prep.single_trials.zarr_store import remove_unfinished
 from nsd_prep.stages.assemblies import Representations
 from nsd_prep.stages.brainscore import Images
 from nsd_prep.stages.closing import write_checks, write_manifest
@@ -153,6 +154,7 @@ def _make_single_trials(
         run.normalise, run.split, run.images, run.average, run.dtype, run.format
     )
     place = outputs.SINGLE_TRIALS if run.assemblies else ""
+    remove_unfinished(output.path / place)
     subjects, written, examined = [], {}, {}
     with stages.stage("writing single trials", len(inputs.betas)):
         for number in run.subjects:

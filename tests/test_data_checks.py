@@ -252,7 +252,7 @@ class TestSessions:
         wrong = session == 4
         responses[wrong] = np.random.default_rng(0).permutation(responses[wrong])
         agreement = agreement_of_trials(trials_of(responses, session, ncsnr))
-        found, _ = check_sessions(3, {"V1": agreement})
+        found, _ = check_sessions("subj03", {"V1": agreement})
         assert found.verdict == "failed"
         assert found.where == "subj03"
         assert found.value == "at chance: session 4 of 5"
@@ -260,7 +260,7 @@ class TestSessions:
     def test_weak_signals_are_not_judged(self) -> None:
         responses, session, ncsnr = simulated(0, n_voxels=8, strength=0.1)
         agreement = agreement_of_trials(trials_of(responses, session, ncsnr))
-        found, _ = check_sessions(1, {"V1": agreement})
+        found, _ = check_sessions("subj01", {"V1": agreement})
         assert found.verdict == "not decidable"
 
     def test_places_come_from_the_table_of_trials(self) -> None:

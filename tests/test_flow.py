@@ -1,5 +1,6 @@
 """The flow through Prefect's own harness: what is written, what is read again, how it fails."""
 
+import contextlib
 import errno
 import functools
 import hashlib
@@ -689,6 +690,22 @@ class TestSessionsOfSingleTrialsAlone:
             assert found.verdict == "suspicious"  # the region has few voxels
             assert "session 6" in found.value
             assert not checks.duplicated(["name", "where"]).any()
+
+    def test_one_in_reverse_is_found_by_its_repetitions(
+        self, tiny_nsd: Path, tmp_path: Path
+    ) -> None:
+        root, out = tmp_path / "nsd", tmp_path / "out"
+        shutil.copytree(tiny_nsd, root)
+        (last,) = root.rglob("subj01/func1pt8mm/*/betas_session06.hdf5")
+        with h5py.File(last, "r+") as file:
+            file["betas"][...] = file["betas"][...][::-1]
+        options = {"subjects": [1], "single_trials": True, "assemblies": False}
+        with contextlib.suppress(FailedChecksError):
+            prepare(nsd_root=root, output_dir=out, regions=["nsdgeneral"], **options)
+        checks = pd.read_csv(out / "checks.csv").set_index(["name", "where"])
+        found = checks.loc[("sessions in their places", "subj01, single trials")]
+        assert found["verdict"] in ("failed", "suspicious")
+        assert "session 6 of 6" in found["value"]
 
 
 class TestCommand:

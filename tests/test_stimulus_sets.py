@@ -16,6 +16,7 @@ from PIL import Image
 
 from nsd_prep.brainscore import stimulus_sets
 from nsd_prep.brainscore.stimulus_sets import (
+    check_images_file,
     read_pictures,
     write_picture,
     write_stimulus_sets,
@@ -243,14 +244,17 @@ class TestUnusableFiles:
     def test_something_else(self, tmp_path: Path, name: str, values: NDArray[np.uint8]) -> None:
         with h5py.File(tmp_path / "other.hdf5", "w") as file:
             file[name] = values
-        with pytest.raises(InputFileError, match=r"imgBrick.*so there are no stimulus sets"):
-            list(read_pictures(tmp_path / "other.hdf5", IDS))
+        for look in (check_images_file, lambda path: list(read_pictures(path, IDS))):
+            with pytest.raises(InputFileError, match=r"imgBrick.*so there are no stimulus sets"):
+                look(tmp_path / "other.hdf5")
 
     def test_a_folder_or_a_pipe_in_its_place(self, tmp_path: Path) -> None:
         (tmp_path / "folder").mkdir()
         os.mkfifo(tmp_path / "pipe")
         for name in ("folder", "pipe"):
             with pytest.raises(InputFileError, match="is not a regular file, so there are no"):
+                check_images_file(tmp_path / name)
+            with pytest.raises(InputFileError, match="is not a regular file"):
                 write_stimulus_sets(tmp_path / name, tmp_path / "out", IDS, IS_TRAIN)
 
     def test_images_that_lie_in_other_files(self, tmp_path: Path) -> None:
@@ -260,4 +264,15 @@ class TestUnusableFiles:
         with h5py.File(path, "w") as file:
             file.create_virtual_dataset("imgBrick", layout)
         with pytest.raises(InputFileError, match="no images of its own, so there are no"):
-            list(read_pictures(path, IDS))
+            check_images_file(path)
+
+    def test_a_look_reads_no_image(
+        self, stimuli: tuple[Path, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delattr(h5py.Dataset, "__getitem__")
+        check_images_file(stimuli[0])
+        check_images_file(stimuli[0], IDS)
+        with pytest.raises(InputFileError, match="too short"):
+            check_images_file(stimuli[0], np.array([100]))
+        with pytest.raises(MissingFilesError):
+            check_images_file(stimuli[0].with_name("absent.hdf5"))

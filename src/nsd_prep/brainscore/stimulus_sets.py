@@ -100,16 +100,24 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"))
 
 
-def check_images_file(path: Path, nsd_ids: NDArray[np.int64]) -> None:
-    """Check that the file of images holds some images (0-based), without reading one.
+def check_images_file(path: Path, nsd_ids: NDArray[np.int64] | None = None) -> None:
+    """Check the form of the file of images, without reading an image.
+
+    Parameters
+    ----------
+    path : Path
+        ``nsd_stimuli.hdf5``.
+    nsd_ids : ndarray of int64, shape (n_images,), optional
+        The images (0-based) that it should hold.
 
     Raises
     ------
     MissingFilesError, InputFileError, OSError
-        As `read_pictures`.
+        As `read_pictures`; InputFileError also where it is a folder or a device, or its images have
+        no pixel.
     """
     with _opened(path) as file:
-        _checked(path, file, nsd_ids)
+        _checked(path, file, np.empty(0, np.int64) if nsd_ids is None else nsd_ids)
 
 
 def write_stimulus_sets(

@@ -142,7 +142,7 @@ def check_run(
     found = []
     for subject in subjects:
         own = [one for one in evidence if one.subject == subject]
-        sessions = check_sessions(subject, {one.region: one.trials for one in own})
+        sessions = check_sessions(f"subj{subject:02d}", {one.region: one.trials for one in own})
         found += [*sessions, _check_decided(subject, own, sessions)]
     regions = [region for region, of_subjects in rdms.items() if len(of_subjects) >= 2]
 

@@ -97,13 +97,13 @@ def _runs_named(runs: NDArray[np.bool_]) -> str:
     return f"runs {first} to {last} of {n_runs}"
 
 
-def check_runs(subject: int, table: pd.DataFrame) -> Check:
+def check_runs(where: str, table: pd.DataFrame) -> Check:
     """Check that every run of a subject's sessions is in its place, and name those that are not.
 
     Parameters
     ----------
-    subject : int
-        1-based.
+    where : str
+        Which subject, as the check names it.
     table : DataFrame
         As `run_table` gives it, of the sessions that are in their places otherwise.
 
@@ -132,7 +132,7 @@ def check_runs(subject: int, table: pd.DataFrame) -> Check:
         meaning = "A run has too few shared images, or too weak a signal, to tell."
     return check(
         RUNS,
-        f"subj{subject:02d}",
+        where,
         value,
         f"no run at chance, and {LOWEST_SHARE_SEEN:.0%} of all exchanges would be seen",
         verdict,

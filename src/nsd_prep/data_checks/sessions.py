@@ -91,13 +91,13 @@ def _judge_session(value: float, error: float, n_trials: int, usual: float) -> t
     return "passed", ""
 
 
-def check_sessions(subject: int, regions: Mapping[str, TrialAgreement]) -> list[Check]:
+def check_sessions(where: str, regions: Mapping[str, TrialAgreement]) -> list[Check]:
     """Check that a subject's sessions and runs are in their places, and name those that are not.
 
     Parameters
     ----------
-    subject : int
-        1-based.
+    where : str
+        Which subject, as the checks name it.
     regions : mapping of str to TrialAgreement
         Of all the subject's regions.
 
@@ -141,13 +141,13 @@ def check_sessions(subject: int, regions: Mapping[str, TrialAgreement]) -> list[
         ]
     sessions = check(
         SESSIONS,
-        f"subj{subject:02d}",
+        where,
         "; ".join(named),
         f"every session agrees with the others (above {LOWEST_AGREEMENT:g}; chance is 0)",
         worst(verdicts),
         _meaning(table, worst(verdicts)),
     )
-    return [sessions, check_runs(subject, table[table["what"] != AT_CHANCE])]
+    return [sessions, check_runs(where, table[table["what"] != AT_CHANCE])]
 
 
 def _meaning(table: pd.DataFrame, verdict: Verdict) -> str:

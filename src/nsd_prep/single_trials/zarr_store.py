@@ -47,6 +47,12 @@ def opened_rows(path: Path, name: str, mode: str = "r") -> Any:
     return opening.result()
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove the stores that killed runs left in a folder, which no other run writes into."""
+    for left in folder.glob(".*.partial-folder"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 @contextmanager
 def zarr_rows(
     path: Path,

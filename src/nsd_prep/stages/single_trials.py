@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from nsd_prep import __version__
 from nsd_prep.checks import check
 from nsd_prep.data_checks.decision import FEWEST_IMAGES, NO_SHARE, explained
+from nsd_prep.data_checks.sessions import check_sessions
+from nsd_prep.data_checks.trial_agreement import agreement_of_trials
 from nsd_prep.extraction import SessionRecord
 from nsd_prep.files import (
     Folder,
@@ -28,6 +30,7 @@ from nsd_prep.single_trials.reliability import (
     pairs_of_presentations,
     verdict_of_presentations,
 )
+from nsd_prep.single_trials.sessions import repetitions_in_file
 from nsd_prep.single_trials.subject import SingleTrialOptions, write_subject
 from nsd_prep.single_trials.table import shows_images
 from nsd_prep.single_trials.voxels import join_regions, trial_voxels
@@ -160,9 +163,16 @@ def examine_single_trials(
             "Two presentations are more alike than any data are: repetitions are copies.",
         ),
     )
+    checks = [found]
+    ncsnr = subject.voxels["ncsnr"].to_numpy()
+    trials_per_session = int(subject.trials["trial_in_session"].max()) + 1
+    repetitions = repetitions_in_file(path, rows, ncsnr, trials_per_session)
+    if repetitions is not None:
+        where = f"subj{subject.subject:02d}, single trials"
+        checks += check_sessions(where, {"all": agreement_of_trials(repetitions)})
     target = path.with_name(f"{path.stem}_voxels.csv")
     write_table(target, subject.voxels.assign(split_half_correlation=correlation))
-    return Made.from_paths(folder, [target], [found])
+    return Made.from_paths(folder, [target], checks)
 
 
 def responses_file(written: Made, folder: Folder) -> Path:
