@@ -23,6 +23,8 @@ from nsd_prep.files import Folder, digest_of_array, sha256_of_json
 _logger = logging.getLogger(__name__)
 
 RETRIES: Final = 3
+#: What stays as it is: a name that is wrong, or of something else.
+_LASTING: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 def retry_may_help(_task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -34,7 +36,7 @@ def retry_may_help(_task: Task[..., Any], run: TaskRun, state: State[Any]) -> bo
         error = state.result(raise_on_failure=False)
     except Exception as raised:  # a condition that raises would end the retries
         error = raised
-    if isinstance(error, NSDPrepError) or not isinstance(error, OSError):
+    if isinstance(error, (NSDPrepError, *_LASTING)) or not isinstance(error, OSError):
         return False
     if run.run_count <= RETRIES:
         _logger.warning(
