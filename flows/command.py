@@ -233,7 +233,13 @@ def _check(asked: dict[str, Any]) -> int:
     from nsd_prep.summary import describe_inputs, print_rendered
 
     run = plan_run(**asked)
-    print_rendered(describe_inputs(run, load_inputs(run)))
+    made = [folder for folder in (run.cache_dir, run.output_dir) if not folder.exists()]
+    try:
+        print_rendered(describe_inputs(run, load_inputs(run)))
+    finally:
+        for folder in made:  # to see whether they can be written; of an address the cache is kept
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
     return 0
 
 

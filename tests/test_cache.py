@@ -66,6 +66,16 @@ def test_what_a_killed_run_left_does_not_keep_a_cache_from_being_cleared(output:
     assert not (output / "cache" / "responses").exists()
 
 
+def test_what_killed_runs_left_goes_when_the_next_one_begins(output: Path) -> None:
+    cache = output / "cache"
+    left = cache / "in-use" / "killed.lock"
+    left.touch()
+    with in_use(cache):
+        assert not left.exists()
+        with in_use(cache):
+            assert len(list(left.parent.iterdir())) == 2
+
+
 def test_a_folder_without_a_cache_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingFilesError, match="no cache in"):
         clear_cache(tmp_path)

@@ -808,6 +808,11 @@ class TestCommand:
         assert run_command([*words, "--no-brainscore"]) == 0
         assert "No stimulus sets" not in capsys.readouterr().out
 
+    def test_a_check_leaves_nothing(self, tiny_nsd: Path, tmp_path: Path) -> None:
+        words = ["--nsd-root", str(tiny_nsd), "--output-dir", str(tmp_path / "out"), "--check"]
+        assert run_command(words) == 0
+        assert not (tmp_path / "out").exists()
+
     @pytest.mark.parametrize("damage", ["truncated", "missing"])
     def test_a_damaged_truth_is_said_before_the_run(
         self, tiny_nsd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str

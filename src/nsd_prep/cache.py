@@ -57,6 +57,7 @@ def in_use(folder: Path) -> Iterator[None]:
         (folder / _USERS).mkdir(exist_ok=True)
         user = FileLock(folder / _USERS / f"{uuid4().hex}.lock")
         with FileLock(folder / _DOOR):
+            _has_users(folder)
             user.acquire()
     try:
         yield
@@ -95,16 +96,25 @@ def clear_cache(folder: Path) -> None:
     if cache.is_symlink():
         raise ParameterError(f"{cache} is a link: give the folder that it leads to.")
     with FileLock(cache / _DOOR):
-        for path in (cache / _USERS).glob("*.lock"):
-            try:
-                FileLock(path, timeout=0).acquire().lock.release()
-            except Timeout as error:
-                raise ParameterError(
-                    f"A run is using the cache {cache}: clear it when the run has ended."
-                ) from error
+        if _has_users(cache):
+            raise ParameterError(
+                f"A run is using the cache {cache}: clear it when the run has ended."
+            )
         for part in (*CONTENTS, _USERS):
             shutil.rmtree(cache / part, ignore_errors=True)
         (cache / TAG_FILE).unlink(missing_ok=True)
+
+
+def _has_users(cache: Path) -> bool:
+    """Return whether a run uses a cache, and remove what killed runs left; behind the door."""
+    found = False
+    for path in (cache / _USERS).glob("*.lock"):
+        try:
+            FileLock(path, timeout=0).acquire().lock.release()
+            path.unlink(missing_ok=True)
+        except Timeout:
+            found = True
+    return found
 
 
 def cache_folder(folder: Path) -> Path:
