@@ -152,7 +152,8 @@ def _call(command: App, arguments: Sequence[str] | None) -> int:
         return result if isinstance(result, int) else 0
     except UnknownCommandError:
         listed = ", ".join(name for name in command if not name.startswith("-"))
-        _print_error(f"There is no command {words[0]!r}: give one of {listed}; --help shows more.")
+        first = next((word for word in words if not word.startswith("-")), words[0])
+        _print_error(f"There is no command {first!r}: give one of {listed}; --help shows more.")
         return 2
     except CycloptsError as error:
         _print_error(_explained(error, words))
@@ -183,7 +184,7 @@ class _UsageError(Exception):
 
 def _refuse_empty(words: Sequence[str]) -> None:
     """Raise where an option is given nothing, as by a variable of the shell that is not set."""
-    for word, following in zip(words, [*words[1:], "-"], strict=True):
+    for word, following in zip(words, [*words, "-"][1:], strict=True):
         option = word.removesuffix("=") if word.endswith("=") else word
         if option in _MAY_BE_EMPTY or not option.startswith("--"):
             continue

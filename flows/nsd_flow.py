@@ -171,7 +171,7 @@ def _make_single_trials(
     if not run.assemblies:
         owned.add(write_checks(owned.checks, output))
     if run.report:
-        checks = [check for made in examined.values() for check in made.checks]
+        checks = list(owned.checks)
         with stages.stage("writing the report of single trials"):
             owned.add(
                 write_single_trials_report(

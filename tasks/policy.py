@@ -17,6 +17,7 @@ from prefect.results import ResultStore
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel
 
+from nsd_prep import __version__
 from nsd_prep.errors import NSDPrepError
 from nsd_prep.files import Folder, digest_of_array, sha256_of_json
 
@@ -49,10 +50,10 @@ def retry_may_help(_task: Task[..., Any], run: TaskRun, state: State[Any]) -> bo
 class Content(CachePolicy):
     """A result stands for the same step on the same content, while its files are whole.
 
-    The key is the digest of the content of all arguments: of a `Folder` nothing, of a record its
-    ``digest``, of anything else its value. A result has ``files``, SHA-256 by name in the folder
-    that is among the arguments; where one of them is gone or altered, or the flow's ``refresh``
-    is set, the result is dropped, and the step runs.
+    The key is the digest of the software's version and of the content of all arguments: of a
+    `Folder` nothing, of a record its ``digest``, of anything else its value. A result has
+    ``files``, SHA-256 by name in the folder that is among the arguments; where one of them is gone
+    or altered, or the flow's ``refresh`` is set, the result is dropped, and the step runs.
 
     Attributes
     ----------
@@ -70,7 +71,7 @@ class Content(CachePolicy):
         **kwargs: Any,  # noqa: ARG002 (Prefect may give more)
     ) -> str:
         """Return the key of a call, after dropping a result that must not be used."""
-        digest = sha256_of_json([self.version, content(inputs)])
+        digest = sha256_of_json([__version__, self.version, content(inputs)])
         key = f"{task_ctx.task.name}-{digest}"
         refresh = bool(flow_parameters.get("refresh"))
         if refresh:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,8 @@ def test_sizes_are_found_from_the_cache_and_from_its_output_folder(output: Path)
 def test_clearing_leaves_what_is_not_of_the_cache(output: Path) -> None:
     clear_cache(output)
     left = {str(p.relative_to(output)) for p in output.rglob("*") if p.is_file()}
-    assert left - {"cache/.nsd-prep-cache.lock"} == {"Allen2022.V1.nc", "cache/own-notes.txt"}
+    own = {"cache/.nsd-prep-cache.lock", "cache/CACHEDIR.TAG"}
+    assert left - own == {"Allen2022.V1.nc", "cache/own-notes.txt"}
 
 
 def test_a_cache_that_a_run_uses_is_not_cleared(output: Path) -> None:
@@ -74,6 +76,28 @@ def test_what_killed_runs_left_goes_when_the_next_one_begins(output: Path) -> No
         assert not left.exists()
         with in_use(cache):
             assert len(list(left.parent.iterdir())) == 2
+
+
+def test_a_cleared_cache_is_filled_again(output: Path) -> None:
+    clear_cache(output)
+    with in_use(output / "cache"):
+        assert cache_sizes(output) == {}
+
+
+def test_many_runs_begin_at_once_in_a_new_folder(tmp_path: Path) -> None:
+    program = """
+import sys, time
+from pathlib import Path
+from nsd_prep.cache import in_use
+time.sleep(max(0, float(sys.argv[2]) - time.time()))
+for turn in range(20):
+    with in_use(Path(sys.argv[1]) / str(turn)):
+        pass
+"""
+    start = str(time.time() + 1.5)
+    words = [sys.executable, "-c", program, str(tmp_path), start]
+    runs = [subprocess.Popen(words, stderr=subprocess.PIPE) for _ in range(4)]
+    assert [run.communicate()[1] for run in runs] == [b""] * 4
 
 
 def test_a_folder_without_a_cache_is_refused(tmp_path: Path) -> None:

@@ -768,6 +768,10 @@ class TestCommand:
         assert shown.startswith("error: There is no command 'bogus': give one of run, trials, map,")
         assert "publish, deployments; --help" in shown
 
+    def test_without_a_word_it_shows_its_commands(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([]) == 0
+        assert "publish" in capsys.readouterr().out
+
     def test_single_trials_have_a_folder_of_their_own(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:

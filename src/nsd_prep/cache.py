@@ -45,18 +45,14 @@ def in_use(folder: Path) -> Iterator[None]:
     ParameterError
         It holds other files, which could be taken for the cache's when that is cleared.
     """
-    if not (folder / TAG_FILE).exists():
-        others = {path.name for path in folder.glob("*")} - {MIRROR}
-        if others:
-            raise ParameterError(
-                f"{folder} cannot be a cache: expected a new or empty folder, found "
-                f"{min(others)!r} in it; give another --cache-dir."
-            )
-        write_text(folder / TAG_FILE, _TAG)
     with explained_write_errors(folder):
-        (folder / _USERS).mkdir(exist_ok=True)
-        user = FileLock(folder / _USERS / f"{uuid4().hex}.lock")
+        folder.mkdir(parents=True, exist_ok=True)
+        _require_cache(folder)
         with FileLock(folder / _DOOR):
+            if not (folder / TAG_FILE).exists():
+                write_text(folder / TAG_FILE, _TAG)
+            (folder / _USERS).mkdir(exist_ok=True)
+            user = FileLock(folder / _USERS / f"{uuid4().hex}.lock")
             _has_users(folder)
             user.acquire()
     try:
@@ -102,7 +98,24 @@ def clear_cache(folder: Path) -> None:
             )
         for part in (*CONTENTS, _USERS):
             shutil.rmtree(cache / part, ignore_errors=True)
-        (cache / TAG_FILE).unlink(missing_ok=True)
+
+
+def _require_cache(folder: Path) -> None:
+    """Raise where a folder is not marked as a cache, and holds what may be somebody's files."""
+    if (folder / TAG_FILE).exists():
+        return
+    # What another run that begins, or one that was killed at its beginning, has made.
+    own = {MIRROR, _USERS, _DOOR, TAG_FILE}
+    others = [
+        path.name
+        for path in folder.iterdir()
+        if path.name not in own and not path.name.startswith(f".{TAG_FILE}.")
+    ]
+    if others and not (folder / TAG_FILE).exists():
+        raise ParameterError(
+            f"{folder} cannot be a cache: expected a new or empty folder, found {min(others)!r} in "
+            "it; give another --cache-dir."
+        )
 
 
 def _has_users(cache: Path) -> bool:

@@ -29,7 +29,7 @@ from nsd_prep.remote.faults import RemoteFaultError
 from nsd_prep.run import Run
 from nsd_prep.single_trials.behaviour import behaviour_file, read_behaviour
 from nsd_prep.single_trials.splits import training_trials
-from nsd_prep.single_trials.table import read_coco_ids, trial_table
+from nsd_prep.single_trials.table import read_coco_ids, shows_images, trial_table
 from nsd_prep.source import Identity, Recorder, Source
 from nsd_prep.split import train_images
 from nsd_prep.stimulus_table import contradictions, read_stimulus_table
@@ -268,7 +268,8 @@ def _all_trials(
     )
     if run.normalise == "train-only":
         training = trials.loc[training_trials(trials, run.split), "session"]
-        lacking = sorted(set(trials["session"]) - set(training))
+        written = trials.loc[shows_images(trials, run.images), "session"]
+        lacking = sorted(set(written) - set(training))
         if lacking:
             raise ParameterError(
                 f"Sessions {', '.join(map(str, lacking))} of subject {subject} show no training "

@@ -97,7 +97,9 @@ def open_nsd(
         raise ParameterError(f"The preparation {preparation} is unknown: give one of {listed}.")
     user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     cache = Path(cache_dir) if cache_dir else user_cache / "nsd-prep"
-    asked = run_parameters(output_dir=cache, cache_dir=cache, betas=preparation)
+    asked = run_parameters(
+        output_dir=cache, cache_dir=cache, betas=preparation, brainscore=False, report=False
+    )
     asked |= {"nsd_root": root, "subjects": subjects, "regions": tuple(BUILT_IN_REGIONS)}
     asked |= {"regions_file": regions_file, "accept_nsd_terms": accept_nsd_terms}
     return NSD(plan_run(**asked))

@@ -45,7 +45,10 @@ def run_table(scores: AgreementScores) -> pd.DataFrame:
         chance, such as "from run 5 of 12 on"; empty where none is), and seen (share of all
         exchanges of two runs that would be found with a margin, 0 to 1).
     """
+    sessions = pd.Index(scores.sessions, name="session")
     n_runs = scores.sums.shape[1]
+    if n_runs < 2:
+        return pd.DataFrame({"verdict_of_runs": "passed", "runs": "", "seen": 0.0}, sessions)
     stretches = [(a, b) for a, b in combinations(range(n_runs + 1), 2) if b - a < n_runs]
     apart = [(a, b) for a, b in combinations(range(n_runs), 2) if b - a > 1]
     member = np.zeros((len(stretches) + len(apart), n_runs))
@@ -80,8 +83,12 @@ def run_table(scores: AgreementScores) -> pd.DataFrame:
     ]
     exchanges = member.sum(axis=1) == 2
     return pd.DataFrame(
-        {"verdict_of_runs": verdicts, "runs": named, "seen": seen[:, exchanges].mean(axis=1)},
-        index=pd.Index(scores.sessions, name="session"),
+        {
+            "verdict_of_runs": verdicts,
+            "runs": named,
+            "seen": seen[:, exchanges].sum(axis=1) / max(int(exchanges.sum()), 1),
+        },
+        index=sessions,
     )
 
 
@@ -127,7 +134,7 @@ def check_runs(where: str, table: pd.DataFrame) -> Check:
                 "From there on the session's trials show other images than the design says: a "
                 "trial was lost or is there twice."
             )
-    elif seen < LOWEST_SHARE_SEEN:
+    elif not seen >= LOWEST_SHARE_SEEN:  # NaN of sessions without two runs
         verdict = "not decidable"
         meaning = "A run has too few shared images, or too weak a signal, to tell."
     return check(

@@ -117,10 +117,14 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
             f"median deviation {size:.3g} % over trials",
             f"from {USUAL_DEVIATIONS[0]:g} to {USUAL_DEVIATIONS[1]:g} %",
             size_verdict,
-            sound
-            if size_verdict == "passed"
-            else "The betas of all sessions were scaled otherwise than NSD's, 300 to a percent: "
-            "download them again, or write them so.",
+            {
+                "passed": sound,
+                "not decidable": "No voxel varies: nothing can be told of the scale.",
+            }.get(
+                size_verdict,
+                "The betas of all sessions were scaled otherwise than NSD's, 300 to a percent: "
+                "download them again, or write them so.",
+            ),
         )
     ]
     for name, found, expectation, meaning in table:

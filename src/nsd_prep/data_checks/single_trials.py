@@ -55,7 +55,7 @@ class SingleTrials:
         """The share of a trial's variance that is signal by the stored ncsnr, (n_voxels,).
 
         0 where a voxel can tell nothing: the ncsnr is NaN or 0 (a value of 0 was cut off there,
-        and only says that the signal is weak), or fewer than two sessions have data.
+        and only says that the signal is weak), or no session has data.
         """
         telling = (np.nan_to_num(self.ncsnr) > 0) & ((~self.without_data).sum(axis=0) >= 1)
         return np.where(telling, np.nan_to_num(signal_share(self.ncsnr)), 0.0)

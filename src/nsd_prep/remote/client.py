@@ -230,7 +230,7 @@ class Client:
     def names(self, folder: str) -> list[str]:
         """List the files below a folder, by their paths below the root, ascending.
 
-        None where there is no such folder.
+        Empty where there is no such folder.
 
         Raises
         ------

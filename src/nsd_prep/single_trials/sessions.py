@@ -48,8 +48,9 @@ def repetitions_in_file(
         return None
     responses = np.empty((index.size, len(telling)), dtype=np.float32)
     reader = TrialReader(path)
+    in_file_order = np.argsort(index.ravel())
     for start in range(0, index.size, _ROWS_AT_ONCE):
-        part = slice(start, start + _ROWS_AT_ONCE)
+        part = in_file_order[start : start + _ROWS_AT_ONCE]
         responses[part] = reader[index.ravel()[part]][:, telling]
     session = trials["session"].to_numpy()[index]
     sessions = np.unique(session)

@@ -53,7 +53,7 @@ def write_single_trials_report(
     written, examined : mapping of int to Made
         What `write_single_trials` and `examine_single_trials` wrote for each subject (1-based).
     checks : sequence of Check
-        Those of single trials.
+        Those of the sessions and masks, and of single trials.
     place : str
         Folder of the single trials below the output folder.
     folder : Folder
