@@ -1,5 +1,6 @@
 """The documents: what they show as commands and code runs as it stands there."""
 
+import json
 import os
 import re
 import shutil
@@ -140,8 +141,10 @@ def test_what_is_fetched_from_the_bucket_is_what_a_run_needs(
         execute(block, tmp_path, environment | {"BUCKET": str(bucket)})
     fetched = {path.relative_to(tmp_path / "nsd") for path in (tmp_path / "nsd").rglob("*.*")}
     assert not any("truth" in path.parts or path.suffix == ".ctab" for path in fetched)
-    # What the synthetic data are is said beside them; NSD itself has no such file.
-    shutil.copyfile(bucket / "dataset.json", tmp_path / "nsd" / "dataset.json")
+    # What the synthetic data are is said beside them; NSD itself has no such file, and no truth.
+    description = json.loads((bucket / "dataset.json").read_text())
+    del description["synthetic"]["truth"]
+    (tmp_path / "nsd" / "dataset.json").write_text(json.dumps(description))
     execute(look, tmp_path, environment)
     missing = next(path for path in fetched if path.name == "betas_session03.hdf5")
     (tmp_path / "nsd" / missing).unlink()

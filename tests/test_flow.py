@@ -256,6 +256,7 @@ class TestResults:
         nsd_flow(**options)
         assert "altered" not in page.read_text()[:100]
 
+    @pytest.mark.slow
     def test_cross_validated_distances_are_an_option_of_the_report(
         self, tiny_nsd: Path, tmp_path: Path
     ) -> None:
@@ -345,6 +346,7 @@ class TestCache:
         self, tiny_nsd: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         options = {"nsd_root": tiny_nsd, "cache_dir": tmp_path / "cache", "regions": ["V1"]}
+        options |= {"brainscore": False, "report": False}
         for name in ("first", "second"):
             prepare(output_dir=tmp_path / name, **options)
         assert "gone or altered" not in caplog.text
@@ -681,6 +683,7 @@ class TestSessionsOfSingleTrialsAlone:
         with h5py.File(last, "r+") as file:
             file["betas"][...] = 0
         options = {"nsd_root": root, "subjects": [1], "regions": ["V1"]}
+        options |= {"brainscore": False, "report": False}
         prepare(**options, output_dir=tmp_path / "assemblies")
         for assemblies in (True, False):
             out = tmp_path / f"trials-{assemblies}"
@@ -699,7 +702,7 @@ class TestSessionsOfSingleTrialsAlone:
         (last,) = root.rglob("subj01/func1pt8mm/*/betas_session06.hdf5")
         with h5py.File(last, "r+") as file:
             file["betas"][...] = file["betas"][...][::-1]
-        options = {"subjects": [1], "single_trials": True, "assemblies": False}
+        options = {"subjects": [1], "single_trials": True, "assemblies": False, "report": False}
         with contextlib.suppress(FailedChecksError):
             prepare(nsd_root=root, output_dir=out, regions=["nsdgeneral"], **options)
         checks = pd.read_csv(out / "checks.csv").set_index(["name", "where"])

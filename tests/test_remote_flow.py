@@ -291,6 +291,7 @@ class TestChangedFiles:
         assert run(server.url, tmp_path / "out", **options) == expected
         assert not any(".hdf5" in name for _, name in server.requested[before:])
 
+    @pytest.mark.slow
     def test_a_session_that_never_stays_the_same_is_given_up(
         self,
         changing: tuple[SmallNSD, ServerProcess],
@@ -440,7 +441,8 @@ def test_single_trials_by_their_command(
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 1  # the responses are noise, and the checks say so
+        assert "checks failed (the files are written" in done.stderr
         found[root] = digests(out)
     assert found[server.url] == found[str(original.root)]
     assert {"subj01.nc", "subj02.nc"} <= set(found[server.url])
