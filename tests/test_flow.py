@@ -224,6 +224,7 @@ class TestResults:
         ):
             assert 0 < left.sizes["neuroid"] < both.sizes["neuroid"]
 
+    @pytest.mark.slow
     def test_the_report_is_part_of_a_run(
         self, tiny_nsd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -423,7 +424,8 @@ class TestCache:
         if damage != "record altered":  # which is as if there were none
             assert "gone or altered" in caplog.text
 
-    @pytest.mark.parametrize("damage", ["truncated", pytest.param("gone", marks=SLOW)])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("damage", ["truncated", "gone"])
     def test_damaged_outputs_are_made_again_without_reading_a_session(
         self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any], damage: str
     ) -> None:

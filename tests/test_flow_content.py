@@ -224,6 +224,7 @@ class TestOwnership:
 
 
 class TestSharedCache:
+    @pytest.mark.slow
     def test_refresh_leaves_what_another_run_is_about_to_read(
         self, small: SmallNSD, tmp_path: Path
     ) -> None:

@@ -193,6 +193,7 @@ class TestSameBytes:
 
 
 class TestWithoutANetwork:
+    @pytest.mark.slow
     def test_a_second_run_uses_the_copies_and_says_so(
         self,
         server: ServerProcess,
@@ -311,6 +312,7 @@ class TestChangedFiles:
         with pytest.raises(NSDPrepError, match=r"session02\.hdf5 was changed during the run"):
             run(server.url, tmp_path / "out", brainscore=False, subjects=[1], regions=["V1"])
 
+    @pytest.mark.slow
     def test_a_session_that_changed_between_runs(
         self, changing: tuple[SmallNSD, ServerProcess], tmp_path: Path
     ) -> None:
