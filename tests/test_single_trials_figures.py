@@ -24,7 +24,7 @@ from nsd_prep.single_trials.figures import (
 )
 from nsd_prep.single_trials.reliability import (
     compare_presentations,
-    pairs_of_presentations,
+    rows_of_presentations,
     share_of_presentations,
     telling_voxels,
     verdict_of_presentations,
@@ -72,7 +72,7 @@ class TestReliability:
     ) -> None:
         path = tmp_path / f"subj05{ending}"
         subject.write(path, format={".nc": "netcdf", ".zarr": "zarr"}[ending])
-        found, _ = compare_presentations(path, subject.trials, subject.voxels["ncsnr"].to_numpy())
+        found, *_ = compare_presentations(path, subject.trials, subject.voxels["ncsnr"].to_numpy())
         responses = plain.responses(official, 5, "session")
         rows = plain.trials(official, 5)
         first = {row["nsd_id"]: row["trial"] for row in rows if row["repetition"] == 0}
@@ -97,7 +97,7 @@ class TestReliability:
 
     def test_pairs_are_rows_of_the_file(self) -> None:
         trials = pd.DataFrame({"nsd_id": [7, 3, 7, 5, 3, 7], "repetition": [0, 0, 1, 0, 1, 2]})
-        assert pairs_of_presentations(trials).tolist() == [[0, 2], [1, 4]]
+        assert rows_of_presentations(trials, 2).tolist() == [[0, 2], [1, 4]]
 
     def test_too_few_repetitions(self, tmp_path: Path) -> None:
         trials = pd.DataFrame({"nsd_id": [7, 3, 7], "repetition": [0, 0, 1]})
@@ -199,7 +199,7 @@ class TestFigures:
         draw_one_voxel(responses, subject.trials, "voxel 3", 5, "SD")
         course, pairs = drawn[0].axes
         np.testing.assert_array_equal(course.lines[0].get_ydata(), responses)
-        first, second = pairs_of_presentations(subject.trials).T
+        first, second = rows_of_presentations(subject.trials, 2).T
         np.testing.assert_array_equal(pairs.lines[0].get_xdata(), responses[first])
         np.testing.assert_array_equal(pairs.lines[0].get_ydata(), responses[second])
         correlation = np.corrcoef(responses[first], responses[second])[0, 1]

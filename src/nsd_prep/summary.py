@@ -135,7 +135,10 @@ class Summary:
 def tables_of_assemblies(run: Run, prepared: Prepared) -> list[tuple[str, pd.DataFrame]]:
     """Return a table of the regions and one of the subjects, with their titles."""
     train, images = int(prepared.is_train.sum()), len(prepared.is_train)
-    title = f"Assemblies of {images} images ({train} train, {images - train} test)"
+    title = (
+        f"Assemblies of {images} images ({train} train, {images - train} test), median noise "
+        "ceilings"
+    )
     return [
         (title, _assemblies(run, prepared)),
         ("Shared images seen", _repetitions(prepared)),
@@ -152,8 +155,8 @@ def _assemblies(run: Run, prepared: Prepared) -> pd.DataFrame:
             {
                 "region": region,
                 **({"not in subjects": _listed(without.get(region, ()))} if without else {}),
-                "images x neuroids": f"{len(prepared.is_train)} x {pooled['voxels']:.0f}",
-                "median noise ceiling": f"{pooled['median']:.1f} %",
+                "neuroids": f"{pooled['voxels']:.0f}",
+                "noise ceiling": f"{pooled['median']:.1f} %",
                 "above 30 %": f"{pooled['above_30_percent']:.0f}",
                 "size": size_as_text((run.output_dir / name).stat().st_size),
                 "file": name,

@@ -21,7 +21,7 @@ from nsd_prep.analysis.style import (
     picture,
 )
 from nsd_prep.data_checks.decision import signal_share
-from nsd_prep.single_trials.reliability import pairs_of_presentations
+from nsd_prep.single_trials.reliability import rows_of_presentations
 from nsd_prep.single_trials.splits import SPLITS, TEST, TRAIN
 
 _PRESENTATIONS: Final = ("first", "second", "third")
@@ -178,7 +178,7 @@ def draw_one_voxel(
         Two panels.
     """
     session = trials["session"].to_numpy()
-    first, second = pairs_of_presentations(trials).T
+    first, second = rows_of_presentations(trials, 2).T
     with one_style():
         figure = new_figure(PAGE_WIDTH, 2.1)
         left, right = figure.subplots(1, 2, width_ratios=[2.6, 1])

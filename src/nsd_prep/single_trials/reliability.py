@@ -31,23 +31,25 @@ _LEAST_SIGNAL = 0.1
 _ENOUGH_IMAGES = 500
 
 
-def pairs_of_presentations(trials: pd.DataFrame) -> NDArray[np.int64]:
-    """Return the rows of the first two presentations of each image that has two.
+def rows_of_presentations(trials: pd.DataFrame, number: int) -> NDArray[np.int64]:
+    """Return the rows of the first presentations of each image that has so many.
 
     Parameters
     ----------
     trials : DataFrame
         Rows of `nsd_prep.single_trials.table.trial_table`, in the order of the file.
+    number : int
+        How many presentations.
 
     Returns
     -------
-    ndarray of int64, shape (n_images, 2)
-        Rows (0-based) of the repetitions 0 and 1, in the order of the first.
+    ndarray of int64, shape (n_images, number)
+        Rows (0-based) of the repetitions 0, 1 and so on, in the order of the first.
     """
     keys = pd.MultiIndex.from_frame(trials[["nsd_id", "repetition"]])
     rows = pd.Series(np.arange(len(trials)), index=keys).unstack("repetition")
-    both = rows.reindex(columns=[0, 1]).dropna().sort_values(0)
-    return both.to_numpy(dtype=np.int64)
+    complete = rows.reindex(columns=range(number)).dropna().sort_values(0)
+    return complete.to_numpy(dtype=np.int64)
 
 
 class Comparison(NamedTuple):
@@ -60,10 +62,13 @@ class Comparison(NamedTuple):
     share : Share
         How alike they are in the voxels of the highest ncsnr, as a share of what it predicts; NaN
         where too few voxels have signal, or too few images were seen twice.
+    telling : ndarray of float32, shape (2, n_images, n_telling)
+        The responses of `telling_voxels` to both, the images as `rows_of_presentations` has them.
     """
 
     correlation: NDArray[np.float64]
     share: Share
+    telling: NDArray[np.float32]
 
 
 def compare_presentations(
@@ -90,7 +95,7 @@ def compare_presentations(
     ParameterError
         Fewer than three images were seen twice.
     """
-    pairs = pairs_of_presentations(trials)
+    pairs = rows_of_presentations(trials, 2)
     if len(pairs) < 3:
         raise ParameterError(
             f"{len(pairs)} images have two presentations in the table: expected at least three for "
@@ -110,9 +115,9 @@ def compare_presentations(
     variance = (square_1 - mean_1**2) * (square_2 - mean_2**2)
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = (product - mean_1 * mean_2) / np.sqrt(variance)
-    one, two = np.concatenate(chosen, axis=1)
-    share = share_of_presentations(one, two, ncsnr[telling])
-    return Comparison(np.where(variance > 0, correlation, np.nan), share)
+    both = np.concatenate(chosen, axis=1)
+    share = share_of_presentations(both[0], both[1], ncsnr[telling])
+    return Comparison(np.where(variance > 0, correlation, np.nan), share, both)
 
 
 def telling_voxels(ncsnr: NDArray[np.floating]) -> NDArray[np.int64]:

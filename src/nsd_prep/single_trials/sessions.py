@@ -11,16 +11,22 @@ from nsd_prep.data_checks import SingleTrials
 from nsd_prep.data_checks.decision import FEWEST_IMAGES, FEWEST_VOXELS
 from nsd_prep.published import REPETITIONS
 from nsd_prep.single_trials.reading import TrialReader
-from nsd_prep.single_trials.reliability import telling_voxels
+from nsd_prep.single_trials.reliability import rows_of_presentations, telling_voxels
 
-#: Rows read at once: of nsdgeneral 20 MB.
-_ROWS_AT_ONCE: Final = 3 * 100
+#: Rows read at once: of nsdgeneral 16 MB.
+_ROWS_AT_ONCE: Final = 256
 
 
 def repetitions_in_file(
-    path: Path | str, trials: pd.DataFrame, ncsnr: NDArray[np.floating], trials_per_session: int
+    path: Path | str,
+    trials: pd.DataFrame,
+    ncsnr: NDArray[np.floating],
+    trials_per_session: int,
+    first_two: NDArray[np.float32],
 ) -> SingleTrials | None:
-    """Read the responses to all images seen three times, of the voxels that tell most.
+    """Return the responses to all images seen three times, of the voxels that tell most.
+
+    Of the file the third presentations are read.
 
     Parameters
     ----------
@@ -32,6 +38,8 @@ def repetitions_in_file(
         Of its voxels; NaN where one has no data.
     trials_per_session : int
         750 in NSD.
+    first_two : ndarray of float32, shape (2, n_images, n_telling)
+        Of all images seen twice, as `nsd_prep.single_trials.reliability.Comparison.telling`.
 
     Returns
     -------
@@ -39,19 +47,18 @@ def repetitions_in_file(
         z-scored within each session over these trials, whatever the file's normalisation; None
         where too few images were seen three times, or too few voxels have signal.
     """
-    keys = pd.MultiIndex.from_frame(trials[["nsd_id", "repetition"]])
-    rows = pd.Series(np.arange(len(trials)), index=keys).unstack("repetition")
-    rows = rows.reindex(columns=range(REPETITIONS)).dropna()
-    index = rows.to_numpy(dtype=np.int64)
+    index = rows_of_presentations(trials, REPETITIONS)
     telling = telling_voxels(ncsnr)
     if len(index) < FEWEST_IMAGES or len(telling) < FEWEST_VOXELS:
         return None
-    responses = np.empty((index.size, len(telling)), dtype=np.float32)
+    seen_thrice = np.isin(rows_of_presentations(trials, 2)[:, 0], index[:, 0])
+    repetitions = np.empty((*index.shape, len(telling)), dtype=np.float32)
+    repetitions[:, :2] = first_two[:, seen_thrice].transpose(1, 0, 2)
     reader = TrialReader(path)
-    in_file_order = np.argsort(index.ravel())
-    for start in range(0, index.size, _ROWS_AT_ONCE):
-        part = in_file_order[start : start + _ROWS_AT_ONCE]
-        responses[part] = reader[index.ravel()[part]][:, telling]
+    for start in range(0, len(index), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        repetitions[part, 2] = reader[index[part, 2]][:, telling]
+    responses = repetitions.reshape(index.size, -1)  # a view
     session = trials["session"].to_numpy()[index]
     sessions = np.unique(session)
     without_data = np.zeros((len(sessions), len(telling)), dtype=np.bool_)
@@ -62,7 +69,7 @@ def repetitions_in_file(
         without_data[row] = deviation == 0
         responses[inside] = values / np.where(deviation > 0, deviation, 1)
     return SingleTrials(
-        responses.reshape(*index.shape, -1),
+        repetitions,
         np.asarray(ncsnr[telling], dtype=np.float32),
         session,
         trials["trial_in_session"].to_numpy()[index],

@@ -27,7 +27,7 @@ from nsd_prep.progress import current_stage
 from nsd_prep.single_trials.maps import map_attributes
 from nsd_prep.single_trials.reliability import (
     compare_presentations,
-    pairs_of_presentations,
+    rows_of_presentations,
     verdict_of_presentations,
 )
 from nsd_prep.single_trials.sessions import repetitions_in_file
@@ -140,10 +140,11 @@ def examine_single_trials(
     ``split_half_correlation``.
     """
     rows = subject.trials[shows_images(subject.trials, options.images)]
-    if options.average or len(pairs_of_presentations(rows)) < FEWEST_IMAGES:
+    if options.average or len(rows_of_presentations(rows, 2)) < FEWEST_IMAGES:
         return Made()
     path = responses_file(written, folder)
-    correlation, share = compare_presentations(path, rows, subject.voxels["ncsnr"].to_numpy())
+    ncsnr = subject.voxels["ncsnr"].to_numpy()
+    correlation, share, first_two = compare_presentations(path, rows, ncsnr)
     if options.normalise == "none":  # the prediction is one of z-scores
         share = NO_SHARE
     verdict = verdict_of_presentations(share)
@@ -164,9 +165,8 @@ def examine_single_trials(
         ),
     )
     checks = [found]
-    ncsnr = subject.voxels["ncsnr"].to_numpy()
     trials_per_session = int(subject.trials["trial_in_session"].max()) + 1
-    repetitions = repetitions_in_file(path, rows, ncsnr, trials_per_session)
+    repetitions = repetitions_in_file(path, rows, ncsnr, trials_per_session, first_two)
     if repetitions is not None:
         where = f"subj{subject.subject:02d}, single trials"
         checks += check_sessions(where, {"all": agreement_of_trials(repetitions)})
