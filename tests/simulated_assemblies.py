@@ -18,7 +18,7 @@ from nsd_prep.noise_ceiling import noise_ceiling
 FEATURES = 12
 #: Variance that a region's voxels take from each third of the features.
 WEIGHTS = {"V1": (0.8, 0.15, 0.05), "V2": (0.55, 0.35, 0.1), "IT": (0.05, 0.25, 0.7)}
-GRIDS = {1: (9, 11, 13), 2: (8, 12, 14), 5: (10, 9, 12)}
+GRIDS = {1: (9, 11, 13), 2: (8, 12, 14), 5: (10, 9, 12), 7: (9, 10, 12)}
 
 
 @dataclass

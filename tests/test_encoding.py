@@ -9,10 +9,16 @@ import pytest
 import xarray as xr
 from brainscore_inputs import Simulation, simulate, write_features
 from numpy.typing import NDArray
+from scipy import stats
 from synthetic_truth import signal
 
 from nsd_prep.analysis.style import booklet, one_style
-from nsd_prep.brainscore.encoding import ALPHAS, score_encoding, summarise_encoding
+from nsd_prep.brainscore.encoding import (
+    ALPHAS,
+    encoding_over_subjects,
+    score_encoding,
+    summarise_encoding,
+)
 from nsd_prep.brainscore.encoding_figure import draw_encoding, encoding_figure
 from nsd_prep.brainscore.features import (
     Features,
@@ -165,6 +171,27 @@ class TestSummary:
         assert first["median_fraction_of_ceiling"] == pytest.approx(0.2)
         assert first["median_noise_ceiling"] == pytest.approx(50)
         assert first["median_correlation"] == pytest.approx(0.3)
+
+    @pytest.mark.filterwarnings("error")
+    def test_intervals_over_subjects(self) -> None:
+        medians = [0.2, 0.3, 0.25, 0.4, np.nan]
+        summary = pd.DataFrame(
+            {"region": ["V1"] * 5 + ["IT"] * 2, "median_correlation": [*medians, 0.1, np.nan]}
+        )
+        v1, it = encoding_over_subjects(summary).itertuples()
+        assert (v1.region, v1.subjects) == ("V1", 4)
+        assert v1.mean_correlation == pytest.approx(0.2875)
+        low, high = stats.t.interval(0.95, 3, loc=0.2875, scale=stats.sem(medians[:4]))
+        assert (v1.low_subjects, v1.high_subjects) == pytest.approx((low, high), abs=0.02)
+        assert it.subjects == 1
+        assert np.isnan([it.low_subjects, it.high_subjects]).all()
+
+    @pytest.mark.filterwarnings("error")
+    def test_a_region_without_reliable_voxels_has_no_mean(self) -> None:
+        summary = pd.DataFrame({"region": ["IT"], "median_correlation": [np.nan]})
+        (row,) = encoding_over_subjects(summary).itertuples()
+        assert row.subjects == 0
+        assert np.isnan([row.mean_correlation, row.low_subjects, row.high_subjects]).all()
 
     def test_no_reliable_voxel(self) -> None:
         last = summarise_encoding(self.SCORES).iloc[-1]

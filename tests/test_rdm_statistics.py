@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from nsd_prep.rdm_statistics import (
-    correlation_intervals,
+    correlations_without_each_image,
     crossnobis,
+    jackknife_interval,
     noise_precision,
     rdm_noise_ceiling,
 )
@@ -102,45 +104,84 @@ class TestCrossnobis:
         assert (distances < 0).any()
 
 
-class TestInterval:
-    def test_it_covers_the_truth_about_as_often_as_it_claims(self) -> None:
-        truth = np.corrcoef(rdms(2, 2000, seed=99)[:, *np.triu_indices(2000, 1)])[0, 1]
-        inside = 0
-        for seed in range(60):
-            first, second = rdms(2, 60, seed=seed)
-            low, high = correlation_intervals(np.stack([first, second]), samples=300)[:, 0, 1]
-            assert (
-                low
-                < np.corrcoef(*(one[np.triu_indices(60, 1)] for one in (first, second)))[0, 1]
-                < high
-            )
-            inside += low <= truth <= high
-        assert inside >= 50
+class TestWithoutEachImage:
+    def test_correlations_are_those_over_the_other_images(self) -> None:
+        matrices = rdms(3, n_images=25) + np.eye(25)  # the diagonal does not matter
+        found = correlations_without_each_image(matrices)
+        for image in range(25):
+            rest = np.delete(np.delete(matrices, image, axis=1), image, axis=2)
+            np.testing.assert_allclose(found[image], np.corrcoef(triangles(rest)))
 
     @pytest.mark.filterwarnings("error")
-    def test_few_images_have_none(self) -> None:
-        assert np.isnan(correlation_intervals(np.ones((2, 3, 3)))).all()
-
-    def test_several_at_once_are_those_of_a_plain_bootstrap(self) -> None:
-        matrices = rdms(3, n_images=25)
-        found = correlation_intervals(matrices, samples=200, seed=4)
-        counts = np.random.default_rng(4).multinomial(25, np.full(25, 1 / 25), 200)
-        for a, b in ((0, 1), (0, 2), (1, 2)):
-            drawn = []
-            for count in counts:
-                images = np.repeat(np.arange(25), count)
-                first, second = np.triu_indices(25, 1)
-                different = images[first] != images[second]
-                pairs = images[first][different], images[second][different]
-                drawn.append(np.corrcoef(matrices[a][pairs], matrices[b][pairs])[0, 1])
-            np.testing.assert_allclose(found[:, a, b], np.quantile(drawn, [0.025, 0.975]))
-            assert (found[:, a, b] == found[:, b, a]).all()
-        assert np.isnan(found[:, range(3), range(3)]).all()
+    @pytest.mark.parametrize("n_images", [1, 2, 3])
+    def test_few_images_have_none(self, n_images: int) -> None:
+        found = correlations_without_each_image(np.ones((2, n_images, n_images)))
+        assert found.shape == (n_images, 2, 2)
+        assert np.isnan(found).all()
 
     @pytest.mark.filterwarnings("error")
     def test_an_rdm_with_nan_has_none(self) -> None:
         matrices = rdms(3)
         matrices[1] = np.nan
-        found = correlation_intervals(matrices, samples=50)
+        found = correlations_without_each_image(matrices)
         assert np.isfinite(found[:, 0, 2]).all()
         assert np.isnan(found[:, 1]).all()
+
+
+class TestInterval:
+    @pytest.mark.parametrize("n_images", [12, 60])
+    def test_over_images_it_covers_the_truth_about_as_often_as_it_claims(
+        self, n_images: int
+    ) -> None:
+        truth = np.corrcoef(triangles(rdms(2, 2000, seed=99)))[0, 1]
+        inside = 0
+        for seed in range(100):
+            matrices = rdms(2, n_images, seed=seed)
+            found = np.corrcoef(triangles(matrices))[0, 1]
+            left_out = correlations_without_each_image(matrices)[:, 0, 1]
+            low, high = jackknife_interval(found, left_out)
+            assert low < found < high
+            inside += low <= truth <= high
+        assert inside >= 90
+
+    @pytest.mark.parametrize("n_subjects", [4, 8])
+    def test_over_subjects_it_covers_the_truth_about_as_often_as_it_claims(
+        self, n_subjects: int
+    ) -> None:
+        # Two regions whose mean RDMs agree as far as subjects, of whom there are endless many, do.
+        generator = np.random.default_rng(5)
+        shared = generator.normal(size=(2, 500))
+        shared[1] += shared[0]
+
+        def correlation(subjects: np.ndarray) -> float:
+            return float(np.corrcoef(subjects.mean(axis=0))[0, 1])
+
+        samples = shared + generator.normal(size=(200, n_subjects, 2, 500))
+        truth = np.mean([correlation(one) for one in samples])
+        inside = 0
+        for subjects in samples:
+            left_out = [correlation(np.delete(subjects, s, axis=0)) for s in range(n_subjects)]
+            low, high = jackknife_interval(correlation(subjects), np.array(left_out))
+            inside += low <= truth <= high
+        assert inside >= 180
+
+    def test_of_a_mean_it_is_that_of_student(self) -> None:
+        # Leaving units out of a mean of z gives the textbook's interval of that mean.
+        z = np.random.default_rng(0).normal(0.3, 0.2, 9)
+        left_out = np.array([np.delete(z, unit).mean() for unit in range(9)])
+        found = jackknife_interval(np.tanh(z.mean()), np.tanh(left_out))
+        expected = stats.t.interval(0.95, 8, loc=z.mean(), scale=stats.sem(z))
+        np.testing.assert_allclose(np.arctanh(found), expected)
+
+    @pytest.mark.filterwarnings("error")
+    def test_fewer_than_four_units_have_none(self) -> None:
+        assert np.isnan(jackknife_interval(0.3, np.array([0.2, 0.3, 0.4]))).all()
+        assert np.isfinite(jackknife_interval(0.3, np.array([0.2, 0.3, 0.4, 0.3]))).all()
+
+    @pytest.mark.filterwarnings("error")
+    def test_of_what_is_not_known_it_is_not_known(self) -> None:
+        found = np.array([np.nan, 1.0, 0.3])
+        left_out = np.tile(found, (5, 1))
+        left_out[:, 2] += np.linspace(-0.1, 0.1, 5)
+        low, high = jackknife_interval(found, left_out)
+        assert np.isfinite(low).tolist() == np.isfinite(high).tolist() == [False, False, True]

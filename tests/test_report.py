@@ -205,7 +205,10 @@ class TestNumbers:
                 "RDM SD": f"{mean.std():.3f}",
                 "between subjects": f"{mean_agreement(rdms):.3f}",
                 "between subjects reliable": f"{mean_agreement(reliable):.3f}",
+                # tests/test_tables.py has the intervals.
+                **{name: row[name] for name in ("low", "high", "low subjects", "high subjects")},
             }
+            assert float(row["low"]) < mean_agreement(rdms) < float(row["high"])
 
     def test_of_pairs_of_regions(self, page: str, simulation: Simulation) -> None:
         rows = table_with(page, "region a", "region b")

@@ -46,6 +46,7 @@ def test_ridge_and_map(namespace: dict[str, object], official: SmallNSD) -> None
     assert np.count_nonzero(values) == np.count_nonzero(namespace["correlation"]) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ["torch", "nilearn"])
 def test_with_other_libraries(namespace: dict[str, object], library: str) -> None:
     if importlib.util.find_spec(library) is None:
@@ -59,6 +60,7 @@ def test_with_other_libraries(namespace: dict[str, object], library: str) -> Non
         )
 
 
+@pytest.mark.slow
 def test_himalaya_takes_the_same_arrays(namespace: dict[str, object]) -> None:
     ridge = pytest.importorskip("himalaya.ridge").RidgeCV(alphas=np.logspace(0, 5, 6))
     features, image, train = (namespace[name] for name in ("features", "image", "train"))

@@ -19,6 +19,8 @@ from synthetic_truth import region_latents, region_rows, signal
 
 from nsd_prep.dataset import open_dataset
 from nsd_prep.errors import InputFileError, OutputError, ParameterError
+from nsd_prep.remote.chunk_places import ChunkPlaces
+from nsd_prep.remote.sessions import predicted_parts
 from nsd_prep.synthetic import (
     PLANS,
     SyntheticPlan,
@@ -346,6 +348,16 @@ class TestAnatomy:
         }
         assert found == {region: plan.voxels[region] for region in found}
         assert 20 <= ((prf == 7) & (streams == 5)).sum() <= 60
+
+    @pytest.mark.parametrize("seed", [0, 4])
+    def test_full_scale_regions_lie_as_close_together_as_those_of_nsd(self, seed: int) -> None:
+        # NSD's own: 725 ranges and 31.5 MB a session; what a run fetches from a bucket.
+        cortex = make_cortex(PLANS["full"].subjects[1], 1, seed)
+        inside = cortex.in_patches("V1v", "V1d", "V2v", "V2d", "hV4", "ventral")
+        places = ChunkPlaces.predict(cortex.grid[::-1], 750)
+        parts = predicted_parts(places, cortex.voxel_index[inside], 32 * 1024)
+        assert 700 < sum(len(part.ranges.pieces()) for part in parts) < 900
+        assert 0.028 < sum(part.ranges.n_bytes for part in parts) / places.file_bytes < 0.034
 
     def test_regions_are_patches_and_neither_boxes_nor_dust(self) -> None:
         plan = PLANS["demo"].subjects[3]

@@ -5,11 +5,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 
-#: Shares of the bootstrap samples below the ends of an interval of 95 %.
-_ENDS: Final = ((1 - 0.95) / 2, (1 + 0.95) / 2)
-#: Bootstrap samples that are handled together.
-_AT_ONCE: Final = 256
+#: Images or subjects from which an interval is made.
+FEWEST_UNITS: Final = 4
 
 
 class RDMNoiseCeiling(NamedTuple):
@@ -112,54 +111,67 @@ def noise_precision(responses: NDArray[np.floating]) -> NDArray[np.float64]:
     return precision
 
 
-def correlation_intervals(
-    rdms: NDArray[np.floating], *, samples: int = 1000, seed: int = 0
+def jackknife_interval(
+    correlation: NDArray[np.floating] | float, left_out: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Return 95 % intervals of the correlations of RDMs, by a bootstrap over images.
+    """Return 95 % intervals of correlations from what they are without each unit of a sample.
 
-    Pairs of an image with itself are left out of each sample: they are alike in every RDM.
+    By the jackknife on Fisher's z and Student's t (Efron & Tibshirani 1993, chapter 11).
+
+    Parameters
+    ----------
+    correlation : float, or ndarray of float of any shape
+        With all units.
+    left_out : ndarray of float, shape (n_units, *shape)
+        The same without each of them.
+
+    Returns
+    -------
+    ndarray of float64, shape (2, *shape)
+        Lower and upper ends; NaN where a value is NaN, 1 or -1, and of fewer than four units.
+    """
+    n_units = len(left_out)
+    if n_units < FEWEST_UNITS:
+        return np.full((2, *np.shape(correlation)), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        whole, parts = np.arctanh(correlation), np.arctanh(left_out)
+        spread = np.sqrt((n_units - 1) * parts.var(axis=0))
+        half = np.where(np.isfinite(whole), t.ppf(0.975, n_units - 1) * spread, np.nan)
+        return np.tanh(np.stack([whole - half, whole + half]))
+
+
+def correlations_without_each_image(rdms: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return Pearson r between RDMs with each image left out in turn.
 
     Parameters
     ----------
     rdms : ndarray of float, shape (n_rdms, n_images, n_images)
-        Symmetric, of the same images.
-    samples : int
-        How many.
-    seed : int
-        Of the samples.
+        Symmetric, of the same images; the diagonal is not looked at.
 
     Returns
     -------
-    ndarray of float64, shape (2, n_rdms, n_rdms)
-        Lower and upper ends; NaN on the diagonal, with fewer than four images, and of an RDM that
-        holds NaN.
+    ndarray of float64, shape (n_images, n_rdms, n_rdms)
+        Over the pairs of the other images; NaN where an RDM is constant or holds NaN, and of fewer
+        than four images.
     """
     n_rdms, n_images = rdms.shape[:2]
-    ends = np.full((2, n_rdms, n_rdms), np.nan)
-    if n_images < 4:
-        return ends
+    if n_images < FEWEST_UNITS:
+        return np.full((n_images, n_rdms, n_rdms), np.nan)
     off_diagonal = ~np.eye(n_images, dtype=np.bool_)
     centred = [np.where(off_diagonal, rdm - rdm[off_diagonal].mean(), 0.0) for rdm in rdms]
-    pairs = list(combinations_with_replacement(range(n_rdms), 2))
-    generator = np.random.default_rng(seed)
-    weights = [
-        generator.multinomial(
-            n_images, np.full(n_images, 1 / n_images), min(_AT_ONCE, samples - start)
-        ).astype(np.float64)
-        for start in range(0, samples, _AT_ONCE)
-    ]
 
-    def totals(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.concatenate([np.einsum("si,si->s", some @ matrix, some) for some in weights])
+    def without(of_image: NDArray[np.float64]) -> NDArray[np.float64]:
+        # An image's pairs lie in its row and in its column.
+        return of_image.sum() - 2 * of_image
 
-    # One product of two RDMs in memory at a time: there are as many as pairs of regions.
-    n = totals(off_diagonal.astype(np.float64))
-    sums = [totals(matrix) for matrix in centred]
-    products = {(a, b): totals(centred[a] * centred[b]) for a, b in pairs}
-    for a, b in combinations(range(n_rdms), 2):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            spread = (products[a, a] - sums[a] ** 2 / n) * (products[b, b] - sums[b] ** 2 / n)
-            found = (products[a, b] - sums[a] * sums[b] / n) / np.sqrt(spread)
-        if np.isfinite(found).any():
-            ends[:, a, b] = ends[:, b, a] = np.nanquantile(found, _ENDS)
-    return ends
+    n_pairs = (n_images - 1) * (n_images - 2)
+    means = [without(rdm.sum(axis=0)) / n_pairs for rdm in centred]
+    covariance = np.empty((n_images, n_rdms, n_rdms))
+    for a, b in combinations_with_replacement(range(n_rdms), 2):
+        products = np.einsum("ij,ij->i", centred[a], centred[b])
+        covariance[:, a, b] = without(products) / n_pairs - means[a] * means[b]
+        covariance[:, b, a] = covariance[:, a, b]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.sqrt(np.einsum("iaa->ia", covariance))
+        found: NDArray[np.float64] = covariance / (spread[:, :, np.newaxis] * spread[:, np.newaxis])
+    return found

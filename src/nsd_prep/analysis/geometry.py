@@ -50,6 +50,23 @@ class RegionGeometry:
             return np.full(self.rdms.shape[1], np.nan, dtype=np.float32)
         return self.rdms[enough].mean(axis=0)
 
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The subjects that have an RDM."""
+        enough = self.n_voxels >= FEWEST_VOXELS
+        return tuple(name for name, has in zip(self.subjects, enough, strict=True) if has)
+
+    def without(self, subject: str) -> "RegionGeometry":
+        """Return the RDMs of the other subjects."""
+        rest = np.array([name != subject for name in self.subjects])
+        return RegionGeometry(
+            self.region,
+            tuple(name for name in self.subjects if name != subject),
+            self.n_voxels[rest],
+            self.n_without_variance[rest],
+            self.rdms[rest],
+        )
+
 
 @dataclass(frozen=True)
 class Geometry:

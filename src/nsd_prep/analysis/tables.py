@@ -18,14 +18,16 @@ from nsd_prep.analysis.geometry import (
 from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.assembly import stimulus_ids
 from nsd_prep.published import RELIABLE_NOISE_CEILING
-from nsd_prep.rdm_statistics import correlation_intervals, rdm_noise_ceiling
+from nsd_prep.rdm_statistics import (
+    correlations_without_each_image,
+    jackknife_interval,
+    rdm_noise_ceiling,
+)
 
 #: The name that stands for all subjects together.
 ALL_SUBJECTS: Final = "all"
 #: Percent; the last bin holds 100.
 BIN_EDGES: Final = np.arange(0.0, 101.0, 5.0)
-#: Of images, for intervals: their ends then differ by a tenth of the interval from seed to seed.
-_SAMPLES: Final = 500
 
 
 def region_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
@@ -43,7 +45,9 @@ def region_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         region; voxels; reliable_voxels; median_noise_ceiling (percent, voxels of all subjects
         pooled); mean_of_subject_medians; rdm_mean and rdm_sd of the mean RDM's upper triangle
-        (population SD); between_subjects and between_subjects_reliable, means over pairs of r.
+        (population SD); between_subjects and between_subjects_reliable, means over pairs of r, with
+        the ends of the 95 % interval of the former over images (low, high) and over subjects
+        (low_subjects, high_subjects; NaN of fewer than four).
     """
     rows = []
     for one, reliable in zip(geometry.all_voxels, geometry.reliable_voxels, strict=True):
@@ -62,9 +66,30 @@ def region_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
                 "rdm_sd": float(one.mean_rdm.std(dtype=np.float64)),
                 "between_subjects": mean_over_pairs(between_subjects(one)),
                 "between_subjects_reliable": mean_over_pairs(between_subjects(reliable)),
+                **_between_subjects_interval(one),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _between_subjects_interval(region: RegionGeometry) -> dict[str, float]:
+    correlation = between_subjects(region)
+    found = mean_over_pairs(correlation)
+    without_image = [mean_over_pairs(one) for one in _without_each_image(region.rdms)]
+    without_subject = [
+        mean_over_pairs(np.delete(np.delete(correlation, row, axis=0), row, axis=1))
+        for row, subject in enumerate(region.subjects)
+        if subject in region.known
+    ]
+    low, high = jackknife_interval(found, np.array(without_image))
+    ends = jackknife_interval(found, np.array(without_subject))
+    return {"low": low, "high": high, "low_subjects": ends[0], "high_subjects": ends[1]}
+
+
+def _without_each_image(triangles: NDArray[np.float32]) -> NDArray[np.float64]:
+    return correlations_without_each_image(
+        np.stack([from_upper_triangle(one) for one in triangles])
+    )
 
 
 def subject_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
@@ -114,20 +139,43 @@ def between_regions_table(geometry: Geometry) -> pd.DataFrame:
     -------
     DataFrame
         region_a, region_b, and r with all_voxels and with reliable_voxels; low and high, the ends
-        of the 95 % interval of the former by a bootstrap over images; a row for each pair. Without
-        the column reliable_voxels where the geometry has none.
+        of the 95 % interval of the former over images, and low_subjects and high_subjects over
+        subjects (NaN of fewer than four); a row for each pair. Without the column reliable_voxels
+        where the geometry has none.
     """
-    names = [one.region for one in geometry.all_voxels]
+    regions = geometry.all_voxels
+    names = [one.region for one in regions]
+    all_voxels = between_regions(regions)
     table = _pairs(
         ("region_a", "region_b"),
         names,
-        between_regions(geometry.all_voxels),
+        all_voxels,
         between_regions(geometry.reliable_voxels) if geometry.reliable_voxels else None,
     )
-    means = np.stack([from_upper_triangle(one.mean_rdm) for one in geometry.all_voxels])
-    low, high = correlation_intervals(means, samples=_SAMPLES)
+    means = np.stack([one.mean_rdm for one in regions])
     place = np.triu_indices(len(names), k=1)
-    return table.assign(low=low[place], high=high[place])
+    low, high = jackknife_interval(all_voxels, _without_each_image(means))
+    known = {subject: None for one in regions for subject in one.known}
+    left_out = {
+        subject: between_regions([one.without(subject) for one in regions]) for subject in known
+    }
+    over_subjects = [
+        jackknife_interval(
+            all_voxels[a, b],
+            np.array(
+                [
+                    values[a, b]
+                    for subject, values in left_out.items()
+                    if subject in regions[a].known or subject in regions[b].known
+                ]
+            ),
+        )
+        for a, b in zip(*place, strict=True)
+    ]
+    ends = np.array(over_subjects).reshape(-1, 2)
+    return table.assign(
+        low=low[place], high=high[place], low_subjects=ends[:, 0], high_subjects=ends[:, 1]
+    )
 
 
 def rdm_noise_ceiling_table(geometry: Geometry) -> pd.DataFrame:
@@ -160,8 +208,8 @@ def between_subjects_table(geometry: Geometry) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        region, subject_a, subject_b, and r with all_voxels and with reliable_voxels; a row for
-        each pair.
+        region, subject_a, subject_b, and r with all_voxels and with reliable_voxels; low and high,
+        the ends of the 95 % interval of the former over images; a row for each pair.
     """
     tables = []
     for one, reliable in zip(geometry.all_voxels, geometry.reliable_voxels, strict=True):
@@ -172,6 +220,9 @@ def between_subjects_table(geometry: Geometry) -> pd.DataFrame:
             between_subjects(reliable),
         )
         table.insert(0, "region", one.region)
+        place = np.triu_indices(len(one.subjects), k=1)
+        low, high = jackknife_interval(between_subjects(one), _without_each_image(one.rdms))
+        table = table.assign(low=low[place], high=high[place])
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 

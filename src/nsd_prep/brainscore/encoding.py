@@ -12,12 +12,13 @@ from sklearn.linear_model import RidgeCV
 from nsd_prep.brainscore.features import Features
 from nsd_prep.brainscore.train_test import blocks
 from nsd_prep.published import RELIABLE_NOISE_CEILING, REPETITIONS
+from nsd_prep.rdm_statistics import jackknife_interval
 
 #: Ridge penalties that are tried for each voxel, for features of unit variance.
 ALPHAS: Final = tuple(float(alpha) for alpha in np.logspace(-1, 6, 15))
 
 #: Voxels fitted together: regression takes a dozen times their responses in memory.
-_VOXELS_AT_ONCE: Final = 1024
+_VOXELS_AT_ONCE: Final = 2048
 #: Images for training, and for testing, below which a regression is none: leave-one-out needs two
 #: to fit, and a correlation over two images is 1 or -1.
 FEWEST_IMAGES: Final = 3
@@ -129,4 +130,33 @@ def summarise_encoding(scores: pd.DataFrame) -> pd.DataFrame:
             }
         )
     rows.sort(key=lambda row: regions.index(row["region"]))
+    return pd.DataFrame(rows)
+
+
+def encoding_over_subjects(summary: pd.DataFrame) -> pd.DataFrame:
+    """Average each region's correlations over subjects, from what `summarise_encoding` gives.
+
+    Returns
+    -------
+    DataFrame
+        region; subjects, those with reliable voxels; mean_correlation, the mean of their
+        median_correlation; low_subjects and high_subjects, the ends of its 95 % interval over
+        subjects (NaN of fewer than four).
+    """
+    rows = []
+    for region, inside in summary.groupby("region", sort=False):
+        medians = inside["median_correlation"].dropna().to_numpy()
+        n_subjects = len(medians)
+        mean = medians.mean() if n_subjects else np.nan
+        left_out = (medians.sum() - medians) / max(n_subjects - 1, 1)
+        low, high = jackknife_interval(mean, left_out)
+        rows.append(
+            {
+                "region": region,
+                "subjects": n_subjects,
+                "mean_correlation": mean,
+                "low_subjects": low,
+                "high_subjects": high,
+            }
+        )
     return pd.DataFrame(rows)

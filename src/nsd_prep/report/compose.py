@@ -136,7 +136,9 @@ def overview_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
             Table(
                 "Voxels of all subjects; noise ceilings in percent; mean and SD of the mean RDM "
                 "over all pairs of images; mean correlation of RDMs between subjects, with all and "
-                f"with reliable voxels (noise ceiling above {RELIABLE_NOISE_CEILING:g} %).",
+                f"with reliable voxels (noise ceiling above {RELIABLE_NOISE_CEILING:g} %); low and "
+                "high are the ends of its 95 % interval with all voxels over images, low_subjects "
+                "and high_subjects over subjects.",
                 table,
             ),
         ),
@@ -207,7 +209,7 @@ def agreement_section(geometry: Geometry) -> Section:
     if len(regions):
         caption = (
             "Pearson r between the mean RDMs of two regions; low and high are the ends of its 95 % "
-            "interval with all voxels, by a bootstrap over images."
+            "interval with all voxels over images, low_subjects and high_subjects over subjects."
         )
         tables.append(Table(caption, regions))
     if ceilings["subjects"].max() > 1:
@@ -262,7 +264,13 @@ def crossnobis_section(geometry: Geometry, crossnobis: Geometry) -> Section:
                 table,
             ),
             *(
-                (Table("Pearson r between two regions, with its 95 % interval.", regions),)
+                (
+                    Table(
+                        "Pearson r between two regions, with its 95 % intervals over images and "
+                        "over subjects.",
+                        regions,
+                    ),
+                )
                 if len(regions)
                 else ()
             ),

@@ -13,6 +13,9 @@ ALLEN_2022: Final = (
     "massive 7T fMRI dataset to bridge cognitive neuroscience and artificial intelligence. Nature "
     "Neuroscience, 25, 116-126. https://doi.org/10.1038/s41593-021-00962-x"
 )
+EFRON_1993: Final = (
+    "Efron, B., & Tibshirani, R. J. (1993). An introduction to the bootstrap. Chapman & Hall."
+)
 KRIEGESKORTE_2008: Final = (
     "Kriegeskorte, N., Mur, M., & Bandettini, P. (2008). Representational similarity analysis - "
     "connecting the branches of systems neuroscience. Frontiers in Systems Neuroscience, 2, 4. "
@@ -141,7 +144,7 @@ def methods(facts: RunFacts) -> tuple[str, ...]:
 
 def references() -> tuple[str, ...]:
     """Return what `methods` cites."""
-    return (ALLEN_2022, KRIEGESKORTE_2008, NILI_2014)
+    return (ALLEN_2022, EFRON_1993, KRIEGESKORTE_2008, NILI_2014)
 
 
 def _data(facts: RunFacts) -> str:
@@ -223,7 +226,9 @@ def _analysis(facts: RunFacts) -> str:
         f"{facts.images:,} images; RDMs were averaged over subjects. Agreement between regions is "
         "Pearson r between their mean RDMs, agreement between subjects Pearson r between their "
         "RDMs in a region, averaged over pairs of subjects, each over all pairs of images "
-        "(triangle without the diagonal), with all voxels and with reliable voxels only. Images "
+        "(triangle without the diagonal), with all voxels and with reliable voxels only; their "
+        "95 % intervals, over images and over subjects, are those of the jackknife on Fisher's z "
+        "(Efron & Tibshirani, 1993). Images "
         "were ordered by hierarchical clustering of the mean RDM with average linkage. Software: "
         f"{software}."
     )

@@ -13,7 +13,12 @@ from nsd_prep import __version__, outputs
 from nsd_prep.analysis.cluster_figures import images_of_clusters, thumbnail
 from nsd_prep.analysis.session_figures import summarise_sessions
 from nsd_prep.analysis.slices import Anatomy
-from nsd_prep.brainscore.encoding import FEWEST_IMAGES, score_encoding, summarise_encoding
+from nsd_prep.brainscore.encoding import (
+    FEWEST_IMAGES,
+    encoding_over_subjects,
+    score_encoding,
+    summarise_encoding,
+)
 from nsd_prep.brainscore.encoding_figure import draw_encoding
 from nsd_prep.brainscore.features import Features, read_features
 from nsd_prep.brainscore.stimulus_sets import pictures_of, read_picture
@@ -197,6 +202,7 @@ def encoding_sections(scores: pd.DataFrame | None, source: str) -> list[Section]
     """
     if scores is None:
         return []
+    summary = summarise_encoding(scores)
     return [
         Section(
             name="encoding",
@@ -205,7 +211,13 @@ def encoding_sections(scores: pd.DataFrame | None, source: str) -> list[Section]
             "assembly, as a share of what the noise ceiling allows. With enough images a model "
             "that knows all that drives the voxels comes close to 1; with few it stays below.",
             pictures=(draw_encoding(scores),),
-            tables=(Table("Medians over reliable voxels.", summarise_encoding(scores)),),
+            tables=(
+                Table("Medians over reliable voxels.", summary),
+                Table(
+                    "The correlations' mean over subjects, with its 95 % interval over subjects.",
+                    encoding_over_subjects(summary),
+                ),
+            ),
             files={"encoding": scores},
         )
     ]

@@ -11,8 +11,13 @@ from nsd_prep.errors import ParameterError
 from nsd_prep.synthetic.plan import SubjectPlan
 from nsd_prep.synthetic.streams import Purpose, random_stream
 
-_THICKNESS = 2.2  # voxels of 1.8 mm
-_FOLD_DEPTH = 0.07  # of the radius
+# Real cortex is thinner, but its folds fill a band of this depth.
+_THICKNESS = 0.12  # of the grid's shortest side, at least as many voxels as follow
+_LEAST_THICKNESS = 2.2
+_FOLD_DEPTH = 0.05  # of the radius
+# A patch is longer along x, so that its voxels lie in runs of the file as long as those of real
+# regions: what reading them from a server costs depends on it.
+_WEIGHTS_OF_AXES = (0.15, 1.0, 1.0)
 _OVERLAP_SHARE = 0.06  # of hV4's voxels, at least 4
 
 
@@ -37,7 +42,7 @@ PATCHES: Final = (
     _Patch("V3v", "V3", (0.1, -0.85, -0.7)),
     _Patch("V3d", "V3", (0.1, -0.85, 0.7)),
     _Patch("hV4", "V4", (-0.4, -0.75, -0.75)),
-    _Patch("ventral", "IT", (-0.1, -0.3, -1.0)),
+    _Patch("ventral", "IT", (0.0, -0.3, -1.0)),
     _Patch("midlateral", "other", (-1.0, -0.8, 0.0)),
     _Patch("lateral", "other", (-1.0, -0.2, 0.0)),
     _Patch("midparietal", "other", (-0.2, -0.6, 0.9)),
@@ -98,7 +103,8 @@ def make_cortex(plan: SubjectPlan, subject: int, seed: int) -> Cortex:
     """
     generator = random_stream(seed, Purpose.ANATOMY, subject)
     depths, brain, seeds = _shape_of_brain(plan.grid, generator)
-    on_cortex = (depths >= 0) & (depths < _THICKNESS)
+    thickness = max(_LEAST_THICKNESS, _THICKNESS * min(plan.grid))
+    on_cortex = (depths >= 0) & (depths < thickness)
     # The hemispheres do not touch; where rounding lets them, the voxel is left's.
     on_cortex[1] &= ~on_cortex[0]
     brain |= on_cortex.any(axis=0)
@@ -134,8 +140,8 @@ def nearest(
     seed_point: NDArray[np.float64],
     count: int,
 ) -> NDArray[np.int64]:
-    """Give the `count` candidates (indices into `position`) nearest to a point."""
-    distance = ((position[candidates] - seed_point) ** 2).sum(axis=1)
+    """Give the `count` candidates (indices into `position`) nearest to a point, less so along x."""
+    distance = (position[candidates] - seed_point) ** 2 @ np.array(_WEIGHTS_OF_AXES)
     return candidates[np.argsort(distance, kind="stable")[:count]]
 
 

@@ -1,0 +1,138 @@
+"""The tables of the report: 95 % intervals of its correlations."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist, squareform
+from scipy.stats import t
+from simulated_assemblies import Simulation, simulate
+
+from nsd_prep.analysis.geometry import Geometry, RegionGeometry, analyse
+from nsd_prep.analysis.tables import between_regions_table, between_subjects_table, region_table
+
+SUBJECTS = ["subj01", "subj02", "subj05", "subj07"]
+
+
+@pytest.fixture(scope="module")
+def simulation() -> Simulation:
+    return simulate(subjects=(1, 2, 5, 7), n_images=16)
+
+
+@pytest.fixture(scope="module")
+def geometry(simulation: Simulation) -> Geometry:
+    return analyse(simulation.assemblies())
+
+
+def interval(found: float, left_out: list[float]) -> tuple[float, float]:
+    """Return the jackknife's 95 % interval on Fisher's z, as textbooks write it."""
+    z, n = np.arctanh(left_out), len(left_out)
+    error = np.sqrt((n - 1) / n * ((z - z.mean()) ** 2).sum())
+    half = t.ppf(0.975, n - 1) * error
+    return float(np.tanh(np.arctanh(found) - half)), float(np.tanh(np.arctanh(found) + half))
+
+
+def rdm_of(simulation: Simulation, region: str, subject: str, without: int | None) -> np.ndarray:
+    matrix = squareform(pdist(simulation.of(region, subject), metric="correlation"))
+    if without is not None:
+        matrix = np.delete(np.delete(matrix, without, axis=0), without, axis=1)
+    return matrix[np.triu_indices(len(matrix), k=1)]
+
+
+def between_two(
+    simulation: Simulation, regions: tuple[str, str], subjects: list[str], without: int | None
+) -> float:
+    means = [
+        np.mean([rdm_of(simulation, region, name, without) for name in subjects], axis=0)
+        for region in regions
+    ]
+    return float(np.corrcoef(means)[0, 1])
+
+
+def mean_agreement(
+    simulation: Simulation, region: str, subjects: list[str], without: int | None
+) -> float:
+    found = np.corrcoef([rdm_of(simulation, region, name, without) for name in subjects])
+    return float(found[np.triu_indices(len(subjects), k=1)].mean())
+
+
+class TestBetweenRegions:
+    def test_intervals_are_those_of_leaving_out_images_and_subjects(
+        self, simulation: Simulation, geometry: Geometry
+    ) -> None:
+        for row in between_regions_table(geometry).itertuples():
+            pair = (row.region_a, row.region_b)
+            images = [between_two(simulation, pair, SUBJECTS, image) for image in range(16)]
+            subjects = [
+                between_two(simulation, pair, [one for one in SUBJECTS if one != name], None)
+                for name in SUBJECTS
+            ]
+            expected = interval(row.all_voxels, images)
+            assert (row.low, row.high) == pytest.approx(expected, abs=1e-4)
+            expected = interval(row.all_voxels, subjects)
+            assert (row.low_subjects, row.high_subjects) == pytest.approx(expected, abs=1e-4)
+
+    @pytest.mark.filterwarnings("error")
+    def test_a_subject_who_has_neither_region_does_not_count(self, geometry: Geometry) -> None:
+        # Without one of four subjects three are left, of whom there is no interval.
+        few = [region.without("subj07") for region in geometry.all_voxels[:2]]
+        third = geometry.all_voxels[2]
+        table = between_regions_table(replace(geometry, all_voxels=(*few, third)))
+        rows = table.set_index(["region_a", "region_b"])
+        assert np.isnan(rows.loc[("V1", "V2"), "low_subjects"])
+        assert np.isfinite(rows.loc[("V1", "IT"), ["low_subjects", "high_subjects"]]).all()
+        assert np.isfinite(rows[["low", "high"]].to_numpy()).all()
+
+    @pytest.mark.filterwarnings("error")
+    def test_one_region_has_no_rows(self, geometry: Geometry) -> None:
+        alone = replace(
+            geometry,
+            all_voxels=geometry.all_voxels[:1],
+            reliable_voxels=geometry.reliable_voxels[:1],
+        )
+        assert len(between_regions_table(alone)) == 0
+
+
+class TestBetweenSubjects:
+    def test_intervals_of_pairs_are_those_of_leaving_out_images(
+        self, simulation: Simulation, geometry: Geometry
+    ) -> None:
+        table = between_subjects_table(geometry)
+        assert len(table) == 3 * 6
+        for row in table.iloc[::5].itertuples():
+            pair = [row.subject_a, row.subject_b]
+            images = [mean_agreement(simulation, row.region, pair, image) for image in range(16)]
+            expected = interval(row.all_voxels, images)
+            assert (row.low, row.high) == pytest.approx(expected, abs=1e-4)
+
+    def test_intervals_of_the_mean_are_those_of_leaving_out_images_and_subjects(
+        self, simulation: Simulation, geometry: Geometry
+    ) -> None:
+        for row in region_table(geometry, simulation.voxels).itertuples():
+            images = [
+                mean_agreement(simulation, row.region, SUBJECTS, image) for image in range(16)
+            ]
+            subjects = [
+                mean_agreement(
+                    simulation, row.region, [one for one in SUBJECTS if one != name], None
+                )
+                for name in SUBJECTS
+            ]
+            expected = interval(row.between_subjects, images)
+            assert (row.low, row.high) == pytest.approx(expected, abs=1e-4)
+            expected = interval(row.between_subjects, subjects)
+            assert (row.low_subjects, row.high_subjects) == pytest.approx(expected, abs=1e-4)
+
+    @pytest.mark.filterwarnings("error")
+    def test_a_subject_without_an_rdm_leaves_the_others_their_intervals(
+        self, simulation: Simulation, geometry: Geometry
+    ) -> None:
+        def without_voxels(region: RegionGeometry) -> RegionGeometry:
+            rdms, counts = region.rdms.copy(), region.n_voxels.copy()
+            rdms[0], counts[0] = np.nan, 2
+            return replace(region, rdms=rdms, n_voxels=counts)
+
+        broken = replace(geometry, all_voxels=tuple(map(without_voxels, geometry.all_voxels)))
+        table = region_table(broken, simulation.voxels)
+        assert np.isfinite(table[["between_subjects", "low", "high"]].to_numpy()).all()
+        assert np.isnan(table[["low_subjects", "high_subjects"]].to_numpy()).all()  # of three
