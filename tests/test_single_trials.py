@@ -194,8 +194,20 @@ class TestBehaviour:
                 lambda rows: rows.assign(**{"73KID": rows["73KID"].shift(-1, fill_value=1)}),
                 r"disagree in \d+ of 96 trials: in session 1, trial 0",
             ),
+            (lambda rows: rows.assign(ISCORRECT=2), r"ISCORRECT 2 in line 2 \(96 such lines\)"),
+            (lambda rows: rows.assign(RT=-rows["RT"]), r"has RT -\d+.* expected milliseconds"),
+            (lambda rows: rows.assign(RT=np.inf), "has RT inf"),
         ],
-        ids=["subject", "trial missing", "column missing", "old", "shifted"],
+        ids=[
+            "subject",
+            "trial missing",
+            "column missing",
+            "old",
+            "shifted",
+            "neither right nor wrong",
+            "answered too early",
+            "never answered",
+        ],
     )
     def test_what_contradicts_the_design(
         self,

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from nsd_prep.regions import RegionDefinition
 
 __all__ = ["NSD", "RegionDefinition", "__version__", "open_nsd"]
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 #: Modules of the public names, imported at their first use: the version alone costs nothing.
 _MODULES = {"NSD": "interface", "RegionDefinition": "regions", "open_nsd": "interface"}

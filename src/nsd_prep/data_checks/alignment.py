@@ -1,6 +1,6 @@
 """Are trials and voxels where they belong? The ncsnr, recomputed from single trials, tells."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -27,6 +27,11 @@ VOXELS: Final = "ncsnr belongs to its voxels"
 #: What a share should be.
 EXPECTATION: Final = f"1 (from {LOWEST_SOUND_SHARE:g} to {HIGHEST_SHARE:g})"
 _SIMULATIONS: Final = 20
+#: Of a slope after a shift by a voxel, over draws of one voxel: by chance the voxels that count may
+#: have kept their ncsnr.
+_DEVIATION_OF_SHIFTED: Final = 0.8
+#: How much lower than expected r must be, in standard errors, for a slope not to be passed.
+_NOT_AS_EXPECTED: Final = 1.5
 #: How much lower than expected r must be, in standard errors and in itself, to fail a slope that is
 #: suspicious: neighbouring voxels are not independent, so the margin is wide.
 _SURE: Final = 8.0
@@ -183,11 +188,20 @@ def _verdict_of_voxels(alignment: Alignment) -> Verdict:
     A tired subject's session makes the slope smaller and leaves the correlation; a shift by a voxel
     takes from both.
     """
-    verdict = unless_partly_wrong(verdict_of_share(alignment.voxels), alignment.voxels)
+    slope = alignment.voxels
     r, expected = alignment.correlation, alignment.expected_correlation
     n_voxels = max(int(np.count_nonzero(np.isfinite(alignment.ncsnr))), 4)
     # Fisher's z of a correlation has a standard error of 1 / sqrt(n - 3).
     lower = np.arctanh(np.clip([r, expected], -0.999, 0.999)) @ [-1, 1] * np.sqrt(n_voxels - 3)
+    verdict = verdict_of_share(slope)
+    if verdict == "passed":
+        error = np.hypot(slope.error, _DEVIATION_OF_SHIFTED / np.sqrt(n_voxels))
+        unclear = lower > _NOT_AS_EXPECTED
+        return (
+            "not decidable"
+            if unclear
+            else unless_partly_wrong(verdict, replace(slope, error=error))
+        )
     if verdict == "suspicious" and lower > _SURE and expected - r > _LOWER_CORRELATION:
         return "failed"
     return verdict

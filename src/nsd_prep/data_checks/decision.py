@@ -136,9 +136,10 @@ def unless_partly_wrong(verdict: Verdict, share: Share) -> Verdict:
     Returns
     -------
     str
-        Passed only where the share is above 0.75 by two standard errors.
+        Passed only where the share is above 0.75 by two standard errors, and 1 would be.
     """
-    sure = share.value - _MARGIN_OF_PARTLY_WRONG * share.error > LOWEST_SOUND_SHARE
+    # By chance too much is found as well as too little.
+    sure = min(share.value, 1) - _MARGIN_OF_PARTLY_WRONG * share.error > LOWEST_SOUND_SHARE
     return "not decidable" if verdict == "passed" and not sure else verdict
 
 

@@ -68,6 +68,7 @@ def read_behaviour(
             f"The behaviour {path} cannot be read ({error}): expected numbers in the "
             f"tab-separated columns {', '.join(needed)}; download it again."
         ) from error
+    _check_values(path, rows)
     rows = rows[rows["SESSION"] <= trials["session"].max()]
     rows = rows.sort_values(["SESSION", "RUN", "TRIAL"], kind="stable", ignore_index=True)
     place = _places(path, subject, rows, trials)
@@ -107,6 +108,22 @@ def _places(
             f"design shows nsd_id {trial['nsd_id']}, the behaviour {shown[wrong[0]]:g}; {advice}"
         )
     return place
+
+
+def _check_values(path: Path, rows: pd.DataFrame) -> None:
+    """Raise where an answer is neither given nor missing, or took less than no time."""
+    right = {
+        "ISCORRECT": rows["ISCORRECT"].isin([0, 1]),
+        "RT": rows["RT"].between(0, np.inf, inclusive="left"),
+    }
+    for column, is_right in right.items():
+        wrong = rows.loc[~is_right & rows[column].notna(), column]
+        if len(wrong):
+            expected = "0, 1" if column == "ISCORRECT" else "milliseconds from 0 on"
+            raise InputFileError(
+                f"The behaviour {path} has {column} {wrong.iloc[0]:g} in line {wrong.index[0] + 2}"
+                f" ({len(wrong)} such lines): expected {expected}, or NaN; download it again."
+            )
 
 
 def _check_old(path: Path, is_old: NDArray[np.float64], trials: pd.DataFrame) -> None:
