@@ -1,8 +1,9 @@
 """A run: its parameters, resolved for the dataset at hand."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
@@ -27,10 +28,13 @@ from nsd_prep.parameters import (
     TrainingSplit,
     Workers,
     ZScoreImages,
+    parameters,
 )
 from nsd_prep.published import REPETITIONS
 from nsd_prep.regions import RegionDefinition, chosen_regions, read_regions_file
 from nsd_prep.single_trials.writer import check_storage
+
+_logger: Final = logging.getLogger(__name__)
 
 
 class Run(BaseModel):
@@ -182,7 +186,34 @@ def plan_run(
         )
     if run.single_trials:
         check_storage(run.dtype, run.format)
+    for option, needed in _without_effect(run):
+        _logger.warning(f"--{option.replace('_', '-')} has no effect without {needed}.")
     return run
+
+
+def _without_effect(run: Run) -> Iterator[tuple[str, str]]:
+    """Give the parameters that were chosen and change nothing, and what each would need."""
+    usual = parameters()
+    train_and_test = run.assemblies and run.brainscore
+    for needed, there, names in (
+        ("--runner dask", run.runner == "dask", ("dask_address",)),
+        ("the report of assemblies", run.assemblies and run.report, ("crossnobis",)),
+        ("train and test assemblies", train_and_test, ("zscore_images", "suffix")),
+        ("a report of train and test assemblies", train_and_test and run.report, ("features",)),
+        (
+            "--single-trials",
+            run.single_trials,
+            ("normalise", "images", "average", "dtype", "format"),
+        ),
+        (
+            "--single-trials and --normalise train-only",
+            run.single_trials and run.normalise == "train-only",
+            ("split",),
+        ),
+    ):
+        for name in names:
+            if not there and getattr(run, name) != usual[name]:
+                yield name, needed
 
 
 def _absolute(path: str | Path) -> Path:
