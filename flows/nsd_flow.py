@@ -209,8 +209,10 @@ def _make(
             )
         with stages.stage("writing stimulus sets"):
             stimuli = owned.add(_stimulus_sets(run, inputs, prepared, output))
-            if inputs.dataset.truth_folder is None:  # images of synthetic data are invented
-                owned.add(check_stimuli(prepared, representations, stimuli, output))
+            photographs = inputs.dataset.is_nsd or inputs.dataset.truth_folder is not None
+            owned.add(
+                check_stimuli(prepared, representations, stimuli, output, photographs=photographs)
+            )
         encoding = Encoding(
             train_and_test, run.suffix, inputs.features, *truth_and_digest(inputs.dataset)
         )

@@ -144,11 +144,15 @@ class TestPlacement:
         checks = check_placement(1, {"own": np.flatnonzero(region)}, ncsnr)
         assert "failed" not in {one.verdict for one in checks}
 
-    def test_an_ncsnr_of_zeros_is_suspicious(self) -> None:
+    def test_an_ncsnr_of_zeros_is_no_ncsnr(self) -> None:
         region = np.arange(20 * 20 * 4)
-        (mask, _) = check_placement(1, {"V1": region}, np.zeros((20, 20, 20), np.float32))
-        assert (mask.name, mask.verdict) == ("mask in the brain", "suspicious")
+        ncsnr = np.zeros((20, 20, 20), np.float32)
+        (mask, _) = check_placement(1, {"V1": region}, ncsnr)
+        assert (mask.name, mask.verdict) == ("mask in the brain", "failed")
         assert "ncsnr volume is empty" in mask.meaning
+        ncsnr[-1] = 0.5  # far from the region
+        (mask, _) = check_placement(1, {"V1": region}, ncsnr)
+        assert mask.verdict == "suspicious"
 
     def test_an_empty_region_says_nothing(self) -> None:
         checks = check_placement(1, {"own": np.zeros(0, np.int64)}, self.volume())

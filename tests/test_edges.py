@@ -52,7 +52,11 @@ def run(small: SmallNSD, out: Path, **asked: Any) -> list[Check]:
         encoded = make_train_and_test(prepared, assemblies, run.zscore_images, run.suffix, output)
         nsd_ids, is_train = prepared.nsd_ids, prepared.is_train
         stimuli = make_stimulus_sets(Images(inputs.dataset), nsd_ids, is_train, run.suffix, output)
-        made += [encoded, stimuli, check_stimuli(prepared, representations, stimuli, output)]
+        made += [
+            encoded,
+            stimuli,
+            check_stimuli(prepared, representations, stimuli, output, photographs=True),
+        ]
         checks = [check for one in made for check in one.checks]
         made.append(write_checks(checks, output))
         encoding = Encoding(encoded, run.suffix, None, None)

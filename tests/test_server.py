@@ -390,6 +390,6 @@ class TestSchedule:
         log: Path = request.getfixturevalue(who)
         parameters = {"nsd_root": str(tiny_nsd), "output_dir": str(tmp_path)}
         with site.scheduled(deployment, subjects=[5], check=True, **parameters) as deployment_id:
-            flow_run = site.scheduled_run(deployment_id, 60)
+            flow_run = site.scheduled_run(deployment_id, 150)
             state = site.ended(flow_run, 120)
         assert state["type"] == "COMPLETED", log.read_text(errors="replace")[-5000:]

@@ -171,6 +171,21 @@ def moved(sessions: Sessions) -> None:
         sessions[3][name] = np.roll(values, 2, axis=0)
 
 
+def run_not_scaled(sessions: Sessions) -> None:
+    for values in sessions[3].values():
+        values[:, 24:30] = np.round(values[:, 24:30] / 300)
+
+
+def run_scaled_thrice(sessions: Sessions) -> None:
+    for values in sessions[3].values():
+        values[:, 24:30] = np.clip(values[:, 24:30] * 3.0, -32768, 32767)
+
+
+def run_with_another_mean(sessions: Sessions) -> None:
+    for values in sessions[3].values():
+        values[:, 24:30] += 2000
+
+
 ERRORS: list[tuple[Callable[[Sessions], None], str, str]] = [
     (zeros, "voxels of a session with data", "failed"),
     (three_of_zeros, "voxels of a session with data", "failed"),
@@ -183,6 +198,9 @@ ERRORS: list[tuple[Callable[[Sessions], None], str, str]] = [
     (not_scaled, "scale of sessions", "failed"),
     (of_another_preparation, "scale of sessions", "suspicious"),
     (with_another_mean, "scale of sessions", "suspicious"),
+    (run_not_scaled, "scale of runs", "failed"),
+    (run_scaled_thrice, "scale of runs", "suspicious"),
+    (run_with_another_mean, "scale of runs", "suspicious"),
     (copied, "sessions differ", "failed"),
     (of_another_subject, "voxels of a session in their places", "suspicious"),
     (moved, "voxels of a session in their places", "suspicious"),
@@ -205,6 +223,57 @@ class TestChecks:
         for session in expected:
             assert f"session {session}: " in found.value
         assert found.value.count("session ") == len(expected) + (error is copied)
+
+    @pytest.mark.parametrize("error", [run_not_scaled, run_scaled_thrice, run_with_another_mean])
+    def test_the_run_is_named(self, error: Callable[[Sessions], None]) -> None:
+        sessions = raw_sessions(0)
+        error(sessions)
+        value = checks_of(sessions)["scale of runs"].value
+        assert "session 3: run 5 of 10 with" in value
+        assert value.count("run ") == 1
+
+    @pytest.mark.parametrize("factor", [2.0, 0.5])
+    @pytest.mark.parametrize("seed", range(20))
+    def test_another_scale_is_not_passed_where_sessions_differ_much(
+        self, seed: int, factor: float
+    ) -> None:
+        sessions = raw_sessions(seed)
+        gains = np.random.default_rng(seed).lognormal(0, 0.2, len(sessions))
+        gains[2] = factor
+        for gain, parts in zip(gains, sessions.values(), strict=True):
+            for name, values in parts.items():
+                parts[name] = np.clip(values * gain, -32768, 32767).astype(np.int16)
+        ratio = gains[2] / np.median(gains)
+        found = checks_of(sessions)["scale of sessions"]
+        if max(ratio, 1 / ratio) > 1.75:  # the drift of sound sessions is within this
+            assert found.verdict in ("suspicious", "not decidable")
+            assert "session 3: deviation" in found.value
+
+    @pytest.mark.filterwarnings("error")
+    def test_a_session_without_data_is_not_said_to_be_as_it_should_be(self) -> None:
+        sessions = raw_sessions(0)
+        zeros(sessions)
+        found = checks_of(sessions)
+        assert found["voxels of a session with data"].value == (
+            "session 3: 100% of 229 voxels constant"
+        )
+        for name in (
+            "trials of a session with data",
+            "scale of sessions",
+            "scale of runs",
+            "voxels of a session in their places",
+        ):
+            assert found[name].verdict == "not decidable", name
+            assert found[name].value == "session 3: too few voxels with data"
+
+    def test_trials_of_zeros_are_told_by_region_and_run(self) -> None:
+        sessions = raw_sessions(0)
+        for values in sessions[3].values():
+            values[:, 7] = 0
+        sessions[4]["V1"][:, :12] = 0
+        value = checks_of(sessions)["trials of a session with data"].value
+        assert "1 of 60 trials with one value in all voxels of every region (run 2 of 10)" in value
+        assert "12 of 60 trials with one value in all voxels of V1 (runs 1, 2 of 10)" in value
 
     @pytest.mark.parametrize(("factor", "verdict"), [(1 / 300, "failed"), (1 / 30, "suspicious")])
     def test_betas_on_another_scale_in_all_sessions(self, factor: float, verdict: str) -> None:

@@ -17,8 +17,10 @@ from scipy.io import loadmat
 from scipy.ndimage import convolve
 from synthetic_truth import region_latents, region_rows, signal
 
+from nsd_prep.data_checks import check_colours, check_images
 from nsd_prep.dataset import open_dataset
 from nsd_prep.errors import InputFileError, OutputError, ParameterError
+from nsd_prep.image_features import image_features
 from nsd_prep.remote.chunk_places import ChunkPlaces
 from nsd_prep.remote.sessions import predicted_parts
 from nsd_prep.synthetic import (
@@ -32,6 +34,12 @@ from nsd_prep.synthetic import (
 from nsd_prep.synthetic.anatomy import make_cortex
 from nsd_prep.synthetic.design import make_design
 from nsd_prep.synthetic.labels import make_labels
+from nsd_prep.synthetic.latents import (
+    DIMENSIONS,
+    dimension_weights,
+    draw_pictures,
+    shared_latents,
+)
 
 SESSIONS = {1: 6, 2: 6, 5: 5}
 TRIALS = 30
@@ -245,6 +253,22 @@ class TestFormats:
         assert pictures.dtype == np.uint8
         assert pictures.shape == (len(stimulus_rows(official)), 8, 8, 3)
         assert (pictures.reshape(len(pictures), -1).std(axis=1) > 5).all()
+
+
+class TestPictures:
+    @pytest.mark.parametrize("scale", ["demo", "full"])
+    def test_they_tell_of_v1_as_photographs_do(self, scale: str) -> None:
+        plan = PLANS[scale]
+        latents = shared_latents(plan, 0)[:120]
+        pictures = draw_pictures(latents, plan.image_size, 0)
+        features = image_features(pictures)
+        v1 = 1 - np.corrcoef(latents * np.sqrt(dimension_weights("V1")[:DIMENSIONS]))
+        assert check_images(features, v1, natural=False).verdict == "passed"
+        shifted = check_images(np.roll(features, 1, axis=0), v1, natural=True)
+        assert shifted.verdict == "failed"
+        means = pictures.mean(axis=(1, 2))
+        assert check_colours(means).verdict == "passed"
+        assert check_colours(means[:, ::-1]).verdict == "suspicious"
 
 
 class TestDesign:

@@ -58,7 +58,8 @@ def check_form(
     values = assembly.to_numpy()
     missing = int(np.count_nonzero(~np.isfinite(values)))
     spread = np.ptp(values, axis=assembly.get_axis_num("presentation"))
-    flat = int(np.count_nonzero((spread == 0) & (ceiling > RELIABLE_NOISE_CEILING)))
+    flat = names[(spread == 0) & (ceiling > RELIABLE_NOISE_CEILING)].tolist()
+    flat_in = ", ".join(f"{flat.count(name)} in {name}" for name in in_order if name in flat)
     return [
         check(
             "dimensions",
@@ -122,9 +123,9 @@ def check_form(
         check(
             "no reliable voxel without variance",
             region,
-            f"{flat} voxels",
+            f"voxels: {flat_in}" if flat else "0 voxels",
             f"0 voxels constant over images with a noise ceiling above {RELIABLE_NOISE_CEILING:g}",
-            flat == 0,
+            not flat,
             "One such voxel turns the region's score into NaN; in sound data there is none.",
         ),
     ]

@@ -233,6 +233,7 @@ def _checked(
     betas = file[DATASET_NAME] if DATASET_NAME in file else None  # noqa: SIM401
     if not isinstance(betas, h5py.Dataset):
         held = ", ".join(sorted(map(str, file))) or "nothing"
+        held = held if betas is None else "a group of this name"
         raise InputFileError(
             f"{path} has no dataset '{DATASET_NAME}': expected it to hold the betas, found {held}; "
             "download the file again."

@@ -286,8 +286,9 @@ def _layout(root: Path) -> Layout:
 def _description(path: Path, source: Source) -> _Description | None:
     if not source.exists(path):
         return None
+    read = source.read(path)
     try:
-        content = json.loads(source.read(path), object_pairs_hook=_without_duplicates)
+        content = json.loads(read, object_pairs_hook=_without_duplicates)
         return _Description.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]

@@ -24,6 +24,21 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 #: Numbers from 1 up to int16's last: 0 and -1 are no labels, and true is no number.
 LabelNumber = Annotated[int, Field(strict=True, ge=1, le=np.iinfo(np.int16).max)]
 LabelName = Annotated[str, Field(min_length=1)]
+_A_LABEL = "a label is a whole number from 1 to 32767, or a name"
+_A_TABLE = "this is to be a table"
+#: What pydantic finds wrong in a regions file, in the words of the file.
+_REASONS: Final = {
+    **dict.fromkeys(
+        ("int_type", "int_parsing", "greater_than_equal", "less_than_equal", "string_too_short"),
+        _A_LABEL,
+    ),
+    **dict.fromkeys(("tuple_type", "too_short"), "this is to be a list of labels, not empty"),
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), _A_TABLE),
+    "string_pattern_mismatch": "a volume's name holds letters, digits and . _ - alone",
+    "extra_forbidden": "there is no such key",
+    "missing": "this key is missing",
+}
+
 #: Part of file names, as prf-visualrois and HCP_MMP1.
 VolumeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
@@ -123,9 +138,12 @@ def read_regions_file(path: Path) -> dict[str, RegionDefinition]:
         return TypeAdapter(dict[str, RegionDefinition]).validate_python(tables)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        # pydantic names the member of a union, and a key as such, too.
+        inner = ("[key]", "constrained-int", "constrained-str")
+        where = ".".join(str(part) for part in first["loc"] if part not in inner)
+        reason = _REASONS.get(first["type"], first["msg"])
         raise ParameterError(
-            f"The regions file {path} is wrong at {where}: {first['msg']}, found "
+            f"The regions file {path} is wrong at {where}: {reason}, found "
             f"{reprlib.repr(first['input'])}; expected for each region a table like [FFA] with "
             "labels = { floc-faces = [1, 2] }."
         ) from error

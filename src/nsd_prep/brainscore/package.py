@@ -93,6 +93,11 @@ def write_packages(
         )
         for split in SPLITS
     }
+    if not folder.is_dir():
+        raise MissingFilesError(
+            f"There is no folder {folder}: expected 'brainscore' in the output folder of a run; "
+            "give that run's folder."
+        )
     missing = [path.name for pair in paths.values() for path in pair if not path.is_file()]
     if missing:
         raise MissingFilesError(

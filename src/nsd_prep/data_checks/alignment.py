@@ -257,7 +257,8 @@ def check_alignment(where: str, alignment: Alignment) -> list[Check]:
                 verdict_of_voxels,
                 "The ncsnr recomputed from the trials follows the stored one from voxel to voxel.",
                 "The recomputed ncsnr follows the stored one only in part: volumes and betas lie "
-                "shifted against each other by a voxel or two, or are of different preparations.",
+                "shifted against each other by a voxel or two, are of different preparations, or "
+                "sessions are out of their places.",
                 "The recomputed ncsnr does not follow the stored one: volumes and betas lie turned "
                 "or shifted against each other, or trials belong to other images.",
                 "Noise differs between voxels more than the stored ncsnr allows: trials were not "

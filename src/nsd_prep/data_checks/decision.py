@@ -50,7 +50,9 @@ class Share:
     n_images: int
 
     def __str__(self) -> str:
-        """Return the value and its error."""
+        """Return the value and its error; that it is unknown where there is none."""
+        if not np.isfinite(self.value):
+            return "unknown share"
         return f"{self.value:.2f} +- {self.error:.2f}"
 
 

@@ -143,7 +143,8 @@ def _check_signal_inside(
             "lies at the edge of coverage."
         )
     elif n_inside >= _FEWEST_VOXELS and without == surroundings == 1:
-        holds, meaning = "suspicious", "Nothing has signal here: the ncsnr volume is empty."
+        holds = "suspicious" if (ncsnr_volume > 0).any() else "failed"
+        meaning = "Nothing has signal here: the ncsnr volume is empty."
     elif n_around < _FEWEST_AROUND:
         holds, meaning = "not decidable", "Too few voxels lie around the region to compare."
     elif without - surroundings > _LARGEST_EXCESS:

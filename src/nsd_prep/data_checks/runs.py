@@ -131,8 +131,8 @@ def check_runs(where: str, table: pd.DataFrame) -> Check:
         meaning = "These runs' trials show other images than the design says: runs were exchanged."
         if found["runs"].str.startswith("from").any():
             meaning = (
-                "From there on the session's trials show other images than the design says: a "
-                "trial was lost or is there twice."
+                "From there on the session's trials show other images than the design says, or "
+                "hold no data: a trial was lost or is there twice, or the file has holes."
             )
     elif not seen >= LOWEST_SHARE_SEEN:  # NaN of sessions without two runs
         verdict = "not decidable"

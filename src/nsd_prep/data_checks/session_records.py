@@ -1,12 +1,13 @@
 """Is each session's data whole, and like the subject's other sessions'? Their records tell."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.checks import Check, Verdict, check
+from nsd_prep.checks import Check, Verdict, check, worst
 from nsd_prep.session_record import PartStatistics
 
 SubjectRecords = Mapping[int, Mapping[str, PartStatistics]]
@@ -31,6 +32,8 @@ RATIO_FAILED: Final = 5.0
 #: The session's mean, in standard deviations over trials away from the other sessions'.
 SHIFT_SUSPICIOUS: Final = 0.75
 ROBUST_DEVIATIONS: Final = 5.0
+#: The same of runs, which are many, and of few trials.
+ROBUST_DEVIATIONS_OF_RUNS: Final = 8.0
 #: Percent signal change: outside of the first range betas are not of NSD's scale (NSD's standard
 #: deviations over trials are 1 to 3), outside of the second surely not.
 USUAL_DEVIATIONS: Final = (0.1, 20.0)
@@ -40,6 +43,8 @@ POSSIBLE_DEVIATIONS: Final = (0.02, 100.0)
 _LEAST_SPREAD: Final = 0.05
 #: Sessions below which no session can be told from the others by its scale.
 _FEWEST_SESSIONS: Final = 3
+#: Runs of a session below which none can be told from the others.
+_FEWEST_RUNS: Final = 3
 #: Correlation over voxels, with the other sessions, of which voxel varies how much: below the first
 #: a session is another's or is moved, where the sessions in general reach the second.
 PATTERN_SUSPICIOUS: Final = 0.3
@@ -48,6 +53,7 @@ _FEWEST_IN_PATTERN: Final = 30
 
 #: How a session's verdict is told: which sessions, with what was found.
 _Found = dict[int, tuple[Verdict, str]]
+_WITHOUT_DATA: Final[tuple[Verdict, str]] = ("not decidable", "too few voxels with data")
 
 
 def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
@@ -63,7 +69,7 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
     Returns
     -------
     list of Check
-        Seven; a session is compared with the subject's others by medians over sessions.
+        Eight; a session is compared with the subject's others by medians over sessions.
     """
     size, size_verdict = _size(records)
     table = (
@@ -71,8 +77,8 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
             "voxels of a session with data",
             _without_data(records),
             f"at most {SHARE_CONSTANT_SUSPICIOUS:.0%} of voxels constant beyond other sessions",
-            "A few voxels may lack data in a session; where most do, the file has holes: download "
-            "it again.",
+            "A few voxels may lack data in a session; where most do, the file has holes, or its "
+            "volumes lie elsewhere: download it again.",
         ),
         (
             "trials of a session with data",
@@ -96,6 +102,14 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
             "or not at all: download it again.",
         ),
         (
+            "scale of runs",
+            _scale_of_runs(records),
+            f"deviation within a factor of {RATIO_SUSPICIOUS:g} of the session's other runs', mean "
+            f"within {SHIFT_SUSPICIOUS:g} deviations",
+            "A run on another scale spoils the z-scores of its session: look at its responses, and "
+            "download the session again.",
+        ),
+        (
             "sessions differ",
             _copies(records),
             "no two sessions with the same values",
@@ -110,6 +124,7 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
         ),
     )
     sound = "In this the sessions are as they should be."
+    unclear = "Sessions have too little data, or differ too much from each other, to tell."
     checks = [
         check(
             "betas in percent signal change",
@@ -131,8 +146,8 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
         verdict: Verdict | None = None
         value = "cannot be told from these sessions"
         if found is not None:
-            order: Sequence[Verdict] = ("failed", "suspicious")
-            verdict = next((v for v in order if v in {w for w, _ in found.values()}), "passed")
+            verdicts = [verdict for verdict, _ in found.values()]
+            verdict = worst(verdicts) if verdicts else "passed"
             named = [f"session {session}: {text}" for session, (_, text) in found.items()]
             value = "; ".join(named) or f"all {len(records)} sessions"
         checks.append(
@@ -142,7 +157,7 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
                 value,
                 expectation,
                 verdict,
-                sound if verdict == "passed" else meaning,
+                {"passed": sound, "not decidable": unclear}.get(str(verdict), meaning),
             )
         )
     return checks
@@ -168,14 +183,15 @@ def _without_data(records: SubjectRecords) -> _Found | None:
     found: _Found = {}
     for row, session in enumerate(records):
         in_session = {
-            name: part
-            for name, part in zip(names, excess[row], strict=True)
-            if part > LARGEST_SHARE_CONSTANT
+            name: share[row, place]
+            for place, name in enumerate(names)
+            if excess[row, place] > LARGEST_SHARE_CONSTANT
         }
         many = voxels[row].sum() >= _FEWEST_VOXELS
         if together[row] > (SHARE_CONSTANT_SUSPICIOUS if many else LARGEST_SHARE_CONSTANT):
             sure = many and together[row] > LARGEST_SHARE_CONSTANT
-            text = f"{together[row]:.0%} of {voxels[row].sum():.0f} voxels constant"
+            constant = (share[row] @ voxels[row]) / voxels[row].sum()
+            text = f"{constant:.0%} of {voxels[row].sum():.0f} voxels constant"
             found[session] = ("failed" if sure else "suspicious", text)
         elif in_session:
             text = ", ".join(f"{part:.0%} of {name}" for name, part in in_session.items())
@@ -189,10 +205,16 @@ def _uniform_trials(records: SubjectRecords) -> _Found:
         name, part = max(regions.items(), key=lambda item: item[1].session.uniform_trials)
         number = part.session.uniform_trials
         if number:
+            where = f"of {name}"
+            if all(one.session.uniform_trials == number for one in regions.values()):
+                where = "of every region" if len(regions) > 1 else where
             runs = [str(n) for n, run in enumerate(part.runs, 1) if run.uniform_trials]
-            text = f"{number} of {part.session.n_trials} trials with one value in all voxels of "
-            text += f"{name} (runs {', '.join(runs)} of {len(part.runs)})"
+            text = f"{number} of {part.session.n_trials} trials with one value in all voxels "
+            text += f"{where} ({'run' if len(runs) == 1 else 'runs'} {', '.join(runs)} of "
+            text += f"{len(part.runs)})"
             found[session] = ("failed" if number >= _UNIFORM_TRIALS else "suspicious", text)
+        elif all(one.constant_voxels == one.n_voxels for one in regions.values()):
+            found[session] = _WITHOUT_DATA
     return found
 
 
@@ -246,17 +268,13 @@ def _scale(records: SubjectRecords) -> _Found | None:
     found: _Found = {}
     for row, session in enumerate(records):
         if not known[row]:
+            found[session] = _WITHOUT_DATA
             continue
         others = known.copy()
         others[row] = False
-        away = [_away(values, row, others) for values in (log_ratio, shift)]
-        ratio = float(np.exp(abs(log_ratio[row])))
-        verdict: Verdict | None = None
-        if away[0] > ROBUST_DEVIATIONS and ratio > RATIO_SUSPICIOUS:
-            verdict = "failed" if ratio > RATIO_FAILED else "suspicious"
-        elif away[1] > ROBUST_DEVIATIONS and abs(shift[row]) > SHIFT_SUSPICIOUS:
-            verdict = "suspicious"
-        if verdict:
+        away = [_away(values[row], values[others]) for values in (log_ratio, shift)]
+        verdict = _verdict_of_scale(log_ratio[row], shift[row], away, ROBUST_DEVIATIONS)
+        if verdict != "passed":
             text = (
                 f"deviation {np.exp(log_ratio[row]):.3g} times the other sessions', mean "
                 f"{shift[row]:+.2g} deviations from theirs"
@@ -265,11 +283,70 @@ def _scale(records: SubjectRecords) -> _Found | None:
     return found
 
 
-def _away(values: NDArray[np.float64], row: int, others: NDArray[np.bool_]) -> float:
-    """Return how many robust standard deviations over the other sessions a session lies away."""
-    middle = np.median(values[others])
-    spread = 1.4826 * np.median(np.abs(values[others] - middle))
-    return float(abs(values[row] - middle) / max(spread, _LEAST_SPREAD))
+def _scale_of_runs(records: SubjectRecords) -> _Found | None:
+    """Compare each run with the others of its session, by how much runs differ in all sessions."""
+    statistics = np.array(
+        [
+            [[(run.deviation, run.mean) for run in part.runs] for part in regions.values()]
+            for regions in records.values()
+        ]
+    )
+    deviation, mean = statistics[..., 0], statistics[..., 1]
+    voxels = _by_session(records, "n_voxels")[0]
+    if voxels.sum() < _FEWEST_COMPARED or deviation.shape[2] < _FEWEST_RUNS:
+        return None
+    deviation = np.where(deviation > 0, deviation, np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a session without data has no median
+        usual = np.nanmedian(deviation, axis=2, keepdims=True)
+    log_ratio, shift = (
+        np.einsum("srn,r->sn", np.nan_to_num(values), voxels / voxels.sum())
+        for values in (
+            np.log(deviation / usual),
+            (mean - np.median(mean, axis=2, keepdims=True)) / usual,
+        )
+    )
+    found: _Found = {}
+    for row, session in enumerate(records):
+        if np.isnan(usual[row]).all():
+            found[session] = _WITHOUT_DATA
+            continue
+        named = {}
+        for run in range(log_ratio.shape[1]):
+            away = [_away(values[row, run], values) for values in (log_ratio, shift)]
+            verdict = _verdict_of_scale(
+                log_ratio[row, run], shift[row, run], away, ROBUST_DEVIATIONS_OF_RUNS
+            )
+            if verdict != "passed":
+                text = (
+                    f"run {run + 1} of {log_ratio.shape[1]} with a deviation "
+                    f"{np.exp(log_ratio[row, run]):.3g} times its other runs', mean "
+                    f"{shift[row, run]:+.2g} deviations from theirs"
+                )
+                named[text] = verdict
+        if named:
+            found[session] = (worst(list(named.values())), ", ".join(named))
+    return found
+
+
+def _verdict_of_scale(
+    log_ratio: float, shift: float, away: Sequence[float], enough: float
+) -> Verdict:
+    """Judge deviation and mean by how much they differ, and by how sure that is."""
+    ratio = float(np.exp(abs(log_ratio)))
+    if away[0] > enough and ratio > RATIO_SUSPICIOUS:
+        return "failed" if ratio > RATIO_FAILED else "suspicious"
+    shifted = abs(shift) > SHIFT_SUSPICIOUS
+    if away[1] > enough and shifted:
+        return "suspicious"
+    return "not decidable" if ratio > RATIO_SUSPICIOUS or shifted else "passed"
+
+
+def _away(value: float, others: NDArray[np.float64]) -> float:
+    """Return how many robust standard deviations of others a value lies away from them."""
+    middle = np.median(others)
+    spread = 1.4826 * np.median(np.abs(others - middle))
+    return float(abs(value - middle) / max(spread, _LEAST_SPREAD))
 
 
 def _copies(records: SubjectRecords) -> _Found:
@@ -306,8 +383,9 @@ def _patterns(records: SubjectRecords) -> _Found | None:
     usual = np.nanmedian(r, axis=1)
     if np.median(usual) < PATTERN_USUAL:
         return None
-    return {
-        int(session): ("suspicious", f"r {value:.2f} where {np.median(usual):.2f} is usual")
-        for session, value in zip(sessions, usual, strict=True)
-        if value < PATTERN_SUSPICIOUS
-    }
+    found: _Found = dict.fromkeys(np.array(list(records))[~known].tolist(), _WITHOUT_DATA)
+    for session, value in zip(sessions.tolist(), usual, strict=True):
+        if value < PATTERN_SUSPICIOUS:
+            text = f"r {value:.2f} where {np.median(usual):.2f} is usual"
+            found[session] = ("suspicious", text)
+    return found

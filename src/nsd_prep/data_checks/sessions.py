@@ -31,6 +31,7 @@ FEWEST_TRIALS: Final = 4
 
 SESSIONS: Final = "sessions in their places"
 AT_CHANCE: Final = "at chance"
+OPPOSITE: Final = "of the opposite sign"
 WEAK: Final = "weak"
 AT_CHANCE_OR_WEAK: Final = "at chance or weak"
 _SESSIONS_NAMED: Final = 10
@@ -49,7 +50,8 @@ def session_table(regions: Sequence[TrialAgreement]) -> pd.DataFrame:
     DataFrame
         Index session (1-based); agreement (1 is what the ncsnr predicts, 0 chance), error (its
         standard error), trials (how many), verdict (as in `nsd_prep.checks`) and what: "at chance",
-        "weak", or that it is one of them; empty where nothing is; and the columns of `run_table`.
+        "weak", or that it is one of them, or "of the opposite sign"; empty where nothing is; and
+        the columns of `run_table`.
     """
     return _judged(AgreementScores(regions))
 
@@ -70,7 +72,9 @@ def _judged(scores: AgreementScores) -> pd.DataFrame:
         index=pd.Index(scores.sessions, name="session"),
     )
     table = table.join(run_table(scores))
-    table.loc[table["what"] == AT_CHANCE, "runs"] = ""  # no run is better than the session
+    table.loc[table["what"].isin([AT_CHANCE, OPPOSITE]), "runs"] = (
+        ""  # no run is better than the session
+    )
     table.loc[table["runs"] != "", ["verdict", "what"]] = ["passed", ""]  # that is what is wrong
     return table
 
@@ -81,6 +85,8 @@ def _judge_session(value: float, error: float, n_trials: int, usual: float) -> t
     if value < LOWEST_AGREEMENT and value + MARGIN * error < HIGHEST_AGREEMENT_OF_MISPLACED:
         if value - MARGIN_OF_WEAK * error > 0:
             return "suspicious", WEAK
+        if value + MARGIN * error < 0:
+            return "failed", OPPOSITE
         if value + MARGIN_OF_TIRED * error < TIRED:
             return "failed", AT_CHANCE
         return "suspicious", AT_CHANCE_OR_WEAK
@@ -113,7 +119,7 @@ def check_sessions(where: str, regions: Mapping[str, TrialAgreement]) -> list[Ch
     verdicts: list[Verdict] = list(table["verdict"])
     named = [
         f"{what}: {_named(table.index[table['what'] == what])} of {len(table)}"
-        for what in (AT_CHANCE, AT_CHANCE_OR_WEAK, WEAK)
+        for what in (AT_CHANCE, OPPOSITE, AT_CHANCE_OR_WEAK, WEAK)
         if (table["what"] == what).any()
     ]
     if len(regions) > 1:
@@ -147,7 +153,7 @@ def check_sessions(where: str, regions: Mapping[str, TrialAgreement]) -> list[Ch
         worst(verdicts),
         _meaning(table, worst(verdicts)),
     )
-    return [sessions, check_runs(where, table[table["what"] != AT_CHANCE])]
+    return [sessions, check_runs(where, table[~table["what"].isin([AT_CHANCE, OPPOSITE])])]
 
 
 def _meaning(table: pd.DataFrame, verdict: Verdict) -> str:
@@ -166,6 +172,11 @@ def _meaning(table: pd.DataFrame, verdict: Verdict) -> str:
         return (
             "A session at chance is another session's or subject's file, or its trials are in "
             "another order: download it again."
+        )
+    if (what == OPPOSITE).any():
+        return (
+            "A session of the opposite sign disagrees with the others as much as sessions agree: "
+            "its betas were multiplied by a negative number; download it again."
         )
     if (what == AT_CHANCE_OR_WEAK).any():
         return (

@@ -244,11 +244,17 @@ def _reliability(prepared: Prepared, evidence: Sequence[RegionEvidence]) -> pd.D
 
 
 def check_stimuli(
-    prepared: Prepared, representations: Representations, stimuli: Made, folder: Folder
+    prepared: Prepared,
+    representations: Representations,
+    stimuli: Made,
+    folder: Folder,
+    *,
+    photographs: bool,
 ) -> Made:
     """Check that the images of the stimulus sets are those that V1 responded to.
 
-    There are no checks without V1 or without images.
+    There are no checks without V1 or without images; of colours only where the images are
+    photographs, or synthetic ones, which are like photographs in this.
     """
     rdms = {one.region: one.rdms for one in representations.geometry.all_voxels}
     files = pictures_of(stimuli, folder)
@@ -263,6 +269,6 @@ def check_stimuli(
     v1 = np.mean([from_upper_triangle(pairs) for pairs in rdms["V1"]], axis=0)[np.ix_(rows, rows)]
     means = np.array([picture.mean(axis=(0, 1)) for picture in pictures])
     found = [check_images(features, v1, natural=prepared.is_nsd)]
-    if prepared.is_nsd:
+    if photographs:
         found.append(check_colours(means))
     return Made(checks=tuple(found))

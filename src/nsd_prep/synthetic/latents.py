@@ -33,6 +33,11 @@ BLOCK_WEIGHTS: Final[Mapping[str, tuple[float, float, float, float]]] = MappingP
     }
 )
 
+#: Contrast of a picture's patterns, on a logarithmic scale, for a feature of 1; and how much red,
+#: green and blue are raised.
+_CONTRAST: Final = 0.7
+_WARMTH: Final = (0.08, 0.0, -0.08)
+
 
 def dimension_weights(region: str) -> NDArray[np.float64]:
     """Give the share of signal variance of each feature in one of `plan.REGIONS`.
@@ -79,9 +84,11 @@ def tuning_of_voxels(
 def draw_pictures(
     latents: NDArray[np.float32], image_size: tuple[int, int], seed: int
 ) -> NDArray[np.uint8]:
-    """Draw pictures in which each feature is a pattern: fine for V1's, coarse for IT's.
+    """Draw pictures in which each feature is the contrast of a pattern.
 
-    (n_images, height, width, 3) uint8, RGB.
+    Patterns are fine for V1's features and coarse for IT's, so that contrast energy tells of V1's
+    responses about as much as in photographs (r about 0.4 between RDMs); and as in photographs red
+    is stronger than blue. (n_images, height, width, 3) uint8, RGB.
     """
     generator = random_stream(seed, Purpose.PICTURES)
     height, width = image_size
@@ -91,12 +98,13 @@ def draw_pictures(
         cycles = 5.0 / 2 ** (dimension // DIMENSIONS_PER_BLOCK)
         angle, phase = generator.uniform(0, 2 * np.pi, 2)
         wave = np.sin(2 * np.pi * cycles * (np.cos(angle) * row + np.sin(angle) * column) + phase)
-        colour = generator.normal(0, 1, 3)
+        colour = np.abs(generator.normal(0, 1, 3))  # of one sign, or the grey is gone
         patterns[dimension] = wave[:, :, np.newaxis] * colour / np.linalg.norm(colour)
     flat = patterns.reshape(DIMENSIONS, -1)
+    warmth = np.tile(np.array(_WARMTH, dtype=np.float32), height * width)
     pictures = np.empty((len(latents), flat.shape[1]), dtype=np.uint8)
     step = max(1, (1 << 22) // flat.shape[1])
     for start in range(0, len(latents), step):
-        values = latents[start : start + step] @ flat
-        pictures[start : start + step] = 127.5 + 127.5 * np.tanh(0.4 * values)
+        values = np.exp(_CONTRAST * latents[start : start + step]) @ flat
+        pictures[start : start + step] = 127.5 + 127.5 * np.tanh(0.4 * values + warmth)
     return pictures.reshape(-1, height, width, 3)
