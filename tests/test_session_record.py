@@ -249,6 +249,15 @@ class TestChecks:
             assert found.verdict in ("suspicious", "not decidable")
             assert "session 3: deviation" in found.value
 
+    @pytest.mark.parametrize("seed", range(3))
+    def test_one_region_that_is_moved_is_named(self, seed: int) -> None:
+        sessions = raw_sessions(seed)
+        sessions[3]["V1"] = sessions[3]["V1"][np.random.default_rng(seed).permutation(70)]
+        found = checks_of(sessions)["voxels of a session in their places"]
+        assert found.verdict == "suspicious"
+        assert found.value.startswith("session 3: r ")
+        assert found.value.endswith("is usual in V1")
+
     @pytest.mark.filterwarnings("error")
     def test_a_session_without_data_is_not_said_to_be_as_it_should_be(self) -> None:
         sessions = raw_sessions(0)

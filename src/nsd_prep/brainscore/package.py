@@ -95,8 +95,8 @@ def write_packages(
     }
     if not folder.is_dir():
         raise MissingFilesError(
-            f"There is no folder {folder}: expected 'brainscore' in the output folder of a run; "
-            "give that run's folder."
+            f"There is no folder {folder}: expected what a run without --no-brainscore and "
+            "--no-assemblies writes into its output folder; give that run's folder."
         )
     missing = [path.name for pair in paths.values() for path in pair if not path.is_file()]
     if missing:

@@ -363,10 +363,23 @@ def _copies(records: SubjectRecords) -> _Found:
 
 
 def _patterns(records: SubjectRecords) -> _Found | None:
-    """Compare, between sessions, how much each of the sampled voxels varies."""
+    """Compare, between sessions, how much each of the sampled voxels varies.
+
+    Of all regions together, and of each that has enough voxels: one alone may be moved.
+    """
+    found = _patterns_of(records, list(next(iter(records.values()))))
+    for name in next(iter(records.values())):
+        alone = _patterns_of(records, [name]) if found is not None else None
+        for session, (verdict, text) in (alone or {}).items():
+            if verdict == "suspicious" and found is not None:
+                found.setdefault(session, (verdict, f"{text} in {name}"))
+    return found
+
+
+def _patterns_of(records: SubjectRecords, names: Sequence[str]) -> _Found | None:
     deviations = np.array(
         [
-            [value for part in regions.values() for value in part.voxel_deviation]
+            [value for name in names for value in regions[name].voxel_deviation]
             for regions in records.values()
         ]
     )
