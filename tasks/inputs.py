@@ -5,17 +5,18 @@ from typing import Any, Final
 
 from prefect import Task, task, unmapped
 
-from nsd_prep import first_look
+from nsd_prep import loading
+from nsd_prep.first_look import Steps
 from nsd_prep.run import Run
 from nsd_prep.tasks.policy import LOADED
 
-map_trials = task(name="map-trials", **LOADED)(first_look.map_trials)
+map_trials = task(name="map-trials", **LOADED)(loading.map_trials)
 load_masks = task(name="load-masks", task_run_name="load-masks-subj{subject:02d}", **LOADED)(
-    first_look.load_masks
+    loading.load_masks
 )
 load_noise_ceilings = task(
     name="load-noise-ceilings", task_run_name="load-noise-ceilings-subj{subject:02d}", **LOADED
-)(first_look.load_noise_ceilings)
+)(loading.load_noise_ceilings)
 
 
 def _mapped(
@@ -26,4 +27,4 @@ def _mapped(
 
 
 #: The first look as tasks, for `nsd_prep.first_look.load_inputs`.
-STEPS: Final = first_look.Steps(map_trials, load_masks, load_noise_ceilings, _mapped)
+STEPS: Final = Steps(map_trials, load_masks, load_noise_ceilings, _mapped)

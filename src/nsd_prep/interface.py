@@ -16,9 +16,10 @@ from nsd_prep.dataset import PREPARATION_FOLDERS
 from nsd_prep.errors import ExtractionError, ExtractionFaultError, ParameterError
 from nsd_prep.extraction import Kind, SessionRecord, extract_sessions
 from nsd_prep.files import Folder, sha256_of_json, write_text
-from nsd_prep.first_look import Steps, load_inputs, load_masks, map_trials
-from nsd_prep.first_look import load_noise_ceilings as load_ncsnr
+from nsd_prep.first_look import Steps, load_inputs
 from nsd_prep.inputs import Inputs, Masks, Trials
+from nsd_prep.loading import load_masks, map_trials
+from nsd_prep.loading import load_noise_ceilings as load_ncsnr
 from nsd_prep.made import Made
 from nsd_prep.noise_ceiling import noise_ceiling
 from nsd_prep.parameters import Normalise, Preparation, SingleTrialImages, TrainingSplit

@@ -45,16 +45,19 @@ class RegionGeometry:
     @property
     def mean_rdm(self) -> NDArray[np.float32]:
         """Upper triangle of the mean over the subjects that have one, float32 (n_pairs,)."""
-        enough = self.n_voxels >= FEWEST_VOXELS
-        if not enough.any():
+        if not self.has_rdm.any():
             return np.full(self.rdms.shape[1], np.nan, dtype=np.float32)
-        return self.rdms[enough].mean(axis=0)
+        return self.rdms[self.has_rdm].mean(axis=0)
 
     @property
-    def known(self) -> tuple[str, ...]:
-        """The subjects that have an RDM."""
-        enough = self.n_voxels >= FEWEST_VOXELS
-        return tuple(name for name, has in zip(self.subjects, enough, strict=True) if has)
+    def has_rdm(self) -> NDArray[np.bool_]:
+        """Which of the subjects have voxels enough for an RDM, bool (n_subjects,)."""
+        return self.n_voxels >= FEWEST_VOXELS
+
+    @property
+    def subjects_with_rdm(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(name for name, has in zip(self.subjects, self.has_rdm, strict=True) if has)
 
     def without(self, subject: str) -> "RegionGeometry":
         """Return the RDMs of the other subjects."""

@@ -7,7 +7,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.analysis.geometry import (
-    FEWEST_VOXELS,
     Geometry,
     RegionGeometry,
     between_regions,
@@ -66,20 +65,20 @@ def region_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
                 "rdm_sd": float(one.mean_rdm.std(dtype=np.float64)),
                 "between_subjects": mean_over_pairs(between_subjects(one)),
                 "between_subjects_reliable": mean_over_pairs(between_subjects(reliable)),
-                **_between_subjects_interval(one),
+                **_interval_of_mean(one),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _between_subjects_interval(region: RegionGeometry) -> dict[str, float]:
+def _interval_of_mean(region: RegionGeometry) -> dict[str, float]:
+    """Return the ends of the intervals of the mean r between subjects, by column."""
     correlation = between_subjects(region)
     found = mean_over_pairs(correlation)
     without_image = [mean_over_pairs(one) for one in _without_each_image(region.rdms)]
     without_subject = [
         mean_over_pairs(np.delete(np.delete(correlation, row, axis=0), row, axis=1))
-        for row, subject in enumerate(region.subjects)
-        if subject in region.known
+        for row in np.flatnonzero(region.has_rdm)
     ]
     low, high = jackknife_interval(found, np.array(without_image))
     ends = jackknife_interval(found, np.array(without_subject))
@@ -155,9 +154,9 @@ def between_regions_table(geometry: Geometry) -> pd.DataFrame:
     means = np.stack([one.mean_rdm for one in regions])
     place = np.triu_indices(len(names), k=1)
     low, high = jackknife_interval(all_voxels, _without_each_image(means))
-    known = {subject: None for one in regions for subject in one.known}
+    subjects = dict.fromkeys(name for one in regions for name in one.subjects_with_rdm)
     left_out = {
-        subject: between_regions([one.without(subject) for one in regions]) for subject in known
+        subject: between_regions([one.without(subject) for one in regions]) for subject in subjects
     }
     over_subjects = [
         jackknife_interval(
@@ -166,7 +165,7 @@ def between_regions_table(geometry: Geometry) -> pd.DataFrame:
                 [
                     values[a, b]
                     for subject, values in left_out.items()
-                    if subject in regions[a].known or subject in regions[b].known
+                    if subject in regions[a].subjects_with_rdm + regions[b].subjects_with_rdm
                 ]
             ),
         )
@@ -189,7 +188,7 @@ def rdm_noise_ceiling_table(geometry: Geometry) -> pd.DataFrame:
     """
     rows = []
     for one in geometry.all_voxels:
-        known = one.rdms[one.n_voxels >= FEWEST_VOXELS]
+        known = one.rdms[one.has_rdm]
         bounds = rdm_noise_ceiling(known)
         rows.append(
             {

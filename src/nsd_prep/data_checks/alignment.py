@@ -195,13 +195,10 @@ def _verdict_of_voxels(alignment: Alignment) -> Verdict:
     lower = np.arctanh(np.clip([r, expected], -0.999, 0.999)) @ [-1, 1] * np.sqrt(n_voxels - 3)
     verdict = verdict_of_share(slope)
     if verdict == "passed":
+        if lower > _NOT_AS_EXPECTED:
+            return "not decidable"
         error = np.hypot(slope.error, _DEVIATION_OF_SHIFTED / np.sqrt(n_voxels))
-        unclear = lower > _NOT_AS_EXPECTED
-        return (
-            "not decidable"
-            if unclear
-            else unless_partly_wrong(verdict, replace(slope, error=error))
-        )
+        return unless_partly_wrong(verdict, replace(slope, error=error))
     if verdict == "suspicious" and lower > _SURE and expected - r > _LOWER_CORRELATION:
         return "failed"
     return verdict
@@ -249,7 +246,9 @@ def check_alignment(where: str, alignment: Alignment) -> list[Check]:
             VOXELS,
             where,
             f"slope {alignment.voxels}, r {alignment.correlation:.2f} "
-            f"({alignment.expected_correlation:.2f} expected)",
+            f"({alignment.expected_correlation:.2f} expected)"
+            if np.isfinite(alignment.correlation)
+            else "cannot be told from these voxels",
             f"slope {EXPECTATION}",
             verdict_of_voxels,
             explained(

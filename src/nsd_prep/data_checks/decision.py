@@ -52,7 +52,7 @@ class Share:
     def __str__(self) -> str:
         """Return the value and its error; that it is unknown where there is none."""
         if not np.isfinite(self.value):
-            return "unknown share"
+            return "an unknown share"
         return f"{self.value:.2f} +- {self.error:.2f}"
 
 

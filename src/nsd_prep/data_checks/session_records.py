@@ -1,16 +1,25 @@
 """Is each session's data whole, and like the subject's other sessions'? Their records tell."""
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nsd_prep.checks import Check, Verdict, check, worst
-from nsd_prep.session_record import PartStatistics
-
-SubjectRecords = Mapping[int, Mapping[str, PartStatistics]]
+from nsd_prep.data_checks.scales import (
+    FEWEST_COMPARED,
+    FEWEST_SESSIONS,
+    RATIO_SUSPICIOUS,
+    SHIFT_SUSPICIOUS,
+    USUAL_DEVIATIONS,
+    WITHOUT_DATA,
+    Found,
+    SubjectRecords,
+    by_session,
+    scale_of_runs,
+    scale_of_sessions,
+    size_of_sessions,
+)
 
 #: Share of voxels without data, beyond those that the subject's better sessions lack, that no
 #: session has unless its file has holes; in fewer voxels than the number it is suspicious.
@@ -18,42 +27,16 @@ LARGEST_SHARE_CONSTANT: Final = 0.4
 #: The same, from which a person should look at a session.
 SHARE_CONSTANT_SUSPICIOUS: Final = 0.15
 _FEWEST_VOXELS: Final = 100
-#: Voxels in all regions below which sessions are not compared at all: a few may be anything.
-_FEWEST_COMPARED: Final = 20
 #: Trials in which all voxels have one value: one is odd, more are a hole in the file.
 _UNIFORM_TRIALS: Final = 2
 #: Share of values that are cut off at the ends of int16, beyond the other sessions'.
 SATURATED_SUSPICIOUS: Final = 0.01
 SATURATED_FAILED: Final = 0.2
-#: Ratio of a session's standard deviation to that of the subject's other sessions, and the number
-#: of robust standard deviations over sessions that it must lie away as well.
-RATIO_SUSPICIOUS: Final = 1.5
-RATIO_FAILED: Final = 5.0
-#: The session's mean, in standard deviations over trials away from the other sessions'.
-SHIFT_SUSPICIOUS: Final = 0.75
-ROBUST_DEVIATIONS: Final = 5.0
-#: The same of runs, which are many, and of few trials.
-ROBUST_DEVIATIONS_OF_RUNS: Final = 8.0
-#: Percent signal change: outside of the first range betas are not of NSD's scale (NSD's standard
-#: deviations over trials are 1 to 3), outside of the second surely not.
-USUAL_DEVIATIONS: Final = (0.1, 20.0)
-POSSIBLE_DEVIATIONS: Final = (0.02, 100.0)
-#: The smallest spread over sessions that is taken for granted, relative (deviation) and in standard
-#: deviations over trials (mean).
-_LEAST_SPREAD: Final = 0.05
-#: Sessions below which no session can be told from the others by its scale.
-_FEWEST_SESSIONS: Final = 3
-#: Runs of a session below which none can be told from the others.
-_FEWEST_RUNS: Final = 3
 #: Correlation over voxels, with the other sessions, of which voxel varies how much: below the first
 #: a session is another's or is moved, where the sessions in general reach the second.
 PATTERN_SUSPICIOUS: Final = 0.3
 PATTERN_USUAL: Final = 0.6
 _FEWEST_IN_PATTERN: Final = 30
-
-#: How a session's verdict is told: which sessions, with what was found.
-_Found = dict[int, tuple[Verdict, str]]
-_WITHOUT_DATA: Final[tuple[Verdict, str]] = ("not decidable", "too few voxels with data")
 
 
 def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
@@ -71,7 +54,7 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
     list of Check
         Eight; a session is compared with the subject's others by medians over sessions.
     """
-    size, size_verdict = _size(records)
+    size, size_verdict = size_of_sessions(records)
     table = (
         (
             "voxels of a session with data",
@@ -95,7 +78,7 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
         ),
         (
             "scale of sessions",
-            _scale(records),
+            scale_of_sessions(records),
             f"deviation within a factor of {RATIO_SUSPICIOUS:g} of the other sessions', mean within"
             f" {SHIFT_SUSPICIOUS:g} deviations",
             "A session on another scale is of another preparation of the betas, was scaled twice "
@@ -103,7 +86,7 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
         ),
         (
             "scale of runs",
-            _scale_of_runs(records),
+            scale_of_runs(records),
             f"deviation within a factor of {RATIO_SUSPICIOUS:g} of the session's other runs', mean "
             f"within {SHIFT_SUSPICIOUS:g} deviations",
             "A run on another scale spoils the z-scores of its session: look at its responses, and "
@@ -163,24 +146,16 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
     return checks
 
 
-def _by_session(records: SubjectRecords, attribute: str) -> NDArray[np.float64]:
-    """Return an attribute of each part, (n_sessions, n_regions)."""
-    return np.array(
-        [[getattr(part, attribute) for part in regions.values()] for regions in records.values()],
-        dtype=np.float64,
-    )
-
-
-def _without_data(records: SubjectRecords) -> _Found | None:
-    voxels = _by_session(records, "n_voxels")
-    if voxels[0].sum() < _FEWEST_COMPARED:
+def _without_data(records: SubjectRecords) -> Found | None:
+    voxels = by_session(records, "n_voxels")
+    if voxels[0].sum() < FEWEST_COMPARED:
         return None
-    share = _by_session(records, "constant_voxels") / voxels
+    share = by_session(records, "constant_voxels") / voxels
     # What the better sessions lack lies outside the coverage of all; most may be broken.
     excess = share - np.quantile(share, 0.25, axis=0, method="lower")
     together = (excess * voxels).sum(axis=1) / voxels.sum(axis=1)
     names = list(next(iter(records.values())))
-    found: _Found = {}
+    found: Found = {}
     for row, session in enumerate(records):
         in_session = {
             name: share[row, place]
@@ -199,8 +174,8 @@ def _without_data(records: SubjectRecords) -> _Found | None:
     return found
 
 
-def _uniform_trials(records: SubjectRecords) -> _Found:
-    found: _Found = {}
+def _uniform_trials(records: SubjectRecords) -> Found:
+    found: Found = {}
     for session, regions in records.items():
         name, part = max(regions.items(), key=lambda item: item[1].session.uniform_trials)
         number = part.session.uniform_trials
@@ -214,13 +189,13 @@ def _uniform_trials(records: SubjectRecords) -> _Found:
             text += f"{len(part.runs)})"
             found[session] = ("failed" if number >= _UNIFORM_TRIALS else "suspicious", text)
         elif all(one.constant_voxels == one.n_voxels for one in regions.values()):
-            found[session] = _WITHOUT_DATA
+            found[session] = WITHOUT_DATA
     return found
 
 
-def _saturated(records: SubjectRecords) -> _Found:
-    voxels = _by_session(records, "n_voxels")
-    share = (_by_session(records, "saturated") * voxels).sum(axis=1) / voxels.sum(axis=1)
+def _saturated(records: SubjectRecords) -> Found:
+    voxels = by_session(records, "n_voxels")
+    share = (by_session(records, "saturated") * voxels).sum(axis=1) / voxels.sum(axis=1)
     excess = share - np.median(share)
     return {
         session: (
@@ -232,125 +207,8 @@ def _saturated(records: SubjectRecords) -> _Found:
     }
 
 
-def _size(records: SubjectRecords) -> tuple[float, Verdict]:
-    """Return the median deviation over sessions and regions, percent, and whether it is NSD's."""
-    deviations = [
-        part.session.deviation
-        for regions in records.values()
-        for part in regions.values()
-        if part.session.deviation > 0
-    ]
-    if not deviations:
-        return float("nan"), "not decidable"
-    size = float(np.median(deviations))
-    if not POSSIBLE_DEVIATIONS[0] < size < POSSIBLE_DEVIATIONS[1]:
-        return size, "failed"
-    return size, "passed" if USUAL_DEVIATIONS[0] < size < USUAL_DEVIATIONS[1] else "suspicious"
-
-
-def _scale(records: SubjectRecords) -> _Found | None:
-    parts = [list(regions.values()) for regions in records.values()]
-    deviation = np.array([[part.session.deviation for part in row] for row in parts])
-    mean = np.array([[part.session.mean for part in row] for row in parts])
-    # A region without data in most sessions has nothing to compare with.
-    measured = (deviation > 0).sum(axis=0) > len(records) / 2
-    known: NDArray[np.bool_] = np.asarray((deviation[:, measured] > 0).all(axis=1))
-    if not measured.any() or known.sum() < _FEWEST_SESSIONS:
-        return None
-    deviation, mean = deviation[:, measured], mean[:, measured]
-    voxels = _by_session(records, "n_voxels")[0, measured]
-    if voxels.sum() < _FEWEST_COMPARED:
-        return None
-    usual = np.median(deviation[known], axis=0)
-    weights = voxels / voxels.sum()
-    log_ratio = np.log(np.where(deviation > 0, deviation, usual) / usual) @ weights
-    shift = ((mean - np.median(mean[known], axis=0)) / usual) @ weights
-    found: _Found = {}
-    for row, session in enumerate(records):
-        if not known[row]:
-            found[session] = _WITHOUT_DATA
-            continue
-        others = known.copy()
-        others[row] = False
-        away = [_away(values[row], values[others]) for values in (log_ratio, shift)]
-        verdict = _verdict_of_scale(log_ratio[row], shift[row], away, ROBUST_DEVIATIONS)
-        if verdict != "passed":
-            text = (
-                f"deviation {np.exp(log_ratio[row]):.3g} times the other sessions', mean "
-                f"{shift[row]:+.2g} deviations from theirs"
-            )
-            found[session] = (verdict, text)
-    return found
-
-
-def _scale_of_runs(records: SubjectRecords) -> _Found | None:
-    """Compare each run with the others of its session, by how much runs differ in all sessions."""
-    statistics = np.array(
-        [
-            [[(run.deviation, run.mean) for run in part.runs] for part in regions.values()]
-            for regions in records.values()
-        ]
-    )
-    deviation, mean = statistics[..., 0], statistics[..., 1]
-    voxels = _by_session(records, "n_voxels")[0]
-    if voxels.sum() < _FEWEST_COMPARED or deviation.shape[2] < _FEWEST_RUNS:
-        return None
-    deviation = np.where(deviation > 0, deviation, np.nan)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a session without data has no median
-        usual = np.nanmedian(deviation, axis=2, keepdims=True)
-    log_ratio, shift = (
-        np.einsum("srn,r->sn", np.nan_to_num(values), voxels / voxels.sum())
-        for values in (
-            np.log(deviation / usual),
-            (mean - np.median(mean, axis=2, keepdims=True)) / usual,
-        )
-    )
-    found: _Found = {}
-    for row, session in enumerate(records):
-        if np.isnan(usual[row]).all():
-            found[session] = _WITHOUT_DATA
-            continue
-        named = {}
-        for run in range(log_ratio.shape[1]):
-            away = [_away(values[row, run], values) for values in (log_ratio, shift)]
-            verdict = _verdict_of_scale(
-                log_ratio[row, run], shift[row, run], away, ROBUST_DEVIATIONS_OF_RUNS
-            )
-            if verdict != "passed":
-                text = (
-                    f"run {run + 1} of {log_ratio.shape[1]} with a deviation "
-                    f"{np.exp(log_ratio[row, run]):.3g} times its other runs', mean "
-                    f"{shift[row, run]:+.2g} deviations from theirs"
-                )
-                named[text] = verdict
-        if named:
-            found[session] = (worst(list(named.values())), ", ".join(named))
-    return found
-
-
-def _verdict_of_scale(
-    log_ratio: float, shift: float, away: Sequence[float], enough: float
-) -> Verdict:
-    """Judge deviation and mean by how much they differ, and by how sure that is."""
-    ratio = float(np.exp(abs(log_ratio)))
-    if away[0] > enough and ratio > RATIO_SUSPICIOUS:
-        return "failed" if ratio > RATIO_FAILED else "suspicious"
-    shifted = abs(shift) > SHIFT_SUSPICIOUS
-    if away[1] > enough and shifted:
-        return "suspicious"
-    return "not decidable" if ratio > RATIO_SUSPICIOUS or shifted else "passed"
-
-
-def _away(value: float, others: NDArray[np.float64]) -> float:
-    """Return how many robust standard deviations of others a value lies away from them."""
-    middle = np.median(others)
-    spread = 1.4826 * np.median(np.abs(others - middle))
-    return float(abs(value - middle) / max(spread, _LEAST_SPREAD))
-
-
-def _copies(records: SubjectRecords) -> _Found:
-    found: _Found = {}
+def _copies(records: SubjectRecords) -> Found:
+    found: Found = {}
     first_with: dict[tuple[str, ...], int] = {}
     for session, regions in records.items():
         digests = tuple(part.sample_sha256 for part in regions.values() if part.sample_sha256)
@@ -362,7 +220,7 @@ def _copies(records: SubjectRecords) -> _Found:
     return found
 
 
-def _patterns(records: SubjectRecords) -> _Found | None:
+def _patterns(records: SubjectRecords) -> Found | None:
     """Compare, between sessions, how much each of the sampled voxels varies.
 
     Of all regions together, and of each that has enough voxels: one alone may be moved.
@@ -376,7 +234,7 @@ def _patterns(records: SubjectRecords) -> _Found | None:
     return found
 
 
-def _patterns_of(records: SubjectRecords, names: Sequence[str]) -> _Found | None:
+def _patterns_of(records: SubjectRecords, names: Sequence[str]) -> Found | None:
     deviations = np.array(
         [
             [value for name in names for value in regions[name].voxel_deviation]
@@ -385,7 +243,7 @@ def _patterns_of(records: SubjectRecords, names: Sequence[str]) -> _Found | None
     )
     known = (deviations > 0).mean(axis=1) > 0.5
     voxels = (deviations[known] > 0).all(axis=0)
-    if known.sum() < _FEWEST_SESSIONS or voxels.sum() < _FEWEST_IN_PATTERN:
+    if known.sum() < FEWEST_SESSIONS or voxels.sum() < _FEWEST_IN_PATTERN:
         return None
     logarithm = np.log(deviations[np.ix_(known, voxels)])
     if not (logarithm.std(axis=1) > 0).all():
@@ -396,7 +254,7 @@ def _patterns_of(records: SubjectRecords, names: Sequence[str]) -> _Found | None
     usual = np.nanmedian(r, axis=1)
     if np.median(usual) < PATTERN_USUAL:
         return None
-    found: _Found = dict.fromkeys(np.array(list(records))[~known].tolist(), _WITHOUT_DATA)
+    found: Found = dict.fromkeys(np.array(list(records))[~known].tolist(), WITHOUT_DATA)
     for session, value in zip(sessions.tolist(), usual, strict=True):
         if value < PATTERN_SUSPICIOUS:
             text = f"r {value:.2f} where {np.median(usual):.2f} is usual"

@@ -32,6 +32,7 @@ FEWEST_TRIALS: Final = 4
 SESSIONS: Final = "sessions in their places"
 AT_CHANCE: Final = "at chance"
 OPPOSITE: Final = "of the opposite sign"
+_MISPLACED: Final = (AT_CHANCE, OPPOSITE)
 WEAK: Final = "weak"
 AT_CHANCE_OR_WEAK: Final = "at chance or weak"
 _SESSIONS_NAMED: Final = 10
@@ -72,9 +73,7 @@ def _judged(scores: AgreementScores) -> pd.DataFrame:
         index=pd.Index(scores.sessions, name="session"),
     )
     table = table.join(run_table(scores))
-    table.loc[table["what"].isin([AT_CHANCE, OPPOSITE]), "runs"] = (
-        ""  # no run is better than the session
-    )
+    table.loc[table["what"].isin(_MISPLACED), "runs"] = ""  # no run is better than the session
     table.loc[table["runs"] != "", ["verdict", "what"]] = ["passed", ""]  # that is what is wrong
     return table
 
@@ -153,7 +152,7 @@ def check_sessions(where: str, regions: Mapping[str, TrialAgreement]) -> list[Ch
         worst(verdicts),
         _meaning(table, worst(verdicts)),
     )
-    return [sessions, check_runs(where, table[~table["what"].isin([AT_CHANCE, OPPOSITE])])]
+    return [sessions, check_runs(where, table[~table["what"].isin(_MISPLACED)])]
 
 
 def _meaning(table: pd.DataFrame, verdict: Verdict) -> str:

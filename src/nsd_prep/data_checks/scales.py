@@ -1,0 +1,190 @@
+"""Are sessions, and the runs of each, on one scale? Their records tell."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsd_prep.checks import Verdict, worst
+from nsd_prep.session_record import PartStatistics
+
+SubjectRecords = Mapping[int, Mapping[str, PartStatistics]]
+
+#: Voxels in all regions below which sessions are not compared at all: a few may be anything.
+FEWEST_COMPARED: Final = 20
+#: Ratio of a session's standard deviation to that of the subject's other sessions, and the number
+#: of robust standard deviations over sessions that it must lie away as well.
+RATIO_SUSPICIOUS: Final = 1.5
+RATIO_FAILED: Final = 5.0
+#: The session's mean, in standard deviations over trials away from the other sessions'.
+SHIFT_SUSPICIOUS: Final = 0.75
+ROBUST_DEVIATIONS: Final = 5.0
+#: The same of runs, which are many, and of few trials.
+ROBUST_DEVIATIONS_OF_RUNS: Final = 8.0
+#: Percent signal change: outside of the first range betas are not of NSD's scale (NSD's standard
+#: deviations over trials are 1 to 3), outside of the second surely not.
+USUAL_DEVIATIONS: Final = (0.1, 20.0)
+POSSIBLE_DEVIATIONS: Final = (0.02, 100.0)
+#: The smallest spread over sessions that is taken for granted, relative (deviation) and in standard
+#: deviations over trials (mean).
+_LEAST_SPREAD: Final = 0.05
+#: Sessions below which no session can be told from the others by its scale.
+FEWEST_SESSIONS: Final = 3
+#: Runs of a session below which none can be told from the others.
+_FEWEST_RUNS: Final = 3
+
+#: How a session's verdict is told: which sessions, with what was found.
+Found = dict[int, tuple[Verdict, str]]
+WITHOUT_DATA: Final[tuple[Verdict, str]] = ("not decidable", "too few voxels with data")
+
+
+def by_session(records: SubjectRecords, attribute: str) -> NDArray[np.float64]:
+    """Return an attribute of each part, (n_sessions, n_regions)."""
+    return np.array(
+        [[getattr(part, attribute) for part in regions.values()] for regions in records.values()],
+        dtype=np.float64,
+    )
+
+
+def size_of_sessions(records: SubjectRecords) -> tuple[float, Verdict]:
+    """Return the median deviation over sessions and regions, percent, and whether it is NSD's."""
+    deviations = [
+        part.session.deviation
+        for regions in records.values()
+        for part in regions.values()
+        if part.session.deviation > 0
+    ]
+    if not deviations:
+        return float("nan"), "not decidable"
+    size = float(np.median(deviations))
+    if not POSSIBLE_DEVIATIONS[0] < size < POSSIBLE_DEVIATIONS[1]:
+        return size, "failed"
+    return size, "passed" if USUAL_DEVIATIONS[0] < size < USUAL_DEVIATIONS[1] else "suspicious"
+
+
+def scale_of_sessions(records: SubjectRecords) -> Found | None:
+    """Compare each session's deviation and mean with those of the subject's other sessions.
+
+    Parameters
+    ----------
+    records : mapping of int to mapping of str to PartStatistics
+        Of a subject, by session (1-based) and region.
+
+    Returns
+    -------
+    dict of int to (str, str), or None
+        Sessions that are not on the others' scale, each with its verdict and what was found.
+        None where too few sessions, or voxels are there to compare.
+    """
+    parts = [list(regions.values()) for regions in records.values()]
+    deviation = np.array([[part.session.deviation for part in row] for row in parts])
+    mean = np.array([[part.session.mean for part in row] for row in parts])
+    # A region without data in most sessions has nothing to compare with.
+    measured = (deviation > 0).sum(axis=0) > len(records) / 2
+    known: NDArray[np.bool_] = np.asarray((deviation[:, measured] > 0).all(axis=1))
+    if not measured.any() or known.sum() < FEWEST_SESSIONS:
+        return None
+    deviation, mean = deviation[:, measured], mean[:, measured]
+    voxels = by_session(records, "n_voxels")[0, measured]
+    if voxels.sum() < FEWEST_COMPARED:
+        return None
+    usual = np.median(deviation[known], axis=0)
+    weights = voxels / voxels.sum()
+    log_ratio = np.log(np.where(deviation > 0, deviation, usual) / usual) @ weights
+    shift = ((mean - np.median(mean[known], axis=0)) / usual) @ weights
+    found: Found = {}
+    for row, session in enumerate(records):
+        if not known[row]:
+            found[session] = WITHOUT_DATA
+            continue
+        others = known.copy()
+        others[row] = False
+        away = [_away(values[row], values[others]) for values in (log_ratio, shift)]
+        verdict = _verdict_of_scale(log_ratio[row], shift[row], away, ROBUST_DEVIATIONS)
+        if verdict != "passed":
+            text = (
+                f"deviation {np.exp(log_ratio[row]):.3g} times the other sessions', mean "
+                f"{shift[row]:+.2g} deviations from theirs"
+            )
+            found[session] = (verdict, text)
+    return found
+
+
+def scale_of_runs(records: SubjectRecords) -> Found | None:
+    """Compare each run with the others of its session, by how much runs differ in all sessions.
+
+    Parameters
+    ----------
+    records : mapping of int to mapping of str to PartStatistics
+        Of a subject, by session (1-based) and region.
+
+    Returns
+    -------
+    dict of int to (str, str), or None
+        Sessions with runs that are not on the others' scale, as `scale_of_sessions` has them.
+        None where too few sessions, runs or voxels are there to compare.
+    """
+    statistics = np.array(
+        [
+            [[(run.deviation, run.mean) for run in part.runs] for part in regions.values()]
+            for regions in records.values()
+        ]
+    )
+    deviation, mean = statistics[..., 0], statistics[..., 1]
+    voxels = by_session(records, "n_voxels")[0]
+    if voxels.sum() < FEWEST_COMPARED or deviation.shape[2] < _FEWEST_RUNS:
+        return None
+    deviation = np.where(deviation > 0, deviation, np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a session without data has no median
+        usual = np.nanmedian(deviation, axis=2, keepdims=True)
+    log_ratio, shift = (
+        np.einsum("srn,r->sn", np.nan_to_num(values), voxels / voxels.sum())
+        for values in (
+            np.log(deviation / usual),
+            (mean - np.median(mean, axis=2, keepdims=True)) / usual,
+        )
+    )
+    found: Found = {}
+    for row, session in enumerate(records):
+        if np.isnan(usual[row]).all():
+            found[session] = WITHOUT_DATA
+            continue
+        named = {}
+        for run in range(log_ratio.shape[1]):
+            away = [_away(values[row, run], values) for values in (log_ratio, shift)]
+            verdict = _verdict_of_scale(
+                log_ratio[row, run], shift[row, run], away, ROBUST_DEVIATIONS_OF_RUNS
+            )
+            if verdict != "passed":
+                text = (
+                    f"run {run + 1} of {log_ratio.shape[1]} with a deviation "
+                    f"{np.exp(log_ratio[row, run]):.3g} times its other runs', mean "
+                    f"{shift[row, run]:+.2g} deviations from theirs"
+                )
+                named[text] = verdict
+        if named:
+            found[session] = (worst(list(named.values())), ", ".join(named))
+    return found
+
+
+def _verdict_of_scale(
+    log_ratio: float, shift: float, away: Sequence[float], enough: float
+) -> Verdict:
+    """Judge deviation and mean by how much they differ, and by how sure that is."""
+    ratio = float(np.exp(abs(log_ratio)))
+    if away[0] > enough and ratio > RATIO_SUSPICIOUS:
+        return "failed" if ratio > RATIO_FAILED else "suspicious"
+    shifted = abs(shift) > SHIFT_SUSPICIOUS
+    if away[1] > enough and shifted:
+        return "suspicious"
+    return "not decidable" if ratio > RATIO_SUSPICIOUS or shifted else "passed"
+
+
+def _away(value: float, others: NDArray[np.float64]) -> float:
+    """Return how many robust standard deviations of others a value lies away from them."""
+    middle = np.median(others)
+    spread = 1.4826 * np.median(np.abs(others - middle))
+    return float(abs(value - middle) / max(spread, _LEAST_SPREAD))

@@ -1,0 +1,258 @@
+"""What a run needs of a dataset, loaded and checked: trials, masks, noise ceilings, sessions."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nsd_prep import published
+from nsd_prep.dataset import Dataset
+from nsd_prep.errors import InputFileError, ParameterError, PreflightError
+from nsd_prep.inputs import Masks, NoiseCeilings, Trials
+from nsd_prep.masks import select_voxels
+from nsd_prep.problems import Problems
+from nsd_prep.regions import BUILT_IN_REGIONS, VoxelSelection
+from nsd_prep.run import Run
+from nsd_prep.single_trials.behaviour import behaviour_file, read_behaviour
+from nsd_prep.single_trials.splits import training_trials
+from nsd_prep.single_trials.table import read_coco_ids, shows_images, trial_table
+from nsd_prep.source import Identity, Recorder
+from nsd_prep.split import train_images
+from nsd_prep.stimulus_table import contradictions, read_stimulus_table
+from nsd_prep.trials import (
+    Design,
+    check_planned_trials,
+    read_design,
+    repetition_counts,
+    shared_trials,
+    usable_images,
+    usable_nsd_ids,
+    with_usable,
+)
+from nsd_prep.volumes import Volume, read_ncsnr, read_volume, same_space
+
+
+def map_trials(run: Run) -> Trials:
+    """Find the trials of the shared images: the design, checked against its copy, and the split.
+
+    Raises
+    ------
+    PreflightError, InputFileError, ParameterError
+        The design contradicts itself, its copy or the dataset's shape, or gives no image.
+    """
+    dataset, recorder = _recorded(run.dataset())
+    design = read_design(dataset.design_file, dataset.read)
+    if dataset.is_nsd:
+        _check_published_sizes(dataset.design_file, design)
+    for subject in run.subjects:
+        check_planned_trials(
+            dataset.design_file,
+            design,
+            subject,
+            dataset.sessions[subject],
+            dataset.trials_per_session,
+        )
+    if dataset.exists(dataset.stimulus_table):
+        found = contradictions(
+            design,
+            read_stimulus_table(dataset.stimulus_table, run.subjects, dataset.read),
+            {subject: dataset.trials(subject) for subject in run.subjects},
+            dataset.design_file,
+            dataset.stimulus_table,
+        )
+        if found:
+            raise PreflightError(found)
+    table = pd.concat(
+        [
+            shared_trials(design, subject, dataset.sessions[subject], dataset.trials_per_session)
+            for subject in run.subjects
+        ],
+        ignore_index=True,
+    )
+    table = with_usable(table, usable_images(table, run.subjects))
+    is_train = train_images(len(usable_nsd_ids(table)), run.seed, run.train_fraction)
+    counts = repetition_counts(table, design.shared_nsd_ids)
+    all_trials = {}
+    if run.single_trials:
+        nsd_ids = usable_nsd_ids(table)
+        all_trials = {
+            subject: _all_trials(run, dataset, design, subject, nsd_ids) for subject in run.subjects
+        }
+    return Trials(table, counts, is_train, tuple(recorder.files.values()), all_trials)
+
+
+def _all_trials(
+    run: Run, dataset: Dataset, design: Design, subject: int, nsd_ids: NDArray[np.int64]
+) -> pd.DataFrame:
+    """Return all trials of a subject, with what the dataset has beside the design."""
+    table = dataset.stimulus_table
+    trials = trial_table(
+        design,
+        subject,
+        dataset.sessions,
+        dataset.trials_per_session,
+        nsd_ids,
+        seed=run.seed,
+        train_fraction=run.train_fraction,
+        coco_ids=read_coco_ids(table, dataset.read) if dataset.exists(table) else None,
+    )
+    if run.normalise == "train-only":
+        training = trials.loc[training_trials(trials, run.split), "session"]
+        written = trials.loc[shows_images(trials, run.images), "session"]
+        lacking = sorted(set(written) - set(training))
+        if lacking:
+            raise ParameterError(
+                f"Sessions {', '.join(map(str, lacking))} of subject {subject} show no training "
+                f"image of the split {run.split}: expected some in each session for --normalise "
+                "train-only; choose --split shared1000, or another normalisation."
+            )
+    behaviour = behaviour_file(dataset, subject)
+    if dataset.exists(behaviour):
+        trials = trials.join(read_behaviour(behaviour, subject, trials, dataset.read))
+    return trials
+
+
+def load_masks(run: Run, subject: int) -> Masks:
+    """Find the voxels of a subject's (1-based) regions, and read the volumes around them.
+
+    Raises
+    ------
+    MissingFilesError, InputFileError, ParameterError
+        As `nsd_prep.masks.select_voxels`.
+    """
+    dataset, recorder = _recorded(run.dataset())
+    kept = {run.keep_voxels: BUILT_IN_REGIONS[run.keep_voxels]} if run.keep_voxels else {}
+    selection = select_voxels(dataset, subject, run.regions | kept, run.missing_regions)
+    keep = selection.regions[run.keep_voxels] if run.keep_voxels else None
+    selection = replace(
+        selection,
+        regions={name: selection.regions[name] for name in run.regions},
+        absent_labels=tuple(label for label in selection.absent_labels if label[0] in run.regions),
+    )
+    expected = published.GRIDS[subject][::-1]
+    if dataset.is_nsd and selection.grid != expected:
+        raise InputFileError(
+            f"The label volumes of subject {subject} lie on the grid (Z, Y, X) {selection.grid}: "
+            f"expected {expected}, NSD's func1pt8mm; download them again, in that space."
+        )
+    optional = []
+    for path in (dataset.brain_mask_file(subject), dataset.anatomy_file(subject)):
+        there = path is not None and dataset.exists(path)
+        volume = read_volume(path, dataset.read) if path is not None and there else None
+        if path is not None and volume is not None:
+            check_grid(subject, str(path), volume, selection)
+        optional.append(None if volume is None else volume.values)
+    brain = None if optional[0] is None else optional[0] > 0
+    return Masks(subject, selection, brain, optional[1], tuple(recorder.files.values()), keep)
+
+
+def load_noise_ceilings(run: Run, subject: int) -> NoiseCeilings:
+    """Read the noise ceiling SNR of a subject's (1-based) whole volume.
+
+    Raises
+    ------
+    FileNotFoundError, InputFileError
+        As `nsd_prep.volumes.read_ncsnr`.
+    """
+    dataset, recorder = _recorded(run.dataset())
+    volume = read_ncsnr(dataset.ncsnr_file(subject), dataset.read)
+    return NoiseCeilings(subject, volume, tuple(recorder.files.values()))
+
+
+def look_at_sessions(
+    dataset: Dataset, sessions: Mapping[int, tuple[int, ...]], masks: Mapping[int, Masks]
+) -> dict[tuple[int, int], Identity]:
+    """Open the betas of every needed session and check their form.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Where they are.
+    sessions : mapping of int to tuple of int
+        Sessions (1-based) of each subject.
+    masks : mapping of int to Masks
+        Of the subjects whose masks are sound; the other subjects' sessions are only looked for.
+
+    Returns
+    -------
+    dict of (int, int) to FileIdentity
+        By subject and session.
+
+    Raises
+    ------
+    PreflightError
+        Sessions are missing, or not what they should be.
+    """
+    problems = Problems()
+    paths = {
+        (subject, session): dataset.session_file(subject, session)
+        for subject, numbers in sessions.items()
+        for session in numbers
+    }
+    source = dataset.source
+    source.look_up(list(paths.values()))
+    missing = [path for path in paths.values() if not source.exists(path)]
+    if missing and hasattr(source, "transfer"):
+        problems.collect(source.identities, missing)  # tells those that are not there from others
+    elif missing:
+        listed = "".join(f"\n      {source.where(path)}" for path in missing)
+        noun = "session file is" if len(missing) == 1 else "session files are"
+        problems.found.append(
+            f"{len(missing)} {noun} missing: expected each session that holds a usable trial, "
+            f"download them, or describe a smaller copy in dataset.json:{listed}"
+        )
+    there = {key: path for key, path in paths.items() if path not in missing}
+    for (subject, _), path in there.items():
+        if subject in masks:
+            grid = masks[subject].selection.grid
+            problems.collect(source.check_session, path, grid, dataset.trials_per_session)
+    identities = problems.collect(source.identities, list(there.values()))
+    if problems.found or identities is None:
+        raise PreflightError(problems.found)
+    return {key: identities[path] for key, path in there.items()}
+
+
+def _recorded(dataset: Dataset) -> tuple[Dataset, Recorder]:
+    """Return a dataset that records what is read of it."""
+    recorder = Recorder(dataset.source)
+    return replace(dataset, source=recorder), recorder
+
+
+def _check_published_sizes(path: Any, design: Design) -> None:
+    found = (
+        len(design.image_of_trial),
+        *design.nsd_id_of_image.shape,
+        len(design.shared_nsd_ids),
+    )
+    expected = (
+        published.PLANNED_TRIALS,
+        len(published.SUBJECTS),
+        published.IMAGES_OF_A_SUBJECT,
+        published.SHARED_IMAGES,
+    )
+    highest = int(design.nsd_id_of_image.max()) + 1
+    if found != expected or highest > published.IMAGES:
+        raise InputFileError(
+            f"The design {path} does not have NSD's sizes: expected {expected} trials, subjects, "
+            f"images of a subject and shared images and ids up to {published.IMAGES}, found "
+            f"{found} and {highest}; download it again, or describe another dataset in "
+            "dataset.json."
+        )
+
+
+def check_grid(subject: int, path: str, volume: Volume, selection: VoxelSelection) -> None:
+    """Raise InputFileError where a volume lies elsewhere than a subject's label volumes."""
+    if volume.values.shape != selection.grid:
+        raise InputFileError(
+            f"{path} lies on the grid (Z, Y, X) {volume.values.shape}: expected {selection.grid}, "
+            f"that of the label volumes of subject {subject}; download it again."
+        )
+    if not same_space(volume.affine, selection.affine):
+        difference = np.abs(volume.affine - selection.affine).max()
+        raise InputFileError(
+            f"{path} lies in another space than the label volumes of subject {subject}: expected "
+            f"the same affine, found a difference of {difference:.4g} mm; download both again."
+        )

@@ -1,0 +1,39 @@
+"""What is wrong with the inputs, collected."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from nsd_prep.errors import NSDPrepError, PreflightError
+from nsd_prep.remote.faults import RemoteFaultError
+
+_Value = TypeVar("_Value")
+
+
+class Problems:
+    """Collects what is wrong, so that one look finds it all.
+
+    Attributes
+    ----------
+    found : list of str
+        A sentence each.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def collect(self, look: Callable[..., _Value], *arguments: Any) -> _Value | None:
+        """Return what a call gives, or None where it raises, and note what is wrong."""
+        try:
+            return look(*arguments)
+        except PreflightError as error:
+            self.found.extend(error.problems)
+        except (NSDPrepError, RemoteFaultError) as error:
+            self.found.append(str(error))
+        except FileNotFoundError as error:
+            self.found.append(f"{error.filename} is missing: download it.")
+        except OSError as error:
+            self.found.append(
+                f"{error.filename or arguments[0]} cannot be read ({error.strerror or error}): "
+                "check the disk and the file's permissions."
+            )
+        return None
