@@ -1,8 +1,9 @@
-"""The tables of the report: 95 % intervals of its correlations."""
+"""Tables: 95 % intervals of the report's correlations, and columns joined on keys."""
 
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import t
@@ -10,6 +11,8 @@ from simulated_assemblies import Simulation, simulate
 
 from nsd_prep.analysis.geometry import Geometry, RegionGeometry, analyse
 from nsd_prep.analysis.tables import between_regions_table, between_subjects_table, region_table
+from nsd_prep.assembly import SubjectVoxels, voxel_table
+from nsd_prep.stages.examination import reliability_table
 
 SUBJECTS = ["subj01", "subj02", "subj05", "subj07"]
 
@@ -136,3 +139,49 @@ class TestBetweenSubjects:
         table = region_table(broken, simulation.voxels)
         assert np.isfinite(table[["between_subjects", "low", "high"]].to_numpy()).all()
         assert np.isnan(table[["low_subjects", "high_subjects"]].to_numpy()).all()  # of three
+
+
+class TestReliabilityTable:
+    """A voxel has the correlation of its own subject, region and place, whatever the order."""
+
+    GRID = (3, 4, 5)
+
+    def places(self) -> dict[tuple[int, str], SubjectVoxels]:
+        found = {}
+        for subject, region, voxels in (
+            (2, "V4", [3, 17]),
+            (1, "V4", [5, 8, 30]),
+            (2, "V1", [4, 40, 41, 59]),
+            (1, "V1", [2, 33]),
+        ):
+            n = len(voxels)
+            found[subject, region] = SubjectVoxels(
+                subject,
+                self.GRID,
+                np.array(voxels),
+                np.ones(n, np.float32),
+                np.ones(n),
+                np.zeros(n, np.int64),
+                np.arange(n) != 1 if n > 2 else None,
+            )
+        return found
+
+    def test_the_order_of_regions_subjects_and_rows_does_not_matter(self) -> None:
+        places = self.places()
+        # The correlation says where it belongs.
+        split_half = {
+            (subject, region): 100.0 * subject + 1000 * (region == "V4") + place.voxels
+            for (subject, region), place in places.items()
+        }
+        voxels = pd.concat(
+            [voxel_table(region, [place]) for (_, region), place in places.items()],
+            ignore_index=True,
+        ).sample(frac=1, random_state=1)
+        table = reliability_table(voxels, dict(sorted(split_half.items())), places)
+        assert len(table) == voxels["kept"].sum() == 9
+        expected = (
+            100.0 * table["subject"].str[-1].astype(int)
+            + 1000 * (table["region"] == "V4")
+            + np.ravel_multi_index([table[f"voxel_{axis}"] for axis in "xyz"], self.GRID)
+        )
+        np.testing.assert_array_equal(table["split_half_correlation"], expected)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nsd_prep import outputs
 from nsd_prep.analysis.rdm import from_upper_triangle
+from nsd_prep.assembly import SubjectVoxels, voxel_table
 from nsd_prep.brainscore.stimulus_sets import pictures_of, read_picture
 from nsd_prep.checks import Check
 from nsd_prep.data_checks import (
@@ -144,7 +145,9 @@ def examine(prepared: Prepared, representations: Representations, folder: Folder
             found += check_published_region(region, voxels, scope)
     found += check_run(evidence, rdms, scope=scope)
     write_table(folder.path / outputs.SESSIONS, _sessions(prepared, evidence))
-    write_table(folder.path / outputs.RELIABILITY, _reliability(prepared, evidence))
+    split_half = {(one.subject, one.region): one.reliability.correlation for one in evidence}
+    reliability = reliability_table(prepared.voxels, split_half, places)
+    write_table(folder.path / outputs.RELIABILITY, reliability)
     return Made.in_folder(folder, [outputs.SESSIONS, outputs.RELIABILITY], found)
 
 
@@ -230,17 +233,33 @@ def _sessions(prepared: Prepared, evidence: Sequence[RegionEvidence]) -> pd.Data
     return table.merge(pd.concat(agreement), how="left", on=["subject", "session"])
 
 
-def _reliability(prepared: Prepared, evidence: Sequence[RegionEvidence]) -> pd.DataFrame:
-    """Return the split-half correlation of each neuroid, in the order of ``voxels.csv``."""
-    found = {
-        (one.region, f"subj{one.subject:02d}"): one.reliability.correlation for one in evidence
-    }
-    voxels = prepared.voxels
-    groups = voxels.groupby(["region", "subject"], sort=False).groups
-    table = voxels[["subject", "region", "voxel_x", "voxel_y", "voxel_z"]].assign(
-        split_half_correlation=np.concatenate([found[group] for group in groups])
+def reliability_table(
+    voxels: pd.DataFrame,
+    split_half: Mapping[tuple[int, str], NDArray[np.float64]],
+    places: Mapping[tuple[int, str], SubjectVoxels],
+) -> pd.DataFrame:
+    """Return the split-half correlation of each neuroid, in the order of ``voxels.csv``.
+
+    Parameters
+    ----------
+    voxels : DataFrame
+        As `nsd_prep.assembly.voxel_table`, in any order.
+    split_half : mapping of (int, str) to ndarray of float64, shape (n_voxels,)
+        The correlations of each subject (1-based) and region, in the order of its voxels.
+    places : mapping of (int, str) to SubjectVoxels
+        Where these voxels lie.
+    """
+    keys = ["subject", "region", "voxel_x", "voxel_y", "voxel_z"]
+    correlations = pd.concat(
+        [
+            voxel_table(region, [places[subject, region]])[keys].assign(
+                split_half_correlation=correlation
+            )
+            for (subject, region), correlation in split_half.items()
+        ]
     )
-    return table[voxels["kept"]]
+    kept = voxels.loc[voxels["kept"], keys]
+    return kept.merge(correlations, how="left", on=keys, validate="one_to_one")
 
 
 def check_stimuli(

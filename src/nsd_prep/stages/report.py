@@ -115,7 +115,7 @@ def compose_report(
     pictures = pictures_of(stimuli, folder)
     shown = [nsd_id for nsd_id in images_of_clusters(geometry).tolist() if nsd_id in pictures]
     sessions = read_table(folder.path / outputs.SESSIONS)
-    reliability = read_table(folder.path / outputs.RELIABILITY)["split_half_correlation"]
+    reliability = read_table(folder.path / outputs.RELIABILITY)
     features, source = _features(encoding, prepared, pictures) if encoding else ({}, "")
 
     def scores() -> pd.DataFrame | None:
@@ -135,7 +135,12 @@ def compose_report(
         return compose(
             facts_of_run(prepared),
             geometry,
-            neuroids(prepared).assign(split_half_correlation=reliability.to_numpy()),
+            neuroids(prepared).merge(
+                reliability,
+                how="left",
+                on=["subject", "region", "voxel_x", "voxel_y", "voxel_z"],
+                validate="one_to_one",
+            ),
             prepared.repetition_counts,
             checks,
             anatomies=anatomies(volumes),
