@@ -21,7 +21,7 @@ from dataclasses import replace
 import numpy as np
 from simulated_subject import SimulatedSubject, simulate_subject
 
-from nsd_prep.checks import Check
+from nsd_prep.core.check import Check
 from nsd_prep.data_checks import SingleTrials, check_session_records
 from nsd_prep.data_checks.alignment import TRIALS, VOXELS, align, check_alignment
 from nsd_prep.data_checks.decision import verdict_of_share

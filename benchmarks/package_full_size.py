@@ -28,8 +28,9 @@ from nsd_prep.brainscore.plugin import write_plugin
 from nsd_prep.brainscore.stimulus_sets import write_stimulus_sets
 from nsd_prep.brainscore.train_test import build_train_and_test
 from nsd_prep.brainscore.train_test_checks import check_train_and_test
-from nsd_prep.checks import Check, as_table
-from nsd_prep.files import sha256_of_file, write_json
+from nsd_prep.core.atomic import write_json
+from nsd_prep.core.check import Check, as_table
+from nsd_prep.core.digests import sha256_of_file
 from nsd_prep.noise_ceiling import noise_ceiling
 from nsd_prep.split import train_images
 

@@ -4,8 +4,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from nsd_prep.errors import OutputError
-from nsd_prep.files import write_text
+from nsd_prep.core.atomic import write_text
+from nsd_prep.core.errors import OutputError
 
 #: docs/operating.md describes each of them.
 FILES: Final = ("prefect.yaml", "serve.py", "notify.py", "lost-runs.yaml")

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
-from nsd_prep.errors import NSDPrepError
+from nsd_prep.core.errors import NSDPrepError
 from nsd_prep.flows.server import require_server
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import yaml
 
-from nsd_prep.errors import NSDPrepError
+from nsd_prep.core.errors import NSDPrepError
 from nsd_prep.flows.server import require_server
 
 if TYPE_CHECKING:

@@ -20,11 +20,10 @@ from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
 from rich.console import Console
 
 from nsd_prep import __version__
-from nsd_prep.errors import NSDPrepError
+from nsd_prep.core.errors import NSDPrepError, RemoteFaultError
+from nsd_prep.core.parameters import parameters
 from nsd_prep.flows import tools
 from nsd_prep.flows.server import without_telemetry
-from nsd_prep.parameters import parameters
-from nsd_prep.remote.faults import RemoteFaultError
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -300,7 +299,7 @@ def _lines_on_terminal() -> Iterator[None]:
 
 
 def _synthetic(asked: dict[str, Any]) -> Path:
-    from nsd_prep.synthetic import synthetic_beside
+    from nsd_prep.synthetic.beside import synthetic_beside
 
     if not asked["synthetic"]:
         print("No --nsd-root is given: a synthetic NSD stands in.", flush=True)  # noqa: T201

@@ -20,19 +20,19 @@ from prefect.runtime import flow_run
 
 from nsd_prep import __version__, outputs
 from nsd_prep.cache import in_use
-from nsd_prep.checks import STIMULUS_SETS, Check, raise_failed
-from nsd_prep.errors import InputFileError, MissingFilesError
+from nsd_prep.core.check import STIMULUS_SETS, Check, raise_failed
+from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.core.parameters import parameters
+from nsd_prep.core.progress import Stages
+from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.threads import share_freed_memory
 from nsd_prep.exclusive import only_run_in
 from nsd_prep.extraction import Kind, SessionRecord
-from nsd_prep.files import Folder
 from nsd_prep.first_look import load_inputs
 from nsd_prep.flows.recording import without_success_lines
 from nsd_prep.inputs import Inputs
-from nsd_prep.made import Made
 from nsd_prep.ownership import Ownership
-from nsd_prep.parameters import parameters
 from nsd_prep.prepared import Prepared
-from nsd_prep.progress import Stages
 from nsd_prep.report.stamp import is_stamped, stamp_page
 from nsd_prep.run import Run, plan_run
 from nsd_prep.single_trials.subject import SingleTrialOptions
@@ -45,7 +45,7 @@ from nsd_prep.stages.examination import ExtractedSubjects, Volumes
 from nsd_prep.stages.single_trials import SubjectTrials
 from nsd_prep.store import Store
 from nsd_prep.summary import Summary, describe_inputs, print_rendered, tables_of_assemblies
-from nsd_prep.synthetic import synthetic_beside
+from nsd_prep.synthetic.beside import synthetic_beside
 from nsd_prep.tasks.artifacts import leave_failure, show_checks, show_markdown, show_report
 from nsd_prep.tasks.assembly import (
     assemble_region,
@@ -64,7 +64,6 @@ from nsd_prep.tasks.single_trials import (
     write_single_trials_report,
 )
 from nsd_prep.tasks.validation import check_stimuli, check_subjects, examine, validate
-from nsd_prep.threads import share_freed_memory
 
 
 def _name() -> str:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from nsd_prep.errors import OutputError
+from nsd_prep.core.errors import OutputError
 
 #: Read by Prefect when it is imported.
 _NO_TELEMETRY: Final = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}

@@ -60,7 +60,7 @@ def synth(
 
 
 def _subject_and_session(text: str) -> tuple[int, int]:
-    from nsd_prep.errors import ParameterError
+    from nsd_prep.core.errors import ParameterError
 
     subject, _, session = text.partition(":")
     if not (subject.isdigit() and session.isdigit()):
@@ -101,7 +101,7 @@ def compare(first: Path, second: Path, *, tolerance: float = 1e-5) -> int:
     """
     from nsd_prep.compare import compare
     from nsd_prep.compare_text import as_text
-    from nsd_prep.progress import Stages
+    from nsd_prep.core.progress import Stages
     from nsd_prep.summary import print_rendered
 
     with Stages().stage("comparing"):
@@ -131,7 +131,7 @@ def package(
     """
     from nsd_prep.brainscore.package import write_packages
     from nsd_prep.brainscore.plugin import PLUGIN_FOLDER, write_plugin
-    from nsd_prep.progress import Stages
+    from nsd_prep.core.progress import Stages
 
     target = target or output / f"packages{suffix}"
     with Stages().stage("packaging"):
@@ -172,8 +172,8 @@ def publish(
 
     from nsd_prep.brainscore import publish
     from nsd_prep.brainscore.index import PackageIndex
-    from nsd_prep.errors import OutputError
-    from nsd_prep.progress import Stages
+    from nsd_prep.core.errors import OutputError
+    from nsd_prep.core.progress import Stages
     from nsd_prep.summary import size_as_text
 
     where = publish.Destination.parse(destination)

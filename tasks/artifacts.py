@@ -15,9 +15,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State
 
-from nsd_prep.checks import VERDICTS, Check
-from nsd_prep.files import Folder
-from nsd_prep.made import Made
+from nsd_prep.core.check import VERDICTS, Check
+from nsd_prep.core.records import Folder, Made
 
 
 class ProgressArtifact:

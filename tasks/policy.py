@@ -18,8 +18,9 @@ from prefect.tasks import exponential_backoff
 from pydantic import BaseModel
 
 from nsd_prep import __version__
-from nsd_prep.errors import NSDPrepError
-from nsd_prep.files import Folder, digest_of_array, sha256_of_json
+from nsd_prep.core.digests import digest_of_array, sha256_of_json
+from nsd_prep.core.errors import NSDPrepError
+from nsd_prep.core.records import Folder
 
 _logger = logging.getLogger(__name__)
 

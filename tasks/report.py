@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from prefect import task
 
-from nsd_prep.checks import Check
-from nsd_prep.files import Folder
-from nsd_prep.made import Made
+from nsd_prep.core.check import Check
+from nsd_prep.core.records import Folder, Made
 from nsd_prep.prepared import Prepared
 from nsd_prep.stages.assemblies import Representations
 from nsd_prep.stages.encoding import Encoding

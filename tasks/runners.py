@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from nsd_prep.errors import ParameterError
+from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.parameters import Runner
+from nsd_prep.core.threads import end_with_parent
 from nsd_prep.extraction import SessionRequest
-from nsd_prep.parameters import Runner
-from nsd_prep.threads import end_with_parent
 
 #: Submitting a task to another process costs Prefect about 0.2 s, reading a session takes at least
 #: that: with this many sessions in a task the cost stays under a tenth of the work.

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from prefect import task
 
-from nsd_prep.checks import Check
-from nsd_prep.files import Folder
-from nsd_prep.made import Made
+from nsd_prep.core.check import Check
+from nsd_prep.core.records import Folder, Made
 from nsd_prep.single_trials.subject import SingleTrialOptions
 from nsd_prep.stages import single_trials
 from nsd_prep.stages.single_trials import SubjectTrials

@@ -8,18 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep.core.parameters import parameters
+from nsd_prep.core.records import FileIdentity, Folder
 from nsd_prep.dataset import Dataset
-from nsd_prep.extraction import (
-    SessionRecord,
-    SessionRequest,
-    extract_session,
-    extract_sessions,
-)
-from nsd_prep.files import FileIdentity, Folder
+from nsd_prep.extraction import SessionRecord, SessionRequest, extract_session, extract_sessions
 from nsd_prep.first_look import load_inputs
 from nsd_prep.inputs import Inputs
 from nsd_prep.masks import select_voxels
-from nsd_prep.parameters import parameters
 from nsd_prep.prepared import Prepared
 from nsd_prep.regions import RegionDefinition, VoxelSelection
 from nsd_prep.responses import SessionResponses, repetitions_of_images

@@ -21,7 +21,7 @@ from nsd_prep.assembly import (
     voxel_table,
     write_assembly,
 )
-from nsd_prep.errors import OutputError
+from nsd_prep.core.errors import OutputError
 
 NSD_IDS = np.array([0, 77, 3048, 72_999], dtype=np.int64)
 ATTRIBUTES = {"dataset": "small", "k": 3, "fraction": 0.8, "subjects": "2 1"}

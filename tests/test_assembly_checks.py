@@ -8,13 +8,8 @@ import xarray as xr
 from small_nsd import SmallNSD
 
 from nsd_prep.assembly import SubjectVoxels, build_assembly, stimulus_ids, voxel_table
-from nsd_prep.assembly_checks import (
-    check_coverage,
-    check_form,
-    check_signal,
-    check_split,
-)
-from nsd_prep.checks import Check
+from nsd_prep.assembly_checks import check_coverage, check_form, check_signal, check_split
+from nsd_prep.core.check import Check
 from nsd_prep.noise_ceiling import noise_ceiling
 from nsd_prep.split import train_images
 

@@ -25,8 +25,8 @@ from library_stages import planned
 from small_nsd import SmallNSD, write_small_nsd
 
 from nsd_prep import betas
+from nsd_prep.core.errors import InputFileError, NSDPrepError, ParameterError, PreflightError
 from nsd_prep.dataset import open_dataset
-from nsd_prep.errors import InputFileError, NSDPrepError, ParameterError, PreflightError
 from nsd_prep.first_look import load_inputs
 from nsd_prep.regions import read_regions_file
 from nsd_prep.trials import read_design

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from small_nsd import STORAGE_FORMS, write_betas
 
 from nsd_prep.betas import check_session_file, read_voxels, zscore_trials
-from nsd_prep.errors import InputFileError
+from nsd_prep.core.errors import InputFileError
 
 GRID = (6, 4, 5)  # (Z, Y, X)
 N_TRIALS = 12

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nsd_prep.cache import cache_sizes, clear_cache, in_use
-from nsd_prep.errors import MissingFilesError, ParameterError
+from nsd_prep.core.errors import MissingFilesError, ParameterError
 from nsd_prep.flows.command import main
 
 

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from nsd_prep.checks import VERDICTS, Check, as_table, check, raise_failed, worst
-from nsd_prep.errors import FailedChecksError
+from nsd_prep.core.check import VERDICTS, Check, as_table, check, raise_failed, worst
+from nsd_prep.core.errors import FailedChecksError
 
 
 class TestRecords:

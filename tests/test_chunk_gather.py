@@ -8,7 +8,7 @@ import pytest
 
 from nsd_prep import betas, chunk_gather
 from nsd_prep.betas import opened_betas, read_voxels
-from nsd_prep.errors import InputFileError
+from nsd_prep.core.errors import InputFileError
 
 #: So many voxels that the index has three levels.
 GRID = (15, 17, 18)

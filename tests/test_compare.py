@@ -13,7 +13,7 @@ import xarray as xr
 from nsd_prep.assembly import SubjectVoxels, build_assembly, voxel_table, write_assembly
 from nsd_prep.compare import compare, compare_assemblies
 from nsd_prep.compare_text import as_text
-from nsd_prep.errors import InputFileError, ParameterError
+from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.noise_ceiling import noise_ceiling
 
 GRID = (11, 13, 17)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from nsd_prep import published, published_statistics
+from nsd_prep.core.errors import InputFileError
 from nsd_prep.data_checks import (
     Scope,
     SingleTrials,
@@ -35,7 +36,6 @@ from nsd_prep.data_checks.subject_agreement import (
     unit_rdm,
 )
 from nsd_prep.data_checks.trial_agreement import agreement_of_trials
-from nsd_prep.errors import InputFileError
 from nsd_prep.image_features import image_features
 
 

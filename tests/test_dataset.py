@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from small_nsd import SESSIONS, SmallNSD
 
+from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterError
 from nsd_prep.dataset import chosen_subjects, open_dataset
-from nsd_prep.errors import InputFileError, MissingFilesError, ParameterError
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from prefect.flows import load_flow_from_entrypoint
 
+from nsd_prep.core.errors import OutputError
 from nsd_prep.deployments import write_deployments
-from nsd_prep.errors import OutputError
 from nsd_prep.flows.nsd_flow import nsd_flow
 
 DEPLOYMENTS = Path(__file__).resolve().parents[1] / "deployments"

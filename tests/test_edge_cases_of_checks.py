@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from nsd_prep.checks import Check
+from nsd_prep.core.check import Check
 from nsd_prep.data_checks import (
     SingleTrials,
     check_images,

@@ -12,9 +12,9 @@ import pytest
 from library_stages import prepare
 from small_nsd import SmallNSD, write_design, write_small_nsd, write_volume
 
-from nsd_prep.checks import Check
-from nsd_prep.errors import PreflightError
-from nsd_prep.made import Made
+from nsd_prep.core.check import Check
+from nsd_prep.core.errors import PreflightError
+from nsd_prep.core.records import Made
 from nsd_prep.stages.assemblies import Representations, assemble_region
 from nsd_prep.stages.brainscore import Images, make_stimulus_sets, make_train_and_test
 from nsd_prep.stages.closing import write_checks

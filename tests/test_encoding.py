@@ -20,13 +20,9 @@ from nsd_prep.brainscore.encoding import (
     summarise_encoding,
 )
 from nsd_prep.brainscore.encoding_figure import draw_encoding, encoding_figure
-from nsd_prep.brainscore.features import (
-    Features,
-    parse_features,
-    read_features,
-)
+from nsd_prep.brainscore.features import Features, parse_features, read_features
 from nsd_prep.brainscore.train_test import TrainAndTest
-from nsd_prep.errors import InputFileError, MissingFilesError
+from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.synthetic import read_truth
 
 

@@ -28,9 +28,10 @@ from nsd_prep import extraction
 from nsd_prep.analysis.picture import Picture
 from nsd_prep.assembly import read_assembly, write_assembly
 from nsd_prep.brainscore import stimulus_sets
+from nsd_prep.core.digests import digest_of_table
+from nsd_prep.core.errors import ExtractionFaultError, NSDPrepError, OutputError
+from nsd_prep.core.records import Folder
 from nsd_prep.dataset import open_dataset
-from nsd_prep.errors import ExtractionFaultError, NSDPrepError, OutputError
-from nsd_prep.files import Folder, digest_of_table
 from nsd_prep.first_look import load_inputs
 from nsd_prep.inputs import Inputs
 from nsd_prep.ownership import Ownership
@@ -304,7 +305,7 @@ def test_what_killed_runs_left_in_a_cache_elsewhere_is_removed(
     official: SmallNSD, tmp_path: Path
 ) -> None:
     script = (
-        "import os, sys; from pathlib import Path; from nsd_prep.files import replaced\n"
+        "import os, sys; from pathlib import Path; from nsd_prep.core.atomic import replaced\n"
         "with replaced(Path(sys.argv[1])) as partial:\n"
         "    partial.write_text('half'); os._exit(9)\n"
     )

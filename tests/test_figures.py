@@ -16,19 +16,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 from simulated_assemblies import GRIDS, Simulation, simulate
 
-from nsd_prep.analysis import (
-    cluster_figures,
-    figures,
-    session_figures,
-    slices,
-    voxel_figures,
-)
+from nsd_prep.analysis import cluster_figures, figures, session_figures, slices, voxel_figures
 from nsd_prep.analysis.geometry import Geometry, analyse, cluster_order
 from nsd_prep.analysis.picture import Picture
 from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.analysis.slices import Anatomy
 from nsd_prep.analysis.style import MISSING_COLOUR, booklet, voxel_colours
-from nsd_prep.errors import InputFileError
+from nsd_prep.core.errors import InputFileError
 
 COUNTS = pd.DataFrame(
     {3: [20, 12], 2: [0, 5], 1: [0, 2], 0: [0, 1]}, index=pd.Index([1, 5], name="subject")

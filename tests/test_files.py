@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from nsd_prep.errors import (
+from nsd_prep.core.atomic import (
+    explained_write_errors,
+    remove_stale_partials,
+    replaced,
+    write_json,
+    write_text,
+    written_whole,
+)
+from nsd_prep.core.digests import sha256_of_file, sha256_of_json
+from nsd_prep.core.errors import (
     InputFileError,
     MissingFilesError,
     NSDPrepError,
@@ -19,17 +28,7 @@ from nsd_prep.errors import (
     ParameterError,
     PreflightError,
 )
-from nsd_prep.files import (
-    FileIdentity,
-    explained_write_errors,
-    remove_stale_partials,
-    replaced,
-    sha256_of_file,
-    sha256_of_json,
-    write_json,
-    write_text,
-    written_whole,
-)
+from nsd_prep.core.records import FileIdentity
 
 writers = pytest.mark.parametrize("writer", [replaced, written_whole])
 
@@ -129,7 +128,7 @@ class TestWriteErrors:
 class TestStalePartials:
     def test_what_killed_processes_left_is_removed(self, tmp_path: Path) -> None:
         script = (
-            "import os, sys; from pathlib import Path; from nsd_prep.files import replaced\n"
+            "import os, sys; from pathlib import Path; from nsd_prep.core.atomic import replaced\n"
             "with replaced(Path(sys.argv[1])) as partial:\n"
             "    partial.write_text('half'); os._exit(9)\n"
         )

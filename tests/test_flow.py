@@ -29,9 +29,10 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 from small_nsd import SmallNSD, write_small_nsd
 
-from nsd_prep import betas, progress
+from nsd_prep import betas
 from nsd_prep.brainscore.features import Features
-from nsd_prep.errors import ExtractionError, FailedChecksError, ParameterError, PreflightError
+from nsd_prep.core import progress
+from nsd_prep.core.errors import ExtractionError, FailedChecksError, ParameterError, PreflightError
 from nsd_prep.flows.command import main, run_command
 from nsd_prep.flows.nsd_flow import nsd_flow
 from nsd_prep.regions import BUILT_IN_REGIONS

@@ -21,7 +21,7 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 from small_nsd import SmallNSD, write_betas, write_design, write_small_nsd
 
-from nsd_prep.errors import FailedChecksError, InputFileError, ParameterError
+from nsd_prep.core.errors import FailedChecksError, InputFileError, ParameterError
 from nsd_prep.flows.nsd_flow import nsd_flow
 from nsd_prep.tasks import validation
 

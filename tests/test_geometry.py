@@ -23,7 +23,7 @@ from nsd_prep.analysis.geometry import (
     region_geometry,
 )
 from nsd_prep.analysis.rdm import upper_triangle
-from nsd_prep.errors import InputFileError
+from nsd_prep.core.errors import InputFileError
 
 SUBJECTS = ("subj01", "subj02", "subj05")
 

@@ -21,7 +21,7 @@ import nsd_prep
 from nsd_prep import NSD, RegionDefinition, open_nsd
 from nsd_prep.assembly import read_assembly
 from nsd_prep.cache import in_use
-from nsd_prep.errors import (
+from nsd_prep.core.errors import (
     ExtractionError,
     MissingFilesError,
     NSDPrepError,

@@ -14,7 +14,7 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 from small_nsd import SmallNSD, write_small_nsd, write_volume
 
-from nsd_prep.errors import FailedChecksError, PreflightError
+from nsd_prep.core.errors import FailedChecksError, PreflightError
 from nsd_prep.first_look import load_inputs
 from nsd_prep.flows.nsd_flow import nsd_flow
 from nsd_prep.summary import describe_inputs

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from nsd_prep.betas import read_voxels, zscore_trials
-from nsd_prep.checks import Check
+from nsd_prep.core.check import Check
 from nsd_prep.data_checks import (
     RegionEvidence,
     SingleTrials,
@@ -33,11 +33,7 @@ from nsd_prep.regions import BUILT_IN_REGIONS
 from nsd_prep.responses import SessionResponses, repetitions_of_images
 from nsd_prep.stimulus_table import contradictions, read_stimulus_table
 from nsd_prep.synthetic import write_synthetic_nsd
-from nsd_prep.trials import (
-    read_design,
-    shared_trials,
-    usable_images,
-)
+from nsd_prep.trials import read_design, shared_trials, usable_images
 from nsd_prep.volumes import read_ncsnr
 
 GRID = (14, 14, 16)  # (Z, Y, X); two are equal, so that a transposition keeps the shape

@@ -21,7 +21,7 @@ from nsd_prep.assembly import read_assembly, write_assembly
 from nsd_prep.brainscore.index import PackageIndex, is_whole, sha1_of_file
 from nsd_prep.brainscore.package import write_packages
 from nsd_prep.brainscore.plugin import write_plugin
-from nsd_prep.errors import InputFileError, MissingFilesError
+from nsd_prep.core.errors import InputFileError, MissingFilesError
 
 
 @pytest.fixture(scope="module")

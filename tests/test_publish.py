@@ -18,17 +18,10 @@ from moto import server as moto_server
 from nsd_prep.brainscore import publish
 from nsd_prep.brainscore.index import PackageIndex
 from nsd_prep.brainscore.package import write_packages
-from nsd_prep.brainscore.publish import (
-    Destination,
-    Step,
-    plan_upload,
-    refusal,
-    s3_client,
-    upload,
-)
-from nsd_prep.errors import InputFileError, NSDPrepError, OutputError, ParameterError
+from nsd_prep.brainscore.publish import Destination, Step, plan_upload, refusal, s3_client, upload
+from nsd_prep.core.errors import InputFileError, NSDPrepError, OutputError, ParameterError
+from nsd_prep.core.progress import Stage
 from nsd_prep.flows.command import main
-from nsd_prep.progress import Stage
 
 TO = Destination("bucket", "a/prefix")
 

@@ -6,8 +6,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from nsd_prep.errors import InputFileError, ParameterError
-from nsd_prep.parameters import RegionName
+from nsd_prep.core.errors import InputFileError, ParameterError
+from nsd_prep.core.parameters import RegionName
 from nsd_prep.regions import (
     BUILT_IN_REGIONS,
     RegionDefinition,

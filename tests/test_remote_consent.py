@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nsd_prep.errors import ParameterError
+from nsd_prep.core.errors import ParameterError
 from nsd_prep.remote import client as client_module
 from nsd_prep.remote import consent as consent_module
 from nsd_prep.remote.bucket import BucketSource

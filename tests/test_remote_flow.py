@@ -24,14 +24,13 @@ from range_server import ServerProcess
 from small_nsd import SmallNSD, write_betas, write_small_nsd
 
 from nsd_prep import prefetch
-from nsd_prep.errors import FailedChecksError, NSDPrepError, PreflightError
+from nsd_prep.core.errors import FailedChecksError, NSDPrepError, PreflightError, RemoteFaultError
 from nsd_prep.flows.command import main
 from nsd_prep.flows.nsd_flow import nsd_flow
 from nsd_prep.remote import attempts
 from nsd_prep.remote import client as client_module
 from nsd_prep.remote.bucket import BucketSource
 from nsd_prep.remote.consent import TERMS
-from nsd_prep.remote.faults import RemoteFaultError
 from nsd_prep.remote.traffic import Transfer
 from nsd_prep.report.stamp import without_stamp
 

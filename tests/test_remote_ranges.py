@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsd_prep.remote.faults import RemoteFaultError
+from nsd_prep.core.errors import RemoteFaultError
 from nsd_prep.remote.ranges import (
     HIGHEST_CONCURRENCY,
     LARGEST_GAP,

@@ -23,10 +23,14 @@ from remote_files import (
 from small_nsd import STORAGE_FORMS, write_betas
 
 from nsd_prep import betas
-from nsd_prep.errors import InputFileError, MissingFilesError
+from nsd_prep.core.errors import (
+    ChangedFileError,
+    InputFileError,
+    MissingFilesError,
+    RemoteFaultError,
+)
 from nsd_prep.remote import attempts, sessions
 from nsd_prep.remote.client import Client
-from nsd_prep.remote.faults import ChangedFileError, RemoteFaultError
 from nsd_prep.remote.sessions import SessionReader
 
 #: Runs and single voxels, from the first to the last.

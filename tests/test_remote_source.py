@@ -13,11 +13,16 @@ from remote_files import random_betas, write_in_order
 from small_nsd import GRIDS, TRIALS_PER_SESSION, SmallNSD
 
 from nsd_prep import betas
-from nsd_prep.errors import InputFileError, MissingFilesError, ParameterError
-from nsd_prep.files import FileIdentity
+from nsd_prep.core.errors import (
+    ChangedFileError,
+    InputFileError,
+    MissingFilesError,
+    ParameterError,
+    RemoteFaultError,
+)
+from nsd_prep.core.records import FileIdentity
 from nsd_prep.remote import attempts
 from nsd_prep.remote.bucket import BucketSource
-from nsd_prep.remote.faults import ChangedFileError, RemoteFaultError
 from nsd_prep.source import FolderSource, open_source
 
 GRID = GRIDS[1][::-1]

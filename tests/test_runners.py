@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nsd_prep.errors import ParameterError
+from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.records import FileIdentity
 from nsd_prep.extraction import SessionRequest
-from nsd_prep.files import FileIdentity
 from nsd_prep.source import FolderSource
 from nsd_prep.store import Store
 from nsd_prep.tasks.runners import in_chunks, task_runner

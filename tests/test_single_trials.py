@@ -11,8 +11,8 @@ import single_trials_reference as plain
 from single_trials_inputs import Subject
 from small_nsd import SmallNSD, write_small_nsd
 
+from nsd_prep.core.errors import InputFileError, OutputError, ParameterError
 from nsd_prep.dataset import open_dataset
-from nsd_prep.errors import InputFileError, OutputError, ParameterError
 from nsd_prep.regions import union_of_regions
 from nsd_prep.single_trials.average import averaged_images
 from nsd_prep.single_trials.behaviour import behaviour_file, read_behaviour
@@ -26,10 +26,7 @@ from nsd_prep.single_trials.table import (
     shows_images,
     trial_table,
 )
-from nsd_prep.single_trials.voxels import (
-    join_regions,
-    with_averaged_noise_ceiling,
-)
+from nsd_prep.single_trials.voxels import join_regions, with_averaged_noise_ceiling
 from nsd_prep.trials import Design
 
 

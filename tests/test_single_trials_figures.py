@@ -13,8 +13,8 @@ from single_trials_inputs import Subject
 from small_nsd import SmallNSD
 
 from nsd_prep.analysis.picture import Picture
+from nsd_prep.core.errors import ParameterError
 from nsd_prep.data_checks.decision import Share, signal_share
-from nsd_prep.errors import ParameterError
 from nsd_prep.single_trials import figures
 from nsd_prep.single_trials.figures import (
     draw_one_voxel,

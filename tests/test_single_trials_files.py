@@ -18,7 +18,7 @@ import xarray as xr
 from single_trials_inputs import Subject
 from small_nsd import SmallNSD
 
-from nsd_prep.errors import InputFileError, OutputError, ParameterError
+from nsd_prep.core.errors import InputFileError, OutputError, ParameterError
 from nsd_prep.flows.command import main
 from nsd_prep.single_trials import TrialReader, brain_map, open_single_trials, write_map
 from nsd_prep.single_trials.average import averaged_images

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nsd_prep.errors import ParameterError
+from nsd_prep.core.errors import ParameterError
 from nsd_prep.split import train_images
 
 

@@ -21,7 +21,7 @@ from nsd_prep.brainscore.stimulus_sets import (
     write_picture,
     write_stimulus_sets,
 )
-from nsd_prep.errors import InputFileError, MissingFilesError
+from nsd_prep.core.errors import InputFileError, MissingFilesError
 
 IDS = np.array([3, 7, 11, 40, 41, 90], dtype=np.int64)
 IS_TRAIN = np.array([True, False, True, True, False, True])

@@ -17,29 +17,18 @@ from scipy.io import loadmat
 from scipy.ndimage import convolve
 from synthetic_truth import region_latents, region_rows, signal
 
+from nsd_prep.core.errors import InputFileError, OutputError, ParameterError
 from nsd_prep.data_checks import check_colours, check_images
 from nsd_prep.dataset import open_dataset
-from nsd_prep.errors import InputFileError, OutputError, ParameterError
 from nsd_prep.image_features import image_features
 from nsd_prep.remote.chunk_places import ChunkPlaces
 from nsd_prep.remote.sessions import predicted_parts
-from nsd_prep.synthetic import (
-    PLANS,
-    SyntheticPlan,
-    SyntheticTruth,
-    read_truth,
-    synthetic_beside,
-    write_synthetic_nsd,
-)
+from nsd_prep.synthetic import PLANS, SyntheticPlan, SyntheticTruth, read_truth, write_synthetic_nsd
 from nsd_prep.synthetic.anatomy import make_cortex
+from nsd_prep.synthetic.beside import synthetic_beside
 from nsd_prep.synthetic.design import make_design
 from nsd_prep.synthetic.labels import make_labels
-from nsd_prep.synthetic.latents import (
-    DIMENSIONS,
-    dimension_weights,
-    draw_pictures,
-    shared_latents,
-)
+from nsd_prep.synthetic.latents import DIMENSIONS, dimension_weights, draw_pictures, shared_latents
 
 SESSIONS = {1: 6, 2: 6, 5: 5}
 TRIALS = 30
@@ -783,7 +772,8 @@ class TestKilled:
         assert sorted(root.parent.iterdir()) == sorted([root, *left_alone])
 
     def test_beside_an_output_folder_too(self, tmp_path: Path) -> None:
-        script = "import os, sys; from pathlib import Path; from nsd_prep.files import partial_path"
+        script = "import os, sys; from pathlib import Path\n"
+        script += "from nsd_prep.core.atomic import partial_path"
         script += "; partial_path(Path(sys.argv[1])).mkdir()"
         subprocess.run([sys.executable, "-c", script, str(tmp_path / "synthetic-nsd")], check=True)
         (tmp_path / "synthetic-nsd").mkdir()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nsd_prep.errors import OutputError
+from nsd_prep.core.errors import OutputError
 from nsd_prep.flows.server import temporary_server
 
 

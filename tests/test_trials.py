@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_nsd import SESSIONS, SmallNSD, stimulus_table, write_design
 
-from nsd_prep.errors import InputFileError, ParameterError
+from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.stimulus_table import contradictions, read_stimulus_table
 from nsd_prep.trials import (
     TRIAL_COLUMNS,

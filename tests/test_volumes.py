@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_nsd import write_volume
 
-from nsd_prep.errors import InputFileError
+from nsd_prep.core.errors import InputFileError
 from nsd_prep.volumes import read_label_volume, read_ncsnr, read_volume
 
 

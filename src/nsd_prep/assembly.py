@@ -12,8 +12,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.errors import OutputError
-from nsd_prep.files import written_whole
+from nsd_prep.core.atomic import written_whole
+from nsd_prep.core.errors import OutputError
 
 #: Bytes of an assembly that are read back at once to be compared with what was written.
 _BYTES_AT_ONCE: Final = 16_000_000

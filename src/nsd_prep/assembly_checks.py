@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nsd_prep.assembly import NEUROID_COORDINATES, PRESENTATION_COORDINATES
-from nsd_prep.checks import Check, check
+from nsd_prep.core.check import Check, check
 from nsd_prep.noise_ceiling import predicted_response_deviation
 from nsd_prep.published import RELIABLE_NOISE_CEILING, REPETITIONS
 

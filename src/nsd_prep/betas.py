@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.chunk_gather import gather_chunks
-from nsd_prep.errors import InputFileError
-from nsd_prep.files import check_regular
+from nsd_prep.core.digests import check_regular
+from nsd_prep.core.errors import InputFileError
 from nsd_prep.published import BETA_SCALE
 from nsd_prep.remote.chunk_places import ChunkPlaces
 

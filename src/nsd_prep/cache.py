@@ -9,8 +9,8 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from nsd_prep.errors import MissingFilesError, ParameterError
-from nsd_prep.files import explained_write_errors, write_text
+from nsd_prep.core.atomic import explained_write_errors, write_text
+from nsd_prep.core.errors import MissingFilesError, ParameterError
 
 #: What a cache folder holds, and what for.
 MIRROR: Final = "mirror"

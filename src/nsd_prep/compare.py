@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from nsd_prep.assembly import NEUROID_COORDINATES, PRESENTATION_COORDINATES, read_assembly
 from nsd_prep.compare_reasons import close, guess_reasons
 from nsd_prep.compare_side import Side, in_common, rows_of_voxels, side_of
-from nsd_prep.errors import InputFileError, ParameterError
-from nsd_prep.progress import current_stage
+from nsd_prep.core.errors import InputFileError, ParameterError
+from nsd_prep.core.progress import current_stage
 
 #: Values that differ by less count as equal: float32 sums in another order differ by up to 6e-6.
 TOLERANCE: Final = 1e-5

@@ -19,8 +19,8 @@ from pydantic import (
 )
 
 from nsd_prep import published
-from nsd_prep.errors import InputFileError, MissingFilesError, ParameterError
-from nsd_prep.parameters import Preparation
+from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterError
+from nsd_prep.core.parameters import Preparation
 from nsd_prep.source import FolderSource, Source, open_source
 
 Layout = Literal["official", "flat"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from nsd_prep.errors import ParameterError
-from nsd_prep.files import explained_write_errors, remove_stale_partials
+from nsd_prep.core.atomic import explained_write_errors, remove_stale_partials
+from nsd_prep.core.errors import ParameterError
 
 
 @contextmanager

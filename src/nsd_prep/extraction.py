@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from nsd_prep.betas import zscore_trials
-from nsd_prep.errors import ExtractionError, ExtractionFaultError, InputFileError, NSDPrepError
-from nsd_prep.files import Sealed, digest_of_array, sha256_of_json
+from nsd_prep.core.digests import digest_of_array, sha256_of_json
+from nsd_prep.core.errors import ExtractionError, ExtractionFaultError, InputFileError, NSDPrepError
+from nsd_prep.core.records import Sealed
 from nsd_prep.remote.identity import RemoteIdentity
 from nsd_prep.session_record import describe_part, run_lengths
 from nsd_prep.source import Identity, Source

@@ -7,14 +7,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from nsd_prep.brainscore.features import parse_features
 from nsd_prep.brainscore.stimulus_sets import check_images_file
-from nsd_prep.errors import NSDPrepError, PreflightError
-from nsd_prep.files import (
-    FileRecord,
-    read_whole,
-    remove_stale_partials,
-    sha256_of_bytes,
-    writable_folder,
-)
+from nsd_prep.core.atomic import remove_stale_partials, writable_folder
+from nsd_prep.core.digests import read_whole, sha256_of_bytes
+from nsd_prep.core.errors import NSDPrepError, PreflightError
+from nsd_prep.core.problems import Problems
+from nsd_prep.core.records import FileRecord
+from nsd_prep.core.threads import each_in_threads
 from nsd_prep.inputs import Inputs, Masks, NoiseCeilings, Trials
 from nsd_prep.loading import (
     check_grid,
@@ -24,13 +22,11 @@ from nsd_prep.loading import (
     map_trials,
 )
 from nsd_prep.masks import labels_that_are_nowhere
-from nsd_prep.problems import Problems
 from nsd_prep.regions import BUILT_IN_REGIONS, ROI_VOLUMES
 from nsd_prep.run import Run
 from nsd_prep.single_trials.behaviour import behaviour_file
 from nsd_prep.source import Source
 from nsd_prep.synthetic import read_truth
-from nsd_prep.threads import each_in_threads
 
 _Value = TypeVar("_Value")
 
@@ -41,7 +37,7 @@ Mapped = Callable[[Callable[..., Any], Run, Iterable[Any]], list[Callable[[], An
 
 
 class Steps(NamedTuple):
-    """The steps of the first look: those of `nsd_prep.loading`, or Prefect tasks around them."""
+    """The steps of the first look: functions of the library, or Prefect tasks around them."""
 
     map_trials: Callable[[Run], Trials]
     load_masks: Callable[[Run, int], Masks]

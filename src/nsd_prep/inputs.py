@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep.core.records import FileRecord
 from nsd_prep.dataset import Dataset
 from nsd_prep.extraction import Kind, SessionRecord, SessionRequest
-from nsd_prep.files import FileRecord
 from nsd_prep.regions import VoxelSelection
 from nsd_prep.source import Identity
 from nsd_prep.store import Store

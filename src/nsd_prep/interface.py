@@ -12,27 +12,23 @@ from typing import Any, Final
 import xarray as xr
 
 from nsd_prep.cache import in_use
+from nsd_prep.core.atomic import write_text
+from nsd_prep.core.digests import sha256_of_json
+from nsd_prep.core.errors import ExtractionError, ExtractionFaultError, ParameterError
+from nsd_prep.core.parameters import Normalise, Preparation, SingleTrialImages, TrainingSplit
+from nsd_prep.core.parameters import parameters as run_parameters
+from nsd_prep.core.progress import Stages
+from nsd_prep.core.records import Folder, Made
 from nsd_prep.dataset import PREPARATION_FOLDERS
-from nsd_prep.errors import ExtractionError, ExtractionFaultError, ParameterError
 from nsd_prep.extraction import Kind, SessionRecord, extract_sessions
-from nsd_prep.files import Folder, sha256_of_json, write_text
 from nsd_prep.first_look import Steps, load_inputs
 from nsd_prep.inputs import Inputs, Masks, Trials
 from nsd_prep.loading import load_masks, map_trials
 from nsd_prep.loading import load_noise_ceilings as load_ncsnr
-from nsd_prep.made import Made
 from nsd_prep.noise_ceiling import noise_ceiling
-from nsd_prep.parameters import Normalise, Preparation, SingleTrialImages, TrainingSplit
-from nsd_prep.parameters import parameters as run_parameters
 from nsd_prep.prefetch import AHEAD, Prefetch
 from nsd_prep.prepared import Prepared
-from nsd_prep.progress import Stages
-from nsd_prep.regions import (
-    BUILT_IN_REGIONS,
-    RegionDefinition,
-    chosen_regions,
-    definition_as_text,
-)
+from nsd_prep.regions import BUILT_IN_REGIONS, RegionDefinition, chosen_regions, definition_as_text
 from nsd_prep.run import Run, plan_run
 from nsd_prep.single_trials import open_single_trials
 from nsd_prep.single_trials.maps import map_attributes
@@ -110,9 +106,9 @@ class NSD:
     """A copy of NSD, opened by `open_nsd`: what a run of the flow reads, by the same functions.
 
     Responses are extracted when they are first asked for, and kept in the cache. Subjects are
-    counted from 1. The methods raise `nsd_prep.errors.ParameterError` where a subject or a region
-    is unknown, `PreflightError` with all that is wrong with the files, and `ExtractionError` where
-    sessions cannot be read.
+    counted from 1. The methods raise `nsd_prep.core.errors.ParameterError` where a subject or a
+    region is unknown, `PreflightError` with all that is wrong with the files, and `ExtractionError`
+    where sessions cannot be read.
 
     Parameters
     ----------

@@ -9,11 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep import published
+from nsd_prep.core.errors import InputFileError, ParameterError, PreflightError
+from nsd_prep.core.problems import Problems
 from nsd_prep.dataset import Dataset
-from nsd_prep.errors import InputFileError, ParameterError, PreflightError
 from nsd_prep.inputs import Masks, NoiseCeilings, Trials
 from nsd_prep.masks import select_voxels
-from nsd_prep.problems import Problems
 from nsd_prep.regions import BUILT_IN_REGIONS, VoxelSelection
 from nsd_prep.run import Run
 from nsd_prep.single_trials.behaviour import behaviour_file, read_behaviour

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterError
+from nsd_prep.core.parameters import MissingRegions
 from nsd_prep.dataset import Dataset, Hemisphere
-from nsd_prep.errors import InputFileError, MissingFilesError, ParameterError
-from nsd_prep.parameters import MissingRegions
 from nsd_prep.regions import (
     RegionDefinition,
     VoxelSelection,

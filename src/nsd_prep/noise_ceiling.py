@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nsd_prep.errors import ParameterError
+from nsd_prep.core.errors import ParameterError
 
 
 def noise_ceiling(ncsnr: ArrayLike, n_averaged: int = 3) -> NDArray[np.float64]:

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from nsd_prep.files import Folder, read_whole, sha256_of_bytes
+from nsd_prep.core.digests import read_whole, sha256_of_bytes
+from nsd_prep.core.records import Folder
 from nsd_prep.report.stamp import without_stamp
 
 TRIALS: Final = "trials.csv"

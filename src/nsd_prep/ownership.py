@@ -5,9 +5,9 @@ import logging
 from pathlib import Path
 from typing import Any, Final
 
-from nsd_prep.checks import Check
-from nsd_prep.files import Folder, write_json
-from nsd_prep.made import Made
+from nsd_prep.core.atomic import write_json
+from nsd_prep.core.check import Check
+from nsd_prep.core.records import Folder, Made
 from nsd_prep.outputs import MANIFEST
 
 _logger: Final = logging.getLogger(__name__)

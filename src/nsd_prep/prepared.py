@@ -8,9 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.assembly import SubjectVoxels, voxel_table
-from nsd_prep.errors import ParameterError
+from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
+from nsd_prep.core.errors import ParameterError
 from nsd_prep.extraction import SessionRecord
-from nsd_prep.files import digest_of_array, digest_of_table, sha256_of_json
 from nsd_prep.inputs import Inputs
 from nsd_prep.noise_ceiling import noise_ceiling
 from nsd_prep.published import REPETITIONS

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from nsd_prep.core.digests import read_whole
+from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.dataset import Hemisphere
-from nsd_prep.errors import InputFileError, ParameterError
-from nsd_prep.files import read_whole
 from nsd_prep.volumes import OUTSIDE_CORTEX
 
 #: Part of file names, which may have 255 bytes.

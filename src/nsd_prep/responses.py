@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.errors import InputFileError
+from nsd_prep.core.errors import InputFileError
 from nsd_prep.published import REPETITIONS
 
 

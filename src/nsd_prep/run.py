@@ -9,9 +9,8 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from nsd_prep import __version__
 from nsd_prep.cache import MIRROR
-from nsd_prep.dataset import Dataset, chosen_subjects, open_dataset
-from nsd_prep.errors import ParameterError
-from nsd_prep.parameters import (
+from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.parameters import (
     Fraction,
     InvalidVoxels,
     MissingRegions,
@@ -30,6 +29,7 @@ from nsd_prep.parameters import (
     ZScoreImages,
     parameters,
 )
+from nsd_prep.dataset import Dataset, chosen_subjects, open_dataset
 from nsd_prep.published import REPETITIONS
 from nsd_prep.regions import RegionDefinition, chosen_regions, read_regions_file
 from nsd_prep.single_trials.writer import check_storage
@@ -38,7 +38,7 @@ _logger: Final = logging.getLogger(__name__)
 
 
 class Run(BaseModel):
-    """The parameters of `nsd_prep.parameters.parameters`, resolved.
+    """The parameters of `nsd_prep.core.parameters.parameters`, resolved.
 
     Paths are absolute, ``subjects`` names all where none were chosen, and ``regions`` holds the
     definitions of the built-in regions and of the user's own. JSON-able: it stands in the manifest.
@@ -133,7 +133,7 @@ def plan_run(
     Parameters
     ----------
     **parameters
-        As `nsd_prep.parameters.parameters` returns them.
+        As `nsd_prep.core.parameters.parameters` returns them.
 
     Returns
     -------

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from nsd_prep.files import sha256_of_bytes
+from nsd_prep.core.digests import sha256_of_bytes
 from nsd_prep.published import BETA_SCALE, TRIALS_PER_SESSION
 
 #: Runs of odd and of even number in a session of NSD have so many trials, twelve runs in all (NSD

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from nsd_prep import betas
-from nsd_prep.errors import InputFileError, MissingFilesError
-from nsd_prep.files import FileIdentity, FileRecord, read_whole, sha256_of_bytes
+from nsd_prep.core.digests import read_whole, sha256_of_bytes
+from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.core.records import FileIdentity, FileRecord
 from nsd_prep.remote.identity import RemoteIdentity
 
 #: What tells whether a large file is still the same.

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.errors import ParameterError
+from nsd_prep.core.errors import ParameterError
 
 
 def train_images(n_images: int, seed: int = 42, train_fraction: float = 0.8) -> NDArray[np.bool_]:

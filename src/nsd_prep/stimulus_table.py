@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.errors import InputFileError
-from nsd_prep.files import read_whole
+from nsd_prep.core.digests import read_whole
+from nsd_prep.core.errors import InputFileError
 from nsd_prep.published import REPETITIONS
 from nsd_prep.trials import Design, repetition_of_trial
 

@@ -10,18 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from nsd_prep.errors import InputFileError, OutputError
-from nsd_prep.files import (
-    Folder,
-    Sealed,
+from nsd_prep.core.atomic import replaced
+from nsd_prep.core.digests import (
     digest_of_array,
     has_sha256,
     read_whole,
-    replaced,
     sha256_of_bytes,
     sha256_of_file,
     sha256_of_json,
 )
+from nsd_prep.core.errors import InputFileError, OutputError
+from nsd_prep.core.records import Folder, Sealed
 
 #: Folder of the voxels whose trials are stored whole, and how each index is written.
 _VOXELS: Final = "voxels"

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nsd_prep import outputs
-from nsd_prep.checks import STIMULUS_SETS, VERDICTS, Check
+from nsd_prep.core.check import STIMULUS_SETS, VERDICTS, Check
 from nsd_prep.inputs import Inputs
 from nsd_prep.prepared import Prepared
 from nsd_prep.remote.estimate import SessionsToFetch, estimate

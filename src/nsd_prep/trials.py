@@ -11,8 +11,8 @@ import pandas as pd
 import scipy.io
 from numpy.typing import NDArray
 
-from nsd_prep.errors import InputFileError, ParameterError
-from nsd_prep.files import read_whole
+from nsd_prep.core.digests import read_whole
+from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.published import REPETITIONS
 
 #: No count or id of a design is larger; larger ones could not be held exactly by every type.

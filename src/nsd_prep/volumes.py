@@ -13,8 +13,8 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from nsd_prep.errors import InputFileError
-from nsd_prep.files import read_whole
+from nsd_prep.core.digests import read_whole
+from nsd_prep.core.errors import InputFileError
 
 #: A label volume's value outside the cortex.
 OUTSIDE_CORTEX = -1

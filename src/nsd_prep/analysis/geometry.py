@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
 
 from nsd_prep.analysis.rdm import rdm, upper_triangle
-from nsd_prep.errors import InputFileError
+from nsd_prep.core.errors import InputFileError
 from nsd_prep.published import RELIABLE_NOISE_CEILING
 
 #: With two voxels every correlation of patterns is 1 or -1.

@@ -23,7 +23,7 @@ from nsd_prep.analysis.style import (
     picture,
     voxel_colours,
 )
-from nsd_prep.errors import InputFileError
+from nsd_prep.core.errors import InputFileError
 
 _AXES: Final = "ijk"
 _GAP: Final = 10

@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.errors import InputFileError, MissingFilesError
-from nsd_prep.files import read_whole
+from nsd_prep.core.digests import read_whole
+from nsd_prep.core.errors import InputFileError, MissingFilesError
 
 _FORM: Final = (
     "expected netCDF with one variable, images by features, and a coordinate nsd_id or "

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final, Literal
 
-from nsd_prep.errors import InputFileError
+from nsd_prep.core.errors import InputFileError
 
 Split = Literal["train", "test"]
 

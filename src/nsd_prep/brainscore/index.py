@@ -22,8 +22,8 @@ from nsd_prep.brainscore.identifiers import (
     base_name,
     registry_prefix,
 )
-from nsd_prep.errors import InputFileError, MissingFilesError
-from nsd_prep.files import write_json
+from nsd_prep.core.atomic import write_json
+from nsd_prep.core.errors import InputFileError, MissingFilesError
 
 INDEX_FILE: Final = "index.json"
 

@@ -27,9 +27,10 @@ from nsd_prep.brainscore.identifiers import (
 )
 from nsd_prep.brainscore.index import Kind, PackagedFile, PackageIndex, sha1_of_file
 from nsd_prep.brainscore.provenance import verified_checks
-from nsd_prep.errors import InputFileError, MissingFilesError
-from nsd_prep.files import read_table, write_table, written_whole
-from nsd_prep.progress import current_stage
+from nsd_prep.core.atomic import write_table, written_whole
+from nsd_prep.core.digests import read_table
+from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.core.progress import current_stage
 
 #: A date that says nothing: the earliest that a zip can hold.
 _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)

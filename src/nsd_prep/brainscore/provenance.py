@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from nsd_prep.errors import InputFileError, MissingFilesError
-from nsd_prep.files import has_sha256, read_table, read_whole
-from nsd_prep.threads import each_in_threads
+from nsd_prep.core.digests import has_sha256, read_table, read_whole
+from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.core.threads import each_in_threads
 
 MANIFEST_FILE: Final = "manifest.json"
 CHECKS_FILE: Final = "checks.csv"

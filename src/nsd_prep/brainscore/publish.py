@@ -10,8 +10,8 @@ from typing import Any, Final, Literal, NamedTuple
 from nsd_prep.brainscore.identifiers import base_name
 from nsd_prep.brainscore.index import PackagedFile, PackageIndex, is_whole
 from nsd_prep.brainscore.plugin import PLUGIN_FOLDER, write_plugin
-from nsd_prep.errors import InputFileError, NSDPrepError, OutputError, ParameterError
-from nsd_prep.progress import current_stage
+from nsd_prep.core.errors import InputFileError, NSDPrepError, OutputError, ParameterError
+from nsd_prep.core.progress import current_stage
 
 #: What is to be done with a file: nothing where the bucket has the same bytes. "not compared" where
 #: there is no client to ask the bucket with.

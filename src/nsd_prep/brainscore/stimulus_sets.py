@@ -17,10 +17,10 @@ from PIL import Image
 
 from nsd_prep.assembly import stimulus_ids
 from nsd_prep.brainscore.identifiers import SPLITS, stimulus_folder, stimulus_metadata_file
-from nsd_prep.errors import InputFileError, MissingFilesError
-from nsd_prep.files import Folder, replaced, write_table
-from nsd_prep.made import Made
-from nsd_prep.progress import current_stage
+from nsd_prep.core.atomic import replaced, write_table
+from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.core.progress import current_stage
+from nsd_prep.core.records import Folder, Made
 
 ImageFormat = Literal["png", "jpeg"]
 #: Gives the pixels of an image by its nsd_id (0-based): uint8, (height, width, 3), RGB.

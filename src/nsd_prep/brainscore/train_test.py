@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nsd_prep.assembly import build_assembly
-from nsd_prep.parameters import ZScoreImages
+from nsd_prep.core.parameters import ZScoreImages
 from nsd_prep.published import REPETITIONS, VOXELS
 from nsd_prep.responses import averaged
 
@@ -61,7 +61,7 @@ def scale_over_images(rows: NDArray[np.float32]) -> ImageScale:
 
 
 def subject_major(voxels: pd.DataFrame) -> pd.DataFrame:
-    """Sort the neuroids of all regions (`nsd_prep.assembly.voxel_table`) as Brain-Score's files do.
+    """Sort the neuroids of all regions, a row each, as Brain-Score's files do.
 
     Subjects in the order in which they first appear; within a subject V1, V2, V4, IT, then other
     regions in the order in which they first appear; within a region unchanged.

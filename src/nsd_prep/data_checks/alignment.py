@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.checks import Check, Verdict, check
+from nsd_prep.core.check import Check, Verdict, check
 from nsd_prep.data_checks.decision import (
     FEWEST_VOXELS,
     HIGHEST_SHARE,

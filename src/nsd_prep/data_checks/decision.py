@@ -12,7 +12,7 @@ import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
-from nsd_prep.checks import Verdict, as_verdict
+from nsd_prep.core.check import Verdict, as_verdict
 
 #: Probability that sound data are called wrong by chance, or wrong data sound, in one check.
 CHANCE_OF_ERROR: Final = 1e-6

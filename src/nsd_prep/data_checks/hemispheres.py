@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.checks import Check, Verdict, check
+from nsd_prep.core.check import Check, Verdict, check
 
 #: Share of pairs of a left and a right voxel with the left one on the left: above, in their places;
 #: below 1 less this, exchanged.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nsd_prep import published
 from nsd_prep import published_statistics as statistics
-from nsd_prep.checks import Check, check
+from nsd_prep.core.check import Check, check
 from nsd_prep.data_checks.region_order import ORDER_OF_REGION_PAIRS, RegionOrder
 from nsd_prep.data_checks.subject_agreement import SubjectAgreement
 from nsd_prep.dataset import DEFAULT_PREPARATION, PREPARATION_FOLDERS

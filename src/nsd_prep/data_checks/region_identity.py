@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.checks import Check, Verdict, check
+from nsd_prep.core.check import Check, Verdict, check
 from nsd_prep.data_checks.subject_agreement import unit_rdm
 from nsd_prep.regions import BUILT_IN_REGIONS
 

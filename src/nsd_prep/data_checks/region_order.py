@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.checks import Check, check
+from nsd_prep.core.check import Check, check
 
 #: Pairs of regions, from the most alike to the least.
 ORDER_OF_REGION_PAIRS: Final = (("V1", "V2"), ("V2", "V4"), ("V4", "IT"), ("V1", "IT"))

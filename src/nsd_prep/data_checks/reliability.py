@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.checks import Check, check
+from nsd_prep.core.check import Check, check
 from nsd_prep.data_checks.alignment import EXPECTATION
 from nsd_prep.data_checks.decision import (
     FEWEST_IMAGES,

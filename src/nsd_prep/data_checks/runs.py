@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.checks import Check, Verdict, check, worst
+from nsd_prep.core.check import Check, Verdict, check, worst
 from nsd_prep.data_checks.trial_agreement import (
     HIGHEST_AGREEMENT_OF_MISPLACED,
     LOWEST_AGREEMENT,
@@ -41,7 +41,7 @@ def run_table(scores: AgreementScores) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row for each session: verdict_of_runs (as in `nsd_prep.checks`), runs (which are at
+        A row for each session: verdict_of_runs (as in `nsd_prep.core.check`), runs (which are at
         chance, such as "from run 5 of 12 on"; empty where none is), and seen (share of all
         exchanges of two runs that would be found with a margin, 0 to 1).
     """

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.checks import Verdict, worst
+from nsd_prep.core.check import Verdict, worst
 from nsd_prep.session_record import PartStatistics
 
 SubjectRecords = Mapping[int, Mapping[str, PartStatistics]]

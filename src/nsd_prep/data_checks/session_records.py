@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from nsd_prep.checks import Check, Verdict, check, worst
+from nsd_prep.core.check import Check, Verdict, check, worst
 from nsd_prep.data_checks.scales import (
     FEWEST_COMPARED,
     FEWEST_SESSIONS,

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from nsd_prep.checks import Check, Verdict, check, worst
+from nsd_prep.core.check import Check, Verdict, check, worst
 from nsd_prep.data_checks.runs import check_runs, run_table
 from nsd_prep.data_checks.trial_agreement import (
     HIGHEST_AGREEMENT_OF_MISPLACED,
@@ -50,9 +50,9 @@ def session_table(regions: Sequence[TrialAgreement]) -> pd.DataFrame:
     -------
     DataFrame
         Index session (1-based); agreement (1 is what the ncsnr predicts, 0 chance), error (its
-        standard error), trials (how many), verdict (as in `nsd_prep.checks`) and what: "at chance",
-        "weak", or that it is one of them, or "of the opposite sign"; empty where nothing is; and
-        the columns of `run_table`.
+        standard error), trials (how many), verdict (as in `nsd_prep.core.check`) and what: "at
+        chance", "weak", or that it is one of them, or "of the opposite sign"; empty where nothing
+        is; and the columns of `run_table`.
     """
     return _judged(AgreementScores(regions))
 

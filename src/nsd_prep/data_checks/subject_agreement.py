@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.checks import Check, Verdict, check, worst
+from nsd_prep.core.check import Check, Verdict, check, worst
 
 #: Permutations of the images, and the largest p that counts as agreement.
 PERMUTATIONS: Final = 500

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from obstore.store import HTTPStore, S3Store
 
-from nsd_prep.errors import ParameterError
+from nsd_prep.core.errors import ParameterError
 
 NSD_BUCKET: Final = "natural-scenes-dataset"
 NSD_REGION: Final = "us-east-2"

@@ -14,8 +14,12 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
-from nsd_prep.errors import InputFileError, MissingFilesError
-from nsd_prep.remote.faults import ChangedFileError, RemoteFaultError
+from nsd_prep.core.errors import (
+    ChangedFileError,
+    InputFileError,
+    MissingFilesError,
+    RemoteFaultError,
+)
 
 #: A request is tried so often; the pauses grow from the first to the last, in seconds, each drawn
 #: between half of it and the whole.

@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from nsd_prep.errors import MissingFilesError
-from nsd_prep.files import FileIdentity
+from nsd_prep.core.errors import ChangedFileError, MissingFilesError, RemoteFaultError
+from nsd_prep.core.records import FileIdentity
 from nsd_prep.remote.address import Address, chosen_endpoint
 from nsd_prep.remote.attempts import ATTEMPTS
 from nsd_prep.remote.chunk_places import ChunkPlaces
 from nsd_prep.remote.client import Client
 from nsd_prep.remote.consent import Consent, accepted_terms
-from nsd_prep.remote.faults import ChangedFileError, RemoteFaultError
 from nsd_prep.remote.identity import RemoteIdentity
 from nsd_prep.remote.images import read_pictures
 from nsd_prep.remote.mirror import Mirror

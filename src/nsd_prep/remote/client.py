@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import obstore
 
-from nsd_prep.errors import InputFileError, MissingFilesError
+from nsd_prep.core.errors import InputFileError, MissingFilesError, RemoteFaultError
 from nsd_prep.remote.address import Address
 from nsd_prep.remote.attempts import (
     ATTEMPTS,
@@ -23,7 +23,6 @@ from nsd_prep.remote.attempts import (
     changed,
     is_overload,
 )
-from nsd_prep.remote.faults import RemoteFaultError
 from nsd_prep.remote.identity import RemoteIdentity
 from nsd_prep.remote.ranges import HIGHEST_CONCURRENCY, Link
 from nsd_prep.remote.traffic import Counters, Gate, Kind, Transfer

@@ -14,8 +14,8 @@ from typing import Final, Literal, TextIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from nsd_prep.errors import ParameterError
-from nsd_prep.files import write_text
+from nsd_prep.core.atomic import write_text
+from nsd_prep.core.errors import ParameterError
 
 #: Raise this when the text changes in substance: acceptances of older ones then count no more.
 TERMS_VERSION: Final = 1

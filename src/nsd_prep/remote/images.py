@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from nsd_prep.errors import InputFileError, MissingFilesError
+from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.remote.attempts import Deadline
 from nsd_prep.remote.batch import Batch
 from nsd_prep.remote.client import SESSION_SECONDS, Client

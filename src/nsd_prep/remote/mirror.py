@@ -9,7 +9,8 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from nsd_prep.files import read_whole, replaced, sha256_of_bytes, written_whole
+from nsd_prep.core.atomic import replaced, written_whole
+from nsd_prep.core.digests import read_whole, sha256_of_bytes
 from nsd_prep.remote.identity import RemoteIdentity
 
 RECORDS: Final = ".remote"

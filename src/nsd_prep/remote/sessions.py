@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep import betas
-from nsd_prep.errors import InputFileError
+from nsd_prep.core.errors import InputFileError
 from nsd_prep.remote.attempts import Deadline
 from nsd_prep.remote.batch import Batch
 from nsd_prep.remote.chunk_index import ChunkIndex, ChunkTable, index_of

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from nsd_prep.remote.faults import RemoteFaultError
+from nsd_prep.core.errors import RemoteFaultError
 
 #: Bytes that are fetched around a miss; HDF5's index and headers are read a few kB at a time.
 BLOCK_BYTES: Final = 64 * 1024

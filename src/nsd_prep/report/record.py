@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nsd_prep.analysis.picture import Picture
-from nsd_prep.checks import Check
+from nsd_prep.core.check import Check
 
 #: Verdicts, the ones that ask for attention first.
 VERDICTS: Final = ("failed", "suspicious", "not decidable", "passed")
@@ -112,7 +112,7 @@ class CheckGroup:
     Attributes
     ----------
     name : str
-        As in `nsd_prep.checks.Check`.
+        As in `nsd_prep.core.check.Check`.
     meanings : tuple of str
         What they mean, each once, in the order of the checks.
     verdict : {"failed", "suspicious", "not decidable", "passed"}

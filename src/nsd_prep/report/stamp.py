@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from nsd_prep.files import write_text
+from nsd_prep.core.atomic import write_text
 
 _STAMP: Final = re.compile(r"(?<=<!-- stamp -->).*?(?=<!-- /stamp -->)", re.DOTALL)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.errors import InputFileError
-from nsd_prep.files import explained_write_errors
+from nsd_prep.core.atomic import explained_write_errors
+from nsd_prep.core.errors import InputFileError
 
 #: Images given at once.
 _IMAGES_AT_ONCE: Final = 500

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep.core.digests import read_whole
+from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset import Dataset
-from nsd_prep.errors import InputFileError
-from nsd_prep.files import read_whole
 
 #: Columns of the file that are read (NSD data manual, "Behavioral data"), and their names here.
 _ANSWERS: Final = {"ISOLD": "is_old", "ISCORRECT": "is_correct", "RT": "response_time"}

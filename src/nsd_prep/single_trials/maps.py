@@ -10,8 +10,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from nsd_prep.errors import InputFileError, ParameterError
-from nsd_prep.files import written_whole
+from nsd_prep.core.atomic import written_whole
+from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.single_trials.reading import open_single_trials
 
 _ENDINGS = (".nii.gz", ".nii")

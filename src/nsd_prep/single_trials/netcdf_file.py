@@ -9,8 +9,8 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
-from nsd_prep.errors import OutputError
-from nsd_prep.files import written_whole
+from nsd_prep.core.atomic import written_whole
+from nsd_prep.core.errors import OutputError
 
 
 @contextmanager

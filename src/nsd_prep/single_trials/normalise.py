@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.betas import zscore_trials
-from nsd_prep.errors import InputFileError, ParameterError
-from nsd_prep.parameters import Normalise
+from nsd_prep.core.errors import InputFileError, ParameterError
+from nsd_prep.core.parameters import Normalise
 from nsd_prep.published import BETA_SCALE
 
 #: What one step of an int16 is worth. z-scores: 0.001, so that the largest that a session of 750

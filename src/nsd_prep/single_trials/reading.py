@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from nsd_prep.errors import InputFileError
+from nsd_prep.core.errors import InputFileError
 from nsd_prep.single_trials.writer import RESPONSE
 from nsd_prep.single_trials.zarr_store import opened_rows, zarr_libraries
 

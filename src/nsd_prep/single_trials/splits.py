@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.parameters import TrainingSplit
+from nsd_prep.core.parameters import TrainingSplit
 from nsd_prep.published import REPETITIONS
 from nsd_prep.split import train_images
 from nsd_prep.trials import Design

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.files import write_text
-from nsd_prep.parameters import (
+from nsd_prep.core.atomic import write_text
+from nsd_prep.core.parameters import (
     Normalise,
     SingleTrialImages,
     StoredFormat,
@@ -18,19 +18,11 @@ from nsd_prep.parameters import (
     TrainingSplit,
 )
 from nsd_prep.single_trials.average import averaged_images
-from nsd_prep.single_trials.normalise import (
-    INT16_STEP,
-    UNITS,
-    normalised_sessions,
-)
+from nsd_prep.single_trials.normalise import INT16_STEP, UNITS, normalised_sessions
 from nsd_prep.single_trials.splits import training_trials
 from nsd_prep.single_trials.table import image_table, shows_images
 from nsd_prep.single_trials.voxels import with_averaged_noise_ceiling
-from nsd_prep.single_trials.writer import (
-    FORMATS,
-    checked_sessions,
-    write_rows,
-)
+from nsd_prep.single_trials.writer import FORMATS, checked_sessions, write_rows
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.errors import InputFileError, ParameterError
-from nsd_prep.files import read_whole
-from nsd_prep.parameters import SingleTrialImages
+from nsd_prep.core.digests import read_whole
+from nsd_prep.core.errors import InputFileError, ParameterError
+from nsd_prep.core.parameters import SingleTrialImages
 from nsd_prep.published import TRIALS_PER_SESSION
 from nsd_prep.session_record import run_lengths
 from nsd_prep.single_trials.splits import SPLITS, split_columns

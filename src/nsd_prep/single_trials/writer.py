@@ -11,8 +11,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.errors import InputFileError, OutputError, ParameterError
-from nsd_prep.parameters import StoredFormat, StoredType
+from nsd_prep.core.errors import InputFileError, OutputError, ParameterError
+from nsd_prep.core.parameters import StoredFormat, StoredType
 from nsd_prep.single_trials.netcdf_file import netcdf_errors, netcdf_rows
 from nsd_prep.single_trials.zarr_store import zarr_rows
 

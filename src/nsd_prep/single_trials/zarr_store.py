@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nsd_prep.errors import ParameterError
-from nsd_prep.files import explained_write_errors
+from nsd_prep.core.atomic import explained_write_errors
+from nsd_prep.core.errors import ParameterError
 
 
 def zarr_libraries() -> tuple[ModuleType, ModuleType]:

@@ -10,12 +10,12 @@ from nsd_prep import outputs
 from nsd_prep.analysis.geometry import Geometry, RegionGeometry, analyse
 from nsd_prep.analysis.rdm import upper_triangle
 from nsd_prep.assembly import build_assembly, read_assembly, write_assembly
-from nsd_prep.files import Folder, sha256_of_json
-from nsd_prep.made import Made
+from nsd_prep.core.digests import sha256_of_json
+from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.threads import each_in_threads
 from nsd_prep.prepared import Prepared
 from nsd_prep.rdm_statistics import crossnobis, noise_precision
 from nsd_prep.responses import averaged
-from nsd_prep.threads import each_in_threads
 
 
 def assemble_region(prepared: Prepared, region: str, folder: Folder) -> Made:

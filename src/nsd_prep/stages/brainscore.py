@@ -13,12 +13,12 @@ from nsd_prep.brainscore.identifiers import SPLITS, assembly_file
 from nsd_prep.brainscore.stimulus_sets import write_stimulus_sets
 from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
 from nsd_prep.brainscore.train_test_checks import check_agreement, check_train_and_test
+from nsd_prep.core.digests import read_table, sha256_of_json
+from nsd_prep.core.parameters import ZScoreImages
+from nsd_prep.core.progress import current_stage
+from nsd_prep.core.records import Folder, Made
 from nsd_prep.dataset import Dataset
-from nsd_prep.files import Folder, read_table, sha256_of_json
-from nsd_prep.made import Made
-from nsd_prep.parameters import ZScoreImages
 from nsd_prep.prepared import Prepared
-from nsd_prep.progress import current_stage
 
 
 def make_train_and_test(

@@ -8,10 +8,11 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from nsd_prep import __version__, outputs
-from nsd_prep.checks import Check, as_table
-from nsd_prep.files import Folder, sha256_of_json, write_json, write_table
+from nsd_prep.core.atomic import write_json, write_table
+from nsd_prep.core.check import Check, as_table
+from nsd_prep.core.digests import sha256_of_json
+from nsd_prep.core.records import Folder, Made
 from nsd_prep.inputs import Inputs
-from nsd_prep.made import Made
 from nsd_prep.ownership import Ownership
 from nsd_prep.run import Run
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from nsd_prep.core.digests import sha256_of_bytes, sha256_of_json
+from nsd_prep.core.records import FileRecord, Made
 from nsd_prep.dataset import Dataset
-from nsd_prep.files import FileRecord, sha256_of_bytes, sha256_of_json
-from nsd_prep.made import Made
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,12 @@ from nsd_prep import outputs
 from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.assembly import SubjectVoxels, voxel_table
 from nsd_prep.brainscore.stimulus_sets import pictures_of, read_picture
-from nsd_prep.checks import Check
+from nsd_prep.core.atomic import write_table
+from nsd_prep.core.check import Check
+from nsd_prep.core.digests import digest_of_array, sha256_of_json
+from nsd_prep.core.progress import current_stage
+from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.threads import each_in_threads
 from nsd_prep.data_checks import (
     RegionEvidence,
     Scope,
@@ -30,15 +35,11 @@ from nsd_prep.data_checks import (
 from nsd_prep.data_checks.sessions import session_table
 from nsd_prep.dataset import PREPARATION_FOLDERS
 from nsd_prep.extraction import SessionRecord
-from nsd_prep.files import Folder, digest_of_array, sha256_of_json, write_table
 from nsd_prep.image_features import image_features
 from nsd_prep.inputs import Inputs
-from nsd_prep.made import Made
 from nsd_prep.prepared import Prepared
-from nsd_prep.progress import current_stage
 from nsd_prep.session_record import PartStatistics, sessions_table
 from nsd_prep.stages.assemblies import Representations
-from nsd_prep.threads import each_in_threads
 
 #: So many images tell whether they belong to the responses.
 _IMAGES_CHECKED: Final = 256

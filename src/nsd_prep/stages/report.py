@@ -22,10 +22,12 @@ from nsd_prep.brainscore.encoding import (
 from nsd_prep.brainscore.encoding_figure import draw_encoding
 from nsd_prep.brainscore.features import Features, read_features
 from nsd_prep.brainscore.stimulus_sets import pictures_of, read_picture
-from nsd_prep.checks import Check
-from nsd_prep.files import Folder, read_table, write_text
+from nsd_prep.core.atomic import write_text
+from nsd_prep.core.check import Check
+from nsd_prep.core.digests import read_table
+from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.threads import beside, each_in_threads
 from nsd_prep.image_features import image_features
-from nsd_prep.made import Made
 from nsd_prep.prepared import Prepared
 from nsd_prep.report.compose import compose_report as compose
 from nsd_prep.report.compose import crossnobis_section
@@ -39,7 +41,6 @@ from nsd_prep.stages.encoding import Encoding
 from nsd_prep.stages.examination import Volumes
 from nsd_prep.stages.tables import neuroids
 from nsd_prep.synthetic import read_truth
-from nsd_prep.threads import beside, each_in_threads
 
 _LIBRARIES: Final = ("numpy", "scipy", "pandas", "xarray", "matplotlib")
 

@@ -6,9 +6,9 @@ from typing import Final
 import numpy as np
 
 from nsd_prep import __version__, outputs
-from nsd_prep.checks import Check
-from nsd_prep.files import Folder, read_table
-from nsd_prep.made import Made
+from nsd_prep.core.check import Check
+from nsd_prep.core.digests import read_table
+from nsd_prep.core.records import Folder, Made
 from nsd_prep.report.methods import ALLEN_2022, listed
 from nsd_prep.report.record import Report, Section, Table
 from nsd_prep.report.write import write_report

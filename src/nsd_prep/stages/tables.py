@@ -5,8 +5,8 @@ import pandas as pd
 
 from nsd_prep import outputs
 from nsd_prep.assembly import VOXEL_COLUMNS, stimulus_ids
-from nsd_prep.files import Folder, write_table
-from nsd_prep.made import Made
+from nsd_prep.core.atomic import write_table
+from nsd_prep.core.records import Folder, Made
 from nsd_prep.prepared import Prepared
 from nsd_prep.published import RELIABLE_NOISE_CEILING
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from nsd_prep import assembly_checks, outputs
 from nsd_prep.assembly import read_assembly
-from nsd_prep.files import Folder, read_table
-from nsd_prep.made import Made
+from nsd_prep.core.digests import read_table
+from nsd_prep.core.records import Folder, Made
 from nsd_prep.prepared import Prepared
 
 

@@ -1,12 +1,7 @@
 """A synthetic NSD: the dataset's file formats with a known truth inside."""
 
-from nsd_prep.synthetic.beside import synthetic_beside
 from nsd_prep.synthetic.plan import PLANS, SubjectPlan, SyntheticPlan
-from nsd_prep.synthetic.truth import (
-    SubjectTruth,
-    SyntheticTruth,
-    read_truth,
-)
+from nsd_prep.synthetic.truth import SubjectTruth, SyntheticTruth, read_truth
 from nsd_prep.synthetic.writer import write_synthetic_nsd
 
 __all__ = [
@@ -16,6 +11,5 @@ __all__ = [
     "SyntheticPlan",
     "SyntheticTruth",
     "read_truth",
-    "synthetic_beside",
     "write_synthetic_nsd",
 ]

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.errors import ParameterError
+from nsd_prep.core.errors import ParameterError
 from nsd_prep.synthetic.plan import SubjectPlan
 from nsd_prep.synthetic.streams import Purpose, random_stream
 

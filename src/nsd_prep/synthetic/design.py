@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nsd_prep.errors import ParameterError
+from nsd_prep.core.errors import ParameterError
 from nsd_prep.synthetic.plan import REPETITIONS, SUBJECTS_IN_DESIGN, SyntheticPlan
 from nsd_prep.synthetic.streams import Purpose, random_stream
 

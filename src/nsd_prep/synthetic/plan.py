@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 
-from nsd_prep.errors import ParameterError
+from nsd_prep.core.errors import ParameterError
 
 SUBJECTS_IN_DESIGN = 8
 """Rows of ``subjectim``: the design always names all eight subjects, as NSD's does."""

@@ -10,13 +10,7 @@ from nsd_prep.dataset import Dataset
 from nsd_prep.synthetic.anatomy import Cortex, make_cortex
 from nsd_prep.synthetic.betas import BackgroundSession, NoiseCeilingSNR, simulate_session
 from nsd_prep.synthetic.design import Design
-from nsd_prep.synthetic.formats import (
-    Block,
-    Storage,
-    write_betas,
-    write_label_table,
-    write_nifti,
-)
+from nsd_prep.synthetic.formats import Block, Storage, write_betas, write_label_table, write_nifti
 from nsd_prep.synthetic.labels import LABEL_NAMES, make_labels
 from nsd_prep.synthetic.latents import own_latents, shared_latents
 from nsd_prep.synthetic.plan import REGIONS, SyntheticPlan

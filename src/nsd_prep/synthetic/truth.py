@@ -9,8 +9,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset import DESCRIPTION_FILE, open_dataset
-from nsd_prep.errors import InputFileError
 from nsd_prep.synthetic.design import Design
 
 TRUTH_FOLDER: Final = "truth"

@@ -11,9 +11,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
+from nsd_prep.core.atomic import explained_write_errors, partial_path, remove_stale_partials
+from nsd_prep.core.errors import OutputError, ParameterError
+from nsd_prep.core.threads import end_with_parent
 from nsd_prep.dataset import DEFAULT_PREPARATION, DESCRIPTION_FILE, PREPARATION_FOLDERS, Dataset
-from nsd_prep.errors import OutputError, ParameterError
-from nsd_prep.files import explained_write_errors, partial_path, remove_stale_partials
 from nsd_prep.source import FolderSource
 from nsd_prep.synthetic.design import Design, expdesign_variables, make_design, stimulus_table
 from nsd_prep.synthetic.formats import STORAGE_FORMS, Storage, write_mat, write_pictures
@@ -21,7 +22,6 @@ from nsd_prep.synthetic.latents import draw_pictures, shared_latents
 from nsd_prep.synthetic.plan import PLANS, SyntheticPlan
 from nsd_prep.synthetic.subject import write_subject
 from nsd_prep.synthetic.truth import TRUTH_FOLDER, SyntheticTruth, read_truth, write_common_truth
-from nsd_prep.threads import end_with_parent
 
 Layout = Literal["official", "flat"]
 Scale = Literal["tiny", "demo", "full"]

@@ -1,4 +1,4 @@
-"""The errors of the library: each message is one sentence that says what to do."""
+"""Errors: what a user can act on, and faults of the network."""
 
 from collections.abc import Sequence
 
@@ -92,3 +92,15 @@ class FailedChecksError(SeveralProblemsError):
     """The checks that failed; the assemblies and all that helps to see why are written."""
 
     heading = "checks failed (the files are written; checks.csv holds all the checks)"
+
+
+class RemoteFaultError(OSError):
+    """A server does not answer, or not as it should; a second try may succeed."""
+
+    def __str__(self) -> str:
+        """Return the message alone: OSError would look for an errno in it."""
+        return str(self.args[0])
+
+
+class ChangedFileError(RemoteFaultError):
+    """A remote file is another one than when its size and ETag were looked up."""

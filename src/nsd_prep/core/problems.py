@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from nsd_prep.errors import NSDPrepError, PreflightError
-from nsd_prep.remote.faults import RemoteFaultError
+from nsd_prep.core.errors import NSDPrepError, PreflightError, RemoteFaultError
 
 _Value = TypeVar("_Value")
 

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import pandas as pd
 
-from nsd_prep.errors import FailedChecksError
+from nsd_prep.core.errors import FailedChecksError
 
 #: Name of the check that the images of the stimulus sets are there: a run goes on without them.
 STIMULUS_SETS: Final = "stimulus sets"

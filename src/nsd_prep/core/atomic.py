@@ -1,0 +1,157 @@
+"""Files written whole: under a temporary name in their own folder, flushed and moved."""
+
+import errno
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pandas as pd
+
+from nsd_prep.core.errors import OutputError
+
+_PARTIAL = re.compile(r"^\..+\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]{8}\.partial$")
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9]", "", socket.gethostname()) or "host"
+
+
+def partial_path(path: Path) -> Path:
+    """Return a name beside `path` for what is not whole yet, which tells whose it is.
+
+    `remove_stale_partials` removes what lies under such a name when its process is gone.
+    """
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Give a temporary path in the folder of `path`, and move it into place at the end.
+
+    The temporary file replaces `path` in one step when the block ends; when the block raises, it
+    is removed and `path` stays as it was. The folder is made where it is missing. Verify what was
+    written before the block ends.
+
+    Raises
+    ------
+    OutputError
+        There is no space or no permission.
+    """
+    with explained_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = partial_path(path)
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Do as `replaced`, and see that the bytes are on the disk before the file has its name."""
+    with replaced(path) as partial:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def explained_write_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of a disk on which a path cannot be written into one sentence.
+
+    Raises
+    ------
+    OutputError
+        In place of an OSError that a second try would not mend.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = {
+            errno.ENOSPC: "the disk is full; free some space",
+            errno.EDQUOT: "the quota is used up; free some space",
+            errno.EACCES: "permission is denied; choose a folder that you may write to",
+            errno.EPERM: "permission is denied; choose a folder that you may write to",
+            errno.EROFS: "the disk is read-only; choose another folder",
+            errno.ENOTDIR: "a part of its path is a file; choose another folder",
+            errno.EISDIR: "a folder stands in its place; remove it, or choose another folder",
+            errno.EEXIST: "a file stands where a folder is needed; choose another folder",
+        }.get(error.errno or 0)
+        if reason is None or isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            f"{path} cannot be written: {reason} and run the same command again."
+        ) from error
+
+
+def remove_stale_partials(folder: Path, name: str | None = None) -> list[Path]:
+    """Remove the temporary files and folders that killed processes left; list them.
+
+    Of this machine, in the folder and its subfolders; with a name only what was to have this name,
+    directly in the folder. What belongs to living processes, and to other machines, stays.
+    """
+    found = folder.rglob(".*.partial") if name is None else folder.glob(".*.partial")
+    removed = []
+    for path in sorted(found):
+        match = _PARTIAL.match(path.name)
+        if not match or match["host"] != _host() or _is_alive(int(match["process"])):
+            continue
+        if name is not None and not path.name.startswith(f".{name}.{match['host']}-"):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        removed.append(path)
+    return removed
+
+
+def _is_alive(process: int) -> bool:
+    if process == os.getpid():
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file with Unix line ends, whole or not at all."""
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV with Unix line ends and without its index, whole or not at all."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON-able values as an indented JSON file, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _check_ended(file: BinaryIO, n_bytes: int) -> None:
+    size = os.fstat(file.fileno()).st_size
+    if n_bytes != size:
+        raise OSError(errno.EIO, f"The disk gave {n_bytes} of {size} bytes", file.name)
+
+
+def writable_folder(path: Path) -> None:
+    """Make a folder where it is missing; OutputError where files cannot be written in it."""
+    with explained_write_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass

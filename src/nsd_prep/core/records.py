@@ -1,0 +1,164 @@
+"""Records of files: what was read, and what a step wrote."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from nsd_prep.core.check import Check
+from nsd_prep.core.digests import sha256_of_file, sha256_of_json
+
+
+class FileIdentity(BaseModel):
+    """What tells whether a large file is still the same, without reading it.
+
+    Attributes
+    ----------
+    path : str
+        Absolute.
+    bytes : int
+        Size.
+    modified : int
+        Nanoseconds since 1970.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    bytes: int
+    modified: int
+
+    @classmethod
+    def from_path(cls, path: Path) -> Self:
+        """Return the identity of a file that is there."""
+        status = path.stat()
+        return cls(path=str(path.resolve()), bytes=status.st_size, modified=status.st_mtime_ns)
+
+
+class FileRecord(BaseModel):
+    """What a small file held when it was read.
+
+    Attributes
+    ----------
+    path : str
+        Where it was; no part of the digest.
+    bytes : int
+        Size.
+    sha256 : str
+        Of the content.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    bytes: int
+    sha256: str
+
+    @property
+    def digest(self) -> str:
+        """What stands for the file in a cache key: its content alone."""
+        return self.sha256
+
+
+class Sealed(BaseModel):
+    """A record that is kept as JSON, and does not load where it was altered.
+
+    Attributes
+    ----------
+    seal : str or None
+        SHA-256 of the other fields; set when the record is made.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    seal: str | None = None
+
+    @model_validator(mode="after")
+    def _check_seal(self) -> Self:
+        expected = sha256_of_json(self.model_dump(mode="json", exclude={"seal"}))
+        if self.seal is None:
+            object.__setattr__(self, "seal", expected)
+        elif self.seal != expected:
+            raise ValueError("the record was altered since it was written")
+        return self
+
+
+class Folder(BaseModel):
+    """A folder that a step writes into; a cache key does not depend on where it is.
+
+    Attributes
+    ----------
+    path : Path
+        Absolute.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    path: Path
+
+    @property
+    def digest(self) -> str:
+        """The same for every folder."""
+        return "folder"
+
+    def digest_of(self, name: str) -> str:
+        """Return the SHA-256 of a file of the folder."""
+        return sha256_of_file(self.path / name)
+
+    def holds(self, files: Mapping[str, str]) -> bool:
+        """Return whether all files, by their names in the folder, have their SHA-256."""
+        try:
+            return all(self.digest_of(name) == sha256 for name, sha256 in files.items())
+        except OSError:
+            return False
+
+
+class Made(Sealed):
+    """What a step made.
+
+    Attributes
+    ----------
+    files : dict of str to str
+        SHA-256 of each file, by its name in the folder.
+    checks : tuple of Check
+        What was found.
+    """
+
+    files: dict[str, str] = Field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+
+    @classmethod
+    def in_folder(cls, folder: Folder, names: Iterable[str], checks: Iterable[Check] = ()) -> Self:
+        """Return the record of files that were just written.
+
+        Parameters
+        ----------
+        folder : Folder
+            Where they lie.
+        names : iterable of str
+            Their names in it.
+        checks : iterable of Check
+            What was found.
+        """
+        files = {name: folder.digest_of(name) for name in names}
+        return cls(files=files, checks=tuple(checks))
+
+    @classmethod
+    def from_paths(
+        cls, folder: Folder, paths: Iterable[Path], checks: Iterable[Check] = ()
+    ) -> Self:
+        """Return the record of files that were just written, as `in_folder`, by their paths.
+
+        Of a folder among them, such as a Zarr store, all files are recorded.
+        """
+        files: list[Path] = []
+        for path in paths:
+            files += sorted(filter(Path.is_file, path.rglob("*"))) if path.is_dir() else [path]
+        names = [file.relative_to(folder.path).as_posix() for file in files]
+        return cls.in_folder(folder, names, checks)
+
+    @property
+    def digest(self) -> str:
+        """What stands for the files in a cache key: their names and content."""
+        return sha256_of_json(self.files)
