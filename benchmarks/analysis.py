@@ -21,7 +21,6 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep import published
 from nsd_prep.analysis.cluster_figures import images_of_clusters
 from nsd_prep.analysis.geometry import analyse
 from nsd_prep.analysis.rdm import rdm
@@ -33,7 +32,8 @@ from nsd_prep.assembly import (
     voxel_table,
     write_assembly,
 )
-from nsd_prep.noise_ceiling import noise_ceiling
+from nsd_prep.dataset import published
+from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.report.compose import compose_report
 from nsd_prep.report.methods import RunFacts
 from nsd_prep.report.write import write_report

@@ -34,7 +34,8 @@ from nsd_prep.data_checks.subject_agreement import (
     subject_agreement,
 )
 from nsd_prep.data_checks.trial_agreement import agreement_of_trials
-from nsd_prep.session_record import describe_part, run_lengths
+from nsd_prep.dataset.published import run_lengths
+from nsd_prep.session_record import describe_part
 from nsd_prep.single_trials.reliability import (
     share_of_presentations,
     telling_voxels,

@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep import published
 from nsd_prep.assembly import SubjectVoxels, voxel_table, write_assembly
 from nsd_prep.brainscore.identifiers import SPLITS, assembly_file
 from nsd_prep.brainscore.package import write_packages
@@ -31,8 +30,9 @@ from nsd_prep.brainscore.train_test_checks import check_train_and_test
 from nsd_prep.core.atomic import write_json
 from nsd_prep.core.check import Check, as_table
 from nsd_prep.core.digests import sha256_of_file
-from nsd_prep.noise_ceiling import noise_ceiling
-from nsd_prep.split import train_images
+from nsd_prep.dataset import published
+from nsd_prep.dataset.noise_ceiling import noise_ceiling
+from nsd_prep.dataset.splits import train_images
 
 N_IMAGES = 515
 SIZE = 425

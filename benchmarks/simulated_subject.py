@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.data_checks import SingleTrials
-from nsd_prep.published import REPETITIONS
+from nsd_prep.dataset.published import REPETITIONS
 
 #: Features of images, and of the noise that voxels have in common.
 _FEATURES: Final = 24

@@ -25,19 +25,19 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from nsd_prep.betas import read_voxels
-from nsd_prep.dataset import Dataset, open_dataset
-from nsd_prep.masks import select_voxels
-from nsd_prep.published import BETA_SCALE
-from nsd_prep.regions import BUILT_IN_REGIONS
+from nsd_prep.dataset.betas import read_voxels
+from nsd_prep.dataset.design import read_design
+from nsd_prep.dataset.layout import Dataset, open_dataset
+from nsd_prep.dataset.masks import select_voxels
+from nsd_prep.dataset.published import BETA_SCALE
+from nsd_prep.dataset.regions import BUILT_IN_REGIONS
+from nsd_prep.dataset.splits import images_seen_three_times
+from nsd_prep.dataset.trials import trial_table
+from nsd_prep.dataset.volumes import read_ncsnr
 from nsd_prep.single_trials import TrialReader, open_single_trials
 from nsd_prep.single_trials.normalise import normalised_sessions
-from nsd_prep.single_trials.splits import images_seen_three_times
-from nsd_prep.single_trials.table import trial_table
 from nsd_prep.single_trials.voxels import trial_voxels
 from nsd_prep.single_trials.writer import checked_sessions, write_rows
-from nsd_prep.trials import read_design
-from nsd_prep.volumes import read_ncsnr
 
 SUBJECT = 1
 #: Of nsdgeneral in NSD's subject 1; where a dataset has fewer, other voxels are added.

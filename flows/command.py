@@ -193,7 +193,7 @@ def _refuse_empty(words: Sequence[str]) -> None:
 
 def _explained(error: CycloptsError, words: Sequence[str]) -> str:
     """Return a sentence about a wrong command line, with the nearest choice where there is one."""
-    from nsd_prep.regions import BUILT_IN_REGIONS
+    from nsd_prep.dataset.regions import BUILT_IN_REGIONS
 
     # Of pydantic's words the reason alone: they begin with a count and end with an address.
     message = re.sub(r"\d+ validation error\S* for \S+\s+|\s*\[type=.*", "", str(error), flags=re.S)

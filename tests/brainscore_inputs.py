@@ -21,7 +21,7 @@ from nsd_prep.brainscore.package import write_packages
 from nsd_prep.brainscore.plugin import write_plugin
 from nsd_prep.brainscore.stimulus_sets import write_stimulus_sets
 from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
-from nsd_prep.split import train_images
+from nsd_prep.dataset.splits import train_images
 
 GRID = (30, 31, 32)
 

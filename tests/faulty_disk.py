@@ -18,7 +18,7 @@ import h5py
 import pytest
 import xarray as xr
 
-from nsd_prep import betas
+from nsd_prep.dataset import betas
 
 #: What can go wrong in each operation. "error": the disk fails. "short": fewer bytes than were
 #: asked for, as POSIX allows. "cut": half of the bytes, then the file seems to end. "full": half

@@ -10,17 +10,18 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.parameters import parameters
 from nsd_prep.core.records import FileIdentity, Folder
-from nsd_prep.dataset import Dataset
+from nsd_prep.dataset.design import read_design
+from nsd_prep.dataset.layout import Dataset
+from nsd_prep.dataset.masks import select_voxels
+from nsd_prep.dataset.regions import RegionDefinition, VoxelSelection
+from nsd_prep.dataset.trials import shared_trials
 from nsd_prep.extraction import SessionRecord, SessionRequest, extract_session, extract_sessions
 from nsd_prep.first_look import load_inputs
 from nsd_prep.inputs import Inputs
-from nsd_prep.masks import select_voxels
 from nsd_prep.prepared import Prepared
-from nsd_prep.regions import RegionDefinition, VoxelSelection
 from nsd_prep.responses import SessionResponses, repetitions_of_images
 from nsd_prep.run import Run, plan_run
 from nsd_prep.store import Store
-from nsd_prep.trials import read_design, shared_trials
 
 
 class Library(NamedTuple):

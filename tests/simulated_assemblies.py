@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from nsd_prep.assembly import SubjectVoxels, build_assembly, voxel_table
-from nsd_prep.noise_ceiling import noise_ceiling
+from nsd_prep.dataset.noise_ceiling import noise_ceiling
 
 FEATURES = 12
 #: Variance that a region's voxels take from each third of the features.

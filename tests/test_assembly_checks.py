@@ -10,8 +10,8 @@ from small_nsd import SmallNSD
 from nsd_prep.assembly import SubjectVoxels, build_assembly, stimulus_ids, voxel_table
 from nsd_prep.assembly_checks import check_coverage, check_form, check_signal, check_split
 from nsd_prep.core.check import Check
-from nsd_prep.noise_ceiling import noise_ceiling
-from nsd_prep.split import train_images
+from nsd_prep.dataset.noise_ceiling import noise_ceiling
+from nsd_prep.dataset.splits import train_images
 
 N_IMAGES, N_VOXELS = 120, 80
 NSD_IDS = np.arange(0, 3 * N_IMAGES, 3, dtype=np.int64)

@@ -24,13 +24,13 @@ from hypothesis import strategies as st
 from library_stages import planned
 from small_nsd import SmallNSD, write_small_nsd
 
-from nsd_prep import betas
 from nsd_prep.core.errors import InputFileError, NSDPrepError, ParameterError, PreflightError
-from nsd_prep.dataset import open_dataset
+from nsd_prep.dataset import betas
+from nsd_prep.dataset.design import read_design
+from nsd_prep.dataset.layout import open_dataset
+from nsd_prep.dataset.regions import read_regions_file
+from nsd_prep.dataset.volumes import read_label_volume, read_ncsnr
 from nsd_prep.first_look import load_inputs
-from nsd_prep.regions import read_regions_file
-from nsd_prep.trials import read_design
-from nsd_prep.volumes import read_label_volume, read_ncsnr
 
 #: The grid of the volumes that are written here.
 GRID = (2, 3, 4)

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_nsd import STORAGE_FORMS, write_betas
 
-from nsd_prep.betas import check_session_file, read_voxels, zscore_trials
 from nsd_prep.core.errors import InputFileError
+from nsd_prep.dataset.betas import check_session_file, read_voxels, zscore_trials
 
 GRID = (6, 4, 5)  # (Z, Y, X)
 N_TRIALS = 12
@@ -123,7 +123,7 @@ class TestReading:
     def test_blocks_are_read_in_steps_that_fit_into_memory(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("nsd_prep.betas._BYTES_AT_ONCE", 500)
+        monkeypatch.setattr("nsd_prep.dataset.betas._BYTES_AT_ONCE", 500)
         voxels = np.arange(1, 120, 3)
         for storage in STORAGE_FORMS:
             path = tmp_path / "session.hdf5"

@@ -6,9 +6,10 @@ import h5py
 import numpy as np
 import pytest
 
-from nsd_prep import betas, chunk_gather
-from nsd_prep.betas import opened_betas, read_voxels
 from nsd_prep.core.errors import InputFileError
+from nsd_prep.dataset import betas
+from nsd_prep.dataset.betas import opened_betas, read_voxels
+from nsd_prep.dataset.hdf5 import gather as chunk_gather
 
 #: So many voxels that the index has three levels.
 GRID = (15, 17, 18)

@@ -14,7 +14,7 @@ from nsd_prep.assembly import SubjectVoxels, build_assembly, voxel_table, write_
 from nsd_prep.compare import compare, compare_assemblies
 from nsd_prep.compare_text import as_text
 from nsd_prep.core.errors import InputFileError, ParameterError
-from nsd_prep.noise_ceiling import noise_ceiling
+from nsd_prep.dataset.noise_ceiling import noise_ceiling
 
 GRID = (11, 13, 17)
 N_IMAGES, N_VOXELS, N_SESSIONS = 100, 60, 6

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nsd_prep import published, published_statistics
+from nsd_prep import published_statistics
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.data_checks import (
     Scope,
@@ -36,6 +36,7 @@ from nsd_prep.data_checks.subject_agreement import (
     unit_rdm,
 )
 from nsd_prep.data_checks.trial_agreement import agreement_of_trials
+from nsd_prep.dataset import published
 from nsd_prep.image_features import image_features
 
 

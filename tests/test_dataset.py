@@ -7,7 +7,7 @@ import pytest
 from small_nsd import SESSIONS, SmallNSD
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterError
-from nsd_prep.dataset import chosen_subjects, open_dataset
+from nsd_prep.dataset.layout import chosen_subjects, open_dataset
 
 
 @pytest.fixture

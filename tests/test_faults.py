@@ -31,7 +31,7 @@ from nsd_prep.brainscore import stimulus_sets
 from nsd_prep.core.digests import digest_of_table
 from nsd_prep.core.errors import ExtractionFaultError, NSDPrepError, OutputError
 from nsd_prep.core.records import Folder
-from nsd_prep.dataset import open_dataset
+from nsd_prep.dataset.layout import open_dataset
 from nsd_prep.first_look import load_inputs
 from nsd_prep.inputs import Inputs
 from nsd_prep.ownership import Ownership

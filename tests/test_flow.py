@@ -29,13 +29,13 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 from small_nsd import SmallNSD, write_small_nsd
 
-from nsd_prep import betas
 from nsd_prep.brainscore.features import Features
 from nsd_prep.core import progress
 from nsd_prep.core.errors import ExtractionError, FailedChecksError, ParameterError, PreflightError
+from nsd_prep.dataset import betas
+from nsd_prep.dataset.regions import BUILT_IN_REGIONS
 from nsd_prep.flows.command import main, run_command
 from nsd_prep.flows.nsd_flow import nsd_flow
-from nsd_prep.regions import BUILT_IN_REGIONS
 from nsd_prep.report.stamp import without_stamp
 from nsd_prep.tasks import assembly as assembly_tasks
 from nsd_prep.tasks import extraction as extraction_tasks
@@ -548,7 +548,7 @@ class TestFailures:
         attempts = self.failing_once(monkeypatch, lambda _path, _attempt: False)
         cut = small.betas_path(min(small.sessions), 1)
         content = cut.read_bytes()
-        monkeypatch.setattr("nsd_prep.betas.check_session_file", lambda *_: None)
+        monkeypatch.setattr("nsd_prep.dataset.betas.check_session_file", lambda *_: None)
         cut.write_bytes(content[: len(content) // 2])
         with pytest.raises(ExtractionError, match="truncated"):
             prepare(nsd_root=small.root, output_dir=tmp_path / "out", regions=["V1"])

@@ -260,7 +260,7 @@ class TestSingleTrials:
     def test_all_trials_are_read_once_for_assemblies_and_single_trials(
         self, small: SmallNSD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from nsd_prep import betas
+        from nsd_prep.dataset import betas
 
         out, read = tmp_path / "out", []
         read_voxels = betas.read_voxels

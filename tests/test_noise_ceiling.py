@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nsd_prep.noise_ceiling import (
+from nsd_prep.dataset.noise_ceiling import (
     noise_ceiling,
     noise_ceiling_of_unequal_repetitions,
     predicted_response_deviation,

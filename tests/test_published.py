@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from nsd_prep import published
-from nsd_prep.noise_ceiling import predicted_response_deviation
-from nsd_prep.regions import BUILT_IN_REGIONS
-from nsd_prep.split import train_images
+from nsd_prep.dataset import published
+from nsd_prep.dataset.noise_ceiling import predicted_response_deviation
+from nsd_prep.dataset.regions import BUILT_IN_REGIONS
+from nsd_prep.dataset.splits import train_images
 
 #: Median noise ceilings in percent, subjects 1 to 8.
 MEDIANS = {

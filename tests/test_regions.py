@@ -8,7 +8,7 @@ import pytest
 
 from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.core.parameters import RegionName
-from nsd_prep.regions import (
+from nsd_prep.dataset.regions import (
     BUILT_IN_REGIONS,
     RegionDefinition,
     VoxelSelection,
@@ -16,10 +16,10 @@ from nsd_prep.regions import (
     definition_as_text,
     merge_hemispheres,
     numbered_labels,
-    read_label_table,
     read_regions_file,
     voxels_with_labels,
 )
+from nsd_prep.dataset.volumes import read_label_table
 
 
 class TestBuiltIn:

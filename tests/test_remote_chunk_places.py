@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from remote_files import chunk_places, random_betas, write_in_order
 
-from nsd_prep import published
-from nsd_prep.remote.chunk_places import NODE_BYTES, ROOT, ChunkPlaces
+from nsd_prep.dataset import published
+from nsd_prep.dataset.hdf5.places import NODE_BYTES, ROOT, ChunkPlaces
 
 
 def nodes_of(path: Path) -> dict[int, list[int]]:

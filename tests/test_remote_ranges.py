@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsd_prep.core.errors import RemoteFaultError
-from nsd_prep.remote.ranges import (
+from nsd_prep.dataset.hdf5.ranges import (
     HIGHEST_CONCURRENCY,
     LARGEST_GAP,
     PIECE_BYTES,

@@ -9,8 +9,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 from small_nsd import GRIDS, TRIALS_PER_SESSION, SmallNSD
 
-from nsd_prep import betas
 from nsd_prep.core.errors import MissingFilesError
+from nsd_prep.dataset import betas
 from nsd_prep.remote.bucket import BucketSource
 
 pytestmark = pytest.mark.slow

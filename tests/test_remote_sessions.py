@@ -22,13 +22,13 @@ from remote_files import (
 )
 from small_nsd import STORAGE_FORMS, write_betas
 
-from nsd_prep import betas
 from nsd_prep.core.errors import (
     ChangedFileError,
     InputFileError,
     MissingFilesError,
     RemoteFaultError,
 )
+from nsd_prep.dataset import betas
 from nsd_prep.remote import attempts, sessions
 from nsd_prep.remote.client import Client
 from nsd_prep.remote.sessions import SessionReader

@@ -12,7 +12,6 @@ from range_server import RangeServer
 from remote_files import random_betas, write_in_order
 from small_nsd import GRIDS, TRIALS_PER_SESSION, SmallNSD
 
-from nsd_prep import betas
 from nsd_prep.core.errors import (
     ChangedFileError,
     InputFileError,
@@ -21,9 +20,10 @@ from nsd_prep.core.errors import (
     RemoteFaultError,
 )
 from nsd_prep.core.records import FileIdentity
+from nsd_prep.dataset import betas
+from nsd_prep.dataset.source import FolderSource, open_source
 from nsd_prep.remote import attempts
 from nsd_prep.remote.bucket import BucketSource
-from nsd_prep.source import FolderSource, open_source
 
 GRID = GRIDS[1][::-1]
 VOXELS = np.arange(3, 90, 2)

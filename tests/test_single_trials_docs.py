@@ -9,8 +9,8 @@ import pytest
 from single_trials_inputs import Subject
 from small_nsd import SmallNSD
 
+from nsd_prep.dataset.volumes import read_volume
 from nsd_prep.single_trials.maps import map_attributes
-from nsd_prep.volumes import read_volume
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "single-trials.md"
 EXAMPLES = re.findall(r"^```python(?: needs=(\w+))?\n(.*?)^```$", DOCUMENT.read_text(), re.M | re.S)

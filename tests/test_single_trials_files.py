@@ -19,16 +19,16 @@ from single_trials_inputs import Subject
 from small_nsd import SmallNSD
 
 from nsd_prep.core.errors import InputFileError, OutputError, ParameterError
+from nsd_prep.dataset.trials import image_table
+from nsd_prep.dataset.volumes import read_volume
 from nsd_prep.flows.command import main
 from nsd_prep.single_trials import TrialReader, brain_map, open_single_trials, write_map
 from nsd_prep.single_trials.average import averaged_images
 from nsd_prep.single_trials.maps import map_attributes
 from nsd_prep.single_trials.normalise import INT16_STEP
 from nsd_prep.single_trials.subject import SingleTrialOptions, write_subject
-from nsd_prep.single_trials.table import image_table
 from nsd_prep.single_trials.voxels import with_averaged_noise_ceiling
 from nsd_prep.single_trials.writer import checked_sessions, write_rows
-from nsd_prep.volumes import read_volume
 
 ENDINGS = {"netcdf": ".nc", "zarr": ".zarr"}
 FORMS = [("float32", "netcdf"), ("int16", "netcdf")] + [

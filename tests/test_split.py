@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nsd_prep.core.errors import ParameterError
-from nsd_prep.split import train_images
+from nsd_prep.dataset.splits import train_images
 
 
 def by_definition(n_images: int, seed: int, train_fraction: float) -> list[bool]:

@@ -15,13 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nsd_prep.brainscore import stimulus_sets
-from nsd_prep.brainscore.stimulus_sets import (
-    check_images_file,
-    read_pictures,
-    write_picture,
-    write_stimulus_sets,
-)
+from nsd_prep.brainscore.stimulus_sets import write_picture, write_stimulus_sets
 from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.dataset.images import check_images_file, read_pictures
 
 IDS = np.array([3, 7, 11, 40, 41, 90], dtype=np.int64)
 IS_TRAIN = np.array([True, False, True, True, False, True])

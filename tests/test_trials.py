@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from small_nsd import SESSIONS, SmallNSD, stimulus_table, write_design
 
 from nsd_prep.core.errors import InputFileError, ParameterError
-from nsd_prep.stimulus_table import contradictions, read_stimulus_table
-from nsd_prep.trials import (
+from nsd_prep.dataset.design import Design, read_design
+from nsd_prep.dataset.stimulus_table import contradictions, read_stimulus_table
+from nsd_prep.dataset.trials import (
     TRIAL_COLUMNS,
-    Design,
     check_planned_trials,
     needed_sessions,
-    read_design,
     repetition_counts,
     repetition_of_trial,
     shared_trials,

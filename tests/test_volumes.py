@@ -9,7 +9,7 @@ import pytest
 from small_nsd import write_volume
 
 from nsd_prep.core.errors import InputFileError
-from nsd_prep.volumes import read_label_volume, read_ncsnr, read_volume
+from nsd_prep.dataset.volumes import read_label_volume, read_ncsnr, read_volume
 
 
 @pytest.fixture

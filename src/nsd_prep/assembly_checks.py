@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from nsd_prep.assembly import NEUROID_COORDINATES, PRESENTATION_COORDINATES
 from nsd_prep.core.check import Check, check
-from nsd_prep.noise_ceiling import predicted_response_deviation
-from nsd_prep.published import RELIABLE_NOISE_CEILING, REPETITIONS
+from nsd_prep.dataset.noise_ceiling import predicted_response_deviation
+from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING, REPETITIONS
 
 #: Share of a region's voxels that may lack data or an ncsnr; above it the mask is misplaced.
 LARGEST_SHARE_WITHOUT_DATA: Final = 0.1

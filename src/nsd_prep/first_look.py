@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from nsd_prep.brainscore.features import parse_features
-from nsd_prep.brainscore.stimulus_sets import check_images_file
 from nsd_prep.core.atomic import remove_stale_partials, writable_folder
 from nsd_prep.core.digests import read_whole, sha256_of_bytes
 from nsd_prep.core.errors import NSDPrepError, PreflightError
 from nsd_prep.core.problems import Problems
 from nsd_prep.core.records import FileRecord
 from nsd_prep.core.threads import each_in_threads
+from nsd_prep.dataset.behaviour import behaviour_file
+from nsd_prep.dataset.images import check_images_file
+from nsd_prep.dataset.masks import labels_that_are_nowhere
+from nsd_prep.dataset.regions import BUILT_IN_REGIONS, ROI_VOLUMES
+from nsd_prep.dataset.source import Source
 from nsd_prep.inputs import Inputs, Masks, NoiseCeilings, Trials
 from nsd_prep.loading import (
     check_grid,
@@ -21,11 +25,7 @@ from nsd_prep.loading import (
     look_at_sessions,
     map_trials,
 )
-from nsd_prep.masks import labels_that_are_nowhere
-from nsd_prep.regions import BUILT_IN_REGIONS, ROI_VOLUMES
 from nsd_prep.run import Run
-from nsd_prep.single_trials.behaviour import behaviour_file
-from nsd_prep.source import Source
 from nsd_prep.synthetic import read_truth
 
 _Value = TypeVar("_Value")

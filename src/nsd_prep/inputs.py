@@ -8,13 +8,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.core.records import FileRecord
-from nsd_prep.dataset import Dataset
+from nsd_prep.dataset.layout import Dataset
+from nsd_prep.dataset.regions import VoxelSelection
+from nsd_prep.dataset.source import Identity
+from nsd_prep.dataset.trials import needed_sessions, usable_nsd_ids
+from nsd_prep.dataset.volumes import Volume
 from nsd_prep.extraction import Kind, SessionRecord, SessionRequest
-from nsd_prep.regions import VoxelSelection
-from nsd_prep.source import Identity
 from nsd_prep.store import Store
-from nsd_prep.trials import needed_sessions, usable_nsd_ids
-from nsd_prep.volumes import Volume
 
 #: Bytes of a beta and of an extracted response.
 _BETA, _RESPONSE = np.dtype(np.int16).itemsize, np.dtype(np.float32).itemsize
@@ -27,16 +27,16 @@ class Trials:
     Attributes
     ----------
     table : DataFrame
-        As `nsd_prep.trials.shared_trials`, with ``usable``; subjects in the run's order.
+        As `nsd_prep.dataset.trials.shared_trials`, with ``usable``; subjects in the run's order.
     repetition_counts : DataFrame of int, shape (n_subjects, 4)
-        As `nsd_prep.trials.repetition_counts`.
+        As `nsd_prep.dataset.trials.repetition_counts`.
     is_train : ndarray of bool, shape (n_images,)
         Which of the usable images, ascending, are for training.
     files : tuple of FileRecord
         What was read.
     all_trials : mapping of int to DataFrame
         For single trials, all trials of each subject (1-based), as
-        `nsd_prep.single_trials.table.trial_table`.
+        `nsd_prep.dataset.trials.trial_table`.
     """
 
     table: pd.DataFrame

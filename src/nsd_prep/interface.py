@@ -19,16 +19,21 @@ from nsd_prep.core.parameters import Normalise, Preparation, SingleTrialImages, 
 from nsd_prep.core.parameters import parameters as run_parameters
 from nsd_prep.core.progress import Stages
 from nsd_prep.core.records import Folder, Made
-from nsd_prep.dataset import PREPARATION_FOLDERS
+from nsd_prep.dataset.noise_ceiling import noise_ceiling
+from nsd_prep.dataset.published import PREPARATION_FOLDERS
+from nsd_prep.dataset.regions import (
+    BUILT_IN_REGIONS,
+    RegionDefinition,
+    chosen_regions,
+    definition_as_text,
+)
 from nsd_prep.extraction import Kind, SessionRecord, extract_sessions
 from nsd_prep.first_look import Steps, load_inputs
 from nsd_prep.inputs import Inputs, Masks, Trials
 from nsd_prep.loading import load_masks, map_trials
 from nsd_prep.loading import load_noise_ceilings as load_ncsnr
-from nsd_prep.noise_ceiling import noise_ceiling
 from nsd_prep.prefetch import AHEAD, Prefetch
 from nsd_prep.prepared import Prepared
-from nsd_prep.regions import BUILT_IN_REGIONS, RegionDefinition, chosen_regions, definition_as_text
 from nsd_prep.run import Run, plan_run
 from nsd_prep.single_trials import open_single_trials
 from nsd_prep.single_trials.maps import map_attributes
@@ -63,14 +68,14 @@ def open_nsd(
     ----------
     root : str or Path
         Folder, or address (``s3://BUCKET[/PREFIX]``, ``https://HOST[/PREFIX]``), of the dataset,
-        as `nsd_prep.dataset.open_dataset` takes it.
+        as `nsd_prep.dataset.layout.open_dataset` takes it.
     subjects : sequence of int, optional
         1-based; all of the dataset where none are given. `NSD.responses` are those to the images
         that all of them saw three times. A subject's files are needed only when it is asked for.
     preparation : {"b1", "b2", "b3"}, optional
         Which betas are read, in the official layout; b3 where none is given.
     regions_file : str or Path, optional
-        Regions of your own, as `nsd_prep.regions.read_regions_file` reads them.
+        Regions of your own, as `nsd_prep.dataset.regions.read_regions_file` reads them.
     cache_dir : str or Path, optional
         Where extracted responses are kept; a run of the flow can use the same cache. ``nsd-prep``
         in the user's cache folder (``XDG_CACHE_HOME`` or ``~/.cache``) where none is given.
@@ -156,7 +161,7 @@ class NSD:
         Returns
         -------
         Dataset, dims (trial,)
-            The columns of `nsd_prep.single_trials.table.trial_table`, and of the behaviour where
+            The columns of `nsd_prep.dataset.trials.trial_table`, and of the behaviour where
             the dataset has it; ``trial`` is 0-based over all sessions.
         """
         table = self._trials(subject, self._all_trials).all_trials[subject]
@@ -187,8 +192,8 @@ class NSD:
         Returns
         -------
         DataArray of float64, dims (voxel,)
-            Percent, 0 where a voxel has no data: `nsd_prep.noise_ceiling.noise_ceiling`. The
-            voxels are those of `voxels`.
+            Percent, 0 where a voxel has no data: `nsd_prep.dataset.noise_ceiling.noise_ceiling`.
+            The voxels are those of `voxels`.
         """
         ncsnr = self.voxels(subject, regions)["ncsnr"]
         ceiling = ncsnr.copy(data=noise_ceiling(ncsnr, n_averaged)).rename("noise_ceiling")

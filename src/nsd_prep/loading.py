@@ -8,31 +8,31 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep import published
 from nsd_prep.core.errors import InputFileError, ParameterError, PreflightError
 from nsd_prep.core.problems import Problems
-from nsd_prep.dataset import Dataset
-from nsd_prep.inputs import Masks, NoiseCeilings, Trials
-from nsd_prep.masks import select_voxels
-from nsd_prep.regions import BUILT_IN_REGIONS, VoxelSelection
-from nsd_prep.run import Run
-from nsd_prep.single_trials.behaviour import behaviour_file, read_behaviour
-from nsd_prep.single_trials.splits import training_trials
-from nsd_prep.single_trials.table import read_coco_ids, shows_images, trial_table
-from nsd_prep.source import Identity, Recorder
-from nsd_prep.split import train_images
-from nsd_prep.stimulus_table import contradictions, read_stimulus_table
-from nsd_prep.trials import (
-    Design,
+from nsd_prep.dataset import published
+from nsd_prep.dataset.behaviour import behaviour_file, read_behaviour
+from nsd_prep.dataset.design import Design, read_design
+from nsd_prep.dataset.layout import Dataset
+from nsd_prep.dataset.masks import select_voxels
+from nsd_prep.dataset.regions import BUILT_IN_REGIONS, VoxelSelection
+from nsd_prep.dataset.source import Identity, Recorder
+from nsd_prep.dataset.splits import train_images, training_trials
+from nsd_prep.dataset.stimulus_table import contradictions, read_stimulus_table
+from nsd_prep.dataset.trials import (
     check_planned_trials,
-    read_design,
+    read_coco_ids,
     repetition_counts,
     shared_trials,
+    shows_images,
+    trial_table,
     usable_images,
     usable_nsd_ids,
     with_usable,
 )
-from nsd_prep.volumes import Volume, read_ncsnr, read_volume, same_space
+from nsd_prep.dataset.volumes import Volume, read_ncsnr, read_volume, same_space
+from nsd_prep.inputs import Masks, NoiseCeilings, Trials
+from nsd_prep.run import Run
 
 
 def map_trials(run: Run) -> Trials:
@@ -121,7 +121,7 @@ def load_masks(run: Run, subject: int) -> Masks:
     Raises
     ------
     MissingFilesError, InputFileError, ParameterError
-        As `nsd_prep.masks.select_voxels`.
+        As `nsd_prep.dataset.masks.select_voxels`.
     """
     dataset, recorder = _recorded(run.dataset())
     kept = {run.keep_voxels: BUILT_IN_REGIONS[run.keep_voxels]} if run.keep_voxels else {}
@@ -155,7 +155,7 @@ def load_noise_ceilings(run: Run, subject: int) -> NoiseCeilings:
     Raises
     ------
     FileNotFoundError, InputFileError
-        As `nsd_prep.volumes.read_ncsnr`.
+        As `nsd_prep.dataset.volumes.read_ncsnr`.
     """
     dataset, recorder = _recorded(run.dataset())
     volume = read_ncsnr(dataset.ncsnr_file(subject), dataset.read)

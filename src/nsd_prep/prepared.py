@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from nsd_prep.assembly import SubjectVoxels, voxel_table
 from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
 from nsd_prep.core.errors import ParameterError
+from nsd_prep.dataset.noise_ceiling import noise_ceiling
+from nsd_prep.dataset.published import REPETITIONS
+from nsd_prep.dataset.regions import definition_as_text
+from nsd_prep.dataset.trials import needed_sessions, usable_nsd_ids
 from nsd_prep.extraction import SessionRecord
 from nsd_prep.inputs import Inputs
-from nsd_prep.noise_ceiling import noise_ceiling
-from nsd_prep.published import REPETITIONS
-from nsd_prep.regions import definition_as_text
 from nsd_prep.responses import SessionResponses, repetitions_of_images
 from nsd_prep.run import Run
 from nsd_prep.session_record import PartStatistics
 from nsd_prep.store import Part, Store
-from nsd_prep.trials import needed_sessions, usable_nsd_ids
 
 
 class Prepared:
@@ -28,7 +28,8 @@ class Prepared:
     Attributes
     ----------
     trials : DataFrame
-        A row for each trial with a shared image: `nsd_prep.trials.TRIAL_COLUMNS` and ``usable``.
+        A row for each trial with a shared image: `nsd_prep.dataset.trials.TRIAL_COLUMNS` and
+        ``usable``.
     is_train : ndarray of bool, shape (n_images,)
         Which of the usable images, ascending, are for training.
     voxels : DataFrame

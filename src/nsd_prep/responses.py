@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError
-from nsd_prep.published import REPETITIONS
+from nsd_prep.dataset.published import REPETITIONS
 
 
 class SessionResponses(NamedTuple):

@@ -29,9 +29,9 @@ from nsd_prep.core.parameters import (
     ZScoreImages,
     parameters,
 )
-from nsd_prep.dataset import Dataset, chosen_subjects, open_dataset
-from nsd_prep.published import REPETITIONS
-from nsd_prep.regions import RegionDefinition, chosen_regions, read_regions_file
+from nsd_prep.dataset.layout import Dataset, chosen_subjects, open_dataset
+from nsd_prep.dataset.published import REPETITIONS
+from nsd_prep.dataset.regions import RegionDefinition, chosen_regions, read_regions_file
 from nsd_prep.single_trials.writer import check_storage
 
 _logger: Final = logging.getLogger(__name__)

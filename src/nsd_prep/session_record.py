@@ -9,13 +9,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from nsd_prep.core.digests import sha256_of_bytes
-from nsd_prep.published import BETA_SCALE, TRIALS_PER_SESSION
+from nsd_prep.dataset.published import BETA_SCALE
 
-#: Runs of odd and of even number in a session of NSD have so many trials, twelve runs in all (NSD
-#: data manual, "Behavioral data").
-_NSD_RUNS: Final = (63, 62) * 6
-#: A session of any other number of trials is cut into so many parts.
-_PARTS: Final = 10
 #: Voxels, evenly spaced, of which mean and deviation are taken, and how many are kept one by one.
 _SAMPLED: Final = 256
 _KEPT: Final = 64
@@ -85,18 +80,6 @@ class PartStatistics(BaseModel):
     voxel_mean: tuple[float, ...]
     voxel_deviation: tuple[float, ...]
     sample_sha256: str
-
-
-def run_lengths(n_trials: int) -> tuple[int, ...]:
-    """Return how many trials each run of a session of so many trials has.
-
-    63, 62, 63, ... for the 750 trials of NSD (Allen et al. 2022: twelve runs a session); else
-    tenths of the session, those of more trials first.
-    """
-    if n_trials == TRIALS_PER_SESSION:
-        return _NSD_RUNS
-    parts = min(_PARTS, n_trials)
-    return tuple(n_trials // parts + (part < n_trials % parts) for part in range(parts))
 
 
 def describe_part(values: NDArray[np.int16], runs: tuple[int, ...]) -> PartStatistics:

@@ -28,7 +28,7 @@ from nsd_prep.analysis.style import (
     one_style,
     picture,
 )
-from nsd_prep.published import RELIABLE_NOISE_CEILING
+from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 
 #: Percentiles of the distances, pooled over regions, between which colours run.
 COLOUR_PERCENTILES: Final = (2, 98)

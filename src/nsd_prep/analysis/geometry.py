@@ -12,7 +12,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 
 from nsd_prep.analysis.rdm import rdm, upper_triangle
 from nsd_prep.core.errors import InputFileError
-from nsd_prep.published import RELIABLE_NOISE_CEILING
+from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 
 #: With two voxels every correlation of patterns is 1 or -1.
 FEWEST_VOXELS: Final = 3

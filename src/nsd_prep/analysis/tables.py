@@ -16,7 +16,7 @@ from nsd_prep.analysis.geometry import (
 )
 from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.assembly import stimulus_ids
-from nsd_prep.published import RELIABLE_NOISE_CEILING
+from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 from nsd_prep.rdm_statistics import (
     correlations_without_each_image,
     jackknife_interval,

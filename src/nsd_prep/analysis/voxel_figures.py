@@ -18,7 +18,7 @@ from nsd_prep.analysis.style import (
     region_colour,
 )
 from nsd_prep.analysis.tables import ALL_SUBJECTS, BIN_EDGES, noise_ceiling_histogram
-from nsd_prep.published import RELIABLE_NOISE_CEILING
+from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 
 
 def draw_noise_ceilings(voxels: pd.DataFrame) -> Picture:
@@ -102,7 +102,7 @@ def draw_repetitions(counts: pd.DataFrame) -> Picture:
     Parameters
     ----------
     counts : DataFrame of int, shape (n_subjects, 4)
-        As `nsd_prep.trials.repetition_counts` gives it.
+        As `nsd_prep.dataset.trials.repetition_counts` gives it.
 
     Returns
     -------

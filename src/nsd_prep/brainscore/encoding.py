@@ -11,7 +11,7 @@ from sklearn.linear_model import RidgeCV
 
 from nsd_prep.brainscore.features import Features
 from nsd_prep.brainscore.train_test import blocks
-from nsd_prep.published import RELIABLE_NOISE_CEILING, REPETITIONS
+from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING, REPETITIONS
 from nsd_prep.rdm_statistics import jackknife_interval
 
 #: Ridge penalties that are tried for each voxel, for features of unit variance.

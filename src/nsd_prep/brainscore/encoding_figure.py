@@ -14,7 +14,7 @@ from nsd_prep.analysis.style import (
     picture,
     region_colour,
 )
-from nsd_prep.published import RELIABLE_NOISE_CEILING
+from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 
 #: Inches for a box, so that four digits fit below it.
 _BOX_WIDTH: Final = 0.32

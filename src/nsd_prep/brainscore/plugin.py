@@ -7,7 +7,7 @@ from typing import Final
 from nsd_prep.brainscore.identifiers import SPLITS, base_name
 from nsd_prep.brainscore.index import PackageIndex
 from nsd_prep.core.atomic import write_text
-from nsd_prep.published import RELIABLE_NOISE_CEILING
+from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 
 #: Name of the plugin's folder within that of the packages.
 PLUGIN_FOLDER: Final = "plugin"

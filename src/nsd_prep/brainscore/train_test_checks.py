@@ -11,7 +11,7 @@ from nsd_prep.assembly import NEUROID_COORDINATES, PRESENTATION_COORDINATES
 from nsd_prep.brainscore.identifiers import Split
 from nsd_prep.brainscore.train_test import TrainAndTest, scale_over_images
 from nsd_prep.core.check import Check, check
-from nsd_prep.published import RELIABLE_NOISE_CEILING, REPETITIONS
+from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING, REPETITIONS
 
 #: Largest difference between the z-scored average of a test image and the average of its three
 #: z-scored rows: what float32 leaves.

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 Preparation = Literal["b1", "b2", "b3"]
-#: The names of `nsd_prep.regions.BUILT_IN_REGIONS`.
+#: The names of `nsd_prep.dataset.regions.BUILT_IN_REGIONS`.
 RegionName = Literal[
     "V1",
     "V2",

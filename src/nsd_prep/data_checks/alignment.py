@@ -19,7 +19,7 @@ from nsd_prep.data_checks.decision import (
     verdict_of_share,
 )
 from nsd_prep.data_checks.single_trials import SingleTrials, over_pairs
-from nsd_prep.published import REPETITIONS
+from nsd_prep.dataset.published import REPETITIONS
 
 #: Names of the checks.
 TRIALS: Final = "trials belong to their images"

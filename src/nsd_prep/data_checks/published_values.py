@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep import published
 from nsd_prep import published_statistics as statistics
 from nsd_prep.core.check import Check, check
 from nsd_prep.data_checks.region_order import ORDER_OF_REGION_PAIRS, RegionOrder
 from nsd_prep.data_checks.subject_agreement import SubjectAgreement
-from nsd_prep.dataset import DEFAULT_PREPARATION, PREPARATION_FOLDERS
+from nsd_prep.dataset import published
+from nsd_prep.dataset.published import DEFAULT_PREPARATION, PREPARATION_FOLDERS
 
 _DIFFERENT = "Another mask, ncsnr or release of the data than what is published."
 _AS_PUBLISHED = "As published of the real dataset."
@@ -145,7 +145,7 @@ def check_published_repetitions(counts: pd.DataFrame, n_images: int, scope: Scop
     Parameters
     ----------
     counts : DataFrame
-        As `nsd_prep.trials.repetition_counts` gives it.
+        As `nsd_prep.dataset.trials.repetition_counts` gives it.
     n_images : int
         Usable images of the run.
     scope : Scope

@@ -17,7 +17,7 @@ from nsd_prep.data_checks.decision import (
     verdict_of_share,
 )
 from nsd_prep.data_checks.single_trials import SingleTrials, over_pairs
-from nsd_prep.noise_ceiling import noise_ceiling
+from nsd_prep.dataset.noise_ceiling import noise_ceiling
 
 
 @dataclass(frozen=True)

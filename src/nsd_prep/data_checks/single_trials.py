@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.data_checks.decision import signal_share
-from nsd_prep.published import REPETITIONS
+from nsd_prep.dataset.published import REPETITIONS
 
 #: Voxels handled together: their trials fit into a core's cache.
 _VOXELS_AT_ONCE: Final = 256

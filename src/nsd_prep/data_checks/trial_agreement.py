@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.data_checks.single_trials import SingleTrials
-from nsd_prep.session_record import run_lengths
+from nsd_prep.dataset.published import run_lengths
 
 #: Agreement, as a share of what the ncsnr predicts, below which a session, or a part of one, is out
 #: of its place. Lower than for whole regions: a session with a tired subject has weaker responses.

@@ -13,17 +13,17 @@ from typing_extensions import override
 
 from nsd_prep.core.errors import ChangedFileError, MissingFilesError, RemoteFaultError
 from nsd_prep.core.records import FileIdentity
+from nsd_prep.dataset.hdf5.places import ChunkPlaces
+from nsd_prep.dataset.identity import RemoteIdentity
+from nsd_prep.dataset.source import Source
 from nsd_prep.remote.address import Address, chosen_endpoint
 from nsd_prep.remote.attempts import ATTEMPTS
-from nsd_prep.remote.chunk_places import ChunkPlaces
 from nsd_prep.remote.client import Client
 from nsd_prep.remote.consent import Consent, accepted_terms
-from nsd_prep.remote.identity import RemoteIdentity
 from nsd_prep.remote.images import read_pictures
 from nsd_prep.remote.mirror import Mirror
 from nsd_prep.remote.sessions import SessionReader
 from nsd_prep.remote.traffic import Transfer
-from nsd_prep.source import Source
 
 #: Files too large to be copied: known by size and ETag alone, and looked up once.
 _LARGE: Final = ".hdf5"
@@ -200,7 +200,7 @@ class BucketSource(Source):
     def read_voxels(
         self, path: Path, voxels: NDArray[np.int64], grid: tuple[int, int, int], n_trials: int
     ) -> NDArray[np.int16]:
-        """Read all trials of some voxels of a session, as `nsd_prep.betas.read_voxels`.
+        """Read all trials of some voxels of a session, as `nsd_prep.dataset.betas.read_voxels`.
 
         A file that changes meanwhile is read again from its beginning: compare `identity` before
         and after.

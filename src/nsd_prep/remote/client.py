@@ -14,6 +14,8 @@ import numpy as np
 import obstore
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError, RemoteFaultError
+from nsd_prep.dataset.hdf5.ranges import HIGHEST_CONCURRENCY, Link
+from nsd_prep.dataset.identity import RemoteIdentity
 from nsd_prep.remote.address import Address
 from nsd_prep.remote.attempts import (
     ATTEMPTS,
@@ -23,8 +25,6 @@ from nsd_prep.remote.attempts import (
     changed,
     is_overload,
 )
-from nsd_prep.remote.identity import RemoteIdentity
-from nsd_prep.remote.ranges import HIGHEST_CONCURRENCY, Link
 from nsd_prep.remote.traffic import Counters, Gate, Kind, Transfer
 
 _Result = TypeVar("_Result")

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.remote.chunk_places import ChunkPlaces
-from nsd_prep.remote.ranges import START_CONCURRENCY, START_GAP
+from nsd_prep.dataset.hdf5.places import ChunkPlaces
+from nsd_prep.dataset.hdf5.ranges import START_CONCURRENCY, START_GAP
 from nsd_prep.remote.sessions import predicted_parts
 
 #: Seconds from a request to the first byte of its answer that the estimates take.

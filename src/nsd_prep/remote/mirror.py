@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nsd_prep.core.atomic import replaced, written_whole
 from nsd_prep.core.digests import read_whole, sha256_of_bytes
-from nsd_prep.remote.identity import RemoteIdentity
+from nsd_prep.dataset.identity import RemoteIdentity
 
 RECORDS: Final = ".remote"
 

@@ -11,15 +11,15 @@ from typing import Any, Final, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep import betas
 from nsd_prep.core.errors import InputFileError
+from nsd_prep.dataset import betas
+from nsd_prep.dataset.hdf5.index import ChunkIndex, ChunkTable, index_of
+from nsd_prep.dataset.hdf5.places import ChunkPlaces
+from nsd_prep.dataset.hdf5.ranges import Ranges, merged
+from nsd_prep.dataset.identity import RemoteIdentity
 from nsd_prep.remote.attempts import Deadline
 from nsd_prep.remote.batch import Batch
-from nsd_prep.remote.chunk_index import ChunkIndex, ChunkTable, index_of
-from nsd_prep.remote.chunk_places import ChunkPlaces
 from nsd_prep.remote.client import SESSION_SECONDS, Client
-from nsd_prep.remote.identity import RemoteIdentity
-from nsd_prep.remote.ranges import Ranges, merged
 from nsd_prep.remote.sparse_file import MissingBytesError, SparseFile
 from nsd_prep.remote.traffic import Kind
 
@@ -155,8 +155,8 @@ class SessionReader:
     ) -> NDArray[np.int16]:
         """Read all trials of some voxels of a session, and little else.
 
-        Arguments and result are those of `nsd_prep.betas.read_voxels`, as it would be given a local
-        copy of the file.
+        Arguments and result are those of `nsd_prep.dataset.betas.read_voxels`, as it would be given
+        a local copy of the file.
 
         Raises
         ------

@@ -30,7 +30,7 @@ from nsd_prep.analysis.tables import (
 from nsd_prep.analysis.voxel_figures import draw_noise_ceilings, draw_repetitions
 from nsd_prep.core.check import Check
 from nsd_prep.core.progress import current_stage
-from nsd_prep.published import RELIABLE_NOISE_CEILING
+from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 from nsd_prep.report.methods import RunFacts, facts_table, listed, methods, references
 from nsd_prep.report.record import Report, Section, Table
 

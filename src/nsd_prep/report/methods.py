@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from nsd_prep.published import BETA_SCALE, RELIABLE_NOISE_CEILING, REPETITIONS
+from nsd_prep.dataset.published import BETA_SCALE, RELIABLE_NOISE_CEILING, REPETITIONS
 
 #: The data set's paper.
 ALLEN_2022: Final = (

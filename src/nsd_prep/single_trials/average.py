@@ -34,9 +34,9 @@ def averaged_images(
     sessions : iterable of (int, ndarray of float32, shape (n_trials, n_voxels))
         Every session (1-based, ascending) with the responses of its trials in `trials`.
     trials : DataFrame
-        The trials of these images, as `nsd_prep.single_trials.table.trial_table` gives them.
+        The trials of these images, as `nsd_prep.dataset.trials.trial_table` gives them.
     images : DataFrame
-        `nsd_prep.single_trials.table.image_table` of these trials.
+        `nsd_prep.dataset.trials.image_table` of these trials.
     n_voxels : int
         Columns of the responses.
     scratch : Path

@@ -21,8 +21,8 @@ from nsd_prep.analysis.style import (
     picture,
 )
 from nsd_prep.data_checks.decision import signal_share
+from nsd_prep.dataset.splits import SPLITS, TEST, TRAIN
 from nsd_prep.single_trials.reliability import rows_of_presentations
-from nsd_prep.single_trials.splits import SPLITS, TEST, TRAIN
 
 _PRESENTATIONS: Final = ("first", "second", "third")
 
@@ -33,7 +33,7 @@ def session_table(trials: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     trials : DataFrame
-        Rows of `nsd_prep.single_trials.table.trial_table`.
+        Rows of `nsd_prep.dataset.trials.trial_table`.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def draw_trials_by_session(trials: pd.DataFrame, subject: int) -> Picture:
     Parameters
     ----------
     trials : DataFrame
-        Rows of `nsd_prep.single_trials.table.trial_table`.
+        Rows of `nsd_prep.dataset.trials.trial_table`.
     subject : int
         1-based, for the name and the caption.
 
@@ -164,7 +164,7 @@ def draw_one_voxel(
     responses : ndarray of float32, shape (n_trials,)
         Of one voxel.
     trials : DataFrame
-        Their table, as `nsd_prep.single_trials.table.trial_table` gives it.
+        Their table, as `nsd_prep.dataset.trials.trial_table` gives it.
     title : str
         Which voxel it is, such as ``"voxel (i, j, k) = (20, 31, 40), ncsnr 1.2"``.
     subject : int

@@ -37,7 +37,7 @@ def rows_of_presentations(trials: pd.DataFrame, number: int) -> NDArray[np.int64
     Parameters
     ----------
     trials : DataFrame
-        Rows of `nsd_prep.single_trials.table.trial_table`, in the order of the file.
+        Rows of `nsd_prep.dataset.trials.trial_table`, in the order of the file.
     number : int
         How many presentations.
 

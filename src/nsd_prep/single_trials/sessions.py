@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.data_checks import SingleTrials
 from nsd_prep.data_checks.decision import FEWEST_IMAGES, FEWEST_VOXELS
-from nsd_prep.published import REPETITIONS
+from nsd_prep.dataset.published import REPETITIONS
 from nsd_prep.single_trials.reading import TrialReader
 from nsd_prep.single_trials.reliability import rows_of_presentations, telling_voxels
 

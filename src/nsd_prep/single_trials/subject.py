@@ -17,10 +17,10 @@ from nsd_prep.core.parameters import (
     StoredType,
     TrainingSplit,
 )
+from nsd_prep.dataset.splits import training_trials
+from nsd_prep.dataset.trials import image_table, shows_images
 from nsd_prep.single_trials.average import averaged_images
 from nsd_prep.single_trials.normalise import INT16_STEP, UNITS, normalised_sessions
-from nsd_prep.single_trials.splits import training_trials
-from nsd_prep.single_trials.table import image_table, shows_images
 from nsd_prep.single_trials.voxels import with_averaged_noise_ceiling
 from nsd_prep.single_trials.writer import FORMATS, checked_sessions, write_rows
 
@@ -85,7 +85,7 @@ def write_subject(
     sessions : iterable of (int, ndarray of int16, shape (n_voxels, n_trials))
         Every session (1-based, ascending) with the values of all its trials, as stored.
     trials : DataFrame
-        All of the subject's trials, as `nsd_prep.single_trials.table.trial_table` gives them, with
+        All of the subject's trials, as `nsd_prep.dataset.trials.trial_table` gives them, with
         columns of behaviour or not.
     voxels : DataFrame
         As `nsd_prep.single_trials.voxels.trial_voxels` gives it.

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.noise_ceiling import noise_ceiling, noise_ceiling_of_unequal_repetitions
-from nsd_prep.published import REPETITIONS
-from nsd_prep.regions import union_of_regions
+from nsd_prep.dataset.noise_ceiling import noise_ceiling, noise_ceiling_of_unequal_repetitions
+from nsd_prep.dataset.published import REPETITIONS
+from nsd_prep.dataset.regions import union_of_regions
 
 VOXEL: Final = "voxel"
 #: A region's column is its name after this.
@@ -26,11 +26,11 @@ def trial_voxels(
     Parameters
     ----------
     regions : mapping of str to ndarray of int64, shape (n_voxels,)
-        As `nsd_prep.regions.union_of_regions` takes them.
+        As `nsd_prep.dataset.regions.union_of_regions` takes them.
     grid : tuple of int
         (Z, Y, X).
     ncsnr : ndarray of float32, shape (Z, Y, X)
-        The subject's, as `nsd_prep.volumes.read_ncsnr` gives it.
+        The subject's, as `nsd_prep.dataset.volumes.read_ncsnr` gives it.
 
     Returns
     -------
@@ -67,13 +67,13 @@ def with_averaged_noise_ceiling(voxels: pd.DataFrame, images: pd.DataFrame) -> p
     voxels : DataFrame
         As `trial_voxels` gives it.
     images : DataFrame
-        As `nsd_prep.single_trials.table.image_table` gives it.
+        As `nsd_prep.dataset.trials.image_table` gives it.
 
     Returns
     -------
     DataFrame
         With the column noise_ceiling_averaged (percent), for the images' mixture of 3, 2 and 1
-        repetitions (`nsd_prep.noise_ceiling.noise_ceiling_of_unequal_repetitions`).
+        repetitions (`nsd_prep.dataset.noise_ceiling.noise_ceiling_of_unequal_repetitions`).
     """
     times = images["n_repetitions"].to_numpy()
     three, two, one = (int(np.count_nonzero(times == number)) for number in (3, 2, 1))
@@ -99,7 +99,7 @@ def join_regions(
     Returns
     -------
     ndarray of int16, shape (n_voxels_of_union, n_trials)
-        In the order of `nsd_prep.regions.union_of_regions`.
+        In the order of `nsd_prep.dataset.regions.union_of_regions`.
     """
     union = union_of_regions(regions)
     n_trials = next(iter(parts.values())).shape[1]

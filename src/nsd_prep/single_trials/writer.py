@@ -43,7 +43,7 @@ def checked_sessions(
     sessions : iterable of (int, ndarray of float32, shape (n_trials, n_voxels))
         Each session (1-based) of `table` with its trials, in the order of `table`.
     table : DataFrame
-        Rows of `nsd_prep.single_trials.table.trial_table`.
+        Rows of `nsd_prep.dataset.trials.trial_table`.
 
     Yields
     ------
@@ -99,8 +99,8 @@ def write_rows(
         All rows of `table`, in its order: as `checked_sessions` gives them, or
         `nsd_prep.single_trials.average.averaged_images`.
     table : DataFrame
-        Rows of `nsd_prep.single_trials.table.trial_table`, with columns of behaviour or not; or
-        `nsd_prep.single_trials.table.image_table`.
+        Rows of `nsd_prep.dataset.trials.trial_table`, with columns of behaviour or not; or
+        `nsd_prep.dataset.trials.image_table`.
     voxels : DataFrame
         As `nsd_prep.single_trials.voxels.trial_voxels` gives it; for averages as
         `nsd_prep.single_trials.voxels.with_averaged_noise_ceiling`.

@@ -17,7 +17,7 @@ from nsd_prep.core.digests import read_table, sha256_of_json
 from nsd_prep.core.parameters import ZScoreImages
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, Made
-from nsd_prep.dataset import Dataset
+from nsd_prep.dataset.layout import Dataset
 from nsd_prep.prepared import Prepared
 
 

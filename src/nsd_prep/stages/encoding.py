@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nsd_prep.core.digests import sha256_of_bytes, sha256_of_json
 from nsd_prep.core.records import FileRecord, Made
-from nsd_prep.dataset import Dataset
+from nsd_prep.dataset.layout import Dataset
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from nsd_prep.data_checks import (
     places_of_images,
 )
 from nsd_prep.data_checks.sessions import session_table
-from nsd_prep.dataset import PREPARATION_FOLDERS
+from nsd_prep.dataset.published import PREPARATION_FOLDERS
 from nsd_prep.extraction import SessionRecord
 from nsd_prep.image_features import image_features
 from nsd_prep.inputs import Inputs

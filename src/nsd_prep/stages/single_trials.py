@@ -17,6 +17,7 @@ from nsd_prep.core.records import Folder, Made
 from nsd_prep.data_checks.decision import FEWEST_IMAGES, NO_SHARE, explained
 from nsd_prep.data_checks.sessions import check_sessions
 from nsd_prep.data_checks.trial_agreement import agreement_of_trials
+from nsd_prep.dataset.trials import shows_images
 from nsd_prep.extraction import SessionRecord
 from nsd_prep.inputs import Inputs
 from nsd_prep.single_trials.maps import map_attributes
@@ -27,7 +28,6 @@ from nsd_prep.single_trials.reliability import (
 )
 from nsd_prep.single_trials.sessions import repetitions_in_file
 from nsd_prep.single_trials.subject import SingleTrialOptions, write_subject
-from nsd_prep.single_trials.table import shows_images
 from nsd_prep.single_trials.voxels import join_regions, trial_voxels
 from nsd_prep.single_trials.writer import FORMATS
 from nsd_prep.store import Store
@@ -52,7 +52,7 @@ class SubjectTrials:
     subject : int
         1-based.
     trials : DataFrame
-        As `nsd_prep.single_trials.table.trial_table`, with columns of behaviour or not.
+        As `nsd_prep.dataset.trials.trial_table`, with columns of behaviour or not.
     voxels : DataFrame
         As `nsd_prep.single_trials.voxels.trial_voxels`.
     regions : dict of str to ndarray of int64

@@ -9,6 +9,7 @@ from nsd_prep import __version__, outputs
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.records import Folder, Made
+from nsd_prep.dataset.trials import shows_images
 from nsd_prep.report.methods import ALLEN_2022, listed
 from nsd_prep.report.record import Report, Section, Table
 from nsd_prep.report.write import write_report
@@ -21,7 +22,6 @@ from nsd_prep.single_trials.figures import (
 from nsd_prep.single_trials.normalise import UNITS
 from nsd_prep.single_trials.reading import open_single_trials
 from nsd_prep.single_trials.subject import SingleTrialOptions
-from nsd_prep.single_trials.table import shows_images
 from nsd_prep.stages.single_trials import SubjectTrials, responses_file
 
 #: Of the table of sessions so much is on the page; all of it is in its file.

@@ -7,8 +7,8 @@ from nsd_prep import outputs
 from nsd_prep.assembly import VOXEL_COLUMNS, stimulus_ids
 from nsd_prep.core.atomic import write_table
 from nsd_prep.core.records import Folder, Made
+from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 from nsd_prep.prepared import Prepared
-from nsd_prep.published import RELIABLE_NOISE_CEILING
 
 
 def write_tables(prepared: Prepared, folder: Folder) -> Made:

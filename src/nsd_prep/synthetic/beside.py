@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nsd_prep.core.atomic import remove_stale_partials
 from nsd_prep.core.errors import OutputError, ParameterError
-from nsd_prep.dataset import DESCRIPTION_FILE
+from nsd_prep.dataset.layout import DESCRIPTION_FILE
 from nsd_prep.synthetic.writer import write_synthetic_nsd
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.dataset import Dataset
+from nsd_prep.dataset.layout import Dataset
 from nsd_prep.synthetic.anatomy import Cortex, make_cortex
 from nsd_prep.synthetic.betas import BackgroundSession, NoiseCeilingSNR, simulate_session
 from nsd_prep.synthetic.design import Design

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError
-from nsd_prep.dataset import DESCRIPTION_FILE, open_dataset
+from nsd_prep.dataset.layout import DESCRIPTION_FILE, open_dataset
 from nsd_prep.synthetic.design import Design
 
 TRUTH_FOLDER: Final = "truth"

@@ -19,11 +19,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.chunk_gather import gather_chunks
 from nsd_prep.core.digests import check_regular
 from nsd_prep.core.errors import InputFileError
-from nsd_prep.published import BETA_SCALE
-from nsd_prep.remote.chunk_places import ChunkPlaces
+from nsd_prep.dataset.hdf5.gather import gather_chunks
+from nsd_prep.dataset.hdf5.places import ChunkPlaces
+from nsd_prep.dataset.published import BETA_SCALE
 
 DATASET_NAME: Final = "betas"
 

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.remote.ranges import Ranges, merged
+from nsd_prep.dataset.hdf5.ranges import Ranges, merged
 
 Integers = NDArray[np.int64]
 

@@ -32,10 +32,8 @@ IMAGES_OF_A_SUBJECT: Final = 10_000
 SHARED_IMAGES: Final = 1_000
 PLANNED_TRIALS: Final = 30_000
 REPETITIONS: Final = 3
-
 #: Betas are stored as int16: percent signal change times this.
 BETA_SCALE: Final = 300
-
 #: Voxels of a region, for subjects 1 to 8.
 VOXELS: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
     {
@@ -63,6 +61,31 @@ MEAN_MEDIAN_NOISE_CEILING: Final[Mapping[str, float]] = MappingProxyType(
     {"V1": 37.0, "V2": 31.1, "V4": 26.4}
 )
 MEAN_MEDIAN_NOISE_CEILING_TOLERANCE: Final = 0.5
-
 #: Voxels whose noise ceiling lies above this percentage count as reliable in Brain-Score.
 RELIABLE_NOISE_CEILING: Final = 30.0
+#: Runs of odd and of even number in a session of NSD have so many trials, twelve runs in all (NSD
+#: data manual, "Behavioral data").
+_NSD_RUNS: Final = (63, 62) * 6
+#: A session of any other number of trials is cut into so many parts.
+_PARTS: Final = 10
+#: The preparations of the betas, by the numbers that the NSD data manual gives them.
+PREPARATION_FOLDERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "b1": "betas_assumehrf",
+        "b2": "betas_fithrf",
+        "b3": "betas_fithrf_GLMdenoise_RR",
+    }
+)
+DEFAULT_PREPARATION: Final = "b3"
+
+
+def run_lengths(n_trials: int) -> tuple[int, ...]:
+    """Return how many trials each run of a session of so many trials has.
+
+    63, 62, 63, ... for the 750 trials of NSD (Allen et al. 2022: twelve runs a session); else
+    tenths of the session, those of more trials first.
+    """
+    if n_trials == TRIALS_PER_SESSION:
+        return _NSD_RUNS
+    parts = min(_PARTS, n_trials)
+    return tuple(n_trials // parts + (part < n_trials % parts) for part in range(parts))

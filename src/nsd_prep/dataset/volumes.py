@@ -1,6 +1,7 @@
 """NIfTI volumes, with their axes in the order of the betas."""
 
 import gzip
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +23,7 @@ OUTSIDE_CORTEX = -1
 LARGEST_NCSNR = 100.0
 #: Millimetres by which affines of the same space may differ, as they were rounded.
 AFFINE_TOLERANCE = 1e-3
-
 Read = Callable[[Path], bytes]
-
 #: What nibabel raises at damaged files.
 _UNREADABLE = (
     ImageFileError,
@@ -173,3 +172,39 @@ def read_ncsnr(path: Path, read: Read = read_whole) -> Volume:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def read_label_table(path: Path, read: Callable[[Path], bytes] = read_whole) -> dict[str, int]:
+    """Read the names of a volume's labels.
+
+    Parameters
+    ----------
+    path : Path
+        A table with lines "number name", split on any white space; what follows is passed over.
+    read : callable
+        Returns the content of the file.
+
+    Returns
+    -------
+    dict of str to int
+        The number of each name.
+
+    Raises
+    ------
+    OSError
+        There is no such file, or the disk fails.
+    InputFileError
+        A line is not of that form.
+    """
+    numbers: dict[str, int] = {}
+    for line_number, line in enumerate(read(path).decode(errors="replace").splitlines(), start=1):
+        fields = line.split()
+        if not fields or fields[0].startswith("#"):
+            continue
+        if len(fields) < 2 or not re.fullmatch("-?[0-9]+", fields[0]):
+            raise InputFileError(
+                f"{path}, line {line_number}: expected a label's number and name, found "
+                f"{line.strip()!r}; download the file again."
+            )
+        numbers[fields[1]] = int(fields[0])
+    return numbers

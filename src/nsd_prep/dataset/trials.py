@@ -1,22 +1,26 @@
-"""The experiment's design: which image a subject saw in which trial."""
+"""Tables of trials: those of the shared images, and all of a subject."""
 
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
-import scipy.io
 from numpy.typing import NDArray
 
 from nsd_prep.core.digests import read_whole
 from nsd_prep.core.errors import InputFileError, ParameterError
-from nsd_prep.published import REPETITIONS
+from nsd_prep.core.parameters import SingleTrialImages
+from nsd_prep.dataset.design import Design
+from nsd_prep.dataset.published import REPETITIONS, TRIALS_PER_SESSION, run_lengths
+from nsd_prep.dataset.splits import SPLITS, split_columns
 
-#: No count or id of a design is larger; larger ones could not be held exactly by every type.
-_LARGEST_NUMBER: Final = 2**31 - 1
+#: Names of the index: what a row is.
+TRIAL: Final = "trial"
+IMAGE: Final = "image"
+#: Columns of a table of trials that a table of images keeps.
+_OF_AN_IMAGE: Final = ("nsd_id", "coco_id", "is_shared", *SPLITS)
 #: The columns of a trial table, in order.
 TRIAL_COLUMNS: Final = (
     "subject",
@@ -28,132 +32,154 @@ TRIAL_COLUMNS: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Design:
-    """Which image each trial shows.
-
-    Attributes
-    ----------
-    image_of_trial : ndarray of int64, shape (n_planned_trials,)
-        Index (0-based) into the subject's images; the same for all subjects.
-    nsd_id_of_image : ndarray of int64, shape (n_subjects, n_images_of_a_subject)
-        nsd_id (0-based) of each subject's images; row 0 is subject 1.
-    shared_nsd_ids : ndarray of int64, shape (n_shared_images,)
-        nsd_id (0-based) of the images that are planned for every subject.
-    """
-
-    image_of_trial: NDArray[np.int64]
-    nsd_id_of_image: NDArray[np.int64]
-    shared_nsd_ids: NDArray[np.int64]
-
-    def nsd_id_of_trial(self, subject: int, n_trials: int) -> NDArray[np.int64]:
-        """Return the nsd_id (0-based) of a subject's (1-based) first trials, int64 (n_trials,)."""
-        return self.nsd_id_of_image[subject - 1, self.image_of_trial[:n_trials]]
-
-
-def read_design(path: Path, read: Callable[[Path], bytes] = read_whole) -> Design:
-    """Read the experiment design, which counts everything from 1.
+def read_coco_ids(path: Path, read: Callable[[Path], bytes] = read_whole) -> pd.Series:
+    """Read which COCO image each NSD image is a part of.
 
     Parameters
     ----------
     path : Path
-        ``nsd_expdesign.mat`` (MAT v5) with masterordering, subjectim and sharedix.
+        ``nsd_stim_info_merged.csv``.
     read : callable
         Returns the content of the file.
 
     Returns
     -------
-    Design
-        Counted from 0.
+    Series of int64
+        cocoId by nsdId (0-based).
 
     Raises
     ------
     OSError
         There is no such file, or the disk fails.
     InputFileError
-        The file cannot be read, or contradicts itself.
+        The file does not give them.
     """
-    names = ("masterordering", "subjectim", "sharedix")
     content = read(path)
     try:
-        variables = scipy.io.loadmat(io.BytesIO(content), variable_names=names)
-    except Exception as error:  # a damaged MAT file makes loadmat raise almost anything
+        table = pd.read_csv(io.BytesIO(content), usecols=["nsdId", "cocoId"], dtype=np.int64)
+    except (ValueError, UnicodeDecodeError) as error:
         raise InputFileError(
-            f"The design {path} cannot be read as a MAT v5 file "
-            f"({type(error).__name__}: {error}): download it again."
+            f"The stimulus table {path} does not give COCO ids ({error}): expected whole numbers "
+            "in the columns nsdId and cocoId; download it again."
         ) from error
-    missing = [name for name in names if name not in variables]
-    if missing:
-        raise InputFileError(
-            f"The design {path} has no variable {', '.join(missing)}: expected {', '.join(names)}; "
-            "download it again."
-        )
-    # loadmat gives unsigned integers, which would wrap around below zero.
-    ordering, subject_images, shared = (
-        _whole_numbers(path, name, variables[name]) - 1 for name in names
+    return table.set_index("nsdId")["cocoId"]
+
+
+def run_of_trial(trial_in_session: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the run (1 to 12) of trials of a session (0 to 749) of NSD, int64 (n_trials,)."""
+    ends = np.cumsum(run_lengths(TRIALS_PER_SESSION))
+    return np.searchsorted(ends, trial_in_session, side="right").astype(np.int64) + 1
+
+
+def trial_table(
+    design: Design,
+    subject: int,
+    sessions: Mapping[int, int],
+    trials_per_session: int,
+    usable_nsd_ids: NDArray[np.int64],
+    *,
+    seed: int = 42,
+    train_fraction: float = 0.8,
+    coco_ids: pd.Series | None = None,
+) -> pd.DataFrame:
+    """Return a row for each trial of a subject's sessions.
+
+    Parameters
+    ----------
+    design : Design
+        The design.
+    subject : int
+        1-based.
+    sessions : mapping of int to int
+        Number of sessions of every subject (1-based) of the dataset.
+    trials_per_session : int
+        750 in NSD.
+    usable_nsd_ids : ndarray of int64, shape (n_images,)
+        The images of the assemblies (0-based, ascending), for the split ``nsd_prep``.
+    seed, train_fraction : int, float
+        Of that split.
+    coco_ids : Series of int64, optional
+        As `read_coco_ids` gives them.
+
+    Returns
+    -------
+    DataFrame
+        Index ``trial`` (0-based over all the subject's sessions). Columns: nsd_id (0-based),
+        coco_id (with `coco_ids`), session (1-based), run (1-based, where sessions have NSD's 750
+        trials), trial_in_session (0-based), repetition (0-based), is_shared, and the splits.
+
+    Raises
+    ------
+    InputFileError
+        `coco_ids` lacks an image.
+    """
+    nsd_id = design.nsd_id_of_trial(subject, sessions[subject] * trials_per_session)
+    trial = np.arange(len(nsd_id), dtype=np.int64)
+    columns: dict[str, NDArray[np.generic]] = {"nsd_id": nsd_id}
+    if coco_ids is not None:
+        columns["coco_id"] = _coco_ids_of(nsd_id, coco_ids)
+    columns["session"] = trial // trials_per_session + 1
+    if trials_per_session == TRIALS_PER_SESSION:
+        columns["run"] = run_of_trial(trial % trials_per_session)
+    columns["trial_in_session"] = trial % trials_per_session
+    columns["repetition"] = repetition_of_trial(nsd_id)
+    columns["is_shared"] = np.isin(nsd_id, design.shared_nsd_ids)
+    splits = split_columns(
+        nsd_id, design, sessions, trials_per_session, usable_nsd_ids, seed, train_fraction
     )
-    design = Design(ordering.ravel(), subject_images, shared.ravel())
-    _check_design(path, design)
-    return design
+    return pd.concat([pd.DataFrame(columns), splits], axis=1).rename_axis(index=TRIAL)
 
 
-def _whole_numbers(path: Path, name: str, values: Any) -> NDArray[np.int64]:
-    """Return a matrix of whole numbers, as a MAT v5 file holds every array of them."""
-    is_matrix = isinstance(values, np.ndarray) and values.dtype.kind in "iuf" and values.ndim == 2
-    if not is_matrix or values.size == 0:
-        found = f"{getattr(values, 'dtype', type(values).__name__)} {getattr(values, 'shape', '')}"
+def _coco_ids_of(nsd_id: NDArray[np.int64], coco_ids: pd.Series) -> NDArray[np.int64]:
+    missing = np.setdiff1d(nsd_id, coco_ids.index.to_numpy())
+    if len(missing):
         raise InputFileError(
-            f"The design {path} has in {name} an array of {found}: expected a matrix of whole "
-            f"numbers up to {_LARGEST_NUMBER}; download it again."
+            f"The stimulus table has no row for nsd_id {missing[0]} and {len(missing) - 1} other "
+            "images of the design: expected one for each; download it again."
         )
-    # Not by np.abs, which leaves the lowest int64 below zero.
-    sound = (
-        (values >= -_LARGEST_NUMBER) & (values <= _LARGEST_NUMBER) & (values == np.floor(values))
+    return coco_ids.loc[nsd_id].to_numpy(dtype=np.int64)
+
+
+def shows_images(trials: pd.DataFrame, images: SingleTrialImages) -> NDArray[np.bool_]:
+    """Return which trials show shared images, the subject's own, or any, bool (n_trials,).
+
+    Raises
+    ------
+    ParameterError
+        There is no such trial.
+    """
+    is_shared = trials["is_shared"].to_numpy(dtype=np.bool_)
+    choices = {"all": np.ones_like(is_shared), "shared": is_shared, "unique": ~is_shared}
+    if not choices[images].any():
+        raise ParameterError(
+            f"The subject has no trial with {images} images: choose another --images."
+        )
+    return choices[images]
+
+
+def image_table(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each image that some trials show.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        All or some rows of `trial_table`; every trial of an image, or none.
+
+    Returns
+    -------
+    DataFrame
+        Index ``image`` (0-based). Columns: nsd_id (0-based, ascending), coco_id where the trials
+        have it, n_repetitions, is_shared, and the splits.
+    """
+    columns = [column for column in _OF_AN_IMAGE if column in trials]
+    images = trials[columns].drop_duplicates("nsd_id").sort_values("nsd_id", ignore_index=True)
+    times = trials["nsd_id"].value_counts()
+    images.insert(
+        images.columns.get_loc("is_shared"),
+        "n_repetitions",
+        times.loc[images["nsd_id"]].to_numpy(np.int64),
     )
-    if not sound.all():
-        raise InputFileError(
-            f"The design {path} has in {name} the value {values[~sound][0]:g}: expected a matrix "
-            f"of whole numbers up to {_LARGEST_NUMBER}; download it again."
-        )
-    return values.astype(np.int64)
-
-
-def _check_design(path: Path, design: Design) -> None:
-    n_images = design.nsd_id_of_image.shape[1]
-    n_shared = len(design.shared_nsd_ids)
-    lowest, highest = design.image_of_trial.min() + 1, design.image_of_trial.max() + 1
-    if lowest < 1 or highest > n_images:
-        raise InputFileError(
-            f"The design {path} has in masterordering image numbers from {lowest} to {highest}: "
-            f"expected 1 to {n_images}, the columns of subjectim; download it again."
-        )
-    if design.nsd_id_of_image.min() < 0 or design.shared_nsd_ids.min() < 0:
-        raise InputFileError(
-            f"The design {path} holds an image id below 1 in subjectim or sharedix: expected ids "
-            "from 1 up; download it again."
-        )
-    if len(np.unique(design.shared_nsd_ids)) < n_shared:
-        raise InputFileError(
-            f"The design {path} has the id {_first_double(design.shared_nsd_ids) + 1} twice in "
-            f"sharedix: expected {n_shared} different ids; download it again."
-        )
-    in_order = np.sort(design.nsd_id_of_image, axis=1)
-    rows, columns = np.nonzero(in_order[:, 1:] == in_order[:, :-1])
-    if len(rows):
-        raise InputFileError(
-            f"The design {path} has the id {in_order[rows[0], columns[0]] + 1} twice in subjectim, "
-            f"for subject {rows[0] + 1}: expected {n_images} different ids; download it again."
-        )
-    if n_shared > n_images or (design.nsd_id_of_image[:, :n_shared] != design.shared_nsd_ids).any():
-        raise InputFileError(
-            f"The design {path} contradicts itself: the first {n_shared} columns of subjectim are "
-            "expected to equal sharedix for every subject; download it again."
-        )
-
-
-def _first_double(ids: NDArray[np.int64]) -> int:
-    found, times = np.unique(ids, return_counts=True)
-    return int(found[times > 1][0])
+    return images.rename_axis(index=IMAGE)
 
 
 def check_planned_trials(

@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.remote.chunk_index import index_of
-from nsd_prep.remote.ranges import merged
+from nsd_prep.dataset.hdf5.index import index_of
+from nsd_prep.dataset.hdf5.ranges import merged
 
 Integers = NDArray[np.int64]
 

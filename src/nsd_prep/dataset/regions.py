@@ -3,7 +3,7 @@
 import re
 import reprlib
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -14,18 +14,27 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nsd_prep.core.digests import read_whole
-from nsd_prep.core.errors import InputFileError, ParameterError
-from nsd_prep.dataset import Hemisphere
-from nsd_prep.volumes import OUTSIDE_CORTEX
+from nsd_prep.core.errors import ParameterError
+from nsd_prep.dataset.layout import Hemisphere
+from nsd_prep.dataset.volumes import OUTSIDE_CORTEX
 
 #: Part of file names, which may have 255 bytes.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
+
 #: Numbers from 1 up to int16's last: 0 and -1 are no labels, and true is no number.
 LabelNumber = Annotated[int, Field(strict=True, ge=1, le=np.iinfo(np.int16).max)]
+
+
 LabelName = Annotated[str, Field(min_length=1)]
+
+
 _A_LABEL = "a label is a whole number from 1 to 32767, or a name"
+
+
 _A_TABLE = "this is to be a table"
+
+
 #: What pydantic finds wrong in a regions file, in the words of the file.
 _REASONS: Final = {
     **dict.fromkeys(
@@ -39,8 +48,27 @@ _REASONS: Final = {
     "missing": "this key is missing",
 }
 
+
 #: Part of file names, as prf-visualrois and HCP_MMP1.
 VolumeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+
+
+#: The volumes of region labels that NSD has for each subject. NSD data manual, "ROIs".
+ROI_VOLUMES: Final = (
+    "HCP_MMP1",
+    "Kastner2015",
+    "MTL",
+    "corticalsulc",
+    "floc-bodies",
+    "floc-faces",
+    "floc-places",
+    "floc-words",
+    "nsdgeneral",
+    "prf-eccrois",
+    "prf-visualrois",
+    "streams",
+    "thalamus",
+)
 
 
 class RegionDefinition(BaseModel):
@@ -83,22 +111,6 @@ BUILT_IN_REGIONS: Final[Mapping[str, RegionDefinition]] = MappingProxyType(
         "lateral": RegionDefinition(labels={"streams": (6,)}),
         "parietal": RegionDefinition(labels={"streams": (7,)}),
     }
-)
-#: The volumes of region labels that NSD has for each subject. NSD data manual, "ROIs".
-ROI_VOLUMES: Final = (
-    "HCP_MMP1",
-    "Kastner2015",
-    "MTL",
-    "corticalsulc",
-    "floc-bodies",
-    "floc-faces",
-    "floc-places",
-    "floc-words",
-    "nsdgeneral",
-    "prf-eccrois",
-    "prf-visualrois",
-    "streams",
-    "thalamus",
 )
 
 
@@ -201,42 +213,6 @@ def chosen_regions(
             )
         taken.add(name.casefold())
     return {name: BUILT_IN_REGIONS[name] for name in names} | dict(own)
-
-
-def read_label_table(path: Path, read: Callable[[Path], bytes] = read_whole) -> dict[str, int]:
-    """Read the names of a volume's labels.
-
-    Parameters
-    ----------
-    path : Path
-        A table with lines "number name", split on any white space; what follows is passed over.
-    read : callable
-        Returns the content of the file.
-
-    Returns
-    -------
-    dict of str to int
-        The number of each name.
-
-    Raises
-    ------
-    OSError
-        There is no such file, or the disk fails.
-    InputFileError
-        A line is not of that form.
-    """
-    numbers: dict[str, int] = {}
-    for line_number, line in enumerate(read(path).decode(errors="replace").splitlines(), start=1):
-        fields = line.split()
-        if not fields or fields[0].startswith("#"):
-            continue
-        if len(fields) < 2 or not re.fullmatch("-?[0-9]+", fields[0]):
-            raise InputFileError(
-                f"{path}, line {line_number}: expected a label's number and name, found "
-                f"{line.strip()!r}; download the file again."
-            )
-        numbers[fields[1]] = int(fields[0])
-    return numbers
 
 
 def numbered_labels(labels: Iterable[int | str], table: Mapping[str, int]) -> tuple[int, ...]:

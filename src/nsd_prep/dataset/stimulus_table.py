@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.digests import read_whole
 from nsd_prep.core.errors import InputFileError
-from nsd_prep.published import REPETITIONS
-from nsd_prep.trials import Design, repetition_of_trial
+from nsd_prep.dataset.design import Design
+from nsd_prep.dataset.published import REPETITIONS
+from nsd_prep.dataset.trials import repetition_of_trial
 
 
 def read_stimulus_table(

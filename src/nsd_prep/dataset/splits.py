@@ -1,4 +1,4 @@
-"""Splits of a subject's images into train and test, from the design alone."""
+"""Splits into training and test: of the usable images, and of a subject's trials."""
 
 from collections.abc import Mapping
 from typing import Final, get_args
@@ -7,18 +7,57 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.parameters import TrainingSplit
-from nsd_prep.published import REPETITIONS
-from nsd_prep.split import train_images
-from nsd_prep.trials import Design
+from nsd_prep.dataset.design import Design
+from nsd_prep.dataset.published import REPETITIONS
 
 #: The columns, in order.
 SPLITS: Final[tuple[TrainingSplit, ...]] = get_args(TrainingSplit)
-
 TRAIN: Final = "train"
 TEST: Final = "test"
 #: In neither part of a split. A word, since an empty field of a CSV file is read as missing.
 UNUSED: Final = "unused"
+
+
+def train_images(n_images: int, seed: int = 42, train_fraction: float = 0.8) -> NDArray[np.bool_]:
+    """Choose the train images.
+
+    The indices 0..n-1 are shuffled by NumPy's ``RandomState(seed)``; the first
+    ``int(train_fraction * n)`` are train. This is the split of the published Allen2022 benchmark.
+
+    Parameters
+    ----------
+    n_images : int
+        How many images there are.
+    seed : int
+        0 to 2**32 - 1.
+    train_fraction : float
+        Above 0 and below 1.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_images,)
+        True for train, False for test, in the order of the images.
+
+    Raises
+    ------
+    ParameterError
+        Train or test would be empty.
+    """
+    n_train = int(train_fraction * n_images)
+    if not 0 < n_train < n_images:
+        raise ParameterError(
+            f"The split leaves {n_train} of {n_images} images for train: expected at least one for "
+            "train and one for test; choose another --train-fraction, or subjects that share more "
+            "images."
+        )
+    # RandomState, not Generator: the published split was made with it.
+    order = np.arange(n_images)
+    np.random.RandomState(seed).shuffle(order)
+    is_train = np.zeros(n_images, dtype=np.bool_)
+    is_train[order[:n_train]] = True
+    return is_train
 
 
 def images_seen_three_times(
@@ -73,7 +112,7 @@ def split_columns(
     usable_nsd_ids : ndarray of int64, shape (n_images,)
         The images of the assemblies (0-based, ascending).
     seed, train_fraction : int, float
-        As `nsd_prep.split.train_images` takes them.
+        As `nsd_prep.dataset.splits.train_images` takes them.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Where every file of an NSD copy lies, and what shape the dataset has."""
+"""Where every file of a copy of NSD lies, and the dataset's shape."""
 
 import json
 import reprlib
@@ -18,23 +18,14 @@ from pydantic import (
     ValidationError,
 )
 
-from nsd_prep import published
 from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterError
 from nsd_prep.core.parameters import Preparation
-from nsd_prep.source import FolderSource, Source, open_source
+from nsd_prep.dataset import published
+from nsd_prep.dataset.published import DEFAULT_PREPARATION, PREPARATION_FOLDERS
+from nsd_prep.dataset.source import FolderSource, Source, open_source
 
 Layout = Literal["official", "flat"]
 Hemisphere = Literal["lh", "rh"]
-
-#: The preparations of the betas, by the numbers that the NSD data manual gives them.
-PREPARATION_FOLDERS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "b1": "betas_assumehrf",
-        "b2": "betas_fithrf",
-        "b3": "betas_fithrf_GLMdenoise_RR",
-    }
-)
-DEFAULT_PREPARATION: Final = "b3"
 DESCRIPTION_FILE: Final = "dataset.json"
 
 

@@ -9,16 +9,21 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterError
 from nsd_prep.core.parameters import MissingRegions
-from nsd_prep.dataset import Dataset, Hemisphere
-from nsd_prep.regions import (
+from nsd_prep.dataset.layout import Dataset, Hemisphere
+from nsd_prep.dataset.regions import (
     RegionDefinition,
     VoxelSelection,
     merge_hemispheres,
     numbered_labels,
-    read_label_table,
     voxels_with_labels,
 )
-from nsd_prep.volumes import OUTSIDE_CORTEX, Volume, read_label_volume, same_space
+from nsd_prep.dataset.volumes import (
+    OUTSIDE_CORTEX,
+    Volume,
+    read_label_table,
+    read_label_volume,
+    same_space,
+)
 
 _HEMISPHERES: tuple[Hemisphere, Hemisphere] = ("lh", "rh")
 

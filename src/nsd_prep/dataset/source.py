@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from nsd_prep import betas
 from nsd_prep.core.digests import read_whole, sha256_of_bytes
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.core.records import FileIdentity, FileRecord
-from nsd_prep.remote.identity import RemoteIdentity
+from nsd_prep.dataset import betas
+from nsd_prep.dataset.identity import RemoteIdentity
 
 #: What tells whether a large file is still the same.
 Identity = FileIdentity | RemoteIdentity
@@ -63,7 +63,7 @@ class Source(Protocol):
         """
 
     def check_session(self, path: Path, grid: tuple[int, int, int], n_trials: int) -> None:
-        """Raise as `nsd_prep.betas.check_session_file`."""
+        """Raise as `nsd_prep.dataset.betas.check_session_file`."""
 
     def prefetch(
         self, path: Path, voxels: NDArray[np.int64], grid: tuple[int, int, int], n_trials: int
@@ -73,7 +73,7 @@ class Source(Protocol):
     def read_voxels(
         self, path: Path, voxels: NDArray[np.int64], grid: tuple[int, int, int], n_trials: int
     ) -> NDArray[np.int16]:
-        """Read all trials of some voxels of a session, as `nsd_prep.betas.read_voxels`."""
+        """Read all trials of some voxels of a session, as `nsd_prep.dataset.betas.read_voxels`."""
 
     def images(
         self, path: Path, nsd_ids: NDArray[np.int64]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.digests import read_whole
 from nsd_prep.core.errors import InputFileError
-from nsd_prep.dataset import Dataset
+from nsd_prep.dataset.layout import Dataset
 
 #: Columns of the file that are read (NSD data manual, "Behavioral data"), and their names here.
 _ANSWERS: Final = {"ISOLD": "is_old", "ISCORRECT": "is_correct", "RT": "response_time"}
@@ -41,7 +41,7 @@ def read_behaviour(
     subject : int
         1-based.
     trials : DataFrame
-        All of the subject's trials, as `nsd_prep.single_trials.table.trial_table` gives them.
+        All of the subject's trials, as `nsd_prep.dataset.trials.trial_table` gives them.
     read : callable
         Returns the content of the file.
 

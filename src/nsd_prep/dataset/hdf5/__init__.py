@@ -1,0 +1,1 @@
+"""The layout of a beta file in HDF5: its index, where chunks lie, the ranges that hold them."""

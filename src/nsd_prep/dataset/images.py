@@ -1,0 +1,148 @@
+"""The pictures that were shown: NSD's file of images, read and checked."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from nsd_prep.core.errors import InputFileError, MissingFilesError
+
+#: Gives the pixels of an image by its nsd_id (0-based): uint8, (height, width, 3), RGB.
+ImageSource = Callable[[int], NDArray[np.uint8]]
+#: Name of the one dataset in ``nsd_stimuli.hdf5`` (NSD data manual): uint8, (images, 425, 425, 3).
+DATASET_NAME: Final = "imgBrick"
+
+
+class Picture(NamedTuple):
+    """An image of the dataset: 0-based id, and uint8 (height, width, 3), RGB."""
+
+    nsd_id: int
+    pixels: NDArray[np.uint8]
+
+
+def read_pictures(images: Path | ImageSource, nsd_ids: NDArray[np.int64]) -> Iterator[Picture]:
+    """Read images, one at a time, in file order, and no others.
+
+    Parameters
+    ----------
+    images : Path or callable
+        ``nsd_stimuli.hdf5``, or what gives an image by its id; it is called in this thread alone.
+    nsd_ids : ndarray of int64, shape (n_images,)
+        0-based.
+
+    Yields
+    ------
+    Picture
+        Ascending by id.
+
+    Raises
+    ------
+    MissingFilesError
+        The file is not there.
+    InputFileError
+        It is truncated, holds something else, or ends before the last image; or what is called
+        gives something else than an image.
+    OSError
+        The disk fails.
+    """
+    if isinstance(images, Path):
+        with _opened(images) as file:
+            stored = _checked(images, file, nsd_ids)
+            for nsd_id in np.sort(nsd_ids).tolist():
+                yield Picture(nsd_id, stored[nsd_id])
+        return
+    for nsd_id in np.sort(nsd_ids).tolist():
+        pixels = np.asarray(images(nsd_id))
+        if not _are_images(pixels[np.newaxis]):
+            raise InputFileError(
+                f"The image of nsd_id {nsd_id} (0-based) is {pixels.dtype} {pixels.shape}: "
+                "expected uint8 (height, width, 3) of one pixel at least; give the dataset's own."
+            )
+        yield Picture(nsd_id, pixels)
+
+
+def check_images_file(path: Path, nsd_ids: NDArray[np.int64] | None = None) -> None:
+    """Check the form of the file of images, without reading an image.
+
+    Parameters
+    ----------
+    path : Path
+        ``nsd_stimuli.hdf5``.
+    nsd_ids : ndarray of int64, shape (n_images,), optional
+        The images (0-based) that it should hold.
+
+    Raises
+    ------
+    MissingFilesError, InputFileError, OSError
+        As `read_pictures`; InputFileError also where it is a folder or a device, or its images have
+        no pixel.
+    """
+    with _opened(path) as file:
+        _checked(path, file, np.empty(0, np.int64) if nsd_ids is None else nsd_ids)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    if path.exists() and not path.is_file():
+        raise InputFileError(
+            f"The stimulus file {path} is not a regular file, so there are no stimulus sets: "
+            "expected NSD's images there; put nsd_stimuli.hdf5 in its place."
+        )
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise MissingFilesError(
+            f"The stimulus file {path} is missing, so there are no stimulus sets: expected NSD's "
+            "images there; download nsd_stimuli.hdf5 and run the same command again."
+        ) from error
+    except (OSError, RuntimeError) as error:  # h5py raises both at damaged files
+        if getattr(error, "errno", None) is not None or re.search(r"errno = [1-9]", str(error)):
+            raise
+        raise InputFileError(
+            f"The stimulus file {path} cannot be read ({error}), so there are no stimulus sets: it "
+            "is truncated, empty or not HDF5; download nsd_stimuli.hdf5 again."
+        ) from error
+
+
+def _checked(path: Path, file: h5py.File, nsd_ids: NDArray[np.int64]) -> h5py.Dataset:
+    images = file.get(DATASET_NAME)
+    if not isinstance(images, h5py.Dataset):
+        raise InputFileError(
+            f"The stimulus file {path} holds no dataset {DATASET_NAME}, so there are no stimulus "
+            f"sets: found {', '.join(file) or 'nothing'}; download nsd_stimuli.hdf5 again."
+        )
+    if images.is_virtual or images.external:
+        # Where those files are missing HDF5 gives black images, without an error.
+        raise InputFileError(
+            f"The stimulus file {path} holds no images of its own, so there are no stimulus sets: "
+            f"expected {DATASET_NAME} in the file itself, found one whose values lie in other "
+            "files; download nsd_stimuli.hdf5 again."
+        )
+    if not _are_images(images):
+        raise InputFileError(
+            f"The dataset {DATASET_NAME} of {path} is {images.dtype} {images.shape}, so there are "
+            "no stimulus sets: expected uint8 (images, height, width, 3), images of one pixel at "
+            "least; download nsd_stimuli.hdf5 again."
+        )
+    if images.shape[0] <= nsd_ids.max(initial=-1):
+        raise InputFileError(
+            f"The stimulus file {path} is too short, so there are no stimulus sets: expected "
+            f"images up to nsd_id {nsd_ids.max()} (0-based), found {images.shape[0]} images; "
+            "download nsd_stimuli.hdf5 again."
+        )
+    return images
+
+
+def _are_images(images: h5py.Dataset | NDArray[Any]) -> bool:
+    return bool(
+        images.dtype == np.uint8
+        and images.ndim == 4
+        and images.shape[3] == 3
+        and min(images.shape[1:]) > 0
+    )
