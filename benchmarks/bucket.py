@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 
 from nsd_prep.dataset.betas import read_voxels, zscore_trials
 from nsd_prep.dataset.hdf5.places import ChunkPlaces
-from nsd_prep.dataset.hdf5.ranges import START_CONCURRENCY, START_GAP
-from nsd_prep.remote.bucket import BucketSource
-from nsd_prep.remote.client import Client
-from nsd_prep.remote.estimate import model_seconds
-from nsd_prep.remote.sessions import predicted_parts
+from nsd_prep.sources.bucket import BucketSource
+from nsd_prep.sources.client import Client
+from nsd_prep.sources.estimate import model_seconds
+from nsd_prep.sources.link import START_CONCURRENCY, START_GAP
+from nsd_prep.sources.sessions import predicted_parts
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from range_server import server_process
@@ -147,10 +147,10 @@ def bare_requests(url: str, selection: Selection) -> dict[str, float]:
 def main() -> None:
     """Measure, and print the tables and which bars are met."""
     # The processes whose memory is measured import none of these.
-    from nsd_prep.dataset.layout import open_dataset
     from nsd_prep.dataset.masks import select_voxels
     from nsd_prep.dataset.published import VOXELS
     from nsd_prep.dataset.regions import BUILT_IN_REGIONS
+    from nsd_prep.sources.opening import open_dataset
     from nsd_prep.synthetic import write_synthetic_nsd
 
     command = argparse.ArgumentParser(description=__doc__.split("\n")[0])

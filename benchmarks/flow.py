@@ -32,10 +32,10 @@ from rich.console import Console
 from rich.table import Table
 
 from nsd_prep.core.parameters import parameters
-from nsd_prep.dataset.layout import open_dataset
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.first_look import map_trials
 from nsd_prep.run import plan_run
+from nsd_prep.sources.opening import open_dataset
 
 FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
 #: What a plain loop has no counterpart for.

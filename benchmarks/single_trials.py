@@ -27,7 +27,7 @@ from rich.table import Table
 
 from nsd_prep.dataset.betas import read_voxels
 from nsd_prep.dataset.design import read_design
-from nsd_prep.dataset.layout import Dataset, open_dataset
+from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.published import BETA_SCALE
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS
@@ -38,6 +38,7 @@ from nsd_prep.single_trials import TrialReader, open_single_trials
 from nsd_prep.single_trials.normalise import normalised_sessions
 from nsd_prep.single_trials.voxels import trial_voxels
 from nsd_prep.single_trials.writer import checked_sessions, write_rows
+from nsd_prep.sources.opening import open_dataset
 
 SUBJECT = 1
 #: Of nsdgeneral in NSD's subject 1; where a dataset has fewer, other voxels are added.

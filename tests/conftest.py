@@ -9,7 +9,8 @@ import hypothesis
 import pytest
 from small_nsd import SmallNSD, write_small_nsd
 
-from nsd_prep.dataset.layout import Dataset, open_dataset
+from nsd_prep.dataset.layout import Dataset
+from nsd_prep.sources.opening import open_dataset
 from nsd_prep.synthetic import write_synthetic_nsd
 
 # The same examples in every run, and no folder of found examples beside the code.

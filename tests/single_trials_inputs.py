@@ -12,7 +12,7 @@ from small_nsd import SmallNSD
 
 from nsd_prep.dataset.betas import read_voxels
 from nsd_prep.dataset.design import Design, read_design
-from nsd_prep.dataset.layout import Dataset, open_dataset
+from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, union_of_regions
 from nsd_prep.dataset.trials import read_coco_ids, trial_table
@@ -20,6 +20,7 @@ from nsd_prep.dataset.volumes import read_ncsnr
 from nsd_prep.single_trials.normalise import normalised_sessions
 from nsd_prep.single_trials.voxels import trial_voxels
 from nsd_prep.single_trials.writer import checked_sessions, write_rows
+from nsd_prep.sources.opening import open_dataset
 
 
 @dataclass(frozen=True)

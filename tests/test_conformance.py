@@ -23,13 +23,13 @@ from synthetic_truth import region_rows
 from nsd_prep.assembly import SubjectVoxels, voxel_table
 from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
 from nsd_prep.brainscore.train_test_checks import internal_consistency
-from nsd_prep.dataset.layout import open_dataset
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.published import VOXELS
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS
 from nsd_prep.dataset.splits import train_images
 from nsd_prep.dataset.trials import usable_images
+from nsd_prep.sources.opening import open_dataset
 from nsd_prep.synthetic import SubjectPlan, SyntheticPlan, SyntheticTruth, write_synthetic_nsd
 from nsd_prep.synthetic.latents import dimension_weights
 

@@ -7,7 +7,8 @@ import pytest
 from small_nsd import SESSIONS, SmallNSD
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterError
-from nsd_prep.dataset.layout import chosen_subjects, open_dataset
+from nsd_prep.dataset.layout import chosen_subjects
+from nsd_prep.sources.opening import open_dataset
 
 
 @pytest.fixture

@@ -18,10 +18,11 @@ from small_nsd import SmallNSD, write_betas
 
 from nsd_prep.core.errors import InputFileError, OutputError
 from nsd_prep.dataset import betas
-from nsd_prep.dataset.layout import Dataset, open_dataset
+from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, VoxelSelection
 from nsd_prep.extraction import SessionRequest, extract_session, voxels_to_read
+from nsd_prep.sources.opening import open_dataset
 from nsd_prep.store import Store
 
 REGIONS = {name: BUILT_IN_REGIONS[name] for name in ("V1", "V4", "IT")}

@@ -31,13 +31,13 @@ from nsd_prep.brainscore import stimulus_sets
 from nsd_prep.core.digests import digest_of_table
 from nsd_prep.core.errors import ExtractionFaultError, NSDPrepError, OutputError
 from nsd_prep.core.records import Folder
-from nsd_prep.dataset.layout import open_dataset
 from nsd_prep.first_look import load_inputs
 from nsd_prep.inputs import Inputs
 from nsd_prep.ownership import Ownership
 from nsd_prep.prepared import Prepared
 from nsd_prep.report.record import Report, Section, Table
 from nsd_prep.report.write import write_report
+from nsd_prep.sources.opening import open_dataset
 from nsd_prep.stages import assemblies, brainscore, closing, examination, tables, validation
 from nsd_prep.store import Store
 

@@ -28,8 +28,8 @@ from nsd_prep.core.errors import (
     ParameterError,
     PreflightError,
 )
-from nsd_prep.dataset.source import FolderSource
 from nsd_prep.single_trials import brain_map
+from nsd_prep.sources.folder import FolderSource
 from nsd_prep.stages.assemblies import assemble_region
 
 SUBJECTS = [1, 2, 5]

@@ -9,9 +9,9 @@ import reference
 from small_nsd import GRIDS, SESSIONS, SmallNSD, write_small_nsd, write_volume
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterError
-from nsd_prep.dataset.layout import open_dataset
 from nsd_prep.dataset.masks import labels_that_are_nowhere, read_bilateral_volume, select_voxels
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, RegionDefinition
+from nsd_prep.sources.opening import open_dataset
 
 REGIONS = {name: BUILT_IN_REGIONS[name] for name in ("V1", "V4", "IT", "nsdgeneral")}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from nsd_prep.core.errors import ParameterError
-from nsd_prep.remote.address import Address, s3_config
+from nsd_prep.sources.address import Address, s3_config
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 STRAY = {

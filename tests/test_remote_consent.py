@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from nsd_prep.core.errors import ParameterError
-from nsd_prep.remote import client as client_module
-from nsd_prep.remote import consent as consent_module
-from nsd_prep.remote.bucket import BucketSource
-from nsd_prep.remote.consent import TERMS, accepted_terms, consent_file
+from nsd_prep.sources import client as client_module
+from nsd_prep.sources import consent as consent_module
+from nsd_prep.sources.bucket import BucketSource
+from nsd_prep.sources.consent import TERMS, accepted_terms, consent_file
 
 
 class Terminal(io.StringIO):

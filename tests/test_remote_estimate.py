@@ -7,9 +7,9 @@ import pytest
 from range_server import RangeServer
 from remote_files import random_betas, write_in_order
 
-from nsd_prep.remote.client import Client
-from nsd_prep.remote.estimate import SessionsToFetch, estimate, model_seconds
-from nsd_prep.remote.sessions import SessionReader
+from nsd_prep.sources.client import Client
+from nsd_prep.sources.estimate import SessionsToFetch, estimate, model_seconds
+from nsd_prep.sources.sessions import SessionReader
 
 
 def test_what_was_estimated_is_what_is_fetched(tmp_path: Path) -> None:

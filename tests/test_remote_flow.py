@@ -27,12 +27,12 @@ from nsd_prep import prefetch
 from nsd_prep.core.errors import FailedChecksError, NSDPrepError, PreflightError, RemoteFaultError
 from nsd_prep.flows.command import main
 from nsd_prep.flows.nsd_flow import nsd_flow
-from nsd_prep.remote import attempts
-from nsd_prep.remote import client as client_module
-from nsd_prep.remote.bucket import BucketSource
-from nsd_prep.remote.consent import TERMS
-from nsd_prep.remote.traffic import Transfer
 from nsd_prep.report.stamp import without_stamp
+from nsd_prep.sources import client as client_module
+from nsd_prep.sources import retry as attempts
+from nsd_prep.sources.bucket import BucketSource
+from nsd_prep.sources.consent import TERMS
+from nsd_prep.sources.traffic import Transfer
 
 FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
 V1_VENTRAL = "[V1-ventral]\nlabels.prf-visualrois = [1]\n"

@@ -12,9 +12,9 @@ from PIL import Image
 from range_server import RangeServer
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError, RemoteFaultError
-from nsd_prep.remote import attempts
-from nsd_prep.remote.client import Client
-from nsd_prep.remote.images import SHARED_FOLDER, STIMULI_FILE, read_pictures
+from nsd_prep.sources import retry as attempts
+from nsd_prep.sources.client import Client
+from nsd_prep.sources.images import SHARED_FOLDER, STIMULI_FILE, read_pictures
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (60, 40, 30, 3), dtype=np.uint8)
 IDS = np.array([3, 59, 0, 17, 18])

@@ -8,15 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsd_prep.core.errors import RemoteFaultError
-from nsd_prep.dataset.hdf5.ranges import (
-    HIGHEST_CONCURRENCY,
-    LARGEST_GAP,
-    PIECE_BYTES,
-    SMALLEST_GAP,
-    Link,
-    merged,
-)
-from nsd_prep.remote.sparse_file import BLOCK_BYTES, MissingBytesError, SparseFile
+from nsd_prep.dataset.hdf5.ranges import PIECE_BYTES, merged
+from nsd_prep.sources.link import HIGHEST_CONCURRENCY, LARGEST_GAP, SMALLEST_GAP, Link
+from nsd_prep.sources.sparse_file import BLOCK_BYTES, MissingBytesError, SparseFile
 
 CONTENT = np.random.default_rng(0).bytes(5 * BLOCK_BYTES + 17)
 pieces = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 40)), max_size=20)

@@ -11,7 +11,7 @@ from small_nsd import GRIDS, TRIALS_PER_SESSION, SmallNSD
 
 from nsd_prep.core.errors import MissingFilesError
 from nsd_prep.dataset import betas
-from nsd_prep.remote.bucket import BucketSource
+from nsd_prep.sources.bucket import BucketSource
 
 pytestmark = pytest.mark.slow
 

@@ -29,9 +29,10 @@ from nsd_prep.core.errors import (
     RemoteFaultError,
 )
 from nsd_prep.dataset import betas
-from nsd_prep.remote import attempts, sessions
-from nsd_prep.remote.client import Client
-from nsd_prep.remote.sessions import SessionReader
+from nsd_prep.sources import retry as attempts
+from nsd_prep.sources import sessions
+from nsd_prep.sources.client import Client
+from nsd_prep.sources.sessions import SessionReader
 
 #: Runs and single voxels, from the first to the last.
 VOXELS = np.unique(np.r_[0, 30:60, 300:330:4, 1500:1560, 2000, 2639:2646])

@@ -21,9 +21,10 @@ from nsd_prep.core.errors import (
 )
 from nsd_prep.core.records import FileIdentity
 from nsd_prep.dataset import betas
-from nsd_prep.dataset.source import FolderSource, open_source
-from nsd_prep.remote import attempts
-from nsd_prep.remote.bucket import BucketSource
+from nsd_prep.sources import retry as attempts
+from nsd_prep.sources.bucket import BucketSource
+from nsd_prep.sources.folder import FolderSource
+from nsd_prep.sources.opening import open_source
 
 GRID = GRIDS[1][::-1]
 VOXELS = np.arange(3, 90, 2)

@@ -9,9 +9,9 @@ from library_stages import responses_of
 from small_nsd import SESSIONS, STORAGE_FORMS, SmallNSD, write_small_nsd
 
 from nsd_prep.core.errors import InputFileError
-from nsd_prep.dataset.layout import open_dataset
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS
 from nsd_prep.responses import SessionResponses, averaged, repetitions_of_images
+from nsd_prep.sources.opening import open_dataset
 
 REGIONS = {name: BUILT_IN_REGIONS[name] for name in ("V1", "V4", "IT")}
 

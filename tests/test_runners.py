@@ -10,8 +10,8 @@ import pytest
 
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.records import FileIdentity
-from nsd_prep.dataset.source import FolderSource
 from nsd_prep.extraction import SessionRequest
+from nsd_prep.sources.folder import FolderSource
 from nsd_prep.store import Store
 from nsd_prep.tasks.runners import in_chunks, task_runner
 

@@ -14,7 +14,6 @@ from small_nsd import SmallNSD, write_small_nsd
 from nsd_prep.core.errors import InputFileError, OutputError, ParameterError
 from nsd_prep.dataset.behaviour import behaviour_file, read_behaviour
 from nsd_prep.dataset.design import Design
-from nsd_prep.dataset.layout import open_dataset
 from nsd_prep.dataset.regions import union_of_regions
 from nsd_prep.dataset.splits import training_trials
 from nsd_prep.dataset.trials import (
@@ -28,6 +27,7 @@ from nsd_prep.single_trials.average import averaged_images
 from nsd_prep.single_trials.normalise import normalised, normalised_sessions
 from nsd_prep.single_trials.subject import SingleTrialOptions, write_subject
 from nsd_prep.single_trials.voxels import join_regions, with_averaged_noise_ceiling
+from nsd_prep.sources.opening import open_dataset
 
 
 class TestTrialTable:

@@ -68,7 +68,7 @@ def open_nsd(
     ----------
     root : str or Path
         Folder, or address (``s3://BUCKET[/PREFIX]``, ``https://HOST[/PREFIX]``), of the dataset,
-        as `nsd_prep.dataset.layout.open_dataset` takes it.
+        as `nsd_prep.sources.opening.open_dataset` takes it.
     subjects : sequence of int, optional
         1-based; all of the dataset where none are given. `NSD.responses` are those to the images
         that all of them saw three times. A subject's files are needed only when it is asked for.

@@ -16,7 +16,7 @@ from nsd_prep.dataset.design import Design, read_design
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, VoxelSelection
-from nsd_prep.dataset.source import Identity, Recorder
+from nsd_prep.dataset.source import Identity
 from nsd_prep.dataset.splits import train_images, training_trials
 from nsd_prep.dataset.stimulus_table import contradictions, read_stimulus_table
 from nsd_prep.dataset.trials import (
@@ -33,6 +33,7 @@ from nsd_prep.dataset.trials import (
 from nsd_prep.dataset.volumes import Volume, read_ncsnr, read_volume, same_space
 from nsd_prep.inputs import Masks, NoiseCeilings, Trials
 from nsd_prep.run import Run
+from nsd_prep.sources.recorder import Recorder
 
 
 def map_trials(run: Run) -> Trials:

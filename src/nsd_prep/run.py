@@ -29,10 +29,11 @@ from nsd_prep.core.parameters import (
     ZScoreImages,
     parameters,
 )
-from nsd_prep.dataset.layout import Dataset, chosen_subjects, open_dataset
+from nsd_prep.dataset.layout import Dataset, chosen_subjects
 from nsd_prep.dataset.published import REPETITIONS
 from nsd_prep.dataset.regions import RegionDefinition, chosen_regions, read_regions_file
 from nsd_prep.single_trials.writer import check_storage
+from nsd_prep.sources.opening import open_dataset
 
 _logger: Final = logging.getLogger(__name__)
 

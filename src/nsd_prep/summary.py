@@ -12,8 +12,8 @@ from nsd_prep import outputs
 from nsd_prep.core.check import STIMULUS_SETS, VERDICTS, Check
 from nsd_prep.inputs import Inputs
 from nsd_prep.prepared import Prepared
-from nsd_prep.remote.estimate import SessionsToFetch, estimate
 from nsd_prep.run import Run
+from nsd_prep.sources.estimate import SessionsToFetch, estimate
 from nsd_prep.stages.tables import neuroids, noise_ceiling_table
 
 _WIDTH: Final = 120

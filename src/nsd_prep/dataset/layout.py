@@ -1,28 +1,12 @@
 """Where every file of a copy of NSD lies, and the dataset's shape."""
 
-import json
-import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal
+from typing import Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    Strict,
-    ValidationError,
-)
-
-from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterError
-from nsd_prep.core.parameters import Preparation
-from nsd_prep.dataset import published
-from nsd_prep.dataset.published import DEFAULT_PREPARATION, PREPARATION_FOLDERS
-from nsd_prep.dataset.source import FolderSource, Source, open_source
+from nsd_prep.core.errors import ParameterError
+from nsd_prep.dataset.source import Source
 
 Layout = Literal["official", "flat"]
 Hemisphere = Literal["lh", "rh"]
@@ -155,151 +139,6 @@ class Dataset:
             return self.root / f"subj{subject:02d}" / "betas"
         folder = self.root / "nsddata_betas" / "ppdata" / f"subj{subject:02d}" / "func1pt8mm"
         return folder / self.preparation
-
-
-class _Synthetic(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-    truth: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$")
-
-
-def _not_nsd(name: str) -> str:
-    """Refuse a name under which a dataset's results would pass for NSD's own."""
-    if name.casefold() == "nsd" or name.casefold().startswith("allen2022"):
-        raise ValueError("a dataset that is not NSD itself needs another name")
-    return name
-
-
-class _Description(BaseModel):
-    """What ``dataset.json`` says of a dataset that is not NSD itself."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    name: Annotated[str, AfterValidator(_not_nsd)] = Field(
-        min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$"
-    )
-    trials_per_session: PositiveInt = Field(strict=True)
-    sessions: dict[Annotated[str, Field(pattern="^[1-8]$")], Annotated[PositiveInt, Strict()]] = (
-        Field(min_length=1)
-    )
-    synthetic: _Synthetic | None = None
-
-
-def open_dataset(
-    root: str | Path,
-    preparation: Preparation | None = None,
-    *,
-    mirror_folder: Path | None = None,
-    accept_nsd_terms: bool | None = None,
-) -> Dataset:
-    """Find out which layout and shape the dataset below a folder has.
-
-    Parameters
-    ----------
-    root : str or Path
-        The folder that holds ``nsddata`` (official layout) or ``metadata`` (flat layout); or the
-        address of such a folder, ``s3://BUCKET[/PREFIX]`` or ``http(s)://HOST[/PREFIX]``, in the
-        official layout.
-    preparation : {"b1", "b2", "b3"}, optional
-        Which betas to read, in the official layout; b3 where nothing is said. The flat layout
-        holds one preparation, which it does not name.
-    mirror_folder : Path, optional
-        Where copies of the small files of an address are kept; ``nsd-prep-mirror`` in the current
-        folder where none is given.
-    accept_nsd_terms : bool, optional
-        That the terms of NSD are accepted, which is asked before NSD's own bucket is read.
-
-    Returns
-    -------
-    Dataset
-        NSD with its published shape, or the shape that ``dataset.json`` at the root gives.
-
-    Raises
-    ------
-    MissingFilesError
-        The folder is not there, or is in neither layout.
-    InputFileError
-        ``dataset.json`` is not what it should be.
-    ParameterError
-        A preparation is chosen in the flat layout.
-    """
-    source = open_source(
-        root, mirror_folder or Path("nsd-prep-mirror"), accept_nsd_terms=accept_nsd_terms
-    )
-    root, is_folder = source.root, isinstance(source, FolderSource)
-    if is_folder and not root.is_dir():
-        raise MissingFilesError(
-            f"The NSD root {root} is not a folder: give the folder that holds 'nsddata' "
-            "(official layout) or 'metadata' (flat layout) with --nsd-root."
-        )
-    layout = _layout(root) if is_folder else "official"
-    if layout == "flat" and preparation is not None:
-        raise ParameterError(
-            f"The betas' preparation {preparation} cannot be chosen: {root} is in the flat layout, "
-            "which holds one preparation; leave --betas out."
-        )
-    if layout == "flat":
-        folder = "the one of a flat layout"
-    else:
-        folder = PREPARATION_FOLDERS[preparation or DEFAULT_PREPARATION]
-    description = _description(root / DESCRIPTION_FILE, source)
-    sessions = (
-        {int(subject): number for subject, number in description.sessions.items()}
-        if description
-        else published.SESSIONS
-    )
-    return Dataset(
-        root=root,
-        layout=layout,
-        name=description.name if description else "NSD",
-        is_nsd=description is None,
-        preparation=folder,
-        trials_per_session=(
-            description.trials_per_session if description else published.TRIALS_PER_SESSION
-        ),
-        sessions=MappingProxyType(dict(sessions)),
-        truth_folder=description.synthetic.truth if description and description.synthetic else None,
-        source=source,
-    )
-
-
-def _layout(root: Path) -> Layout:
-    if (root / "nsddata").is_dir():
-        return "official"
-    if (root / "metadata").is_dir():
-        return "flat"
-    raise MissingFilesError(
-        f"The NSD root {root} holds no dataset: expected a folder 'nsddata' (official layout) or "
-        "'metadata' (flat layout) in it; give the folder above them with --nsd-root."
-    )
-
-
-def _description(path: Path, source: Source) -> _Description | None:
-    if not source.exists(path):
-        return None
-    read = source.read(path)
-    try:
-        content = json.loads(read, object_pairs_hook=_without_duplicates)
-        return _Description.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        reason = f"at {where}, {first['msg']}, found {reprlib.repr(first['input'])}"
-    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, nested without end
-        reason = f"at the whole file, {error}"
-    raise InputFileError(
-        f"{path} does not describe a dataset: {reason}; expected "
-        '{"name": "...", "trials_per_session": 30, "sessions": {"1": 6}} with subjects 1 to 8, '
-        "correct or remove it."
-    )
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{name!r} is given twice")
-    return dict(pairs)
 
 
 def chosen_subjects(dataset: Dataset, subjects: Iterable[int] | None) -> tuple[int, ...]:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError
-from nsd_prep.dataset.layout import DESCRIPTION_FILE, open_dataset
+from nsd_prep.dataset.layout import DESCRIPTION_FILE
+from nsd_prep.sources.opening import open_dataset
 from nsd_prep.synthetic.design import Design
 
 TRUTH_FOLDER: Final = "truth"

@@ -16,7 +16,7 @@ from nsd_prep.core.errors import OutputError, ParameterError
 from nsd_prep.core.threads import end_with_parent
 from nsd_prep.dataset.layout import DESCRIPTION_FILE, Dataset
 from nsd_prep.dataset.published import DEFAULT_PREPARATION, PREPARATION_FOLDERS
-from nsd_prep.dataset.source import FolderSource
+from nsd_prep.sources.folder import FolderSource
 from nsd_prep.synthetic.design import Design, expdesign_variables, make_design, stimulus_table
 from nsd_prep.synthetic.formats import STORAGE_FORMS, Storage, write_mat, write_pictures
 from nsd_prep.synthetic.latents import draw_pictures, shared_latents

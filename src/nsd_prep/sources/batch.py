@@ -5,10 +5,10 @@ from concurrent.futures import CancelledError, Future
 from nsd_prep.core.errors import RemoteFaultError
 from nsd_prep.dataset.hdf5.ranges import Ranges
 from nsd_prep.dataset.identity import RemoteIdentity
-from nsd_prep.remote.attempts import Deadline
-from nsd_prep.remote.client import Client
-from nsd_prep.remote.sparse_file import SparseFile
-from nsd_prep.remote.traffic import Kind
+from nsd_prep.sources.client import Client
+from nsd_prep.sources.retry import Deadline
+from nsd_prep.sources.sparse_file import SparseFile
+from nsd_prep.sources.traffic import Kind
 
 
 class Batch:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Literal, NamedTuple
 
-from nsd_prep.dataset.hdf5.ranges import LOWEST_CONCURRENCY
+from nsd_prep.sources.link import LOWEST_CONCURRENCY
 
 Kind = Literal["betas", "index", "small files", "images", "sizes"]
 

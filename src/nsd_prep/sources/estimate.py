@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.dataset.hdf5.places import ChunkPlaces
-from nsd_prep.dataset.hdf5.ranges import START_CONCURRENCY, START_GAP
-from nsd_prep.remote.sessions import predicted_parts
+from nsd_prep.sources.link import START_CONCURRENCY, START_GAP
+from nsd_prep.sources.sessions import predicted_parts
 
 #: Seconds from a request to the first byte of its answer that the estimates take.
 LATENCY: Final = 0.030

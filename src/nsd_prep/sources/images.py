@@ -16,10 +16,10 @@ from PIL import Image, UnidentifiedImageError
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.dataset.hdf5.ranges import merged
-from nsd_prep.remote.attempts import Deadline
-from nsd_prep.remote.batch import Batch
-from nsd_prep.remote.client import SESSION_SECONDS, Client
-from nsd_prep.remote.sparse_file import SparseFile
+from nsd_prep.sources.batch import Batch
+from nsd_prep.sources.client import SESSION_SECONDS, Client
+from nsd_prep.sources.retry import Deadline
+from nsd_prep.sources.sparse_file import SparseFile
 
 FOLDER: Final = "nsddata_stimuli/stimuli/nsd"
 SHARED_FOLDER: Final = f"{FOLDER}/shared1000"

@@ -16,14 +16,14 @@ from nsd_prep.core.records import FileIdentity
 from nsd_prep.dataset.hdf5.places import ChunkPlaces
 from nsd_prep.dataset.identity import RemoteIdentity
 from nsd_prep.dataset.source import Source
-from nsd_prep.remote.address import Address, chosen_endpoint
-from nsd_prep.remote.attempts import ATTEMPTS
-from nsd_prep.remote.client import Client
-from nsd_prep.remote.consent import Consent, accepted_terms
-from nsd_prep.remote.images import read_pictures
-from nsd_prep.remote.mirror import Mirror
-from nsd_prep.remote.sessions import SessionReader
-from nsd_prep.remote.traffic import Transfer
+from nsd_prep.sources.address import Address, chosen_endpoint
+from nsd_prep.sources.client import Client
+from nsd_prep.sources.consent import Consent, accepted_terms
+from nsd_prep.sources.images import read_pictures
+from nsd_prep.sources.mirror import Mirror
+from nsd_prep.sources.retry import ATTEMPTS
+from nsd_prep.sources.sessions import SessionReader
+from nsd_prep.sources.traffic import Transfer
 
 #: Files too large to be copied: known by size and ETag alone, and looked up once.
 _LARGE: Final = ".hdf5"
@@ -52,7 +52,7 @@ class BucketSource(Source):
     mirror_folder : Path
         Where copies of small files go.
     accept_nsd_terms : bool, optional
-        See `nsd_prep.remote.consent.accepted_terms`, which is asked before NSD's own bucket is.
+        See `nsd_prep.sources.consent.accepted_terms`, which is asked before NSD's own bucket is.
 
     Attributes
     ----------
@@ -208,7 +208,7 @@ class BucketSource(Source):
         Raises
         ------
         InputFileError, MissingFilesError, RemoteFaultError, ChangedFileError
-            As `nsd_prep.remote.sessions.SessionReader.read_voxels`.
+            As `nsd_prep.sources.sessions.SessionReader.read_voxels`.
         """
         for start in range(_STARTS):
             try:

@@ -14,10 +14,10 @@ import numpy as np
 import obstore
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError, RemoteFaultError
-from nsd_prep.dataset.hdf5.ranges import HIGHEST_CONCURRENCY, Link
 from nsd_prep.dataset.identity import RemoteIdentity
-from nsd_prep.remote.address import Address
-from nsd_prep.remote.attempts import (
+from nsd_prep.sources.address import Address
+from nsd_prep.sources.link import HIGHEST_CONCURRENCY, Link
+from nsd_prep.sources.retry import (
     ATTEMPTS,
     Deadline,
     ShortAnswerError,
@@ -25,7 +25,7 @@ from nsd_prep.remote.attempts import (
     changed,
     is_overload,
 )
-from nsd_prep.remote.traffic import Counters, Gate, Kind, Transfer
+from nsd_prep.sources.traffic import Counters, Gate, Kind, Transfer
 
 _Result = TypeVar("_Result")
 
@@ -92,7 +92,7 @@ class Client:
         Raises
         ------
         MissingFilesError, RemoteFaultError
-            As `nsd_prep.remote.attempts.attempt`.
+            As `nsd_prep.sources.retry.attempt`.
         """
         url = self.url(name)
 
@@ -160,7 +160,7 @@ class Client:
         Raises
         ------
         ChangedFileError, MissingFilesError, InputFileError, RemoteFaultError
-            As `nsd_prep.remote.attempts.attempt`.
+            As `nsd_prep.sources.retry.attempt`.
         """
         name = identity.path.removeprefix(f"{self.address.url}/")
         options: Any = {"range": (start, stop), **identity.condition}
@@ -208,7 +208,7 @@ class Client:
         Raises
         ------
         MissingFilesError, RemoteFaultError
-            As `nsd_prep.remote.attempts.attempt`.
+            As `nsd_prep.sources.retry.attempt`.
         """
         url = self.url(name)
 

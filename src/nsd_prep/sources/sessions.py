@@ -17,11 +17,11 @@ from nsd_prep.dataset.hdf5.index import ChunkIndex, ChunkTable, index_of
 from nsd_prep.dataset.hdf5.places import ChunkPlaces
 from nsd_prep.dataset.hdf5.ranges import Ranges, merged
 from nsd_prep.dataset.identity import RemoteIdentity
-from nsd_prep.remote.attempts import Deadline
-from nsd_prep.remote.batch import Batch
-from nsd_prep.remote.client import SESSION_SECONDS, Client
-from nsd_prep.remote.sparse_file import MissingBytesError, SparseFile
-from nsd_prep.remote.traffic import Kind
+from nsd_prep.sources.batch import Batch
+from nsd_prep.sources.client import SESSION_SECONDS, Client
+from nsd_prep.sources.retry import Deadline
+from nsd_prep.sources.sparse_file import MissingBytesError, SparseFile
+from nsd_prep.sources.traffic import Kind
 
 Integers = NDArray[np.int64]
 _Result = TypeVar("_Result")

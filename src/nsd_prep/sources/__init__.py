@@ -1,0 +1,1 @@
+"""Who gives a dataset's bytes: a folder, a bucket, a web server."""

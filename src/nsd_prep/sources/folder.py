@@ -1,0 +1,90 @@
+"""A dataset in a folder of this machine."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from nsd_prep.core.digests import read_whole
+from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.core.records import FileIdentity
+from nsd_prep.dataset import betas
+from nsd_prep.dataset.source import Identity, Source
+
+
+class FolderSource(Source):
+    """A dataset in a folder.
+
+    Parameters
+    ----------
+    root : Path
+        Absolute.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @override
+    def where(self, path: Path) -> str:
+        return str(path)
+
+    @override
+    def exists(self, path: Path) -> bool:
+        if path.is_symlink() and not path.exists():
+            raise InputFileError(
+                f"{path} is a link that leads nowhere: correct it, or remove it where the file is "
+                "not to be used."
+            )
+        return path.exists()
+
+    @override
+    def read(self, path: Path) -> bytes:
+        return read_whole(path)
+
+    @override
+    def identity(self, path: Path) -> FileIdentity:
+        return FileIdentity.from_path(path)
+
+    @override
+    def identities(self, paths: Sequence[Path]) -> dict[Path, Identity]:
+        missing = [path for path in paths if not path.exists()]
+        if missing:
+            listed = "".join(f"\n  - {path}" for path in missing)
+            raise MissingFilesError(f"{len(missing)} files are missing, download them:{listed}")
+        return {path: FileIdentity.from_path(path) for path in paths}
+
+    @override
+    def check_session(self, path: Path, grid: tuple[int, int, int], n_trials: int) -> None:
+        betas.check_session_file(path, grid, n_trials)
+
+    @override
+    def prefetch(
+        self, path: Path, voxels: NDArray[np.int64], grid: tuple[int, int, int], n_trials: int
+    ) -> bool:
+        return False
+
+    @override
+    def read_voxels(
+        self, path: Path, voxels: NDArray[np.int64], grid: tuple[int, int, int], n_trials: int
+    ) -> NDArray[np.int16]:
+        return betas.read_voxels(path, voxels, grid, n_trials)
+
+    @override
+    def images(
+        self, path: Path, nsd_ids: NDArray[np.int64]
+    ) -> Path | Callable[[int], NDArray[np.uint8]]:
+        return path
+
+    @override
+    def fetch_files(self, paths: Sequence[Path]) -> None:
+        pass
+
+    @override
+    def look_up(self, paths: Sequence[Path]) -> None:
+        pass
+
+    @override
+    def close(self) -> None:
+        pass
