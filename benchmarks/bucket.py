@@ -26,8 +26,9 @@ import numpy as np
 import obstore
 from numpy.typing import NDArray
 
-from nsd_prep.dataset.betas import read_voxels, zscore_trials
+from nsd_prep.dataset.betas import read_voxels
 from nsd_prep.dataset.hdf5.places import ChunkPlaces
+from nsd_prep.extraction.zscore import zscore_trials
 from nsd_prep.sources.bucket import BucketSource
 from nsd_prep.sources.client import Client
 from nsd_prep.sources.estimate import model_seconds

@@ -35,7 +35,7 @@ from nsd_prep.data_checks.subject_agreement import (
 )
 from nsd_prep.data_checks.trial_agreement import agreement_of_trials
 from nsd_prep.dataset.published import run_lengths
-from nsd_prep.session_record import describe_part
+from nsd_prep.extraction.statistics import describe_part
 from nsd_prep.single_trials.reliability import (
     share_of_presentations,
     telling_voxels,

@@ -24,11 +24,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from nsd_prep.dataset.betas import read_voxels, zscore_trials
+from nsd_prep.dataset.betas import read_voxels
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.published import VOXELS
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, VoxelSelection
+from nsd_prep.extraction.zscore import zscore_trials
 from nsd_prep.sources.opening import open_dataset
 from nsd_prep.synthetic import write_synthetic_nsd
 

@@ -27,7 +27,8 @@ from nsd_prep.core.progress import Stages
 from nsd_prep.core.records import Folder, Made
 from nsd_prep.core.threads import share_freed_memory
 from nsd_prep.exclusive import only_run_in
-from nsd_prep.extraction import Kind, SessionRecord
+from nsd_prep.extraction.sessions import Kind, SessionRecord
+from nsd_prep.extraction.store import Store
 from nsd_prep.first_look import load_inputs
 from nsd_prep.flows.recording import without_success_lines
 from nsd_prep.inputs import Inputs
@@ -43,7 +44,6 @@ from nsd_prep.stages.closing import write_checks, write_manifest
 from nsd_prep.stages.encoding import Encoding, truth_and_digest
 from nsd_prep.stages.examination import ExtractedSubjects, Volumes
 from nsd_prep.stages.single_trials import SubjectTrials
-from nsd_prep.store import Store
 from nsd_prep.summary import Summary, describe_inputs, print_rendered, tables_of_assemblies
 from nsd_prep.synthetic.beside import synthetic_beside
 from nsd_prep.tasks.artifacts import leave_failure, show_checks, show_markdown, show_report

@@ -10,12 +10,12 @@ from prefect.futures import as_completed
 from prefect.runtime import task_run
 from prefect.task_runners import TaskRunner
 
-from nsd_prep import extraction
 from nsd_prep.core.errors import ExtractionError
 from nsd_prep.core.progress import Stage
-from nsd_prep.extraction import ReplacedSessionsError, SessionRecord, SessionRequest
-from nsd_prep.prefetch import AHEAD, Prefetch
-from nsd_prep.store import Store
+from nsd_prep.extraction import sessions as extraction
+from nsd_prep.extraction.prefetch import AHEAD, Prefetch
+from nsd_prep.extraction.sessions import ReplacedSessionsError, SessionRecord, SessionRequest
+from nsd_prep.extraction.store import Store
 from nsd_prep.tasks.artifacts import ProgressArtifact
 from nsd_prep.tasks.policy import cached
 

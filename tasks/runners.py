@@ -9,7 +9,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.parameters import Runner
 from nsd_prep.core.threads import end_with_parent
-from nsd_prep.extraction import SessionRequest
+from nsd_prep.extraction.sessions import SessionRequest
 
 #: Submitting a task to another process costs Prefect about 0.2 s, reading a session takes at least
 #: that: with this many sessions in a task the cost stays under a tenth of the work.

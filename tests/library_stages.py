@@ -15,13 +15,18 @@ from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.regions import RegionDefinition, VoxelSelection
 from nsd_prep.dataset.trials import shared_trials
-from nsd_prep.extraction import SessionRecord, SessionRequest, extract_session, extract_sessions
+from nsd_prep.extraction.repetitions import SessionResponses, repetitions_of_images
+from nsd_prep.extraction.sessions import (
+    SessionRecord,
+    SessionRequest,
+    extract_session,
+    extract_sessions,
+)
+from nsd_prep.extraction.store import Store
 from nsd_prep.first_look import load_inputs
 from nsd_prep.inputs import Inputs
 from nsd_prep.prepared import Prepared
-from nsd_prep.responses import SessionResponses, repetitions_of_images
 from nsd_prep.run import Run, plan_run
-from nsd_prep.store import Store
 
 
 class Library(NamedTuple):

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from small_nsd import STORAGE_FORMS, write_betas
 
 from nsd_prep.core.errors import InputFileError
-from nsd_prep.dataset.betas import check_session_file, read_voxels, zscore_trials
+from nsd_prep.dataset.betas import check_session_file, read_voxels
+from nsd_prep.extraction.zscore import zscore_trials
 
 GRID = (6, 4, 5)  # (Z, Y, X)
 N_TRIALS = 12

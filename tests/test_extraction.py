@@ -21,9 +21,9 @@ from nsd_prep.dataset import betas
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, VoxelSelection
-from nsd_prep.extraction import SessionRequest, extract_session, voxels_to_read
+from nsd_prep.extraction.sessions import SessionRequest, extract_session, voxels_to_read
+from nsd_prep.extraction.store import Store
 from nsd_prep.sources.opening import open_dataset
-from nsd_prep.store import Store
 
 REGIONS = {name: BUILT_IN_REGIONS[name] for name in ("V1", "V4", "IT")}
 LABELS = {"V1": ("prf-visualrois", (1, 2)), "V4": ("prf-visualrois", (7,)), "IT": ("streams", (5,))}

@@ -24,13 +24,14 @@ from faulty_disk import FAULTS, FaultyDisk, install
 from library_stages import planned
 from small_nsd import SmallNSD, write_betas
 
-from nsd_prep import extraction
 from nsd_prep.analysis.picture import Picture
 from nsd_prep.assembly import read_assembly, write_assembly
 from nsd_prep.brainscore import stimulus_sets
 from nsd_prep.core.digests import digest_of_table
 from nsd_prep.core.errors import ExtractionFaultError, NSDPrepError, OutputError
 from nsd_prep.core.records import Folder
+from nsd_prep.extraction import sessions as extraction
+from nsd_prep.extraction.store import Store
 from nsd_prep.first_look import load_inputs
 from nsd_prep.inputs import Inputs
 from nsd_prep.ownership import Ownership
@@ -39,7 +40,6 @@ from nsd_prep.report.record import Report, Section, Table
 from nsd_prep.report.write import write_report
 from nsd_prep.sources.opening import open_dataset
 from nsd_prep.stages import assemblies, brainscore, closing, examination, tables, validation
-from nsd_prep.store import Store
 
 Stage = Callable[[SimpleNamespace], Any]
 Content = dict[Path, bytes | None]

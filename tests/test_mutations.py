@@ -26,7 +26,7 @@ from nsd_prep.data_checks import (
     places_of_images,
 )
 from nsd_prep.data_checks.region_order import check_region_order, region_order
-from nsd_prep.dataset.betas import read_voxels, zscore_trials
+from nsd_prep.dataset.betas import read_voxels
 from nsd_prep.dataset.design import read_design
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
@@ -34,7 +34,8 @@ from nsd_prep.dataset.regions import BUILT_IN_REGIONS
 from nsd_prep.dataset.stimulus_table import contradictions, read_stimulus_table
 from nsd_prep.dataset.trials import shared_trials, usable_images
 from nsd_prep.dataset.volumes import read_ncsnr
-from nsd_prep.responses import SessionResponses, repetitions_of_images
+from nsd_prep.extraction.repetitions import SessionResponses, repetitions_of_images
+from nsd_prep.extraction.zscore import zscore_trials
 from nsd_prep.sources.opening import open_dataset
 from nsd_prep.synthetic import write_synthetic_nsd
 

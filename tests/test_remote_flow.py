@@ -23,8 +23,8 @@ from prefect.testing.utilities import prefect_test_harness
 from range_server import ServerProcess
 from small_nsd import SmallNSD, write_betas, write_small_nsd
 
-from nsd_prep import prefetch
 from nsd_prep.core.errors import FailedChecksError, NSDPrepError, PreflightError, RemoteFaultError
+from nsd_prep.extraction import prefetch
 from nsd_prep.flows.command import main
 from nsd_prep.flows.nsd_flow import nsd_flow
 from nsd_prep.report.stamp import without_stamp

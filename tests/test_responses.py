@@ -10,7 +10,7 @@ from small_nsd import SESSIONS, STORAGE_FORMS, SmallNSD, write_small_nsd
 
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS
-from nsd_prep.responses import SessionResponses, averaged, repetitions_of_images
+from nsd_prep.extraction.repetitions import SessionResponses, averaged, repetitions_of_images
 from nsd_prep.sources.opening import open_dataset
 
 REGIONS = {name: BUILT_IN_REGIONS[name] for name in ("V1", "V4", "IT")}

@@ -10,9 +10,9 @@ import pytest
 
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.records import FileIdentity
-from nsd_prep.extraction import SessionRequest
+from nsd_prep.extraction.sessions import SessionRequest
+from nsd_prep.extraction.store import Store
 from nsd_prep.sources.folder import FolderSource
-from nsd_prep.store import Store
 from nsd_prep.tasks.runners import in_chunks, task_runner
 
 FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"

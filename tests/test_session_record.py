@@ -9,7 +9,7 @@ import pytest
 from nsd_prep.core.check import Check
 from nsd_prep.data_checks import check_session_records
 from nsd_prep.dataset.published import run_lengths
-from nsd_prep.session_record import PartStatistics, describe_part, sessions_table
+from nsd_prep.extraction.statistics import PartStatistics, describe_part, sessions_table
 
 Sessions = dict[int, dict[str, np.ndarray]]
 REGIONS = {"V1": 70, "IT": 150, "small": 9}

@@ -13,8 +13,8 @@ from nsd_prep.dataset.regions import VoxelSelection
 from nsd_prep.dataset.source import Identity
 from nsd_prep.dataset.trials import needed_sessions, usable_nsd_ids
 from nsd_prep.dataset.volumes import Volume
-from nsd_prep.extraction import Kind, SessionRecord, SessionRequest
-from nsd_prep.store import Store
+from nsd_prep.extraction.sessions import Kind, SessionRecord, SessionRequest
+from nsd_prep.extraction.store import Store
 
 #: Bytes of a beta and of an extracted response.
 _BETA, _RESPONSE = np.dtype(np.int16).itemsize, np.dtype(np.float32).itemsize

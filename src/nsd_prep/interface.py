@@ -27,12 +27,13 @@ from nsd_prep.dataset.regions import (
     chosen_regions,
     definition_as_text,
 )
-from nsd_prep.extraction import Kind, SessionRecord, extract_sessions
+from nsd_prep.extraction.prefetch import AHEAD, Prefetch
+from nsd_prep.extraction.sessions import Kind, SessionRecord, extract_sessions
+from nsd_prep.extraction.store import Store
 from nsd_prep.first_look import Steps, load_inputs
 from nsd_prep.inputs import Inputs, Masks, Trials
 from nsd_prep.loading import load_masks, map_trials
 from nsd_prep.loading import load_noise_ceilings as load_ncsnr
-from nsd_prep.prefetch import AHEAD, Prefetch
 from nsd_prep.prepared import Prepared
 from nsd_prep.run import Run, plan_run
 from nsd_prep.single_trials import open_single_trials
@@ -40,7 +41,6 @@ from nsd_prep.single_trials.maps import map_attributes
 from nsd_prep.single_trials.subject import SingleTrialOptions
 from nsd_prep.single_trials.voxels import trial_voxels
 from nsd_prep.stages.single_trials import SubjectTrials, write_single_trials
-from nsd_prep.store import Store
 
 _logger: Final = logging.getLogger(__name__)
 _PLACE: Final = ("voxel_x", "voxel_y", "voxel_z", "nifti_i", "nifti_j", "nifti_k")

@@ -14,12 +14,12 @@ from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.published import REPETITIONS
 from nsd_prep.dataset.regions import definition_as_text
 from nsd_prep.dataset.trials import needed_sessions, usable_nsd_ids
-from nsd_prep.extraction import SessionRecord
+from nsd_prep.extraction.repetitions import SessionResponses, repetitions_of_images
+from nsd_prep.extraction.sessions import SessionRecord
+from nsd_prep.extraction.statistics import PartStatistics
+from nsd_prep.extraction.store import Part, Store
 from nsd_prep.inputs import Inputs
-from nsd_prep.responses import SessionResponses, repetitions_of_images
 from nsd_prep.run import Run
-from nsd_prep.session_record import PartStatistics
-from nsd_prep.store import Part, Store
 
 
 class Prepared:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nsd_prep.assembly import build_assembly
 from nsd_prep.core.parameters import ZScoreImages
 from nsd_prep.dataset.published import REPETITIONS, VOXELS
-from nsd_prep.responses import averaged
+from nsd_prep.extraction.repetitions import averaged
 
 #: Single-trial z-scores of a subject (1-based) and a region: float32, (n_images, 3, n_voxels).
 Repetitions = Callable[[int, str], NDArray[np.float32]]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.core.check import Verdict, worst
-from nsd_prep.session_record import PartStatistics
+from nsd_prep.extraction.statistics import PartStatistics
 
 SubjectRecords = Mapping[int, Mapping[str, PartStatistics]]
 

@@ -28,7 +28,7 @@ class SingleTrials:
     ----------
     responses : ndarray of float32, shape (n_images, 3, n_voxels)
         z-scores within sessions (population's standard deviation), as
-        `nsd_prep.responses.repetitions_of_images` gives them.
+        `nsd_prep.extraction.repetitions.repetitions_of_images` gives them.
     ncsnr : ndarray of float32, shape (n_voxels,)
         As stored; NaN where a voxel has no data.
     session, trial : ndarray of int64, shape (n_images, 3)

@@ -9,7 +9,7 @@ import io
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise, repeat
 from pathlib import Path
@@ -26,7 +26,6 @@ from nsd_prep.dataset.hdf5.places import ChunkPlaces
 from nsd_prep.dataset.published import BETA_SCALE
 
 DATASET_NAME: Final = "betas"
-
 #: HDF5 is not safe when several threads open and read; one thread of a process reads at a time.
 _ONE_READER: Final = threading.Lock()
 #: Voxels z-scored together: few enough for a core's cache, so many that threads that compute and
@@ -264,42 +263,3 @@ def _other_files(betas: h5py.Dataset) -> str:
     sources = betas.virtual_sources() if betas.is_virtual else []
     names = [source.file_name for source in sources] or [name for name, *_ in betas.external or ()]
     return ", ".join(dict.fromkeys(map(str, names))) or "no file"
-
-
-def zscore_trials(
-    values: NDArray[np.int16], trials: Sequence[int] | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Z-score each voxel over the trials of a session.
-
-    All in float32 with the population's standard deviation (ddof 0), each voxel's trials summed
-    contiguously: bit for bit the z-scores of ``(x - x.mean(0)) / x.std(0)`` on the percent signal
-    change of the same voxels in Fortran order.
-
-    Parameters
-    ----------
-    values : ndarray of int16, shape (n_voxels, n_trials)
-        As stored: 300 times the percent signal change.
-    trials : sequence of int, optional
-        Trials (0-based) whose z-scores are returned, all of them where nothing is said. Mean and
-        standard deviation are those of all trials in any case.
-
-    Returns
-    -------
-    zscores : ndarray of float32, shape (n_voxels, n_returned_trials)
-        0 where a voxel is constant.
-    constant : ndarray of bool, shape (n_voxels,)
-        Voxels without data in this session: all trials have one value, 0 in NSD.
-    """
-    returned = slice(None) if trials is None else np.asarray(trials, dtype=np.int64)
-    n_returned = values.shape[1] if trials is None else len(trials)
-    zscores = np.empty((len(values), n_returned), dtype=np.float32)
-    constant = values.min(axis=1) == values.max(axis=1)
-    for start in range(0, len(values), _VOXELS_AT_ONCE):
-        rows = slice(start, start + _VOXELS_AT_ONCE)
-        block = np.divide(values[rows], np.float32(BETA_SCALE), dtype=np.float32)
-        block -= block.mean(axis=1, keepdims=True)
-        deviation = np.sqrt(np.square(block).mean(axis=1, keepdims=True))
-        deviation[deviation == 0] = 1
-        np.divide(block[:, returned], deviation, out=zscores[rows])
-    zscores[constant] = 0
-    return zscores, constant

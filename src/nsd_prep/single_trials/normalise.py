@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.core.parameters import Normalise
-from nsd_prep.dataset.betas import zscore_trials
 from nsd_prep.dataset.published import BETA_SCALE
+from nsd_prep.extraction.zscore import zscore_trials
 
 #: What one step of an int16 is worth. z-scores: 0.001, so that the largest that a session of 750
 #: trials can have, sqrt(749) = 27.4, fits; percent signal change: the betas' own step.
@@ -37,7 +37,7 @@ def normalised(
     """Normalise each voxel's trials of one session.
 
     All in float32, each voxel's trials summed contiguously, with the population's standard
-    deviation (ddof 0); ``session`` is `nsd_prep.dataset.betas.zscore_trials`, bit for bit.
+    deviation (ddof 0); ``session`` is `nsd_prep.extraction.zscore.zscore_trials`, bit for bit.
 
     Parameters
     ----------

@@ -13,9 +13,9 @@ from nsd_prep.assembly import build_assembly, read_assembly, write_assembly
 from nsd_prep.core.digests import sha256_of_json
 from nsd_prep.core.records import Folder, Made
 from nsd_prep.core.threads import each_in_threads
+from nsd_prep.extraction.repetitions import averaged
 from nsd_prep.prepared import Prepared
 from nsd_prep.rdm_statistics import crossnobis, noise_precision
-from nsd_prep.responses import averaged
 
 
 def assemble_region(prepared: Prepared, region: str, folder: Folder) -> Made:

@@ -34,11 +34,11 @@ from nsd_prep.data_checks import (
 )
 from nsd_prep.data_checks.sessions import session_table
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
-from nsd_prep.extraction import SessionRecord
+from nsd_prep.extraction.sessions import SessionRecord
+from nsd_prep.extraction.statistics import PartStatistics, sessions_table
 from nsd_prep.image_features import image_features
 from nsd_prep.inputs import Inputs
 from nsd_prep.prepared import Prepared
-from nsd_prep.session_record import PartStatistics, sessions_table
 from nsd_prep.stages.assemblies import Representations
 
 #: So many images tell whether they belong to the responses.

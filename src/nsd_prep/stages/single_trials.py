@@ -18,7 +18,8 @@ from nsd_prep.data_checks.decision import FEWEST_IMAGES, NO_SHARE, explained
 from nsd_prep.data_checks.sessions import check_sessions
 from nsd_prep.data_checks.trial_agreement import agreement_of_trials
 from nsd_prep.dataset.trials import shows_images
-from nsd_prep.extraction import SessionRecord
+from nsd_prep.extraction.sessions import SessionRecord
+from nsd_prep.extraction.store import Store
 from nsd_prep.inputs import Inputs
 from nsd_prep.single_trials.maps import map_attributes
 from nsd_prep.single_trials.reliability import (
@@ -30,7 +31,6 @@ from nsd_prep.single_trials.sessions import repetitions_in_file
 from nsd_prep.single_trials.subject import SingleTrialOptions, write_subject
 from nsd_prep.single_trials.voxels import join_regions, trial_voxels
 from nsd_prep.single_trials.writer import FORMATS
-from nsd_prep.store import Store
 
 
 class SubjectTrials:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from nsd_prep.extraction import SessionRequest, voxels_to_read
+from nsd_prep.extraction.sessions import SessionRequest, voxels_to_read
 
 #: Sessions whose ranges are requested before they are read.
 AHEAD: Final = 3

@@ -13,12 +13,12 @@ from pydantic import Field
 from nsd_prep.core.digests import digest_of_array, sha256_of_json
 from nsd_prep.core.errors import ExtractionError, ExtractionFaultError, InputFileError, NSDPrepError
 from nsd_prep.core.records import Sealed
-from nsd_prep.dataset.betas import zscore_trials
 from nsd_prep.dataset.identity import RemoteIdentity
 from nsd_prep.dataset.published import run_lengths
 from nsd_prep.dataset.source import Identity, Source
-from nsd_prep.session_record import describe_part
-from nsd_prep.store import Part, Store
+from nsd_prep.extraction.statistics import describe_part
+from nsd_prep.extraction.store import Part, Store
+from nsd_prep.extraction.zscore import zscore_trials
 
 #: What is kept of a session: z-scores of the trials with a shared image, or all trials as stored.
 Kind = Literal["shared", "all"]

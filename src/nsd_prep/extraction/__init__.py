@@ -1,0 +1,1 @@
+"""A session's responses: read, z-scored, kept by content."""
