@@ -25,7 +25,7 @@ from nsd_prep.analysis.cluster_figures import images_of_clusters
 from nsd_prep.analysis.geometry import analyse
 from nsd_prep.analysis.rdm import rdm
 from nsd_prep.analysis.slices import Anatomy
-from nsd_prep.assembly import (
+from nsd_prep.assemblies.assembly import (
     SubjectVoxels,
     build_assembly,
     read_assembly,

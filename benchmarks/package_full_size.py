@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.assembly import SubjectVoxels, voxel_table, write_assembly
-from nsd_prep.brainscore.identifiers import SPLITS, assembly_file
-from nsd_prep.brainscore.package import write_packages
-from nsd_prep.brainscore.plugin import write_plugin
-from nsd_prep.brainscore.stimulus_sets import write_stimulus_sets
-from nsd_prep.brainscore.train_test import build_train_and_test
+from nsd_prep.assemblies.assembly import SubjectVoxels, voxel_table, write_assembly
+from nsd_prep.assemblies.brainscore.package import write_packages
+from nsd_prep.assemblies.brainscore.plugin import write_plugin
+from nsd_prep.assemblies.identifiers import SPLITS, assembly_file
+from nsd_prep.assemblies.stimulus_sets import write_stimulus_sets
+from nsd_prep.assemblies.train_test import build_train_and_test
 from nsd_prep.brainscore.train_test_checks import check_train_and_test
 from nsd_prep.core.atomic import write_json
 from nsd_prep.core.check import Check, as_table

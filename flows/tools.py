@@ -129,8 +129,8 @@ def package(
         suffix: The run's.
         unchecked: Package without a look at the run's manifest and checks; the package says so.
     """
-    from nsd_prep.brainscore.package import write_packages
-    from nsd_prep.brainscore.plugin import PLUGIN_FOLDER, write_plugin
+    from nsd_prep.assemblies.brainscore.package import write_packages
+    from nsd_prep.assemblies.brainscore.plugin import PLUGIN_FOLDER, write_plugin
     from nsd_prep.core.progress import Stages
 
     target = target or output / f"packages{suffix}"
@@ -170,8 +170,8 @@ def publish(
     """
     from importlib.util import find_spec
 
-    from nsd_prep.brainscore import publish
-    from nsd_prep.brainscore.index import PackageIndex
+    from nsd_prep.assemblies.brainscore import publish
+    from nsd_prep.assemblies.brainscore.index import PackageIndex
     from nsd_prep.core.errors import OutputError
     from nsd_prep.core.progress import Stages
     from nsd_prep.summary import size_as_text

@@ -13,14 +13,14 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.assembly import SubjectVoxels, stimulus_ids, voxel_table, write_assembly
+from nsd_prep.assemblies.assembly import SubjectVoxels, stimulus_ids, voxel_table, write_assembly
+from nsd_prep.assemblies.brainscore.index import PackageIndex
+from nsd_prep.assemblies.brainscore.package import write_packages
+from nsd_prep.assemblies.brainscore.plugin import write_plugin
+from nsd_prep.assemblies.identifiers import SPLITS, assembly_file
+from nsd_prep.assemblies.stimulus_sets import write_stimulus_sets
+from nsd_prep.assemblies.train_test import TrainAndTest, build_train_and_test
 from nsd_prep.brainscore.features import Features
-from nsd_prep.brainscore.identifiers import SPLITS, assembly_file
-from nsd_prep.brainscore.index import PackageIndex
-from nsd_prep.brainscore.package import write_packages
-from nsd_prep.brainscore.plugin import write_plugin
-from nsd_prep.brainscore.stimulus_sets import write_stimulus_sets
-from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
 from nsd_prep.dataset.splits import train_images
 
 GRID = (30, 31, 32)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nsd_prep.assembly import SubjectVoxels, build_assembly, voxel_table
+from nsd_prep.assemblies.assembly import SubjectVoxels, build_assembly, voxel_table
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 
 FEATURES = 12

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from nsd_prep.assembly import (
+from nsd_prep.assemblies.assembly import (
     SubjectVoxels,
     build_assembly,
     read_assembly,
@@ -264,7 +264,7 @@ class TestFile:
         monkeypatch: pytest.MonkeyPatch,
         alter: Callable[[xr.DataArray], xr.DataArray],
     ) -> None:
-        monkeypatch.setattr("nsd_prep.assembly._BYTES_AT_ONCE", 2 * assembly[:1].nbytes)
+        monkeypatch.setattr("nsd_prep.assemblies.assembly._BYTES_AT_ONCE", 2 * assembly[:1].nbytes)
         original = xr.DataArray.to_netcdf
 
         def altered(it: xr.DataArray, partial: Path, **_: object) -> None:

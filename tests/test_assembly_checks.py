@@ -7,7 +7,7 @@ import reference
 import xarray as xr
 from small_nsd import SmallNSD
 
-from nsd_prep.assembly import SubjectVoxels, build_assembly, stimulus_ids, voxel_table
+from nsd_prep.assemblies.assembly import SubjectVoxels, build_assembly, stimulus_ids, voxel_table
 from nsd_prep.assembly_checks import check_coverage, check_form, check_signal, check_split
 from nsd_prep.core.check import Check
 from nsd_prep.dataset.noise_ceiling import noise_ceiling

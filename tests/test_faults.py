@@ -25,8 +25,8 @@ from library_stages import planned
 from small_nsd import SmallNSD, write_betas
 
 from nsd_prep.analysis.picture import Picture
-from nsd_prep.assembly import read_assembly, write_assembly
-from nsd_prep.brainscore import stimulus_sets
+from nsd_prep.assemblies import stimulus_sets
+from nsd_prep.assemblies.assembly import read_assembly, write_assembly
 from nsd_prep.core.digests import digest_of_table
 from nsd_prep.core.errors import ExtractionFaultError, NSDPrepError, OutputError
 from nsd_prep.core.records import Folder

@@ -19,7 +19,7 @@ from small_nsd import SmallNSD
 
 import nsd_prep
 from nsd_prep import NSD, RegionDefinition, open_nsd
-from nsd_prep.assembly import read_assembly
+from nsd_prep.assemblies.assembly import read_assembly
 from nsd_prep.cache import in_use
 from nsd_prep.core.errors import (
     ExtractionError,

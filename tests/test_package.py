@@ -17,10 +17,10 @@ import pandas as pd
 import pytest
 from brainscore_inputs import simulate, write_manifest, write_run
 
-from nsd_prep.assembly import read_assembly, write_assembly
-from nsd_prep.brainscore.index import PackageIndex, is_whole, sha1_of_file
-from nsd_prep.brainscore.package import write_packages
-from nsd_prep.brainscore.plugin import write_plugin
+from nsd_prep.assemblies.assembly import read_assembly, write_assembly
+from nsd_prep.assemblies.brainscore.index import PackageIndex, is_whole, sha1_of_file
+from nsd_prep.assemblies.brainscore.package import write_packages
+from nsd_prep.assemblies.brainscore.plugin import write_plugin
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 
 
@@ -456,8 +456,8 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from brainscore_inputs import simulate, write_run
-from nsd_prep.brainscore.package import write_packages
-from nsd_prep.brainscore.plugin import write_plugin
+from nsd_prep.assemblies.brainscore.package import write_packages
+from nsd_prep.assemblies.brainscore.plugin import write_plugin
 folder = Path(sys.argv[2])
 index = write_packages(write_run(folder, simulate()), folder / "packages")
 write_plugin(index, folder / "plugin")

@@ -15,10 +15,17 @@ from botocore.exceptions import EndpointConnectionError
 from brainscore_inputs import simulate, write_manifest, write_run
 from moto import server as moto_server
 
-from nsd_prep.brainscore import publish
-from nsd_prep.brainscore.index import PackageIndex
-from nsd_prep.brainscore.package import write_packages
-from nsd_prep.brainscore.publish import Destination, Step, plan_upload, refusal, s3_client, upload
+from nsd_prep.assemblies.brainscore import publish
+from nsd_prep.assemblies.brainscore.index import PackageIndex
+from nsd_prep.assemblies.brainscore.package import write_packages
+from nsd_prep.assemblies.brainscore.publish import (
+    Destination,
+    Step,
+    plan_upload,
+    refusal,
+    s3_client,
+    upload,
+)
 from nsd_prep.core.errors import InputFileError, NSDPrepError, OutputError, ParameterError
 from nsd_prep.core.progress import Stage
 from nsd_prep.flows.command import main

@@ -21,7 +21,7 @@ from nsd_prep.analysis.geometry import analyse
 from nsd_prep.analysis.picture import Cells, Picture
 from nsd_prep.analysis.slices import Anatomy
 from nsd_prep.analysis.style import booklet
-from nsd_prep.assembly import read_assembly
+from nsd_prep.assemblies.assembly import read_assembly
 from nsd_prep.core.check import Check, check
 from nsd_prep.core.records import Made
 from nsd_prep.report.compose import compose_report

@@ -14,8 +14,8 @@ from brainscore_inputs import write_stimuli
 from numpy.typing import NDArray
 from PIL import Image
 
-from nsd_prep.brainscore import stimulus_sets
-from nsd_prep.brainscore.stimulus_sets import write_picture, write_stimulus_sets
+from nsd_prep.assemblies import stimulus_sets
+from nsd_prep.assemblies.stimulus_sets import write_picture, write_stimulus_sets
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.dataset.images import check_images_file, read_pictures
 

@@ -8,8 +8,8 @@ import xarray as xr
 from brainscore_inputs import Simulation, simulate
 from scipy.stats import pearsonr
 
-from nsd_prep.assembly import build_assembly, read_assembly, write_assembly
-from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
+from nsd_prep.assemblies.assembly import build_assembly, read_assembly, write_assembly
+from nsd_prep.assemblies.train_test import TrainAndTest, build_train_and_test
 from nsd_prep.brainscore.train_test_checks import (
     check_agreement,
     check_train_and_test,

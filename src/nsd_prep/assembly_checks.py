@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.assembly import NEUROID_COORDINATES, PRESENTATION_COORDINATES
+from nsd_prep.assemblies.assembly import NEUROID_COORDINATES, PRESENTATION_COORDINATES
 from nsd_prep.core.check import Check, check
 from nsd_prep.dataset.noise_ceiling import predicted_response_deviation
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING, REPETITIONS

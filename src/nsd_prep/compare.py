@@ -9,7 +9,11 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.assembly import NEUROID_COORDINATES, PRESENTATION_COORDINATES, read_assembly
+from nsd_prep.assemblies.assembly import (
+    NEUROID_COORDINATES,
+    PRESENTATION_COORDINATES,
+    read_assembly,
+)
 from nsd_prep.compare_reasons import close, guess_reasons
 from nsd_prep.compare_side import Side, in_common, rows_of_voxels, side_of
 from nsd_prep.core.errors import InputFileError, ParameterError
@@ -239,7 +243,7 @@ def compare_assemblies(
     name : str
         What to call them.
     first, second : DataArray, dims (presentation, neuroid[, time_bin])
-        With the coordinates of `nsd_prep.assembly`.
+        With the coordinates of `nsd_prep.assemblies.assembly`.
     tolerance : float
         Largest difference of values that count as equal, and of noise ceilings relative to them.
     trials : DataFrame, optional

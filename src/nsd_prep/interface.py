@@ -209,7 +209,8 @@ class NSD:
         DataArray of float32, dims (image, repetition, voxel)
             z-scores within the session. On image the index ``nsd_id`` (0-based, ascending) and
             ``is_train``; on image and repetition ``session`` (1-based) and ``trial_in_session``
-            (0-based); on voxel the columns of ``voxels.csv``, as `nsd_prep.assembly.voxel_table`.
+            (0-based); on voxel the columns of ``voxels.csv``, as
+            `nsd_prep.assemblies.assembly.voxel_table`.
         """
         names = self._definitions(region)
         if len(names) != 1:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.assembly import SubjectVoxels, voxel_table
+from nsd_prep.assemblies.assembly import SubjectVoxels, voxel_table
 from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
@@ -33,8 +33,8 @@ class Prepared:
     is_train : ndarray of bool, shape (n_images,)
         Which of the usable images, ascending, are for training.
     voxels : DataFrame
-        A row for each voxel and region, as `nsd_prep.assembly.voxel_table`; the regions in the
-        run's order, the subjects within. ``kept`` marks the neuroids of the assemblies.
+        A row for each voxel and region, as `nsd_prep.assemblies.assembly.voxel_table`; the regions
+        in the run's order, the subjects within. ``kept`` marks the neuroids of the assemblies.
     regions_of_subjects : dict of (int, str) to SubjectVoxels
         The same for each subject (1-based) and region, as arrays in the order of the parts.
     sessions : tuple of SessionRecord

@@ -25,7 +25,7 @@ from nsd_prep.analysis.style import (
     one_style,
     picture,
 )
-from nsd_prep.assembly import stimulus_ids
+from nsd_prep.assemblies.assembly import stimulus_ids
 
 #: Clusters that thumbnails are shown for, at most, and thumbnails of each.
 CLUSTERS_SHOWN: Final = 12

@@ -15,7 +15,7 @@ from nsd_prep.analysis.geometry import (
     mean_over_pairs,
 )
 from nsd_prep.analysis.rdm import from_upper_triangle
-from nsd_prep.assembly import stimulus_ids
+from nsd_prep.assemblies.assembly import stimulus_ids
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 from nsd_prep.rdm_statistics import (
     correlations_without_each_image,
@@ -37,7 +37,7 @@ def region_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
     geometry : Geometry
         RDMs of all regions.
     voxels : DataFrame
-        A row for each neuroid, as `nsd_prep.assembly.voxel_table` gives it.
+        A row for each neuroid, as `nsd_prep.assemblies.assembly.voxel_table` gives it.
 
     Returns
     -------

@@ -27,7 +27,7 @@ def draw_noise_ceilings(voxels: pd.DataFrame) -> Picture:
     Parameters
     ----------
     voxels : DataFrame
-        A row for each neuroid, as `nsd_prep.assembly.voxel_table` gives it.
+        A row for each neuroid, as `nsd_prep.assemblies.assembly.voxel_table` gives it.
 
     Returns
     -------

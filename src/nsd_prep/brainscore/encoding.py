@@ -9,8 +9,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
 
+from nsd_prep.assemblies.train_test import blocks
 from nsd_prep.brainscore.features import Features
-from nsd_prep.brainscore.train_test import blocks
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING, REPETITIONS
 from nsd_prep.rdm_statistics import jackknife_interval
 
@@ -38,7 +38,7 @@ def score_encoding(
     Parameters
     ----------
     train, test : DataArray, dims (presentation, neuroid, time_bin)
-        As `nsd_prep.brainscore.train_test.build_train_and_test` gives them, or as they are opened
+        As `nsd_prep.assemblies.train_test.build_train_and_test` gives them, or as they are opened
         from their files: some voxels of them are in memory at a time.
     features : mapping of int to Features
         Of each subject (1-based); the same for all where images alone have features.

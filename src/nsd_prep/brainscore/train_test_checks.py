@@ -7,9 +7,9 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.assembly import NEUROID_COORDINATES, PRESENTATION_COORDINATES
-from nsd_prep.brainscore.identifiers import Split
-from nsd_prep.brainscore.train_test import TrainAndTest, scale_over_images
+from nsd_prep.assemblies.assembly import NEUROID_COORDINATES, PRESENTATION_COORDINATES
+from nsd_prep.assemblies.identifiers import Split
+from nsd_prep.assemblies.train_test import TrainAndTest, scale_over_images
 from nsd_prep.core.check import Check, check
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING, REPETITIONS
 
@@ -40,7 +40,7 @@ def check_train_and_test(
     is_train : ndarray of bool, shape (n_images,)
         The split.
     voxels : DataFrame, optional
-        Rows as `nsd_prep.assembly.voxel_table` gives them, in any order: neuroid_id and
+        Rows as `nsd_prep.assemblies.assembly.voxel_table` gives them, in any order: neuroid_id and
         sessions_without_data are used, to name the remedy where a ceiling cannot be computed.
 
     Returns

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from nsd_prep import outputs
 from nsd_prep.analysis.geometry import Geometry, RegionGeometry, analyse
 from nsd_prep.analysis.rdm import upper_triangle
-from nsd_prep.assembly import build_assembly, read_assembly, write_assembly
+from nsd_prep.assemblies.assembly import build_assembly, read_assembly, write_assembly
 from nsd_prep.core.digests import sha256_of_json
 from nsd_prep.core.records import Folder, Made
 from nsd_prep.core.threads import each_in_threads

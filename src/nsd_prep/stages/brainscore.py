@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep import outputs
-from nsd_prep.assembly import opened_assembly, read_assembly, write_assembly
-from nsd_prep.brainscore.identifiers import SPLITS, assembly_file
-from nsd_prep.brainscore.stimulus_sets import write_stimulus_sets
-from nsd_prep.brainscore.train_test import TrainAndTest, build_train_and_test
+from nsd_prep.assemblies.assembly import opened_assembly, read_assembly, write_assembly
+from nsd_prep.assemblies.identifiers import SPLITS, assembly_file
+from nsd_prep.assemblies.stimulus_sets import write_stimulus_sets
+from nsd_prep.assemblies.train_test import TrainAndTest, build_train_and_test
 from nsd_prep.brainscore.train_test_checks import check_agreement, check_train_and_test
 from nsd_prep.core.digests import read_table, sha256_of_json
 from nsd_prep.core.parameters import ZScoreImages
@@ -98,7 +98,7 @@ class Images:
         self.digest = sha256_of_json([self._source.where(self._path), found])
 
     def of_ids(self, nsd_ids: NDArray[np.int64]) -> Path | Callable[[int], NDArray[np.uint8]]:
-        """Return what `nsd_prep.brainscore.stimulus_sets.write_stimulus_sets` takes."""
+        """Return what `nsd_prep.assemblies.stimulus_sets.write_stimulus_sets` takes."""
         return self._source.images(self._path, nsd_ids)
 
 

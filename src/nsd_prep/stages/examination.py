@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from nsd_prep import outputs
 from nsd_prep.analysis.rdm import from_upper_triangle
-from nsd_prep.assembly import SubjectVoxels, voxel_table
-from nsd_prep.brainscore.stimulus_sets import pictures_of, read_picture
+from nsd_prep.assemblies.assembly import SubjectVoxels, voxel_table
+from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
 from nsd_prep.core.atomic import write_table
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import digest_of_array, sha256_of_json
@@ -244,7 +244,7 @@ def reliability_table(
     Parameters
     ----------
     voxels : DataFrame
-        As `nsd_prep.assembly.voxel_table`, in any order.
+        As `nsd_prep.assemblies.assembly.voxel_table`, in any order.
     split_half : mapping of (int, str) to ndarray of float64, shape (n_voxels,)
         The correlations of each subject (1-based) and region, in the order of its voxels.
     places : mapping of (int, str) to SubjectVoxels

@@ -13,6 +13,7 @@ from nsd_prep import __version__, outputs
 from nsd_prep.analysis.cluster_figures import images_of_clusters, thumbnail
 from nsd_prep.analysis.session_figures import summarise_sessions
 from nsd_prep.analysis.slices import Anatomy
+from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
 from nsd_prep.brainscore.encoding import (
     FEWEST_IMAGES,
     encoding_over_subjects,
@@ -21,7 +22,6 @@ from nsd_prep.brainscore.encoding import (
 )
 from nsd_prep.brainscore.encoding_figure import draw_encoding
 from nsd_prep.brainscore.features import Features, read_features
-from nsd_prep.brainscore.stimulus_sets import pictures_of, read_picture
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import read_table

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from nsd_prep import outputs
-from nsd_prep.assembly import VOXEL_COLUMNS, stimulus_ids
+from nsd_prep.assemblies.assembly import VOXEL_COLUMNS, stimulus_ids
 from nsd_prep.core.atomic import write_table
 from nsd_prep.core.records import Folder, Made
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from nsd_prep.brainscore.identifiers import (
+from nsd_prep.assemblies.identifiers import (
     NSD,
     REGION_PATTERN,
     SPLITS,

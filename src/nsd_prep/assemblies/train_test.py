@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.assembly import build_assembly
+from nsd_prep.assemblies.assembly import build_assembly
 from nsd_prep.core.parameters import ZScoreImages
 from nsd_prep.dataset.published import REPETITIONS, VOXELS
 from nsd_prep.extraction.repetitions import averaged
@@ -116,7 +116,7 @@ def build_train_and_test(
         z-scores of a subject (1-based), voxels in the order of their rows in `voxels`. Called
         once for each subject and region, and only one result is held at a time.
     voxels : DataFrame
-        Rows as `nsd_prep.assembly.voxel_table` gives them, of all regions together.
+        Rows as `nsd_prep.assemblies.assembly.voxel_table` gives them, of all regions together.
     nsd_ids : ndarray of int64, shape (n_images,)
         0-based, ascending.
     is_train : ndarray of bool, shape (n_images,)

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from nsd_prep.brainscore.identifiers import base_name
-from nsd_prep.brainscore.index import PackagedFile, PackageIndex, is_whole
-from nsd_prep.brainscore.plugin import PLUGIN_FOLDER, write_plugin
+from nsd_prep.assemblies.brainscore.index import PackagedFile, PackageIndex, is_whole
+from nsd_prep.assemblies.brainscore.plugin import PLUGIN_FOLDER, write_plugin
+from nsd_prep.assemblies.identifiers import base_name
 from nsd_prep.core.errors import InputFileError, NSDPrepError, OutputError, ParameterError
 from nsd_prep.core.progress import current_stage
 
@@ -119,7 +119,7 @@ def plan_upload(
     Parameters
     ----------
     packages : Path
-        A folder as `nsd_prep.brainscore.package.write_packages` leaves it.
+        A folder as `nsd_prep.assemblies.brainscore.package.write_packages` leaves it.
     destination : Destination
         Where the packages are to go.
     client : boto3 client of S3, or None

@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from nsd_prep.assembly import stimulus_ids
-from nsd_prep.brainscore.identifiers import SPLITS, stimulus_folder, stimulus_metadata_file
+from nsd_prep.assemblies.assembly import stimulus_ids
+from nsd_prep.assemblies.identifiers import SPLITS, stimulus_folder, stimulus_metadata_file
 from nsd_prep.core.atomic import replaced, write_table
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, Made

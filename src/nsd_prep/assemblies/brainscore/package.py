@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nsd_prep.assembly import read_assembly, write_assembly
-from nsd_prep.brainscore.identifiers import (
+from nsd_prep.assemblies.assembly import read_assembly, write_assembly
+from nsd_prep.assemblies.brainscore.index import Kind, PackagedFile, PackageIndex, sha1_of_file
+from nsd_prep.assemblies.brainscore.provenance import verified_checks
+from nsd_prep.assemblies.identifiers import (
     NSD,
     REGION_PATTERN,
     SPLITS,
@@ -25,8 +27,6 @@ from nsd_prep.brainscore.identifiers import (
     stimulus_metadata_file,
     stimulus_set_identifier,
 )
-from nsd_prep.brainscore.index import Kind, PackagedFile, PackageIndex, sha1_of_file
-from nsd_prep.brainscore.provenance import verified_checks
 from nsd_prep.core.atomic import write_table, written_whole
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.errors import InputFileError, MissingFilesError

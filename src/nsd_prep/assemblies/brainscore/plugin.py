@@ -4,8 +4,8 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from nsd_prep.brainscore.identifiers import SPLITS, base_name
-from nsd_prep.brainscore.index import PackageIndex
+from nsd_prep.assemblies.brainscore.index import PackageIndex
+from nsd_prep.assemblies.identifiers import SPLITS, base_name
 from nsd_prep.core.atomic import write_text
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 

@@ -1,0 +1,1 @@
+"""What Brain-Score takes: assemblies, train and test, stimulus sets, packages."""

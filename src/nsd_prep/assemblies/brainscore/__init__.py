@@ -1,0 +1,1 @@
+"""Packages for Brain-Score: files, index, provenance, plugin, upload."""
