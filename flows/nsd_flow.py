@@ -37,7 +37,7 @@ from nsd_prep.prepared import Prepared
 from nsd_prep.report.stamp import is_stamped, stamp_page
 from nsd_prep.run import Run, plan_run
 from nsd_prep.single_trials.subject import SingleTrialOptions
-from nsd_prep.single_trials.zarr_store import remove_unfinished
+from nsd_prep.single_trials.zarr import remove_unfinished
 from nsd_prep.stages.assemblies import Representations
 from nsd_prep.stages.brainscore import Images
 from nsd_prep.stages.closing import write_checks, write_manifest

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.single_trials.writer import RESPONSE
-from nsd_prep.single_trials.zarr_store import opened_rows, zarr_libraries
+from nsd_prep.single_trials.zarr import opened_rows, zarr_libraries
 
 
 def open_single_trials(path: Path | str) -> xr.Dataset:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError, OutputError, ParameterError
 from nsd_prep.core.parameters import StoredFormat, StoredType
-from nsd_prep.single_trials.netcdf_file import netcdf_errors, netcdf_rows
-from nsd_prep.single_trials.zarr_store import zarr_rows
+from nsd_prep.single_trials.netcdf import netcdf_errors, netcdf_rows
+from nsd_prep.single_trials.zarr import zarr_rows
 
 FORMATS: Final[Mapping[StoredFormat, str]] = {"netcdf": ".nc", "zarr": ".zarr"}
 

@@ -72,7 +72,7 @@ def zarr_rows(
     path : Path
         The final name, a folder; what is there stays as it was until the block ends.
     labels, name, dtype, attributes
-        As in `nsd_prep.single_trials.netcdf_file.netcdf_rows`; float16 too.
+        As in `nsd_prep.single_trials.netcdf.netcdf_rows`; float16 too.
     rows_of_a_shard : int
         A session's, where rows are trials.
 
