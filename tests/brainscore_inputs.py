@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from nsd_prep.analysis.features import Features
 from nsd_prep.assemblies.assembly import SubjectVoxels, stimulus_ids, voxel_table, write_assembly
 from nsd_prep.assemblies.brainscore.index import PackageIndex
 from nsd_prep.assemblies.brainscore.package import write_packages
@@ -20,7 +21,6 @@ from nsd_prep.assemblies.brainscore.plugin import write_plugin
 from nsd_prep.assemblies.identifiers import SPLITS, assembly_file
 from nsd_prep.assemblies.stimulus_sets import write_stimulus_sets
 from nsd_prep.assemblies.train_test import TrainAndTest, build_train_and_test
-from nsd_prep.brainscore.features import Features
 from nsd_prep.dataset.splits import train_images
 
 GRID = (30, 31, 32)
@@ -154,7 +154,7 @@ def write_manifest(folder: Path, verdicts: Sequence[str] = ("passed", "not decid
 
 
 def write_features(path: Path, features: Features) -> None:
-    """Write features in the form that `nsd_prep.brainscore.features.read_features` reads."""
+    """Write features in the form that `nsd_prep.analysis.features.read_features` reads."""
     xr.DataArray(
         features.values,
         dims=("presentation", "feature"),

@@ -10,8 +10,8 @@ import pytest
 import rich.console
 import xarray as xr
 
+from nsd_prep.analysis.compare.compare import compare, compare_assemblies
 from nsd_prep.assemblies.assembly import SubjectVoxels, build_assembly, voxel_table, write_assembly
-from nsd_prep.compare import compare, compare_assemblies
 from nsd_prep.compare_text import as_text
 from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.dataset.noise_ceiling import noise_ceiling

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from nsd_prep import published_statistics
+from nsd_prep.analysis.image_features import image_features
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.data_checks import (
     Scope,
@@ -37,7 +38,6 @@ from nsd_prep.data_checks.subject_agreement import (
 )
 from nsd_prep.data_checks.trial_agreement import agreement_of_trials
 from nsd_prep.dataset import published
-from nsd_prep.image_features import image_features
 
 
 def simulated(

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from scipy import stats
 from synthetic_truth import signal
 
-from nsd_prep.analysis.style import booklet, one_style
-from nsd_prep.assemblies.train_test import TrainAndTest
-from nsd_prep.brainscore.encoding import (
+from nsd_prep.analysis.encoding import (
     ALPHAS,
     encoding_over_subjects,
     score_encoding,
     summarise_encoding,
 )
+from nsd_prep.analysis.features import Features, parse_features, read_features
+from nsd_prep.analysis.style import booklet, one_style
+from nsd_prep.assemblies.train_test import TrainAndTest
 from nsd_prep.brainscore.encoding_figure import draw_encoding, encoding_figure
-from nsd_prep.brainscore.features import Features, parse_features, read_features
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.synthetic import read_truth
 

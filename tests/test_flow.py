@@ -29,7 +29,7 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 from small_nsd import SmallNSD, write_small_nsd
 
-from nsd_prep.brainscore.features import Features
+from nsd_prep.analysis.features import Features
 from nsd_prep.core import progress
 from nsd_prep.core.errors import ExtractionError, FailedChecksError, ParameterError, PreflightError
 from nsd_prep.dataset import betas

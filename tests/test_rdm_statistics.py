@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nsd_prep.rdm_statistics import (
+from nsd_prep.analysis.rdm_statistics import (
     correlations_without_each_image,
     crossnobis,
     jackknife_interval,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from nsd_prep.brainscore.features import parse_features
+from nsd_prep.analysis.features import parse_features
 from nsd_prep.core.atomic import remove_stale_partials, writable_folder
 from nsd_prep.core.digests import read_whole, sha256_of_bytes
 from nsd_prep.core.errors import NSDPrepError, PreflightError

@@ -15,13 +15,13 @@ from nsd_prep.analysis.geometry import (
     mean_over_pairs,
 )
 from nsd_prep.analysis.rdm import from_upper_triangle
-from nsd_prep.assemblies.assembly import stimulus_ids
-from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
-from nsd_prep.rdm_statistics import (
+from nsd_prep.analysis.rdm_statistics import (
     correlations_without_each_image,
     jackknife_interval,
     rdm_noise_ceiling,
 )
+from nsd_prep.assemblies.assembly import stimulus_ids
+from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 
 #: The name that stands for all subjects together.
 ALL_SUBJECTS: Final = "all"

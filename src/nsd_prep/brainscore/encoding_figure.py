@@ -23,7 +23,7 @@ _BOX_WIDTH: Final = 0.32
 def draw_encoding(scores: pd.DataFrame) -> Picture:
     """Draw, for each region, how the reliable voxels' fraction of the noise ceiling is distributed.
 
-    The scores are those of `nsd_prep.brainscore.encoding.score_encoding`. A box for each subject,
+    The scores are those of `nsd_prep.analysis.encoding.score_encoding`. A box for each subject,
     quartiles, whiskers from the 5th to the 95th percentile; the number of voxels below it.
     """
     with one_style():

@@ -23,7 +23,7 @@ def features_rdm(features: NDArray[np.floating]) -> NDArray[np.float64]:
     Parameters
     ----------
     features : ndarray of float, shape (n_images, n_features)
-        As `nsd_prep.image_features.image_features` gives them.
+        As `nsd_prep.analysis.image_features.image_features` gives them.
 
     Returns
     -------

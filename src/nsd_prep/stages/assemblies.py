@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from nsd_prep import outputs
 from nsd_prep.analysis.geometry import Geometry, RegionGeometry, analyse
 from nsd_prep.analysis.rdm import upper_triangle
+from nsd_prep.analysis.rdm_statistics import crossnobis, noise_precision
 from nsd_prep.assemblies.assembly import build_assembly, read_assembly, write_assembly
 from nsd_prep.core.digests import sha256_of_json
 from nsd_prep.core.records import Folder, Made
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.extraction.repetitions import averaged
 from nsd_prep.prepared import Prepared
-from nsd_prep.rdm_statistics import crossnobis, noise_precision
 
 
 def assemble_region(prepared: Prepared, region: str, folder: Folder) -> Made:
@@ -64,8 +64,9 @@ class Representations:
 def crossnobis_geometry(prepared: Prepared) -> Geometry:
     """Compute cross-validated distances of every region and subject, from single trials.
 
-    In place of RDMs the geometry has upper triangles of `nsd_prep.rdm_statistics.crossnobis`, each
-    voxel weighted by the inverse of its noise variance; of reliable voxels nothing.
+    In place of RDMs the geometry has upper triangles of
+    `nsd_prep.analysis.rdm_statistics.crossnobis`, each voxel weighted by the inverse of its noise
+    variance; of reliable voxels nothing.
     """
     places = [
         (region, subject)

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep import outputs
+from nsd_prep.analysis.image_features import image_features
 from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.assemblies.assembly import SubjectVoxels, voxel_table
 from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
@@ -36,7 +37,6 @@ from nsd_prep.data_checks.sessions import session_table
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.statistics import PartStatistics, sessions_table
-from nsd_prep.image_features import image_features
 from nsd_prep.inputs import Inputs
 from nsd_prep.prepared import Prepared
 from nsd_prep.stages.assemblies import Representations

@@ -11,23 +11,23 @@ import pandas as pd
 
 from nsd_prep import __version__, outputs
 from nsd_prep.analysis.cluster_figures import images_of_clusters, thumbnail
-from nsd_prep.analysis.session_figures import summarise_sessions
-from nsd_prep.analysis.slices import Anatomy
-from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
-from nsd_prep.brainscore.encoding import (
+from nsd_prep.analysis.encoding import (
     FEWEST_IMAGES,
     encoding_over_subjects,
     score_encoding,
     summarise_encoding,
 )
+from nsd_prep.analysis.features import Features, read_features
+from nsd_prep.analysis.image_features import image_features
+from nsd_prep.analysis.session_figures import summarise_sessions
+from nsd_prep.analysis.slices import Anatomy
+from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
 from nsd_prep.brainscore.encoding_figure import draw_encoding
-from nsd_prep.brainscore.features import Features, read_features
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.records import Folder, Made
 from nsd_prep.core.threads import beside, each_in_threads
-from nsd_prep.image_features import image_features
 from nsd_prep.prepared import Prepared
 from nsd_prep.report.compose import compose_report as compose
 from nsd_prep.report.compose import crossnobis_section
@@ -197,7 +197,7 @@ def encoding_sections(scores: pd.DataFrame | None, source: str) -> list[Section]
     Parameters
     ----------
     scores : DataFrame or None
-        As `nsd_prep.brainscore.encoding.score_encoding` gives them.
+        As `nsd_prep.analysis.encoding.score_encoding` gives them.
     source : str
         Where the features are from.
 

@@ -9,13 +9,13 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from nsd_prep.analysis.compare.reasons import close, guess_reasons
+from nsd_prep.analysis.compare.sides import Side, in_common, rows_of_voxels, side_of
 from nsd_prep.assemblies.assembly import (
     NEUROID_COORDINATES,
     PRESENTATION_COORDINATES,
     read_assembly,
 )
-from nsd_prep.compare_reasons import close, guess_reasons
-from nsd_prep.compare_side import Side, in_common, rows_of_voxels, side_of
 from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.core.progress import current_stage
 

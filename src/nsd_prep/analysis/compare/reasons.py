@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.compare_places import FEWEST_IMAGES, FEWEST_MATCHES, other_ids, other_places
-from nsd_prep.compare_side import SIDES, Side, in_common, rows_of_voxels
+from nsd_prep.analysis.compare.shifts import FEWEST_IMAGES, FEWEST_MATCHES, other_ids, other_places
+from nsd_prep.analysis.compare.sides import SIDES, Side, in_common, rows_of_voxels
 from nsd_prep.dataset.published import BETA_SCALE, REPETITIONS
 
 #: What is looked at where no reason fits, in words.

@@ -9,10 +9,10 @@ import xarray as xr
 from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
 
+from nsd_prep.analysis.features import Features
+from nsd_prep.analysis.rdm_statistics import jackknife_interval
 from nsd_prep.assemblies.train_test import blocks
-from nsd_prep.brainscore.features import Features
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING, REPETITIONS
-from nsd_prep.rdm_statistics import jackknife_interval
 
 #: Ridge penalties that are tried for each voxel, for features of unit variance.
 ALPHAS: Final = tuple(float(alpha) for alpha in np.logspace(-1, 6, 15))

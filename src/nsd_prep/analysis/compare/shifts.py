@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.compare_side import SIDES, Side
+from nsd_prep.analysis.compare.sides import SIDES, Side
 
 #: Voxels or images that are matched by their values at most, and correlation of a match.
 _MATCHED_AT_MOST: Final = 1500

@@ -1,0 +1,1 @@
+"""Two assemblies side by side: what differs, and why it may."""
