@@ -21,26 +21,26 @@ from dataclasses import replace
 import numpy as np
 from simulated_subject import SimulatedSubject, simulate_subject
 
-from nsd_prep.core.check import Check
-from nsd_prep.data_checks import SingleTrials, check_session_records
-from nsd_prep.data_checks.alignment import TRIALS, VOXELS, align, check_alignment
-from nsd_prep.data_checks.decision import verdict_of_share
-from nsd_prep.data_checks.region_identity import check_region_identity
-from nsd_prep.data_checks.reliability import split_half_reliability
-from nsd_prep.data_checks.sessions import check_sessions, session_table
-from nsd_prep.data_checks.subject_agreement import (
-    check_subject_agreement,
-    rdm_reliability,
-    subject_agreement,
-)
-from nsd_prep.data_checks.trial_agreement import agreement_of_trials
-from nsd_prep.dataset.published import run_lengths
-from nsd_prep.extraction.statistics import describe_part
-from nsd_prep.single_trials.reliability import (
+from nsd_prep.checks import SingleTrials, check_session_records
+from nsd_prep.checks.alignment import TRIALS, VOXELS, align, check_alignment
+from nsd_prep.checks.decision import verdict_of_share
+from nsd_prep.checks.presentations import (
     share_of_presentations,
     telling_voxels,
     verdict_of_presentations,
 )
+from nsd_prep.checks.region_identity import check_region_identity
+from nsd_prep.checks.reliability import split_half_reliability
+from nsd_prep.checks.sessions import check_sessions, session_table
+from nsd_prep.checks.subject_agreement import (
+    check_subject_agreement,
+    rdm_reliability,
+    subject_agreement,
+)
+from nsd_prep.checks.trial_agreement import agreement_of_trials
+from nsd_prep.core.check import Check
+from nsd_prep.dataset.published import run_lengths
+from nsd_prep.extraction.statistics import describe_part
 
 #: images, sessions, voxels, trials in a session (0: the images' alone)
 SMALL = [(24, 2, 15, 0), (24, 2, 50, 0), (60, 5, 60, 0), (130, 10, 60, 0), (130, 10, 300, 0)]

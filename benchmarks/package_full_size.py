@@ -26,7 +26,7 @@ from nsd_prep.assemblies.brainscore.plugin import write_plugin
 from nsd_prep.assemblies.identifiers import SPLITS, assembly_file
 from nsd_prep.assemblies.stimulus_sets import write_stimulus_sets
 from nsd_prep.assemblies.train_test import build_train_and_test
-from nsd_prep.brainscore.train_test_checks import check_train_and_test
+from nsd_prep.checks.train_test import check_train_and_test
 from nsd_prep.core.atomic import write_json
 from nsd_prep.core.check import Check, as_table
 from nsd_prep.core.digests import sha256_of_file

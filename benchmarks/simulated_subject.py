@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.data_checks import SingleTrials
+from nsd_prep.checks import SingleTrials
 from nsd_prep.dataset.published import REPETITIONS
 
 #: Features of images, and of the noise that voxels have in common.

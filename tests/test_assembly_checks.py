@@ -8,7 +8,7 @@ import xarray as xr
 from small_nsd import SmallNSD
 
 from nsd_prep.assemblies.assembly import SubjectVoxels, build_assembly, stimulus_ids, voxel_table
-from nsd_prep.assembly_checks import check_coverage, check_form, check_signal, check_split
+from nsd_prep.checks.assembly import check_coverage, check_form, check_signal, check_split
 from nsd_prep.core.check import Check
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.splits import train_images

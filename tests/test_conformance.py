@@ -22,7 +22,7 @@ from synthetic_truth import region_rows
 
 from nsd_prep.assemblies.assembly import SubjectVoxels, voxel_table
 from nsd_prep.assemblies.train_test import TrainAndTest, build_train_and_test
-from nsd_prep.brainscore.train_test_checks import internal_consistency
+from nsd_prep.checks.train_test import internal_consistency
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.published import VOXELS

@@ -4,10 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nsd_prep import published_statistics
 from nsd_prep.analysis.image_features import image_features
-from nsd_prep.core.errors import InputFileError
-from nsd_prep.data_checks import (
+from nsd_prep.checks import (
     Scope,
     SingleTrials,
     check_colours,
@@ -17,26 +15,28 @@ from nsd_prep.data_checks import (
     check_published_region,
     check_published_repetitions,
     places_of_images,
+    published_statistics,
 )
-from nsd_prep.data_checks.alignment import align, expected_correlation
-from nsd_prep.data_checks.decision import NO_SHARE, Share, is_as_predicted
-from nsd_prep.data_checks.published_values import check_published_rdms
-from nsd_prep.data_checks.region_identity import check_region_identity, exchanges
-from nsd_prep.data_checks.region_order import (
+from nsd_prep.checks.alignment import align, expected_correlation
+from nsd_prep.checks.decision import NO_SHARE, Share, is_as_predicted
+from nsd_prep.checks.published_values import check_published_rdms
+from nsd_prep.checks.region_identity import check_region_identity, exchanges
+from nsd_prep.checks.region_order import (
     ORDER_OF_REGION_PAIRS,
     RegionOrder,
     check_region_order,
     region_order,
 )
-from nsd_prep.data_checks.reliability import split_half_reliability
-from nsd_prep.data_checks.sessions import check_sessions, session_table
-from nsd_prep.data_checks.subject_agreement import (
+from nsd_prep.checks.reliability import split_half_reliability
+from nsd_prep.checks.sessions import check_sessions, session_table
+from nsd_prep.checks.subject_agreement import (
     check_subject_agreement,
     rdm_reliability,
     subject_agreement,
     unit_rdm,
 )
-from nsd_prep.data_checks.trial_agreement import agreement_of_trials
+from nsd_prep.checks.trial_agreement import agreement_of_trials
+from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset import published
 
 

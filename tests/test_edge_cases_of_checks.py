@@ -5,14 +5,14 @@ from itertools import product
 import numpy as np
 import pytest
 
-from nsd_prep.core.check import Check
-from nsd_prep.data_checks import (
+from nsd_prep.checks import (
     SingleTrials,
     check_images,
     check_placement,
     check_run,
     check_single_trials,
 )
+from nsd_prep.core.check import Check
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nsd_prep.core.check import Check
-from nsd_prep.data_checks import (
+from nsd_prep.checks import (
     RegionEvidence,
     SingleTrials,
     check_placement,
@@ -25,7 +24,8 @@ from nsd_prep.data_checks import (
     check_single_trials,
     places_of_images,
 )
-from nsd_prep.data_checks.region_order import check_region_order, region_order
+from nsd_prep.checks.region_order import check_region_order, region_order
+from nsd_prep.core.check import Check
 from nsd_prep.dataset.betas import read_voxels
 from nsd_prep.dataset.design import read_design
 from nsd_prep.dataset.layout import Dataset

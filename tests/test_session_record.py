@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from nsd_prep.checks import check_session_records
 from nsd_prep.core.check import Check
-from nsd_prep.data_checks import check_session_records
 from nsd_prep.dataset.published import run_lengths
 from nsd_prep.extraction.statistics import PartStatistics, describe_part, sessions_table
 

@@ -13,21 +13,21 @@ from single_trials_inputs import Subject
 from small_nsd import SmallNSD
 
 from nsd_prep.analysis.picture import Picture
+from nsd_prep.checks.decision import Share, signal_share
+from nsd_prep.checks.presentations import (
+    compare_presentations,
+    rows_of_presentations,
+    share_of_presentations,
+    telling_voxels,
+    verdict_of_presentations,
+)
 from nsd_prep.core.errors import ParameterError
-from nsd_prep.data_checks.decision import Share, signal_share
 from nsd_prep.single_trials import figures
 from nsd_prep.single_trials.figures import (
     draw_one_voxel,
     draw_reliability,
     draw_trials_by_session,
     session_table,
-)
-from nsd_prep.single_trials.reliability import (
-    compare_presentations,
-    rows_of_presentations,
-    share_of_presentations,
-    telling_voxels,
-    verdict_of_presentations,
 )
 
 

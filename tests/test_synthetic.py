@@ -18,8 +18,8 @@ from scipy.ndimage import convolve
 from synthetic_truth import region_latents, region_rows, signal
 
 from nsd_prep.analysis.image_features import image_features
+from nsd_prep.checks import check_colours, check_images
 from nsd_prep.core.errors import InputFileError, OutputError, ParameterError
-from nsd_prep.data_checks import check_colours, check_images
 from nsd_prep.dataset.hdf5.places import ChunkPlaces
 from nsd_prep.sources.opening import open_dataset
 from nsd_prep.sources.sessions import predicted_parts

@@ -10,11 +10,7 @@ from scipy.stats import pearsonr
 
 from nsd_prep.assemblies.assembly import build_assembly, read_assembly, write_assembly
 from nsd_prep.assemblies.train_test import TrainAndTest, build_train_and_test
-from nsd_prep.brainscore.train_test_checks import (
-    check_agreement,
-    check_train_and_test,
-    internal_consistency,
-)
+from nsd_prep.checks.train_test import check_agreement, check_train_and_test, internal_consistency
 
 NEUROID = ["neuroid_id", "subject", "region", "nc_testset", "voxel_x", "voxel_y", "voxel_z"]
 TIME = ["time_bin_start", "time_bin_end"]

@@ -20,9 +20,9 @@ from nsd_prep.analysis.style import (
     one_style,
     picture,
 )
-from nsd_prep.data_checks.decision import signal_share
+from nsd_prep.checks.decision import signal_share
+from nsd_prep.checks.presentations import rows_of_presentations
 from nsd_prep.dataset.splits import SPLITS, TEST, TRAIN
-from nsd_prep.single_trials.reliability import rows_of_presentations
 
 _PRESENTATIONS: Final = ("first", "second", "third")
 
@@ -108,7 +108,7 @@ def draw_reliability(
     Parameters
     ----------
     correlation : ndarray of float64, shape (n_voxels,)
-        As in `nsd_prep.single_trials.reliability.Comparison`.
+        As in `nsd_prep.checks.presentations.Comparison`.
     ncsnr : ndarray of float, shape (n_voxels,)
         Of the same voxels.
     subject : int

@@ -12,7 +12,7 @@ from nsd_prep.assemblies.assembly import opened_assembly, read_assembly, write_a
 from nsd_prep.assemblies.identifiers import SPLITS, assembly_file
 from nsd_prep.assemblies.stimulus_sets import write_stimulus_sets
 from nsd_prep.assemblies.train_test import TrainAndTest, build_train_and_test
-from nsd_prep.brainscore.train_test_checks import check_agreement, check_train_and_test
+from nsd_prep.checks.train_test import check_agreement, check_train_and_test
 from nsd_prep.core.digests import read_table, sha256_of_json
 from nsd_prep.core.parameters import ZScoreImages
 from nsd_prep.core.progress import current_stage

@@ -12,13 +12,7 @@ from nsd_prep.analysis.image_features import image_features
 from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.assemblies.assembly import SubjectVoxels, voxel_table
 from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
-from nsd_prep.core.atomic import write_table
-from nsd_prep.core.check import Check
-from nsd_prep.core.digests import digest_of_array, sha256_of_json
-from nsd_prep.core.progress import current_stage
-from nsd_prep.core.records import Folder, Made
-from nsd_prep.core.threads import each_in_threads
-from nsd_prep.data_checks import (
+from nsd_prep.checks import (
     RegionEvidence,
     Scope,
     SingleTrials,
@@ -33,7 +27,13 @@ from nsd_prep.data_checks import (
     check_single_trials,
     places_of_images,
 )
-from nsd_prep.data_checks.sessions import session_table
+from nsd_prep.checks.sessions import session_table
+from nsd_prep.core.atomic import write_table
+from nsd_prep.core.check import Check
+from nsd_prep.core.digests import digest_of_array, sha256_of_json
+from nsd_prep.core.progress import current_stage
+from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.statistics import PartStatistics, sessions_table

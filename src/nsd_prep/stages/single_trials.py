@@ -9,25 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep import __version__
+from nsd_prep.checks.decision import FEWEST_IMAGES, NO_SHARE, explained
+from nsd_prep.checks.presentations import (
+    compare_presentations,
+    rows_of_presentations,
+    verdict_of_presentations,
+)
+from nsd_prep.checks.sessions import check_sessions
+from nsd_prep.checks.trial_agreement import agreement_of_trials
+from nsd_prep.checks.trials_file import repetitions_in_file
 from nsd_prep.core.atomic import write_table
 from nsd_prep.core.check import check
 from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, Made
-from nsd_prep.data_checks.decision import FEWEST_IMAGES, NO_SHARE, explained
-from nsd_prep.data_checks.sessions import check_sessions
-from nsd_prep.data_checks.trial_agreement import agreement_of_trials
 from nsd_prep.dataset.trials import shows_images
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.store import Store
 from nsd_prep.inputs import Inputs
 from nsd_prep.single_trials.maps import map_attributes
-from nsd_prep.single_trials.reliability import (
-    compare_presentations,
-    rows_of_presentations,
-    verdict_of_presentations,
-)
-from nsd_prep.single_trials.sessions import repetitions_in_file
 from nsd_prep.single_trials.subject import SingleTrialOptions, write_subject
 from nsd_prep.single_trials.voxels import join_regions, trial_voxels
 from nsd_prep.single_trials.writer import FORMATS

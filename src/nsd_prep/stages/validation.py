@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from nsd_prep import assembly_checks, outputs
+from nsd_prep import outputs
 from nsd_prep.assemblies.assembly import read_assembly
+from nsd_prep.checks import assembly as assembly_checks
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.records import Folder, Made
 from nsd_prep.prepared import Prepared

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.core.check import Check, check
-from nsd_prep.data_checks.alignment import EXPECTATION
-from nsd_prep.data_checks.decision import (
+from nsd_prep.checks.alignment import EXPECTATION
+from nsd_prep.checks.decision import (
     FEWEST_IMAGES,
     FEWEST_VOXELS,
     NO_SHARE,
@@ -16,7 +15,8 @@ from nsd_prep.data_checks.decision import (
     signal_share,
     verdict_of_share,
 )
-from nsd_prep.data_checks.single_trials import SingleTrials, over_pairs
+from nsd_prep.checks.trials import SingleTrials, over_pairs
+from nsd_prep.core.check import Check, check
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 
 

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.data_checks.single_trials import SingleTrials
+from nsd_prep.checks.trials import SingleTrials
 from nsd_prep.dataset.published import run_lengths
 
 #: Agreement, as a share of what the ncsnr predicts, below which a session, or a part of one, is out

@@ -6,15 +6,15 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from nsd_prep.core.check import Check, Verdict, check, worst
-from nsd_prep.data_checks.runs import check_runs, run_table
-from nsd_prep.data_checks.trial_agreement import (
+from nsd_prep.checks.runs import check_runs, run_table
+from nsd_prep.checks.trial_agreement import (
     HIGHEST_AGREEMENT_OF_MISPLACED,
     LOWEST_AGREEMENT,
     MARGIN,
     AgreementScores,
     TrialAgreement,
 )
+from nsd_prep.core.check import Check, Verdict, check, worst
 
 #: A session at chance lies surely below this, by the smaller margin: a tired subject's session
 #: with 15 % of the signal agrees so much, and is suspicious, not failed.

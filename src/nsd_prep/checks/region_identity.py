@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nsd_prep.checks.subject_agreement import unit_rdm
 from nsd_prep.core.check import Check, Verdict, check
-from nsd_prep.data_checks.subject_agreement import unit_rdm
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS
 
 #: Standard errors by which two regions are surely in their places, suspicious, or exchanged.

@@ -6,17 +6,17 @@
 written in docs/checks.md.
 """
 
-from nsd_prep.data_checks.hemispheres import check_hemispheres
-from nsd_prep.data_checks.images import check_colours, check_images
-from nsd_prep.data_checks.placement import check_placement
-from nsd_prep.data_checks.published_values import (
+from nsd_prep.checks.hemispheres import check_hemispheres
+from nsd_prep.checks.images import check_colours, check_images
+from nsd_prep.checks.placement import check_placement
+from nsd_prep.checks.published_values import (
     Scope,
     check_published_region,
     check_published_repetitions,
 )
-from nsd_prep.data_checks.run import RegionEvidence, check_run, check_single_trials
-from nsd_prep.data_checks.session_records import check_session_records
-from nsd_prep.data_checks.single_trials import SingleTrials, places_of_images
+from nsd_prep.checks.run import RegionEvidence, check_run, check_single_trials
+from nsd_prep.checks.session_statistics import check_session_records
+from nsd_prep.checks.trials import SingleTrials, places_of_images
 
 __all__ = [
     "RegionEvidence",

@@ -9,10 +9,10 @@ import scipy.ndimage
 import scipy.stats
 from numpy.typing import NDArray
 
-from nsd_prep.assembly_checks import LARGEST_SHARE_WITHOUT_DATA
+from nsd_prep.checks.assembly import LARGEST_SHARE_WITHOUT_DATA
+from nsd_prep.checks.decision import signal_share
 from nsd_prep.core.check import Check, Verdict, as_verdict, check
 from nsd_prep.core.errors import InputFileError
-from nsd_prep.data_checks.decision import signal_share
 
 #: How far around a region to look, in voxels.
 _AROUND: Final = 2

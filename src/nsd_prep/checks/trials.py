@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep.checks.decision import signal_share
 from nsd_prep.core.errors import InputFileError
-from nsd_prep.data_checks.decision import signal_share
 from nsd_prep.dataset.published import REPETITIONS
 
 #: Voxels handled together: their trials fit into a core's cache.

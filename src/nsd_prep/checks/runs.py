@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.core.check import Check, Verdict, check, worst
-from nsd_prep.data_checks.trial_agreement import (
+from nsd_prep.checks.trial_agreement import (
     HIGHEST_AGREEMENT_OF_MISPLACED,
     LOWEST_AGREEMENT,
     MARGIN,
     AgreementScores,
 )
+from nsd_prep.core.check import Check, Verdict, check, worst
 
 #: Standard errors below `HIGHEST_AGREEMENT_OF_MISPLACED` that make a suspicion.
 MARGIN_OF_SUSPICION: Final = 4.0

@@ -7,23 +7,23 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.core.check import Check, check
-from nsd_prep.core.threads import each_in_threads
-from nsd_prep.data_checks.alignment import Alignment, align, check_alignment
-from nsd_prep.data_checks.published_values import Scope, check_published_rdms
-from nsd_prep.data_checks.region_identity import check_region_identity
-from nsd_prep.data_checks.region_order import REGIONS_IN_ORDER, check_region_order, region_order
-from nsd_prep.data_checks.reliability import Reliability, check_reliability, split_half_reliability
-from nsd_prep.data_checks.sessions import check_sessions
-from nsd_prep.data_checks.single_trials import SingleTrials
-from nsd_prep.data_checks.subject_agreement import (
+from nsd_prep.checks.alignment import Alignment, align, check_alignment
+from nsd_prep.checks.published_values import Scope, check_published_rdms
+from nsd_prep.checks.region_identity import check_region_identity
+from nsd_prep.checks.region_order import REGIONS_IN_ORDER, check_region_order, region_order
+from nsd_prep.checks.reliability import Reliability, check_reliability, split_half_reliability
+from nsd_prep.checks.sessions import check_sessions
+from nsd_prep.checks.subject_agreement import (
     PERMUTATIONS,
     SubjectAgreement,
     check_subject_agreement,
     rdm_reliability,
     subject_agreement,
 )
-from nsd_prep.data_checks.trial_agreement import TrialAgreement, agreement_of_trials
+from nsd_prep.checks.trial_agreement import TrialAgreement, agreement_of_trials
+from nsd_prep.checks.trials import SingleTrials
+from nsd_prep.core.check import Check, check
+from nsd_prep.core.threads import each_in_threads
 
 #: Images and voxels from which something about a subject can be decided.
 ENOUGH_IMAGES: Final = 50

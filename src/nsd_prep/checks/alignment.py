@@ -6,8 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.core.check import Check, Verdict, check
-from nsd_prep.data_checks.decision import (
+from nsd_prep.checks.decision import (
     FEWEST_VOXELS,
     HIGHEST_SHARE,
     LOWEST_SOUND_SHARE,
@@ -18,7 +17,8 @@ from nsd_prep.data_checks.decision import (
     unless_partly_wrong,
     verdict_of_share,
 )
-from nsd_prep.data_checks.single_trials import SingleTrials, over_pairs
+from nsd_prep.checks.trials import SingleTrials, over_pairs
+from nsd_prep.core.check import Check, Verdict, check
 from nsd_prep.dataset.published import REPETITIONS
 
 #: Names of the checks.

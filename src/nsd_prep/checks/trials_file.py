@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.data_checks import SingleTrials
-from nsd_prep.data_checks.decision import FEWEST_IMAGES, FEWEST_VOXELS
+from nsd_prep.checks import SingleTrials
+from nsd_prep.checks.decision import FEWEST_IMAGES, FEWEST_VOXELS
+from nsd_prep.checks.presentations import rows_of_presentations, telling_voxels
 from nsd_prep.dataset.published import REPETITIONS
 from nsd_prep.single_trials.reading import TrialReader
-from nsd_prep.single_trials.reliability import rows_of_presentations, telling_voxels
 
 #: Rows read at once: the system may map 2 MB of the file around each.
 _ROWS_AT_ONCE: Final = 32
@@ -41,7 +41,7 @@ def repetitions_in_file(
     trials_per_session : int
         750 in NSD.
     first_two : ndarray of float32, shape (2, n_images, n_telling)
-        Of all images seen twice, as `nsd_prep.single_trials.reliability.Comparison.telling`.
+        Of all images seen twice, as `nsd_prep.checks.presentations.Comparison.telling`.
 
     Returns
     -------

@@ -5,8 +5,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from nsd_prep.checks.subject_agreement import LARGEST_P, SEEN, subject_agreement
 from nsd_prep.core.check import Check, Verdict, check
-from nsd_prep.data_checks.subject_agreement import LARGEST_P, SEEN, subject_agreement
 
 #: Correlation that the features' RDM has with V1's in natural images, in place (about 0.4); at
 #: chance counts as wrong only where half of it would be seen.

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep import published_statistics as statistics
+from nsd_prep.checks import published_statistics as statistics
+from nsd_prep.checks.region_order import ORDER_OF_REGION_PAIRS, RegionOrder
+from nsd_prep.checks.subject_agreement import SubjectAgreement
 from nsd_prep.core.check import Check, check
-from nsd_prep.data_checks.region_order import ORDER_OF_REGION_PAIRS, RegionOrder
-from nsd_prep.data_checks.subject_agreement import SubjectAgreement
 from nsd_prep.dataset import published
 from nsd_prep.dataset.published import DEFAULT_PREPARATION, PREPARATION_FOLDERS
 

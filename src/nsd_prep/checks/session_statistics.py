@@ -5,8 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from nsd_prep.core.check import Check, Verdict, check, worst
-from nsd_prep.data_checks.scales import (
+from nsd_prep.checks.scales import (
     FEWEST_COMPARED,
     FEWEST_SESSIONS,
     RATIO_SUSPICIOUS,
@@ -20,6 +19,7 @@ from nsd_prep.data_checks.scales import (
     scale_of_sessions,
     size_of_sessions,
 )
+from nsd_prep.core.check import Check, Verdict, check, worst
 
 #: Share of voxels without data, beyond those that the subject's better sessions lack, that no
 #: session has unless its file has holes; in fewer voxels than the number it is suspicious.

@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.core.check import Verdict
-from nsd_prep.core.errors import ParameterError
-from nsd_prep.data_checks.decision import (
+from nsd_prep.checks.decision import (
     FEWEST_VOXELS,
     NO_SHARE,
     Share,
@@ -19,6 +17,8 @@ from nsd_prep.data_checks.decision import (
     unless_partly_wrong,
     verdict_of_share,
 )
+from nsd_prep.core.check import Verdict
+from nsd_prep.core.errors import ParameterError
 from nsd_prep.single_trials.reading import TrialReader
 
 #: Images read at once: 2 x 64 rows of nsdgeneral are 8 MB, and ten times that while summed.
