@@ -21,10 +21,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.analysis.cluster_figures import images_of_clusters
 from nsd_prep.analysis.geometry import analyse
 from nsd_prep.analysis.rdm import rdm
-from nsd_prep.analysis.slices import Anatomy
 from nsd_prep.assemblies.assembly import (
     SubjectVoxels,
     build_assembly,
@@ -35,6 +33,8 @@ from nsd_prep.assemblies.assembly import (
 from nsd_prep.dataset import published
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.report.compose import compose_report
+from nsd_prep.report.figures.clusters import images_of_clusters
+from nsd_prep.report.figures.slices import Anatomy
 from nsd_prep.report.methods import RunFacts
 from nsd_prep.report.write import write_report
 

@@ -100,8 +100,8 @@ def compare(first: Path, second: Path, *, tolerance: float = 1e-5) -> int:
         tolerance: Largest difference that counts as equal.
     """
     from nsd_prep.analysis.compare.compare import compare
-    from nsd_prep.compare_text import as_text
     from nsd_prep.core.progress import Stages
+    from nsd_prep.report.compare_text import as_text
     from nsd_prep.summary import print_rendered
 
     with Stages().stage("comparing"):

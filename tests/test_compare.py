@@ -12,9 +12,9 @@ import xarray as xr
 
 from nsd_prep.analysis.compare.compare import compare, compare_assemblies
 from nsd_prep.assemblies.assembly import SubjectVoxels, build_assembly, voxel_table, write_assembly
-from nsd_prep.compare_text import as_text
 from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
+from nsd_prep.report.compare_text import as_text
 
 GRID = (11, 13, 17)
 N_IMAGES, N_VOXELS, N_SESSIONS = 100, 60, 6

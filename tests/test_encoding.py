@@ -19,10 +19,10 @@ from nsd_prep.analysis.encoding import (
     summarise_encoding,
 )
 from nsd_prep.analysis.features import Features, parse_features, read_features
-from nsd_prep.analysis.style import booklet, one_style
 from nsd_prep.assemblies.train_test import TrainAndTest
-from nsd_prep.brainscore.encoding_figure import draw_encoding, encoding_figure
 from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.report.figures.encoding import draw_encoding, encoding_figure
+from nsd_prep.report.figures.style import booklet, one_style
 from nsd_prep.synthetic import read_truth
 
 

@@ -24,7 +24,6 @@ from faulty_disk import FAULTS, FaultyDisk, install
 from library_stages import planned
 from small_nsd import SmallNSD, write_betas
 
-from nsd_prep.analysis.picture import Picture
 from nsd_prep.assemblies import stimulus_sets
 from nsd_prep.assemblies.assembly import read_assembly, write_assembly
 from nsd_prep.core.digests import digest_of_table
@@ -36,6 +35,7 @@ from nsd_prep.first_look import load_inputs
 from nsd_prep.inputs import Inputs
 from nsd_prep.ownership import Ownership
 from nsd_prep.prepared import Prepared
+from nsd_prep.report.figures.picture import Picture
 from nsd_prep.report.record import Report, Section, Table
 from nsd_prep.report.write import write_report
 from nsd_prep.sources.opening import open_dataset

@@ -16,13 +16,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 from simulated_assemblies import GRIDS, Simulation, simulate
 
-from nsd_prep.analysis import cluster_figures, figures, session_figures, slices, voxel_figures
 from nsd_prep.analysis.geometry import Geometry, analyse, cluster_order
-from nsd_prep.analysis.picture import Picture
 from nsd_prep.analysis.rdm import from_upper_triangle
-from nsd_prep.analysis.slices import Anatomy
-from nsd_prep.analysis.style import MISSING_COLOUR, booklet, voxel_colours
 from nsd_prep.core.errors import InputFileError
+from nsd_prep.report.figures import clusters as cluster_figures
+from nsd_prep.report.figures import noise_ceilings as voxel_figures
+from nsd_prep.report.figures import rdms as figures
+from nsd_prep.report.figures import sessions as session_figures
+from nsd_prep.report.figures import slices
+from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.slices import Anatomy
+from nsd_prep.report.figures.style import MISSING_COLOUR, booklet, voxel_colours
 
 COUNTS = pd.DataFrame(
     {3: [20, 12], 2: [0, 5], 1: [0, 2], 0: [0, 1]}, index=pd.Index([1, 5], name="subject")

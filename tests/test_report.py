@@ -16,15 +16,19 @@ from matplotlib.figure import Figure
 from scipy.spatial.distance import pdist, squareform
 from simulated_assemblies import Simulation, simulate
 
-from nsd_prep.analysis import cluster_figures, figures, session_figures, slices, voxel_figures
 from nsd_prep.analysis.geometry import analyse
-from nsd_prep.analysis.picture import Cells, Picture
-from nsd_prep.analysis.slices import Anatomy
-from nsd_prep.analysis.style import booklet
 from nsd_prep.assemblies.assembly import read_assembly
 from nsd_prep.core.check import Check, check
 from nsd_prep.core.records import Made
 from nsd_prep.report.compose import compose_report
+from nsd_prep.report.figures import clusters as cluster_figures
+from nsd_prep.report.figures import noise_ceilings as voxel_figures
+from nsd_prep.report.figures import rdms as figures
+from nsd_prep.report.figures import sessions as session_figures
+from nsd_prep.report.figures import slices
+from nsd_prep.report.figures.picture import Cells, Picture
+from nsd_prep.report.figures.slices import Anatomy
+from nsd_prep.report.figures.style import booklet
 from nsd_prep.report.markdown import artifacts
 from nsd_prep.report.methods import RunFacts, facts_table, methods
 from nsd_prep.report.page import cells_json, render_page

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from single_trials_inputs import Subject
 from small_nsd import SmallNSD
 
-from nsd_prep.analysis.picture import Picture
 from nsd_prep.checks.decision import Share, signal_share
 from nsd_prep.checks.presentations import (
     compare_presentations,
@@ -22,8 +21,9 @@ from nsd_prep.checks.presentations import (
     verdict_of_presentations,
 )
 from nsd_prep.core.errors import ParameterError
-from nsd_prep.single_trials import figures
-from nsd_prep.single_trials.figures import (
+from nsd_prep.report.figures import single_trials as figures
+from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.single_trials import (
     draw_one_voxel,
     draw_reliability,
     draw_trials_by_session,

@@ -7,17 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.analysis.cluster_figures import FEWEST_IMAGES, draw_clusters, draw_subject_rdms
-from nsd_prep.analysis.figures import (
-    CROSSNOBIS,
-    colour_limits,
-    draw_between_regions,
-    draw_between_subjects,
-    draw_mean_rdms,
-)
 from nsd_prep.analysis.geometry import Geometry, correlations
-from nsd_prep.analysis.session_figures import draw_sessions
-from nsd_prep.analysis.slices import Anatomy, draw_slices, draw_split_half
 from nsd_prep.analysis.tables import (
     between_regions_table,
     between_subjects_table,
@@ -27,10 +17,20 @@ from nsd_prep.analysis.tables import (
     region_table,
     subject_table,
 )
-from nsd_prep.analysis.voxel_figures import draw_noise_ceilings, draw_repetitions
 from nsd_prep.core.check import Check
 from nsd_prep.core.progress import current_stage
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
+from nsd_prep.report.figures.clusters import FEWEST_IMAGES, draw_clusters, draw_subject_rdms
+from nsd_prep.report.figures.noise_ceilings import draw_noise_ceilings, draw_repetitions
+from nsd_prep.report.figures.rdms import (
+    CROSSNOBIS,
+    colour_limits,
+    draw_between_regions,
+    draw_between_subjects,
+    draw_mean_rdms,
+)
+from nsd_prep.report.figures.sessions import draw_sessions
+from nsd_prep.report.figures.slices import Anatomy, draw_slices, draw_split_half
 from nsd_prep.report.methods import RunFacts, facts_table, listed, methods, references
 from nsd_prep.report.record import Report, Section, Table
 
@@ -68,9 +68,9 @@ def compose_report(
         For each subject (``subj01``) the volume that its voxels are drawn on; without any, voxels
         are not drawn.
     sessions : DataFrame, optional
-        As `nsd_prep.analysis.session_figures.draw_sessions` takes it.
+        As `nsd_prep.report.figures.sessions.draw_sessions` takes it.
     thumbnails : mapping of int to ndarray of uint8, shape (height, width, 3), optional
-        Small images by nsd_id (0-based); `nsd_prep.analysis.cluster_figures` says which are shown
+        Small images by nsd_id (0-based); `nsd_prep.report.figures.clusters` says which are shown
         (`images_of_clusters`) and makes them small (`thumbnail`).
     further : callable
         Returns sections of other analyses, placed before the checks; called last, so that they may

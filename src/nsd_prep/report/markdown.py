@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from nsd_prep.analysis.picture import Picture
+from nsd_prep.report.figures.picture import Picture
 from nsd_prep.report.page import MARKS, data_uri
 from nsd_prep.report.record import Report, Section, cells, grouped, header, verdict_numbers
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from nsd_prep.analysis.picture import Picture
 from nsd_prep.core.check import Check
+from nsd_prep.report.figures.picture import Picture
 
 #: Verdicts, the ones that ask for attention first.
 VERDICTS: Final = ("failed", "suspicious", "not decidable", "passed")

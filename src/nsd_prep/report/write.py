@@ -5,8 +5,8 @@ from typing import Final
 
 import pandas as pd
 
-from nsd_prep.analysis.style import booklet
 from nsd_prep.core.atomic import write_text, written_whole
+from nsd_prep.report.figures.style import booklet
 from nsd_prep.report.page import render_page
 from nsd_prep.report.record import Report
 

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from nsd_prep import __version__, outputs
-from nsd_prep.analysis.cluster_figures import images_of_clusters, thumbnail
 from nsd_prep.analysis.encoding import (
     FEWEST_IMAGES,
     encoding_over_subjects,
@@ -19,10 +18,7 @@ from nsd_prep.analysis.encoding import (
 )
 from nsd_prep.analysis.features import Features, read_features
 from nsd_prep.analysis.image_features import image_features
-from nsd_prep.analysis.session_figures import summarise_sessions
-from nsd_prep.analysis.slices import Anatomy
 from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
-from nsd_prep.brainscore.encoding_figure import draw_encoding
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import read_table
@@ -31,6 +27,10 @@ from nsd_prep.core.threads import beside, each_in_threads
 from nsd_prep.prepared import Prepared
 from nsd_prep.report.compose import compose_report as compose
 from nsd_prep.report.compose import crossnobis_section
+from nsd_prep.report.figures.clusters import images_of_clusters, thumbnail
+from nsd_prep.report.figures.encoding import draw_encoding
+from nsd_prep.report.figures.sessions import summarise_sessions
+from nsd_prep.report.figures.slices import Anatomy
 from nsd_prep.report.markdown import artifacts
 from nsd_prep.report.methods import RunFacts
 from nsd_prep.report.record import Report, Section, Table

@@ -10,15 +10,15 @@ from nsd_prep.core.check import Check
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.records import Folder, Made
 from nsd_prep.dataset.trials import shows_images
-from nsd_prep.report.methods import ALLEN_2022, listed
-from nsd_prep.report.record import Report, Section, Table
-from nsd_prep.report.write import write_report
-from nsd_prep.single_trials.figures import (
+from nsd_prep.report.figures.single_trials import (
     draw_one_voxel,
     draw_reliability,
     draw_trials_by_session,
     session_table,
 )
+from nsd_prep.report.methods import ALLEN_2022, listed
+from nsd_prep.report.record import Report, Section, Table
+from nsd_prep.report.write import write_report
 from nsd_prep.single_trials.normalise import UNITS
 from nsd_prep.single_trials.reading import open_single_trials
 from nsd_prep.single_trials.subject import SingleTrialOptions

@@ -5,8 +5,9 @@ from typing import Final
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nsd_prep.analysis.picture import Picture
-from nsd_prep.analysis.style import (
+from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
+from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.style import (
     PAGE_WIDTH,
     QUIET_INK,
     new_figure,
@@ -14,7 +15,6 @@ from nsd_prep.analysis.style import (
     picture,
     region_colour,
 )
-from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 
 #: Inches for a box, so that four digits fit below it.
 _BOX_WIDTH: Final = 0.32

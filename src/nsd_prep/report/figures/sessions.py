@@ -9,8 +9,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 
-from nsd_prep.analysis.picture import Picture
-from nsd_prep.analysis.style import PAGE_WIDTH, Panel, new_figure, one_style, picture
+from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.style import PAGE_WIDTH, Panel, new_figure, one_style, picture
 
 
 class _Measure(NamedTuple):

@@ -48,7 +48,8 @@ class Picture:
     png : bytes
         For the page.
     figure : Figure or None
-        Laid out, for `nsd_prep.analysis.style.booklet`; None where it is made of pixels alone.
+        Laid out, for `nsd_prep.report.figures.style.booklet`; None where it is made of pixels
+        alone.
     cells : tuple of Cells
         Matrices whose values the page shows.
     """

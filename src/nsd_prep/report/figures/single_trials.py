@@ -8,8 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from numpy.typing import NDArray
 
-from nsd_prep.analysis.picture import Picture
-from nsd_prep.analysis.style import (
+from nsd_prep.checks.decision import signal_share
+from nsd_prep.checks.presentations import rows_of_presentations
+from nsd_prep.dataset.splits import SPLITS, TEST, TRAIN
+from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.style import (
     INK,
     PAGE_WIDTH,
     QUIET_INK,
@@ -20,9 +23,6 @@ from nsd_prep.analysis.style import (
     one_style,
     picture,
 )
-from nsd_prep.checks.decision import signal_share
-from nsd_prep.checks.presentations import rows_of_presentations
-from nsd_prep.dataset.splits import SPLITS, TEST, TRAIN
 
 _PRESENTATIONS: Final = ("first", "second", "third")
 

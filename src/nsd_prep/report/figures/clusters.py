@@ -14,9 +14,10 @@ from PIL import Image
 from scipy.cluster.hierarchy import dendrogram, fcluster
 
 from nsd_prep.analysis.geometry import Geometry, RegionGeometry, average_linkage, cluster_order
-from nsd_prep.analysis.picture import Picture
 from nsd_prep.analysis.rdm import from_upper_triangle
-from nsd_prep.analysis.style import (
+from nsd_prep.assemblies.assembly import stimulus_ids
+from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.style import (
     INK,
     PAGE_WIDTH,
     QUIET_INK,
@@ -25,7 +26,6 @@ from nsd_prep.analysis.style import (
     one_style,
     picture,
 )
-from nsd_prep.assemblies.assembly import stimulus_ids
 
 #: Clusters that thumbnails are shown for, at most, and thumbnails of each.
 CLUSTERS_SHOWN: Final = 12

@@ -5,8 +5,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
-from nsd_prep.analysis.picture import Picture
-from nsd_prep.analysis.style import (
+from nsd_prep.analysis.tables import ALL_SUBJECTS, BIN_EDGES, noise_ceiling_histogram
+from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
+from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.style import (
     INK,
     PAGE_WIDTH,
     QUIET_INK,
@@ -17,8 +19,6 @@ from nsd_prep.analysis.style import (
     picture,
     region_colour,
 )
-from nsd_prep.analysis.tables import ALL_SUBJECTS, BIN_EDGES, noise_ceiling_histogram
-from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 
 
 def draw_noise_ceilings(voxels: pd.DataFrame) -> Picture:

@@ -16,9 +16,10 @@ from nsd_prep.analysis.geometry import (
     cluster_order,
     mean_over_pairs,
 )
-from nsd_prep.analysis.picture import Picture
 from nsd_prep.analysis.rdm import from_upper_triangle
-from nsd_prep.analysis.style import (
+from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
+from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.style import (
     INK,
     PAGE_WIDTH,
     Panel,
@@ -28,7 +29,6 @@ from nsd_prep.analysis.style import (
     one_style,
     picture,
 )
-from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 
 #: Percentiles of the distances, pooled over regions, between which colours run.
 COLOUR_PERCENTILES: Final = (2, 98)

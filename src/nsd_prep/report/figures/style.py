@@ -18,7 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from PIL import Image
 
-from nsd_prep.analysis.picture import Cells, Picture
+from nsd_prep.report.figures.picture import Cells, Picture
 
 #: Width of a page of text in inches: two columns of most journals (183 mm).
 PAGE_WIDTH: Final = 7.2

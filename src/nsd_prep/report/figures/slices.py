@@ -13,8 +13,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgb
 from numpy.typing import NDArray
 
-from nsd_prep.analysis.picture import Picture
-from nsd_prep.analysis.style import (
+from nsd_prep.core.errors import InputFileError
+from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.style import (
     MISSING_COLOUR,
     PAGE_WIDTH,
     QUIET_INK,
@@ -23,7 +24,6 @@ from nsd_prep.analysis.style import (
     picture,
     voxel_colours,
 )
-from nsd_prep.core.errors import InputFileError
 
 _AXES: Final = "ijk"
 _GAP: Final = 10

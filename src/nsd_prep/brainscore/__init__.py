@@ -1,1 +1,0 @@
-"""What Brain-Score takes: train and test assemblies, stimulus sets, packages, plugin, upload."""
