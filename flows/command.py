@@ -228,9 +228,9 @@ def _run(asked: dict[str, Any]) -> int:
 
 def _check(asked: dict[str, Any]) -> int:
     """Look at the inputs without Prefect, whose server takes seconds to start."""
-    from nsd_prep.first_look import load_inputs
-    from nsd_prep.run import plan_run
-    from nsd_prep.summary import describe_inputs, print_rendered
+    from nsd_prep.pipeline.first_look import load_inputs
+    from nsd_prep.pipeline.run import plan_run
+    from nsd_prep.pipeline.summary import describe_inputs, print_rendered
 
     run = plan_run(**asked)
     made = [folder for folder in (run.cache_dir, run.output_dir) if not folder.exists()]
@@ -244,8 +244,8 @@ def _check(asked: dict[str, Any]) -> int:
 
 
 def _flow(asked: dict[str, Any]) -> int:
-    from nsd_prep.exclusive import only_run_in
-    from nsd_prep.run import plan_run
+    from nsd_prep.pipeline.locks import only_run_in
+    from nsd_prep.pipeline.run import plan_run
 
     with only_run_in(plan_run(**asked).output_dir):
         pass  # that another run is there is reported before a server is started
@@ -299,7 +299,7 @@ def _lines_on_terminal() -> Iterator[None]:
 
 
 def _synthetic(asked: dict[str, Any]) -> Path:
-    from nsd_prep.synthetic.beside import synthetic_beside
+    from nsd_prep.pipeline.synthetic_beside import synthetic_beside
 
     if not asked["synthetic"]:
         print("No --nsd-root is given: a synthetic NSD stands in.", flush=True)  # noqa: T201

@@ -18,34 +18,35 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
-from nsd_prep import __version__, outputs
-from nsd_prep.cache import in_use
+from nsd_prep import __version__
 from nsd_prep.core.check import STIMULUS_SETS, Check, raise_failed
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.core.parameters import parameters
 from nsd_prep.core.progress import Stages
 from nsd_prep.core.records import Folder, Made
 from nsd_prep.core.threads import share_freed_memory
-from nsd_prep.exclusive import only_run_in
 from nsd_prep.extraction.sessions import Kind, SessionRecord
 from nsd_prep.extraction.store import Store
-from nsd_prep.first_look import load_inputs
 from nsd_prep.flows.recording import without_success_lines
-from nsd_prep.inputs import Inputs
-from nsd_prep.ownership import Ownership
-from nsd_prep.prepared import Prepared
+from nsd_prep.pipeline import outputs
+from nsd_prep.pipeline.cache import in_use
+from nsd_prep.pipeline.first_look import load_inputs
+from nsd_prep.pipeline.inputs import Inputs
+from nsd_prep.pipeline.locks import only_run_in
+from nsd_prep.pipeline.ownership import Ownership
+from nsd_prep.pipeline.prepared import Prepared
+from nsd_prep.pipeline.run import Run, plan_run
+from nsd_prep.pipeline.steps.assemblies import Representations
+from nsd_prep.pipeline.steps.brainscore import Images
+from nsd_prep.pipeline.steps.checks import ExtractedSubjects, Volumes
+from nsd_prep.pipeline.steps.closing import write_checks, write_manifest
+from nsd_prep.pipeline.steps.encoding import Encoding, truth_and_digest
+from nsd_prep.pipeline.steps.single_trials import SubjectTrials
+from nsd_prep.pipeline.summary import Summary, describe_inputs, print_rendered, tables_of_assemblies
+from nsd_prep.pipeline.synthetic_beside import synthetic_beside
 from nsd_prep.report.stamp import is_stamped, stamp_page
-from nsd_prep.run import Run, plan_run
 from nsd_prep.single_trials.subject import SingleTrialOptions
 from nsd_prep.single_trials.zarr import remove_unfinished
-from nsd_prep.stages.assemblies import Representations
-from nsd_prep.stages.brainscore import Images
-from nsd_prep.stages.closing import write_checks, write_manifest
-from nsd_prep.stages.encoding import Encoding, truth_and_digest
-from nsd_prep.stages.examination import ExtractedSubjects, Volumes
-from nsd_prep.stages.single_trials import SubjectTrials
-from nsd_prep.summary import Summary, describe_inputs, print_rendered, tables_of_assemblies
-from nsd_prep.synthetic.beside import synthetic_beside
 from nsd_prep.tasks.artifacts import leave_failure, show_checks, show_markdown, show_report
 from nsd_prep.tasks.assembly import (
     assemble_region,

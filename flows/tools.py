@@ -77,8 +77,8 @@ def cache(folder: Path, *, clear: Annotated[bool, _Flag] = False) -> int:
         folder: A cache or output folder.
         clear: Remove what it holds.
     """
-    from nsd_prep.cache import CONTENTS, cache_sizes, clear_cache
-    from nsd_prep.summary import size_as_text
+    from nsd_prep.pipeline.cache import CONTENTS, cache_sizes, clear_cache
+    from nsd_prep.pipeline.summary import size_as_text
 
     for part, (n_files, n_bytes) in cache_sizes(folder).items():
         print(f"{part}: {size_as_text(n_bytes)} in {n_files} files ({CONTENTS[part]})")  # noqa: T201
@@ -101,8 +101,8 @@ def compare(first: Path, second: Path, *, tolerance: float = 1e-5) -> int:
     """
     from nsd_prep.analysis.compare.compare import compare
     from nsd_prep.core.progress import Stages
+    from nsd_prep.pipeline.summary import print_rendered
     from nsd_prep.report.compare_text import as_text
-    from nsd_prep.summary import print_rendered
 
     with Stages().stage("comparing"):
         comparison = compare(first, second, tolerance)
@@ -174,7 +174,7 @@ def publish(
     from nsd_prep.assemblies.brainscore.index import PackageIndex
     from nsd_prep.core.errors import OutputError
     from nsd_prep.core.progress import Stages
-    from nsd_prep.summary import size_as_text
+    from nsd_prep.pipeline.summary import size_as_text
 
     where = publish.Destination.parse(destination)
     if PackageIndex.read(packages).is_nsd:

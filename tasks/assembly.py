@@ -2,7 +2,7 @@
 
 from prefect import task
 
-from nsd_prep.stages import assemblies, brainscore, tables
+from nsd_prep.pipeline.steps import assemblies, brainscore, tables
 from nsd_prep.tasks.policy import cached
 
 write_tables = task(name="write-tables", **cached())(tables.write_tables)

@@ -6,10 +6,10 @@ from prefect import task
 
 from nsd_prep.core.check import Check
 from nsd_prep.core.records import Folder, Made
-from nsd_prep.prepared import Prepared
-from nsd_prep.stages.assemblies import Representations
-from nsd_prep.stages.encoding import Encoding
-from nsd_prep.stages.examination import Volumes
+from nsd_prep.pipeline.prepared import Prepared
+from nsd_prep.pipeline.steps.assemblies import Representations
+from nsd_prep.pipeline.steps.checks import Volumes
+from nsd_prep.pipeline.steps.encoding import Encoding
 from nsd_prep.tasks.policy import cached
 
 
@@ -27,7 +27,7 @@ def write_report(
     crossnobis: bool = False,
 ) -> Made:
     """Write the report; what draws and regresses is imported only where it is needed."""
-    from nsd_prep.stages.report import write_report
+    from nsd_prep.pipeline.steps.report import write_report
 
     return write_report(
         prepared,

@@ -6,9 +6,9 @@ from prefect import task
 
 from nsd_prep.core.check import Check
 from nsd_prep.core.records import Folder, Made
+from nsd_prep.pipeline.steps import single_trials
+from nsd_prep.pipeline.steps.single_trials import SubjectTrials
 from nsd_prep.single_trials.subject import SingleTrialOptions
-from nsd_prep.stages import single_trials
-from nsd_prep.stages.single_trials import SubjectTrials
 from nsd_prep.tasks.policy import cached
 
 write_single_trials = task(
@@ -35,6 +35,6 @@ def write_single_trials_report(
     folder: Folder,
 ) -> Made:
     """Write the report; what draws is imported only where it is needed."""
-    from nsd_prep.stages.single_trials_report import write_single_trials_report
+    from nsd_prep.pipeline.steps.single_trials_report import write_single_trials_report
 
     return write_single_trials_report(subjects, options, written, examined, checks, place, folder)

@@ -2,7 +2,8 @@
 
 from prefect import task
 
-from nsd_prep.stages import examination, validation
+from nsd_prep.pipeline.steps import checks as examination
+from nsd_prep.pipeline.steps import checks as validation
 from nsd_prep.tasks.policy import cached
 
 validate = task(name="validate", **cached())(validation.validate)

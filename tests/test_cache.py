@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nsd_prep.cache import cache_sizes, clear_cache, in_use
 from nsd_prep.core.errors import MissingFilesError, ParameterError
 from nsd_prep.flows.command import main
+from nsd_prep.pipeline.cache import cache_sizes, clear_cache, in_use
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_cache_that_a_run_uses_is_not_cleared(output: Path) -> None:
 
 def test_what_a_killed_run_left_does_not_keep_a_cache_from_being_cleared(output: Path) -> None:
     script = (
-        "import os, sys; from pathlib import Path; from nsd_prep.cache import in_use\n"
+        "import os, sys; from pathlib import Path; from nsd_prep.pipeline.cache import in_use\n"
         "with in_use(Path(sys.argv[1])):\n"
         "    os._exit(9)\n"
     )
@@ -88,7 +88,7 @@ def test_many_runs_begin_at_once_in_a_new_folder(tmp_path: Path) -> None:
     program = """
 import sys, time
 from pathlib import Path
-from nsd_prep.cache import in_use
+from nsd_prep.pipeline.cache import in_use
 time.sleep(max(0, float(sys.argv[2]) - time.time()))
 for turn in range(20):
     with in_use(Path(sys.argv[1]) / str(turn)):

@@ -15,21 +15,21 @@ from small_nsd import SmallNSD, write_design, write_small_nsd, write_volume
 from nsd_prep.core.check import Check
 from nsd_prep.core.errors import PreflightError
 from nsd_prep.core.records import Made
-from nsd_prep.stages.assemblies import Representations, assemble_region
-from nsd_prep.stages.brainscore import Images, make_stimulus_sets, make_train_and_test
-from nsd_prep.stages.closing import write_checks
-from nsd_prep.stages.encoding import Encoding
-from nsd_prep.stages.examination import (
+from nsd_prep.pipeline.steps.assemblies import Representations, assemble_region
+from nsd_prep.pipeline.steps.brainscore import Images, make_stimulus_sets, make_train_and_test
+from nsd_prep.pipeline.steps.checks import (
     ExtractedSubjects,
     Volumes,
     check_stimuli,
     check_subjects,
     examine,
+    validate,
 )
-from nsd_prep.stages.report import write_report
-from nsd_prep.stages.tables import write_tables
-from nsd_prep.stages.validation import validate
-from nsd_prep.summary import Summary, describe_inputs, tables_of_assemblies
+from nsd_prep.pipeline.steps.closing import write_checks
+from nsd_prep.pipeline.steps.encoding import Encoding
+from nsd_prep.pipeline.steps.report import write_report
+from nsd_prep.pipeline.steps.tables import write_tables
+from nsd_prep.pipeline.summary import Summary, describe_inputs, tables_of_assemblies
 
 
 def run(small: SmallNSD, out: Path, **asked: Any) -> list[Check]:

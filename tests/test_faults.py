@@ -31,15 +31,17 @@ from nsd_prep.core.errors import ExtractionFaultError, NSDPrepError, OutputError
 from nsd_prep.core.records import Folder
 from nsd_prep.extraction import sessions as extraction
 from nsd_prep.extraction.store import Store
-from nsd_prep.first_look import load_inputs
-from nsd_prep.inputs import Inputs
-from nsd_prep.ownership import Ownership
-from nsd_prep.prepared import Prepared
+from nsd_prep.pipeline.first_look import load_inputs
+from nsd_prep.pipeline.inputs import Inputs
+from nsd_prep.pipeline.ownership import Ownership
+from nsd_prep.pipeline.prepared import Prepared
+from nsd_prep.pipeline.steps import assemblies, brainscore, closing, tables
+from nsd_prep.pipeline.steps import checks as examination
+from nsd_prep.pipeline.steps import checks as validation
 from nsd_prep.report.figures.picture import Picture
 from nsd_prep.report.record import Report, Section, Table
 from nsd_prep.report.write import write_report
 from nsd_prep.sources.opening import open_dataset
-from nsd_prep.stages import assemblies, brainscore, closing, examination, tables, validation
 
 Stage = Callable[[SimpleNamespace], Any]
 Content = dict[Path, bytes | None]

@@ -644,7 +644,7 @@ class TestParameters:
             assert split == "shared1000"
             return ~trials["session"].isin([2, 5]).to_numpy()
 
-        monkeypatch.setattr("nsd_prep.loading.training_trials", training)
+        monkeypatch.setattr("nsd_prep.pipeline.loading.training_trials", training)
         with pytest.raises(PreflightError, match="Sessions 2, 5 of subject 1 show no training"):
             prepare(output_dir=tmp_path / "out", **options)
 

@@ -20,7 +20,6 @@ from small_nsd import SmallNSD
 import nsd_prep
 from nsd_prep import NSD, RegionDefinition, open_nsd
 from nsd_prep.assemblies.assembly import read_assembly
-from nsd_prep.cache import in_use
 from nsd_prep.core.errors import (
     ExtractionError,
     MissingFilesError,
@@ -28,9 +27,10 @@ from nsd_prep.core.errors import (
     ParameterError,
     PreflightError,
 )
+from nsd_prep.pipeline.cache import in_use
+from nsd_prep.pipeline.steps.assemblies import assemble_region
 from nsd_prep.single_trials import brain_map
 from nsd_prep.sources.folder import FolderSource
-from nsd_prep.stages.assemblies import assemble_region
 
 SUBJECTS = [1, 2, 5]
 
@@ -259,7 +259,7 @@ class TestTrials:
             xr.testing.assert_identical(third.load(), expected)
 
     def test_nothing_of_the_cache_outlives_it(self, nsd: NSD, tmp_path: Path) -> None:
-        from nsd_prep.cache import clear_cache
+        from nsd_prep.pipeline.cache import clear_cache
 
         nsd.single_trials(1, "V1").close()
         clear_cache(tmp_path / "cache")

@@ -20,6 +20,9 @@ from nsd_prep.analysis.geometry import analyse
 from nsd_prep.assemblies.assembly import read_assembly
 from nsd_prep.core.check import Check, check
 from nsd_prep.core.records import Made
+from nsd_prep.pipeline.steps import report as stage
+from nsd_prep.pipeline.steps.assemblies import Representations, assemble_region
+from nsd_prep.pipeline.steps.checks import Volumes, examine
 from nsd_prep.report.compose import compose_report
 from nsd_prep.report.figures import clusters as cluster_figures
 from nsd_prep.report.figures import noise_ceilings as voxel_figures
@@ -35,9 +38,6 @@ from nsd_prep.report.page import cells_json, render_page
 from nsd_prep.report.record import Report, Section, Table, grouped
 from nsd_prep.report.stamp import stamp_page, without_stamp
 from nsd_prep.report.write import as_csv, write_report
-from nsd_prep.stages import report as stage
-from nsd_prep.stages.assemblies import Representations, assemble_region
-from nsd_prep.stages.examination import Volumes, examine
 
 SUBJECTS = ("subj01", "subj02", "subj05")
 CHECKS = (

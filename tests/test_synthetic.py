@@ -21,11 +21,11 @@ from nsd_prep.analysis.image_features import image_features
 from nsd_prep.checks import check_colours, check_images
 from nsd_prep.core.errors import InputFileError, OutputError, ParameterError
 from nsd_prep.dataset.hdf5.places import ChunkPlaces
+from nsd_prep.pipeline.synthetic_beside import synthetic_beside
 from nsd_prep.sources.opening import open_dataset
 from nsd_prep.sources.sessions import predicted_parts
 from nsd_prep.synthetic import PLANS, SyntheticPlan, SyntheticTruth, read_truth, write_synthetic_nsd
 from nsd_prep.synthetic.anatomy import make_cortex
-from nsd_prep.synthetic.beside import synthetic_beside
 from nsd_prep.synthetic.design import make_design
 from nsd_prep.synthetic.labels import make_labels
 from nsd_prep.synthetic.latents import DIMENSIONS, dimension_weights, draw_pictures, shared_latents

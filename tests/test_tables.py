@@ -12,7 +12,7 @@ from simulated_assemblies import Simulation, simulate
 from nsd_prep.analysis.geometry import Geometry, RegionGeometry, analyse
 from nsd_prep.analysis.tables import between_regions_table, between_subjects_table, region_table
 from nsd_prep.assemblies.assembly import SubjectVoxels, voxel_table
-from nsd_prep.stages.examination import reliability_table
+from nsd_prep.pipeline.steps.checks import reliability_table
 
 SUBJECTS = ["subj01", "subj02", "subj05", "subj07"]
 

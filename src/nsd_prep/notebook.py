@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import xarray as xr
 
-from nsd_prep.cache import in_use
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.digests import sha256_of_json
 from nsd_prep.core.errors import ExtractionError, ExtractionFaultError, ParameterError
@@ -30,17 +29,18 @@ from nsd_prep.dataset.regions import (
 from nsd_prep.extraction.prefetch import AHEAD, Prefetch
 from nsd_prep.extraction.sessions import Kind, SessionRecord, extract_sessions
 from nsd_prep.extraction.store import Store
-from nsd_prep.first_look import Steps, load_inputs
-from nsd_prep.inputs import Inputs, Masks, Trials
-from nsd_prep.loading import load_masks, map_trials
-from nsd_prep.loading import load_noise_ceilings as load_ncsnr
-from nsd_prep.prepared import Prepared
-from nsd_prep.run import Run, plan_run
+from nsd_prep.pipeline.cache import in_use
+from nsd_prep.pipeline.first_look import Steps, load_inputs
+from nsd_prep.pipeline.inputs import Inputs, Masks, Trials
+from nsd_prep.pipeline.loading import load_masks, map_trials
+from nsd_prep.pipeline.loading import load_noise_ceilings as load_ncsnr
+from nsd_prep.pipeline.prepared import Prepared
+from nsd_prep.pipeline.run import Run, plan_run
+from nsd_prep.pipeline.steps.single_trials import SubjectTrials, write_single_trials
 from nsd_prep.single_trials import open_single_trials
 from nsd_prep.single_trials.maps import map_attributes
 from nsd_prep.single_trials.subject import SingleTrialOptions
 from nsd_prep.single_trials.voxels import trial_voxels
-from nsd_prep.stages.single_trials import SubjectTrials, write_single_trials
 
 _logger: Final = logging.getLogger(__name__)
 _PLACE: Final = ("voxel_x", "voxel_y", "voxel_z", "nifti_i", "nifti_j", "nifti_k")
@@ -90,7 +90,7 @@ def open_nsd(
     Raises
     ------
     MissingFilesError, InputFileError, ParameterError
-        As `nsd_prep.run.plan_run`.
+        As `nsd_prep.pipeline.run.plan_run`.
     """
     if isinstance(subjects, int | str):
         raise ParameterError(f"Subjects are a sequence, found {subjects!r}: give [{subjects}].")

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from nsd_prep import __version__, outputs
+from nsd_prep import __version__
 from nsd_prep.analysis.encoding import (
     FEWEST_IMAGES,
     encoding_over_subjects,
@@ -24,7 +24,13 @@ from nsd_prep.core.check import Check
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.records import Folder, Made
 from nsd_prep.core.threads import beside, each_in_threads
-from nsd_prep.prepared import Prepared
+from nsd_prep.pipeline import outputs
+from nsd_prep.pipeline.prepared import Prepared
+from nsd_prep.pipeline.steps.assemblies import Representations, crossnobis_geometry
+from nsd_prep.pipeline.steps.brainscore import opened_train_and_test
+from nsd_prep.pipeline.steps.checks import Volumes
+from nsd_prep.pipeline.steps.encoding import Encoding
+from nsd_prep.pipeline.steps.tables import neuroids
 from nsd_prep.report.compose import compose_report as compose
 from nsd_prep.report.compose import crossnobis_section
 from nsd_prep.report.figures.clusters import images_of_clusters, thumbnail
@@ -35,11 +41,6 @@ from nsd_prep.report.markdown import artifacts
 from nsd_prep.report.methods import RunFacts
 from nsd_prep.report.record import Report, Section, Table
 from nsd_prep.report.write import write_report as write_files
-from nsd_prep.stages.assemblies import Representations, crossnobis_geometry
-from nsd_prep.stages.brainscore import opened_train_and_test
-from nsd_prep.stages.encoding import Encoding
-from nsd_prep.stages.examination import Volumes
-from nsd_prep.stages.tables import neuroids
 from nsd_prep.synthetic import read_truth
 
 _LIBRARIES: Final = ("numpy", "scipy", "pandas", "xarray", "matplotlib")

@@ -31,8 +31,8 @@ from nsd_prep.dataset.trials import (
     with_usable,
 )
 from nsd_prep.dataset.volumes import Volume, read_ncsnr, read_volume, same_space
-from nsd_prep.inputs import Masks, NoiseCeilings, Trials
-from nsd_prep.run import Run
+from nsd_prep.pipeline.inputs import Masks, NoiseCeilings, Trials
+from nsd_prep.pipeline.run import Run
 from nsd_prep.sources.recorder import Recorder
 
 

@@ -6,7 +6,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep import outputs
 from nsd_prep.analysis.geometry import Geometry, RegionGeometry, analyse
 from nsd_prep.analysis.rdm import upper_triangle
 from nsd_prep.analysis.rdm_statistics import crossnobis, noise_precision
@@ -15,7 +14,8 @@ from nsd_prep.core.digests import sha256_of_json
 from nsd_prep.core.records import Folder, Made
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.extraction.repetitions import averaged
-from nsd_prep.prepared import Prepared
+from nsd_prep.pipeline import outputs
+from nsd_prep.pipeline.prepared import Prepared
 
 
 def assemble_region(prepared: Prepared, region: str, folder: Folder) -> Made:

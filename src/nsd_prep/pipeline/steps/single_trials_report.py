@@ -5,11 +5,13 @@ from typing import Final
 
 import numpy as np
 
-from nsd_prep import __version__, outputs
+from nsd_prep import __version__
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.records import Folder, Made
 from nsd_prep.dataset.trials import shows_images
+from nsd_prep.pipeline import outputs
+from nsd_prep.pipeline.steps.single_trials import SubjectTrials, responses_file
 from nsd_prep.report.figures.single_trials import (
     draw_one_voxel,
     draw_reliability,
@@ -22,7 +24,6 @@ from nsd_prep.report.write import write_report
 from nsd_prep.single_trials.normalise import UNITS
 from nsd_prep.single_trials.reading import open_single_trials
 from nsd_prep.single_trials.subject import SingleTrialOptions
-from nsd_prep.stages.single_trials import SubjectTrials, responses_file
 
 #: Of the table of sessions so much is on the page; all of it is in its file.
 _COLUMNS_SHOWN, _SESSIONS_SHOWN = 7, 12

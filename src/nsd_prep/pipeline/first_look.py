@@ -17,15 +17,15 @@ from nsd_prep.dataset.images import check_images_file
 from nsd_prep.dataset.masks import labels_that_are_nowhere
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, ROI_VOLUMES
 from nsd_prep.dataset.source import Source
-from nsd_prep.inputs import Inputs, Masks, NoiseCeilings, Trials
-from nsd_prep.loading import (
+from nsd_prep.pipeline.inputs import Inputs, Masks, NoiseCeilings, Trials
+from nsd_prep.pipeline.loading import (
     check_grid,
     load_masks,
     load_noise_ceilings,
     look_at_sessions,
     map_trials,
 )
-from nsd_prep.run import Run
+from nsd_prep.pipeline.run import Run
 from nsd_prep.synthetic import read_truth
 
 _Value = TypeVar("_Value")
@@ -60,7 +60,7 @@ def load_inputs(run: Run, steps: "Steps | None" = None) -> Inputs:
     run : Run
         What is asked for.
     steps : Steps, optional
-        What does the work; the functions of `nsd_prep.loading` where nothing is given.
+        What does the work; the functions of `nsd_prep.pipeline.loading` where nothing is given.
 
     Raises
     ------

@@ -7,14 +7,15 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Any, Final
 
-from nsd_prep import __version__, outputs
+from nsd_prep import __version__
 from nsd_prep.core.atomic import write_json, write_table
 from nsd_prep.core.check import Check, as_table
 from nsd_prep.core.digests import sha256_of_json
 from nsd_prep.core.records import Folder, Made
-from nsd_prep.inputs import Inputs
-from nsd_prep.ownership import Ownership
-from nsd_prep.run import Run
+from nsd_prep.pipeline import outputs
+from nsd_prep.pipeline.inputs import Inputs
+from nsd_prep.pipeline.ownership import Ownership
+from nsd_prep.pipeline.run import Run
 
 _LIBRARIES: Final = (
     "numpy",

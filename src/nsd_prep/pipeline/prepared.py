@@ -18,8 +18,8 @@ from nsd_prep.extraction.repetitions import SessionResponses, repetitions_of_ima
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.statistics import PartStatistics
 from nsd_prep.extraction.store import Part, Store
-from nsd_prep.inputs import Inputs
-from nsd_prep.run import Run
+from nsd_prep.pipeline.inputs import Inputs
+from nsd_prep.pipeline.run import Run
 
 
 class Prepared:

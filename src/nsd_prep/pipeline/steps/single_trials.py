@@ -26,7 +26,7 @@ from nsd_prep.core.records import Folder, Made
 from nsd_prep.dataset.trials import shows_images
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.store import Store
-from nsd_prep.inputs import Inputs
+from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.single_trials.maps import map_attributes
 from nsd_prep.single_trials.subject import SingleTrialOptions, write_subject
 from nsd_prep.single_trials.voxels import join_regions, trial_voxels

@@ -8,7 +8,7 @@ from typing import Any, Final
 from nsd_prep.core.atomic import write_json
 from nsd_prep.core.check import Check
 from nsd_prep.core.records import Folder, Made
-from nsd_prep.outputs import MANIFEST
+from nsd_prep.pipeline.outputs import MANIFEST
 
 _logger: Final = logging.getLogger(__name__)
 #: What runs have written since the last manifest, so that a failed run's files are known too.

@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep import outputs
 from nsd_prep.analysis.image_features import image_features
 from nsd_prep.analysis.rdm import from_upper_triangle
-from nsd_prep.assemblies.assembly import SubjectVoxels, voxel_table
+from nsd_prep.assemblies.assembly import SubjectVoxels, read_assembly, voxel_table
 from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
 from nsd_prep.checks import (
     RegionEvidence,
@@ -27,19 +26,21 @@ from nsd_prep.checks import (
     check_single_trials,
     places_of_images,
 )
+from nsd_prep.checks import assembly as assembly_checks
 from nsd_prep.checks.sessions import session_table
 from nsd_prep.core.atomic import write_table
 from nsd_prep.core.check import Check
-from nsd_prep.core.digests import digest_of_array, sha256_of_json
+from nsd_prep.core.digests import digest_of_array, read_table, sha256_of_json
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, Made
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.statistics import PartStatistics, sessions_table
-from nsd_prep.inputs import Inputs
-from nsd_prep.prepared import Prepared
-from nsd_prep.stages.assemblies import Representations
+from nsd_prep.pipeline import outputs
+from nsd_prep.pipeline.inputs import Inputs
+from nsd_prep.pipeline.prepared import Prepared
+from nsd_prep.pipeline.steps.assemblies import Representations
 
 #: So many images tell whether they belong to the responses.
 _IMAGES_CHECKED: Final = 256
@@ -291,4 +292,30 @@ def check_stimuli(
     found = [check_images(features, v1, natural=prepared.is_nsd)]
     if photographs:
         found.append(check_colours(means))
+    return Made(checks=tuple(found))
+
+
+def validate(
+    prepared: Prepared,
+    tables: Made,  # noqa: ARG001 (part of the key)
+    assemblies: Mapping[str, Made],
+    folder: Folder,
+) -> Made:
+    """Check the assemblies and tables as they were written.
+
+    Failed checks are the caller's to act on.
+    """
+    nsd_ids = prepared.nsd_ids
+    found = assembly_checks.check_split(nsd_ids, read_table(folder.path / outputs.SPLIT))
+    n_sessions = {
+        f"subj{subject:02d}": sum(record.subject == subject for record in prepared.sessions)
+        for subject in prepared.subjects
+    }
+    for region in assemblies:
+        voxels = prepared.voxels[prepared.voxels["region"] == region]
+        assembly = read_assembly(folder.path / outputs.assembly_file(region))
+        subjects = prepared.subjects_with(region)
+        found += assembly_checks.check_form(region, assembly, subjects, nsd_ids)
+        found += assembly_checks.check_signal(region, assembly, voxels[voxels["kept"]])
+        found += assembly_checks.check_coverage(region, voxels, n_sessions)
     return Made(checks=tuple(found))

@@ -8,7 +8,6 @@ from typing import Any, Final, Self
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from nsd_prep import __version__
-from nsd_prep.cache import MIRROR
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.parameters import (
     Fraction,
@@ -32,6 +31,7 @@ from nsd_prep.core.parameters import (
 from nsd_prep.dataset.layout import Dataset, chosen_subjects
 from nsd_prep.dataset.published import REPETITIONS
 from nsd_prep.dataset.regions import RegionDefinition, chosen_regions, read_regions_file
+from nsd_prep.pipeline.cache import MIRROR
 from nsd_prep.single_trials.writer import check_storage
 from nsd_prep.sources.opening import open_dataset
 

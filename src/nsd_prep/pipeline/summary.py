@@ -8,13 +8,13 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from nsd_prep import outputs
 from nsd_prep.core.check import STIMULUS_SETS, VERDICTS, Check
-from nsd_prep.inputs import Inputs
-from nsd_prep.prepared import Prepared
-from nsd_prep.run import Run
+from nsd_prep.pipeline import outputs
+from nsd_prep.pipeline.inputs import Inputs
+from nsd_prep.pipeline.prepared import Prepared
+from nsd_prep.pipeline.run import Run
+from nsd_prep.pipeline.steps.tables import neuroids, noise_ceiling_table
 from nsd_prep.sources.estimate import SessionsToFetch, estimate
-from nsd_prep.stages.tables import neuroids, noise_ceiling_table
 
 _WIDTH: Final = 120
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from nsd_prep import outputs
 from nsd_prep.assemblies.assembly import VOXEL_COLUMNS, stimulus_ids
 from nsd_prep.core.atomic import write_table
 from nsd_prep.core.records import Folder, Made
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
-from nsd_prep.prepared import Prepared
+from nsd_prep.pipeline import outputs
+from nsd_prep.pipeline.prepared import Prepared
 
 
 def write_tables(prepared: Prepared, folder: Folder) -> Made:

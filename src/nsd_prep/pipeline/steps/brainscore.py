@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep import outputs
 from nsd_prep.assemblies.assembly import opened_assembly, read_assembly, write_assembly
 from nsd_prep.assemblies.identifiers import SPLITS, assembly_file
 from nsd_prep.assemblies.stimulus_sets import write_stimulus_sets
@@ -18,7 +17,8 @@ from nsd_prep.core.parameters import ZScoreImages
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, Made
 from nsd_prep.dataset.layout import Dataset
-from nsd_prep.prepared import Prepared
+from nsd_prep.pipeline import outputs
+from nsd_prep.pipeline.prepared import Prepared
 
 
 def make_train_and_test(

@@ -1,0 +1,1 @@
+"""A run: parameters, preflight, what was prepared, one function a step, what a run owns."""
