@@ -36,7 +36,7 @@ from nsd_prep.report.compose import compose_report
 from nsd_prep.report.figures.clusters import images_of_clusters
 from nsd_prep.report.figures.slices import Anatomy
 from nsd_prep.report.methods import RunFacts
-from nsd_prep.report.write import write_report
+from nsd_prep.report.write import write_report_files
 
 N_IMAGES = published.REPETITION_COUNTS[8][0]
 
@@ -158,7 +158,7 @@ def report_of(voxels: pd.DataFrame, folder: Path) -> None:
         thumbnails=thumbnails,
     )
     marks.append(time.perf_counter())
-    page = write_report(folder / "report", report)[-1]
+    page = write_report_files(folder / "report", report)[-1]
     marks.append(time.perf_counter())
     marks = [mark - marks[0] for mark in marks]
     parts = ("reading and RDMs", "figures and tables", "writing")

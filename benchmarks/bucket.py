@@ -33,7 +33,7 @@ from nsd_prep.sources.bucket import BucketSource
 from nsd_prep.sources.client import Client
 from nsd_prep.sources.estimate import model_seconds
 from nsd_prep.sources.link import START_CONCURRENCY, START_GAP
-from nsd_prep.sources.sessions import predicted_parts
+from nsd_prep.sources.sessions import predicted_fetches
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from range_server import server_process
@@ -123,7 +123,7 @@ def many_sessions(url: str, selection: Selection) -> dict[str, float]:
 def bare_requests(url: str, selection: Selection) -> dict[str, float]:
     """Fetch the ranges of sixteen sessions with obstore alone, and look at nothing."""
     places = ChunkPlaces.predict(selection.grid, selection.n_trials)
-    parts = predicted_parts(places, selection.voxels, START_GAP)
+    parts = predicted_fetches(places, selection.voxels, START_GAP)
     ranges = [piece for part in parts for piece in part.ranges.pieces()]
     store = Client(url).address.store()
 
@@ -233,7 +233,7 @@ def print_model(selection: Selection) -> None:
     for column in ("gap KiB", "requests", "GB", *(f"min at {link}" for link in LINKS)):
         table.add_column(column, justify="right")
     for gap in (16, 32, 64, 256):
-        parts = predicted_parts(places, selection.voxels, gap * 1024)
+        parts = predicted_fetches(places, selection.voxels, gap * 1024)
         n_requests = ALL_SESSIONS * (1 + sum(len(part.ranges.pieces()) for part in parts))
         n_bytes = ALL_SESSIONS * sum(part.ranges.n_bytes for part in parts)
         minutes = [model_seconds(n_requests, n_bytes, link) / 60 for link in LINKS.values()]

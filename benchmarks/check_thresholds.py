@@ -31,7 +31,7 @@ from nsd_prep.checks.presentations import (
 )
 from nsd_prep.checks.region_identity import check_region_identity
 from nsd_prep.checks.reliability import split_half_reliability
-from nsd_prep.checks.sessions import check_sessions, session_table
+from nsd_prep.checks.sessions import check_sessions, session_agreement_table
 from nsd_prep.checks.subject_agreement import (
     check_subject_agreement,
     rdm_reliability,
@@ -148,7 +148,7 @@ def simulated_checks(
             share = shares["reliability"]
             yield (size, error, "reliability"), verdict_of_share(share), share.value
             agreement = agreement_of_trials(trials)
-            value = session_table([agreement])["agreement"].to_numpy()
+            value = session_agreement_table([agreement])["agreement"].to_numpy()
             for one in check_sessions("subj01", {"region": agreement}):
                 yield (size, error, one.name), one.verdict, float(value[WRONG])
             if arguments.sound:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from nsd_prep.assemblies.assembly import SubjectVoxels, voxel_table, write_assembly
 from nsd_prep.assemblies.brainscore.package import write_packages
 from nsd_prep.assemblies.brainscore.plugin import write_plugin
-from nsd_prep.assemblies.identifiers import SPLITS, assembly_file
+from nsd_prep.assemblies.identifiers import SPLITS, packaged_assembly_file
 from nsd_prep.assemblies.stimulus_sets import write_stimulus_sets
 from nsd_prep.assemblies.train_test import build_train_and_test
 from nsd_prep.checks.train_test import check_train_and_test
@@ -127,7 +127,7 @@ def main(folder: Path) -> int:
         )
     with clock.stage("assemblies written, read back"):
         for split in SPLITS:
-            write_assembly(getattr(assemblies, split), assembly_file(target, split))
+            write_assembly(getattr(assemblies, split), packaged_assembly_file(target, split))
     with clock.stage("checks"):
         checks = check_train_and_test(assemblies, nsd_ids, is_train)
     del assemblies

@@ -228,7 +228,7 @@ def _run(asked: dict[str, Any]) -> int:
 
 def _check(asked: dict[str, Any]) -> int:
     """Look at the inputs without Prefect, whose server takes seconds to start."""
-    from nsd_prep.pipeline.first_look import load_inputs
+    from nsd_prep.pipeline.preflight import load_inputs
     from nsd_prep.pipeline.run import plan_run
     from nsd_prep.pipeline.summary import describe_inputs, print_rendered
 

@@ -23,17 +23,17 @@ from nsd_prep.core.check import STIMULUS_SETS, Check, raise_failed
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.core.parameters import parameters
 from nsd_prep.core.progress import Stages
-from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import share_freed_memory
-from nsd_prep.extraction.sessions import Kind, SessionRecord
+from nsd_prep.extraction.sessions import SessionRecord, TrialSelection
 from nsd_prep.extraction.store import Store
 from nsd_prep.flows.recording import without_success_lines
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.cache import in_use
-from nsd_prep.pipeline.first_look import load_inputs
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.locks import only_run_in
 from nsd_prep.pipeline.ownership import Ownership
+from nsd_prep.pipeline.preflight import load_inputs
 from nsd_prep.pipeline.prepared import Prepared
 from nsd_prep.pipeline.run import Run, plan_run
 from nsd_prep.pipeline.steps.assemblies import Representations
@@ -110,7 +110,7 @@ def nsd_flow(**asked: Any) -> dict[str, Any]:  # noqa: D103 (documented by its p
             return {"checked": str(run.nsd_root)}
         with in_use(run.cache_dir), results_in(run.cache_dir / "records"):
             owned = Ownership(output)
-            kinds: list[Kind] = ["shared"] if run.assemblies else []
+            kinds: list[TrialSelection] = ["shared"] if run.assemblies else []
             kinds += ["all"] if run.single_trials else []
             with stages.stage("extracting sessions", len(inputs.betas)) as stage, runner as entered:
                 requests = inputs.requests(store, tuple(kinds))
@@ -201,7 +201,7 @@ def _make(
     with stages.stage("checking files and data"):
         owned.add(validate(prepared, tables, assemblies, output))
         examined = owned.add(examine(prepared, representations, output))
-    encoding, stimuli = None, Made()
+    encoding, stimuli = None, StepOutput()
     if run.brainscore:
         with stages.stage("making train and test for Brain-Score"):
             train_and_test = owned.add(
@@ -246,7 +246,7 @@ def _stamp_page(run: Run, page: Path) -> None:
     stamp_page(page, facts | {"Software": f"nsd-prep {__version__}", "Dataset at": run.nsd_root})
 
 
-def _stimulus_sets(run: Run, inputs: Inputs, prepared: Prepared, output: Folder) -> Made:
+def _stimulus_sets(run: Run, inputs: Inputs, prepared: Prepared, output: Folder) -> StepOutput:
     """Write the stimulus sets; where images are missing the run goes on, and a check says so."""
     expected = "the image of every row"
     meaning = "Without its images a benchmark cannot be packaged; all else is made all the same."
@@ -259,5 +259,7 @@ def _stimulus_sets(run: Run, inputs: Inputs, prepared: Prepared, output: Folder)
     else:
         found = f"{len(made.files) - 2} images"
         check = Check(STIMULUS_SETS, "", found, expected, "passed", meaning)
-        return Made(files=made.files, checks=(check,))
-    return Made(checks=(Check(STIMULUS_SETS, "", reason, expected, "not decidable", meaning),))
+        return StepOutput(files=made.files, checks=(check,))
+    return StepOutput(
+        checks=(Check(STIMULUS_SETS, "", reason, expected, "not decidable", meaning),)
+    )

@@ -16,7 +16,7 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State
 
 from nsd_prep.core.check import VERDICTS, Check
-from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.records import Folder, StepOutput
 
 
 class ProgressArtifact:
@@ -95,7 +95,7 @@ def show_checks(checks: Sequence[Check]) -> None:
     create_table_artifact(rows, key="all-checks", description="What was checked of the results")
 
 
-def show_report(report: Made, output: Folder) -> None:
+def show_report(report: StepOutput, output: Folder) -> None:
     """Show the report on the page of the run, a document for each of its sections."""
     for name in report.files:
         path = output.path / name

@@ -6,7 +6,7 @@ from typing import Any, Final
 from prefect import Task, task, unmapped
 
 from nsd_prep.pipeline import loading
-from nsd_prep.pipeline.first_look import Steps
+from nsd_prep.pipeline.preflight import Steps
 from nsd_prep.pipeline.run import Run
 from nsd_prep.tasks.policy import LOADED
 
@@ -26,5 +26,5 @@ def _mapped(
     return [future.result for future in step.map(unmapped(run), list(arguments))]
 
 
-#: The first look as tasks, for `nsd_prep.pipeline.first_look.load_inputs`.
+#: The first look as tasks, for `nsd_prep.pipeline.preflight.load_inputs`.
 STEPS: Final = Steps(map_trials, load_masks, load_noise_ceilings, _mapped)

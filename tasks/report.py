@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from prefect import task
 
 from nsd_prep.core.check import Check
-from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.pipeline.prepared import Prepared
 from nsd_prep.pipeline.steps.assemblies import Representations
 from nsd_prep.pipeline.steps.checks import Volumes
@@ -18,14 +18,14 @@ def write_report(
     prepared: Prepared,
     representations: Representations,
     volumes: Volumes,
-    examined: Made,  # noqa: ARG001 (its table of sessions is read)
+    examined: StepOutput,  # noqa: ARG001 (its table of sessions is read)
     checks: Sequence[Check],
-    stimuli: Made,
+    stimuli: StepOutput,
     encoding: Encoding | None,
     folder: Folder,
     *,
     crossnobis: bool = False,
-) -> Made:
+) -> StepOutput:
     """Write the report; what draws and regresses is imported only where it is needed."""
     from nsd_prep.pipeline.steps.report import write_report
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from prefect import task
 
 from nsd_prep.core.check import Check
-from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.pipeline.steps import single_trials
 from nsd_prep.pipeline.steps.single_trials import SubjectTrials
 from nsd_prep.single_trials.subject import SingleTrialOptions
@@ -28,12 +28,12 @@ examine_single_trials = task(
 def write_single_trials_report(
     subjects: Sequence[SubjectTrials],
     options: SingleTrialOptions,
-    written: Mapping[int, Made],
-    examined: Mapping[int, Made],
+    written: Mapping[int, StepOutput],
+    examined: Mapping[int, StepOutput],
     checks: Sequence[Check],
     place: str,
     folder: Folder,
-) -> Made:
+) -> StepOutput:
     """Write the report; what draws is imported only where it is needed."""
     from nsd_prep.pipeline.steps.single_trials_report import write_single_trials_report
 

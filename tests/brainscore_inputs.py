@@ -18,7 +18,7 @@ from nsd_prep.assemblies.assembly import SubjectVoxels, stimulus_ids, voxel_tabl
 from nsd_prep.assemblies.brainscore.index import PackageIndex
 from nsd_prep.assemblies.brainscore.package import write_packages
 from nsd_prep.assemblies.brainscore.plugin import write_plugin
-from nsd_prep.assemblies.identifiers import SPLITS, assembly_file
+from nsd_prep.assemblies.identifiers import SPLITS, packaged_assembly_file
 from nsd_prep.assemblies.stimulus_sets import write_stimulus_sets
 from nsd_prep.assemblies.train_test import TrainAndTest, build_train_and_test
 from nsd_prep.dataset.splits import train_images
@@ -101,7 +101,7 @@ def write_stimuli(path: Path, n_images: int = 400, size: int = 12) -> NDArray[np
 def write_packages_of(assemblies: TrainAndTest, stimuli_file: Path, folder: Path) -> None:
     """Write ``packages``, ``plugin`` and a local ``cache`` of assemblies below a folder."""
     for split in SPLITS:
-        path = assembly_file(folder / "brainscore", split)
+        path = packaged_assembly_file(folder / "brainscore", split)
         write_assembly(getattr(assemblies, split), path)
     ids = [np.unique(one["nsd_id"].to_numpy()) for one in assemblies]
     nsd_ids = np.sort(np.concatenate(ids))
@@ -125,7 +125,7 @@ def write_run(folder: Path, simulation: Simulation, suffix: str = "", dataset: s
     target = folder / "brainscore"
     assemblies = simulation.build(dataset)
     for split in SPLITS:
-        write_assembly(getattr(assemblies, split), assembly_file(target, split, suffix))
+        write_assembly(getattr(assemblies, split), packaged_assembly_file(target, split, suffix))
     write_stimulus_sets(
         folder / "nsd_stimuli.hdf5",
         target,

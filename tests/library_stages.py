@@ -23,8 +23,8 @@ from nsd_prep.extraction.sessions import (
     extract_sessions,
 )
 from nsd_prep.extraction.store import Store
-from nsd_prep.pipeline.first_look import load_inputs
 from nsd_prep.pipeline.inputs import Inputs
+from nsd_prep.pipeline.preflight import load_inputs
 from nsd_prep.pipeline.prepared import Prepared
 from nsd_prep.pipeline.run import Run, plan_run
 

@@ -29,7 +29,7 @@ from nsd_prep.dataset import betas
 from nsd_prep.dataset.design import read_design
 from nsd_prep.dataset.regions import read_regions_file
 from nsd_prep.dataset.volumes import read_label_volume, read_ncsnr
-from nsd_prep.pipeline.first_look import load_inputs
+from nsd_prep.pipeline.preflight import load_inputs
 from nsd_prep.sources.opening import open_dataset
 
 #: The grid of the volumes that are written here.

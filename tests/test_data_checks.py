@@ -28,7 +28,7 @@ from nsd_prep.checks.region_order import (
     region_order,
 )
 from nsd_prep.checks.reliability import split_half_reliability
-from nsd_prep.checks.sessions import check_sessions, session_table
+from nsd_prep.checks.sessions import check_sessions, session_agreement_table
 from nsd_prep.checks.subject_agreement import (
     check_subject_agreement,
     rdm_reliability,
@@ -231,7 +231,7 @@ class TestSessions:
         for seed in range(40):
             responses, session, ncsnr = simulated(seed)
             agreement = agreement_of_trials(trials_of(responses, session, ncsnr, 36))
-            table = session_table([agreement])
+            table = session_agreement_table([agreement])
             assert table["verdict"].tolist() == ["passed"] * 5
             assert table.index.tolist() == [1, 2, 3, 4, 5]
             values += table["agreement"].tolist()
@@ -246,7 +246,9 @@ class TestSessions:
             agreement_of_trials(trials_of(responses[:, :, part], session, ncsnr[part]))
             for part in (slice(0, 15), slice(15, 40))
         ]
-        pd.testing.assert_frame_equal(session_table([whole]), session_table(parts))
+        pd.testing.assert_frame_equal(
+            session_agreement_table([whole]), session_agreement_table(parts)
+        )
 
     def test_a_session_at_chance_is_named(self) -> None:
         responses, session, ncsnr = simulated(0, n_voxels=400)

@@ -14,7 +14,7 @@ from small_nsd import SmallNSD, write_design, write_small_nsd, write_volume
 
 from nsd_prep.core.check import Check
 from nsd_prep.core.errors import PreflightError
-from nsd_prep.core.records import Made
+from nsd_prep.core.records import StepOutput
 from nsd_prep.pipeline.steps.assemblies import Representations, assemble_region
 from nsd_prep.pipeline.steps.brainscore import Images, make_stimulus_sets, make_train_and_test
 from nsd_prep.pipeline.steps.checks import (
@@ -42,7 +42,7 @@ def run(small: SmallNSD, out: Path, **asked: Any) -> list[Check]:
         tables = write_tables(prepared, output)
         assemblies = {region: assemble_region(prepared, region, output) for region in run.regions}
         representations, volumes = Representations(assemblies, output), Volumes(inputs)
-        made: list[Made] = [
+        made: list[StepOutput] = [
             tables,
             *assemblies.values(),
             validate(prepared, tables, assemblies, output),

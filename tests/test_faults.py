@@ -31,16 +31,16 @@ from nsd_prep.core.errors import ExtractionFaultError, NSDPrepError, OutputError
 from nsd_prep.core.records import Folder
 from nsd_prep.extraction import sessions as extraction
 from nsd_prep.extraction.store import Store
-from nsd_prep.pipeline.first_look import load_inputs
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.ownership import Ownership
+from nsd_prep.pipeline.preflight import load_inputs
 from nsd_prep.pipeline.prepared import Prepared
 from nsd_prep.pipeline.steps import assemblies, brainscore, closing, tables
 from nsd_prep.pipeline.steps import checks as examination
 from nsd_prep.pipeline.steps import checks as validation
-from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.record import Report, Section, Table
-from nsd_prep.report.write import write_report
+from nsd_prep.report.write import write_report_files
 from nsd_prep.sources.opening import open_dataset
 
 Stage = Callable[[SimpleNamespace], Any]
@@ -65,7 +65,7 @@ def _added(run: SimpleNamespace) -> Ownership:
 
 def _report(run: SimpleNamespace) -> Report:
     """Return a report with something of all that is written."""
-    picture = Picture("points", "Points", "Some.", 10, png=b"a PNG file")
+    picture = ReportFigure("points", "Points", "Some.", 10, png=b"a PNG file")
     table = pd.DataFrame({"region": ["own"], "median": [0.5]})
     section = Section(
         "points", "Points", "Text.", (picture,), (Table("One.", table),), {"t": table}
@@ -102,7 +102,7 @@ STAGES: dict[str, Stage] = {
         "",
         run.output,
     ),
-    "write_report": lambda run: write_report(run.out / "run" / "report", _report(run)),
+    "write_report": lambda run: write_report_files(run.out / "run" / "report", _report(run)),
     "write_checks": lambda run: closing.write_checks(run.validate.checks, run.output),
     "add": lambda run: _added(run),
     "write_manifest": lambda run: closing.write_manifest(

@@ -24,7 +24,7 @@ from nsd_prep.report.figures import noise_ceilings as voxel_figures
 from nsd_prep.report.figures import rdms as figures
 from nsd_prep.report.figures import sessions as session_figures
 from nsd_prep.report.figures import slices
-from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.slices import Anatomy
 from nsd_prep.report.figures.style import MISSING_COLOUR, booklet, voxel_colours
 
@@ -74,9 +74,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
     def keep(
         figure: Figure, name: str, title: str, caption: str, *_: object, **__: object
-    ) -> Picture:
+    ) -> ReportFigure:
         seen.append(figure)
-        return Picture(name, title, caption, 0, b"")
+        return ReportFigure(name, title, caption, 0, b"")
 
     for module in DRAWING:
         monkeypatch.setattr(module, "picture", keep)
@@ -430,7 +430,7 @@ def test_repetitions_are_bars_of_the_counts(drawn: list[Figure]) -> None:
     assert texts(drawn[0]) == ["20", "12", "5", "2", "1"]
 
 
-def drawings(simulation: Simulation, geometry: Geometry) -> list[Picture]:
+def drawings(simulation: Simulation, geometry: Geometry) -> list[ReportFigure]:
     """Draw one figure of each kind."""
     brains = {name: anatomy(volume) for name, volume in simulation.backgrounds.items()}
     generator = np.random.default_rng(2)
@@ -453,19 +453,19 @@ def drawings(simulation: Simulation, geometry: Geometry) -> list[Picture]:
 
 
 @pytest.fixture(scope="module")
-def pictures(simulation: Simulation, geometry: Geometry) -> list[Picture]:
+def pictures(simulation: Simulation, geometry: Geometry) -> list[ReportFigure]:
     return drawings(simulation, geometry)
 
 
 def test_the_same_data_give_the_same_bytes(
-    simulation: Simulation, geometry: Geometry, pictures: list[Picture]
+    simulation: Simulation, geometry: Geometry, pictures: list[ReportFigure]
 ) -> None:
     again = drawings(simulation, geometry)
     assert again == pictures
     assert booklet(again) == booklet(pictures) == booklet(pictures)
 
 
-def test_pictures_are_no_wider_than_a_page(pictures: list[Picture]) -> None:
+def test_pictures_are_no_wider_than_a_page(pictures: list[ReportFigure]) -> None:
     for picture in pictures:
         image = Image.open(io.BytesIO(picture.png))
         assert image.width <= 200 * 7.5
@@ -473,14 +473,14 @@ def test_pictures_are_no_wider_than_a_page(pictures: list[Picture]) -> None:
         assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_booklet_has_a_page_for_each_figure(pictures: list[Picture]) -> None:
+def test_booklet_has_a_page_for_each_figure(pictures: list[ReportFigure]) -> None:
     pdf = booklet(pictures)
     assert pdf.startswith(b"%PDF")
     assert len(re.findall(rb"/Type /Page\b", pdf)) == len(pictures) - 3
     assert pdf.count(b"/FontFile2") < len(pictures)
 
 
-def test_cells_lie_where_the_matrix_is_drawn(pictures: list[Picture]) -> None:
+def test_cells_lie_where_the_matrix_is_drawn(pictures: list[ReportFigure]) -> None:
     for picture in pictures:
         pixels = np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGB")).astype(int)
         height, width = pixels.shape[:2]

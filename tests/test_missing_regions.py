@@ -16,7 +16,7 @@ from small_nsd import SmallNSD, write_small_nsd, write_volume
 
 from nsd_prep.core.errors import FailedChecksError, PreflightError
 from nsd_prep.flows.nsd_flow import nsd_flow
-from nsd_prep.pipeline.first_look import load_inputs
+from nsd_prep.pipeline.preflight import load_inputs
 from nsd_prep.pipeline.summary import describe_inputs
 
 #: FFA is labels 2 and 3 of floc-faces; subject 2 has neither.

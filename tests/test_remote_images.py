@@ -14,7 +14,7 @@ from range_server import RangeServer
 from nsd_prep.core.errors import InputFileError, MissingFilesError, RemoteFaultError
 from nsd_prep.sources import retry as attempts
 from nsd_prep.sources.client import Client
-from nsd_prep.sources.images import SHARED_FOLDER, STIMULI_FILE, read_pictures
+from nsd_prep.sources.images import SHARED_FOLDER, STIMULI_FILE, fetch_images
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (60, 40, 30, 3), dtype=np.uint8)
 IDS = np.array([3, 59, 0, 17, 18])
@@ -42,7 +42,7 @@ def write_stimuli(server: RangeServer, **options: object) -> Path:
 
 
 def check(client: Client, ids: np.ndarray = IDS) -> None:
-    read = list(read_pictures(client, ids))
+    read = list(fetch_images(client, ids))
     assert [nsd_id for nsd_id, _ in read] == sorted(ids.tolist())
     for nsd_id, pixels in read:
         assert pixels.dtype == np.uint8
@@ -72,7 +72,7 @@ def test_of_a_file_in_one_block_little_else_is_fetched(server: RangeServer, clie
     path = server.folder / STIMULI_FILE
     with h5py.File(path, "w") as file:
         file.create_dataset("imgBrick", data=np.repeat(PICTURES, 40, axis=0))
-    found = list(read_pictures(client, np.array([1000, 2000])))
+    found = list(fetch_images(client, np.array([1000, 2000])))
     assert np.array_equal(found[0][1], PICTURES[1000 // 40])
     assert client.transfer.bytes["images"] < 200_000 < path.stat().st_size
 
@@ -81,19 +81,19 @@ def test_faults(server: RangeServer, client: Client, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(attempts, "_FIRST_PAUSE", 0.001)
     monkeypatch.setattr(attempts, "_LONGEST_PAUSE", 0.01)
     with pytest.raises(MissingFilesError, match=r"nsd_stimuli\.hdf5 is missing"):
-        list(read_pictures(client, IDS))
+        list(fetch_images(client, IDS))
     path = write_stimuli(server)
     server.fail("503", times=3, method="GET")
     check(client)
     server.fail("503", times=1000, method="GET")
     with pytest.raises(RemoteFaultError):
-        list(read_pictures(client, IDS))
+        list(fetch_images(client, IDS))
     server._faults.clear()
     with pytest.raises(InputFileError, match="more than 60 images"):
-        list(read_pictures(client, np.array([60])))
+        list(fetch_images(client, np.array([60])))
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(InputFileError, match="truncated"):
-        list(read_pictures(client, IDS))
+        list(fetch_images(client, IDS))
 
 
 class TestSharedFiles:
@@ -130,4 +130,4 @@ class TestSharedFiles:
     def test_a_file_that_is_no_image(self, server: RangeServer, client: Client) -> None:
         next((server.folder / SHARED_FOLDER).glob("*.png")).write_bytes(b"<html>")
         with pytest.raises(InputFileError, match="is not an image"):
-            list(read_pictures(client, IDS))
+            list(fetch_images(client, IDS))

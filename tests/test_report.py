@@ -19,7 +19,7 @@ from simulated_assemblies import Simulation, simulate
 from nsd_prep.analysis.geometry import analyse
 from nsd_prep.assemblies.assembly import read_assembly
 from nsd_prep.core.check import Check, check
-from nsd_prep.core.records import Made
+from nsd_prep.core.records import StepOutput
 from nsd_prep.pipeline.steps import report as stage
 from nsd_prep.pipeline.steps.assemblies import Representations, assemble_region
 from nsd_prep.pipeline.steps.checks import Volumes, examine
@@ -29,7 +29,7 @@ from nsd_prep.report.figures import noise_ceilings as voxel_figures
 from nsd_prep.report.figures import rdms as figures
 from nsd_prep.report.figures import sessions as session_figures
 from nsd_prep.report.figures import slices
-from nsd_prep.report.figures.picture import Cells, Picture
+from nsd_prep.report.figures.figure import Cells, ReportFigure
 from nsd_prep.report.figures.slices import Anatomy
 from nsd_prep.report.figures.style import booklet
 from nsd_prep.report.markdown import artifacts
@@ -37,7 +37,7 @@ from nsd_prep.report.methods import RunFacts, facts_table, methods
 from nsd_prep.report.page import cells_json, render_page
 from nsd_prep.report.record import Report, Section, Table, grouped
 from nsd_prep.report.stamp import stamp_page, without_stamp
-from nsd_prep.report.write import as_csv, write_report
+from nsd_prep.report.write import as_csv, write_report_files
 
 SUBJECTS = ("subj01", "subj02", "subj05")
 CHECKS = (
@@ -109,8 +109,8 @@ def page(report: Report) -> str:
 def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let figures be drawn and not rendered, which takes most of the time."""
 
-    def empty(_: Figure, name: str, title: str, caption: str, *__: Any, **___: Any) -> Picture:
-        return Picture(name, title, caption, 0, b"")
+    def empty(_: Figure, name: str, title: str, caption: str, *__: Any, **___: Any) -> ReportFigure:
+        return ReportFigure(name, title, caption, 0, b"")
 
     for module in (cluster_figures, figures, session_figures, slices, voxel_figures):
         monkeypatch.setattr(module, "picture", empty)
@@ -382,7 +382,7 @@ class TestPage:
         assert all(item.caption in text for item in pictures)
 
     def test_links_to_what_lies_beside_it(self, page: str, report: Report, tmp_path: Path) -> None:
-        write_report(tmp_path, report)
+        write_report_files(tmp_path, report)
         links = [link for link in read(page).links if link[0] not in "#d"]
         assert all((tmp_path / link.split("#")[0]).is_file() for link in links)
         n_tables = sum(len(section.files) for section in report.sections)
@@ -416,7 +416,7 @@ class TestPage:
         assert len(text) < 12_000
 
     def test_is_stamped_apart_from_its_digest(self, report: Report, tmp_path: Path) -> None:
-        page = write_report(tmp_path, report)[-1]
+        page = write_report_files(tmp_path, report)[-1]
         plain = page.read_bytes()
         for day in ("2026-03-01", "2026-03-02"):
             stamp_page(page, {"Run": "eight <subjects>", "Written": day})
@@ -429,7 +429,7 @@ class TestPage:
         assert render_page(report) == page
 
     def test_has_a_place_for_other_analyses(self, report: Report) -> None:
-        picture = Picture("encoding", "Encoding", "Scores of a baseline.", 300, b"png")
+        picture = ReportFigure("encoding", "Encoding", "Scores of a baseline.", 300, b"png")
         table = pd.DataFrame({"model": ["pixels <b>"], "score": [0.1234]})
         section = Section("encoding", "Encoding baseline", "", (picture,), (Table("t", table),))
         further = replace(report, sections=(*report.sections, section))
@@ -532,7 +532,7 @@ class TestMarkdown:
 class TestFiles:
     def test_are_the_page_the_figures_and_the_tables(self, report: Report, tmp_path: Path) -> None:
         folder = tmp_path / "report"
-        written = write_report(folder, report)
+        written = write_report_files(folder, report)
         assert sorted(written) == sorted(path for path in folder.rglob("*") if path.is_file())
         assert written[-1] == folder / "index.html"
         assert written[-1].read_text(encoding="utf-8") == render_page(report)
@@ -555,7 +555,7 @@ class TestFiles:
     def test_mean_rdms_are_there_as_numbers(
         self, report: Report, simulation: Simulation, tmp_path: Path
     ) -> None:
-        write_report(tmp_path, report)
+        write_report_files(tmp_path, report)
         stored = pd.read_csv(tmp_path / "tables" / "mean-rdm-it.csv", index_col="stimulus_id")
         assert list(stored.index) == [f"nsd_{nsd_id:05d}" for nsd_id in simulation.nsd_ids]
         assert sorted(stored.pop("place_in_clusters")) == list(range(30))
@@ -585,7 +585,9 @@ def composed(finished: Library, representations: Representations) -> Report:
     _, inputs, prepared, output = finished
     volumes = Volumes(inputs)
     examine(prepared, representations, output)
-    return stage.compose_report(prepared, representations, volumes, CHECKS, Made(), None, output)
+    return stage.gather_report(
+        prepared, representations, volumes, CHECKS, StepOutput(), None, output
+    )
 
 
 class TestRun:
@@ -594,7 +596,7 @@ class TestRun:
     ) -> None:
         output = finished.output.path
         report = composed(finished, representations)
-        page = write_report(output / "report", report)[-1].read_text(encoding="utf-8")
+        page = write_report_files(output / "report", report)[-1].read_text(encoding="utf-8")
         assert page == render_page(report)
         assert not list(output.rglob("*.partial"))
         for row in table_with(page, "region", "voxels"):

@@ -9,7 +9,7 @@ import pytest
 from nsd_prep.checks import check_session_records
 from nsd_prep.core.check import Check
 from nsd_prep.dataset.published import run_lengths
-from nsd_prep.extraction.statistics import PartStatistics, describe_part, sessions_table
+from nsd_prep.extraction.statistics import BetaStatistics, describe_part, sessions_table
 
 Sessions = dict[int, dict[str, np.ndarray]]
 REGIONS = {"V1": 70, "IT": 150, "small": 9}
@@ -36,7 +36,7 @@ def raw_sessions(
     return sessions
 
 
-def records_of(sessions: Sessions) -> dict[int, dict[str, PartStatistics]]:
+def records_of(sessions: Sessions) -> dict[int, dict[str, BetaStatistics]]:
     return {
         session: {
             name: describe_part(values, run_lengths(values.shape[1]))
@@ -71,7 +71,7 @@ class TestRecord:
 
     def test_it_is_kept_as_json(self) -> None:
         part = records_of(raw_sessions(0))[1]["V1"]
-        assert PartStatistics.model_validate_json(part.model_dump_json()) == part
+        assert BetaStatistics.model_validate_json(part.model_dump_json()) == part
 
     def test_the_digest_is_that_of_the_bytes(self) -> None:
         values = raw_sessions(0)[1]["small"]

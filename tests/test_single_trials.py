@@ -25,7 +25,7 @@ from nsd_prep.dataset.trials import (
 )
 from nsd_prep.single_trials.average import averaged_images
 from nsd_prep.single_trials.normalise import normalised, normalised_sessions
-from nsd_prep.single_trials.subject import SingleTrialOptions, write_subject
+from nsd_prep.single_trials.subject import SingleTrialOptions, write_single_trials_of_subject
 from nsd_prep.single_trials.voxels import join_regions, with_averaged_noise_ceiling
 from nsd_prep.sources.opening import open_dataset
 
@@ -72,7 +72,9 @@ class TestTrialTable:
     def test_the_csv_gives_the_same_table(self, official: SmallNSD, tmp_path: Path) -> None:
         subject = Subject.load(official, 1)
         sessions, trials, voxels = subject.sessions(), subject.trials, subject.voxels
-        _, csv = write_subject(tmp_path, 1, sessions, trials, voxels, SingleTrialOptions(), {})
+        _, csv = write_single_trials_of_subject(
+            tmp_path, 1, sessions, trials, voxels, SingleTrialOptions(), {}
+        )
         read = pd.read_csv(csv, index_col="trial")
         pd.testing.assert_frame_equal(read, trials, check_dtype=False)
 

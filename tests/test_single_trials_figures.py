@@ -22,12 +22,12 @@ from nsd_prep.checks.presentations import (
 )
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.report.figures import single_trials as figures
-from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.single_trials import (
     draw_one_voxel,
     draw_reliability,
     draw_trials_by_session,
-    session_table,
+    trial_count_table,
 )
 
 
@@ -41,9 +41,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Return a list that every figure is put into, instead of being rendered."""
     seen: list[Figure] = []
 
-    def keep(figure: Figure, name: str, title: str, caption: str) -> Picture:
+    def keep(figure: Figure, name: str, title: str, caption: str) -> ReportFigure:
         seen.append(figure)
-        return Picture(name, title, caption, 0, b"", b"")
+        return ReportFigure(name, title, caption, 0, b"", b"")
 
     monkeypatch.setattr(figures, "picture", keep)
     return seen
@@ -51,7 +51,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 class TestSessionTable:
     def test_counts_against_a_loop(self, official: SmallNSD, subject: Subject) -> None:
-        counts = session_table(subject.trials)
+        counts = trial_count_table(subject.trials)
         rows = plain.trials(official, 5)
         assert counts.index.tolist() == [1, 2, 3]
         for session in counts.index:
@@ -178,7 +178,7 @@ class TestFigures:
         heights = np.array([bar.get_height() for bar in axis.patches]).reshape(3, 3)
         assert heights.sum(axis=0).tolist() == [24, 24, 24]
         np.testing.assert_array_equal(
-            heights.T, session_table(subject.trials)[["first", "second", "third"]]
+            heights.T, trial_count_table(subject.trials)[["first", "second", "third"]]
         )
 
     def test_reliability_passes_over_what_is_not_known(self, drawn: list[Figure]) -> None:

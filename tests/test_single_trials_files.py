@@ -26,7 +26,7 @@ from nsd_prep.single_trials import TrialReader, brain_map, open_single_trials, w
 from nsd_prep.single_trials.average import averaged_images
 from nsd_prep.single_trials.maps import map_attributes
 from nsd_prep.single_trials.normalise import INT16_STEP
-from nsd_prep.single_trials.subject import SingleTrialOptions, write_subject
+from nsd_prep.single_trials.subject import SingleTrialOptions, write_single_trials_of_subject
 from nsd_prep.single_trials.voxels import with_averaged_noise_ceiling
 from nsd_prep.single_trials.writer import checked_sessions, write_rows
 
@@ -323,7 +323,7 @@ class TestWriteSubject:
     ) -> None:
         subject = Subject.load(official, number)
         options = SingleTrialOptions(normalise=normalise, images=images, average=average)
-        path, csv = write_subject(
+        path, csv = write_single_trials_of_subject(
             tmp_path,
             number,
             subject.sessions(),

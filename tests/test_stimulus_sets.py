@@ -17,7 +17,7 @@ from PIL import Image
 from nsd_prep.assemblies import stimulus_sets
 from nsd_prep.assemblies.stimulus_sets import write_picture, write_stimulus_sets
 from nsd_prep.core.errors import InputFileError, MissingFilesError
-from nsd_prep.dataset.images import check_images_file, read_pictures
+from nsd_prep.dataset.images import check_images_file, read_images
 
 IDS = np.array([3, 7, 11, 40, 41, 90], dtype=np.int64)
 IS_TRAIN = np.array([True, False, True, True, False, True])
@@ -83,7 +83,7 @@ class TestImages:
 
         monkeypatch.setattr(h5py.Dataset, "__getitem__", recorded)
         ids = np.array([90, 3, 41])
-        assert [one.nsd_id for one in read_pictures(stimuli[0], ids)] == [3, 41, 90]
+        assert [one.nsd_id for one in read_images(stimuli[0], ids)] == [3, 41, 90]
         assert asked == [3, 41, 90]
 
     def test_same_pixels_same_bytes(self, tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ class TestUnusableFiles:
         path = tmp_path / "cut.hdf5"
         path.write_bytes(stimuli[0].read_bytes()[:-2000])
         with pytest.raises(InputFileError, match="truncated, empty or not HDF5"):
-            list(read_pictures(path, IDS))
+            list(read_images(path, IDS))
 
     @pytest.mark.parametrize(
         ("name", "values"),
@@ -240,7 +240,7 @@ class TestUnusableFiles:
     def test_something_else(self, tmp_path: Path, name: str, values: NDArray[np.uint8]) -> None:
         with h5py.File(tmp_path / "other.hdf5", "w") as file:
             file[name] = values
-        for look in (check_images_file, lambda path: list(read_pictures(path, IDS))):
+        for look in (check_images_file, lambda path: list(read_images(path, IDS))):
             with pytest.raises(InputFileError, match=r"imgBrick.*so there are no stimulus sets"):
                 look(tmp_path / "other.hdf5")
 

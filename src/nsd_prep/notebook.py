@@ -17,7 +17,7 @@ from nsd_prep.core.errors import ExtractionError, ExtractionFaultError, Paramete
 from nsd_prep.core.parameters import Normalise, Preparation, SingleTrialImages, TrainingSplit
 from nsd_prep.core.parameters import parameters as run_parameters
 from nsd_prep.core.progress import Stages
-from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
 from nsd_prep.dataset.regions import (
@@ -27,13 +27,13 @@ from nsd_prep.dataset.regions import (
     definition_as_text,
 )
 from nsd_prep.extraction.prefetch import AHEAD, Prefetch
-from nsd_prep.extraction.sessions import Kind, SessionRecord, extract_sessions
+from nsd_prep.extraction.sessions import SessionRecord, TrialSelection, extract_sessions
 from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline.cache import in_use
-from nsd_prep.pipeline.first_look import Steps, load_inputs
 from nsd_prep.pipeline.inputs import Inputs, Masks, Trials
 from nsd_prep.pipeline.loading import load_masks, map_trials
 from nsd_prep.pipeline.loading import load_noise_ceilings as load_ncsnr
+from nsd_prep.pipeline.preflight import Steps, load_inputs
 from nsd_prep.pipeline.prepared import Prepared
 from nsd_prep.pipeline.run import Run, plan_run
 from nsd_prep.pipeline.steps.single_trials import SubjectTrials, write_single_trials
@@ -325,7 +325,7 @@ class NSD:
             return re.sub("[^A-Za-z0-9]+", "-", definition_as_text(region)), region
         return region, self.regions.get(region)
 
-    def _extract(self, inputs: Inputs, kind: Kind) -> list[SessionRecord]:
+    def _extract(self, inputs: Inputs, kind: TrialSelection) -> list[SessionRecord]:
         requests = inputs.requests(self._store, (kind,))
         records: list[SessionRecord] = []
         problems: list[str] = []
@@ -355,10 +355,10 @@ def _load_masks(run: Run, subject: int) -> Masks:
     return replace(masks, selection=replace(masks.selection, absent_labels=()))
 
 
-def _whole(folder: Folder) -> Made | None:
+def _whole(folder: Folder) -> StepOutput | None:
     """Return what was written into a folder, or None where it is not, or not any more, whole."""
     try:
-        made = Made.model_validate_json((folder.path / _RECORD).read_bytes())
+        made = StepOutput.model_validate_json((folder.path / _RECORD).read_bytes())
     except (OSError, ValueError):
         return None
     return made if folder.holds(made.files) else None

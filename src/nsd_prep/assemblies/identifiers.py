@@ -74,7 +74,7 @@ def registry_prefix(dataset: str, subjects: Collection[str]) -> str:
     return f"{base_name(dataset)}_fmri{variant(subjects)}"
 
 
-def assembly_file(folder: Path, split: Split, suffix: str = "") -> Path:
+def packaged_assembly_file(folder: Path, split: Split, suffix: str = "") -> Path:
     """Return where a run leaves an assembly; upstream's later steps read one with a suffix."""
     return folder / f"Allen2022_fmri_{split}{suffix}.nc"
 

@@ -16,8 +16,8 @@ from nsd_prep.assemblies.assembly import stimulus_ids
 from nsd_prep.assemblies.identifiers import SPLITS, stimulus_folder, stimulus_metadata_file
 from nsd_prep.core.atomic import replaced, write_table
 from nsd_prep.core.progress import current_stage
-from nsd_prep.core.records import Folder, Made
-from nsd_prep.dataset.images import ImageSource, Picture, read_pictures
+from nsd_prep.core.records import Folder, StepOutput
+from nsd_prep.dataset.images import ImageSource, StimulusImage, read_images
 
 ImageFormat = Literal["png", "jpeg"]
 JPEG_QUALITY: Final = 95
@@ -28,7 +28,7 @@ _MOST_THREADS: Final = 8
 _HELD: Final = 2
 
 
-def pictures_of(made: Made, folder: Folder) -> dict[int, Path]:
+def pictures_of(made: StepOutput, folder: Folder) -> dict[int, Path]:
     """Return where the images of written stimulus sets lie, by nsd_id (0-based), ascending."""
     found = {}
     for name in made.files:
@@ -86,7 +86,7 @@ def write_stimulus_sets(
     Raises
     ------
     MissingFilesError, InputFileError, OSError
-        As `read_pictures`.
+        As `read_images`.
     """
     extension = _EXTENSIONS[image_format]
     names = [f"{name}{extension}" for name in stimulus_ids(nsd_ids)]
@@ -98,12 +98,12 @@ def write_stimulus_sets(
     stage = current_stage()
     stage.total = len(nsd_ids)
 
-    def write(picture: Picture) -> None:
+    def write(picture: StimulusImage) -> None:
         write_picture(picture.pixels, path_of[picture.nsd_id])
         stage.advance()
 
     n_threads = threads or min(_MOST_THREADS, os.cpu_count() or 1)
-    _each_as_it_comes(write, read_pictures(images, nsd_ids), n_threads)
+    _each_as_it_comes(write, read_images(images, nsd_ids), n_threads)
     tables = []
     for split in SPLITS:
         chosen = is_train if split == "train" else ~is_train
@@ -121,7 +121,7 @@ def write_stimulus_sets(
 
 
 def _each_as_it_comes(
-    write: Callable[[Picture], None], pictures: Iterable[Picture], n_threads: int
+    write: Callable[[StimulusImage], None], pictures: Iterable[StimulusImage], n_threads: int
 ) -> None:
     """Write pictures in threads while the next ones are read, few of them in memory."""
     waiting: deque[Future[None]] = deque()

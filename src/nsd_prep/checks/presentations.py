@@ -52,7 +52,7 @@ def rows_of_presentations(trials: pd.DataFrame, number: int) -> NDArray[np.int64
     return complete.to_numpy(dtype=np.int64)
 
 
-class Comparison(NamedTuple):
+class PresentationPairs(NamedTuple):
     """Responses to the first presentation of images against those to the second.
 
     Attributes
@@ -73,7 +73,7 @@ class Comparison(NamedTuple):
 
 def compare_presentations(
     path: Path | str, trials: pd.DataFrame, ncsnr: NDArray[np.floating]
-) -> Comparison:
+) -> PresentationPairs:
     """Compare each voxel's responses to the first and to the second presentation of images.
 
     Parameters
@@ -87,7 +87,7 @@ def compare_presentations(
 
     Returns
     -------
-    Comparison
+    PresentationPairs
         Of all voxels, and of those that tell whether rows and images belong together.
 
     Raises
@@ -117,7 +117,7 @@ def compare_presentations(
         correlation = (product - mean_1 * mean_2) / np.sqrt(variance)
     both = np.concatenate(chosen, axis=1)
     share = share_of_presentations(both[0], both[1], ncsnr[telling])
-    return Comparison(np.where(variance > 0, correlation, np.nan), share, both)
+    return PresentationPairs(np.where(variance > 0, correlation, np.nan), share, both)
 
 
 def telling_voxels(ncsnr: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -162,7 +162,7 @@ def share_of_presentations(
 
 
 def verdict_of_presentations(share: Share) -> Verdict:
-    """Return the verdict on the share of a `Comparison`.
+    """Return the verdict on the share of a `PresentationPairs`.
 
     Not decidable where half of the rows may be others'; of few images suspicious at most: the
     ncsnr is estimated from them too, and the voxels that seem best are so by chance in part.

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.core.check import Verdict, worst
-from nsd_prep.extraction.statistics import PartStatistics
+from nsd_prep.extraction.statistics import BetaStatistics
 
-SubjectRecords = Mapping[int, Mapping[str, PartStatistics]]
+SubjectRecords = Mapping[int, Mapping[str, BetaStatistics]]
 
 #: Voxels in all regions below which sessions are not compared at all: a few may be anything.
 FEWEST_COMPARED: Final = 20
@@ -69,7 +69,7 @@ def scale_of_sessions(records: SubjectRecords) -> Found | None:
 
     Parameters
     ----------
-    records : mapping of int to mapping of str to PartStatistics
+    records : mapping of int to mapping of str to BetaStatistics
         Of a subject, by session (1-based) and region.
 
     Returns
@@ -117,7 +117,7 @@ def scale_of_runs(records: SubjectRecords) -> Found | None:
 
     Parameters
     ----------
-    records : mapping of int to mapping of str to PartStatistics
+    records : mapping of int to mapping of str to BetaStatistics
         Of a subject, by session (1-based) and region.
 
     Returns

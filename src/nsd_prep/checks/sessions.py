@@ -38,7 +38,7 @@ AT_CHANCE_OR_WEAK: Final = "at chance or weak"
 _SESSIONS_NAMED: Final = 10
 
 
-def session_table(regions: Sequence[TrialAgreement]) -> pd.DataFrame:
+def session_agreement_table(regions: Sequence[TrialAgreement]) -> pd.DataFrame:
     """Return the agreement of each session of a subject, over all the subject's regions.
 
     Parameters
@@ -123,7 +123,7 @@ def check_sessions(where: str, regions: Mapping[str, TrialAgreement]) -> list[Ch
     ]
     if len(regions) > 1:
         for region, agreement in regions.items():
-            alone = session_table([agreement])
+            alone = session_agreement_table([agreement])
             highest = alone["agreement"] + MARGIN_OF_REGION * alone["error"]
             usual = min(alone["agreement"].median(), 1)
             wrong = (

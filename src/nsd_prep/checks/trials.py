@@ -65,7 +65,7 @@ class SingleTrials:
         """How many voxels have signal by the stored ncsnr."""
         return int(np.count_nonzero(self.signal))
 
-    def blocks(self) -> Iterator["Block"]:
+    def blocks(self) -> Iterator["VoxelBlock"]:
         """Give the trials in blocks of voxels: of all, then again of those that lack data.
 
         Voxels that lack data in some session are 0, with a signal of 0, in the blocks of all.
@@ -77,16 +77,16 @@ class SingleTrials:
             values = self.responses[:, :, block].astype(np.float64)
             values[:, :, gaps[block]] = 0
             voxels = np.arange(start, start + values.shape[2])
-            yield Block(voxels, values, None, np.where(gaps[block], 0, self.signal[block]))
+            yield VoxelBlock(voxels, values, None, np.where(gaps[block], 0, self.signal[block]))
         with_gaps = np.flatnonzero(gaps)
         for start in range(0, len(with_gaps), _VOXELS_AT_ONCE):
             voxels = with_gaps[start : start + _VOXELS_AT_ONCE]
             valid = ~self.without_data[:, voxels][row]
             responses = self.responses[:, :, voxels].astype(np.float64) * valid
-            yield Block(voxels, responses, valid, self.signal[voxels])
+            yield VoxelBlock(voxels, responses, valid, self.signal[voxels])
 
 
-class Block(NamedTuple):
+class VoxelBlock(NamedTuple):
     """Trials of some voxels.
 
     Attributes

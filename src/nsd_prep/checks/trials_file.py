@@ -41,7 +41,7 @@ def repetitions_in_file(
     trials_per_session : int
         750 in NSD.
     first_two : ndarray of float32, shape (2, n_images, n_telling)
-        Of all images seen twice, as `nsd_prep.checks.presentations.Comparison.telling`.
+        Of all images seen twice, as `nsd_prep.checks.presentations.PresentationPairs.telling`.
 
     Returns
     -------

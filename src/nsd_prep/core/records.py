@@ -114,7 +114,7 @@ class Folder(BaseModel):
             return False
 
 
-class Made(Sealed):
+class StepOutput(Sealed):
     """What a step made.
 
     Attributes

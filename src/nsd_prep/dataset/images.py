@@ -18,14 +18,14 @@ ImageSource = Callable[[int], NDArray[np.uint8]]
 DATASET_NAME: Final = "imgBrick"
 
 
-class Picture(NamedTuple):
+class StimulusImage(NamedTuple):
     """An image of the dataset: 0-based id, and uint8 (height, width, 3), RGB."""
 
     nsd_id: int
     pixels: NDArray[np.uint8]
 
 
-def read_pictures(images: Path | ImageSource, nsd_ids: NDArray[np.int64]) -> Iterator[Picture]:
+def read_images(images: Path | ImageSource, nsd_ids: NDArray[np.int64]) -> Iterator[StimulusImage]:
     """Read images, one at a time, in file order, and no others.
 
     Parameters
@@ -37,7 +37,7 @@ def read_pictures(images: Path | ImageSource, nsd_ids: NDArray[np.int64]) -> Ite
 
     Yields
     ------
-    Picture
+    StimulusImage
         Ascending by id.
 
     Raises
@@ -54,7 +54,7 @@ def read_pictures(images: Path | ImageSource, nsd_ids: NDArray[np.int64]) -> Ite
         with _opened(images) as file:
             stored = _checked(images, file, nsd_ids)
             for nsd_id in np.sort(nsd_ids).tolist():
-                yield Picture(nsd_id, stored[nsd_id])
+                yield StimulusImage(nsd_id, stored[nsd_id])
         return
     for nsd_id in np.sort(nsd_ids).tolist():
         pixels = np.asarray(images(nsd_id))
@@ -63,7 +63,7 @@ def read_pictures(images: Path | ImageSource, nsd_ids: NDArray[np.int64]) -> Ite
                 f"The image of nsd_id {nsd_id} (0-based) is {pixels.dtype} {pixels.shape}: "
                 "expected uint8 (height, width, 3) of one pixel at least; give the dataset's own."
             )
-        yield Picture(nsd_id, pixels)
+        yield StimulusImage(nsd_id, pixels)
 
 
 def check_images_file(path: Path, nsd_ids: NDArray[np.int64] | None = None) -> None:
@@ -79,7 +79,7 @@ def check_images_file(path: Path, nsd_ids: NDArray[np.int64] | None = None) -> N
     Raises
     ------
     MissingFilesError, InputFileError, OSError
-        As `read_pictures`; InputFileError also where it is a folder or a device, or its images have
+        As `read_images`; InputFileError also where it is a folder or a device, or its images have
         no pixel.
     """
     with _opened(path) as file:

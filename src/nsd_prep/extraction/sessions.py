@@ -17,11 +17,11 @@ from nsd_prep.dataset.identity import RemoteIdentity
 from nsd_prep.dataset.published import run_lengths
 from nsd_prep.dataset.source import Identity, Source
 from nsd_prep.extraction.statistics import describe_part
-from nsd_prep.extraction.store import Part, Store
+from nsd_prep.extraction.store import Store, StoredArray
 from nsd_prep.extraction.zscore import zscore_trials
 
 #: What is kept of a session: z-scores of the trials with a shared image, or all trials as stored.
-Kind = Literal["shared", "all"]
+TrialSelection = Literal["shared", "all"]
 
 #: Raise this when the same inputs give other responses: stored ones are then not used any more.
 EXTRACTION_VERSION: Final = 3
@@ -70,20 +70,21 @@ class SessionRequest:
     grid: tuple[int, int, int]
     regions: Mapping[str, NDArray[np.int64]]
     store: Store
-    kinds: tuple[Kind, ...] = ("shared",)
+    kinds: tuple[TrialSelection, ...] = ("shared",)
     keep: NDArray[np.int64] | None = None
 
     @cached_property
-    def part_keys(self) -> dict[tuple[Kind, str], str]:
+    def part_keys(self) -> dict[tuple[TrialSelection, str], str]:
         """For each kind and region, the digest of all that determines its part."""
         return {
             (kind, region): self.key(kind, self.voxels(region))
             for kind, region in dict.fromkeys(
-                [(kind, region) for kind in get_args(Kind) for region in self.regions] + self.parts
+                [(kind, region) for kind in get_args(TrialSelection) for region in self.regions]
+                + self.parts
             )
         }
 
-    def key(self, kind: Kind, voxels: NDArray[np.int64]) -> str:
+    def key(self, kind: TrialSelection, voxels: NDArray[np.int64]) -> str:
         """Return the digest of all that determines a part with some voxels."""
         determined = {
             "version": EXTRACTION_VERSION,
@@ -108,9 +109,9 @@ class SessionRequest:
         return sha256_of_json([self.subject, self.session, keys])
 
     @property
-    def parts(self) -> list[tuple[Kind, str]]:
+    def parts(self) -> list[tuple[TrialSelection, str]]:
         """The kind and region of each part that is asked for."""
-        parts: list[tuple[Kind, str]] = [
+        parts: list[tuple[TrialSelection, str]] = [
             (kind, region) for kind in self.kinds for region in self.regions
         ]
         return parts if self.keep is None else [*parts, ("all", KEPT)]
@@ -127,17 +128,17 @@ class SessionRequest:
             for stored in self._voxel_sets_around(place[1]):
                 self.store.invalidate(self._name(self.key("all", stored)))
 
-    def find(self, kind: Kind, region: str) -> Part | None:
+    def find(self, kind: TrialSelection, region: str) -> StoredArray | None:
         """Return a part that the store holds whole, or None."""
         key = self.part_keys[kind, region]
         return self.store.find_whole(self.part_name(kind, region), key)
 
-    def find_around(self, region: str) -> tuple[Part, NDArray[np.int64]] | None:
+    def find_around(self, region: str) -> tuple[StoredArray, NDArray[np.int64]] | None:
         """Return a part that the store holds whole with all trials of a region and perhaps more.
 
         Returns
         -------
-        part : Part
+        part : StoredArray
             Betas as stored (n_voxels, n_trials).
         rows : ndarray of int64, shape (n_region_voxels,)
             Those of the region. None in place of both where there is no such part.
@@ -148,7 +149,7 @@ class SessionRequest:
                 return part, np.searchsorted(stored, self.voxels(region))
         return None
 
-    def part_name(self, kind: Kind, region: str) -> str:
+    def part_name(self, kind: TrialSelection, region: str) -> str:
         """Return the name in the store of a part."""
         return self._name(self.part_keys[kind, region])
 
@@ -195,20 +196,20 @@ class SessionRecord(Sealed):
         1-based.
     betas : FileIdentity or RemoteIdentity
         The file.
-    parts : dict of str to Part
+    parts : dict of str to StoredArray
         z-scores of the kept trials (n_kept_trials, n_voxels), by region.
-    all_trials : dict of str to Part
+    all_trials : dict of str to StoredArray
         Betas of all trials as they are stored (n_voxels, n_trials), by region.
-    kept : Part or None
+    kept : StoredArray or None
         The same of the voxels that are kept for later requests.
     """
 
     subject: int
     session: int
     betas: Identity
-    parts: dict[str, Part]
-    all_trials: dict[str, Part] = Field(default_factory=dict)
-    kept: Part | None = None
+    parts: dict[str, StoredArray]
+    all_trials: dict[str, StoredArray] = Field(default_factory=dict)
+    kept: StoredArray | None = None
 
     @property
     def files(self) -> dict[str, str]:
@@ -242,7 +243,7 @@ def extract_session(request: SessionRequest) -> SessionRecord:
     parts = {place: part for place, part in found.items() if part is not None}
     shared, everything = (
         {region: part for (kind, region), part in parts.items() if kind == wanted}
-        for wanted in get_args(Kind)
+        for wanted in get_args(TrialSelection)
     )
     return SessionRecord(
         subject=request.subject,
@@ -296,7 +297,9 @@ def _values(request: SessionRequest, regions: Sequence[str]) -> dict[str, NDArra
     return values
 
 
-def _store(request: SessionRequest, kind: Kind, region: str, values: NDArray[np.int16]) -> Part:
+def _store(
+    request: SessionRequest, kind: TrialSelection, region: str, values: NDArray[np.int16]
+) -> StoredArray:
     if kind == "all":
         request.store.write_voxels(request.group, request.voxels(region))
         kept: NDArray[Any] = values

@@ -48,7 +48,7 @@ class TrialStatistics(BaseModel):
     uniform_trials: int
 
 
-class PartStatistics(BaseModel):
+class BetaStatistics(BaseModel):
     """Raw betas of a region in a session.
 
     Attributes
@@ -82,7 +82,7 @@ class PartStatistics(BaseModel):
     sample_sha256: str
 
 
-def describe_part(values: NDArray[np.int16], runs: tuple[int, ...]) -> PartStatistics:
+def describe_part(values: NDArray[np.int16], runs: tuple[int, ...]) -> BetaStatistics:
     """Describe a region's raw betas in a session.
 
     Parameters
@@ -94,7 +94,7 @@ def describe_part(values: NDArray[np.int16], runs: tuple[int, ...]) -> PartStati
 
     Returns
     -------
-    PartStatistics
+    BetaStatistics
         Of this region alone, whatever others are read with it.
     """
     lowest, highest = values.min(axis=1), values.max(axis=1)
@@ -107,7 +107,7 @@ def describe_part(values: NDArray[np.int16], runs: tuple[int, ...]) -> PartStati
     session, *of_runs = _statistics(varying, uniform, runs)
     kept = np.ascontiguousarray(values[_evenly_spaced(len(values), _KEPT)])
     mean, deviation = _mean_and_deviation(kept)
-    return PartStatistics(
+    return BetaStatistics(
         n_voxels=len(values),
         constant_voxels=int(np.count_nonzero(~varies)),
         saturated=_rounded(saturated),
@@ -184,13 +184,13 @@ def _rounded(value: float) -> float:
 
 
 def sessions_table(
-    records: Mapping[int, Mapping[int, Mapping[str, PartStatistics]]],
+    records: Mapping[int, Mapping[int, Mapping[str, BetaStatistics]]],
 ) -> pd.DataFrame:
     """Return a row for each subject, session and region, as ``sessions.csv`` has them.
 
     Parameters
     ----------
-    records : mapping of int to mapping of int to mapping of str to PartStatistics
+    records : mapping of int to mapping of int to mapping of str to BetaStatistics
         By subject and session (1-based) and region.
 
     Returns

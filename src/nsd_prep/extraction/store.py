@@ -29,7 +29,7 @@ _INDEX: Final = np.dtype("<i8")
 _logger: Final = logging.getLogger(__name__)
 
 
-class Part(Sealed):
+class StoredArray(Sealed):
     """A region's responses in a session, as they lie in the store.
 
     Attributes
@@ -67,13 +67,13 @@ class Part(Sealed):
 class Store(Folder):
     """A folder of parts. A part's record is written after its array and names its SHA-256."""
 
-    def find_whole(self, name: str, key: str) -> Part | None:
+    def find_whole(self, name: str, key: str) -> StoredArray | None:
         """Return a part whose record and file are sound; None, with a warning, where damaged.
 
         A name has no ending: ``"subj01-session02/0123abcd"``.
         """
         try:
-            part = Part.model_validate_json(self._record(name).read_bytes())
+            part = StoredArray.model_validate_json(self._record(name).read_bytes())
         except (OSError, ValidationError):
             part = None
         if part and part.key == key and has_sha256(self.path / part.file, part.sha256):
@@ -85,7 +85,7 @@ class Store(Folder):
             )
         return None
 
-    def read(self, part: Part) -> NDArray[Any]:
+    def read(self, part: StoredArray) -> NDArray[Any]:
         """Read the responses of a part of this store, in its shape and dtype; read-only.
 
         Raises
@@ -118,7 +118,7 @@ class Store(Folder):
         responses: NDArray[Any],
         constant: NDArray[np.bool_],
         statistics: dict[str, Any],
-    ) -> Part:
+    ) -> StoredArray:
         """Write a region's responses, then the record that says that they are whole.
 
         Parameters
@@ -134,7 +134,7 @@ class Store(Folder):
 
         Returns
         -------
-        Part
+        StoredArray
             Its record.
 
         Raises
@@ -154,7 +154,7 @@ class Store(Folder):
                     f"{path} was not written as it should be: what the disk gives back differs; "
                     "check the disk and run the same command again."
                 )
-        part = Part(
+        part = StoredArray(
             key=key,
             file=f"{name}.npy",
             sha256=sha256,

@@ -13,7 +13,7 @@ from nsd_prep.dataset.regions import VoxelSelection
 from nsd_prep.dataset.source import Identity
 from nsd_prep.dataset.trials import needed_sessions, usable_nsd_ids
 from nsd_prep.dataset.volumes import Volume
-from nsd_prep.extraction.sessions import Kind, SessionRecord, SessionRequest
+from nsd_prep.extraction.sessions import SessionRecord, SessionRequest, TrialSelection
 from nsd_prep.extraction.store import Store
 
 #: Bytes of a beta and of an extracted response.
@@ -197,7 +197,9 @@ class Inputs:
         n_kept = sum(len(voxels) for voxels in kept if voxels is not None)
         return made * _RESPONSE + n_kept * self.dataset.trials_per_session * _BETA
 
-    def requests(self, store: Store, kinds: tuple[Kind, ...] = ("shared",)) -> list[SessionRequest]:
+    def requests(
+        self, store: Store, kinds: tuple[TrialSelection, ...] = ("shared",)
+    ) -> list[SessionRequest]:
         """List what is to be extracted: by subject in the run's order, sessions ascending."""
         in_session = {
             (int(subject), int(session)): tuple(trials["trial_in_session"].tolist())

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from nsd_prep.core.atomic import write_json
 from nsd_prep.core.check import Check
-from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.pipeline.outputs import MANIFEST
 
 _logger: Final = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Ownership:
         self._record()
         manifest.unlink(missing_ok=True)
 
-    def add(self, made: Made) -> Made:
+    def add(self, made: StepOutput) -> StepOutput:
         """Note what this run has made, and return it."""
         self.files |= made.files
         self.checks += made.checks

@@ -16,8 +16,8 @@ from nsd_prep.dataset.regions import definition_as_text
 from nsd_prep.dataset.trials import needed_sessions, usable_nsd_ids
 from nsd_prep.extraction.repetitions import SessionResponses, repetitions_of_images
 from nsd_prep.extraction.sessions import SessionRecord
-from nsd_prep.extraction.statistics import PartStatistics
-from nsd_prep.extraction.store import Part, Store
+from nsd_prep.extraction.statistics import BetaStatistics
+from nsd_prep.extraction.store import Store, StoredArray
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.run import Run
 
@@ -144,7 +144,7 @@ class Prepared:
         """The usable images (n_images,), 0-based and ascending."""
         return usable_nsd_ids(self.trials)
 
-    def parts(self, subject: int, region: str) -> Mapping[int, Part]:
+    def parts(self, subject: int, region: str) -> Mapping[int, StoredArray]:
         """Return the parts of a subject's region by session (1-based)."""
         return {record.session: record.parts[region] for record in self._records[subject]}
 
@@ -155,12 +155,12 @@ class Prepared:
         )
 
     @cached_property
-    def session_records(self) -> dict[int, dict[int, dict[str, PartStatistics]]]:
+    def session_records(self) -> dict[int, dict[int, dict[str, BetaStatistics]]]:
         """What was seen of the betas, by subject and session (1-based) and region."""
         return {
             subject: {
                 record.session: {
-                    region: PartStatistics.model_validate(part.statistics)
+                    region: BetaStatistics.model_validate(part.statistics)
                     for region, part in record.parts.items()
                 }
                 for record in records

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.page import MARKS, data_uri
 from nsd_prep.report.record import Report, Section, cells, grouped, header, verdict_numbers
 
@@ -79,7 +79,7 @@ def _section(section: Section) -> str:
     return "\n\n".join(parts)
 
 
-def _picture(picture: Picture) -> str:
+def _picture(picture: ReportFigure) -> str:
     return f"![{picture.title}]({data_uri(picture.png)})"
 
 

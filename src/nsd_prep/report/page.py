@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import DictLoader, Environment, StrictUndefined
 
-from nsd_prep.report.figures.picture import Cells
+from nsd_prep.report.figures.figure import Cells
 from nsd_prep.report.record import Report, cells, grouped, header, problems, verdict_numbers
 
 _TEMPLATE: Final = "page.html.jinja"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nsd_prep.core.check import Check
-from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.figure import ReportFigure
 
 #: Verdicts, the ones that ask for attention first.
 VERDICTS: Final = ("failed", "suspicious", "not decidable", "passed")
@@ -47,7 +47,7 @@ class Section:
         A few words.
     text : str
         What to look for, in a few sentences.
-    pictures : tuple of Picture
+    pictures : tuple of ReportFigure
         Figures, in order.
     tables : tuple of Table
         Shown after the figures.
@@ -58,7 +58,7 @@ class Section:
     name: str
     title: str
     text: str
-    pictures: tuple[Picture, ...] = ()
+    pictures: tuple[ReportFigure, ...] = ()
     tables: tuple[Table, ...] = ()
     files: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
@@ -94,7 +94,7 @@ class Report:
     references: tuple[str, ...]
 
     @property
-    def pictures(self) -> list[Picture]:
+    def pictures(self) -> list[ReportFigure]:
         """The figures of all sections, in the order of the page."""
         return [picture for section in self.sections for picture in section.pictures]
 

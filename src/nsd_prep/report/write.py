@@ -14,7 +14,7 @@ from nsd_prep.report.record import Report
 _COLUMNS_OF_MATRIX: Final = 100
 
 
-def write_report(folder: Path, report: Report) -> list[Path]:
+def write_report_files(folder: Path, report: Report) -> list[Path]:
     """Write a report.
 
     Parameters

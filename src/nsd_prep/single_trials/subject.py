@@ -65,7 +65,7 @@ class SingleTrialOptions:
         return recorded
 
 
-def write_subject(
+def write_single_trials_of_subject(
     folder: Path,
     subject: int,
     sessions: Iterable[tuple[int, NDArray[np.int16]]],

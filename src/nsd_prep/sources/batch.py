@@ -8,7 +8,7 @@ from nsd_prep.dataset.identity import RemoteIdentity
 from nsd_prep.sources.client import Client
 from nsd_prep.sources.retry import Deadline
 from nsd_prep.sources.sparse_file import SparseFile
-from nsd_prep.sources.traffic import Kind
+from nsd_prep.sources.traffic import TransferKind
 
 
 class Batch:
@@ -34,12 +34,12 @@ class Batch:
         identity: RemoteIdentity,
         ranges: Ranges,
         *,
-        kind: Kind,
+        kind: TransferKind,
         deadline: Deadline,
     ) -> None:
         self._client = client
         self._identity = identity
-        self._kind: Kind = kind
+        self._kind: TransferKind = kind
         self._deadline = deadline
         self._is_cancelled = False
         self._error: BaseException | None = None

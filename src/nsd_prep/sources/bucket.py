@@ -19,7 +19,7 @@ from nsd_prep.dataset.source import Source
 from nsd_prep.sources.address import Address, chosen_endpoint
 from nsd_prep.sources.client import Client
 from nsd_prep.sources.consent import Consent, accepted_terms
-from nsd_prep.sources.images import read_pictures
+from nsd_prep.sources.images import fetch_images
 from nsd_prep.sources.mirror import Mirror
 from nsd_prep.sources.retry import ATTEMPTS
 from nsd_prep.sources.sessions import SessionReader
@@ -229,7 +229,7 @@ class BucketSource(Source):
     def images(
         self, path: Path, nsd_ids: NDArray[np.int64]
     ) -> Path | Callable[[int], NDArray[np.uint8]]:
-        pictures = read_pictures(self.client, nsd_ids)
+        pictures = fetch_images(self.client, nsd_ids)
 
         def pixels(nsd_id: int) -> NDArray[np.uint8]:
             return next(shown for one, shown in pictures if one == nsd_id)

@@ -25,7 +25,7 @@ from nsd_prep.sources.retry import (
     changed,
     is_overload,
 )
-from nsd_prep.sources.traffic import Counters, Gate, Kind, Transfer
+from nsd_prep.sources.traffic import Counters, Gate, Transfer, TransferKind
 
 _Result = TypeVar("_Result")
 
@@ -132,7 +132,7 @@ class Client:
         start: int,
         stop: int,
         *,
-        kind: Kind,
+        kind: TransferKind,
         deadline: Deadline,
         at_once: bool = False,
     ) -> memoryview:
@@ -192,7 +192,11 @@ class Client:
         return self._threads().submit(function, *arguments)
 
     def read(
-        self, name: str, *, kind: Kind = "small files", expected: RemoteIdentity | None = None
+        self,
+        name: str,
+        *,
+        kind: TransferKind = "small files",
+        expected: RemoteIdentity | None = None,
     ) -> tuple[RemoteIdentity, bytes]:
         """Fetch a whole file, and what tells whether it is still the same, in one request.
 
@@ -270,7 +274,7 @@ class Client:
     def _in_turn(
         self,
         url: str,
-        kind: Kind,
+        kind: TransferKind,
         answered: Callable[[], _Result],
         deadline: Deadline,
         attempts: int = ATTEMPTS,

@@ -36,7 +36,7 @@ _BLOCK_BYTES: Final = 40_000_000
 _logger: Final = logging.getLogger(__name__)
 
 
-def read_pictures(
+def fetch_images(
     client: Client, nsd_ids: NDArray[np.int64]
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Read images by their nsd_id (0-based), and no others.

@@ -21,7 +21,7 @@ from nsd_prep.sources.batch import Batch
 from nsd_prep.sources.client import SESSION_SECONDS, Client
 from nsd_prep.sources.retry import Deadline
 from nsd_prep.sources.sparse_file import MissingBytesError, SparseFile
-from nsd_prep.sources.traffic import Kind
+from nsd_prep.sources.traffic import TransferKind
 
 Integers = NDArray[np.int64]
 _Result = TypeVar("_Result")
@@ -41,7 +41,7 @@ _VOXEL_CHUNKS: Final = "chunks of a voxel"
 _logger: Final = logging.getLogger(__name__)
 
 
-class Part(NamedTuple):
+class FetchedVoxels(NamedTuple):
     """Voxels of a session that are fetched together.
 
     Attributes
@@ -56,7 +56,7 @@ class Part(NamedTuple):
     ranges: Ranges
 
 
-def predicted_parts(places: ChunkPlaces, voxels: Integers, gap: int) -> list[Part]:
+def predicted_fetches(places: ChunkPlaces, voxels: Integers, gap: int) -> list[FetchedVoxels]:
     """Return what is to be fetched of a session that was written in order.
 
     At least one part; the first holds the head of the file.
@@ -73,7 +73,8 @@ def predicted_parts(places: ChunkPlaces, voxels: Integers, gap: int) -> list[Par
     starts = places.chunks(voxels)
     lengths = np.full(len(voxels), places.chunk_bytes, dtype=np.int64)
     return [
-        Part(chosen, places.ranges(voxels[chosen], gap)) for chosen in _slices(starts, lengths, gap)
+        FetchedVoxels(chosen, places.ranges(voxels[chosen], gap))
+        for chosen in _slices(starts, lengths, gap)
     ]
 
 
@@ -92,7 +93,7 @@ def _slices(starts: Integers, lengths: Integers, gap: int) -> list[slice]:
 @dataclass(frozen=True)
 class _Prefetched:
     voxels: Integers
-    parts: list[Part]
+    parts: list[FetchedVoxels]
     first: Batch
     deadline: Deadline
 
@@ -135,7 +136,7 @@ class SessionReader:
         places = ChunkPlaces.predict(grid, n_trials)
         if identity.bytes != places.file_bytes or len(self._prefetched) >= MOST_PREFETCHED:
             return False
-        parts = predicted_parts(places, voxels, self._client.link.gap)
+        parts = predicted_fetches(places, voxels, self._client.link.gap)
         deadline = Deadline(SESSION_SECONDS)
         first = self._batch(identity, parts[0].ranges, "betas", deadline)
         self._prefetched[identity] = _Prefetched(voxels, parts, first, deadline)
@@ -196,7 +197,7 @@ class SessionReader:
         if prefetched is None:
             places = ChunkPlaces.predict(grid, n_trials)
             deadline = Deadline(SESSION_SECONDS)
-            parts, first = predicted_parts(places, voxels, self._client.link.gap), None
+            parts, first = predicted_fetches(places, voxels, self._client.link.gap), None
         else:
             deadline = prefetched.deadline
             parts, first = prefetched.parts, prefetched.first
@@ -207,7 +208,7 @@ class SessionReader:
         self,
         identity: RemoteIdentity,
         file: SparseFile,
-        parts: list[Part],
+        parts: list[FetchedVoxels],
         first: Batch | None,
         voxels: Integers,
         grid: tuple[int, int, int],
@@ -277,12 +278,12 @@ class SessionReader:
         )
 
     def _batch(
-        self, identity: RemoteIdentity, ranges: Ranges, kind: Kind, deadline: Deadline
+        self, identity: RemoteIdentity, ranges: Ranges, kind: TransferKind, deadline: Deadline
     ) -> Batch:
         return Batch(self._client, identity, ranges, kind=kind, deadline=deadline)
 
     def _file(
-        self, identity: RemoteIdentity, kind: Kind, deadline: Deadline, **bounds: int
+        self, identity: RemoteIdentity, kind: TransferKind, deadline: Deadline, **bounds: int
     ) -> SparseFile:
         def fetch(start: int, stop: int) -> Any:
             return self._client.fetch(
@@ -292,13 +293,13 @@ class SessionReader:
         return SparseFile(identity.path, identity.bytes, fetch=fetch, **bounds)
 
 
-def _table_parts(table: ChunkTable, gap: int) -> list[Part]:
+def _table_parts(table: ChunkTable, gap: int) -> list[FetchedVoxels]:
     """Return what is to be fetched of a session whose chunks were looked up."""
     n_voxels = len(table.starts)
     n_parts = max(1, -(-merged(table.starts, table.lengths, gap).n_bytes // _PART_BYTES))
     bounds = np.linspace(0, n_voxels, n_parts + 1).astype(int).tolist()
     return [
-        Part(slice(a, b), merged(table.starts[a:b], table.lengths[a:b], gap))
+        FetchedVoxels(slice(a, b), merged(table.starts[a:b], table.lengths[a:b], gap))
         for a, b in pairwise(bounds)
     ]
 

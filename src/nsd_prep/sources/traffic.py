@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 
 from nsd_prep.sources.link import LOWEST_CONCURRENCY
 
-Kind = Literal["betas", "index", "small files", "images", "sizes"]
+TransferKind = Literal["betas", "index", "small files", "images", "sizes"]
 
 #: Seconds between two reductions of the requests under way, so that one bad moment counts once.
 _SECONDS_BETWEEN_REDUCTIONS: Final = 1.0
@@ -33,19 +33,19 @@ class Counters:
     """Counts requests; counting takes no lock, so that it can be done while h5py's is held."""
 
     def __init__(self) -> None:
-        self._events: deque[tuple[str, Kind, int]] = deque()
+        self._events: deque[tuple[str, TransferKind, int]] = deque()
         self._counts: dict[str, Counter[str]] = {counted: Counter() for counted in Transfer._fields}
         self._reading = threading.Lock()
 
-    def request(self, kind: Kind) -> None:
+    def request(self, kind: TransferKind) -> None:
         """Count a request that is made."""
         self._events.append(("requests", kind, 1))
 
-    def received(self, kind: Kind, n_bytes: int) -> None:
+    def received(self, kind: TransferKind, n_bytes: int) -> None:
         """Count the bytes of an answer."""
         self._events.append(("bytes", kind, n_bytes))
 
-    def failure(self, kind: Kind) -> None:
+    def failure(self, kind: TransferKind) -> None:
         """Count a request that did not succeed."""
         self._events.append(("failures", kind, 1))
 

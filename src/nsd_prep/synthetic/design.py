@@ -18,7 +18,7 @@ _ATTEMPTS = 1000
 
 
 @dataclass(frozen=True)
-class Design:
+class SyntheticDesign:
     """NSD's design, with the names and the 1-based numbers of ``nsd_expdesign.mat``.
 
     Attributes
@@ -46,7 +46,7 @@ class Design:
         return order.reshape(-1, REPETITIONS)
 
 
-def make_design(plan: SyntheticPlan, seed: int) -> Design:
+def make_design(plan: SyntheticPlan, seed: int) -> SyntheticDesign:
     """Draw a design whose shared images have exactly the repetitions that the plan asks for.
 
     ParameterError where no drawn order of trials gives them.
@@ -74,7 +74,7 @@ def make_design(plan: SyntheticPlan, seed: int) -> Design:
     sharedix = np.sort(ids[: plan.shared_images])
     own_ids = ids[plan.shared_images :].reshape(SUBJECTS_IN_DESIGN, -1)
     subjectim = np.hstack([np.tile(sharedix, (SUBJECTS_IN_DESIGN, 1)), own_ids])
-    return Design(masterordering, subjectim, sharedix)
+    return SyntheticDesign(masterordering, subjectim, sharedix)
 
 
 def _draw_trials(plan: SyntheticPlan, generator: np.random.Generator) -> np.ndarray:
@@ -108,7 +108,7 @@ def _choose_shared(
     return np.concatenate(chosen)
 
 
-def expdesign_variables(plan: SyntheticPlan, design: Design) -> dict[str, np.ndarray]:
+def expdesign_variables(plan: SyntheticPlan, design: SyntheticDesign) -> dict[str, np.ndarray]:
     """Give the variables of ``nsd_expdesign.mat``, unsigned as loadmat gives NSD's own.
 
     ``stimpattern`` (sessions, runs, slots) is 1 where a slot of a run shows an image;
@@ -135,7 +135,7 @@ def expdesign_variables(plan: SyntheticPlan, design: Design) -> dict[str, np.nda
     }
 
 
-def stimulus_table(plan: SyntheticPlan, design: Design, seed: int) -> pd.DataFrame:
+def stimulus_table(plan: SyntheticPlan, design: SyntheticDesign, seed: int) -> pd.DataFrame:
     """Make the table of ``nsd_stim_info_merged.csv``: a row an image, indexed by the 0-based id.
 
     The trials in ``subjectS_repR`` are 1-based. They are the planned ones, also for trials in

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.synthetic.anatomy import Cortex, make_cortex
 from nsd_prep.synthetic.betas import BackgroundSession, NoiseCeilingSNR, simulate_session
-from nsd_prep.synthetic.design import Design
+from nsd_prep.synthetic.design import SyntheticDesign
 from nsd_prep.synthetic.formats import Block, Storage, write_betas, write_label_table, write_nifti
 from nsd_prep.synthetic.labels import LABEL_NAMES, make_labels
 from nsd_prep.synthetic.latents import own_latents, shared_latents
@@ -18,10 +18,10 @@ from nsd_prep.synthetic.truth import SubjectTruth, write_subject_truth
 from nsd_prep.synthetic.voxels import Voxels, make_voxels
 
 
-def write_subject(
+def write_synthetic_subject(
     dataset: Dataset,
     plan: SyntheticPlan,
-    design: Design,
+    design: SyntheticDesign,
     subject: int,
     *,
     seed: int,

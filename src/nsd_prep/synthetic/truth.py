@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset.layout import DESCRIPTION_FILE
 from nsd_prep.sources.opening import open_dataset
-from nsd_prep.synthetic.design import Design
+from nsd_prep.synthetic.design import SyntheticDesign
 
 TRUTH_FOLDER: Final = "truth"
 
@@ -53,7 +53,7 @@ class SyntheticTruth:
 
     Attributes
     ----------
-    design : Design
+    design : SyntheticDesign
         Which image each trial shows.
     shared_latents : (n_images, DIMENSIONS) array of float32
         Features that all subjects share, by 0-based nsd id.
@@ -61,7 +61,7 @@ class SyntheticTruth:
         The subjects (1-based) that were written.
     """
 
-    design: Design
+    design: SyntheticDesign
     shared_latents: NDArray[np.float32]
     subjects: Mapping[int, SubjectTruth]
 
@@ -80,7 +80,7 @@ class SyntheticTruth:
         return nsd_ids, np.hstack([self.shared_latents[nsd_ids], own])
 
 
-def write_common_truth(root: Path, design: Design, latents: NDArray[np.float32]) -> None:
+def write_common_truth(root: Path, design: SyntheticDesign, latents: NDArray[np.float32]) -> None:
     """Write what subjects share below ``root/truth``."""
     _save(root, "design.npz", vars(design))
     _save(root, "latents.npz", {"shared_latents": latents})
@@ -109,7 +109,7 @@ def read_truth(root: Path) -> SyntheticTruth:
         dataset = open_dataset(root)
         design, latents, *subjects = (_load(path) for path in dataset.truth_files)
         return SyntheticTruth(
-            Design(**design),
+            SyntheticDesign(**design),
             latents["shared_latents"],
             {
                 subject: SubjectTruth(**arrays)

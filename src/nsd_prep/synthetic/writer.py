@@ -17,11 +17,16 @@ from nsd_prep.core.threads import end_with_parent
 from nsd_prep.dataset.layout import DESCRIPTION_FILE, Dataset
 from nsd_prep.dataset.published import DEFAULT_PREPARATION, PREPARATION_FOLDERS
 from nsd_prep.sources.folder import FolderSource
-from nsd_prep.synthetic.design import Design, expdesign_variables, make_design, stimulus_table
+from nsd_prep.synthetic.design import (
+    SyntheticDesign,
+    expdesign_variables,
+    make_design,
+    stimulus_table,
+)
 from nsd_prep.synthetic.formats import STORAGE_FORMS, Storage, write_mat, write_pictures
 from nsd_prep.synthetic.latents import draw_pictures, shared_latents
 from nsd_prep.synthetic.plan import PLANS, SyntheticPlan
-from nsd_prep.synthetic.subject import write_subject
+from nsd_prep.synthetic.subject import write_synthetic_subject
 from nsd_prep.synthetic.truth import TRUTH_FOLDER, SyntheticTruth, read_truth, write_common_truth
 
 Layout = Literal["official", "flat"]
@@ -157,7 +162,9 @@ def _new_folder(root: Path) -> Iterator[Path]:
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _write_experiment(dataset: Dataset, plan: SyntheticPlan, design: Design, seed: int) -> None:
+def _write_experiment(
+    dataset: Dataset, plan: SyntheticPlan, design: SyntheticDesign, seed: int
+) -> None:
     """Write what belongs to no subject: design, stimulus table, pictures, shared truth."""
     for path in (dataset.design_file, dataset.stimulus_table, dataset.images_file):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,7 +179,7 @@ def _write_experiment(dataset: Dataset, plan: SyntheticPlan, design: Design, see
 def _write_subjects(
     dataset: Dataset,
     plan: SyntheticPlan,
-    design: Design,
+    design: SyntheticDesign,
     full_sessions: Sequence[tuple[int, int]],
     options: Mapping[str, Any],
     progress: Progress | None,
@@ -182,7 +189,7 @@ def _write_subjects(
     report = partial(progress or (lambda *_: None), "session files")
     jobs = [
         partial(
-            write_subject,
+            write_synthetic_subject,
             dataset,
             plan,
             design,

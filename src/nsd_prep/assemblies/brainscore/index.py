@@ -27,7 +27,7 @@ from nsd_prep.core.errors import InputFileError, MissingFilesError
 
 INDEX_FILE: Final = "index.json"
 
-Kind = Literal["assembly", "stimulus table", "stimulus images"]
+PackagedKind = Literal["assembly", "stimulus table", "stimulus images"]
 
 # The plugin is written from the index, and the index may come from anywhere.
 _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -46,7 +46,7 @@ class PackagedFile(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     file: _Name
-    kind: Kind
+    kind: PackagedKind
     split: Split
     identifier: _Name
     content: str
@@ -91,7 +91,7 @@ class PackageIndex(BaseModel):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         found = sorted((one.kind, one.split) for one in self.files)
-        if found != sorted((kind, split) for kind in get_args(Kind) for split in SPLITS):
+        if found != sorted((kind, split) for kind in get_args(PackagedKind) for split in SPLITS):
             raise ValueError("files: expected one of each kind and half")
         base_name(self.dataset)
         return self
@@ -107,7 +107,7 @@ class PackageIndex(BaseModel):
         """Whether the data were made from NSD itself."""
         return self.dataset == NSD
 
-    def file(self, kind: Kind, split: Split) -> PackagedFile:
+    def file(self, kind: PackagedKind, split: Split) -> PackagedFile:
         """Return the file of a kind and a half."""
         return next(one for one in self.files if (one.kind, one.split) == (kind, split))
 

@@ -11,7 +11,12 @@ import pandas as pd
 import xarray as xr
 
 from nsd_prep.assemblies.assembly import read_assembly, write_assembly
-from nsd_prep.assemblies.brainscore.index import Kind, PackagedFile, PackageIndex, sha1_of_file
+from nsd_prep.assemblies.brainscore.index import (
+    PackagedFile,
+    PackagedKind,
+    PackageIndex,
+    sha1_of_file,
+)
 from nsd_prep.assemblies.brainscore.provenance import verified_checks
 from nsd_prep.assemblies.identifiers import (
     NSD,
@@ -20,9 +25,9 @@ from nsd_prep.assemblies.identifiers import (
     STIMULUS_PATTERN,
     SUBJECT_PATTERN,
     Split,
-    assembly_file,
     assembly_identifier,
     base_name,
+    packaged_assembly_file,
     stimulus_folder,
     stimulus_metadata_file,
     stimulus_set_identifier,
@@ -89,7 +94,7 @@ def write_packages(
     """
     paths = {
         split: (
-            assembly_file(folder, split, suffix),
+            packaged_assembly_file(folder, split, suffix),
             stimulus_metadata_file(folder, split, suffix),
         )
         for split in SPLITS
@@ -217,7 +222,7 @@ def _package_half(
             stage.advance()
 
     n_images = f"{len(table)} images"
-    written: tuple[tuple[Path, Kind, str, str], ...] = (
+    written: tuple[tuple[Path, PackagedKind, str, str], ...] = (
         (nc_path, "assembly", assembly_id, f"NeuroidAssembly: {_ROWS[half.split]}"),
         (csv_path, "stimulus table", stimuli_id, f"StimulusSet: {n_images}"),
         (zip_path, "stimulus images", stimuli_id, n_images),

@@ -11,14 +11,14 @@ from nsd_prep.analysis.rdm import upper_triangle
 from nsd_prep.analysis.rdm_statistics import crossnobis, noise_precision
 from nsd_prep.assemblies.assembly import build_assembly, read_assembly, write_assembly
 from nsd_prep.core.digests import sha256_of_json
-from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.extraction.repetitions import averaged
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.prepared import Prepared
 
 
-def assemble_region(prepared: Prepared, region: str, folder: Folder) -> Made:
+def assemble_region(prepared: Prepared, region: str, folder: Folder) -> StepOutput:
     """Average a region over repetitions, and write its assembly: ``Allen2022.REGION.nc``."""
     subjects = prepared.subjects_with(region)
     keep = [prepared.kept(subject, region) for subject in subjects]
@@ -41,13 +41,13 @@ def assemble_region(prepared: Prepared, region: str, folder: Folder) -> Made:
     name = outputs.assembly_file(region)
     assembly = build_assembly(responses, prepared.nsd_ids, voxels, attributes)
     write_assembly(assembly, folder.path / name)
-    return Made.in_folder(folder, [name])
+    return StepOutput.in_folder(folder, [name])
 
 
 class Representations:
     """The RDMs of a run's assemblies, computed when they are first needed, and once."""
 
-    def __init__(self, assemblies: Mapping[str, Made], folder: Folder) -> None:
+    def __init__(self, assemblies: Mapping[str, StepOutput], folder: Folder) -> None:
         self._regions = tuple(assemblies)
         self._folder = folder
         self.digest = sha256_of_json([made.digest for made in assemblies.values()])

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.assemblies.assembly import opened_assembly, read_assembly, write_assembly
-from nsd_prep.assemblies.identifiers import SPLITS, assembly_file
+from nsd_prep.assemblies.identifiers import SPLITS, packaged_assembly_file
 from nsd_prep.assemblies.stimulus_sets import write_stimulus_sets
 from nsd_prep.assemblies.train_test import TrainAndTest, build_train_and_test
 from nsd_prep.checks.train_test import check_agreement, check_train_and_test
 from nsd_prep.core.digests import read_table, sha256_of_json
 from nsd_prep.core.parameters import ZScoreImages
 from nsd_prep.core.progress import current_stage
-from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.prepared import Prepared
@@ -23,18 +23,18 @@ from nsd_prep.pipeline.prepared import Prepared
 
 def make_train_and_test(
     prepared: Prepared,
-    assemblies: Mapping[str, Made],
+    assemblies: Mapping[str, StepOutput],
     zscore_images: ZScoreImages,
     suffix: str,
     folder: Folder,
-) -> Made:
+) -> StepOutput:
     """Write the train and the test assembly of all regions, and check them as written.
 
     Parameters
     ----------
     prepared : Prepared
         What was extracted.
-    assemblies : mapping of str to Made
+    assemblies : mapping of str to StepOutput
         The assembly of each region, with which they must agree.
     zscore_images : {"all", "train"}
         Over which images they are z-scored once more.
@@ -50,7 +50,7 @@ def make_train_and_test(
     for region in assemblies:
         assembly = read_assembly(folder.path / outputs.assembly_file(region))
         found.append(check_agreement(written, region, assembly, prepared.is_train))
-    return Made.from_paths(folder, files, found)
+    return StepOutput.from_paths(folder, files, found)
 
 
 def _write_train_and_test(
@@ -108,7 +108,7 @@ def make_stimulus_sets(
     is_train: NDArray[np.bool_],
     suffix: str,
     folder: Folder,
-) -> Made:
+) -> StepOutput:
     """Write the images of train and test, and their tables.
 
     Parameters
@@ -136,7 +136,7 @@ def make_stimulus_sets(
         for split, table in zip(SPLITS, tables, strict=True)
         for name in read_table(table)["image_file_name"]
     ]
-    return Made.from_paths(folder, [*tables, *pictures])
+    return StepOutput.from_paths(folder, [*tables, *pictures])
 
 
 def read_train_and_test(folder: Folder, suffix: str) -> TrainAndTest:
@@ -157,4 +157,6 @@ def opened_train_and_test(folder: Folder, suffix: str) -> Iterator[TrainAndTest]
 
 
 def _assembly_files(folder: Folder, suffix: str) -> list[Path]:
-    return [assembly_file(folder.path / outputs.BRAINSCORE, split, suffix) for split in SPLITS]
+    return [
+        packaged_assembly_file(folder.path / outputs.BRAINSCORE, split, suffix) for split in SPLITS
+    ]

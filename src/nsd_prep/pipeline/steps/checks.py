@@ -27,16 +27,16 @@ from nsd_prep.checks import (
     places_of_images,
 )
 from nsd_prep.checks import assembly as assembly_checks
-from nsd_prep.checks.sessions import session_table
+from nsd_prep.checks.sessions import session_agreement_table
 from nsd_prep.core.atomic import write_table
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import digest_of_array, read_table, sha256_of_json
 from nsd_prep.core.progress import current_stage
-from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
 from nsd_prep.extraction.sessions import SessionRecord
-from nsd_prep.extraction.statistics import PartStatistics, sessions_table
+from nsd_prep.extraction.statistics import BetaStatistics, sessions_table
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.prepared import Prepared
@@ -92,7 +92,7 @@ def _given(volumes: Mapping[int, NDArray[Any] | None]) -> dict[int, NDArray[Any]
     return {subject: volume for subject, volume in volumes.items() if volume is not None}
 
 
-def examine(prepared: Prepared, representations: Representations, folder: Folder) -> Made:
+def examine(prepared: Prepared, representations: Representations, folder: Folder) -> StepOutput:
     """Check what shapes cannot tell: that trials, sessions and subjects are in their places.
 
     Writes ``sessions.csv`` and ``reliability.csv``. Failed checks are the caller's to act on.
@@ -150,7 +150,7 @@ def examine(prepared: Prepared, representations: Representations, folder: Folder
     split_half = {(one.subject, one.region): one.reliability.correlation for one in evidence}
     reliability = reliability_table(prepared.voxels, split_half, places)
     write_table(folder.path / outputs.RELIABILITY, reliability)
-    return Made.in_folder(folder, [outputs.SESSIONS, outputs.RELIABILITY], found)
+    return StepOutput.in_folder(folder, [outputs.SESSIONS, outputs.RELIABILITY], found)
 
 
 class ExtractedSubjects:
@@ -161,7 +161,7 @@ class ExtractedSubjects:
     regions : dict of int to dict of str to ndarray of int64
         By subject (1-based), the voxels of each region that it has, as indices into the raveled
         grid.
-    records : dict of int to dict of int to dict of str to PartStatistics
+    records : dict of int to dict of int to dict of str to BetaStatistics
         What was seen of the betas, by subject, session (1-based) and region: of every session that
         was extracted, whatever for.
     digest : str
@@ -186,7 +186,7 @@ class ExtractedSubjects:
         self.records = {
             subject: {
                 session: {
-                    region: PartStatistics.model_validate(part.statistics)
+                    region: BetaStatistics.model_validate(part.statistics)
                     for region, part in regions.items()
                 }
                 for session, regions in of_subject.items()
@@ -209,7 +209,7 @@ class ExtractedSubjects:
         )
 
 
-def check_subjects(subjects: ExtractedSubjects, volumes: Volumes) -> Made:
+def check_subjects(subjects: ExtractedSubjects, volumes: Volumes) -> StepOutput:
     """Check that each subject's masks lie in the brain, and that its sessions hold data."""
     found: list[Check] = []
     for subject, regions in subjects.regions.items():
@@ -219,13 +219,13 @@ def check_subjects(subjects: ExtractedSubjects, volumes: Volumes) -> Made:
         if subject in volumes.hemispheres:
             affine, hemispheres = volumes.affines[subject], volumes.hemispheres[subject]
             found.append(check_hemispheres(subject, affine, ncsnr.shape, *hemispheres))
-    return Made(checks=tuple(found))
+    return StepOutput(checks=tuple(found))
 
 
 def _sessions(prepared: Prepared, evidence: Sequence[RegionEvidence]) -> pd.DataFrame:
     """Return a row for each subject, session and region, with the session's agreement."""
     agreement = [
-        session_table([one.trials for one in evidence if one.subject == subject])
+        session_agreement_table([one.trials for one in evidence if one.subject == subject])
         .reset_index()[["session", "agreement"]]
         .assign(subject=f"subj{subject:02d}")
         for subject in prepared.subjects
@@ -267,11 +267,11 @@ def reliability_table(
 def check_stimuli(
     prepared: Prepared,
     representations: Representations,
-    stimuli: Made,
+    stimuli: StepOutput,
     folder: Folder,
     *,
     photographs: bool,
-) -> Made:
+) -> StepOutput:
     """Check that the images of the stimulus sets are those that V1 responded to.
 
     There are no checks without V1 or without images; of colours only where the images are
@@ -281,7 +281,7 @@ def check_stimuli(
     files = pictures_of(stimuli, folder)
     nsd_ids = [nsd_id for nsd_id in prepared.nsd_ids.tolist() if nsd_id in files][:_IMAGES_CHECKED]
     if "V1" not in rdms or not nsd_ids:
-        return Made()
+        return StepOutput()
     pictures = [read_picture(files[nsd_id]) for nsd_id in nsd_ids]
     features = np.concatenate(
         each_in_threads(lambda picture: image_features(picture[np.newaxis]), pictures)
@@ -292,15 +292,15 @@ def check_stimuli(
     found = [check_images(features, v1, natural=prepared.is_nsd)]
     if photographs:
         found.append(check_colours(means))
-    return Made(checks=tuple(found))
+    return StepOutput(checks=tuple(found))
 
 
 def validate(
     prepared: Prepared,
-    tables: Made,  # noqa: ARG001 (part of the key)
-    assemblies: Mapping[str, Made],
+    tables: StepOutput,  # noqa: ARG001 (part of the key)
+    assemblies: Mapping[str, StepOutput],
     folder: Folder,
-) -> Made:
+) -> StepOutput:
     """Check the assemblies and tables as they were written.
 
     Failed checks are the caller's to act on.
@@ -318,4 +318,4 @@ def validate(
         found += assembly_checks.check_form(region, assembly, subjects, nsd_ids)
         found += assembly_checks.check_signal(region, assembly, voxels[voxels["kept"]])
         found += assembly_checks.check_coverage(region, voxels, n_sessions)
-    return Made(checks=tuple(found))
+    return StepOutput(checks=tuple(found))

@@ -11,7 +11,7 @@ from nsd_prep import __version__
 from nsd_prep.core.atomic import write_json, write_table
 from nsd_prep.core.check import Check, as_table
 from nsd_prep.core.digests import sha256_of_json
-from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.ownership import Ownership
@@ -31,10 +31,10 @@ _LIBRARIES: Final = (
 )
 
 
-def write_checks(checks: Sequence[Check], folder: Folder) -> Made:
+def write_checks(checks: Sequence[Check], folder: Folder) -> StepOutput:
     """Write all the checks of a run to ``checks.csv``."""
     write_table(folder.path / outputs.CHECKS, as_table(checks))
-    return Made.in_folder(folder, [outputs.CHECKS])
+    return StepOutput.in_folder(folder, [outputs.CHECKS])
 
 
 def write_manifest(

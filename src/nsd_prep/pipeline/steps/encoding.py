@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nsd_prep.core.digests import sha256_of_bytes, sha256_of_json
-from nsd_prep.core.records import FileRecord, Made
+from nsd_prep.core.records import FileRecord, StepOutput
 from nsd_prep.dataset.layout import Dataset
 
 
@@ -14,7 +14,7 @@ class Encoding:
 
     Attributes
     ----------
-    train_and_test : Made
+    train_and_test : StepOutput
         The train and test assemblies.
     suffix : str
         Of their files.
@@ -26,7 +26,7 @@ class Encoding:
         Of the truth's content.
     """
 
-    train_and_test: Made
+    train_and_test: StepOutput
     suffix: str
     features: FileRecord | None
     truth: Path | None

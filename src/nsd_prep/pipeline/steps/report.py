@@ -22,7 +22,7 @@ from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import read_table
-from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import beside, each_in_threads
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.prepared import Prepared
@@ -31,8 +31,7 @@ from nsd_prep.pipeline.steps.brainscore import opened_train_and_test
 from nsd_prep.pipeline.steps.checks import Volumes
 from nsd_prep.pipeline.steps.encoding import Encoding
 from nsd_prep.pipeline.steps.tables import neuroids
-from nsd_prep.report.compose import compose_report as compose
-from nsd_prep.report.compose import crossnobis_section
+from nsd_prep.report.compose import compose_report, crossnobis_section
 from nsd_prep.report.figures.clusters import images_of_clusters, thumbnail
 from nsd_prep.report.figures.encoding import draw_encoding
 from nsd_prep.report.figures.sessions import summarise_sessions
@@ -40,7 +39,7 @@ from nsd_prep.report.figures.slices import Anatomy
 from nsd_prep.report.markdown import artifacts
 from nsd_prep.report.methods import RunFacts
 from nsd_prep.report.record import Report, Section, Table
-from nsd_prep.report.write import write_report as write_files
+from nsd_prep.report.write import write_report_files
 from nsd_prep.synthetic import read_truth
 
 _LIBRARIES: Final = ("numpy", "scipy", "pandas", "xarray", "matplotlib")
@@ -51,12 +50,12 @@ def write_report(
     representations: Representations,
     volumes: Volumes,
     checks: Sequence[Check],
-    stimuli: Made,
+    stimuli: StepOutput,
     encoding: Encoding | None,
     folder: Folder,
     *,
     crossnobis: bool = False,
-) -> Made:
+) -> StepOutput:
     """Write the report with its figures and tables, and as Markdown for the page of the run.
 
     Parameters
@@ -69,7 +68,7 @@ def write_report(
         Drawn behind the voxels.
     checks : sequence of Check
         All that were made.
-    stimuli : Made
+    stimuli : StepOutput
         The stimulus sets; nothing where there are none.
     encoding : Encoding or None
         The encoding baseline.
@@ -80,10 +79,10 @@ def write_report(
 
     Returns
     -------
-    Made
+    StepOutput
         All the files.
     """
-    report = compose_report(
+    report = gather_report(
         prepared,
         representations,
         volumes,
@@ -94,19 +93,19 @@ def write_report(
         crossnobis=crossnobis,
     )
     target = folder.path / outputs.REPORT
-    files = write_files(target, report)
+    files = write_report_files(target, report)
     for key, text in artifacts(report).items():
         files.append(target / "markdown" / f"{key}.md")
         write_text(files[-1], text)
-    return Made.from_paths(folder, sorted(files))
+    return StepOutput.from_paths(folder, sorted(files))
 
 
-def compose_report(
+def gather_report(
     prepared: Prepared,
     representations: Representations,
     volumes: Volumes,
     checks: Sequence[Check],
-    stimuli: Made,
+    stimuli: StepOutput,
     encoding: Encoding | None,
     folder: Folder,
     *,
@@ -134,7 +133,7 @@ def compose_report(
         ]
 
     with beside(scores) as scored:
-        return compose(
+        return compose_report(
             facts_of_run(prepared),
             geometry,
             neuroids(prepared).merge(

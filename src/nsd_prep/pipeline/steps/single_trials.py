@@ -22,13 +22,13 @@ from nsd_prep.core.atomic import write_table
 from nsd_prep.core.check import check
 from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
 from nsd_prep.core.progress import current_stage
-from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.dataset.trials import shows_images
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.single_trials.maps import map_attributes
-from nsd_prep.single_trials.subject import SingleTrialOptions, write_subject
+from nsd_prep.single_trials.subject import SingleTrialOptions, write_single_trials_of_subject
 from nsd_prep.single_trials.voxels import join_regions, trial_voxels
 from nsd_prep.single_trials.writer import FORMATS
 
@@ -105,13 +105,13 @@ class SubjectTrials:
 
 def write_single_trials(
     subject: SubjectTrials, options: SingleTrialOptions, place: str, folder: Folder
-) -> Made:
+) -> StepOutput:
     """Write a subject's single trials and their table into a place below the output folder.
 
     ``subj01.nc`` or the files of ``subj01.zarr``, and ``subj01.csv``; the place "" is the output
     folder itself.
     """
-    written = write_subject(
+    written = write_single_trials_of_subject(
         folder.path / place,
         subject.subject,
         subject.sessions(),
@@ -120,15 +120,15 @@ def write_single_trials(
         options,
         subject.attributes,
     )
-    return Made.from_paths(folder, written)
+    return StepOutput.from_paths(folder, written)
 
 
 def examine_single_trials(
     subject: SubjectTrials,
     options: SingleTrialOptions,
-    written: Made,
+    written: StepOutput,
     folder: Folder,
-) -> Made:
+) -> StepOutput:
     """Check a subject's single trials, as `write_single_trials` has written them.
 
     Where images were seen twice, ``subj01_voxels.csv`` is made too: the table of the voxels with
@@ -136,7 +136,7 @@ def examine_single_trials(
     """
     rows = subject.trials[shows_images(subject.trials, options.images)]
     if options.average or len(rows_of_presentations(rows, 2)) < FEWEST_IMAGES:
-        return Made()
+        return StepOutput()
     path = responses_file(written, folder)
     ncsnr = subject.voxels["ncsnr"].to_numpy()
     correlation, share, first_two = compare_presentations(path, rows, ncsnr)
@@ -167,10 +167,10 @@ def examine_single_trials(
         checks += check_sessions(where, {"all": agreement_of_trials(repetitions)})
     target = path.with_name(f"{path.stem}_voxels.csv")
     write_table(target, subject.voxels.assign(split_half_correlation=correlation))
-    return Made.from_paths(folder, [target], checks)
+    return StepOutput.from_paths(folder, [target], checks)
 
 
-def responses_file(written: Made, folder: Folder) -> Path:
+def responses_file(written: StepOutput, folder: Folder) -> Path:
     """Return the file, or the Zarr store, of what `write_single_trials` wrote."""
     (table,) = (name for name in written.files if name.endswith(".csv"))
     # By what was written: a file of another format may be an earlier run's.

@@ -8,7 +8,7 @@ import numpy as np
 from nsd_prep import __version__
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import read_table
-from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.dataset.trials import shows_images
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.steps.single_trials import SubjectTrials, responses_file
@@ -16,11 +16,11 @@ from nsd_prep.report.figures.single_trials import (
     draw_one_voxel,
     draw_reliability,
     draw_trials_by_session,
-    session_table,
+    trial_count_table,
 )
 from nsd_prep.report.methods import ALLEN_2022, listed
 from nsd_prep.report.record import Report, Section, Table
-from nsd_prep.report.write import write_report
+from nsd_prep.report.write import write_report_files
 from nsd_prep.single_trials.normalise import UNITS
 from nsd_prep.single_trials.reading import open_single_trials
 from nsd_prep.single_trials.subject import SingleTrialOptions
@@ -37,12 +37,12 @@ _NORMALISED: Final = {
 def write_single_trials_report(
     subjects: Sequence[SubjectTrials],
     options: SingleTrialOptions,
-    written: Mapping[int, Made],
-    examined: Mapping[int, Made],
+    written: Mapping[int, StepOutput],
+    examined: Mapping[int, StepOutput],
     checks: Sequence[Check],
     place: str,
     folder: Folder,
-) -> Made:
+) -> StepOutput:
     """Write the report of all subjects' single trials.
 
     Parameters
@@ -51,7 +51,7 @@ def write_single_trials_report(
         What was extracted.
     options : SingleTrialOptions
         What was made of it.
-    written, examined : mapping of int to Made
+    written, examined : mapping of int to StepOutput
         What `write_single_trials` and `examine_single_trials` wrote for each subject (1-based).
     checks : sequence of Check
         Those of the sessions and masks, and of single trials.
@@ -91,19 +91,19 @@ def write_single_trials_report(
         references=(ALLEN_2022,),
     )
     target = folder.path / place / outputs.REPORT
-    return Made.from_paths(folder, sorted(write_report(target, report)))
+    return StepOutput.from_paths(folder, sorted(write_report_files(target, report)))
 
 
 def _section(
     subject: SubjectTrials,
     options: SingleTrialOptions,
-    written: Made,
-    examined: Made,
+    written: StepOutput,
+    examined: StepOutput,
     folder: Folder,
 ) -> Section:
     name = f"subj{subject.subject:02d}"
     rows = subject.trials[shows_images(subject.trials, options.images)].reset_index(drop=True)
-    counts = session_table(rows).reset_index()
+    counts = trial_count_table(rows).reset_index()
     pictures = [draw_trials_by_session(rows, subject.subject)]
     ncsnr = subject.voxels["ncsnr"].to_numpy()
     for file in examined.files:

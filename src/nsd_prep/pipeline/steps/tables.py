@@ -5,13 +5,13 @@ import pandas as pd
 
 from nsd_prep.assemblies.assembly import VOXEL_COLUMNS, stimulus_ids
 from nsd_prep.core.atomic import write_table
-from nsd_prep.core.records import Folder, Made
+from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.prepared import Prepared
 
 
-def write_tables(prepared: Prepared, folder: Folder) -> Made:
+def write_tables(prepared: Prepared, folder: Folder) -> StepOutput:
     """Write the tables of a run.
 
     ``trials.csv``, ``train_test_split.csv``, ``voxels.csv`` (a row for each neuroid) and
@@ -26,7 +26,7 @@ def write_tables(prepared: Prepared, folder: Folder) -> Made:
     }
     for name, table in tables.items():
         write_table(folder.path / name, table)
-    return Made.in_folder(folder, tables)
+    return StepOutput.in_folder(folder, tables)
 
 
 def neuroids(prepared: Prepared) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from scipy.cluster.hierarchy import dendrogram, fcluster
 from nsd_prep.analysis.geometry import Geometry, RegionGeometry, average_linkage, cluster_order
 from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.assemblies.assembly import stimulus_ids
-from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.style import (
     INK,
     PAGE_WIDTH,
@@ -43,7 +43,7 @@ def draw_clusters(
     nsd_ids: NDArray[np.int64],
     limits: tuple[float, float],
     thumbnails: Mapping[int, NDArray[np.uint8]] | None = None,
-) -> Picture:
+) -> ReportFigure:
     """Draw a region's mean RDM in the order of its clusters, beside their dendrogram.
 
     Parameters
@@ -60,7 +60,7 @@ def draw_clusters(
 
     Returns
     -------
-    Picture
+    ReportFigure
         Dendrogram, matrix, and for each of the largest clusters the images nearest to its centre.
     """
     tree = average_linkage(region.mean_rdm)
@@ -254,7 +254,7 @@ def _draw_thumbnails(
     axes.set_ylim(CLUSTERS_SHOWN, 0)
 
 
-def draw_subject_rdms(geometry: Geometry, limits: tuple[float, float]) -> Picture:
+def draw_subject_rdms(geometry: Geometry, limits: tuple[float, float]) -> ReportFigure:
     """Draw the RDM of each subject in each region, in the order of the region's clusters.
 
     A row for each region, a column for each subject. The limits are the distances between which

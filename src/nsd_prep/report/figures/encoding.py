@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
-from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.style import (
     PAGE_WIDTH,
     QUIET_INK,
@@ -20,7 +20,7 @@ from nsd_prep.report.figures.style import (
 _BOX_WIDTH: Final = 0.32
 
 
-def draw_encoding(scores: pd.DataFrame) -> Picture:
+def draw_encoding(scores: pd.DataFrame) -> ReportFigure:
     """Draw, for each region, how the reliable voxels' fraction of the noise ceiling is distributed.
 
     The scores are those of `nsd_prep.analysis.encoding.score_encoding`. A box for each subject,

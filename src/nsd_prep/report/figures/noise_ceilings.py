@@ -7,7 +7,7 @@ from matplotlib.colors import to_rgb
 
 from nsd_prep.analysis.tables import ALL_SUBJECTS, BIN_EDGES, noise_ceiling_histogram
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
-from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.style import (
     INK,
     PAGE_WIDTH,
@@ -21,7 +21,7 @@ from nsd_prep.report.figures.style import (
 )
 
 
-def draw_noise_ceilings(voxels: pd.DataFrame) -> Picture:
+def draw_noise_ceilings(voxels: pd.DataFrame) -> ReportFigure:
     """Draw how the noise ceilings are distributed in each region and subject.
 
     Parameters
@@ -31,7 +31,7 @@ def draw_noise_ceilings(voxels: pd.DataFrame) -> Picture:
 
     Returns
     -------
-    Picture
+    ReportFigure
         A panel for each region: a histogram, turned and mirrored, for each subject and for all.
     """
     histogram = noise_ceiling_histogram(voxels)
@@ -96,7 +96,7 @@ def _short(subject: str) -> str:
     return subject if subject == ALL_SUBJECTS else str(int(subject.removeprefix("subj")))
 
 
-def draw_repetitions(counts: pd.DataFrame) -> Picture:
+def draw_repetitions(counts: pd.DataFrame) -> ReportFigure:
     """Draw how many shared images each subject saw three times, twice, once and never.
 
     Parameters
@@ -106,7 +106,7 @@ def draw_repetitions(counts: pd.DataFrame) -> Picture:
 
     Returns
     -------
-    Picture
+    ReportFigure
         A bar for each subject.
     """
     words = {3: "three times", 2: "twice", 1: "once", 0: "never"}

@@ -18,7 +18,7 @@ from nsd_prep.analysis.geometry import (
 )
 from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
-from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.style import (
     INK,
     PAGE_WIDTH,
@@ -83,7 +83,7 @@ def colour_limits(geometry: Geometry) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def draw_mean_rdms(geometry: Geometry, distance: Distance = CORRELATION) -> Picture:
+def draw_mean_rdms(geometry: Geometry, distance: Distance = CORRELATION) -> ReportFigure:
     """Draw the mean RDM of each region, in the original and in the clustered order.
 
     One row for each order, one column for each region, one colour bar for all.
@@ -144,7 +144,7 @@ def draw_mean_rdms(geometry: Geometry, distance: Distance = CORRELATION) -> Pict
         )
 
 
-def draw_between_regions(geometry: Geometry) -> Picture:
+def draw_between_regions(geometry: Geometry) -> ReportFigure:
     """Draw how far the mean RDMs of two regions or more correlate.
 
     One panel with all voxels, one with the reliable ones.
@@ -182,7 +182,7 @@ def draw_between_regions(geometry: Geometry) -> Picture:
         )
 
 
-def draw_between_subjects(geometry: Geometry) -> Picture:
+def draw_between_subjects(geometry: Geometry) -> ReportFigure:
     """Draw how far the RDMs of two subjects or more correlate in each region.
 
     A panel for each region: all voxels below the diagonal, reliable ones above.

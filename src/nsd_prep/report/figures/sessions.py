@@ -9,7 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 
-from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.style import PAGE_WIDTH, Panel, new_figure, one_style, picture
 
 
@@ -33,7 +33,7 @@ _MEASURES: Final = (
 )
 
 
-def draw_sessions(table: pd.DataFrame) -> Picture:
+def draw_sessions(table: pd.DataFrame) -> ReportFigure:
     """Draw what is known of each session, sessions from left to right and a row for each subject.
 
     Parameters
@@ -46,7 +46,7 @@ def draw_sessions(table: pd.DataFrame) -> Picture:
 
     Returns
     -------
-    Picture
+    ReportFigure
         A panel for each column that is there and known for a session at least.
 
     Raises

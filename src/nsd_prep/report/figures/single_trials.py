@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nsd_prep.checks.decision import signal_share
 from nsd_prep.checks.presentations import rows_of_presentations
 from nsd_prep.dataset.splits import SPLITS, TEST, TRAIN
-from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.style import (
     INK,
     PAGE_WIDTH,
@@ -27,7 +27,7 @@ from nsd_prep.report.figures.style import (
 _PRESENTATIONS: Final = ("first", "second", "third")
 
 
-def session_table(trials: pd.DataFrame) -> pd.DataFrame:
+def trial_count_table(trials: pd.DataFrame) -> pd.DataFrame:
     """Count the trials of each session.
 
     Parameters
@@ -53,7 +53,7 @@ def session_table(trials: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).astype(np.int64)
 
 
-def draw_trials_by_session(trials: pd.DataFrame, subject: int) -> Picture:
+def draw_trials_by_session(trials: pd.DataFrame, subject: int) -> ReportFigure:
     """Draw how many trials of each session show an image for the first, second and third time.
 
     Parameters
@@ -65,10 +65,10 @@ def draw_trials_by_session(trials: pd.DataFrame, subject: int) -> Picture:
 
     Returns
     -------
-    Picture
+    ReportFigure
         A bar for each session, and a point for its trials of shared images.
     """
-    counts = session_table(trials)
+    counts = trial_count_table(trials)
     with one_style():
         figure = new_figure(PAGE_WIDTH, 2.0)
         axis = figure.subplots()
@@ -102,13 +102,13 @@ def draw_trials_by_session(trials: pd.DataFrame, subject: int) -> Picture:
 
 def draw_reliability(
     correlation: NDArray[np.float64], ncsnr: NDArray[np.floating], subject: int
-) -> Picture:
+) -> ReportFigure:
     """Draw the voxels' split-half reliability against the ncsnr that NSD distributes.
 
     Parameters
     ----------
     correlation : ndarray of float64, shape (n_voxels,)
-        As in `nsd_prep.checks.presentations.Comparison`.
+        As in `nsd_prep.checks.presentations.PresentationPairs`.
     ncsnr : ndarray of float, shape (n_voxels,)
         Of the same voxels.
     subject : int
@@ -116,7 +116,7 @@ def draw_reliability(
 
     Returns
     -------
-    Picture
+    ReportFigure
         The density of voxels, and the line that the ncsnr predicts.
     """
     known = np.isfinite(correlation) & np.isfinite(ncsnr)
@@ -156,7 +156,7 @@ def draw_reliability(
 
 def draw_one_voxel(
     responses: NDArray[np.float32], trials: pd.DataFrame, title: str, subject: int, units: str
-) -> Picture:
+) -> ReportFigure:
     """Draw the responses of one voxel: trial by trial, and first against second presentation.
 
     Parameters
@@ -174,7 +174,7 @@ def draw_one_voxel(
 
     Returns
     -------
-    Picture
+    ReportFigure
         Two panels.
     """
     session = trials["session"].to_numpy()

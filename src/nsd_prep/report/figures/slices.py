@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize, to_rgb
 from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError
-from nsd_prep.report.figures.picture import Picture
+from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.style import (
     MISSING_COLOUR,
     PAGE_WIDTH,
@@ -126,7 +126,9 @@ class _Slice(NamedTuple):
     top: int = 0
 
 
-def draw_slices(region: str, voxels: pd.DataFrame, anatomies: Mapping[str, Anatomy]) -> Picture:
+def draw_slices(
+    region: str, voxels: pd.DataFrame, anatomies: Mapping[str, Anatomy]
+) -> ReportFigure:
     """Draw a region's voxels in the brain of each subject, coloured by noise ceiling.
 
     Parameters
@@ -141,7 +143,7 @@ def draw_slices(region: str, voxels: pd.DataFrame, anatomies: Mapping[str, Anato
 
     Returns
     -------
-    Picture
+    ReportFigure
         A row for each subject; in each column the slice that holds most of its voxels.
 
     Raises
@@ -156,7 +158,7 @@ def draw_slices(region: str, voxels: pd.DataFrame, anatomies: Mapping[str, Anato
     return _draw(name, title, region, voxels, anatomies, _NOISE_CEILING)
 
 
-def draw_split_half(voxels: pd.DataFrame, anatomies: Mapping[str, Anatomy]) -> Picture:
+def draw_split_half(voxels: pd.DataFrame, anatomies: Mapping[str, Anatomy]) -> ReportFigure:
     """Draw the voxels of all regions, coloured by split-half reliability.
 
     Parameters
@@ -169,7 +171,7 @@ def draw_split_half(voxels: pd.DataFrame, anatomies: Mapping[str, Anatomy]) -> P
 
     Returns
     -------
-    Picture
+    ReportFigure
         As there.
 
     Raises
@@ -188,7 +190,7 @@ def _draw(
     voxels: pd.DataFrame,
     anatomies: Mapping[str, Anatomy],
     quantity: _Quantity,
-) -> Picture:
+) -> ReportFigure:
     subjects = [name for name in dict.fromkeys(voxels["subject"]) if name in anatomies]
     rows = []
     for subject in subjects:

@@ -18,7 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from PIL import Image
 
-from nsd_prep.report.figures.picture import Cells, Picture
+from nsd_prep.report.figures.figure import Cells, ReportFigure
 
 #: Width of a page of text in inches: two columns of most journals (183 mm).
 PAGE_WIDTH: Final = 7.2
@@ -143,7 +143,7 @@ def picture(
     photographs: bool = False,
     pixels_alone: bool = False,
     dots_per_inch: int = DOTS_PER_INCH,
-) -> Picture:
+) -> ReportFigure:
     """Render a figure; the same figure gives the same bytes.
 
     The figure is laid out and drawn once; ``savefig`` draws it twice.
@@ -153,7 +153,7 @@ def picture(
     figure : Figure
         As `new_figure` gives it, drawn within `one_style`.
     name, title, caption : str
-        As in `Picture`.
+        As in `ReportFigure`.
     panels : sequence of Panel
         Matrices whose values the page shows.
     photographs : bool
@@ -165,7 +165,7 @@ def picture(
 
     Returns
     -------
-    Picture
+    ReportFigure
         As PNG, without a date.
     """
     with one_style():
@@ -186,17 +186,17 @@ def picture(
         figure.set_layout_engine("none")  # everything is in its place by now
     width = round(figure.get_figwidth() * SCREEN_PIXELS_PER_INCH)
     kept = None if pixels_alone else figure
-    return Picture(name, title, caption, width, png.getvalue(), kept, cells)
+    return ReportFigure(name, title, caption, width, png.getvalue(), kept, cells)
 
 
-def booklet(pictures: Sequence[Picture]) -> bytes:
+def booklet(pictures: Sequence[ReportFigure]) -> bytes:
     """Render figures as one PDF, a page each in the figure's own size.
 
     Fonts are embedded once in a file, and embedding them takes as long as drawing a figure.
 
     Parameters
     ----------
-    pictures : sequence of Picture
+    pictures : sequence of ReportFigure
         Those without a figure have no page.
 
     Returns

@@ -32,7 +32,7 @@ class Cells:
 
 
 @dataclass(frozen=True)
-class Picture:
+class ReportFigure:
     """A figure as it is written.
 
     Attributes
