@@ -32,12 +32,14 @@ from nsd_prep.assemblies.assembly import (
 )
 from nsd_prep.dataset import published
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
+from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.report.compose import compose_report
 from nsd_prep.report.figures.clusters import images_of_clusters
 from nsd_prep.report.figures.slices import Anatomy
 from nsd_prep.report.methods import RunFacts
 from nsd_prep.report.write import write_report_files
 
+AFFINE = np.diag([1.8, 1.8, 1.8, 1.0])
 N_IMAGES = published.REPETITION_COUNTS[8][0]
 
 
@@ -49,12 +51,12 @@ def write_random_assemblies(folder: Path) -> pd.DataFrame:
     for region, n_voxels in published.VOXELS.items():
         voxels = []
         for subject, count in zip(published.SUBJECTS, n_voxels, strict=True):
-            grid = published.GRIDS[subject][::-1]
-            places = np.sort(generator.choice(int(np.prod(grid)), count, replace=False))
+            space = VolumeSpace(published.GRIDS[subject][::-1], AFFINE)
+            places = np.sort(generator.choice(space.n_sites, count, replace=False))
             ncsnr = generator.uniform(0, 0.8, count).astype(np.float32)
             none = np.zeros(count, dtype=np.int64)
             voxels.append(
-                SubjectVoxels(subject, grid, places, ncsnr, noise_ceiling(ncsnr, 3), none)
+                SubjectVoxels(subject, space, places, ncsnr, noise_ceiling(ncsnr, 3), none)
             )
         table = voxel_table(region, voxels)
         responses = generator.standard_normal((N_IMAGES, len(table)), dtype=np.float32)
@@ -99,7 +101,7 @@ def report_of(voxels: pd.DataFrame, folder: Path) -> None:
             yield region, read_assembly(folder / f"{region}.nc")
 
     anatomies = {
-        f"subj{subject:02d}": Anatomy(random_brain(grid[::-1]), np.diag([1.8, 1.8, 1.8, 1.0]))
+        f"subj{subject:02d}": Anatomy(random_brain(grid[::-1]), VolumeSpace(grid[::-1], AFFINE))
         for subject, grid in published.GRIDS.items()
     }
     generator = np.random.default_rng(2)

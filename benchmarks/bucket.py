@@ -54,15 +54,15 @@ class Selection(NamedTuple):
     Attributes
     ----------
     voxels : ndarray of int64
-        Indices into the raveled grid.
-    grid : tuple of int
-        (Z, Y, X).
+        Sites.
+    shape : tuple of int
+        Of all sites.
     n_trials : int
         Trials of a session.
     """
 
     voxels: NDArray[np.int64]
-    grid: tuple[int, int, int]
+    shape: tuple[int, ...]
     n_trials: int
 
 
@@ -78,12 +78,12 @@ def one_session(url: str, selection: Selection, local: Path) -> dict[str, float]
         source = BucketSource(url, Path(mirror))
         started, used = time.perf_counter(), time.process_time()
         path = Path(mirror) / "01.hdf5"
-        values = source.read_voxels(path, selection.voxels, selection.grid, selection.n_trials)
+        values = source.read_voxels(path, selection.voxels, selection.shape, selection.n_trials)
         seconds, used = time.perf_counter() - started, time.process_time() - used
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         transfer = source.transfer
         source.close()
-    expected = read_voxels(local, selection.voxels, selection.grid, selection.n_trials)
+    expected = read_voxels(local, selection.voxels, selection.shape, selection.n_trials)
     assert np.array_equal(values, expected), "other values than those of the local file"
     return {
         "requests": sum(transfer.requests.values()),
@@ -99,7 +99,7 @@ def many_sessions(url: str, selection: Selection) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as mirror:
         source = BucketSource(url, Path(mirror))
         paths = [Path(mirror) / f"{number:02d}.hdf5" for number in range(1, N_SESSIONS + 1)]
-        rest = (selection.voxels, selection.grid, selection.n_trials)
+        rest = (selection.voxels, selection.shape, selection.n_trials)
         started, used = time.perf_counter(), time.process_time()
         source.identities(paths)
         for at, path in enumerate(paths):
@@ -122,7 +122,7 @@ def many_sessions(url: str, selection: Selection) -> dict[str, float]:
 
 def bare_requests(url: str, selection: Selection) -> dict[str, float]:
     """Fetch the ranges of sixteen sessions with obstore alone, and look at nothing."""
-    places = ChunkPlaces.predict(selection.grid, selection.n_trials)
+    places = ChunkPlaces.predict(selection.shape, selection.n_trials)
     parts = predicted_fetches(places, selection.voxels, START_GAP)
     ranges = [piece for part in parts for piece in part.ranges.pieces()]
     store = Client(url).address.store()
@@ -170,7 +170,7 @@ def main() -> None:
             (served / f"{number:02d}.hdf5").symlink_to(file)
         definitions = {name: BUILT_IN_REGIONS[name] for name in VOXELS}
         regions = select_voxels(dataset, 1, definitions)
-        selection = Selection(regions.union(), regions.grid, dataset.trials_per_session)
+        selection = Selection(regions.union(), regions.space.shape, dataset.trials_per_session)
         with server_process(served, given.latency) as url:
             compare(url, selection, file)
     print_model(selection)
@@ -228,7 +228,7 @@ def print_model(selection: Selection) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    places = ChunkPlaces.predict(selection.grid, selection.n_trials)
+    places = ChunkPlaces.predict(selection.shape, selection.n_trials)
     table = Table(title=f"{ALL_SESSIONS} sessions, {LATENCY * 1000:.0f} ms, by the model")
     for column in ("gap KiB", "requests", "GB", *(f"min at {link}" for link in LINKS)):
         table.add_column(column, justify="right")

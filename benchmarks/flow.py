@@ -52,7 +52,9 @@ def plain_loop(root: Path) -> None:
     started = time.perf_counter()
     for subject, numbers in sessions.items():
         selection = selections[subject]
-        places = np.column_stack(np.unravel_index(selection.union(), selection.grid)).tolist()
+        places = np.column_stack(
+            np.unravel_index(selection.union(), selection.space.shape)
+        ).tolist()
         for session in numbers:
             with h5py.File(dataset.session_file(subject, session)) as file:
                 read = file["betas"].id.read_direct_chunk

@@ -32,6 +32,7 @@ from nsd_prep.core.check import Check, as_table
 from nsd_prep.core.digests import sha256_of_file
 from nsd_prep.dataset import published
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
+from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.dataset.splits import train_images
 
 N_IMAGES = 515
@@ -61,12 +62,12 @@ def random_voxels() -> pd.DataFrame:
     for region, counts in published.VOXELS.items():
         of_subjects = []
         for subject, n in zip(published.SUBJECTS, counts, strict=True):
-            x, y, z = published.GRIDS[subject]
+            space = VolumeSpace(published.GRIDS[subject][::-1], np.eye(4))
             ncsnr = generator.gamma(2, 0.2, n).astype(np.float32)
-            voxels = np.sort(generator.choice(x * y * z, n, replace=False)).astype(np.int64)
+            voxels = np.sort(generator.choice(space.n_sites, n, replace=False)).astype(np.int64)
             without_data = np.zeros(n, dtype=np.int64)
             of_subjects.append(
-                SubjectVoxels(subject, (z, y, x), voxels, ncsnr, noise_ceiling(ncsnr), without_data)
+                SubjectVoxels(subject, space, voxels, ncsnr, noise_ceiling(ncsnr), without_data)
             )
         tables.append(voxel_table(region, of_subjects))
     return pd.concat(tables, ignore_index=True)

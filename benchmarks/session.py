@@ -41,7 +41,7 @@ def library(dataset: Dataset, selection: VoxelSelection) -> None:
     """Read the four regions' voxels and z-score them."""
     voxels = selection.union()
     path = dataset.session_file(SUBJECT, SESSION)
-    zscore_trials(read_voxels(path, voxels, selection.grid, dataset.trials_per_session))
+    zscore_trials(read_voxels(path, voxels, selection.space.shape, dataset.trials_per_session))
 
 
 def whole_volume(dataset: Dataset, selection: VoxelSelection) -> None:
@@ -49,9 +49,7 @@ def whole_volume(dataset: Dataset, selection: VoxelSelection) -> None:
     with h5py.File(dataset.session_file(SUBJECT, SESSION)) as file:
         betas = file["betas"][:].astype(np.float32) / 300
     for voxels in selection.regions.values():
-        mask = np.zeros(selection.grid, dtype=bool)
-        mask.flat[voxels] = True
-        region = betas[:, mask]
+        region = betas[:, selection.space.mask(voxels)]
         deviation = region.std(axis=0)
         deviation[deviation == 0] = 1
         (region - region.mean(axis=0)) / deviation

@@ -31,6 +31,7 @@ from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.published import BETA_SCALE
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS
+from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.dataset.splits import images_seen_three_times
 from nsd_prep.dataset.trials import trial_table
 from nsd_prep.dataset.volumes import read_ncsnr
@@ -54,31 +55,31 @@ WRITERS = {
 }
 
 
-def chosen_voxels(dataset: Dataset) -> tuple[NDArray[np.int64], tuple[int, int, int]]:
-    """Return as many voxels as nsdgeneral has in NSD, ascending, and the grid."""
+def chosen_voxels(dataset: Dataset) -> tuple[NDArray[np.int64], VolumeSpace]:
+    """Return as many voxels as nsdgeneral has in NSD, ascending, and their space."""
     selection = select_voxels(dataset, SUBJECT, {"nsdgeneral": BUILT_IN_REGIONS["nsdgeneral"]})
     voxels = selection.regions["nsdgeneral"]
     others = np.setdiff1d(np.arange(voxels[0], voxels[-1]), voxels)
     missing = max(VOXELS - len(voxels), 0)
     added = others[np.linspace(0, len(others) - 1, missing).astype(np.int64)]
-    return np.union1d(voxels, added), selection.grid
+    return np.union1d(voxels, added), selection.space
 
 
 def sessions(
-    dataset: Dataset, voxels: NDArray[np.int64], grid: tuple[int, int, int], one: bool
+    dataset: Dataset, voxels: NDArray[np.int64], space: VolumeSpace, one: bool
 ) -> Iterator[tuple[int, NDArray[np.int16]]]:
     """Read the sessions one after the other."""
     for session in range(1, dataset.sessions[SUBJECT] + 1):
         path = dataset.session_file(SUBJECT, 1 if one else session)
-        yield session, read_voxels(path, voxels, grid, dataset.trials_per_session)
+        yield session, read_voxels(path, voxels, space.shape, dataset.trials_per_session)
 
 
 def plain_loop(path: Path, dataset: Dataset, one: bool) -> None:
     """Read, z-score, and write one array with numpy.save."""
-    voxels, grid = chosen_voxels(dataset)
+    voxels, space = chosen_voxels(dataset)
     n = dataset.trials_per_session
     responses = np.empty((dataset.trials(SUBJECT), len(voxels)), dtype=np.float32)
-    for session, values in sessions(dataset, voxels, grid, one):
+    for session, values in sessions(dataset, voxels, space, one):
         x = values.T.astype(np.float32) / np.float32(BETA_SCALE)
         deviation = x.std(axis=0)
         deviation[deviation == 0] = 1
@@ -88,13 +89,13 @@ def plain_loop(path: Path, dataset: Dataset, one: bool) -> None:
 
 def library(path: Path, dataset: Dataset, one: bool, dtype: str, format: str) -> None:
     """Read, normalise and write with tables, verified, session by session."""
-    voxels, grid = chosen_voxels(dataset)
+    voxels, space = chosen_voxels(dataset)
     design = read_design(dataset.design_file)
     usable = images_seen_three_times(design, dataset.sessions, dataset.trials_per_session)
     trials = trial_table(design, SUBJECT, dataset.sessions, dataset.trials_per_session, usable)
     ncsnr = read_ncsnr(dataset.ncsnr_file(SUBJECT)).values
-    table = trial_voxels({"nsdgeneral": voxels}, grid, ncsnr)
-    read = sessions(dataset, voxels, grid, one)
+    table = trial_voxels({"nsdgeneral": voxels}, space, ncsnr)
+    read = sessions(dataset, voxels, space, one)
     write_rows(
         path,
         checked_sessions(normalised_sessions(read, trials, "session"), trials),

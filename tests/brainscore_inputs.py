@@ -21,6 +21,7 @@ from nsd_prep.assemblies.brainscore.plugin import write_plugin
 from nsd_prep.assemblies.identifiers import SPLITS, packaged_assembly_file
 from nsd_prep.assemblies.stimulus_sets import write_stimulus_sets
 from nsd_prep.assemblies.train_test import TrainAndTest, build_train_and_test
+from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.dataset.splits import train_images
 
 GRID = (30, 31, 32)
@@ -81,7 +82,12 @@ def simulate(
             ceiling = 100 * strength**2 / (strength**2 + 1 / 3)
             of_subjects.append(
                 SubjectVoxels(
-                    subject, GRID, voxels, strength.astype(np.float32), ceiling, np.zeros(n, int)
+                    subject,
+                    VolumeSpace(GRID, np.eye(4)),
+                    voxels,
+                    strength.astype(np.float32),
+                    ceiling,
+                    np.zeros(n, int),
                 )
             )
         tables.append(voxel_table(region, of_subjects))

@@ -71,7 +71,7 @@ def request_for(
         betas=FileIdentity.from_path(dataset.session_file(subject, session)),
         n_trials=dataset.trials_per_session,
         trials=tuple(trials.loc[trials["session"] == session, "trial_in_session"]),
-        grid=selection.grid,
+        space=selection.space,
         regions=chosen,
         store=Store(path=store),
     )

@@ -14,6 +14,7 @@ import xarray as xr
 
 from nsd_prep.assemblies.assembly import SubjectVoxels, build_assembly, voxel_table
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
+from nsd_prep.dataset.space import VolumeSpace
 
 FEATURES = 12
 #: Variance that a region's voxels take from each third of the features.
@@ -79,13 +80,14 @@ def simulate(
             blocks.append(signal + noise * generator.standard_normal(signal.shape))
             ncsnr = generator.uniform(0, 1.2, count).astype(np.float32)
             ncsnr[0] = np.nan
-            grid = GRIDS[subject]
-            size = int(np.prod(grid))
+            space = VolumeSpace(GRIDS[subject], np.eye(4))
             voxels.append(
                 SubjectVoxels(
                     subject=subject,
-                    grid=grid,
-                    voxels=np.sort(generator.choice(size, min(count, size), replace=False)),
+                    space=space,
+                    voxels=np.sort(
+                        generator.choice(space.n_sites, min(count, space.n_sites), replace=False)
+                    ),
                     ncsnr=ncsnr,
                     noise_ceiling=noise_ceiling(ncsnr, 3),
                     sessions_without_data=np.zeros(count, dtype=np.int64),

@@ -15,6 +15,7 @@ from nsd_prep.dataset.design import Design, read_design
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, union_of_regions
+from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.dataset.trials import read_coco_ids, trial_table
 from nsd_prep.dataset.volumes import read_ncsnr
 from nsd_prep.single_trials.normalise import normalised_sessions
@@ -33,7 +34,7 @@ class Subject:
     usable: np.ndarray
     trials: pd.DataFrame
     regions: Mapping[str, np.ndarray]
-    grid: tuple[int, int, int]
+    space: VolumeSpace
     voxels: pd.DataFrame
 
     @classmethod
@@ -52,18 +53,17 @@ class Subject:
         )
         names = list(plain.REGIONS)
         selection = select_voxels(dataset, number, {name: BUILT_IN_REGIONS[name] for name in names})
-        ncsnr = read_ncsnr(dataset.ncsnr_file(number)).values
-        voxels = trial_voxels(selection.regions, selection.grid, ncsnr)
-        return cls(
-            number, dataset, design, usable, trials, selection.regions, selection.grid, voxels
-        )
+        ncsnr, space = read_ncsnr(dataset.ncsnr_file(number))
+        voxels = trial_voxels(selection.regions, space, ncsnr)
+        return cls(number, dataset, design, usable, trials, selection.regions, space, voxels)
 
     def sessions(self) -> Iterator[tuple[int, np.ndarray]]:
         """Read the sessions one after the other: int16 (n_voxels, n_trials), as stored."""
         voxels = union_of_regions(self.regions)
         for session in range(1, self.dataset.sessions[self.number] + 1):
             path = self.dataset.session_file(self.number, session)
-            yield session, read_voxels(path, voxels, self.grid, self.dataset.trials_per_session)
+            n_trials = self.dataset.trials_per_session
+            yield session, read_voxels(path, voxels, self.space.shape, n_trials)
 
     def responses(self) -> Iterator[tuple[int, np.ndarray]]:
         """Z-score the sessions one after the other."""

@@ -22,6 +22,7 @@ from nsd_prep.assemblies.assembly import (
     write_assembly,
 )
 from nsd_prep.core.errors import OutputError
+from nsd_prep.dataset.space import VolumeSpace
 
 NSD_IDS = np.array([0, 77, 3048, 72_999], dtype=np.int64)
 ATTRIBUTES = {"dataset": "small", "k": 3, "fraction": 0.8, "subjects": "2 1"}
@@ -34,7 +35,7 @@ def subject_voxels(subject: int, grid: tuple[int, int, int], n_voxels: int) -> S
     ncsnr[1] = np.nan
     return SubjectVoxels(
         subject=subject,
-        grid=grid,
+        space=VolumeSpace(grid, np.eye(4)),
         voxels=np.sort(rng.choice(np.prod(grid), size=n_voxels, replace=False)).astype(np.int64),
         ncsnr=ncsnr,
         noise_ceiling=np.where(np.isnan(ncsnr), 0, 100 * ncsnr.astype(float) ** 2 / 9),
@@ -81,7 +82,7 @@ class TestVoxelTable:
         n_voxels = 10_001
         item = SubjectVoxels(
             7,
-            (30, 31, 32),
+            VolumeSpace((30, 31, 32), np.eye(4)),
             np.arange(n_voxels),
             np.zeros(n_voxels, np.float32),
             np.zeros(n_voxels),
@@ -97,7 +98,7 @@ class TestVoxelTable:
     def test_voxel_x_is_nifti_k_and_voxel_z_is_nifti_i(
         self, subjects: list[SubjectVoxels], voxels: pd.DataFrame
     ) -> None:
-        n_z, n_y, n_x = subjects[0].grid
+        n_z, n_y, n_x = subjects[0].space.shape
         nifti = np.zeros((n_x, n_y, n_z), dtype=int)
         for order, (i, j, k) in enumerate(
             voxels.loc[:6, ["nifti_i", "nifti_j", "nifti_k"]].to_numpy().tolist(), start=1

@@ -11,6 +11,7 @@ from nsd_prep.assemblies.assembly import SubjectVoxels, build_assembly, stimulus
 from nsd_prep.checks.assembly import check_coverage, check_form, check_signal, check_split
 from nsd_prep.core.check import Check
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
+from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.dataset.splits import train_images
 
 N_IMAGES, N_VOXELS = 120, 80
@@ -30,7 +31,7 @@ def simulated(seed: int = 0, n_averaged: int = 3) -> tuple[pd.DataFrame, np.ndar
         tables.append(
             SubjectVoxels(
                 subject=subject,
-                grid=(10, 11, 12),
+                space=VolumeSpace((10, 11, 12), np.eye(4)),
                 voxels=np.arange(0, 7 * N_VOXELS, 7),
                 ncsnr=signal.astype(np.float32),
                 noise_ceiling=noise_ceiling(signal),
@@ -212,7 +213,8 @@ class TestCoverage:
             places = np.flatnonzero(used)
             values = ncsnr.ravel()[places]
             none = np.zeros(len(places), dtype=np.int64)
-            item = SubjectVoxels(2, mask.shape, places, values, noise_ceiling(values), none)
+            space = VolumeSpace(mask.shape, np.eye(4))
+            item = SubjectVoxels(2, space, places, values, noise_ceiling(values), none)
             checks = check_coverage("V1", voxel_table("V1", [item]), {"subj02": 4})
             assert (checks[0].verdict == "passed") == (verdict == "passed")
 

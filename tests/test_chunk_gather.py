@@ -32,7 +32,7 @@ def write(path: Path, order: np.ndarray, *, userblock: int = 0, dtype: str = "<i
 def gathered(path: Path, voxels: np.ndarray = EVERY_FIFTH) -> np.ndarray | None:
     """Return what is gathered, as betas (n_voxels, n_trials)."""
     with opened_betas(path, GRID, N_TRIALS) as opened:
-        found = chunk_gather.gather_chunks(path, opened, voxels, GRID)
+        found = chunk_gather.gather_chunks(path, opened, voxels)
         return None if found is None else found.view(opened.dtype)
 
 

@@ -14,6 +14,7 @@ from nsd_prep.analysis.compare.compare import compare, compare_assemblies
 from nsd_prep.assemblies.assembly import SubjectVoxels, build_assembly, voxel_table, write_assembly
 from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
+from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.report.compare_text import as_text
 
 GRID = (11, 13, 17)
@@ -57,7 +58,7 @@ class Dataset:
         of_subjects = [
             SubjectVoxels(
                 subject,
-                GRID,
+                VolumeSpace(GRID, np.eye(4)),
                 (voxels or self.voxels)[subject],
                 (ncsnr or self.ncsnr)[subject],
                 noise_ceiling((ncsnr or self.ncsnr)[subject]),

@@ -121,7 +121,7 @@ def built(
         ncsnr = truth.subjects[subject].ncsnr[rows]
         return SubjectVoxels(
             subject,
-            selection.grid,
+            selection.space,
             selection.regions[region],
             ncsnr,
             noise_ceiling(ncsnr),

@@ -38,6 +38,7 @@ from nsd_prep.checks.subject_agreement import (
 from nsd_prep.checks.trial_agreement import agreement_of_trials
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset import published
+from nsd_prep.dataset.space import VolumeSpace
 
 
 def simulated(
@@ -310,6 +311,10 @@ class TestReliability:
         assert np.isfinite(found.share.value)
 
 
+def space_of(volume: np.ndarray) -> VolumeSpace:
+    return VolumeSpace(volume.shape, np.eye(4))
+
+
 class TestPlacement:
     def volume(self) -> tuple[np.ndarray, np.ndarray]:
         """An ncsnr volume with a strong corner, and the voxels of that corner."""
@@ -322,7 +327,8 @@ class TestPlacement:
         return ncsnr, np.flatnonzero(corner)
 
     def verdicts(self, ncsnr: np.ndarray, voxels: np.ndarray, **more: np.ndarray) -> dict[str, str]:
-        return {one.name: one.verdict for one in check_placement(1, {"V1": voxels}, ncsnr, **more)}
+        checks = check_placement(1, {"V1": voxels}, space_of(ncsnr), ncsnr, **more)
+        return {one.name: one.verdict for one in checks}
 
     def test_a_region_on_its_signal_passes(self) -> None:
         ncsnr, voxels = self.volume()
@@ -333,7 +339,7 @@ class TestPlacement:
     @pytest.mark.parametrize("axes", [0, 1, 2, (0, 1), (0, 1, 2)])
     def test_a_flipped_region_fails_and_the_flip_is_named(self, axes: int | tuple) -> None:
         ncsnr, voxels = self.volume()
-        checks = check_placement(1, {"V1": voxels}, np.flip(ncsnr, axes))
+        checks = check_placement(1, {"V1": voxels}, space_of(ncsnr), np.flip(ncsnr, axes))
         orientation = next(one for one in checks if one.name == "orientation of the masks")
         assert orientation.verdict == "failed"
         for axis, name in enumerate("zyx"):
@@ -348,10 +354,12 @@ class TestPlacement:
 
     def test_volumes_of_another_grid_are_an_error(self) -> None:
         ncsnr, voxels = self.volume()
-        with pytest.raises(InputFileError, match="the size of the ncsnr volume"):
-            check_placement(1, {"V1": voxels}, ncsnr[:2])
+        with pytest.raises(InputFileError, match="the size of the volume"):
+            check_placement(1, {"V1": voxels}, space_of(ncsnr[:2]), ncsnr[:2])
+        with pytest.raises(InputFileError, match="The ncsnr of subj01 has the grid"):
+            check_placement(1, {"V1": voxels}, space_of(ncsnr), ncsnr[:2])
         with pytest.raises(InputFileError, match="brain mask of subj01 has the grid"):
-            check_placement(1, {"V1": voxels}, ncsnr, np.isfinite(ncsnr).T)
+            check_placement(1, {"V1": voxels}, space_of(ncsnr), ncsnr, np.isfinite(ncsnr).T)
 
 
 class TestSubjectAgreement:
@@ -601,8 +609,9 @@ class TestHemispheres:
         affine = np.diag([-1.8 if flipped else 1.8, 1.8, 1.8, 1])
         low, high = self.sides()
         left, right = (high, low) if flipped else (low, high)
-        assert check_hemispheres(1, affine, self.GRID, left, right).verdict == "passed"
-        exchanged = check_hemispheres(1, affine, self.GRID, right, left)
+        space = VolumeSpace(self.GRID, affine)
+        assert check_hemispheres(1, space, left, right).verdict == "passed"
+        exchanged = check_hemispheres(1, space, right, left)
         assert exchanged.verdict == "failed"
         assert "exchanged" in exchanged.meaning
 
@@ -610,15 +619,16 @@ class TestHemispheres:
         affine = np.array([[0, 0, 1.8, 0], [0, 1.8, 0, 0], [1.8, 0, 0, 0], [0, 0, 0, 1]])
         k = np.unravel_index(np.arange(9 * 10 * 12), self.GRID)[0]
         left, right = np.flatnonzero(k < 4), np.flatnonzero(k > 4)
-        assert check_hemispheres(1, affine, self.GRID, left, right).verdict == "passed"
+        space = VolumeSpace(self.GRID, affine)
+        assert check_hemispheres(1, space, left, right).verdict == "passed"
 
     @pytest.mark.filterwarnings("error")
     def test_labels_on_both_sides_and_too_few(self) -> None:
         everything = np.arange(9 * 10 * 12)
-        affine = np.diag([1.8, 1.8, 1.8, 1])
-        mixed = check_hemispheres(1, affine, self.GRID, everything[::2], everything[1::2])
+        space = VolumeSpace(self.GRID, np.diag([1.8, 1.8, 1.8, 1]))
+        mixed = check_hemispheres(1, space, everything[::2], everything[1::2])
         assert mixed.verdict == "suspicious"
-        none = check_hemispheres(1, affine, self.GRID, everything[:0], everything)
+        none = check_hemispheres(1, space, everything[:0], everything)
         assert none.verdict == "not decidable"
 
 

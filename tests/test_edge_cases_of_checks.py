@@ -13,6 +13,7 @@ from nsd_prep.checks import (
     check_single_trials,
 )
 from nsd_prep.core.check import Check
+from nsd_prep.dataset.space import VolumeSpace
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -111,6 +112,8 @@ def test_a_subject_about_whom_nothing_is_decided_is_suspicious_or_too_small() ->
 
 
 class TestPlacement:
+    SPACE = VolumeSpace((20, 24, 22), np.eye(4))
+
     def volume(self) -> np.ndarray:
         generator = np.random.default_rng(0)
         ncsnr = generator.uniform(0.05, 0.5, (20, 24, 22)).astype(np.float32)
@@ -130,7 +133,7 @@ class TestPlacement:
         inside = np.sort(
             np.concatenate([out[: n_voxels // 3], covered[: n_voxels - n_voxels // 3]])
         )
-        checks = check_placement(1, {"own": inside}, ncsnr, np.isfinite(ncsnr))
+        checks = check_placement(1, {"own": inside}, self.SPACE, ncsnr, np.isfinite(ncsnr))
         for name in ("mask in the brain", "region inside the brain mask"):
             found = next(one for one in checks if one.name == name)
             assert found.verdict == verdict
@@ -141,21 +144,22 @@ class TestPlacement:
         region[8:11, 8:11, 8:10] = True
         ncsnr[region] = 0.3
         ncsnr.ravel()[np.flatnonzero(region)[:4]] = 0
-        checks = check_placement(1, {"own": np.flatnonzero(region)}, ncsnr)
+        checks = check_placement(1, {"own": np.flatnonzero(region)}, self.SPACE, ncsnr)
         assert "failed" not in {one.verdict for one in checks}
 
     def test_an_ncsnr_of_zeros_is_no_ncsnr(self) -> None:
         region = np.arange(20 * 20 * 4)
         ncsnr = np.zeros((20, 20, 20), np.float32)
-        (mask, _) = check_placement(1, {"V1": region}, ncsnr)
+        space = VolumeSpace(ncsnr.shape, np.eye(4))
+        (mask, _) = check_placement(1, {"V1": region}, space, ncsnr)
         assert (mask.name, mask.verdict) == ("mask in the brain", "failed")
         assert "ncsnr volume is empty" in mask.meaning
         ncsnr[-1] = 0.5  # far from the region
-        (mask, _) = check_placement(1, {"V1": region}, ncsnr)
+        (mask, _) = check_placement(1, {"V1": region}, space, ncsnr)
         assert mask.verdict == "suspicious"
 
     def test_an_empty_region_says_nothing(self) -> None:
-        checks = check_placement(1, {"own": np.zeros(0, np.int64)}, self.volume())
+        checks = check_placement(1, {"own": np.zeros(0, np.int64)}, self.SPACE, self.volume())
         assert {one.verdict for one in checks} == {"not decidable"}
 
 

@@ -17,12 +17,15 @@ from library_stages import request_for, trials_of
 from small_nsd import SmallNSD, write_betas
 
 from nsd_prep.core.errors import InputFileError, OutputError
+from nsd_prep.core.records import FileIdentity
 from nsd_prep.dataset import betas
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, VoxelSelection
-from nsd_prep.extraction.sessions import SessionRequest, extract_session, voxels_to_read
+from nsd_prep.dataset.space import VolumeSpace
+from nsd_prep.extraction.sessions import KEPT, SessionRequest, extract_session, voxels_to_read
 from nsd_prep.extraction.store import Store
+from nsd_prep.sources.folder import FolderSource
 from nsd_prep.sources.opening import open_dataset
 
 REGIONS = {name: BUILT_IN_REGIONS[name] for name in ("V1", "V4", "IT")}
@@ -207,7 +210,7 @@ class TestKeys:
         changes: list[dict[str, object]] = [
             {"trials": request.trials[:-1]},
             {"n_trials": 23},
-            {"grid": request.grid[::-1]},
+            {"space": replace(request.space, grid=request.space.grid[::-1])},
             {"regions": {"V1": request.regions["V1"][1:]}},
             {"betas": identity.model_copy(update={"bytes": identity.bytes + 1})},
             {"betas": identity.model_copy(update={"modified": identity.modified + 1})},
@@ -218,6 +221,32 @@ class TestKeys:
         assert len(keys) == len(changes) + 1
         changed += [replace(request, subject=2), replace(request, session=3)]
         assert len({one.digest for one in (request, *changed)}) == len(changed) + 1
+
+    def test_a_store_that_version_0_4_filled_is_used(self) -> None:
+        """Keys as 0.4.0 computed them: another value would extract every session again."""
+        path = "/data/nsd/betas_session02.hdf5"
+        request = SessionRequest(
+            subject=1,
+            session=2,
+            source=FolderSource(Path("/data/nsd")),
+            path=Path(path),
+            betas=FileIdentity(path=path, bytes=123_456, modified=1_700_000_000_000_000_000),
+            n_trials=24,
+            trials=(0, 5, 7),
+            space=VolumeSpace((4, 5, 6), np.diag([1.8, 1.8, 1.8, 1])),
+            regions={"V1": np.array([3, 17, 59])},
+            store=Store(path=Path("store")),
+            kinds=("shared", "all"),
+            keep=np.array([3, 4, 17, 59, 100]),
+        )
+        assert request.part_keys == {
+            ("shared", "V1"): "50c7d6db7aa6af66d2f82af08c7cdb24f1687f29ab3365bee235204647546cd9",
+            ("all", "V1"): "b8056c6e7c127a09033bafcc6bb716790df50da74cd6c7b8ede0f0187e668960",
+            ("all", KEPT): "5e00dd6b3fc09c2e97ead1f9b7743d9ee2220b2b618f9c5f27886fa4b7774a36",
+        }
+        assert request.digest == "9eeb5df127f661a39f6165a937536617bf9ab68683560828d308c4ed583d897c"
+        name = "subj01-session02/50c7d6db7aa6af66d2f82af0"
+        assert request.part_name("shared", "V1") == name
 
     def test_where_the_store_lies_is_no_part_of_the_key(self, request_of) -> None:
         request = request_of("V1")

@@ -19,6 +19,7 @@ from simulated_assemblies import GRIDS, Simulation, simulate
 from nsd_prep.analysis.geometry import Geometry, analyse, cluster_order
 from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.core.errors import InputFileError
+from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.report.figures import clusters as cluster_figures
 from nsd_prep.report.figures import noise_ceilings as voxel_figures
 from nsd_prep.report.figures import rdms as figures
@@ -42,7 +43,7 @@ def anatomy(volume: np.ndarray, **options: object) -> Anatomy:
     """Return a volume with NSD's affine: the middle of the grid is at 0."""
     affine = AFFINE.copy()
     affine[:3, 3] = -0.9 * (np.array(volume.shape[::-1]) - 1)
-    return Anatomy(volume, **({"affine": affine} | options))
+    return Anatomy(volume, **({"space": VolumeSpace(volume.shape, affine)} | options))
 
 
 def session_table() -> pd.DataFrame:
@@ -355,9 +356,12 @@ class TestSlices:
         assert len(self.coloured(drawn[0])) == 3 + 1 + 3 + 3
 
     def test_left_and_right_are_those_of_the_affine(self, drawn: list[Figure]) -> None:
-        flipped = anatomy(np.ones(GRIDS[1], dtype=np.float32)).affine.copy()
+        flipped = self.brain().space.affine.copy()
         flipped[0] *= -1
-        for brain in (self.brain(), Anatomy(self.brain().volume, flipped)):
+        for brain in (
+            self.brain(),
+            anatomy(self.brain().volume, space=VolumeSpace(GRIDS[1], flipped)),
+        ):
             slices.draw_slices("V1", self.place([(3, 4, 2)]), {"subj01": brain})
         ends = list("PASI")
         usual, other = ([word for word in texts(one) if word in "LRPASI"] for one in drawn)

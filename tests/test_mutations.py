@@ -31,6 +31,7 @@ from nsd_prep.dataset.design import read_design
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS
+from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.dataset.stimulus_table import contradictions, read_stimulus_table
 from nsd_prep.dataset.trials import shared_trials, usable_images
 from nsd_prep.dataset.volumes import read_ncsnr
@@ -165,7 +166,11 @@ def evidence_of(
 def checks_of_subject(subject: int, brain: Brain, how: Preparation = Preparation()) -> list[Check]:
     evidence, _ = evidence_of(subject, brain, how)
     own = [found for one in evidence for found in one.checks]
-    return [*own, *check_placement(subject, brain.masks, brain.ncsnr), *check_run(evidence, {})]
+    return [
+        *own,
+        *check_placement(subject, brain.masks, VolumeSpace(GRID, np.eye(4)), brain.ncsnr),
+        *check_run(evidence, {}),
+    ]
 
 
 def checks_of_world(world: World, how: Preparation = Preparation()) -> list[Check]:
@@ -177,7 +182,7 @@ def checks_of_world(world: World, how: Preparation = Preparation()) -> list[Chec
         for region, rdm in of_regions.items():
             rdms[region].append(rdm)
         found += [each for one in of_subject for each in one.checks]
-        found += check_placement(subject, brain.masks, brain.ncsnr)
+        found += check_placement(subject, brain.masks, VolumeSpace(GRID, np.eye(4)), brain.ncsnr)
     stacks = {name: np.stack(item) for name, item in rdms.items()}
     return found + check_run(evidence, stacks, permutations=250)
 
@@ -497,7 +502,7 @@ def checks_of_files(dataset: Dataset, subject: int = 1) -> list[Check]:
     selection = select_voxels(
         dataset, subject, {name: BUILT_IN_REGIONS[name] for name in ("V1", "IT")}
     )
-    ncsnr = read_ncsnr(dataset.ncsnr_file(subject)).values
+    ncsnr, space = read_ncsnr(dataset.ncsnr_file(subject))
     places = places_of_images(trials[subject], nsd_ids)
     sessions = np.arange(1, dataset.sessions[subject] + 1)
     evidence = []
@@ -506,7 +511,7 @@ def checks_of_files(dataset: Dataset, subject: int = 1) -> list[Check]:
         without_data = []
         for number in sessions:
             path = dataset.session_file(subject, number)
-            zscores, constant = zscore_trials(read_voxels(path, voxels, selection.grid, n_trials))
+            zscores, constant = zscore_trials(read_voxels(path, voxels, space.shape, n_trials))
             without_data.append(constant)
             item = trials[subject][trials[subject]["session"] == number]
             kept = zscores[:, item["trial_in_session"]].T
@@ -521,7 +526,11 @@ def checks_of_files(dataset: Dataset, subject: int = 1) -> list[Check]:
         )
         evidence.append(check_single_trials(region, subject, own))
     found = [each for one in evidence for each in one.checks]
-    return [*found, *check_placement(subject, selection.regions, ncsnr), *check_run(evidence, {})]
+    return [
+        *found,
+        *check_placement(subject, selection.regions, space, ncsnr),
+        *check_run(evidence, {}),
+    ]
 
 
 class TestFiles:

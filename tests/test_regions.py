@@ -19,6 +19,7 @@ from nsd_prep.dataset.regions import (
     read_regions_file,
     voxels_with_labels,
 )
+from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.dataset.volumes import read_label_table
 
 
@@ -187,7 +188,7 @@ class TestVoxels:
             "IT": np.array([3, 5, 11]),
             "V1": np.array([0]),
         }
-        selection = VoxelSelection(grid=(2, 2, 3), affine=np.eye(4), regions=regions)
+        selection = VoxelSelection(VolumeSpace((2, 2, 3), np.eye(4)), regions)
         assert selection.union().tolist() == [0, 2, 3, 5, 9, 11]
 
 

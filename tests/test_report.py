@@ -20,6 +20,7 @@ from nsd_prep.analysis.geometry import analyse
 from nsd_prep.assemblies.assembly import read_assembly
 from nsd_prep.core.check import Check, check
 from nsd_prep.core.records import StepOutput
+from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.pipeline.steps import report as stage
 from nsd_prep.pipeline.steps.assemblies import Representations, assemble_region
 from nsd_prep.pipeline.steps.checks import Volumes, examine
@@ -86,7 +87,7 @@ def facts() -> RunFacts:
 def report(simulation: Simulation, facts: RunFacts) -> Report:
     geometry = analyse(simulation.assemblies())
     anatomies = {
-        name: Anatomy(volume, np.diag([1.8, 1.8, 1.8, 1]))
+        name: Anatomy(volume, VolumeSpace(volume.shape, np.diag([1.8, 1.8, 1.8, 1])))
         for name, volume in simulation.backgrounds.items()
     }
     return compose_report(
@@ -461,7 +462,9 @@ class TestPage:
             COUNTS.iloc[:1],
             (),
             anatomies={
-                f"subj{subject:02d}": Anatomy(np.ones((14, 14, 14)), np.eye(4))
+                f"subj{subject:02d}": Anatomy(
+                    np.ones((14, 14, 14)), VolumeSpace((14, 14, 14), np.eye(4))
+                )
                 for subject in subjects
             },
         )

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.records import FileIdentity
+from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.extraction.sessions import SessionRequest
 from nsd_prep.extraction.store import Store
 from nsd_prep.sources.folder import FolderSource
@@ -29,7 +31,7 @@ def requests(sessions: dict[int, int]) -> list[SessionRequest]:
             betas=FileIdentity(path="betas", bytes=1, modified=1),
             n_trials=3,
             trials=(0,),
-            grid=(1, 1, 1),
+            space=VolumeSpace((1, 1, 1), np.eye(4)),
             regions={},
             store=Store(path=Path("store")),
         )

@@ -9,9 +9,6 @@ import pytest
 from single_trials_inputs import Subject
 from small_nsd import SmallNSD
 
-from nsd_prep.dataset.volumes import read_volume
-from nsd_prep.single_trials.maps import map_attributes
-
 DOCUMENT = Path(__file__).parents[1] / "docs" / "single-trials.md"
 EXAMPLES = re.findall(r"^```python(?: needs=(\w+))?\n(.*?)^```$", DOCUMENT.read_text(), re.M | re.S)
 
@@ -23,8 +20,7 @@ def namespace(
     """Return the names after the examples that need nothing more than nsd-prep."""
     subject = Subject.load(official, 1)
     (tmp_path / "trials").mkdir()
-    affine = read_volume(official.ncsnr_path(1)).affine
-    attributes = {"subject": 1, **map_attributes(subject.grid, affine)}
+    attributes = {"subject": 1, **subject.space.attributes()}
     subject.write(tmp_path / "trials" / "subj01.nc", attributes=attributes)
     n_images = int(subject.trials["nsd_id"].max()) + 1
     features = np.random.default_rng(0).normal(size=(n_images, 5)).astype(np.float32)

@@ -24,7 +24,6 @@ from nsd_prep.dataset.volumes import read_volume
 from nsd_prep.flows.command import main
 from nsd_prep.single_trials import TrialReader, brain_map, open_single_trials, write_map
 from nsd_prep.single_trials.average import averaged_images
-from nsd_prep.single_trials.maps import map_attributes
 from nsd_prep.single_trials.normalise import INT16_STEP
 from nsd_prep.single_trials.subject import SingleTrialOptions, write_single_trials_of_subject
 from nsd_prep.single_trials.voxels import with_averaged_noise_ceiling
@@ -330,7 +329,7 @@ class TestWriteSubject:
             subject.trials,
             subject.voxels,
             options,
-            map_attributes(subject.grid, np.eye(4)),
+            subject.space.attributes(),
         )
         rows = plain.trials(official, number)
         unique = {row["nsd_id"] for row in rows if not row["is_shared"]}
@@ -353,7 +352,7 @@ class TestWriteSubject:
             assert dataset["nsd_id"].to_numpy().tolist() == nsd_ids
             assert dataset.attrs["normalisation"] == normalise
             assert dataset.attrs["averaged"] == average
-            assert dataset.attrs["grid"].tolist() == list(subject.grid)
+            assert dataset.attrs["grid"].tolist() == list(subject.space.grid)
             assert ("noise_ceiling_averaged" in dataset.coords) == average
         assert pd.read_csv(csv)["nsd_id"].tolist() == nsd_ids
         assert sorted(tmp_path.iterdir()) == [csv, path]
@@ -432,14 +431,14 @@ class TestMaps:
         self, official: SmallNSD, tmp_path: Path, number: int, ending: str
     ) -> None:
         subject = Subject.load(official, number)
-        affine = read_volume(official.ncsnr_path(number)).affine
+        space = read_volume(official.ncsnr_path(number)).space
         path = tmp_path / f"map{ending}"
-        write_map(path, subject.voxels["ncsnr"], subject.voxels, subject.grid, affine)
+        write_map(path, subject.voxels["ncsnr"], subject.voxels, space.grid, space.affine)
         image = nibabel.load(path)
         written = np.asarray(image.dataobj)
         assert written.shape == official.ncsnr[number].shape
-        np.testing.assert_array_equal(image.affine, affine)
-        np.testing.assert_allclose(affine, np.diag([1.8, 1.8, 1.8, 1]), rtol=1e-6)
+        np.testing.assert_array_equal(image.affine, space.affine)
+        np.testing.assert_allclose(space.affine, np.diag([1.8, 1.8, 1.8, 1]), rtol=1e-6)
         inside = np.zeros(written.shape, dtype=bool)
         for row in plain.voxels(official, number):
             inside[row["ijk"]] = True
@@ -451,7 +450,7 @@ class TestMaps:
         np.testing.assert_array_equal(volume[place], subject.voxels["ncsnr"])
 
     def test_the_command_of_the_documents(self, subject: Subject, tmp_path: Path) -> None:
-        subject.write(tmp_path / "subj01.nc", attributes=map_attributes(subject.grid, np.eye(4)))
+        subject.write(tmp_path / "subj01.nc", attributes=subject.space.attributes())
         np.save(tmp_path / "own.npy", np.arange(len(subject.voxels)))
         expected = {
             "ncsnr": subject.voxels["ncsnr"],
@@ -487,7 +486,7 @@ class TestMaps:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        subject.write(tmp_path / "subj01.nc", attributes=map_attributes(subject.grid, np.eye(4)))
+        subject.write(tmp_path / "subj01.nc", attributes=subject.space.attributes())
         np.save("short.npy", np.arange(3))
         np.save("complex.npy", np.zeros(len(subject.voxels), complex))
         Path("text.npy").write_text("some text")
@@ -498,12 +497,14 @@ class TestMaps:
     def test_the_same_values_give_the_same_bytes(self, subject: Subject, tmp_path: Path) -> None:
         for name in ("one", "two"):
             path = tmp_path / f"{name}.nii.gz"
-            write_map(path, subject.voxels["ncsnr"], subject.voxels, subject.grid, np.eye(4), 0)
+            write_map(
+                path, subject.voxels["ncsnr"], subject.voxels, subject.space.grid, np.eye(4), 0
+            )
         assert digest(tmp_path / "one.nii.gz") == digest(tmp_path / "two.nii.gz")
 
     def test_too_few_values(self, subject: Subject) -> None:
         with pytest.raises(ParameterError, match=r"expected \(\d+,\), a value for each voxel"):
-            brain_map([1.0], subject.voxels, subject.grid, np.eye(4))
+            brain_map([1.0], subject.voxels, subject.space.grid, np.eye(4))
 
     def test_another_subjects_grid(self, subject: Subject) -> None:
         values = np.zeros(len(subject.voxels))
@@ -512,4 +513,4 @@ class TestMaps:
 
     def test_another_ending(self, subject: Subject, tmp_path: Path) -> None:
         with pytest.raises(ParameterError, match=r"ends in \.nii\.gz or \.nii"):
-            write_map(tmp_path / "map.mgz", [], subject.voxels[:0], subject.grid, np.eye(4))
+            write_map(tmp_path / "map.mgz", [], subject.voxels[:0], subject.space.grid, np.eye(4))

@@ -12,6 +12,7 @@ from simulated_assemblies import Simulation, simulate
 from nsd_prep.analysis.geometry import Geometry, RegionGeometry, analyse
 from nsd_prep.analysis.tables import between_regions_table, between_subjects_table, region_table
 from nsd_prep.assemblies.assembly import SubjectVoxels, voxel_table
+from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.pipeline.steps.checks import reliability_table
 
 SUBJECTS = ["subj01", "subj02", "subj05", "subj07"]
@@ -157,7 +158,7 @@ class TestReliabilityTable:
             n = len(voxels)
             found[subject, region] = SubjectVoxels(
                 subject,
-                self.GRID,
+                VolumeSpace(self.GRID, np.eye(4)),
                 np.array(voxels),
                 np.ones(n, np.float32),
                 np.ones(n),

@@ -38,12 +38,10 @@ from nsd_prep.pipeline.prepared import Prepared
 from nsd_prep.pipeline.run import Run, plan_run
 from nsd_prep.pipeline.steps.single_trials import SubjectTrials, write_single_trials
 from nsd_prep.single_trials import open_single_trials
-from nsd_prep.single_trials.maps import map_attributes
 from nsd_prep.single_trials.subject import SingleTrialOptions
 from nsd_prep.single_trials.voxels import trial_voxels
 
 _logger: Final = logging.getLogger(__name__)
-_PLACE: Final = ("voxel_x", "voxel_y", "voxel_z", "nifti_i", "nifti_j", "nifti_k")
 #: Says which files in a folder of single trials are whole.
 _RECORD: Final = "made.json"
 
@@ -182,9 +180,13 @@ class NSD:
         _, inputs = self._load(subject, regions, replace(trials, table=trials.table[:0]))
         selection = inputs.masks[subject].selection
         ncsnr = inputs.noise_ceilings[subject].volume.values
-        table = trial_voxels(selection.regions, selection.grid, ncsnr)
-        attributes = {"subject": subject} | map_attributes(selection.grid, selection.affine)
-        return xr.Dataset.from_dataframe(table).set_coords(_PLACE).assign_attrs(attributes)
+        table = trial_voxels(selection.regions, selection.space, ncsnr)
+        attributes = {"subject": subject} | selection.space.attributes()
+        return (
+            xr.Dataset.from_dataframe(table)
+            .set_coords(selection.space.columns)
+            .assign_attrs(attributes)
+        )
 
     def noise_ceilings(self, subject: int, regions: Regions, n_averaged: int = 3) -> xr.DataArray:
         """Return how much of a voxel's variance a perfect model explains in means of repetitions.

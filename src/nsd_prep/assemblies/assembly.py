@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.atomic import written_whole
 from nsd_prep.core.errors import OutputError
+from nsd_prep.dataset.space import Space, VolumeSpace
 
 #: Bytes of an assembly that are read back at once to be compared with what was written.
 _BYTES_AT_ONCE: Final = 16_000_000
@@ -25,9 +26,7 @@ NEUROID_COORDINATES: Final = (
     "subject",
     "region",
     "nc_testset",
-    "voxel_x",
-    "voxel_y",
-    "voxel_z",
+    *VolumeSpace.coordinates,
 )
 
 
@@ -39,10 +38,10 @@ class SubjectVoxels:
     ----------
     subject : int
         1-based.
-    grid : tuple of int
-        (Z, Y, X).
+    space : Space
+        Where they lie.
     voxels : ndarray of int64, shape (n_voxels,)
-        Indices into the raveled grid (C order, 0-based), ascending.
+        Sites of the space, ascending.
     ncsnr : ndarray of float32, shape (n_voxels,)
         NaN where a voxel has no data in any session.
     noise_ceiling : ndarray of float64, shape (n_voxels,)
@@ -54,29 +53,12 @@ class SubjectVoxels:
     """
 
     subject: int
-    grid: tuple[int, int, int]
+    space: Space
     voxels: NDArray[np.int64]
     ncsnr: NDArray[np.float32]
     noise_ceiling: NDArray[np.float64]
     sessions_without_data: NDArray[np.int64]
     kept: NDArray[np.bool_] | None = None
-
-
-#: The columns of ``voxels.csv``.
-VOXEL_COLUMNS: Final = (
-    "neuroid_id",
-    "subject",
-    "region",
-    "voxel_x",
-    "voxel_y",
-    "voxel_z",
-    "nifti_i",
-    "nifti_j",
-    "nifti_k",
-    "ncsnr",
-    "noise_ceiling",
-    "sessions_without_data",
-)
 
 
 def stimulus_ids(nsd_ids: NDArray[np.int64]) -> list[str]:
@@ -97,39 +79,32 @@ def voxel_table(region: str, subjects: Sequence[SubjectVoxels]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The columns of `VOXEL_COLUMNS`, and ``kept``: whether the voxel becomes a neuroid; one that
-        does not has no neuroid_id. voxel_x, voxel_y, voxel_z are indices into the reversed volume,
-        so voxel_x is NIfTI k; nifti_i, nifti_j, nifti_k the NIfTI's own; all 0-based.
-        noise_ceiling is in percent.
+        The columns of ``voxels.csv``: neuroid_id, subject, region, the columns of the space
+        (`nsd_prep.dataset.space.VolumeSpace`), ncsnr, noise_ceiling (percent) and
+        sessions_without_data; and ``kept``: whether the voxel becomes a neuroid; one that does not
+        has no neuroid_id.
     """
     tables = []
     for voxels in subjects:
         name = f"subj{voxels.subject:02d}"
-        first, second, third = (
-            axis.astype(np.int64) for axis in np.unravel_index(voxels.voxels, voxels.grid)
-        )
-        kept = np.ones(len(first), dtype=np.bool_) if voxels.kept is None else voxels.kept
+        n_voxels = len(voxels.voxels)
+        kept = np.ones(n_voxels, dtype=np.bool_) if voxels.kept is None else voxels.kept
         number = np.cumsum(kept) - 1
         ids = [
             f"{name}_{region}_v{n:04d}" if is_kept else ""
             for n, is_kept in zip(number.tolist(), kept.tolist(), strict=True)
         ]
-        columns = (
-            ids,
-            name,
-            region,
-            first,
-            second,
-            third,
-            third,
-            second,
-            first,
-            voxels.ncsnr,
-            voxels.noise_ceiling,
-            voxels.sessions_without_data,
-            kept,
-        )
-        tables.append(pd.DataFrame(dict(zip((*VOXEL_COLUMNS, "kept"), columns, strict=True))))
+        columns = {
+            "neuroid_id": ids,
+            "subject": name,
+            "region": region,
+            **voxels.space.table(voxels.voxels),
+            "ncsnr": voxels.ncsnr,
+            "noise_ceiling": voxels.noise_ceiling,
+            "sessions_without_data": voxels.sessions_without_data,
+            "kept": kept,
+        }
+        tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -138,6 +113,7 @@ def build_assembly(
     nsd_ids: NDArray[np.int64],
     voxels: pd.DataFrame,
     attributes: Mapping[str, str | int | float],
+    coordinates: Sequence[str] = VolumeSpace.coordinates,
 ) -> xr.DataArray:
     """Give a region's averaged responses their coordinates.
 
@@ -151,26 +127,25 @@ def build_assembly(
         As `voxel_table` gives it; kept ones alone.
     attributes : mapping of str to str or number
         What determines the data.
+    coordinates : sequence of str
+        Which columns say where a neuroid lies: `nsd_prep.dataset.space.Space.coordinates`.
 
     Returns
     -------
     DataArray, dims (presentation, neuroid)
         Without index variables; coordinates in the consumer's order.
     """
-    coordinates = {
+    columns = {
         "stimulus_id": ("presentation", np.array(stimulus_ids(nsd_ids))),
         "nsd_id": ("presentation", nsd_ids),
         "neuroid_id": ("neuroid", voxels["neuroid_id"].to_numpy(dtype=str)),
         "subject": ("neuroid", voxels["subject"].to_numpy(dtype=str)),
         "region": ("neuroid", voxels["region"].to_numpy(dtype=str)),
         "nc_testset": ("neuroid", voxels["noise_ceiling"].to_numpy(dtype=np.float64)),
-        "voxel_x": ("neuroid", voxels["voxel_x"].to_numpy(dtype=np.int64)),
-        "voxel_y": ("neuroid", voxels["voxel_y"].to_numpy(dtype=np.int64)),
-        "voxel_z": ("neuroid", voxels["voxel_z"].to_numpy(dtype=np.int64)),
-    }
+    } | {name: ("neuroid", voxels[name].to_numpy(dtype=np.int64)) for name in coordinates}
     return xr.DataArray(
         responses,
-        coords=coordinates,
+        coords=columns,
         dims=("presentation", "neuroid"),
         name=VARIABLE,
         attrs=dict(attributes),

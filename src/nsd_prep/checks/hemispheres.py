@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.core.check import Check, Verdict, check
+from nsd_prep.dataset.space import VolumeSpace
 
 #: Share of pairs of a left and a right voxel with the left one on the left: above, in their places;
 #: below 1 less this, exchanged.
@@ -15,8 +16,7 @@ FEWEST_VOXELS: Final = 10
 
 
 def share_on_the_left(
-    affine: NDArray[np.float64],
-    grid: tuple[int, int, int],
+    space: VolumeSpace,
     left: NDArray[np.int64],
     right: NDArray[np.int64],
 ) -> float:
@@ -24,14 +24,10 @@ def share_on_the_left(
 
     Parameters
     ----------
-    affine : ndarray of float64, shape (4, 4)
-        Of the label volumes: from NIfTI indices (i, j, k) to millimetres, x growing to the
-        subject's right (RAS+, NIfTI-1 and nibabel's convention).
-    grid : tuple of int
-        (Z, Y, X), the NIfTI's axes reversed.
+    space : VolumeSpace
+        Of the label volumes.
     left, right : ndarray of int64, shape (n_voxels,)
-        Voxels with a label in either hemisphere's volume: indices into the raveled grid (C order,
-        0-based).
+        Sites with a label in either hemisphere's volume.
 
     Returns
     -------
@@ -40,10 +36,7 @@ def share_on_the_left(
     """
     if not len(left) or not len(right):
         return float("nan")
-    x_left, x_right = (
-        np.stack(np.unravel_index(voxels, grid)[::-1], axis=1) @ affine[0, :3] + affine[0, 3]
-        for voxels in (left, right)
-    )
+    x_left, x_right = (space.millimetres(sites)[:, 0] for sites in (left, right))
     ordered = np.sort(x_right)
     below = np.searchsorted(ordered, x_left, side="left")
     up_to = np.searchsorted(ordered, x_left, side="right")
@@ -52,8 +45,7 @@ def share_on_the_left(
 
 def check_hemispheres(
     subject: int,
-    affine: NDArray[np.float64],
-    grid: tuple[int, int, int],
+    space: VolumeSpace,
     left: NDArray[np.int64],
     right: NDArray[np.int64],
 ) -> Check:
@@ -63,7 +55,7 @@ def check_hemispheres(
     ----------
     subject : int
         1-based.
-    affine, grid, left, right
+    space, left, right
         As for `share_on_the_left`.
 
     Returns
@@ -71,7 +63,7 @@ def check_hemispheres(
     Check
         Failed where they lie on the right; suspicious where they lie on both sides.
     """
-    share = share_on_the_left(affine, grid, left, right)
+    share = share_on_the_left(space, left, right)
     holds: Verdict = "suspicious"
     meaning = "A hemisphere's labels lie on both sides: look at them beside the anatomy."
     if min(len(left), len(right)) < FEWEST_VOXELS:

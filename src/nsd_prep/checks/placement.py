@@ -13,6 +13,8 @@ from nsd_prep.checks.assembly import LARGEST_SHARE_WITHOUT_DATA
 from nsd_prep.checks.decision import signal_share
 from nsd_prep.core.check import Check, Verdict, as_verdict, check
 from nsd_prep.core.errors import InputFileError
+from nsd_prep.dataset.regions import union_of_regions
+from nsd_prep.dataset.space import VolumeSpace
 
 #: How far around a region to look, in voxels.
 _AROUND: Final = 2
@@ -47,6 +49,7 @@ _AXES: Final = ("z", "y", "x")
 def check_placement(
     subject: int,
     regions: Mapping[str, NDArray[np.int64]],
+    space: VolumeSpace,
     ncsnr_volume: NDArray[np.float32],
     brain: NDArray[np.bool_] | None = None,
 ) -> list[Check]:
@@ -57,7 +60,9 @@ def check_placement(
     subject : int
         1-based.
     regions : mapping of str to ndarray of int64, shape (n_voxels,)
-        Each region's voxels: indices into the raveled volume (C order, 0-based).
+        Each region's voxels: sites of the space.
+    space : VolumeSpace
+        Where they lie.
     ncsnr_volume : ndarray of float32, shape (Z, Y, X)
         NaN where a voxel has no data.
     brain : ndarray of bool, shape (Z, Y, X), optional
@@ -71,23 +76,20 @@ def check_placement(
     Raises
     ------
     InputFileError
-        A region reaches beyond the volume, or the brain mask has another grid.
+        A region reaches beyond the volume, or the brain mask or the ncsnr has another grid.
     """
     name = f"subj{subject:02d}"
-    _check_grids(name, regions, ncsnr_volume, brain)
-    everything = np.zeros(ncsnr_volume.shape, dtype=np.bool_)
-    for voxels in regions.values():
-        everything.ravel()[voxels] = True
+    _check_grids(name, regions, space, ncsnr_volume, brain)
+    everything = union_of_regions(regions)
+    ncsnr = ncsnr_volume.ravel()
     found = []
     for region, voxels in regions.items():
         if not len(voxels):
             continue
-        inside = np.zeros(ncsnr_volume.shape, dtype=np.bool_)
-        inside.ravel()[voxels] = True
-        around = scipy.ndimage.binary_dilation(inside, iterations=_AROUND) & ~everything
-        found.append(_check_signal_inside(f"{region}, {name}", inside, around, ncsnr_volume))
+        around = np.setdiff1d(space.neighbours(voxels, _AROUND), everything)
+        found.append(_check_signal_inside(f"{region}, {name}", ncsnr[voxels], ncsnr[around], ncsnr))
         if brain is not None:
-            outside = float((~brain[inside]).mean())
+            outside = float((~brain.ravel()[voxels]).mean())
             found.append(
                 check(
                     "region inside the brain mask",
@@ -99,40 +101,42 @@ def check_placement(
                     "shifted against the brain mask (a small one may lie at the edge of coverage).",
                 )
             )
-    found.append(_check_orientation(name, everything, ncsnr_volume))
+    found.append(_check_orientation(name, space.mask(everything), ncsnr_volume))
     return found
 
 
 def _check_grids(
     name: str,
     regions: Mapping[str, NDArray[np.int64]],
+    space: VolumeSpace,
     ncsnr_volume: NDArray[np.float32],
     brain: NDArray[np.bool_] | None,
 ) -> None:
     highest = max((int(voxels.max()) for voxels in regions.values() if len(voxels)), default=-1)
-    if highest >= ncsnr_volume.size:
+    if highest >= space.n_sites:
         raise InputFileError(
-            f"A region of {name} has the voxel {highest}: expected indices below "
-            f"{ncsnr_volume.size}, the size of the ncsnr volume {ncsnr_volume.shape}; give labels "
-            "and ncsnr of one grid."
+            f"A region of {name} has the voxel {highest}: expected indices below {space.n_sites}, "
+            f"the size of the volume {space.grid}; give labels and ncsnr of one grid."
         )
-    if brain is not None and brain.shape != ncsnr_volume.shape:
-        raise InputFileError(
-            f"The brain mask of {name} has the grid {brain.shape}: expected {ncsnr_volume.shape}, "
-            "that of the ncsnr; download both again."
-        )
+    for what, volume in (("ncsnr", ncsnr_volume), ("brain mask", brain)):
+        if volume is not None and volume.shape != space.grid:
+            raise InputFileError(
+                f"The {what} of {name} has the grid {volume.shape}: expected {space.grid}, that of "
+                "the label volumes; download both again."
+            )
 
 
 def _check_signal_inside(
     where: str,
-    inside: NDArray[np.bool_],
-    around: NDArray[np.bool_],
-    ncsnr_volume: NDArray[np.float32],
+    inside: NDArray[np.float32],
+    around: NDArray[np.float32],
+    ncsnr: NDArray[np.float32],
 ) -> Check:
-    n_inside, n_around = int(np.count_nonzero(inside)), int(np.count_nonzero(around))
-    missing = float(np.isnan(ncsnr_volume[inside]).mean())
-    n_without = int(np.count_nonzero(~(ncsnr_volume[inside] > 0)))
-    n_without_around = int(np.count_nonzero(~(ncsnr_volume[around] > 0)))
+    """Compare the ncsnr of a region's voxels with that of those around it."""
+    n_inside, n_around = len(inside), len(around)
+    missing = float(np.isnan(inside).mean())
+    n_without = int(np.count_nonzero(~(inside > 0)))
+    n_without_around = int(np.count_nonzero(~(around > 0)))
     without = n_without / n_inside
     surroundings = n_without_around / n_around if n_around else float("nan")
     holds = as_verdict(_few_missing(missing, n_inside))
@@ -143,7 +147,7 @@ def _check_signal_inside(
             "lies at the edge of coverage."
         )
     elif n_inside >= _FEWEST_VOXELS and without == surroundings == 1:
-        holds = "suspicious" if (ncsnr_volume > 0).any() else "failed"
+        holds = "suspicious" if (ncsnr > 0).any() else "failed"
         meaning = "Nothing has signal here: the ncsnr volume is empty."
     elif n_around < _FEWEST_AROUND:
         holds, meaning = "not decidable", "Too few voxels lie around the region to compare."

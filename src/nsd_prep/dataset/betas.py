@@ -38,20 +38,20 @@ _BRIDGED_BYTES: Final = 16_384
 
 
 def check_session_file(
-    path: Path | str, grid: tuple[int, int, int], n_trials: int, file: io.RawIOBase | None = None
+    path: Path | str, shape: tuple[int, ...], n_trials: int, file: io.RawIOBase | None = None
 ) -> None:
     """Raise where a session's betas are not of the expected form.
 
     Arguments and errors are those of `read_voxels`.
     """
-    with opened_betas(path, grid, n_trials, file):
+    with opened_betas(path, shape, n_trials, file):
         pass
 
 
 def read_voxels(
     path: Path | str,
     voxels: NDArray[np.int64],
-    grid: tuple[int, int, int],
+    shape: tuple[int, ...],
     n_trials: int,
     file: io.RawIOBase | None = None,
 ) -> NDArray[np.int16]:
@@ -64,11 +64,11 @@ def read_voxels(
     Parameters
     ----------
     path : Path
-        A session's HDF5 file, its dataset ``betas`` of shape (n_trials, Z, Y, X).
+        A session's HDF5 file, its dataset ``betas`` of shape (n_trials, *shape).
     voxels : ndarray of int64, shape (n_voxels,)
-        Indices into the raveled (Z, Y, X) grid (C order, 0-based), ascending.
-    grid : tuple of int
-        (Z, Y, X).
+        Sites (0-based), ascending: indices into the raveled `shape` (C order).
+    shape : tuple of int
+        `nsd_prep.dataset.space.Space.shape`: (Z, Y, X) of a volume.
     n_trials : int
         750 in NSD.
     file : file object, optional
@@ -86,32 +86,33 @@ def read_voxels(
     InputFileError
         The file is truncated, not HDF5, or holds something else.
     """
-    with opened_betas(path, grid, n_trials, file) as betas:
-        if betas.chunks == (n_trials, 1, 1, 1) and betas.id.get_create_plist().get_nfilters() == 0:
+    with opened_betas(path, shape, n_trials, file) as betas:
+        if (
+            betas.chunks == (n_trials, *(1 for _ in shape))
+            and betas.id.get_create_plist().get_nfilters() == 0
+        ):
             gathered = None
             if file is None:
                 _ask_ahead(betas, voxels)
-                gathered = gather_chunks(Path(path), betas, voxels, grid)
+                gathered = gather_chunks(Path(path), betas, voxels)
             if gathered is None:
-                values = _read_voxel_chunks(betas, voxels, grid)
+                values = _read_voxel_chunks(betas, voxels)
             else:
                 values = gathered.view(betas.dtype)
         else:
-            values = _read_blocks(betas, voxels, grid)
+            values = _read_blocks(betas, voxels)
     return values.astype(np.int16, copy=False)
 
 
-def _read_voxel_chunks(
-    betas: h5py.Dataset, voxels: NDArray[np.int64], grid: tuple[int, int, int]
-) -> NDArray[Any]:
+def _read_voxel_chunks(betas: h5py.Dataset, voxels: NDArray[np.int64]) -> NDArray[Any]:
     """Return the betas (voxel, trial) of a file where each voxel's trials are one plain chunk."""
-    z, y, x = (axis.tolist() for axis in np.unravel_index(voxels, grid))
+    axes = [axis.tolist() for axis in np.unravel_index(voxels, betas.shape[1:])]
     read = _voxel_chunk_reader(betas)
-    chunks = b"".join([read(position) for position in zip(repeat(0), z, y, x, strict=False)])
+    chunks = b"".join([read(position) for position in zip(repeat(0), *axes, strict=False)])
     values = np.frombuffer(chunks, betas.dtype).reshape(len(voxels), betas.shape[0])
     # What a disk does not give HDF5 fills with zeros, and says nothing: read these voxels twice.
     for index in np.flatnonzero(values[:, -1] == 0).tolist():
-        if read((0, z[index], y[index], x[index])) != values[index].tobytes():
+        if read((0, *(axis[index] for axis in axes))) != values[index].tobytes():
             raise _given_in_part()
     return values
 
@@ -134,12 +135,12 @@ def _ask_ahead(betas: h5py.Dataset, voxels: NDArray[np.int64]) -> None:
             os.posix_fadvise(file, start, stop - start, os.POSIX_FADV_WILLNEED)
 
 
-def _voxel_chunk_reader(betas: h5py.Dataset) -> Callable[[tuple[int, int, int, int]], bytes]:
+def _voxel_chunk_reader(betas: h5py.Dataset) -> Callable[[tuple[int, ...]], bytes]:
     """Return what reads the chunk at a position: called for every voxel, it does nothing else."""
     read_chunk = betas.id.read_direct_chunk
     bytes_of_voxel = betas.shape[0] * betas.dtype.itemsize
 
-    def read(position: tuple[int, int, int, int]) -> bytes:
+    def read(position: tuple[int, ...]) -> bytes:
         try:
             given: bytes = read_chunk(position)[1]
         except (OSError, RuntimeError, ValueError):  # which of them differs between h5py's versions
@@ -156,30 +157,28 @@ def _given_in_part() -> OSError:
     return OSError(errno.EIO, "The disk gave a voxel's betas only in part")
 
 
-def _read_blocks(
-    betas: h5py.Dataset, voxels: NDArray[np.int64], grid: tuple[int, int, int]
-) -> NDArray[Any]:
+def _read_blocks(betas: h5py.Dataset, voxels: NDArray[np.int64]) -> NDArray[Any]:
     """Return the betas (voxel, trial) of a file of any storage form, whole chunks at a time."""
-    n_trials = betas.shape[0]
+    n_trials, *shape = betas.shape
     values = np.empty((len(voxels), n_trials), dtype=betas.dtype)
-    chunk = betas.chunks or (1, *grid)
-    z, y, x = np.unravel_index(voxels, grid)
-    row = (z // chunk[1]) * grid[1] + y // chunk[2]
-    column = x // chunk[3]
+    chunk = betas.chunks or (1, *shape)
+    axes = np.unravel_index(voxels, shape)
+    *leading, column = (axis // length for axis, length in zip(axes, chunk[1:], strict=True))
+    row = np.zeros(len(voxels), dtype=np.int64)
+    for axis, length in zip(leading, shape, strict=False):
+        row = row * length + axis
     order = np.lexsort((column, row))
     apart = (np.diff(row[order]) != 0) | (np.diff(column[order]) > 1)
     ends = [0, *(np.flatnonzero(apart) + 1).tolist(), len(voxels)]
     for of_block in (order[start:stop] for start, stop in pairwise(ends) if start < stop):
-        corner = [int(axis[of_block].min()) for axis in (z, y, x)]
-        end = [int(axis[of_block].max()) + 1 for axis in (z, y, x)]
+        corner = [int(axis[of_block].min()) for axis in axes]
+        end = [int(axis[of_block].max()) + 1 for axis in axes]
         if betas.chunks is None:  # one long read a trial is faster than many short ones
-            corner, end = [corner[0], 0, 0], [end[0], *grid[1:]]
+            corner[1:], end[1:] = [0] * len(corner[1:]), shape[1:]
         size = int(np.prod(np.subtract(end, corner))) * values.itemsize
         step = max(1, _BYTES_AT_ONCE // size // chunk[0]) * chunk[0]
         box = tuple(slice(*side) for side in zip(corner, end, strict=True))
-        inside = tuple(
-            axis[of_block] - start for axis, start in zip((z, y, x), corner, strict=True)
-        )
+        inside = tuple(axis[of_block] - start for axis, start in zip(axes, corner, strict=True))
         for first in range(0, n_trials, step):
             trials = slice(first, min(first + step, n_trials))
             values[of_block, trials] = betas[(trials, *box)][(slice(None), *inside)].T
@@ -188,26 +187,26 @@ def _read_blocks(
 
 @contextmanager
 def opened_betas(
-    path: Path | str, grid: tuple[int, int, int], n_trials: int, file: io.RawIOBase | None = None
+    path: Path | str, shape: tuple[int, ...], n_trials: int, file: io.RawIOBase | None = None
 ) -> Iterator[h5py.Dataset]:
     """Open a session's betas, checked, with h5py's errors turned into the library's.
 
     Parameters
     ----------
-    path, grid, n_trials, file
+    path, shape, n_trials, file
         As `read_voxels`.
 
     Yields
     ------
     h5py.Dataset
-        Of shape (n_trials, Z, Y, X); no other thread reads betas meanwhile.
+        Of shape (n_trials, *shape); no other thread reads betas meanwhile.
     """
     if file is None:
         check_regular(Path(path))  # HDF5 would wait for what a pipe never gives
     with _ONE_READER:
         try:
             with h5py.File(path if file is None else file, "r") as opened:
-                yield _checked(path, opened, grid, n_trials)
+                yield _checked(path, opened, shape, n_trials)
         except (OSError, RuntimeError, KeyError) as error:  # h5py at damaged files
             if number := _errno_of(error):
                 raise OSError(number, os.strerror(number), str(path)) from error
@@ -226,7 +225,7 @@ def _errno_of(error: Exception) -> int | None:
 
 
 def _checked(
-    path: Path | str, file: h5py.File, grid: tuple[int, int, int], n_trials: int
+    path: Path | str, file: h5py.File, shape: tuple[int, ...], n_trials: int
 ) -> h5py.Dataset:
     # Of a disk that fails `get` would say that there is no dataset.
     betas = file[DATASET_NAME] if DATASET_NAME in file else None  # noqa: SIM401
@@ -249,12 +248,11 @@ def _checked(
             f"{path} has betas of the type {betas.dtype.name}: expected int16 (percent signal "
             f"change times {BETA_SCALE}); download the file again."
         )
-    expected = (n_trials, *grid)
+    expected = (n_trials, *shape)
     if betas.shape != expected:
         raise InputFileError(
-            f"{path} has betas of the shape {betas.shape}: expected (trials, Z, Y, X) "
-            f"{expected}, the session's trials on the grid of the region labels; download the "
-            "file or the labels again."
+            f"{path} has betas of the shape {betas.shape}: expected {expected}, the session's "
+            "trials in the space of the region labels; download the file or the labels again."
         )
     return betas
 

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.dataset.source import Source
+from nsd_prep.dataset.space import FUNC1PT8MM
 
 Layout = Literal["official", "flat"]
 Hemisphere = Literal["lh", "rh"]
@@ -98,7 +99,7 @@ class Dataset:
         """Return the path of a subject's T1 on the betas' grid; the flat layout has none."""
         if self.layout == "flat":
             return None
-        return self._volumes_folder(subject) / "T1_to_func1pt8mm.nii.gz"
+        return self._volumes_folder(subject) / f"T1_to_{FUNC1PT8MM}.nii.gz"
 
     @property
     def design_file(self) -> Path:
@@ -132,12 +133,12 @@ class Dataset:
         return self.root / "metadata"
 
     def _volumes_folder(self, subject: int) -> Path:
-        return self.root / "nsddata" / "ppdata" / f"subj{subject:02d}" / "func1pt8mm"
+        return self.root / "nsddata" / "ppdata" / f"subj{subject:02d}" / FUNC1PT8MM
 
     def _betas_folder(self, subject: int) -> Path:
         if self.layout == "flat":
             return self.root / f"subj{subject:02d}" / "betas"
-        folder = self.root / "nsddata_betas" / "ppdata" / f"subj{subject:02d}" / "func1pt8mm"
+        folder = self.root / "nsddata_betas" / "ppdata" / f"subj{subject:02d}" / FUNC1PT8MM
         return folder / self.preparation
 
 

@@ -22,7 +22,6 @@ from nsd_prep.dataset.volumes import (
     Volume,
     read_label_table,
     read_label_volume,
-    same_space,
 )
 
 _HEMISPHERES: tuple[Hemisphere, Hemisphere] = ("lh", "rh")
@@ -36,7 +35,7 @@ class Bilateral(NamedTuple):
     volume : Volume
         Labels, int16, of both.
     sides : tuple of two ndarrays of int64, or None
-        Labelled voxels (indices into the raveled grid) of the left and of the right hemisphere,
+        Labelled voxels (sites) of the left and of the right hemisphere,
         where the dataset has a volume of each.
     """
 
@@ -81,19 +80,19 @@ def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> Bilate
             f"the volumes of both hemispheres beside it (not there: {names}); download them."
         )
     left, right = (read_label_volume(file, dataset.read) for file in files)
-    _check_same_grid(subject, {files[0]: left, files[1]: right})
+    _check_same_space(subject, {files[0]: left, files[1]: right})
     overlap = np.count_nonzero((left.values != OUTSIDE_CORTEX) & (right.values != OUTSIDE_CORTEX))
     if overlap:
         raise InputFileError(
             f"The hemispheres of subject {subject} overlap in {overlap} voxels: {files[0]} and "
             f"{files[1]} are expected to share none (-1 is outside); download both again."
         )
-    merged = Volume(merge_hemispheres(left.values, right.values), left.affine)
+    merged = Volume(merge_hemispheres(left.values, right.values), left.space)
     sides = (np.flatnonzero(left.values > 0), np.flatnonzero(right.values > 0))
     if not dataset.exists(bilateral_file):
         return Bilateral(merged, sides)
     bilateral = read_label_volume(bilateral_file, dataset.read)
-    _check_same_grid(subject, {files[0]: left, bilateral_file: bilateral})
+    _check_same_space(subject, {files[0]: left, bilateral_file: bilateral})
     different = np.count_nonzero(bilateral.values != merged.values)
     if different:
         raise InputFileError(
@@ -104,21 +103,14 @@ def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> Bilate
     return Bilateral(bilateral, sides)
 
 
-def _check_same_grid(subject: int, volumes: Mapping[Path, Volume]) -> None:
-    """Raise where volumes of a subject have other shapes or affines than the first of them."""
+def _check_same_space(subject: int, volumes: Mapping[Path, Volume]) -> None:
+    """Raise where volumes of a subject lie in another space than the first of them."""
     (first_path, first), *others = volumes.items()
     for path, volume in others:
-        if volume.values.shape != first.values.shape:
+        if difference := volume.space.difference(first.space):
             raise InputFileError(
-                f"The label volumes of subject {subject} lie on different grids: {first_path} has "
-                f"(Z, Y, X) = {first.values.shape}, {path} has {volume.values.shape}; download "
-                "both again."
-            )
-        if not same_space(volume.affine, first.affine):
-            raise InputFileError(
-                f"The label volumes of subject {subject} lie in different spaces: the affines of "
-                f"{first_path} and {path} differ by up to "
-                f"{np.abs(volume.affine - first.affine).max():.4g} mm; download both again."
+                f"The label volumes of subject {subject} lie in different spaces: expected {path} "
+                f"in that of {first_path}, found {difference}; download both again."
             )
 
 
@@ -186,12 +178,11 @@ def select_voxels(
             f"Subject {subject} has none of the regions {', '.join(regions)}: leave out the "
             "subject, or choose another region beside them."
         )
-    _check_same_grid(
+    _check_same_space(
         subject, {_file(dataset, subject, *key): volume for key, volume in volumes.items()}
     )
-    first = next(iter(volumes.values()))
-    z, y, x = first.values.shape
-    return VoxelSelection((z, y, x), first.affine, regions, tuple(absent), hemispheres)
+    space = next(iter(volumes.values())).space
+    return VoxelSelection(space, regions, tuple(absent), hemispheres)
 
 
 def labels_that_are_nowhere(selections: Iterable[VoxelSelection]) -> list[str]:

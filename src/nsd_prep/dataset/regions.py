@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from nsd_prep.core.digests import read_whole
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.dataset.layout import Hemisphere
+from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.dataset.volumes import OUTSIDE_CORTEX
 
 #: Part of file names, which may have 255 bytes.
@@ -246,15 +247,14 @@ def voxels_with_labels(volume: NDArray[np.int16], labels: Sequence[int]) -> NDAr
     Returns
     -------
     ndarray of int64, shape (n_voxels,)
-        Indices into the raveled volume (C order, 0-based), ascending: the order of the file.
+        Sites of the volume's space, ascending: the order of the betas' file.
     """
     return np.flatnonzero(np.isin(volume, labels)).astype(np.int64)
 
 
 def union_of_regions(regions: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Return the voxels that are in any region, int64 (n_voxels,), each once, ascending.
+    """Return the sites that are in any region, int64 (n_sites,), each once, ascending.
 
-    A region is given, and the union, by indices into the raveled (Z, Y, X) grid (C order, 0-based).
     It is the order of the columns of single trials.
     """
     return np.unique(np.concatenate(list(regions.values())))
@@ -266,22 +266,19 @@ class VoxelSelection:
 
     Attributes
     ----------
-    grid : tuple of int
-        (Z, Y, X), the spatial axes of the betas.
-    affine : ndarray of float64, shape (4, 4)
-        From NIfTI indices (i, j, k) to millimetres.
+    space : VolumeSpace
+        Where they lie.
     regions : mapping of str to ndarray of int64, shape (n_voxels,)
-        For each region, indices into the raveled grid (C order, 0-based), ascending. Regions may
-        share voxels, and one that a subject lacks is empty.
+        For each region, sites of the space, ascending. Regions may share voxels, and one that a
+        subject lacks is empty.
     absent_labels : tuple of (str, str, int)
         Region, volume and label, for each label of a region that has no voxel in the subject.
     hemispheres : tuple of two ndarrays of int64, or None
-        Labelled voxels of the left and of the right hemisphere (indices into the raveled grid), of
-        the first volume that the dataset has for each.
+        Labelled voxels (sites) of the left and of the right hemisphere, of the first volume that
+        the dataset has for each.
     """
 
-    grid: tuple[int, int, int]
-    affine: NDArray[np.float64]
+    space: VolumeSpace
     regions: Mapping[str, NDArray[np.int64]]
     absent_labels: tuple[tuple[str, str, int], ...] = ()
     hemispheres: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None

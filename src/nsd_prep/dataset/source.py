@@ -56,16 +56,16 @@ class Source(Protocol):
             Some are not there: it lists all of these.
         """
 
-    def check_session(self, path: Path, grid: tuple[int, int, int], n_trials: int) -> None:
+    def check_session(self, path: Path, shape: tuple[int, ...], n_trials: int) -> None:
         """Raise as `nsd_prep.dataset.betas.check_session_file`."""
 
     def prefetch(
-        self, path: Path, voxels: NDArray[np.int64], grid: tuple[int, int, int], n_trials: int
+        self, path: Path, voxels: NDArray[np.int64], shape: tuple[int, ...], n_trials: int
     ) -> bool:
         """Begin to fetch what `read_voxels` will be asked for, where that is of use."""
 
     def read_voxels(
-        self, path: Path, voxels: NDArray[np.int64], grid: tuple[int, int, int], n_trials: int
+        self, path: Path, voxels: NDArray[np.int64], shape: tuple[int, ...], n_trials: int
     ) -> NDArray[np.int16]:
         """Read all trials of some voxels of a session, as `nsd_prep.dataset.betas.read_voxels`."""
 

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.digests import read_whole
 from nsd_prep.core.errors import InputFileError
+from nsd_prep.dataset.space import VolumeSpace
 
 #: A label volume's value outside the cortex.
 OUTSIDE_CORTEX = -1
 #: Above it a noise ceiling would be 99.99 %: no voxel's, but a damaged file's.
 LARGEST_NCSNR = 100.0
-#: Millimetres by which affines of the same space may differ, as they were rounded.
-AFFINE_TOLERANCE = 1e-3
 Read = Callable[[Path], bytes]
 #: What nibabel raises at damaged files.
 _UNREADABLE = (
@@ -45,12 +44,12 @@ class Volume(NamedTuple):
     ----------
     values : ndarray, shape (Z, Y, X)
         In the order of the axes of the betas' HDF5 files.
-    affine : ndarray of float64, shape (4, 4)
-        From NIfTI indices (i, j, k) to millimetres, as the file has it: not reversed.
+    space : VolumeSpace
+        Of its voxels.
     """
 
     values: NDArray[Any]
-    affine: NDArray[np.float64]
+    space: VolumeSpace
 
 
 def read_volume(path: Path, read: Read = read_whole) -> Volume:
@@ -98,12 +97,8 @@ def read_volume(path: Path, read: Read = read_whole) -> Volume:
             f"{path} has values of the type {values.dtype}: expected real numbers; "
             "download it again."
         )
-    return Volume(values.transpose(2, 1, 0), affine)
-
-
-def same_space(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
-    """Return whether two affines (4, 4) are equal within `AFFINE_TOLERANCE`."""
-    return bool(np.allclose(first, second, rtol=0, atol=AFFINE_TOLERANCE))
+    x, y, z = values.shape
+    return Volume(values.transpose(2, 1, 0), VolumeSpace((z, y, x), affine))
 
 
 def read_label_volume(path: Path, read: Read = read_whole) -> Volume:
@@ -127,7 +122,7 @@ def read_label_volume(path: Path, read: Read = read_whole) -> Volume:
     OSError, InputFileError
         As `read_volume`; InputFileError also where the values are not labels.
     """
-    values, affine = read_volume(path, read)
+    values, space = read_volume(path, read)
     with np.errstate(invalid="ignore"):
         labels = values.astype(np.int16)
     wrong = values != labels
@@ -137,7 +132,7 @@ def read_label_volume(path: Path, read: Read = read_whole) -> Volume:
             f"{path} is not a volume of labels: expected whole numbers from -1 up, found "
             f"{found:g}; give the label volume that NSD distributes."
         )
-    return Volume(labels, affine)
+    return Volume(labels, space)
 
 
 def read_ncsnr(path: Path, read: Read = read_whole) -> Volume:
@@ -160,14 +155,14 @@ def read_ncsnr(path: Path, read: Read = read_whole) -> Volume:
     OSError, InputFileError
         As `read_volume`; InputFileError also where the values cannot be ncsnr.
     """
-    values, affine = read_volume(path, read)
+    values, space = read_volume(path, read)
     wrong = (values < 0) | (values > LARGEST_NCSNR)
     if wrong.any():
         raise InputFileError(
             f"{path} does not hold ncsnr: expected NaN or values from 0 to {LARGEST_NCSNR:g}, "
             f"found {values[wrong].flat[0]:g}; download it again."
         )
-    return Volume(values.astype(np.float32, copy=False), affine)
+    return Volume(values.astype(np.float32, copy=False), space)
 
 
 def _first_line(error: BaseException) -> str:

@@ -34,7 +34,8 @@ class Prefetch:
             if not hasattr(request.source, "transfer"):
                 continue
             if len(voxels := voxels_to_read(request)):
-                request.source.prefetch(request.path, voxels, request.grid, request.n_trials)
+                shape, n_trials = request.space.shape, request.n_trials
+                request.source.prefetch(request.path, voxels, shape, n_trials)
 
     def traffic(self, n_done: int) -> str:
         """Return what was transferred so far, how fast, and the time left; "" of a folder.

@@ -16,6 +16,7 @@ from nsd_prep.core.records import Sealed
 from nsd_prep.dataset.identity import RemoteIdentity
 from nsd_prep.dataset.published import run_lengths
 from nsd_prep.dataset.source import Identity, Source
+from nsd_prep.dataset.space import Space
 from nsd_prep.extraction.statistics import describe_part
 from nsd_prep.extraction.store import Store, StoredArray
 from nsd_prep.extraction.zscore import zscore_trials
@@ -47,16 +48,16 @@ class SessionRequest:
         Trials in the session.
     trials : tuple of int
         Trials in session (0-based, ascending) that are kept.
-    grid : tuple of int
-        (Z, Y, X).
-    regions : mapping of str to ndarray of int64, shape (n_voxels,)
-        For each region, indices into the raveled grid (C order, 0-based), ascending.
+    space : Space
+        Whose sites the regions hold.
+    regions : mapping of str to ndarray of int64, shape (n_sites,)
+        For each region, its sites (0-based), ascending.
     store : Store
         Where the responses are kept.
     kinds : tuple of {"shared", "all"}
         What is kept of each region: z-scores of `trials`, or all trials as they are stored.
-    keep : ndarray of int64, shape (n_voxels,), optional
-        Voxels, as those of a region, of which all trials are kept beside that: later requests for
+    keep : ndarray of int64, shape (n_sites,), optional
+        Sites, as those of a region, of which all trials are kept beside that: later requests for
         regions inside them do not read the session.
     """
 
@@ -67,7 +68,7 @@ class SessionRequest:
     betas: Identity
     n_trials: int
     trials: tuple[int, ...]
-    grid: tuple[int, int, int]
+    space: Space
     regions: Mapping[str, NDArray[np.int64]]
     store: Store
     kinds: tuple[TrialSelection, ...] = ("shared",)
@@ -90,7 +91,7 @@ class SessionRequest:
             "version": EXTRACTION_VERSION,
             "betas": self.betas.model_dump(),
             "n_trials": self.n_trials,
-            "grid": self.grid,
+            "grid": self.space.shape,
             "voxels": digest_of_array(voxels),
             "trials": self.trials if kind == "shared" else "all",
         }
@@ -280,7 +281,7 @@ def _values(request: SessionRequest, regions: Sequence[str]) -> dict[str, NDArra
         return values
     voxels = _union(request, to_read)
     source, path = request.source, request.path
-    read = source.read_voxels(path, voxels, request.grid, request.n_trials)
+    read = source.read_voxels(path, voxels, request.space.shape, request.n_trials)
     found = source.identity(path)
     if found != request.betas:
         message = (

@@ -175,7 +175,7 @@ class Store(Folder):
         group : str
             Such as ``"subj01"``.
         voxels : ndarray of int64, shape (n_voxels,)
-            Indices into the raveled grid (0-based), ascending.
+            Sites (0-based), ascending.
         """
         path = self.path / _VOXELS / group / digest_of_array(voxels)
         if not path.exists():

@@ -214,7 +214,7 @@ class Inputs:
                 betas=identity,
                 n_trials=self.dataset.trials_per_session,
                 trials=in_session.get((subject, session), ()),
-                grid=self.masks[subject].selection.grid,
+                space=self.masks[subject].selection.space,
                 regions={
                     region: voxels
                     for region, voxels in self.masks[subject].selection.regions.items()

@@ -30,7 +30,7 @@ from nsd_prep.dataset.trials import (
     usable_nsd_ids,
     with_usable,
 )
-from nsd_prep.dataset.volumes import Volume, read_ncsnr, read_volume, same_space
+from nsd_prep.dataset.volumes import Volume, read_ncsnr, read_volume
 from nsd_prep.pipeline.inputs import Masks, NoiseCeilings, Trials
 from nsd_prep.pipeline.run import Run
 from nsd_prep.sources.recorder import Recorder
@@ -134,17 +134,18 @@ def load_masks(run: Run, subject: int) -> Masks:
         absent_labels=tuple(label for label in selection.absent_labels if label[0] in run.regions),
     )
     expected = published.GRIDS[subject][::-1]
-    if dataset.is_nsd and selection.grid != expected:
+    space = selection.space
+    if dataset.is_nsd and space.grid != expected:
         raise InputFileError(
-            f"The label volumes of subject {subject} lie on the grid (Z, Y, X) {selection.grid}: "
-            f"expected {expected}, NSD's func1pt8mm; download them again, in that space."
+            f"The label volumes of subject {subject} lie on the grid (Z, Y, X) {space.grid}: "
+            f"expected {expected}, NSD's {space.name}; download them again, in that space."
         )
     optional = []
     for path in (dataset.brain_mask_file(subject), dataset.anatomy_file(subject)):
         there = path is not None and dataset.exists(path)
         volume = read_volume(path, dataset.read) if path is not None and there else None
         if path is not None and volume is not None:
-            check_grid(subject, str(path), volume, selection)
+            check_space(subject, str(path), volume, selection)
         optional.append(None if volume is None else volume.values)
     brain = None if optional[0] is None else optional[0] > 0
     return Masks(subject, selection, brain, optional[1], tuple(recorder.files.values()), keep)
@@ -208,8 +209,8 @@ def look_at_sessions(
     there = {key: path for key, path in paths.items() if path not in missing}
     for (subject, _), path in there.items():
         if subject in masks:
-            grid = masks[subject].selection.grid
-            problems.collect(source.check_session, path, grid, dataset.trials_per_session)
+            shape = masks[subject].selection.space.shape
+            problems.collect(source.check_session, path, shape, dataset.trials_per_session)
     identities = problems.collect(source.identities, list(there.values()))
     if problems.found or identities is None:
         raise PreflightError(problems.found)
@@ -244,16 +245,10 @@ def _check_published_sizes(path: Any, design: Design) -> None:
         )
 
 
-def check_grid(subject: int, path: str, volume: Volume, selection: VoxelSelection) -> None:
+def check_space(subject: int, path: str, volume: Volume, selection: VoxelSelection) -> None:
     """Raise InputFileError where a volume lies elsewhere than a subject's label volumes."""
-    if volume.values.shape != selection.grid:
-        raise InputFileError(
-            f"{path} lies on the grid (Z, Y, X) {volume.values.shape}: expected {selection.grid}, "
-            f"that of the label volumes of subject {subject}; download it again."
-        )
-    if not same_space(volume.affine, selection.affine):
-        difference = np.abs(volume.affine - selection.affine).max()
+    if difference := volume.space.difference(selection.space):
         raise InputFileError(
             f"{path} lies in another space than the label volumes of subject {subject}: expected "
-            f"the same affine, found a difference of {difference:.4g} mm; download both again."
+            f"the same, found {difference}; download both again."
         )

@@ -19,7 +19,7 @@ from nsd_prep.dataset.regions import BUILT_IN_REGIONS, ROI_VOLUMES
 from nsd_prep.dataset.source import Source
 from nsd_prep.pipeline.inputs import Inputs, Masks, NoiseCeilings, Trials
 from nsd_prep.pipeline.loading import (
-    check_grid,
+    check_space,
     load_masks,
     load_noise_ceilings,
     look_at_sessions,
@@ -88,7 +88,7 @@ def load_inputs(run: Run, steps: "Steps | None" = None) -> Inputs:
     for subject in set(masks) & set(noise_ceilings):
         ncsnr = noise_ceilings[subject]
         selection = masks[subject].selection
-        problems.collect(check_grid, subject, ncsnr.files[0].path, ncsnr.volume, selection)
+        problems.collect(check_space, subject, ncsnr.files[0].path, ncsnr.volume, selection)
     features = None
     if run.features is not None and trials is not None:
         features = problems.collect(_check_features, run, trials)

@@ -53,6 +53,8 @@ class Prepared:
         Whether voxels without data in some session are kept.
     is_nsd : bool
         Whether published sizes and numbers apply.
+    coordinates : tuple of str
+        Which columns of `voxels` say where a neuroid lies.
     trials_per_session : int
         750 in NSD.
     dataset_sessions : dict of int to int
@@ -79,6 +81,7 @@ class Prepared:
         self.is_nsd = dataset.is_nsd
         self.trials_per_session = dataset.trials_per_session
         self.dataset_sessions = {subject: dataset.sessions[subject] for subject in run.subjects}
+        self.coordinates = inputs.masks[run.subjects[0]].selection.space.coordinates
         self._store = store
         self._records = {
             subject: tuple(record for record in self.sessions if record.subject == subject)
@@ -106,7 +109,7 @@ class Prepared:
                 ncsnr = inputs.noise_ceilings[subject].volume.values.flat[voxels]
                 row = SubjectVoxels(
                     subject,
-                    selection.grid,
+                    selection.space,
                     voxels,
                     ncsnr,
                     noise_ceiling(ncsnr, REPETITIONS),

@@ -66,7 +66,7 @@ def _fetching(inputs: Inputs) -> str:
         SessionsToFetch(
             sum(one == subject for one, _ in inputs.betas),
             masks.voxels,
-            masks.selection.grid,
+            masks.selection.space.shape,
             n_trials,
         )
         for subject, masks in inputs.masks.items()

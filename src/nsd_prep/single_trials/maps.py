@@ -12,28 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from nsd_prep.core.atomic import written_whole
 from nsd_prep.core.errors import InputFileError, ParameterError
+from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.single_trials.reading import open_single_trials
 
 _ENDINGS = (".nii.gz", ".nii")
-
-
-def map_attributes(grid: Sequence[int], affine: ArrayLike) -> dict[str, list[int] | list[float]]:
-    """Return what a file of single trials keeps, so that maps can be made from it alone.
-
-    Parameters
-    ----------
-    grid : sequence of int
-        (Z, Y, X).
-    affine : array_like of float, shape (4, 4)
-        From the indices (i, j, k) of a voxel to millimetres.
-
-    Returns
-    -------
-    dict
-        ``grid``, three numbers, and ``affine``, 16 numbers, row by row.
-    """
-    rows = np.asarray(affine, dtype=np.float64)
-    return {"grid": [int(length) for length in grid], "affine": rows.ravel().tolist()}
 
 
 def brain_map(
@@ -70,21 +52,16 @@ def brain_map(
         There are not as many values as voxels, or a voxel lies outside the grid.
     """
     of_voxels = np.asarray(values, dtype=np.float32)
-    place = np.stack([np.asarray(voxels[f"nifti_{axis}"], np.int64) for axis in "ijk"], axis=1)
-    if of_voxels.shape != (len(place),):
+    z, y, x = grid
+    space = VolumeSpace((z, y, x), np.asarray(affine))
+    sites = space.sites(voxels)
+    if of_voxels.shape != sites.shape:
         raise ParameterError(
-            f"The values of a map have the shape {of_voxels.shape}: expected ({len(place)},), a "
+            f"The values of a map have the shape {of_voxels.shape}: expected {sites.shape}, a "
             "value for each voxel; give the voxels that the values belong to."
         )
-    shape = tuple(int(length) for length in reversed(grid))
-    if len(place) and (place.min() < 0 or (place.max(axis=0) >= shape).any()):
-        raise ParameterError(
-            f"A voxel lies at (i, j, k) = {tuple(place.max(axis=0).tolist())} or beyond: expected "
-            f"all within (X, Y, Z) = {shape}; give the grid of the same subject."
-        )
-    volume = np.full(shape, outside, dtype=np.float32)
-    volume[tuple(place.T)] = of_voxels
-    return nibabel.Nifti1Image(volume, np.asarray(affine, dtype=np.float64))  # type: ignore[no-untyped-call]
+    volume = space.volume(of_voxels, sites, outside).transpose()
+    return nibabel.Nifti1Image(volume, space.affine)  # type: ignore[no-untyped-call]
 
 
 def write_map(
@@ -162,8 +139,8 @@ def write_map_of_trials(
                 f"{trials} has no numbers {values!r} for its voxels: expected one of "
                 f"{', '.join(columns)}, or a .npy file; choose one."
             )
-        affine = np.reshape(dataset.attrs["affine"], (4, 4))
-        write_map(path, chosen, dataset, dataset.attrs["grid"], affine, outside)
+        space = VolumeSpace.from_attributes(dataset.attrs)
+        write_map(path, chosen, dataset, space.grid, space.affine, outside)
 
 
 def _read_numbers(path: Path) -> NDArray[np.generic]:

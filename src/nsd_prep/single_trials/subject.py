@@ -92,7 +92,7 @@ def write_single_trials_of_subject(
     options : SingleTrialOptions
         What to make.
     attributes : mapping of str to str, number or sequence of numbers
-        What else determines the data, and `nsd_prep.single_trials.maps.map_attributes`.
+        What else determines the data, and `nsd_prep.dataset.space.Space.attributes`.
 
     Returns
     -------

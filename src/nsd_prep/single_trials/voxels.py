@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nsd_prep.dataset.noise_ceiling import noise_ceiling, noise_ceiling_of_unequal_repetitions
 from nsd_prep.dataset.published import REPETITIONS
 from nsd_prep.dataset.regions import union_of_regions
+from nsd_prep.dataset.space import Space
 
 VOXEL: Final = "voxel"
 #: A region's column is its name after this.
@@ -18,7 +19,7 @@ MEMBERSHIP: Final = "in_"
 
 def trial_voxels(
     regions: Mapping[str, NDArray[np.int64]],
-    grid: tuple[int, int, int],
+    space: Space,
     ncsnr: NDArray[np.float32],
 ) -> pd.DataFrame:
     """Return a row for each voxel of the union of regions.
@@ -27,30 +28,23 @@ def trial_voxels(
     ----------
     regions : mapping of str to ndarray of int64, shape (n_voxels,)
         As `nsd_prep.dataset.regions.union_of_regions` takes them.
-    grid : tuple of int
-        (Z, Y, X).
-    ncsnr : ndarray of float32, shape (Z, Y, X)
+    space : Space
+        Whose sites these are.
+    ncsnr : ndarray of float32, shape `space.shape`
         The subject's, as `nsd_prep.dataset.volumes.read_ncsnr` gives it.
 
     Returns
     -------
     DataFrame
-        Index ``voxel``. Columns: voxel_x, voxel_y, voxel_z (indices into the reversed volume, so
-        voxel_x is NIfTI k), nifti_i, nifti_j, nifti_k (the NIfTI's own indices), all 0-based;
-        ncsnr (NaN where a voxel has no data in any session); noise_ceiling_1 and noise_ceiling_3
+        Index ``voxel``. Columns: those of the space (`nsd_prep.dataset.space.VolumeSpace`); ncsnr
+        (NaN where a voxel has no data in any session); noise_ceiling_1 and noise_ceiling_3
         (percent, for one trial and for the mean of three, 0 where ncsnr is NaN); and for each
         region ``in_NAME``, bool.
     """
     union = union_of_regions(regions)
-    x, y, z = (axis.astype(np.int64) for axis in np.unravel_index(union, grid))
     of_voxels = ncsnr.ravel()[union]
     columns = {
-        "voxel_x": x,
-        "voxel_y": y,
-        "voxel_z": z,
-        "nifti_i": z,
-        "nifti_j": y,
-        "nifti_k": x,
+        **space.table(union),
         "ncsnr": of_voxels,
         "noise_ceiling_1": noise_ceiling(of_voxels, n_averaged=1),
         f"noise_ceiling_{REPETITIONS}": noise_ceiling(of_voxels, n_averaged=REPETITIONS),

@@ -176,7 +176,7 @@ class BucketSource(Source):
             self._remember(name, identity)
         return {path: (known | looked_up)[name] for name, path in names.items()}
 
-    def check_session(self, path: Path, grid: tuple[int, int, int], n_trials: int) -> None:
+    def check_session(self, path: Path, shape: tuple[int, ...], n_trials: int) -> None:
         """Raise where a session's betas are not of the expected form, as far as is known.
 
         A file of exactly the predicted size is looked at when it is read, and so is one that an
@@ -186,19 +186,19 @@ class BucketSource(Source):
         if record is not None and self._name(path) not in self._found:
             return
         identity = self.identity(path)
-        if identity.bytes != ChunkPlaces.predict(grid, n_trials).file_bytes:
-            self._reader.check(identity, grid, n_trials)
+        if identity.bytes != ChunkPlaces.predict(shape, n_trials).file_bytes:
+            self._reader.check(identity, shape, n_trials)
 
     @override
     def prefetch(
-        self, path: Path, voxels: NDArray[np.int64], grid: tuple[int, int, int], n_trials: int
+        self, path: Path, voxels: NDArray[np.int64], shape: tuple[int, ...], n_trials: int
     ) -> bool:
         with suppress(RemoteFaultError, MissingFilesError):  # `read_voxels` will tell
-            return self._reader.prefetch(self.identity(path), voxels, grid, n_trials)
+            return self._reader.prefetch(self.identity(path), voxels, shape, n_trials)
         return False
 
     def read_voxels(
-        self, path: Path, voxels: NDArray[np.int64], grid: tuple[int, int, int], n_trials: int
+        self, path: Path, voxels: NDArray[np.int64], shape: tuple[int, ...], n_trials: int
     ) -> NDArray[np.int16]:
         """Read all trials of some voxels of a session, as `nsd_prep.dataset.betas.read_voxels`.
 
@@ -212,7 +212,7 @@ class BucketSource(Source):
         """
         for start in range(_STARTS):
             try:
-                return self._reader.read_voxels(self.identity(path), voxels, grid, n_trials)
+                return self._reader.read_voxels(self.identity(path), voxels, shape, n_trials)
             except ChangedFileError:
                 name = self._name(path)
                 self._mirror.drop(name)

@@ -23,16 +23,16 @@ class SessionsToFetch(NamedTuple):
     n_sessions : int
         How many.
     voxels : ndarray of int64, shape (n_voxels,)
-        What is wanted of each: indices into the raveled grid (0-based), ascending.
-    grid : tuple of int
-        (Z, Y, X).
+        What is wanted of each: sites (0-based), ascending.
+    shape : tuple of int
+        Of all sites: `nsd_prep.dataset.space.Space.shape`.
     n_trials : int
         750 in NSD.
     """
 
     n_sessions: int
     voxels: NDArray[np.int64]
-    grid: tuple[int, int, int]
+    shape: tuple[int, ...]
     n_trials: int
 
 
@@ -59,7 +59,7 @@ def estimate(sessions: Iterable[SessionsToFetch]) -> FetchEstimate:
     """
     n_requests = n_bytes = 0
     for subject in sessions:
-        places = ChunkPlaces.predict(subject.grid, subject.n_trials)
+        places = ChunkPlaces.predict(subject.shape, subject.n_trials)
         parts = predicted_fetches(places, subject.voxels, START_GAP)
         n_requests += subject.n_sessions * (1 + sum(len(part.ranges.pieces()) for part in parts))
         n_bytes += subject.n_sessions * sum(part.ranges.n_bytes for part in parts)

@@ -56,20 +56,20 @@ class FolderSource(Source):
         return {path: FileIdentity.from_path(path) for path in paths}
 
     @override
-    def check_session(self, path: Path, grid: tuple[int, int, int], n_trials: int) -> None:
-        betas.check_session_file(path, grid, n_trials)
+    def check_session(self, path: Path, shape: tuple[int, ...], n_trials: int) -> None:
+        betas.check_session_file(path, shape, n_trials)
 
     @override
     def prefetch(
-        self, path: Path, voxels: NDArray[np.int64], grid: tuple[int, int, int], n_trials: int
+        self, path: Path, voxels: NDArray[np.int64], shape: tuple[int, ...], n_trials: int
     ) -> bool:
         return False
 
     @override
     def read_voxels(
-        self, path: Path, voxels: NDArray[np.int64], grid: tuple[int, int, int], n_trials: int
+        self, path: Path, voxels: NDArray[np.int64], shape: tuple[int, ...], n_trials: int
     ) -> NDArray[np.int16]:
-        return betas.read_voxels(path, voxels, grid, n_trials)
+        return betas.read_voxels(path, voxels, shape, n_trials)
 
     @override
     def images(

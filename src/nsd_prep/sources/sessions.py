@@ -66,7 +66,7 @@ def predicted_fetches(places: ChunkPlaces, voxels: Integers, gap: int) -> list[F
     places : ChunkPlaces
         The predicted places in its file.
     voxels : ndarray of int64, shape (n_voxels,)
-        Indices into the raveled grid (0-based), ascending.
+        Sites (0-based), ascending.
     gap : int
         Bytes that may be fetched in vain between two ranges.
     """
@@ -111,20 +111,20 @@ class SessionReader:
         self._client = client
         self._prefetched: dict[RemoteIdentity, _Prefetched] = {}
 
-    def check(self, identity: RemoteIdentity, grid: tuple[int, int, int], n_trials: int) -> None:
+    def check(self, identity: RemoteIdentity, shape: tuple[int, ...], n_trials: int) -> None:
         """Raise where a session's betas are not of the expected form; one request.
 
         Arguments and errors are those of `read_voxels`.
         """
         file = self._file(identity, "index", Deadline(SESSION_SECONDS))
         name = identity.path
-        _read(file, lambda: betas.check_session_file(name, grid, n_trials, file))
+        _read(file, lambda: betas.check_session_file(name, shape, n_trials, file))
 
     def prefetch(
         self,
         identity: RemoteIdentity,
         voxels: Integers,
-        grid: tuple[int, int, int],
+        shape: tuple[int, ...],
         n_trials: int,
     ) -> bool:
         """Begin to fetch what `read_voxels` will be asked for, where there is room; return whether.
@@ -133,7 +133,7 @@ class SessionReader:
         """
         if identity in self._prefetched:
             return True
-        places = ChunkPlaces.predict(grid, n_trials)
+        places = ChunkPlaces.predict(shape, n_trials)
         if identity.bytes != places.file_bytes or len(self._prefetched) >= MOST_PREFETCHED:
             return False
         parts = predicted_fetches(places, voxels, self._client.link.gap)
@@ -151,7 +151,7 @@ class SessionReader:
         self,
         identity: RemoteIdentity,
         voxels: Integers,
-        grid: tuple[int, int, int],
+        shape: tuple[int, ...],
         n_trials: int,
     ) -> NDArray[np.int16]:
         """Read all trials of some voxels of a session, and little else.
@@ -172,37 +172,37 @@ class SessionReader:
             It is gone, or may not be read.
         """
         prefetched = self._prefetched.pop(identity, None)
-        places = ChunkPlaces.predict(grid, n_trials)
+        places = ChunkPlaces.predict(shape, n_trials)
         if identity.bytes == places.file_bytes:
             if prefetched is not None and not np.array_equal(prefetched.voxels, voxels):
                 prefetched.first.cancel()
                 prefetched = None
             try:
-                return self._read_predicted(identity, voxels, grid, n_trials, prefetched)
+                return self._read_predicted(identity, voxels, shape, n_trials, prefetched)
             except MissingBytesError:
                 _logger.warning(
                     "%s has the size of a file written in order, and is not: its index is read.",
                     identity.path,
                 )
-        return self._read_otherwise(identity, voxels, grid, n_trials)
+        return self._read_otherwise(identity, voxels, shape, n_trials)
 
     def _read_predicted(
         self,
         identity: RemoteIdentity,
         voxels: Integers,
-        grid: tuple[int, int, int],
+        shape: tuple[int, ...],
         n_trials: int,
         prefetched: _Prefetched | None,
     ) -> NDArray[np.int16]:
         if prefetched is None:
-            places = ChunkPlaces.predict(grid, n_trials)
+            places = ChunkPlaces.predict(shape, n_trials)
             deadline = Deadline(SESSION_SECONDS)
             parts, first = predicted_fetches(places, voxels, self._client.link.gap), None
         else:
             deadline = prefetched.deadline
             parts, first = prefetched.parts, prefetched.first
         file = self._file(identity, "index", deadline, allowed_misses=_ALLOWED_MISSES)
-        return self._read_parts(identity, file, parts, first, voxels, grid, n_trials, deadline)
+        return self._read_parts(identity, file, parts, first, voxels, shape, n_trials, deadline)
 
     def _read_parts(
         self,
@@ -211,7 +211,7 @@ class SessionReader:
         parts: list[FetchedVoxels],
         first: Batch | None,
         voxels: Integers,
-        grid: tuple[int, int, int],
+        shape: tuple[int, ...],
         n_trials: int,
         deadline: Deadline,
     ) -> NDArray[np.int16]:
@@ -228,7 +228,7 @@ class SessionReader:
                 values[part.voxels] = _read(
                     file,
                     lambda chosen=chosen: betas.read_voxels(  # type: ignore[misc]
-                        identity.path, chosen, grid, n_trials, file
+                        identity.path, chosen, shape, n_trials, file
                     ),
                 )
                 file.remove(keys)
@@ -240,13 +240,13 @@ class SessionReader:
         self,
         identity: RemoteIdentity,
         voxels: Integers,
-        grid: tuple[int, int, int],
+        shape: tuple[int, ...],
         n_trials: int,
     ) -> NDArray[np.int16]:
         """Read a file whose chunks lie where only its index tells, or that has none."""
         deadline = Deadline(SESSION_SECONDS)
         file = self._file(identity, "index", deadline)
-        form, index = _read(file, lambda: _form(identity.path, grid, n_trials, file))
+        form, index = _read(file, lambda: _form(identity.path, shape, n_trials, file))
         table = None
         if index is not None:
 
@@ -259,10 +259,10 @@ class SessionReader:
 
             gap = self._client.link.gap
             with suppress(EOFError, struct.error, ValueError):  # damaged: HDF5 will tell of it
-                table = index.find(voxels, grid, read_nodes)
+                table = index.find(voxels, read_nodes)
         if table is not None:
             parts = _table_parts(table, gap)
-            return self._read_parts(identity, file, parts, None, voxels, grid, n_trials, deadline)
+            return self._read_parts(identity, file, parts, None, voxels, shape, n_trials, deadline)
         _logger.warning(
             "%s is stored as %s, so that its voxels cannot be fetched alone: up to %.1f MB of it "
             "are fetched for %.1f MB of betas.",
@@ -274,7 +274,7 @@ class SessionReader:
         reach = 0 if form.startswith(_VOXEL_CHUNKS) else _REACH
         blocks = self._file(identity, "betas", deadline, most_bytes=_BLOCK_BYTES, reach=reach)
         return _read(
-            blocks, lambda: betas.read_voxels(identity.path, voxels, grid, n_trials, blocks)
+            blocks, lambda: betas.read_voxels(identity.path, voxels, shape, n_trials, blocks)
         )
 
     def _batch(
@@ -305,11 +305,11 @@ def _table_parts(table: ChunkTable, gap: int) -> list[FetchedVoxels]:
 
 
 def _form(
-    name: str, grid: tuple[int, int, int], n_trials: int, file: SparseFile
+    name: str, shape: tuple[int, ...], n_trials: int, file: SparseFile
 ) -> tuple[str, ChunkIndex | None]:
     """Return how a session's betas are stored, and the index of chunks that are a voxel each."""
-    with betas.opened_betas(name, grid, n_trials, file) as opened:
-        if opened.chunks != (n_trials, 1, 1, 1):
+    with betas.opened_betas(name, shape, n_trials, file) as opened:
+        if opened.chunks != (n_trials, *(1 for _ in shape)):
             return f"chunks of {opened.chunks}" if opened.chunks else "one block", None
         with suppress(EOFError, struct.error, ValueError):
             return _VOXEL_CHUNKS, index_of(opened, file.read_at)

@@ -27,9 +27,7 @@ _GAP: Final = 8192
 _BYTES_AT_ONCE: Final = 8_000_000
 
 
-def gather_chunks(
-    path: Path, betas: h5py.Dataset, voxels: Integers, grid: tuple[int, int, int]
-) -> NDArray[np.uint8] | None:
+def gather_chunks(path: Path, betas: h5py.Dataset, voxels: Integers) -> NDArray[np.uint8] | None:
     """Read the chunks of voxels.
 
     Parameters
@@ -39,9 +37,7 @@ def gather_chunks(
     betas : h5py.Dataset
         Its dataset, opened, whose chunks are all trials of one voxel each, without filters.
     voxels : ndarray of int64, shape (n_voxels,)
-        Indices into the raveled grid (C order, 0-based), ascending.
-    grid : tuple of int
-        (Z, Y, X).
+        Sites (0-based), ascending.
 
     Returns
     -------
@@ -68,7 +64,7 @@ def gather_chunks(
             if (index := index_of(betas, read_at)) is None:
                 return None
             node_bytes = index.node_bytes
-            table = index.find(voxels, grid, lambda nodes: _pieces(file, nodes, node_bytes))
+            table = index.find(voxels, lambda nodes: _pieces(file, nodes, node_bytes))
             if table is not None and (table.lengths == bytes_of_voxel).all():
                 return _pieces(file, table.starts, bytes_of_voxel)
     return None

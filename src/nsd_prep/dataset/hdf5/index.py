@@ -54,25 +54,24 @@ class ChunkIndex:
     ----------
     root : int
         Byte where its root lies.
-    n_dimensions : int
-        Of the dataset.
+    shape : tuple of int
+        Of the dataset's sites: its axes behind that of trials.
     node_bytes : int
         Bytes of a node.
     """
 
     root: int
-    n_dimensions: int
+    shape: tuple[int, ...]
     node_bytes: int
 
     @property
     def _entry(self) -> np.dtype[np.void]:
-        offsets = ("offsets", "<u8", (self.n_dimensions + 1,))
+        offsets = ("offsets", "<u8", (len(self.shape) + 2,))
         return np.dtype([("bytes", "<u4"), ("mask", "<u4"), offsets, ("child", "<u8")])
 
     def find(
         self,
         voxels: Integers,
-        grid: tuple[int, int, int],
         read_nodes: Callable[[Integers], NDArray[np.uint8]],
     ) -> ChunkTable | None:
         """Find the chunks of voxels, a level of the tree at a time.
@@ -80,9 +79,7 @@ class ChunkIndex:
         Parameters
         ----------
         voxels : ndarray of int64
-            Indices into the raveled grid (0-based), ascending, each voxel's trials one chunk.
-        grid : tuple of int
-            (Z, Y, X).
+            Sites (0-based), ascending, each one's trials one chunk.
         read_nodes : callable
             Given the places of nodes, returns their bytes (n_nodes, node_bytes).
 
@@ -106,7 +103,7 @@ class ChunkIndex:
             entries = entries[np.arange(_CHILDREN) < header["n_used"][:, np.newaxis]]
             if not len(entries):
                 return ChunkTable(*np.zeros((2, len(voxels)), dtype=np.int64))
-            keys = self._voxels(entries["offsets"].astype(np.int64), grid)
+            keys = self._voxels(entries["offsets"].astype(np.int64))
             at = np.maximum(np.searchsorted(keys, voxels, side="right") - 1, 0)
             children = entries["child"].astype(np.int64)
             if level == 0:
@@ -115,12 +112,12 @@ class ChunkIndex:
                 return ChunkTable(children[at] * written, lengths[at] * written)
             nodes = children[at[np.diff(at, prepend=-1) > 0]]
 
-    @staticmethod
-    def _voxels(offsets: Integers, grid: tuple[int, int, int]) -> Integers:
-        """Return the raveled voxels of chunks; chunks of later trials come behind all voxels."""
-        _, height, width = grid
-        later = np.where(offsets[:, 0] > 0, np.prod(grid), 0)
-        return (offsets[:, 1] * height + offsets[:, 2]) * width + offsets[:, 3] + later
+    def _voxels(self, offsets: Integers) -> Integers:
+        """Return the sites of chunks; chunks of later trials come behind all sites."""
+        voxels = np.zeros(len(offsets), dtype=np.int64)
+        for length, offset in zip(self.shape, offsets.T[1:-1], strict=True):
+            voxels = voxels * length + offset
+        return voxels + np.where(offsets[:, 0] > 0, np.prod(self.shape), 0)
 
 
 def index_of(betas: h5py.Dataset, read_at: ReadAt) -> ChunkIndex | None:
@@ -149,9 +146,11 @@ def index_of(betas: h5py.Dataset, read_at: ReadAt) -> ChunkIndex | None:
         (root,) = struct.unpack_from("<Q", content, 3)
         if root == _UNDEFINED:
             return None
+        if n_dimensions != betas.ndim:
+            return None
         key = 8 + 8 * (n_dimensions + 1)
         entries = (_CHILDREN + 1) * key + _CHILDREN * _ADDRESS_BYTES
-        return ChunkIndex(root, n_dimensions, _NODE_HEADER.itemsize + entries)
+        return ChunkIndex(root, betas.shape[1:], _NODE_HEADER.itemsize + entries)
     return None
 
 

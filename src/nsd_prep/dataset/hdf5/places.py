@@ -1,6 +1,6 @@
 """Where the chunks of a file of betas lie, where it was written in one go, as NSD's were.
 
-HDF5 then appends: chunk after chunk in the order of the raveled (Z, Y, X) grid, and a node of the
+HDF5 then appends: chunk after chunk in the order of the sites, and a node of the
 version-1 B-tree that indexes them whenever one is full. A node holds up to 64 children; the last
 node of a level, when it is full, keeps 57 and gives 7 and the new one to a new node behind the
 chunk that did not fit; when that node was the root, its content moves to one more new node and the
@@ -41,7 +41,7 @@ class ChunkPlaces:
     Attributes
     ----------
     n_voxels : int
-        Voxels of the whole grid, each with one chunk.
+        Voxels of the whole file, each with one chunk.
     chunk_bytes : int
         Bytes of a chunk: two for each trial.
     """
@@ -50,9 +50,9 @@ class ChunkPlaces:
     chunk_bytes: int
 
     @classmethod
-    def predict(cls, grid: tuple[int, int, int], n_trials: int) -> "ChunkPlaces":
-        """Return the places in a file of int16 betas (n_trials, Z, Y, X), a chunk a voxel."""
-        return cls(prod(grid), n_trials * np.dtype(np.int16).itemsize)
+    def predict(cls, shape: tuple[int, ...], n_trials: int) -> "ChunkPlaces":
+        """Return the places in a file of int16 betas (n_trials, *shape), a chunk a voxel."""
+        return cls(prod(shape), n_trials * np.dtype(np.int16).itemsize)
 
     @cached_property
     def file_bytes(self) -> int:
@@ -68,7 +68,7 @@ class ChunkPlaces:
         return tuple(sizes)
 
     def chunks(self, voxels: Integers) -> Integers:
-        """Return the byte, int64, where the chunk of each voxel (0-based, raveled grid) begins."""
+        """Return the byte, int64, where the chunk of each voxel (0-based) begins."""
         n_nodes = np.zeros(voxels.shape, dtype=np.int64)
         children = voxels.astype(np.int64)
         while (splits := _splits(children)).any():
@@ -102,7 +102,7 @@ class ChunkPlaces:
         Parameters
         ----------
         voxels : ndarray of int64
-            Indices into the raveled grid (0-based), ascending.
+            Sites (0-based), ascending.
         gap : int
             Bytes between two ranges that may be read in vain.
 

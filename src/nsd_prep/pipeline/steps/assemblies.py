@@ -39,7 +39,7 @@ def assemble_region(prepared: Prepared, region: str, folder: Folder) -> StepOutp
     if without := prepared.subjects_without.get(region):
         attributes |= {"subjects_without_region": " ".join(map(str, without))}
     name = outputs.assembly_file(region)
-    assembly = build_assembly(responses, prepared.nsd_ids, voxels, attributes)
+    assembly = build_assembly(responses, prepared.nsd_ids, voxels, attributes, prepared.coordinates)
     write_assembly(assembly, folder.path / name)
     return StepOutput.in_folder(folder, [name])
 

@@ -53,20 +53,18 @@ class Volumes:
     ----------
     ncsnr, brain, anatomy : dict of int to ndarray, shape (Z, Y, X)
         By subject (1-based); brain masks and T1s where the dataset has them.
-    affines : dict of int to ndarray of float64, shape (4, 4)
-        From NIfTI indices to millimetres, by subject.
+    spaces : dict of int to VolumeSpace
+        Where they lie, by subject.
     hemispheres : dict of int to (ndarray of int64, ndarray of int64)
-        Labelled voxels of the left and of the right hemisphere, by subject, where the dataset has
-        volumes of each.
+        Labelled voxels (sites) of the left and of the right hemisphere, by subject, where the
+        dataset has volumes of each.
     digest : str
         Of their content.
     """
 
     def __init__(self, inputs: Inputs) -> None:
         self.ncsnr = {subject: one.volume.values for subject, one in inputs.noise_ceilings.items()}
-        self.affines = {
-            subject: one.volume.affine for subject, one in inputs.noise_ceilings.items()
-        }
+        self.spaces = {subject: one.volume.space for subject, one in inputs.noise_ceilings.items()}
         self.brain: dict[int, NDArray[Any]] = _given(
             {subject: masks.brain for subject, masks in inputs.masks.items()}
         )
@@ -76,10 +74,11 @@ class Volumes:
             if masks.selection.hemispheres is not None
         }
         self.anatomy = _given({subject: masks.anatomy for subject, masks in inputs.masks.items()})
+        affines = {subject: space.affine for subject, space in self.spaces.items()}
         self.digest = sha256_of_json(
             [
                 [[subject, digest_of_array(volume)] for subject, volume in kind.items()]
-                for kind in (self.ncsnr, self.affines, self.brain, self.anatomy)
+                for kind in (self.ncsnr, affines, self.brain, self.anatomy)
             ]
             + [
                 [subject, *map(digest_of_array, sides)]
@@ -159,8 +158,7 @@ class ExtractedSubjects:
     Attributes
     ----------
     regions : dict of int to dict of str to ndarray of int64
-        By subject (1-based), the voxels of each region that it has, as indices into the raveled
-        grid.
+        By subject (1-based), the voxels of each region that it has, as sites of its space.
     records : dict of int to dict of int to dict of str to BetaStatistics
         What was seen of the betas, by subject, session (1-based) and region: of every session that
         was extracted, whatever for.
@@ -213,12 +211,11 @@ def check_subjects(subjects: ExtractedSubjects, volumes: Volumes) -> StepOutput:
     """Check that each subject's masks lie in the brain, and that its sessions hold data."""
     found: list[Check] = []
     for subject, regions in subjects.regions.items():
-        ncsnr = volumes.ncsnr[subject]
-        found += check_placement(subject, regions, ncsnr, volumes.brain.get(subject))
+        ncsnr, space = volumes.ncsnr[subject], volumes.spaces[subject]
+        found += check_placement(subject, regions, space, ncsnr, volumes.brain.get(subject))
         found += check_session_records(subject, subjects.records[subject])
         if subject in volumes.hemispheres:
-            affine, hemispheres = volumes.affines[subject], volumes.hemispheres[subject]
-            found.append(check_hemispheres(subject, affine, ncsnr.shape, *hemispheres))
+            found.append(check_hemispheres(subject, space, *volumes.hemispheres[subject]))
     return StepOutput(checks=tuple(found))
 
 
@@ -251,7 +248,7 @@ def reliability_table(
     places : mapping of (int, str) to SubjectVoxels
         Where these voxels lie.
     """
-    keys = ["subject", "region", "voxel_x", "voxel_y", "voxel_z"]
+    keys = ["subject", "region", *next(iter(places.values())).space.coordinates]
     correlations = pd.concat(
         [
             voxel_table(region, [places[subject, region]])[keys].assign(

@@ -139,7 +139,7 @@ def gather_report(
             neuroids(prepared).merge(
                 reliability,
                 how="left",
-                on=["subject", "region", "voxel_x", "voxel_y", "voxel_z"],
+                on=["subject", "region", *prepared.coordinates],
                 validate="one_to_one",
             ),
             prepared.repetition_counts,
@@ -155,10 +155,10 @@ def anatomies(volumes: Volumes) -> dict[str, Anatomy]:
     """Return what each subject's voxels are drawn on: its T1, or its ncsnr where there is none."""
     drawn = {}
     for subject, ncsnr in volumes.ncsnr.items():
-        affine = volumes.affines[subject]
+        space = volumes.spaces[subject]
         t1 = volumes.anatomy.get(subject)
         name = f"subj{subject:02d}"
-        drawn[name] = Anatomy(ncsnr, affine) if t1 is None else Anatomy(t1, affine, "T1")
+        drawn[name] = Anatomy(ncsnr, space) if t1 is None else Anatomy(t1, space, "T1")
     return drawn
 
 

@@ -27,7 +27,6 @@ from nsd_prep.dataset.trials import shows_images
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline.inputs import Inputs
-from nsd_prep.single_trials.maps import map_attributes
 from nsd_prep.single_trials.subject import SingleTrialOptions, write_single_trials_of_subject
 from nsd_prep.single_trials.voxels import join_regions, trial_voxels
 from nsd_prep.single_trials.writer import FORMATS
@@ -56,7 +55,7 @@ class SubjectTrials:
     voxels : DataFrame
         As `nsd_prep.single_trials.voxels.trial_voxels`.
     regions : dict of str to ndarray of int64
-        The voxels of each region that the subject has, as indices into the raveled grid.
+        The voxels of each region that the subject has, as sites of its space.
     attributes : dict
         What determines the values, and where the voxels are.
     """
@@ -69,12 +68,12 @@ class SubjectTrials:
         self.trials = inputs.trials.all_trials[subject]
         self.regions = {name: voxels for name, voxels in selection.regions.items() if len(voxels)}
         ncsnr = inputs.noise_ceilings[subject].volume.values
-        self.voxels = trial_voxels(self.regions, selection.grid, ncsnr)
+        self.voxels = trial_voxels(self.regions, selection.space, ncsnr)
         self.attributes: dict[str, Any] = {
             "software": f"nsd-prep {__version__}",
             "dataset": inputs.dataset.name,
             "preparation": inputs.dataset.preparation,
-            **map_attributes(selection.grid, selection.affine),
+            **selection.space.attributes(),
         }
         self._records = sorted(
             (record for record in sessions if record.subject == subject),

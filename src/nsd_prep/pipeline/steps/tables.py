@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from nsd_prep.assemblies.assembly import VOXEL_COLUMNS, stimulus_ids
+from nsd_prep.assemblies.assembly import stimulus_ids
 from nsd_prep.core.atomic import write_table
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
@@ -32,7 +32,7 @@ def write_tables(prepared: Prepared, folder: Folder) -> StepOutput:
 def neuroids(prepared: Prepared) -> pd.DataFrame:
     """Return the rows of the voxels that are kept, with the columns of ``voxels.csv``."""
     kept = prepared.voxels[prepared.voxels["kept"]]
-    return kept[list(VOXEL_COLUMNS)].reset_index(drop=True)
+    return kept.drop(columns="kept").reset_index(drop=True)
 
 
 def split_table(prepared: Prepared) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from matplotlib.colors import Normalize, to_rgb
 from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError
+from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.style import (
     MISSING_COLOUR,
@@ -78,26 +79,25 @@ class Anatomy:
     ----------
     volume : ndarray of float, shape (Z, Y, X)
         In the order of the betas' files, NIfTI's axes reversed; NaN outside the brain.
-    affine : ndarray of float, shape (4, 4)
-        From NIfTI indices (i, j, k) to millimetres to the right, to the front and upwards, as
-        the NIfTI file holds it; NSD's is 1.8 times the identity, so that i runs to the right.
+    space : VolumeSpace
+        Where its voxels lie.
     kind : {"ncsnr", "T1"}
         What the volume is. T1 is drawn with white matter white, ncsnr with high values dark.
     """
 
     volume: NDArray[np.floating]
-    affine: NDArray[np.floating]
+    space: VolumeSpace
     kind: Literal["ncsnr", "T1"] = "ncsnr"
 
     def ends(self) -> list[tuple[str, str]]:
         """Return for each NIfTI axis the letters of its lower and upper end, such as L and R."""
         opposite = {"L": "R", "R": "L", "P": "A", "A": "P", "I": "S", "S": "I"}
-        codes: tuple[str, ...] = nib.aff2axcodes(self.affine)  # type: ignore[no-untyped-call]
+        codes: tuple[str, ...] = nib.aff2axcodes(self.space.affine)  # type: ignore[no-untyped-call]
         return [(opposite[code], code) for code in codes]
 
-    def is_left(self, places: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which voxels (n_voxels, 3), by NIfTI indices, lie left of the middle."""
-        return places @ self.affine[0, :3] + self.affine[0, 3] < 0
+    def is_left(self, voxels: pd.DataFrame) -> NDArray[np.bool_]:
+        """Return which voxels of a table lie left of the middle, bool (n_voxels,)."""
+        return self.space.millimetres(self.space.sites(voxels))[:, 0] < 0
 
     @cached_property
     def box(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -290,7 +290,7 @@ def _slice(voxels: pd.DataFrame, anatomy: Anatomy, view: _View, quantity: _Quant
     colours = voxel_colours()(values / quantity.highest)[:, :3]
     colours[np.isnan(values)] = to_rgb(MISSING_COLOUR)
     if view.hemisphere:
-        chosen = anatomy.is_left(places) == (view.hemisphere == "left")
+        chosen = anatomy.is_left(voxels) == (view.hemisphere == "left")
         places, colours = places[chosen], colours[chosen]
     shape = (int(high[view.up] - low[view.up]), int(high[view.right] - low[view.right]))
     if len(places) == 0:
