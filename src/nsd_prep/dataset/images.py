@@ -52,7 +52,7 @@ def read_images(images: Path | ImageSource, nsd_ids: NDArray[np.int64]) -> Itera
     """
     if isinstance(images, Path):
         with _opened(images) as file:
-            stored = _checked(images, file, nsd_ids)
+            stored = stored_images(images, file, nsd_ids)
             for nsd_id in np.sort(nsd_ids).tolist():
                 yield StimulusImage(nsd_id, stored[nsd_id])
         return
@@ -83,7 +83,7 @@ def check_images_file(path: Path, nsd_ids: NDArray[np.int64] | None = None) -> N
         no pixel.
     """
     with _opened(path) as file:
-        _checked(path, file, np.empty(0, np.int64) if nsd_ids is None else nsd_ids)
+        stored_images(path, file, np.empty(0, np.int64) if nsd_ids is None else nsd_ids)
 
 
 @contextmanager
@@ -110,7 +110,13 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         ) from error
 
 
-def _checked(path: Path, file: h5py.File, nsd_ids: NDArray[np.int64]) -> h5py.Dataset:
+def stored_images(
+    path: Path | str, file: h5py.File, nsd_ids: NDArray[np.int64]
+) -> h5py.Dataset:
+    """Return the images (n, height, width, 3) of an open file, which holds some ids (0-based).
+
+    InputFileError, which names the file as `path`, where it holds something else.
+    """
     images = file.get(DATASET_NAME)
     if not isinstance(images, h5py.Dataset):
         raise InputFileError(

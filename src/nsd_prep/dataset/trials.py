@@ -113,21 +113,40 @@ def trial_table(
     InputFileError
         `coco_ids` lacks an image.
     """
-    nsd_id = design.nsd_id_of_trial(subject, sessions[subject] * trials_per_session)
-    trial = np.arange(len(nsd_id), dtype=np.int64)
-    columns: dict[str, NDArray[np.generic]] = {"nsd_id": nsd_id}
+    trials = _planned_trials(design, subject, sessions[subject], trials_per_session)
     if coco_ids is not None:
-        columns["coco_id"] = _coco_ids_of(nsd_id, coco_ids)
-    columns["session"] = trial // trials_per_session + 1
+        trials.insert(1, "coco_id", _coco_ids_of(trials["nsd_id"].to_numpy(), coco_ids))
     if trials_per_session == TRIALS_PER_SESSION:
-        columns["run"] = run_of_trial(trial % trials_per_session)
-    columns["trial_in_session"] = trial % trials_per_session
-    columns["repetition"] = repetition_of_trial(nsd_id)
-    columns["is_shared"] = np.isin(nsd_id, design.shared_nsd_ids)
+        run = run_of_trial(trials["trial_in_session"].to_numpy())
+        trials.insert(trials.columns.get_loc("trial_in_session"), "run", run)
     splits = split_columns(
-        nsd_id, design, sessions, trials_per_session, usable_nsd_ids, seed, train_fraction
+        trials["nsd_id"].to_numpy(),
+        design,
+        sessions,
+        trials_per_session,
+        usable_nsd_ids,
+        seed,
+        train_fraction,
     )
-    return pd.concat([pd.DataFrame(columns), splits], axis=1).rename_axis(index=TRIAL)
+    return trials.join(splits)
+
+
+def _planned_trials(
+    design: Design, subject: int, n_sessions: int, trials_per_session: int
+) -> pd.DataFrame:
+    """Return what the design says of a subject's trials: the index and some of `trial_table`."""
+    nsd_id = design.nsd_id_of_trial(subject, n_sessions * trials_per_session)
+    trial = np.arange(len(nsd_id), dtype=np.int64)
+    return pd.DataFrame(
+        {
+            "nsd_id": nsd_id,
+            "session": trial // trials_per_session + 1,
+            "trial_in_session": trial % trials_per_session,
+            "repetition": repetition_of_trial(nsd_id),
+            "is_shared": np.isin(nsd_id, design.shared_nsd_ids),
+        },
+        index=pd.RangeIndex(len(trial), name=TRIAL),
+    )
 
 
 def _coco_ids_of(nsd_id: NDArray[np.int64], coco_ids: pd.Series) -> NDArray[np.int64]:
@@ -244,19 +263,9 @@ def shared_trials(
         In the order of the trials, all int64: subject (1-based), nsd_id (0-based), repetition
         (0-based), session (1-based), trial_in_session (0-based), global_trial (0-based).
     """
-    nsd_id = design.nsd_id_of_trial(subject, n_sessions * trials_per_session)
-    global_trial = np.flatnonzero(np.isin(nsd_id, design.shared_nsd_ids)).astype(np.int64)
-    return pd.DataFrame(
-        {
-            "subject": np.full(len(global_trial), subject, dtype=np.int64),
-            "nsd_id": nsd_id[global_trial],
-            "repetition": repetition_of_trial(nsd_id)[global_trial],
-            "session": global_trial // trials_per_session + 1,
-            "trial_in_session": global_trial % trials_per_session,
-            "global_trial": global_trial,
-        },
-        columns=list(TRIAL_COLUMNS),
-    )
+    trials = _planned_trials(design, subject, n_sessions, trials_per_session)
+    shared = trials[trials["is_shared"]].rename_axis(index="global_trial").reset_index()
+    return shared.assign(subject=np.int64(subject))[list(TRIAL_COLUMNS)]
 
 
 def repetition_counts(trials: pd.DataFrame, shared_nsd_ids: NDArray[np.int64]) -> pd.DataFrame:

@@ -19,6 +19,8 @@ CONTENTS: Final = {
     "records": "records of tasks",
     MIRROR: "small files of a remote dataset",
 }
+# Readers and a writer by lock files, as filelock's ReadWriteLock is an SQLite database: it needs hard
+# links in shared folders, which exFAT lacks, and where a disk has no locks it raises no OSError.
 #: Holds a lock file for each run that is using the cache.
 _USERS: Final = "in-use"
 #: Held by who is about to use the cache, and by who clears it.

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nsd_prep.core.check import STIMULUS_SETS, VERDICTS, Check
+from nsd_prep.core.markdown import markdown_table
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.prepared import Prepared
@@ -128,7 +129,10 @@ class Summary:
 
     def as_markdown(self) -> str:
         """Return tables and lines for the page of the run."""
-        tables = [f"**{title}**\n\n{_as_markdown(table)}" for title, table in self._tables]
+        tables = [
+            f"**{title}**\n\n{markdown_table(table.columns, table.itertuples(index=False))}"
+            for title, table in self._tables
+        ]
         return "\n\n".join([*tables, *(line.strip() for line in self.lines)])
 
 
@@ -187,11 +191,6 @@ def _as_rich(title: str, table: pd.DataFrame) -> Table:
     for row in table.itertuples(index=False):
         drawn.add_row(*row)
     return drawn
-
-
-def _as_markdown(table: pd.DataFrame) -> str:
-    rows = [table.columns, ["---"] * len(table.columns), *table.itertuples(index=False)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _check_lines(checks: Sequence[Check]) -> list[str]:

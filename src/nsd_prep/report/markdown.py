@@ -1,9 +1,10 @@
 """The report in Markdown, in pieces for a server that shows artifacts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
+from nsd_prep.core.markdown import markdown_table
 from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.page import MARKS, data_uri
 from nsd_prep.report.record import Report, Section, cells, grouped, header, verdict_numbers
@@ -29,7 +30,7 @@ def artifacts(report: Report) -> dict[str, str]:
 
 
 def _overview(report: Report) -> str:
-    facts = _table(["", ""], [[f"**{name}**", value] for name, value in report.facts.items()])
+    facts = markdown_table(["", ""], [[f"**{name}**", value] for name, value in report.facts.items()])
     return "\n\n".join(
         [
             f"# {report.title}",
@@ -55,7 +56,7 @@ def _checks(report: Report) -> str:
         parts += [
             f"## {MARKS[group.verdict]} {group.name}",
             *(group.meanings if len(group.meanings) == 1 else ()),
-            _table(
+            markdown_table(
                 group.columns(),
                 [[_cell(row, column) for column in group.columns()] for row in group.rows()],
             ),
@@ -85,13 +86,4 @@ def _picture(picture: ReportFigure) -> str:
 
 def frame_as_markdown(frame: pd.DataFrame) -> str:
     """Return a table as Markdown, its numbers written as on the page."""
-    return _table([header(column) for column in frame.columns], cells(frame))
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(_escaped(text) for text in line)} |" for line in lines)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", "<br>")
+    return markdown_table([header(column) for column in frame.columns], cells(frame))

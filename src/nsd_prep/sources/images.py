@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.dataset.hdf5.ranges import merged
+from nsd_prep.dataset.images import DATASET_NAME, stored_images
 from nsd_prep.sources.batch import Batch
 from nsd_prep.sources.client import SESSION_SECONDS, Client
 from nsd_prep.sources.retry import Deadline
@@ -24,7 +25,6 @@ from nsd_prep.sources.sparse_file import SparseFile
 FOLDER: Final = "nsddata_stimuli/stimuli/nsd"
 SHARED_FOLDER: Final = f"{FOLDER}/shared1000"
 STIMULI_FILE: Final = f"{FOLDER}/nsd_stimuli.hdf5"
-DATASET_NAME: Final = "imgBrick"
 
 #: Names of the shared images: their rank, and their 73k id, which is 1-based.
 _SHARED_NAME: Final = re.compile(r"shared\d{4}_nsd(?P<id>\d{5})\.png$")
@@ -67,7 +67,7 @@ def fetch_images(
         client.url(SHARED_FOLDER),
         client.url(STIMULI_FILE),
     )
-    yield from _read_ranges(client, ids)
+    yield from _read_ranges(client, np.sort(nsd_ids))
 
 
 def shared_names(client: Client) -> dict[int, str]:
@@ -112,7 +112,9 @@ def _read_files(
             future.cancel()
 
 
-def _read_ranges(client: Client, ids: list[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def _read_ranges(
+    client: Client, nsd_ids: NDArray[np.int64]
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Read images from the file of all, as HDF5 finds them in it."""
     identity = client.identity(STIMULI_FILE)
     deadline = Deadline(SESSION_SECONDS)
@@ -122,38 +124,22 @@ def _read_ranges(client: Client, ids: list[int]) -> Iterator[tuple[int, NDArray[
 
     file = SparseFile(identity.path, identity.bytes, fetch=fetch, most_bytes=_BLOCK_BYTES)
     with _translated(file), h5py.File(file, "r") as opened:
-        images = _checked(identity.path, opened, max(ids, default=-1))
+        images = stored_images(identity.path, opened, nsd_ids)
         image_bytes = int(np.prod(images.shape[1:]))
         first_byte = images.id.get_offset()
-    for start in range(0, len(ids), _AHEAD):
-        chosen = ids[start : start + _AHEAD]
+    for start in range(0, len(nsd_ids), _AHEAD):
+        chosen = nsd_ids[start : start + _AHEAD]
         deadline = Deadline(SESSION_SECONDS)
         keys = []
         if first_byte is not None:  # one block: it is known where each image lies
-            places = first_byte + np.array(chosen, dtype=np.int64) * image_bytes
+            places = first_byte + chosen * image_bytes
             ranges = merged(places, np.full(len(chosen), image_bytes), client.link.gap)
             batch = Batch(client, identity, ranges, kind="images", deadline=deadline)
             keys = batch.into(file)
         with _translated(file), h5py.File(file, "r") as opened:
-            pictures = [(nsd_id, opened[DATASET_NAME][nsd_id]) for nsd_id in chosen]
+            pictures = [(nsd_id, opened[DATASET_NAME][nsd_id]) for nsd_id in chosen.tolist()]
         file.remove(keys)
         yield from pictures
-
-
-def _checked(name: str, file: h5py.File, last: int) -> h5py.Dataset:
-    images = file.get(DATASET_NAME)
-    if not isinstance(images, h5py.Dataset):
-        raise InputFileError(
-            f"{name} holds no dataset {DATASET_NAME}: expected NSD's images, found "
-            f"{', '.join(file) or 'nothing'}; check the address."
-        )
-    expected = images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3
-    if not expected or images.shape[0] <= last:
-        raise InputFileError(
-            f"The dataset {DATASET_NAME} of {name} is {images.dtype} {images.shape}: expected "
-            f"uint8 (images, height, width, 3) with more than {last} images; check the address."
-        )
-    return images
 
 
 @contextmanager
