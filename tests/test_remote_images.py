@@ -89,7 +89,7 @@ def test_faults(server: RangeServer, client: Client, monkeypatch: pytest.MonkeyP
     with pytest.raises(RemoteFaultError):
         list(fetch_images(client, IDS))
     server._faults.clear()
-    with pytest.raises(InputFileError, match="more than 60 images"):
+    with pytest.raises(InputFileError, match="expected images up to nsd_id 60"):
         list(fetch_images(client, np.array([60])))
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(InputFileError, match="truncated"):

@@ -7,15 +7,14 @@ from typing import Final
 from nsd_prep.assemblies.brainscore.index import PackageIndex
 from nsd_prep.assemblies.identifiers import SPLITS, base_name
 from nsd_prep.core.atomic import write_text
-from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 
 #: Name of the plugin's folder within that of the packages.
 PLUGIN_FOLDER: Final = "plugin"
 #: Stands for the bucket before the packages are uploaded: Brain-Score then finds them in its local
 #: cache, or not at all.
 NOT_UPLOADED: Final = "not-uploaded"
-#: NSD's images filled 8.4 by 8.4 degrees of visual angle (Allen et al. 2022, Methods).
-VISUAL_DEGREES: Final = 8.4
+#: Brain-Score's benchmarks on NSD, and what they are given after the region.
+_BENCHMARK_KINDS: Final = {"ridge": ("Allen2022fmri", ", 'ridge'"), "rdm": ("Allen2022fmriRSA", "")}
 
 # Every name is written with repr, or escaped as text: an index may come from anywhere.
 _CITATION: Final = '''BIBTEX = """@article{allen_massive_2022,
@@ -112,87 +111,28 @@ def test_train_and_test_share_neuroids_and_no_image():
     assert sorted(set(test["repetition"].values)) == [0, 1, 2]
 ''')
 
-_BENCHMARK_INIT: Final = Template('''"""Benchmarks on $about: ridge regression and RDMs."""
+_BENCHMARKS: Final = Template('''"""Benchmarks on $about: Brain-Score's ridge regression and RDMs.
+
+They are those of its benchmarks on NSD (brainscore-vision 2.4.2 or newer), on these data.
+"""
 
 from functools import partial
 
 from brainscore_vision import benchmark_registry
-
-from .benchmark import rdm_benchmark, ridge_benchmark
-
-$entries''')
-
-_BENCHMARK: Final = Template('''"""How a model is compared with the responses of $about."""
-
-import numpy as np
-import pandas as pd
-import xarray as xr
-
-from brainscore_core.supported_data_standards.brainio.stimuli import StimulusSet
-from brainscore_vision import load_dataset, load_metric
-from brainscore_vision.benchmark_helpers.neural_common import (
-    RSABenchmark,
-    TrainTestNeuralBenchmark,
-    average_repetition,
-    filter_reliable_neuroids,
-)
-from brainscore_vision.metrics.regression_correlation.metric import ALPHA_LIST
+from brainscore_vision.benchmarks.allen2022_fmri.benchmark import Allen2022fmri, Allen2022fmriRSA
 
 $citation
 PREFIX = $prefix
-VISUAL_DEGREES = $visual_degrees  # the images' width and height in the scanner
-RELIABLE = $reliable  # percent: voxels whose noise ceiling lies above it count
-VERSION = 1
 
 
-def responses(region, split):
-    """Reliable voxels of a region, without the time bin; test rows are single trials."""
-    assembly = load_dataset(f"{PREFIX}_{split}")
-    of_region = np.flatnonzero(assembly["region"].values == region)
-    assembly = filter_reliable_neuroids(
-        assembly.isel(neuroid=of_region), RELIABLE, "nc_testset"
-    )
-    return assembly.load().isel(time_bin=0)
+def benchmark(kind, *arguments):
+    """Return one of Brain-Score's benchmarks, on these data and with their citation."""
+    on_these = kind(*arguments, dataset_prefix=PREFIX)
+    on_these._bibtex = BIBTEX
+    return on_these
 
 
-def ridge_benchmark(region):
-    """One ridge penalty for each subject; explained variance relative to internal consistency."""
-    trials = responses(region, "test")
-    consistency = load_metric("internal_consistency")
-    return TrainTestNeuralBenchmark(
-        identifier=f"{PREFIX}.{region}-ridge",
-        version=VERSION,
-        parent=region,
-        bibtex=BIBTEX,
-        train_assembly=responses(region, "train"),
-        test_assembly=average_repetition(trials),
-        similarity_metric=load_metric("dual_ridge_split", alphas=ALPHA_LIST),
-        ceiling_func=lambda: consistency(trials),
-        alpha_coord="subject",
-        visual_degrees=VISUAL_DEGREES,
-        number_of_trials=1,
-    )
-
-
-def rdm_benchmark(region):
-    """Dissimilarities of all images, train and test, relative to the consistency of subjects."""
-    halves = [average_repetition(responses(region, split)) for split in ("train", "test")]
-    assembly = type(halves[0])(xr.concat(halves, dim="presentation"))
-    sets = [half.stimulus_set for half in halves]
-    shown = StimulusSet(pd.concat(sets, ignore_index=True))
-    shown.stimulus_paths = {**sets[0].stimulus_paths, **sets[1].stimulus_paths}
-    shown.identifier = f"{PREFIX}_train--and-test"
-    assembly.attrs["stimulus_set"] = shown
-    return RSABenchmark(
-        identifier=f"{PREFIX}.{region}-rdm",
-        version=VERSION,
-        region=region,
-        bibtex=BIBTEX,
-        assembly=assembly,
-        visual_degrees=VISUAL_DEGREES,
-        number_of_trials=1,
-    )
-''')
+$entries''')
 
 _BENCHMARK_TEST: Final = Template('''"""The benchmarks can be loaded, and say what they are."""
 
@@ -243,18 +183,15 @@ def write_plugin(index: PackageIndex, folder: Path) -> list[Path]:
         "regions": repr(list(index.regions)),
         "in_words": _text(", ".join(index.regions)),
         "presentations": repr(index.presentations),
-        "visual_degrees": repr(VISUAL_DEGREES),
-        "reliable": repr(RELIABLE_NOISE_CEILING),
     }
     name = index.registry_prefix.lower()
     data, benchmarks = folder / "data" / name, folder / "benchmarks" / name
     texts = {
         data / "__init__.py": _DATA.substitute(values, entries=_data_entries(index)),
         data / "test.py": _DATA_TEST.substitute(values),
-        benchmarks / "__init__.py": _BENCHMARK_INIT.substitute(
+        benchmarks / "__init__.py": _BENCHMARKS.substitute(
             values, entries=_benchmark_entries(index)
         ),
-        benchmarks / "benchmark.py": _BENCHMARK.substitute(values),
         benchmarks / "test.py": _BENCHMARK_TEST.substitute(values),
     }
     for path, text in texts.items():
@@ -305,8 +242,8 @@ def _benchmark_entries(index: PackageIndex) -> str:
     # Brain-Score finds a plugin by searching its files for these very texts: no loop will do.
     lines = [
         f"benchmark_registry[{f'{index.registry_prefix}.{region}-{metric}'!r}] = "
-        f"partial({metric}_benchmark, {region!r})"
-        for metric in ("ridge", "rdm")
+        f"partial(benchmark, {kind}, {region!r}{others})"
+        for metric, (kind, others) in _BENCHMARK_KINDS.items()
         for region in index.regions
     ]
     return "\n".join(lines) + "\n"
