@@ -1,6 +1,7 @@
 """Betas: some voxels of a file in any storage form, and their z-scores, against the reference."""
 
 import errno
+import fcntl
 import os
 import threading
 from pathlib import Path
@@ -15,6 +16,7 @@ from small_nsd import STORAGE_FORMS, write_betas
 
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset.betas import check_session_file, read_voxels
+from nsd_prep.dataset.images import check_images_file
 from nsd_prep.extraction.zscore import zscore_trials
 
 GRID = (6, 4, 5)  # (Z, Y, X)
@@ -34,6 +36,45 @@ def whole_volume(path: Path) -> np.ndarray:
     with h5py.File(path, "r") as file:
         betas = file["betas"][:].astype(np.int16)
     return betas.reshape(len(betas), -1).T
+
+
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let HDF5 find a disk without locks, as NFS and exFAT may be."""
+    opened = h5py.File.__init__
+
+    def without_locks(self, name, *arguments, locking=None, **options) -> None:
+        if isinstance(name, str | Path) and locking is not False:
+            number, text = errno.ENOLCK, "No locks available"
+            raise OSError(
+                number, f"Unable to open file (unable to lock file, errno = {number}, '{text}')"
+            )
+        opened(self, name, *arguments, locking=locking, **options)
+
+    monkeypatch.setattr(h5py.File, "__init__", without_locks)
+
+
+class TestDiskWithoutLocks:
+    def test_betas_and_images_are_read(
+        self, tmp_path: Path, request: pytest.FixtureRequest
+    ) -> None:
+        path = tmp_path / "session.hdf5"
+        write_betas(path, random_betas(1), STORAGE_FORMS[0])
+        expected = whole_volume(path)
+        with h5py.File(tmp_path / "images.hdf5", "w") as file:
+            file["imgBrick"] = np.ones((3, 4, 4, 3), np.uint8)
+        request.getfixturevalue("no_locks")
+        voxels = np.arange(np.prod(GRID))
+        assert np.array_equal(read_voxels(path, voxels, GRID, N_TRIALS), expected)
+        check_images_file(tmp_path / "images.hdf5")
+
+    def test_a_file_that_is_being_written_is_not_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "session.hdf5"
+        write_betas(path, random_betas(1), STORAGE_FORMS[0])
+        with path.open("rb+") as writer:
+            fcntl.flock(writer, fcntl.LOCK_EX)
+            with pytest.raises(BlockingIOError):
+                check_session_file(path, GRID, N_TRIALS)
 
 
 class TestReading:

@@ -114,6 +114,15 @@ def test_a_folder_that_looks_like_a_cache_and_is_not_marked_is_left_alone(tmp_pa
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 3
 
 
+def test_a_folder_with_hidden_files_alone_becomes_a_cache(tmp_path: Path) -> None:
+    for name in (".DS_Store", "._cache"):
+        (tmp_path / name).write_text("of the system")
+    with in_use(tmp_path):
+        pass
+    clear_cache(tmp_path)
+    assert (tmp_path / ".DS_Store").read_text() == "of the system"
+
+
 def test_a_folder_with_other_files_does_not_become_a_cache(tmp_path: Path) -> None:
     (tmp_path / "responses").mkdir()
     with pytest.raises(ParameterError, match="found 'responses' in it"), in_use(tmp_path):

@@ -106,6 +106,16 @@ class TestEqual:
         assert compare_assemblies("V1", data.assembly(), other).equal
 
 
+def test_hidden_files_of_a_folder_are_not_compared(data: Dataset, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+        write_assembly(data.assembly(), folder / "Allen2022.V1.nc")
+        (folder / "._Allen2022.V1.nc").write_bytes(b"Mac OS X")
+    comparison = compare(*folders, 1e-5)
+    assert [one.name for one in comparison.files] == ["Allen2022.V1.nc"]
+
+
 class TestDifferences:
     def test_numbers_are_those_of_the_subject_that_differs(self, data: Dataset) -> None:
         other = data.assembly()

@@ -1,5 +1,6 @@
 """The encoding baseline: the truth scores 1, nothing scores 0, and features are read with care."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -16,13 +17,17 @@ from nsd_prep.analysis.encoding import (
     ALPHAS,
     encoding_over_subjects,
     score_encoding,
+    shift_of_ids,
     summarise_encoding,
 )
-from nsd_prep.analysis.features import Features, parse_features, read_features
+from nsd_prep.analysis.features import Features, check_ids, parse_features, read_features
 from nsd_prep.assemblies.train_test import TrainAndTest
 from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.dataset.stimulus_table import count_images
+from nsd_prep.pipeline.steps.report import encoding_sections
 from nsd_prep.report.figures.encoding import draw_encoding, encoding_figure
 from nsd_prep.report.figures.style import booklet, one_style
+from nsd_prep.sources.opening import open_dataset
 from nsd_prep.synthetic import read_truth
 
 
@@ -115,6 +120,64 @@ class TestScores:
         features = Features(simulation.nsd_ids[:-7], simulation.latents[:-7])
         with pytest.raises(InputFileError, match=r"images have no features, nsd_id \d+"):
             score_encoding(*built, for_both(features))
+
+
+class TestShiftOfIds:
+    @pytest.fixture
+    def of_all(self, simulation: Simulation) -> Features:
+        """Return features of every image of a dataset of which some are in the assemblies."""
+        ids = np.arange(-1, simulation.nsd_ids.max() + 3)
+        values = np.random.default_rng(9).standard_normal((len(ids), 6))
+        values[simulation.nsd_ids + 1] = simulation.latents
+        return Features(ids, values)
+
+    @pytest.mark.parametrize("added", [-1, 0, 1])
+    def test_is_found_where_ids_are_off_by_one(
+        self, of_all: Features, built: TrainAndTest, added: int
+    ) -> None:
+        features = for_both(Features(of_all.nsd_ids + added, of_all.values))
+        scores = score_encoding(*built, features)
+        assert shift_of_ids(*built, features, scores) == (-added or None)
+
+    def test_is_not_found_in_features_that_predict_nothing(self, built: TrainAndTest) -> None:
+        ids = np.arange(int(max(built.train["nsd_id"].max(), built.test["nsd_id"].max())) + 3)
+        for seed in range(5):
+            values = np.random.default_rng(seed).standard_normal((len(ids), 6))
+            features = for_both(Features(ids, values))
+            assert shift_of_ids(*built, features, score_encoding(*built, features)) is None
+
+    def test_the_report_says_so(
+        self, of_all: Features, built: TrainAndTest, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        scores = score_encoding(*built, for_both(of_all))
+        assert encoding_sections(scores, None, "F")[0].text.startswith("Ridge regression")
+        text = encoding_sections(scores, -1, "the features of F")[0].text
+        assert text.startswith("The ids of the features of F are off by one: ")
+        assert "with -1 they do" in caplog.text
+
+
+class TestIdsThatCountFromOne:
+    def test_of_every_image_of_the_dataset(self) -> None:
+        check_ids(np.arange(100), 100, "F")
+        with pytest.raises(InputFileError, match=r"0 to 99, found 1 to 100; .*count from 1"):
+            check_ids(np.arange(1, 101), 100, "F")
+
+    def test_others_outside_are_refused_without_a_guess(self) -> None:
+        with pytest.raises(
+            InputFileError, match=r"nsd_id 250 first.*give the ids of the dataset's"
+        ):
+            check_ids(np.array([3, 250]), 100, "F")
+
+    def test_of_the_assemblies_images_alone(self, simulation: Simulation) -> None:
+        features = Features(simulation.nsd_ids + 1, simulation.latents)
+        with pytest.raises(InputFileError, match="seem to count from 1; subtract 1"):
+            features.select(simulation.nsd_ids)
+
+    def test_of_a_dataset_by_its_stimulus_table(self, tiny_nsd: Path) -> None:
+        dataset = open_dataset(tiny_nsd)
+        n_images = count_images(dataset)
+        assert n_images == len(pd.read_csv(dataset.stimulus_table))
+        assert count_images(replace(dataset, is_nsd=True)) == 73_000
 
 
 def plain_ridge(simulation: Simulation, built: TrainAndTest, column: int) -> tuple[float, float]:

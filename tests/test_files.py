@@ -33,6 +33,14 @@ from nsd_prep.core.records import FileIdentity
 writers = pytest.mark.parametrize("writer", [replaced, written_whole])
 
 
+def test_outputs_on_a_disk_without_locks_have_a_sentence(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match="no locks for files; choose a folder on another disk"),
+        explained_write_errors(tmp_path),
+    ):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+
 class TestReplacing:
     @writers
     def test_a_file_gets_its_name_at_the_end(self, tmp_path: Path, writer) -> None:

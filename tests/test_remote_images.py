@@ -119,6 +119,13 @@ class TestSharedFiles:
         check(client)
         assert client.transfer.requests == {"images": len(IDS)}
 
+    def test_hidden_files_beside_them_are_not_images(
+        self, server: RangeServer, client: Client
+    ) -> None:
+        for path in list((server.folder / SHARED_FOLDER).glob("*.png")):
+            path.with_name(f"._{path.name}").write_bytes(b"Mac OS X")
+        check(client)
+
     def test_an_image_that_has_no_file_comes_from_the_file_of_all(
         self, server: RangeServer, client: Client, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -685,6 +685,14 @@ class TestWriting:
         with h5py.File(tmp_path / "root/subj04/betas/betas_session06.hdf5") as file:
             assert file["betas"].shape == (13, 11, 10, 12)
 
+    def test_a_folder_with_hidden_files_alone_is_empty(self, tmp_path: Path) -> None:
+        root = tmp_path / "root"
+        root.mkdir()
+        (root / ".DS_Store").write_text("of the system")
+        write_synthetic_nsd(root, scale="tiny")
+        assert (root / "dataset.json").exists()
+        assert (root / ".DS_Store").read_text() == "of the system"
+
     def test_an_existing_folder_is_left_alone(self, tmp_path: Path) -> None:
         root = tmp_path / "root"
         root.mkdir()

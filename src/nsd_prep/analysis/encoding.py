@@ -133,6 +133,59 @@ def summarise_encoding(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def shift_of_ids(
+    train: xr.DataArray,
+    test: xr.DataArray,
+    features: Mapping[int, Features],
+    scores: pd.DataFrame,
+) -> int | None:
+    """Return by how much the ids of features are off, where a shift by one makes them predict.
+
+    Parameters
+    ----------
+    train, test, features
+        As `score_encoding` takes them.
+    scores : DataFrame
+        As it gives them.
+
+    Returns
+    -------
+    {-1, 1} or None
+        What is to be added to the ids; None where they predict a region as they are, or none with
+        a shift either.
+    """
+    n_test = test.sizes["presentation"] // REPETITIONS
+    if _best_region(scores) >= chance_level(n_test):
+        return None
+    ids = train["nsd_id"].to_numpy(), test["nsd_id"].to_numpy()
+    for shift in (-1, 1):
+        shifted = {
+            subject: Features(own.nsd_ids + shift, own.values) for subject, own in features.items()
+        }
+        has_features = [
+            np.logical_and.reduce([np.isin(side, own.nsd_ids) for own in shifted.values()])
+            for side in ids
+        ]
+        n_train, n_rows = (np.count_nonzero(rows) for rows in has_features)
+        if min(n_train, n_rows // REPETITIONS) < FEWEST_IMAGES:
+            continue
+        again = score_encoding(train[has_features[0]], test[has_features[1]], shifted)
+        if _best_region(again) >= chance_level(n_rows // REPETITIONS):
+            return shift
+    return None
+
+
+def chance_level(n_images: int) -> float:
+    """Return what the median correlation of a region's voxels stays below without a relation."""
+    return 2 / np.sqrt(n_images)
+
+
+def _best_region(scores: pd.DataFrame) -> float:
+    """Return the largest median of a region's correlations, over its reliable voxels."""
+    reliable = scores[scores["noise_ceiling"] > RELIABLE_NOISE_CEILING]
+    return float(reliable.groupby("region")["correlation"].median().max())
+
+
 def encoding_over_subjects(summary: pd.DataFrame) -> pd.DataFrame:
     """Average each region's correlations over subjects, from what `summarise_encoding` gives.
 

@@ -41,14 +41,42 @@ class Features:
         """
         absent = np.setdiff1d(nsd_ids, self.nsd_ids)
         if len(absent):
+            advice = "make the features of all of them."
+            if np.isin(nsd_ids + 1, self.nsd_ids).all():
+                advice = (
+                    "found one for each id plus 1, so the ids seem to count from 1; subtract 1 "
+                    "from each."
+                )
             raise InputFileError(
                 f"{len(absent)} of {len(np.unique(nsd_ids))} images have no features, nsd_id "
                 f"{absent[0]} (0-based) first: expected a row for each image of the assemblies; "
-                "make the features of all of them."
+                f"{advice}"
             )
         order = np.argsort(self.nsd_ids)
         rows = order[np.searchsorted(self.nsd_ids, nsd_ids, sorter=order)]
         return self.values[rows].astype(np.float64)
+
+
+def check_ids(nsd_ids: NDArray[np.int64], n_images: int, name: str) -> None:
+    """Raise where ids of images (0-based) in a file are not those of a dataset's images.
+
+    Raises
+    ------
+    InputFileError
+        Some are outside 0 to `n_images` - 1; it says so where they seem to count from 1.
+    """
+    outside = nsd_ids[(nsd_ids < 0) | (nsd_ids >= n_images)]
+    if not len(outside):
+        return
+    if nsd_ids.min() >= 1 and nsd_ids.max() == n_images:
+        advice = "they seem to count from 1; subtract 1 from each."
+    else:
+        advice = "give the ids of the dataset's images."
+    raise InputFileError(
+        f"{name} names {len(outside)} images that the dataset does not have, nsd_id {outside[0]} "
+        f"first: expected ids from 0 to {n_images - 1}, found {nsd_ids.min()} to {nsd_ids.max()}; "
+        f"{advice}"
+    )
 
 
 def read_features(path: Path) -> Features:

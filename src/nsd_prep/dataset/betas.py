@@ -7,7 +7,6 @@ way of storing betas is another way to fill `read_voxels`.
 import errno
 import io
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from nsd_prep.core.digests import check_regular
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset.hdf5.gather import gather_chunks
+from nsd_prep.dataset.hdf5.opening import errno_of, opened_to_read
 from nsd_prep.dataset.hdf5.places import ChunkPlaces
 from nsd_prep.dataset.published import BETA_SCALE
 
@@ -205,23 +205,15 @@ def opened_betas(
         check_regular(Path(path))  # HDF5 would wait for what a pipe never gives
     with _ONE_READER:
         try:
-            with h5py.File(path if file is None else file, "r") as opened:
+            with opened_to_read(path) if file is None else h5py.File(file, "r") as opened:
                 yield _checked(path, opened, shape, n_trials)
         except (OSError, RuntimeError, KeyError) as error:  # h5py at damaged files
-            if number := _errno_of(error):
+            if number := errno_of(error):
                 raise OSError(number, os.strerror(number), str(path)) from error
             raise InputFileError(
                 f"{path} cannot be read as a session's betas ({error}): it is truncated, empty or "
                 "not HDF5; download it again."
             ) from error
-
-
-def _errno_of(error: Exception) -> int | None:
-    """Return the errno that h5py gives, or only its text holds; None where the file is at fault."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
-    found = re.search(r"errno = ([1-9][0-9]*)", str(error))
-    return int(found[1]) if found else None
 
 
 def _checked(

@@ -1,6 +1,5 @@
 """The pictures that were shown: NSD's file of images, read and checked."""
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.dataset.hdf5.opening import errno_of, opened_to_read
 
 #: Gives the pixels of an image by its nsd_id (0-based): uint8, (height, width, 3), RGB.
 ImageSource = Callable[[int], NDArray[np.uint8]]
@@ -94,7 +94,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             "expected NSD's images there; put nsd_stimuli.hdf5 in its place."
         )
     try:
-        with h5py.File(path, "r") as file:
+        with opened_to_read(path) as file:
             yield file
     except FileNotFoundError as error:
         raise MissingFilesError(
@@ -102,7 +102,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             "images there; download nsd_stimuli.hdf5 and run the same command again."
         ) from error
     except (OSError, RuntimeError) as error:  # h5py raises both at damaged files
-        if getattr(error, "errno", None) is not None or re.search(r"errno = [1-9]", str(error)):
+        if errno_of(error) is not None:
             raise
         raise InputFileError(
             f"The stimulus file {path} cannot be read ({error}), so there are no stimulus sets: it "
@@ -110,9 +110,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         ) from error
 
 
-def stored_images(
-    path: Path | str, file: h5py.File, nsd_ids: NDArray[np.int64]
-) -> h5py.Dataset:
+def stored_images(path: Path | str, file: h5py.File, nsd_ids: NDArray[np.int64]) -> h5py.Dataset:
     """Return the images (n, height, width, 3) of an open file, which holds some ids (0-based).
 
     InputFileError, which names the file as `path`, where it holds something else.

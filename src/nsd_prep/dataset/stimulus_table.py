@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from nsd_prep.core.digests import read_whole
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset.design import Design
-from nsd_prep.dataset.published import REPETITIONS
+from nsd_prep.dataset.layout import Dataset
+from nsd_prep.dataset.published import IMAGES, REPETITIONS
 from nsd_prep.dataset.trials import repetition_of_trial
 
 
@@ -61,6 +62,21 @@ def read_stimulus_table(
             "number: download it again."
         )
     return table.astype(np.int64).set_index("nsdId")
+
+
+def count_images(dataset: Dataset) -> int | None:
+    """Return how many images a dataset has, by its stimulus table; None where there is none.
+
+    Raises
+    ------
+    OSError, InputFileError
+        As `read_stimulus_table`.
+    """
+    if dataset.is_nsd:
+        return IMAGES
+    if not dataset.exists(dataset.stimulus_table):
+        return None
+    return len(read_stimulus_table(dataset.stimulus_table, (), dataset.read))
 
 
 def _repetition_columns(subjects: Sequence[int]) -> list[str]:

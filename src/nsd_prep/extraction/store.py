@@ -20,6 +20,7 @@ from nsd_prep.core.digests import (
     sha256_of_json,
 )
 from nsd_prep.core.errors import InputFileError, OutputError
+from nsd_prep.core.folders import visible
 from nsd_prep.core.records import Folder, Sealed
 
 #: Folder of the voxels whose trials are stored whole, and how each index is written.
@@ -188,7 +189,7 @@ class Store(Folder):
         What was altered since is left out: each file has the digest of its voxels as its name.
         """
         sets = []
-        for path in (self.path / _VOXELS / group).glob("[!.]*"):
+        for path in visible(self.path / _VOXELS / group):
             content = path.read_bytes()
             whole = content[: len(content) // _INDEX.itemsize * _INDEX.itemsize]
             voxels = np.frombuffer(whole, _INDEX).astype(np.int64)

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from nsd_prep.core.atomic import explained_write_errors, write_text
 from nsd_prep.core.errors import MissingFilesError, ParameterError
+from nsd_prep.core.folders import visible
 
 #: What a cache folder holds, and what for.
 MIRROR: Final = "mirror"
@@ -19,8 +20,7 @@ CONTENTS: Final = {
     "records": "records of tasks",
     MIRROR: "small files of a remote dataset",
 }
-# Readers and a writer by lock files, as filelock's ReadWriteLock is an SQLite database: it needs hard
-# links in shared folders, which exFAT lacks, and where a disk has no locks it raises no OSError.
+# filelock's ReadWriteLock is an SQLite database: without locks or links it raises no OSError.
 #: Holds a lock file for each run that is using the cache.
 _USERS: Final = "in-use"
 #: Held by who is about to use the cache, and by who clears it.
@@ -107,12 +107,8 @@ def _require_cache(folder: Path) -> None:
     if (folder / TAG_FILE).exists():
         return
     # What another run that begins, or one that was killed at its beginning, has made.
-    own = {MIRROR, _USERS, _DOOR, TAG_FILE}
-    others = [
-        path.name
-        for path in folder.iterdir()
-        if path.name not in own and not path.name.startswith(f".{TAG_FILE}.")
-    ]
+    own = {MIRROR, _USERS, TAG_FILE}
+    others = [path.name for path in visible(folder) if path.name not in own]
     if others and not (folder / TAG_FILE).exists():
         raise ParameterError(
             f"{folder} cannot be a cache: expected a new or empty folder, found {min(others)!r} in "

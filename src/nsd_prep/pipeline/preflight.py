@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from nsd_prep.analysis.features import parse_features
+from nsd_prep.analysis.features import check_ids, parse_features
 from nsd_prep.core.atomic import remove_stale_partials, writable_folder
 from nsd_prep.core.digests import read_whole, sha256_of_bytes
 from nsd_prep.core.errors import NSDPrepError, PreflightError
@@ -17,6 +17,7 @@ from nsd_prep.dataset.images import check_images_file
 from nsd_prep.dataset.masks import labels_that_are_nowhere
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, ROI_VOLUMES
 from nsd_prep.dataset.source import Source
+from nsd_prep.dataset.stimulus_table import count_images
 from nsd_prep.pipeline.inputs import Inputs, Masks, NoiseCeilings, Trials
 from nsd_prep.pipeline.loading import (
     check_space,
@@ -154,10 +155,13 @@ def _by_subject(
 
 
 def _check_features(run: Run, trials: Trials) -> FileRecord:
-    """Raise where a features file is not of its form, or lacks an image; return its record."""
+    """Raise where a features file is not of its form, or has not the images; return its record."""
     assert run.features is not None
     content = read_whole(run.features)
-    parse_features(content, str(run.features)).select(trials.nsd_ids)
+    features = parse_features(content, str(run.features))
+    if (n_images := count_images(run.dataset())) is not None:
+        check_ids(features.nsd_ids, n_images, f"The features file {run.features}")
+    features.select(trials.nsd_ids)
     return FileRecord(path=str(run.features), bytes=len(content), sha256=sha256_of_bytes(content))
 
 

@@ -30,7 +30,9 @@ def artifacts(report: Report) -> dict[str, str]:
 
 
 def _overview(report: Report) -> str:
-    facts = markdown_table(["", ""], [[f"**{name}**", value] for name, value in report.facts.items()])
+    facts = markdown_table(
+        ["", ""], [[f"**{name}**", value] for name, value in report.facts.items()]
+    )
     return "\n\n".join(
         [
             f"# {report.title}",

@@ -27,7 +27,7 @@ SHARED_FOLDER: Final = f"{FOLDER}/shared1000"
 STIMULI_FILE: Final = f"{FOLDER}/nsd_stimuli.hdf5"
 
 #: Names of the shared images: their rank, and their 73k id, which is 1-based.
-_SHARED_NAME: Final = re.compile(r"shared\d{4}_nsd(?P<id>\d{5})\.png$")
+_SHARED_NAME: Final = re.compile(r"(?:^|/)shared\d{4}_nsd(?P<id>\d{5})\.png$")
 #: Images that are under way at once: some 20 MB of pixels.
 _AHEAD: Final = 32
 #: Bytes of blocks that are kept of a file of images whose chunks are looked up one by one.

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from nsd_prep.core.atomic import explained_write_errors, partial_path, remove_stale_partials
 from nsd_prep.core.errors import OutputError, ParameterError
+from nsd_prep.core.folders import visible
 from nsd_prep.core.threads import end_with_parent
 from nsd_prep.dataset.layout import DESCRIPTION_FILE, Dataset
 from nsd_prep.dataset.published import DEFAULT_PREPARATION, PREPARATION_FOLDERS
@@ -145,7 +146,7 @@ def _check_choices(
 @contextmanager
 def _new_folder(root: Path) -> Iterator[Path]:
     """Give a temporary folder beside `root`, which becomes `root` when the block ends well."""
-    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
+    if root.exists() and not (root.is_dir() and not visible(root)):
         raise OutputError(
             f"{root} exists and is not an empty folder: a synthetic dataset is only written to a "
             f"new one; give another folder, or remove this one"
@@ -157,7 +158,15 @@ def _new_folder(root: Path) -> Iterator[Path]:
         try:
             unfinished.mkdir()
             yield unfinished
-            unfinished.replace(root)
+            hidden = list(root.iterdir()) if root.exists() else []
+            for path in hidden:
+                path.replace(unfinished / path.name)
+            try:
+                unfinished.replace(root)
+            except OSError:
+                for path in hidden:
+                    (unfinished / path.name).replace(path)
+                raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 

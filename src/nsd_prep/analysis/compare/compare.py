@@ -17,6 +17,7 @@ from nsd_prep.assemblies.assembly import (
     read_assembly,
 )
 from nsd_prep.core.errors import InputFileError, ParameterError
+from nsd_prep.core.folders import visible
 from nsd_prep.core.progress import current_stage
 
 #: Values that differ by less count as equal: float32 sums in another order differ by up to 6e-6.
@@ -170,7 +171,7 @@ def compare(first: Path, second: Path, tolerance: float = TOLERANCE) -> Comparis
     if first.is_file():
         name = first.name if first.name == second.name else f"{first.name} and {second.name}"
         return Comparison(first, second, (), (), (_compare_files(name, first, second, tolerance),))
-    names = [{path.name for path in folder.glob("*.nc")} for folder in (first, second)]
+    names = [{path.name for path in visible(folder, "*.nc")} for folder in (first, second)]
     both = sorted(names[0] & names[1])
     if not both:
         raise ParameterError(

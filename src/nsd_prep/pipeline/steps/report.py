@@ -1,5 +1,6 @@
 """The report of a run: its page, figures and tables."""
 
+import logging
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from nsd_prep.analysis.encoding import (
     FEWEST_IMAGES,
     encoding_over_subjects,
     score_encoding,
+    shift_of_ids,
     summarise_encoding,
 )
 from nsd_prep.analysis.features import Features, read_features
@@ -41,6 +43,8 @@ from nsd_prep.report.methods import RunFacts
 from nsd_prep.report.record import Report, Section, Table
 from nsd_prep.report.write import write_report_files
 from nsd_prep.synthetic import read_truth
+
+_logger: Final = logging.getLogger(__name__)
 
 _LIBRARIES: Final = ("numpy", "scipy", "pandas", "xarray", "matplotlib")
 
@@ -119,17 +123,19 @@ def gather_report(
     reliability = read_table(folder.path / outputs.RELIABILITY)
     features, source = _features(encoding, prepared, pictures) if encoding else ({}, "")
 
-    def scores() -> pd.DataFrame | None:
+    def scores() -> tuple[pd.DataFrame | None, int | None]:
         if encoding is None or not features:
-            return None
+            return None, None
         with opened_train_and_test(folder, encoding.suffix) as assemblies:
-            return score_encoding(*assemblies, features)
+            found = score_encoding(*assemblies, features)
+            shift = shift_of_ids(*assemblies, features, found) if encoding.features else None
+            return found, shift
 
     def further() -> list[Section]:
         distances = crossnobis_geometry(prepared) if crossnobis else None
         return [
             *([crossnobis_section(geometry, distances)] if distances else []),
-            *encoding_sections(scored.result(), source),
+            *encoding_sections(*scored.result(), source),
         ]
 
     with beside(scores) as scored:
@@ -191,13 +197,15 @@ def facts_of_run(prepared: Prepared) -> RunFacts:
     )
 
 
-def encoding_sections(scores: pd.DataFrame | None, source: str) -> list[Section]:
+def encoding_sections(scores: pd.DataFrame | None, shift: int | None, source: str) -> list[Section]:
     """Return what a report says about a ridge regression from the images' features.
 
     Parameters
     ----------
     scores : DataFrame or None
         As `nsd_prep.analysis.encoding.score_encoding` gives them.
+    shift : int or None
+        As `nsd_prep.analysis.encoding.shift_of_ids` gives it.
     source : str
         Where the features are from.
 
@@ -209,11 +217,18 @@ def encoding_sections(scores: pd.DataFrame | None, source: str) -> list[Section]
     if scores is None:
         return []
     summary = summarise_encoding(scores)
+    wrong = ""
+    if shift is not None:
+        wrong = (
+            f"The ids of {source} are off by one: as they are they predict no region, and with "
+            f"{shift:+d} they do. Correct them, and run the same command again. "
+        )
+        _logger.warning(wrong.rstrip())
     return [
         Section(
             name="encoding",
             title="Encoding baseline",
-            text=f"Ridge regression from {source} to the train assembly, scored on the test "
+            text=f"{wrong}Ridge regression from {source} to the train assembly, scored on the test "
             "assembly, as a share of what the noise ceiling allows. With enough images a model "
             "that knows all that drives the voxels comes close to 1; with few it stays below.",
             pictures=(draw_encoding(scores),),

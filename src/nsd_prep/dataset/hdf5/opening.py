@@ -1,0 +1,32 @@
+"""HDF5 files that are only read."""
+
+import errno
+import re
+from pathlib import Path
+from typing import Final
+
+import h5py
+
+#: What a disk without locks answers, as some that hang on a network, are read-only or exFAT do.
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EROFS)
+
+
+def opened_to_read(path: Path | str) -> h5py.File:
+    """Open a file for reading, and without a lock where the disk has none.
+
+    Elsewhere with one: HDF5 refuses to open a file in two ways at once, and one being written.
+    """
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if "unable to lock file" not in str(error) or errno_of(error) not in _NO_LOCKS:
+            raise
+        return h5py.File(path, "r", locking=False)
+
+
+def errno_of(error: Exception) -> int | None:
+    """Return the errno that h5py gives, or only its text holds; None where the file is at fault."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = re.search(r"errno = ([1-9][0-9]*)", str(error))
+    return int(found[1]) if found else None
