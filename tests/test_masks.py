@@ -83,6 +83,43 @@ class TestSelection:
         assert np.array_equal(voxels, np.flatnonzero(v4 | streams))
 
 
+class TestMTLAndThalamus:
+    """They have 0 outside, int16 values, and their names among the templates."""
+
+    @pytest.fixture(params=["MTL", "thalamus"])
+    def volume(self, request: pytest.FixtureRequest, damageable: SmallNSD) -> str:
+        """Write a volume of both hemispheres and of each, as NSD's are; return its name."""
+        name = str(request.param)
+        left, right = (np.zeros(GRIDS[1], np.int16) for _ in range(2))
+        left[0, 1, 2], left[0, 2, 2], right[3, 1, 2] = 2, 1, 2
+        for side, values in {"": left + right, "lh.": left, "rh.": right}.items():
+            write_volume(damageable.roi_path(1, f"{side}{name}"), values)
+        table = damageable.root / "nsddata" / "templates" / f"{name}.ctab"
+        table.parent.mkdir(exist_ok=True)
+        table.write_text("0 Unknown\n1 ERC 10 20 30 0\n2 DG 1 2 3 0\n")
+        return name
+
+    def test_are_regions_by_number_and_by_name(self, damageable: SmallNSD, volume: str) -> None:
+        definitions = {
+            "by-number": RegionDefinition(labels={volume: (2,)}),
+            "by-name": RegionDefinition(labels={volume: ("DG",)}),
+            "left": RegionDefinition(labels={volume: ("DG",)}, hemisphere="lh"),
+        }
+        regions = select_voxels(open_dataset(damageable.root), 1, definitions).regions
+        mask = reference.region_mask(damageable.roi_path(1, volume), (2,))
+        assert np.array_equal(regions["by-number"], np.flatnonzero(mask))
+        assert np.array_equal(regions["by-name"], regions["by-number"])
+        assert (len(regions["by-name"]), len(regions["left"])) == (2, 1)
+
+    def test_hemispheres_that_share_a_label_are_refused(
+        self, damageable: SmallNSD, volume: str
+    ) -> None:
+        left = damageable.roi_path(1, f"lh.{volume}").read_bytes()
+        damageable.roi_path(1, f"rh.{volume}").write_bytes(left)
+        with pytest.raises(InputFileError, match="subject 1 overlap in 2 voxels"):
+            read_bilateral_volume(open_dataset(damageable.root), 1, volume)
+
+
 class TestLabelNames:
     def test_names_choose_what_their_numbers_do(self, official: SmallNSD) -> None:
         dataset = open_dataset(official.root)

@@ -165,7 +165,7 @@ class TestVoxels:
     def test_the_left_hemisphere_where_cortex_else_the_right(self) -> None:
         rng = np.random.default_rng(4)
         left, right = rng.integers(-1, 3, size=(2, 3, 4, 5)).astype(np.int16)
-        merged = merge_hemispheres(left, right)
+        merged, _ = merge_hemispheres(left, right)
         for at in np.ndindex(3, 4, 5):
             assert merged[at] == (left[at] if left[at] != -1 else right[at])
 

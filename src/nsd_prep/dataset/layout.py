@@ -12,6 +12,8 @@ from nsd_prep.dataset.space import FUNC1PT8MM
 Layout = Literal["official", "flat"]
 Hemisphere = Literal["lh", "rh"]
 DESCRIPTION_FILE: Final = "dataset.json"
+#: Volumes of labels that were drawn on no surface: their names stand once, for all subjects.
+SUBCORTICAL_VOLUMES: Final = ("MTL", "thalamus")
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class Dataset:
         """Return the path of the label names of a volume; the flat layout has none."""
         if self.layout == "flat":
             return None
+        if volume in SUBCORTICAL_VOLUMES:
+            return self.root / "nsddata" / "templates" / f"{volume}.ctab"
         folder = self.root / "nsddata" / "freesurfer" / f"subj{subject:02d}" / "label"
         return folder / f"{volume}.mgz.ctab"
 

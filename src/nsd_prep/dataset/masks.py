@@ -18,7 +18,6 @@ from nsd_prep.dataset.regions import (
     voxels_with_labels,
 )
 from nsd_prep.dataset.volumes import (
-    OUTSIDE_CORTEX,
     Volume,
     read_label_table,
     read_label_volume,
@@ -81,13 +80,13 @@ def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> Bilate
         )
     left, right = (read_label_volume(file, dataset.read) for file in files)
     _check_same_space(subject, {files[0]: left, files[1]: right})
-    overlap = np.count_nonzero((left.values != OUTSIDE_CORTEX) & (right.values != OUTSIDE_CORTEX))
+    labels, overlap = merge_hemispheres(left.values, right.values)
     if overlap:
         raise InputFileError(
             f"The hemispheres of subject {subject} overlap in {overlap} voxels: {files[0]} and "
-            f"{files[1]} are expected to share none (-1 is outside); download both again."
+            f"{files[1]} are expected to share none (-1, or 0 where no voxel is -1, is outside); download both again."
         )
-    merged = Volume(merge_hemispheres(left.values, right.values), left.space)
+    merged = Volume(labels, left.space)
     sides = (np.flatnonzero(left.values > 0), np.flatnonzero(right.values > 0))
     if not dataset.exists(bilateral_file):
         return Bilateral(merged, sides)

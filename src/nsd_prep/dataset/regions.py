@@ -233,12 +233,18 @@ def numbered_labels(labels: Iterable[int | str], table: Mapping[str, int]) -> tu
     return tuple(sorted({table[label] if isinstance(label, str) else label for label in labels}))
 
 
-def merge_hemispheres(left: NDArray[np.int16], right: NDArray[np.int16]) -> NDArray[np.int16]:
-    """Return the bilateral label volume: the left hemisphere's where cortex, else the right's.
+def merge_hemispheres(
+    left: NDArray[np.int16], right: NDArray[np.int16]
+) -> tuple[NDArray[np.int16], int]:
+    """Return the label volume of both hemispheres, and how many voxels both claim.
 
-    All are int16 (Z, Y, X), -1 outside the cortex.
+    All are int16 (Z, Y, X). A voxel of a hemisphere is not -1; where neither volume has -1, as in
+    MTL and thalamus (NSD data manual, "ROIs"), it has a label above 0.
     """
-    return np.where(left != OUTSIDE_CORTEX, left, right)
+    of_cortex = left.min() == OUTSIDE_CORTEX or right.min() == OUTSIDE_CORTEX
+    outside = OUTSIDE_CORTEX if of_cortex else 0
+    overlap = np.count_nonzero((left != outside) & (right != outside))
+    return np.where(left != outside, left, right), overlap
 
 
 def voxels_with_labels(volume: NDArray[np.int16], labels: Sequence[int]) -> NDArray[np.int64]:

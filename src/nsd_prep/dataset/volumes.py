@@ -107,8 +107,8 @@ def read_label_volume(path: Path, read: Read = read_whole) -> Volume:
     Parameters
     ----------
     path : Path
-        A NIfTI file with axes (X, Y, Z): -1 outside the cortex, 0 without a label, 1 and up
-        the labels.
+        A NIfTI file with axes (X, Y, Z): -1 outside the cortex (in MTL and thalamus 0), 0 without
+        a label, 1 and up the labels.
     read : callable
         Returns the content of the file.
 
