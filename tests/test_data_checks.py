@@ -484,6 +484,13 @@ class TestRegionOrder:
 
 B3 = "betas_fithrf_GLMdenoise_RR"
 WHOLE = Scope(B3, published.SESSIONS)
+#: Voxels of subjects 1 to 8 in the labels of 2020-21.
+OLDER_LABELS = {
+    "V1": (1348, 1097, 1251, 871, 1115, 1130, 1148, 1081),
+    "V2": (1415, 1083, 1160, 883, 1088, 1191, 958, 1040),
+    "V3": (1188, 1081, 945, 800, 934, 1215, 721, 879),
+    "V4": (676, 504, 422, 473, 548, 488, 374, 490),
+}
 
 
 class TestPublished:
@@ -515,6 +522,65 @@ class TestPublished:
         found = check_published_region("V1", self.voxels("V1").iloc[1:], WHOLE)
         failed = [(one.name, one.where) for one in found if one.verdict == "failed"]
         assert ("published voxel count", "V1, subj01") in failed
+
+    @pytest.mark.parametrize(("region", "counts"), OLDER_LABELS.items())
+    def test_an_older_release_of_the_labels_is_named_and_suspicious(
+        self, region: str, counts: tuple[int, ...]
+    ) -> None:
+        medians = published_statistics.MEDIAN_NOISE_CEILING.get(region, (0,) * 8)
+        table = pd.concat(
+            pd.DataFrame({"subject": f"subj{subject:02d}", "noise_ceiling": [median] * count})
+            for subject, (median, count) in enumerate(zip(medians, counts, strict=True), start=1)
+        )
+        counted = [
+            one
+            for one in check_published_region(region, table, WHOLE)
+            if one.name == "published voxel count"
+        ]
+        assert [one.verdict for one in counted] == ["suspicious"] * 8
+        assert all("older release (2020-21)" in one.meaning for one in counted)
+
+    @pytest.mark.parametrize(
+        ("region", "subject", "count"),
+        [
+            ("early", 1, 5917),
+            ("midparietal", 8, 653),
+            ("lateral", 3, 8572),
+            ("parietal", 7, 2459),
+            ("ventral", 2, 8185),
+            ("nsdgeneral", 1, 15_724),
+        ],
+    )
+    def test_voxels_of_further_regions(self, region: str, subject: int, count: int) -> None:
+        scope = Scope(B3, {subject: published.SESSIONS[subject]})
+        table = pd.DataFrame({"subject": f"subj{subject:02d}", "noise_ceiling": [0.0] * count})
+        for rows, verdict in ((table, "passed"), (table.iloc[1:], "failed")):
+            found = {one.name: one for one in check_published_region(region, rows, scope)}
+            assert found["published voxel count"].verdict == verdict
+            assert found["published voxel count"].where == f"{region}, subj{subject:02d}"
+
+    @pytest.mark.parametrize(("added", "verdict"), [(0, "passed"), (1, "failed")])
+    def test_medians_of_nsdgeneral_of_four_subjects_and_of_the_parcels(
+        self, added: float, verdict: str
+    ) -> None:
+        one = pd.DataFrame({"subject": "subj05", "noise_ceiling": [34.1 + added] * 9})
+        scope = Scope(B3, {5: published.SESSIONS[5]})
+        (found,) = check_published_region("nsdgeneral", one, scope)
+        assert (found.name, found.verdict) == ("published median noise ceiling", verdict)
+        four = Scope(B3, {subject: published.SESSIONS[subject] for subject in (7, 5, 2, 1)})
+        table = pd.DataFrame({"subject": "subj01", "noise_ceiling": [29.0 + added] * 9})
+        checks = {one.name: one for one in check_published_region("V4", table, four)}
+        assert checks["published pooled noise ceiling"].verdict == verdict
+        parcels = pd.DataFrame({"subject": "subj01", "noise_ceiling": [9.7 + added] * 35_429})
+        parcels.iloc[:6805, 1] = 31.0
+        found_of_parcels = {
+            one.name: one
+            for one in check_published_region("IT-glasser", parcels, WHOLE)
+            if not one.where.endswith("subj01")
+        }
+        assert found_of_parcels["published voxel count"].verdict == "passed"
+        assert found_of_parcels["published reliable voxels"].verdict == "passed"
+        assert found_of_parcels["published pooled noise ceiling"].verdict == verdict
 
     def test_numbers_of_all_voxels_need_all_subjects(self) -> None:
         table = self.voxels("V4")

@@ -9,6 +9,31 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from nsd_prep.dataset.published import SUBJECTS, VOXELS
+
+#: Regions that are published under another name: the same labels.
+PUBLISHED_AS: Final[Mapping[str, str]] = MappingProxyType({"ventral": "IT"})
+#: Voxels beside those of the assemblies' regions, subjects 1 to 8 (None: not published).
+_FURTHER_VOXELS: Final[Mapping[str, tuple[int | None, ...]]] = MappingProxyType(
+    {
+        "early": (5917, 4611, 5148, 4054, 4494, 5860, 4559, 4596),
+        "midparietal": (950, 822, 826, 698, 678, 932, 692, 653),
+        "lateral": (7799, 6752, 8572, 7131, 7037, 9030, 6118, 8674),
+        "parietal": (3548, 3355, 3885, 3346, 2838, 3374, 2459, 3390),
+        "nsdgeneral": (15_724, *(None,) * 7),
+    }
+)
+#: Voxels of all eight subjects, where those of each are not published.
+VOXELS_OF_ALL: Final[Mapping[str, int]] = MappingProxyType({"IT-glasser": 35_429})
+#: Voxels in an older release of the labels (2020-21), subjects 1 to 8: sound, and not published.
+_OLDER_VOXELS: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
+    {
+        "V1": (1348, 1097, 1251, 871, 1115, 1130, 1148, 1081),
+        "V2": (1415, 1083, 1160, 883, 1088, 1191, 958, 1040),
+        "V3": (1188, 1081, 945, 800, 934, 1215, 721, 879),
+        "V4": (676, 504, 422, 473, 548, 488, 374, 490),
+    }
+)
 #: Median noise ceiling in percent, subjects 1 to 8.
 MEDIAN_NOISE_CEILING: Final[Mapping[str, tuple[float, ...]]] = MappingProxyType(
     {
@@ -16,11 +41,18 @@ MEDIAN_NOISE_CEILING: Final[Mapping[str, tuple[float, ...]]] = MappingProxyType(
         "V2": (40.2, 31.0, 32.0, 31.7, 36.1, 32.0, 25.5, 20.1),
         "V4": (27.4, 42.1, 26.1, 21.2, 30.3, 23.8, 20.5, 19.4),
         "IT": (8.9, 11.0, 7.5, 8.6, 11.3, 8.6, 6.0, 4.7),
+        "IT-glasser": (10.6, 15.1, 10.3, 10.4, 12.6, 8.4, 8.9, 5.0),
+        "nsdgeneral": (28.1, 28.1, 24.0, 20.8, 34.1, 26.1, 19.1, 13.3),
     }
 )
 #: Median noise ceiling in percent over all subjects' voxels pooled.
 POOLED_MEDIAN_NOISE_CEILING: Final[Mapping[str, float]] = MappingProxyType(
-    {"V1": 37.4, "V2": 31.2, "V4": 25.3, "IT": 7.8}
+    {"V1": 37.4, "V2": 31.2, "V4": 25.3, "IT": 7.8, "IT-glasser": 9.7}
+)
+#: Subjects who saw all the shared images three times, and the same over their voxels.
+FOUR_SUBJECTS: Final = (1, 2, 5, 7)
+POOLED_MEDIAN_NOISE_CEILING_OF_FOUR: Final[Mapping[str, float]] = MappingProxyType(
+    {"V1": 40.7, "V2": 33.4, "V4": 29.0, "IT": 9.1}
 )
 #: Highest noise ceiling in percent.
 HIGHEST_NOISE_CEILING: Final[Mapping[str, float]] = MappingProxyType(
@@ -30,7 +62,7 @@ HIGHEST_NOISE_CEILING: Final[Mapping[str, float]] = MappingProxyType(
 NOISE_CEILING_TOLERANCE: Final = 0.5
 #: Voxels whose noise ceiling lies above 30 %.
 RELIABLE_VOXELS: Final[Mapping[str, int]] = MappingProxyType(
-    {"V1": 5402, "V2": 4584, "V4": 1660, "IT": 11_744}
+    {"V1": 5402, "V2": 4584, "V4": 1660, "IT": 11_744, "IT-glasser": 6805}
 )
 #: Relative: a count does not move unless the ncsnr or the mask does.
 RELIABLE_VOXELS_TOLERANCE: Final = 0.001
@@ -54,3 +86,15 @@ RDM_TOLERANCE: Final = 0.02
 REGIONS_WITHOUT_VERDICT: Final = frozenset({"IT"})
 #: The subject (1-based) whose RDMs agree least with the others'.
 WEAKEST_SUBJECT: Final = 8
+
+
+def voxel_count(region: str, subject: int) -> int | None:
+    """Return how many voxels a region has in a subject (1-based); None where none is published."""
+    counts = {**VOXELS, **_FURTHER_VOXELS}.get(region)
+    return None if counts is None else counts[SUBJECTS.index(subject)]
+
+
+def is_older_release(region: str, subject: int, n_voxels: int) -> bool:
+    """Return whether a region has as many voxels in a subject as the older labels give it."""
+    counts = _OLDER_VOXELS.get(region)
+    return counts is not None and counts[SUBJECTS.index(subject)] == n_voxels

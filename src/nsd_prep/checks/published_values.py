@@ -1,7 +1,7 @@
 """NSD itself must reproduce what is published of it: of the preparation, sessions and subjects."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,13 @@ from nsd_prep.dataset.published import DEFAULT_PREPARATION, PREPARATION_FOLDERS
 
 _DIFFERENT = "Another mask, ncsnr or release of the data than what is published."
 _AS_PUBLISHED = "As published of the real dataset."
+_OLDER_RELEASE = (
+    "The labels are those of an older release (2020-21): they are sound, and not those of which "
+    "numbers are published; download the labels again to reproduce these."
+)
+#: Name of a check.
+VOXEL_COUNT = "published voxel count"
+_UNKNOWN_COUNT = "another number in the labels that are distributed now"
 _UNKNOWN = "The flat layout does not name its preparation; this number is published of b3."
 
 
@@ -70,27 +77,36 @@ def check_published_region(region: str, voxels: pd.DataFrame, scope: Scope) -> l
     Returns
     -------
     list of Check
-        Voxel counts of each subject, whatever the betas. Noise ceilings where the betas are b3
+        Voxel counts of each subject, whatever the betas; where one is that of an older release of
+        the labels, what differs in the region is suspicious. Noise ceilings where the betas are b3
         (without a verdict that they are wrong where the preparation is unknown): the median of
         each subject; with all eight also the mean of their medians, the pooled median, the number
         of reliable voxels and the highest.
     """
     by_subject = voxels.groupby("subject", sort=False)["noise_ceiling"]
+    named, region = region, statistics.PUBLISHED_AS.get(region, region)
     found = []
+    is_older = False
     for position, subject in enumerate(published.SUBJECTS):
         name = f"subj{subject:02d}"
-        if subject in scope.sessions and region in published.VOXELS:
-            number = int((voxels["subject"] == name).sum())
-            expected = published.VOXELS[region][position]
-            where = f"{region}, {name}"
-            found.append(_compared("published voxel count", where, number, expected, 0, True))
+        number = int((voxels["subject"] == name).sum())
+        if subject in scope.sessions:
+            expected = statistics.voxel_count(region, subject)
+            older = statistics.is_older_release(region, subject, number)
+            is_older |= older
+            if older and expected is None:
+                where = f"{named}, {name}"
+                found.append(check(VOXEL_COUNT, where, number, _UNKNOWN_COUNT, False, ""))
+            elif expected is not None:
+                where = f"{named}, {name}"
+                found.append(_compared(VOXEL_COUNT, where, number, expected, 0, True))
         if region in statistics.MEDIAN_NOISE_CEILING and name in by_subject.groups:
             median = float(by_subject.get_group(name).median())
             expected_median = statistics.MEDIAN_NOISE_CEILING[region][position]
             found.append(
                 _compared(
                     "published median noise ceiling",
-                    f"{region}, {name}",
+                    f"{named}, {name}",
                     median,
                     expected_median,
                     statistics.NOISE_CEILING_TOLERANCE,
@@ -98,6 +114,19 @@ def check_published_region(region: str, voxels: pd.DataFrame, scope: Scope) -> l
                 )
             )
     ceilings = voxels["noise_ceiling"].to_numpy()
+    if set(scope.sessions) == set(statistics.FOUR_SUBJECTS) and len(ceilings):
+        expected_pooled = statistics.POOLED_MEDIAN_NOISE_CEILING_OF_FOUR.get(region)
+        if expected_pooled is not None:
+            found.append(
+                _compared(
+                    "published pooled noise ceiling",
+                    named,
+                    float(np.median(ceilings)),
+                    expected_pooled,
+                    statistics.NOISE_CEILING_TOLERANCE,
+                    scope.is_published,
+                )
+            )
     if scope.has_all_subjects and len(ceilings):
         reliable = float(np.count_nonzero(ceilings > published.RELIABLE_NOISE_CEILING))
         of_voxels = statistics.NOISE_CEILING_TOLERANCE
@@ -128,14 +157,19 @@ def check_published_region(region: str, voxels: pd.DataFrame, scope: Scope) -> l
             ),
         )
         found += [
-            _compared(name, region, value, numbers[region], tolerance, scope.is_published)
+            _compared(name, named, value, numbers[region], tolerance, scope.is_published)
             for name, numbers, value, tolerance in table
             if region in numbers
         ]
+        if region in statistics.VOXELS_OF_ALL:
+            in_all = statistics.VOXELS_OF_ALL[region]
+            found.append(_compared(VOXEL_COUNT, named, len(voxels), in_all, 0, True))
     return [
-        one
+        replace(one, verdict="suspicious", meaning=_OLDER_RELEASE)
+        if is_older and one.verdict == "failed"
+        else one
         for one in found
-        if scope.is_published is not False or one.name == "published voxel count"
+        if scope.is_published is not False or one.name == VOXEL_COUNT
     ]
 
 

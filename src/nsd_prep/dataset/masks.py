@@ -84,7 +84,8 @@ def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> Bilate
     if overlap:
         raise InputFileError(
             f"The hemispheres of subject {subject} overlap in {overlap} voxels: {files[0]} and "
-            f"{files[1]} are expected to share none (-1, or 0 where no voxel is -1, is outside); download both again."
+            f"{files[1]} are expected to share none (-1 is outside; 0 where there is no -1); "
+            "download both again."
         )
     merged = Volume(labels, left.space)
     sides = (np.flatnonzero(left.values > 0), np.flatnonzero(right.values > 0))
