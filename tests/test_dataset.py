@@ -6,8 +6,14 @@ from pathlib import Path
 import pytest
 from small_nsd import SESSIONS, SmallNSD
 
-from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterError
+from nsd_prep.core.errors import (
+    InputFileError,
+    MissingFilesError,
+    ParameterError,
+    PreflightError,
+)
 from nsd_prep.dataset.layout import chosen_subjects
+from nsd_prep.pipeline.loading import look_at_sessions
 from nsd_prep.sources.opening import open_dataset
 
 
@@ -179,3 +185,62 @@ class TestChosenSubjects:
     def test_a_subject_given_twice(self, small_dataset) -> None:
         with pytest.raises(ParameterError, match=r"Subject 2 is given more than once.*--subjects"):
             chosen_subjects(small_dataset, [2, 1, 2])
+
+
+class TestMissingBetas:
+    """What lies in place of betas that are not there is said."""
+
+    FOLDER = "nsddata_betas/ppdata/subj01"
+    B3 = "betas_fithrf_GLMdenoise_RR"
+
+    @pytest.mark.parametrize(
+        ("name", "advice"),
+        [
+            (f"func1pt8mm/{B3}/betas_session01.nii.gz", "it is NIfTI: download the .hdf5 files"),
+            ("func1pt8mm/betas_assumehrf/betas_session01.hdf5", "b1: give --betas b1 to read it"),
+            ("func1pt8mm/betas_fithrf/betas_session01.hdf5", "b2: give --betas b2 to read it"),
+            (f"func1mm/{B3}/betas_session01.hdf5", "on the 1-mm grid: download func1pt8mm"),
+            ("func1mm/betas_fithrf/betas_session01.nii.gz", "on the 1-mm grid"),
+            (f"fsaverage/{B3}/lh.betas_session01.mgh", "on the surface fsaverage"),
+            (f"nativesurface/{B3}/lh.betas_session01.hdf5", "on the subject's surface"),
+        ],
+    )
+    def test_other_forms_in_the_official_layout(
+        self, empty_official: Path, name: str, advice: str
+    ) -> None:
+        path = empty_official / self.FOLDER / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+        with pytest.raises(PreflightError) as raised:
+            look_at_sessions(open_dataset(empty_official), {1: (1, 2)}, {})
+        assert "2 session files are missing" in str(raised.value)
+        assert f"found {path}: it is " in str(raised.value)
+        assert advice in str(raised.value)
+
+    def test_other_forms_in_the_flat_layout(self, empty_flat: Path) -> None:
+        folder = empty_flat / "subj01" / "betas"
+        folder.mkdir(parents=True)
+        for session in (1, 2):
+            (folder / f"betas_session{session:02d}.nii.gz").touch()
+            (folder / f"lh.betas_session{session:02d}.mgh").touch()
+        with pytest.raises(PreflightError) as raised:
+            look_at_sessions(open_dataset(empty_flat), {1: (1, 2)}, {})
+        found = [line.strip() for line in str(raised.value).splitlines() if "found" in line]
+        assert found == [
+            f"found {folder}/betas_session01.nii.gz: it is NIfTI: download the .hdf5 files "
+            "beside it",
+            f"found {folder}/lh.betas_session01.mgh: it is on a surface: download func1pt8mm",
+        ]
+
+    def test_where_nothing_lies_nothing_is_said(self, empty_flat: Path) -> None:
+        with pytest.raises(PreflightError, match="1 session file is missing") as raised:
+            look_at_sessions(open_dataset(empty_flat), {1: (1,)}, {})
+        assert "found" not in str(raised.value)
+
+
+def test_a_link_that_leads_nowhere_is_named_in_whatever_folder_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "subj01").symlink_to(tmp_path / "unmounted")
+    dataset = open_dataset(tmp_path)
+    with pytest.raises(InputFileError, match=f"{tmp_path}/subj01 is a link that leads nowhere"):
+        dataset.exists(dataset.session_file(1, 1))

@@ -166,7 +166,7 @@ def shift_of_ids(
             np.logical_and.reduce([np.isin(side, own.nsd_ids) for own in shifted.values()])
             for side in ids
         ]
-        n_train, n_rows = (np.count_nonzero(rows) for rows in has_features)
+        n_train, n_rows = (int(np.count_nonzero(rows)) for rows in has_features)
         if min(n_train, n_rows // REPETITIONS) < FEWEST_IMAGES:
             continue
         again = score_encoding(train[has_features[0]], test[has_features[1]], shifted)

@@ -243,7 +243,7 @@ def merge_hemispheres(
     """
     of_cortex = left.min() == OUTSIDE_CORTEX or right.min() == OUTSIDE_CORTEX
     outside = OUTSIDE_CORTEX if of_cortex else 0
-    overlap = np.count_nonzero((left != outside) & (right != outside))
+    overlap = int(np.count_nonzero((left != outside) & (right != outside)))
     return np.where(left != outside, left, right), overlap
 
 

@@ -15,6 +15,7 @@ from nsd_prep.dataset.behaviour import behaviour_file, read_behaviour
 from nsd_prep.dataset.design import Design, read_design
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
+from nsd_prep.dataset.misplaced import betas_in_other_forms
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, VoxelSelection
 from nsd_prep.dataset.source import Identity
 from nsd_prep.dataset.splits import train_images, training_trials
@@ -201,6 +202,8 @@ def look_at_sessions(
         problems.collect(source.identities, missing)  # tells those that are not there from others
     elif missing:
         listed = "".join(f"\n      {source.where(path)}" for path in missing)
+        instead = betas_in_other_forms(dataset, missing)
+        listed += "".join(f"\n    found {path}: {advice}" for path, advice in instead.items())
         noun = "session file is" if len(missing) == 1 else "session files are"
         problems.found.append(
             f"{len(missing)} {noun} missing: expected each session that holds a usable trial, "

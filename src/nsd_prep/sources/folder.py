@@ -32,12 +32,15 @@ class FolderSource(Source):
 
     @override
     def exists(self, path: Path) -> bool:
-        if path.is_symlink() and not path.exists():
-            raise InputFileError(
-                f"{path} is a link that leads nowhere: correct it, or remove it where the file is "
-                "not to be used."
-            )
-        return path.exists()
+        if path.exists():
+            return True
+        for part in (path, *path.parents):
+            if part.is_symlink() and not part.exists():
+                raise InputFileError(
+                    f"{part} is a link that leads nowhere: correct it, or remove it where "
+                    f"{'the file' if part == path else 'what lies behind it'} is not to be used."
+                )
+        return False
 
     @override
     def read(self, path: Path) -> bytes:
