@@ -58,13 +58,7 @@ class Features:
 
 
 def check_ids(nsd_ids: NDArray[np.int64], n_images: int, name: str) -> None:
-    """Raise where ids of images (0-based) in a file are not those of a dataset's images.
-
-    Raises
-    ------
-    InputFileError
-        Some are outside 0 to `n_images` - 1; it says so where they seem to count from 1.
-    """
+    """Raise InputFileError where ids (0-based) in a file are not those of a dataset's images."""
     outside = nsd_ids[(nsd_ids < 0) | (nsd_ids >= n_images)]
     if not len(outside):
         return
@@ -80,15 +74,7 @@ def check_ids(nsd_ids: NDArray[np.int64], n_images: int, name: str) -> None:
 
 
 def read_features(path: Path) -> Features:
-    """Read features of images; `parse_features` says of which form the file must be.
-
-    Raises
-    ------
-    MissingFilesError
-        The file is not there.
-    InputFileError
-        It is of another form.
-    """
+    """Read a file of features of images; errors as `parse_features`, and where it is missing."""
     if not path.is_file():
         raise MissingFilesError(f"The features file {path} is missing: give the path of one.")
     return parse_features(read_whole(path), str(path))

@@ -14,11 +14,8 @@ FEWEST_UNITS: Final = 4
 class RDMNoiseCeiling(NamedTuple):
     """The correlation with subjects' RDMs that a perfect model can reach.
 
-    Attributes
-    ----------
-    lower, upper : float
-        Mean over subjects of the correlation of a subject's RDM with the mean of the others', and
-        with the mean of all, in which it takes part itself.
+    Means over subjects of a subject's correlation with the mean of the others (`lower`), and with
+    the mean of all, in which it takes part itself (`upper`).
     """
 
     lower: float
@@ -93,17 +90,10 @@ def crossnobis(
 
 
 def noise_precision(responses: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the inverse of each voxel's noise variance, for `crossnobis`.
+    """Return the inverse of each voxel's noise variance, float64 (n_voxels,), for `crossnobis`.
 
-    Parameters
-    ----------
-    responses : ndarray of float, shape (n_images, n_repetitions, n_voxels)
-        At least two repetitions.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_voxels,)
-        Inverse of the variance over repetitions, averaged over images; 0 where there is none.
+    The variance over the repetitions of `responses` (n_images, n_repetitions, n_voxels), averaged
+    over images; 0 where there is none.
     """
     variance = np.asarray(responses, dtype=np.float64).var(axis=1, ddof=1).mean(axis=0)
     precision = np.zeros_like(variance)

@@ -246,11 +246,8 @@ def _pairs(
 def noise_ceiling_histogram(voxels: pd.DataFrame) -> pd.DataFrame:
     """Count voxels by noise ceiling, from a table with a row for each neuroid.
 
-    Returns
-    -------
-    DataFrame
-        region, subject (``all`` for the subjects together), from and to (percent; `to` is not in
-        the bin, but for 100), and voxels.
+    Columns region, subject (``all`` for all together), from and to (percent; `to` is not in the
+    bin, but for 100), and voxels.
     """
     tables = []
     for region, chosen in voxels.groupby("region", sort=False):

@@ -23,23 +23,10 @@ STIMULUS_PATTERN: Final = r"nsd_[0-9]{5}"
 
 
 def base_name(dataset: str) -> str:
-    """Return what the identifiers of a dataset begin with.
+    """Return what the identifiers of a dataset begin with: ``Allen2022`` for NSD.
 
-    Parameters
-    ----------
-    dataset : str
-        The attribute ``dataset`` of its assemblies.
-
-    Returns
-    -------
-    str
-        ``Allen2022`` for NSD; for any other dataset its own name, in letters and digits joined by
-        underscores, so that nothing made from it can be taken for NSD.
-
-    Raises
-    ------
-    InputFileError
-        The name has no letter, or would read as that of NSD.
+    For any other its own name, in letters and digits joined by underscores: nothing made from it
+    can be taken for NSD. InputFileError where the name has no letter, or would read as NSD's.
     """
     if dataset == NSD:
         return _PUBLISHED

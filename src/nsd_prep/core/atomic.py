@@ -36,14 +36,9 @@ def partial_path(path: Path) -> Path:
 def replaced(path: Path) -> Iterator[Path]:
     """Give a temporary path in the folder of `path`, and move it into place at the end.
 
-    The temporary file replaces `path` in one step when the block ends; when the block raises, it
-    is removed and `path` stays as it was. The folder is made where it is missing. Verify what was
-    written before the block ends.
-
-    Raises
-    ------
-    OutputError
-        There is no space or no permission.
+    When the block raises, the temporary file is removed and `path` stays as it was. The folder is
+    made where it is missing. Verify what was written before the block ends. Errors are those of
+    `explained_write_errors`.
     """
     with explained_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,13 +61,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def explained_write_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of a disk on which a path cannot be written into one sentence.
-
-    Raises
-    ------
-    OutputError
-        In place of an OSError that a second try would not mend.
-    """
+    """Raise OutputError, with what to do, for errors of a disk that a second try would not mend."""
     try:
         yield
     except OSError as error:

@@ -16,15 +16,7 @@ from nsd_prep.core.errors import InputFileError
 
 
 def read_whole(path: Path) -> bytes:
-    """Read a file, and see that it does not seem to end before it does.
-
-    Raises
-    ------
-    OSError
-        There is no such file, the disk fails, or it gives fewer bytes than the file has.
-    InputFileError
-        It is not a regular file: a pipe or a device would never end.
-    """
+    """Read a regular file; OSError where it seems to end before it does."""
     check_regular(path)
     with path.open("rb") as file:
         content = file.read()
@@ -33,15 +25,7 @@ def read_whole(path: Path) -> bytes:
 
 
 def check_regular(path: Path) -> None:
-    """Raise where a path is no regular file.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is nothing.
-    InputFileError
-        It is something else than a file, such as a pipe, a device or a folder.
-    """
+    """Raise InputFileError where a path is a folder, a pipe or a device: one would never end."""
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
@@ -54,13 +38,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def sha256_of_file(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal digits.
-
-    Raises
-    ------
-    OSError
-        There is no such file, the disk fails, or it gives fewer bytes than the file has.
-    """
+    """Return the SHA-256 of a file's bytes, in hexadecimal digits; errors as `read_whole`."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         _check_ended(file, file.tell())

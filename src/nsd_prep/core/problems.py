@@ -9,13 +9,7 @@ _Value = TypeVar("_Value")
 
 
 class Problems:
-    """Collects what is wrong, so that one look finds it all.
-
-    Attributes
-    ----------
-    found : list of str
-        A sentence each.
-    """
+    """Collects what is wrong, so that one look finds it all: a sentence each in `found`."""
 
     def __init__(self) -> None:
         self.found: list[str] = []

@@ -26,15 +26,7 @@ _CURRENT: Final[ContextVar["Stage | None"]] = ContextVar("current stage", defaul
 
 
 class Stage:
-    """A stage of a run that is under way.
-
-    Parameters
-    ----------
-    name : str
-        What is done, such as ``"extracting sessions"``.
-    total : int or None
-        Steps it has, where that is known.
-    """
+    """A stage of a run that is under way: what is done, and how many steps it has, if known."""
 
     def __init__(self, name: str, total: int | None = None) -> None:
         self.name = name
@@ -70,13 +62,7 @@ def current_stage() -> Stage:
 
 
 class Stages:
-    """The stages of a run, one after another, and how long each took.
-
-    Attributes
-    ----------
-    seconds : dict of str to float
-        For each stage that has ended, by its name.
-    """
+    """The stages of a run, one after another, and the ``seconds`` that each took, by its name."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -88,20 +74,7 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:
-        """Show that a stage is under way.
-
-        Parameters
-        ----------
-        name : str
-            What is done.
-        total : int, optional
-            Steps it has.
-
-        Yields
-        ------
-        Stage
-            To count its steps.
-        """
+        """Show that a stage is under way, whose steps are counted by what this gives."""
         stage = Stage(name, total)
         token = _CURRENT.set(stage)
         ended = threading.Event()

@@ -37,17 +37,7 @@ class FileIdentity(BaseModel):
 
 
 class FileRecord(BaseModel):
-    """What a small file held when it was read.
-
-    Attributes
-    ----------
-    path : str
-        Where it was; no part of the digest.
-    bytes : int
-        Size.
-    sha256 : str
-        Of the content.
-    """
+    """What a small file held when it was read; where it was is no part of the digest."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -62,13 +52,7 @@ class FileRecord(BaseModel):
 
 
 class Sealed(BaseModel):
-    """A record that is kept as JSON, and does not load where it was altered.
-
-    Attributes
-    ----------
-    seal : str or None
-        SHA-256 of the other fields; set when the record is made.
-    """
+    """A record that is kept as JSON, and does not load where it was altered: its seal differs."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -85,13 +69,7 @@ class Sealed(BaseModel):
 
 
 class Folder(BaseModel):
-    """A folder that a step writes into; a cache key does not depend on where it is.
-
-    Attributes
-    ----------
-    path : Path
-        Absolute.
-    """
+    """A folder (an absolute path) that a step writes into; no cache key depends on where it is."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -115,32 +93,14 @@ class Folder(BaseModel):
 
 
 class StepOutput(Sealed):
-    """What a step made.
-
-    Attributes
-    ----------
-    files : dict of str to str
-        SHA-256 of each file, by its name in the folder.
-    checks : tuple of Check
-        What was found.
-    """
+    """What a step made: the SHA-256 of each file, by its name in the folder, and checks."""
 
     files: dict[str, str] = Field(default_factory=dict)
     checks: tuple[Check, ...] = ()
 
     @classmethod
     def in_folder(cls, folder: Folder, names: Iterable[str], checks: Iterable[Check] = ()) -> Self:
-        """Return the record of files that were just written.
-
-        Parameters
-        ----------
-        folder : Folder
-            Where they lie.
-        names : iterable of str
-            Their names in it.
-        checks : iterable of Check
-            What was found.
-        """
+        """Return the record of files that were just written, by their names in a folder."""
         files = {name: folder.digest_of(name) for name in names}
         return cls(files=files, checks=tuple(checks))
 

@@ -98,13 +98,7 @@ def _save(root: Path, name: str, arrays: Mapping[str, Any]) -> None:
 
 
 def read_truth(root: Path) -> SyntheticTruth:
-    """Read the truth that a synthetic dataset carries with it.
-
-    Raises
-    ------
-    InputFileError
-        The dataset says nothing of a truth, or not all of it is there.
-    """
+    """Read the truth that a synthetic dataset carries; InputFileError where it is not all there."""
     try:
         dataset = open_dataset(root)
         design, latents, *subjects = (_load(path) for path in dataset.truth_files)

@@ -39,21 +39,9 @@ Values = NDArray[np.float64]
 def guess_reasons(
     first: Side, second: Side, tolerance: float, trials: pd.DataFrame | None = None
 ) -> list[str]:
-    """Guess why a subject's responses in a region differ between two assemblies.
+    """Guess why a subject's responses in a region differ: phrases, the simplest first.
 
-    Parameters
-    ----------
-    first, second : Side
-        Of the same subject and region.
-    tolerance : float
-        Largest difference of values that count as equal.
-    trials : DataFrame, optional
-        The subject's trials, nsd_id (0-based) and session (1-based): sessions are then named.
-
-    Returns
-    -------
-    list of str
-        A phrase each, the simplest first; none where nothing fits.
+    With `trials`, the subject's nsd_id (0-based) and session (1-based), sessions are named.
     """
     x, y = in_common(first, second)
     sure = [

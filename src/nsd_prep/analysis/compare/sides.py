@@ -37,20 +37,7 @@ class Side:
 
 
 def side_of(assembly: xr.DataArray, of_group: NDArray[np.bool_]) -> Side:
-    """Take a subject's voxels of a region out of an assembly.
-
-    Parameters
-    ----------
-    assembly : DataArray, dims (presentation, neuroid[, time_bin])
-        A time_bin has size 1.
-    of_group : ndarray of bool, shape (n_neuroids,)
-        Which neuroids.
-
-    Returns
-    -------
-    Side
-        With rows of the same image averaged.
-    """
+    """Take some neuroids, bool (n_neuroids,), out of an assembly; rows of an image are averaged."""
     values = assembly.to_numpy().reshape(assembly.shape[:2])[:, of_group]
     nsd_id, row, count = np.unique(
         assembly["nsd_id"].to_numpy(), return_inverse=True, return_counts=True
@@ -76,17 +63,9 @@ def side_of(assembly: xr.DataArray, of_group: NDArray[np.bool_]) -> Side:
 def rows_of_voxels(
     first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the positions of the voxels that two lists of coordinates have in common.
+    """Return where two lists of coordinates, int64 (n_voxels, 3), have their common voxels.
 
-    Parameters
-    ----------
-    first, second : ndarray of int64, shape (n_voxels, 3)
-        Each voxel at most once.
-
-    Returns
-    -------
-    of_first, of_second : ndarray of int64, shape (n_common,)
-        0-based, in the same order.
+    Positions in each, int64 (n_common,), 0-based, in the same order.
     """
     both = np.concatenate([first, second])
     _, number = np.unique(both, axis=0, return_inverse=True)
@@ -98,12 +77,9 @@ def rows_of_voxels(
 
 
 def in_common(first: Side, second: Side) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the values of the images and voxels that both sides of a subject and region have.
+    """Return the values of the images and voxels that both sides have, in the same order.
 
-    Returns
-    -------
-    ndarray of float64, shape (n_common_images, n_common_voxels)
-        Twice, in the same order.
+    Both are float64 (n_common_images, n_common_voxels).
     """
     _, rows, rows_of_second = np.intersect1d(first.nsd_id, second.nsd_id, return_indices=True)
     columns, columns_of_second = rows_of_voxels(first.coordinates, second.coordinates)

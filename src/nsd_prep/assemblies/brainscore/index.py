@@ -117,15 +117,7 @@ class PackageIndex(BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read the index of a folder of packages.
-
-        Raises
-        ------
-        MissingFilesError
-            There is none.
-        InputFileError
-            It is not one.
-        """
+        """Read the index of a folder of packages; InputFileError where it is none."""
         path = folder / INDEX_FILE
         try:
             return cls.model_validate_json(path.read_bytes())

@@ -155,19 +155,10 @@ def test_benchmark(region, metric):
 
 
 def write_plugin(index: PackageIndex, folder: Path) -> list[Path]:
-    """Write the plugin of packages: its two folders go into those of brainscore_vision.
+    """Write the plugin of packages, and return its files.
 
-    Parameters
-    ----------
-    index : PackageIndex
-        Its SHA-1s, identifiers, and, once uploaded, location and version ids enter the plugin.
-    folder : Path
-        Where it goes: ``data/NAME`` and ``benchmarks/NAME`` below it.
-
-    Returns
-    -------
-    list of Path
-        The files.
+    Its two folders, ``data/NAME`` and ``benchmarks/NAME``, go into those of brainscore_vision. The
+    index gives SHA-1s, identifiers, and, once uploaded, location and version ids.
     """
     values = {
         "prefix": repr(index.registry_prefix),

@@ -18,24 +18,12 @@ _OTHERWISE: Final = "or package with --unchecked, which the package then says"
 
 
 def verified_checks(output: Path, files: Sequence[Path]) -> dict[str, int]:
-    """Verify files against the manifest of their run, and count the run's checks.
-
-    Parameters
-    ----------
-    output : Path
-        Output folder of the run, which holds ``manifest.json`` and ``checks.csv``.
-    files : sequence of Path
-        Files below it.
-
-    Returns
-    -------
-    dict of str to int
-        Number of checks by verdict; none failed.
+    """Verify files against the manifest of their run, and count its checks by verdict.
 
     Raises
     ------
     MissingFilesError
-        There is no manifest: the run did not end, or is not there.
+        There is no manifest in the output folder: the run did not end, or is not there.
     InputFileError
         A file is not what the manifest lists, or a check failed.
     """

@@ -28,27 +28,13 @@ _BYTES_AT_ONCE: Final = 8_000_000
 
 
 def gather_chunks(path: Path, betas: h5py.Dataset, voxels: Integers) -> NDArray[np.uint8] | None:
-    """Read the chunks of voxels.
-
-    Parameters
-    ----------
-    path : Path
-        A session's file.
-    betas : h5py.Dataset
-        Its dataset, opened, whose chunks are all trials of one voxel each, without filters.
-    voxels : ndarray of int64, shape (n_voxels,)
-        Sites (0-based), ascending.
+    """Read the chunks of voxels (sites), each all trials of one, without filters.
 
     Returns
     -------
     ndarray of uint8, shape (n_voxels, n_trials * itemsize)
         The bytes of each voxel's chunk. None where the file has another kind of index or a damaged
         one, or a voxel has no chunk: HDF5 knows what that means.
-
-    Raises
-    ------
-    OSError
-        The disk fails, or gives less than it holds.
     """
     bytes_of_voxel = betas.shape[0] * betas.dtype.itemsize
     if not len(voxels) or betas.file.userblock_size:

@@ -15,10 +15,7 @@ PIECE_BYTES: Final = 1 << 20
 class Ranges:
     """Ranges of bytes of a file, ascending, none touching another.
 
-    Attributes
-    ----------
-    starts, stops : ndarray of int64, shape (n_ranges,)
-        First byte (0-based), and the one behind the last.
+    `starts` and `stops`, int64 (n_ranges,): first byte (0-based), and the one behind the last.
     """
 
     starts: Integers
@@ -42,19 +39,9 @@ class Ranges:
 
 
 def merged(starts: Integers, lengths: Integers, gap: int = 0) -> Ranges:
-    """Merge ranges that overlap, touch, or lie no more than a gap apart.
+    """Merge ranges that overlap, touch, or lie no more than a gap of bytes apart.
 
-    Parameters
-    ----------
-    starts, lengths : ndarray of int64, shape (n,)
-        In any order, with repetitions; those of no bytes are left out.
-    gap : int
-        Bytes that may be fetched in vain between two ranges.
-
-    Returns
-    -------
-    Ranges
-        They cover all that was given.
+    Starts and lengths (n,) come in any order; those of no bytes are left out.
     """
     held = lengths > 0
     starts, lengths = starts[held], lengths[held]
