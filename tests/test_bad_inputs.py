@@ -19,11 +19,13 @@ import pandas as pd
 import pytest
 import scipy.io
 import scipy.sparse
+from brainscore_inputs import write_features
 from hypothesis import given
 from hypothesis import strategies as st
 from library_stages import planned
 from small_nsd import SmallNSD, write_small_nsd
 
+from nsd_prep.analysis.features import Features
 from nsd_prep.core.errors import InputFileError, NSDPrepError, ParameterError, PreflightError
 from nsd_prep.dataset import betas
 from nsd_prep.dataset.design import read_design
@@ -430,6 +432,23 @@ def test_a_link_that_leads_nowhere_is_not_taken_for_a_file_that_is_not_there(
     table.symlink_to(table.parent / "gone.csv")
     with pytest.raises(PreflightError, match=r"nsd_stim_info_merged.csv is a link that leads now"):
         load_inputs(planned(damageable.root, damageable.root.parent / "out", regions=["V1"]))
+
+
+@pytest.mark.parametrize("images", ["all", "shared"])
+def test_features_whose_ids_count_from_one(official: SmallNSD, tmp_path: Path, images: str) -> None:
+    dataset = open_dataset(official.root)
+    nsd_ids = read_design(dataset.design_file).shared_nsd_ids
+    if images == "all":
+        nsd_ids = pd.read_csv(dataset.stimulus_table)["nsdId"].to_numpy()
+    path = tmp_path / "features.nc"
+    values = np.random.default_rng(0).standard_normal((len(nsd_ids), 3))
+    for added in (0, 1):
+        write_features(path, Features(nsd_ids + added, values))
+        asked = planned(official.root, tmp_path / "out", regions=["V1"], features=path)
+        if not added:
+            load_inputs(asked)
+    with pytest.raises(PreflightError, match="seem to count from 1; subtract 1 from each"):
+        load_inputs(asked)
 
 
 def test_all_that_is_wrong_is_reported_together(damageable: SmallNSD) -> None:

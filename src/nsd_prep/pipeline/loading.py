@@ -203,7 +203,7 @@ def look_at_sessions(
     elif missing:
         listed = "".join(f"\n      {source.where(path)}" for path in missing)
         instead = betas_in_other_forms(dataset, missing)
-        listed += "".join(f"\n    found {path}: {advice}" for path, advice in instead.items())
+        listed += "".join(f"\n      found {path}: {advice}" for path, advice in instead.items())
         noun = "session file is" if len(missing) == 1 else "session files are"
         problems.found.append(
             f"{len(missing)} {noun} missing: expected each session that holds a usable trial, "
