@@ -119,11 +119,13 @@ class TestSharedFiles:
         check(client)
         assert client.transfer.requests == {"images": len(IDS)}
 
-    def test_hidden_files_beside_them_are_not_images(
+    def test_a_hidden_file_beside_them_is_no_image(
         self, server: RangeServer, client: Client
     ) -> None:
-        for path in list((server.folder / SHARED_FOLDER).glob("*.png")):
-            path.with_name(f"._{path.name}").write_bytes(b"Mac OS X")
+        write_stimuli(server)
+        path = next((server.folder / SHARED_FOLDER).glob("*.png"))
+        path.with_name(f"._{path.name}").write_bytes(b"Mac OS X")
+        path.unlink()
         check(client)
 
     def test_an_image_that_has_no_file_comes_from_the_file_of_all(
