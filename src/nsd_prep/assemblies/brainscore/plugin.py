@@ -50,29 +50,6 @@ LOCATION = $location
 
 $entries''')
 
-_STIMULUS_ENTRY: Final = Template("""stimulus_set_registry[$name] = partial(
-    load_stimulus_set_from_s3,
-    identifier=$identifier,
-    bucket=LOCATION,
-    csv_sha1=$csv_sha1,
-    csv_version_id=$csv_version,
-    zip_sha1=$zip_sha1,
-    zip_version_id=$zip_version,
-    filename_prefix="stimulus_",
-)
-""")
-
-_ASSEMBLY_ENTRY: Final = Template("""data_registry[$name] = partial(
-    load_assembly_from_s3,
-    identifier=$identifier,
-    bucket=LOCATION,
-    sha1=$sha1,
-    version_id=$version,
-    cls=NeuroidAssembly,
-    stimulus_set_loader=partial(load_stimulus_set, $stimulus_set),
-)
-""")
-
 _DATA_TEST: Final = Template('''"""The packaged data are what the index of the packages says."""
 
 import numpy as np
@@ -202,31 +179,41 @@ def _citation_of_other(dataset: str) -> str:
 
 def _data_entries(index: PackageIndex) -> str:
     prefix = index.registry_prefix
-    entries = []
+    stimulus_sets, assemblies = [], []
     for split in SPLITS:
         table, images = index.file("stimulus table", split), index.file("stimulus images", split)
-        entries.append(
-            _STIMULUS_ENTRY.substitute(
-                name=repr(f"{prefix}_stim_{split}"),
+        stimulus_sets.append(
+            _entry(
+                f"stimulus_set_registry[{f'{prefix}_stim_{split}'!r}]",
+                "load_stimulus_set_from_s3",
                 identifier=repr(table.identifier),
+                bucket="LOCATION",
                 csv_sha1=repr(table.sha1),
-                csv_version=repr(table.version_id),
+                csv_version_id=repr(table.version_id),
                 zip_sha1=repr(images.sha1),
-                zip_version=repr(images.version_id),
+                zip_version_id=repr(images.version_id),
+                filename_prefix='"stimulus_"',
             )
         )
-    for split in SPLITS:
         assembly = index.file("assembly", split)
-        entries.append(
-            _ASSEMBLY_ENTRY.substitute(
-                name=repr(f"{prefix}_{split}"),
+        assemblies.append(
+            _entry(
+                f"data_registry[{f'{prefix}_{split}'!r}]",
+                "load_assembly_from_s3",
                 identifier=repr(assembly.identifier),
+                bucket="LOCATION",
                 sha1=repr(assembly.sha1),
-                version=repr(assembly.version_id),
-                stimulus_set=repr(f"{prefix}_stim_{split}"),
+                version_id=repr(assembly.version_id),
+                cls="NeuroidAssembly",
+                stimulus_set_loader=f"partial(load_stimulus_set, {f'{prefix}_stim_{split}'!r})",
             )
         )
-    return "\n".join(entries)
+    return "\n".join([*stimulus_sets, *assemblies])
+
+
+def _entry(name: str, function: str, **keywords: str) -> str:
+    given = "".join(f"    {keyword}={code},\n" for keyword, code in keywords.items())
+    return f"{name} = partial(\n    {function},\n{given})\n"
 
 
 def _benchmark_entries(index: PackageIndex) -> str:
