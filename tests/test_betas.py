@@ -5,6 +5,7 @@ import fcntl
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from small_nsd import STORAGE_FORMS, write_betas
 
 from nsd_prep.core.errors import InputFileError
-from nsd_prep.dataset.betas import check_session_file, read_voxels
+from nsd_prep.dataset.betas import check_session_file, opened_betas, read_voxels
+from nsd_prep.dataset.hdf5.gather import gather_chunks
 from nsd_prep.dataset.images import check_images_file
 from nsd_prep.extraction.zscore import zscore_trials
 
@@ -116,6 +118,29 @@ class TestReading:
         for row, voxel in enumerate(voxels.tolist()):
             i, j, k = voxel % 5, voxel // 5 % 4, voxel // 20
             assert values[row].tolist() == betas[:, i, j, k].tolist()
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"chunks": (300, 1)},
+            {"chunks": (300, 1), "compression": "gzip"},
+            {"chunks": (7, 30)},
+            {"chunks": (1, 200)},
+            {},
+        ],
+        ids=str,
+    )
+    def test_sites_along_one_axis(self, tmp_path: Path, options: dict[str, Any]) -> None:
+        betas = np.random.default_rng(2).integers(-999, 999, (300, 200), dtype=np.int16)
+        path = tmp_path / "session.hdf5"
+        with h5py.File(path, "w") as file:
+            file.create_dataset("betas", data=betas, **options)
+        sites = np.array([0, 1, 2, 29, 30, 77, 199])
+        assert np.array_equal(read_voxels(path, sites, (200,), 300), betas[:, sites].T)
+        with opened_betas(path, (200,), 300) as opened:
+            gathered = gather_chunks(path, opened, sites)
+        if options == {"chunks": (300, 1)}:
+            assert gathered.tobytes() == betas[:, sites].T.tobytes()
 
     @pytest.mark.parametrize("storage", STORAGE_FORMS)
     def test_no_voxels(self, tmp_path: Path, storage: str) -> None:

@@ -6,7 +6,6 @@ from math import prod
 from typing import Any, ClassVar, Final, Protocol, Self
 
 import numpy as np
-import scipy.ndimage
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import override
 
@@ -135,9 +134,15 @@ class VolumeSpace(Space):
 
     @override
     def neighbours(self, sites: Sites, steps: int) -> Sites:
-        inside = self.mask(sites)
-        around = scipy.ndimage.binary_dilation(inside, iterations=steps)
-        return np.flatnonzero(around & ~inside)
+        # Not by scipy.ndimage: importing it would delay every worker and every error message.
+        inside = reached = self.mask(sites)
+        for _ in range(steps):
+            before, reached = reached, reached.copy()
+            for axis in range(3):
+                source, target = (np.moveaxis(mask, axis, 0) for mask in (before, reached))
+                target[1:] |= source[:-1]
+                target[:-1] |= source[1:]
+        return np.flatnonzero(reached & ~inside)
 
     def mask(self, sites: Sites) -> NDArray[np.bool_]:
         """Return a volume, bool (Z, Y, X), that is true at some sites."""
