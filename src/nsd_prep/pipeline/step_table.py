@@ -1,20 +1,39 @@
 """The steps of a run: names, versions and functions. Names and versions are part of cache keys."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from nsd_prep.core.records import StepOutput
 from nsd_prep.extraction.sessions import EXTRACTION_VERSION
 from nsd_prep.pipeline import loading
 from nsd_prep.pipeline.step import Step
-from nsd_prep.pipeline.steps import (
-    assemblies,
-    brainscore,
-    checks,
-    extraction,
-    single_trials,
-    tables,
-)
+
+if TYPE_CHECKING:
+    from nsd_prep.pipeline.steps import (
+        assemblies,
+        brainscore,
+        checks,
+        extraction,
+        report,
+        single_trials,
+        single_trials_report,
+        tables,
+    )
+else:
+    # To look at inputs none of these is needed, and what draws and regresses takes seconds to
+    # import: a step imports its module when it is first carried out.
+    class _Module:
+        def __init__(self, name: str) -> None:
+            self._name = f"nsd_prep.pipeline.steps.{name}"
+
+        def __getattr__(self, function: str) -> str:
+            return f"{self._name}:{function}"
+
+    assemblies, brainscore, checks, extraction = map(
+        _Module, ("assemblies", "brainscore", "checks", "extraction")
+    )
+    report, single_trials, single_trials_report, tables = map(
+        _Module, ("report", "single_trials", "single_trials_report", "tables")
+    )
 
 
 def _extraction_name(parameters: Mapping[str, Any]) -> str:
@@ -56,11 +75,7 @@ EXAMINE_SINGLE_TRIALS: Final = Step(
     single_trials.examine_single_trials,
     "examine-single-trials-subj{subject.subject:02d}",
 )
-# What draws and regresses takes seconds to import: only a run that writes a report does.
-WRITE_SINGLE_TRIALS_REPORT: Final = Step[..., StepOutput](
-    "write-single-trials-report",
-    "nsd_prep.pipeline.steps.single_trials_report:write_single_trials_report",
+WRITE_SINGLE_TRIALS_REPORT: Final = Step(
+    "write-single-trials-report", single_trials_report.write_single_trials_report
 )
-WRITE_REPORT: Final = Step[..., StepOutput](
-    "write-report", "nsd_prep.pipeline.steps.report:write_report"
-)
+WRITE_REPORT: Final = Step("write-report", report.write_report)
