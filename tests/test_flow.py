@@ -97,6 +97,43 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+class TestPrepare:
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"single_trials": True, "brainscore": True, "suffix": "_x", "invalid_voxels": "drop"},
+            pytest.param(
+                {"report": True, "crossnobis": True, "brainscore": True, "single_trials": True},
+                marks=SLOW,
+            ),
+            pytest.param({"assemblies": False, "single_trials": True, "report": True}, marks=SLOW),
+        ],
+    )
+    def test_gives_the_bytes_of_the_flow_and_reads_no_session_again(
+        self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any], options: dict[str, Any]
+    ) -> None:
+        options = {"nsd_root": tiny_nsd, "subjects": [1, 2], "regions": ["V1", "V2"]} | options
+        options["cache_dir"] = tmp_path / "cache"
+        prepare(**options, output_dir=tmp_path / "flow")
+        assert sessions_read
+        sessions_read.clear()
+        silent = {"report": False, "brainscore": False, "progress": False} | options
+        nsd_prep.prepare(**silent, output_dir=tmp_path / "out")
+        assert sessions_read == []
+        written = {
+            folder: {
+                path.relative_to(tmp_path / folder): without_stamp(path.read_bytes())
+                if path.suffix == ".html"
+                else path.read_bytes()
+                for path in (tmp_path / folder).rglob("*")
+                if path.is_file() and path.name not in ("manifest.json", ".nsd-prep.lock")
+            }
+            for folder in ("flow", "out")
+        }
+        assert written["out"] == written["flow"]
+        assert len(written["out"]) > 5
+
+
 class TestCache:
     def test_what_prepare_extracted_is_not_read_again(
         self, finished: tuple[Path, Path], tmp_path: Path, sessions_read: list[Any]
