@@ -1,1 +1,1 @@
-"""Prefect tasks: each is a call into the library, with its name, retries and cache key."""
+"""The library's steps as Prefect tasks: retries, cache keys, task runners, artifacts."""

@@ -1,4 +1,4 @@
-"""What the page of a run shows: progress, what will be done, what was checked, the summary."""
+"""What the page of a run shows: inputs, progress, checks, report, summary, and why it failed."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -14,9 +14,14 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.runtime import flow_run
+from typing_extensions import override
 
 from nsd_prep.core.check import VERDICTS, Check
+from nsd_prep.core.progress import Stage
 from nsd_prep.core.records import Folder, StepOutput
+from nsd_prep.pipeline.observer import TerminalObserver
+from nsd_prep.pipeline.summary import Summary
 
 
 class ProgressArtifact:
@@ -34,15 +39,14 @@ class ProgressArtifact:
 
     def __init__(self, description: str, total: int) -> None:
         self._description, self._total = description, max(total, 1)
-        self._done = self._sent = 0
+        self._sent = 0
         created = create_progress_artifact(0.0, key="progress", description=description)
         self._id = cast(UUID, created)  # not awaited: the flow is not asynchronous
 
-    def advance(self, note: str = "") -> None:
-        """Count one more step; the note stands behind what is done."""
-        self._done += 1
-        percent = 100 * self._done // self._total
-        if percent >= self._sent + self._percent_between or self._done == self._total:
+    def update(self, done: int, note: str = "") -> None:
+        """Say how many steps are done; the note stands behind what is done."""
+        percent = 100 * done // self._total
+        if percent >= self._sent + self._percent_between or done == self._total:
             description = f"{self._description}: {note}" if note else self._description
             update_progress_artifact(self._id, float(percent), description)
             self._sent = percent
@@ -79,27 +83,50 @@ def leave_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) ->
         )
 
 
-def show_checks(checks: Sequence[Check]) -> None:
-    """Show the table of a run's checks on its page, failed ones first."""
-    order = {verdict: rank for rank, verdict in enumerate(VERDICTS)}
-    rows = [
-        {
-            "verdict": check.verdict,
-            "check": check.name,
-            "where": check.where,
-            "value": check.value,
-            "expectation": check.expectation,
-        }
-        for check in sorted(checks, key=lambda check: order[check.verdict])
-    ]
-    create_table_artifact(rows, key="all-checks", description="What was checked of the results")
+class RunPage(TerminalObserver):
+    """Shows a run on its page in Prefect's UI, beside the terminal and the log."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.run_name = str(flow_run.name or "")
+        self._progress: ProgressArtifact | None = None
 
-def show_report(report: StepOutput, output: Folder) -> None:
-    """Show the report on the page of the run, a document for each of its sections."""
-    for name in report.files:
-        path = output.path / name
-        if path.suffix == ".md":
-            text = path.read_text(encoding="utf-8")
-            title = text.splitlines()[0].lstrip("# ")
-            show_markdown(path.stem, title, text)
+    @override
+    def session_extracted(self, stage: Stage) -> None:
+        if self._progress is None:
+            self._progress = ProgressArtifact(stage.name, stage.total or 0)
+        self._progress.update(stage.done, stage.note)
+
+    @override
+    def show_inputs(self, text: str) -> None:
+        super().show_inputs(text)
+        show_markdown("inputs", "What the run will do", text)
+
+    @override
+    def show_checks(self, checks: Sequence[Check]) -> None:
+        order = {verdict: rank for rank, verdict in enumerate(VERDICTS)}
+        rows = [
+            {
+                "verdict": check.verdict,
+                "check": check.name,
+                "where": check.where,
+                "value": check.value,
+                "expectation": check.expectation,
+            }
+            for check in sorted(checks, key=lambda check: order[check.verdict])
+        ]
+        create_table_artifact(rows, key="all-checks", description="What was checked of the results")
+
+    @override
+    def show_report(self, report: StepOutput, output: Folder) -> None:
+        for name in report.files:
+            path = output.path / name
+            if path.suffix == ".md":
+                text = path.read_text(encoding="utf-8")
+                title = text.splitlines()[0].lstrip("# ")
+                show_markdown(path.stem, title, text)
+
+    @override
+    def show_summary(self, summary: Summary) -> None:
+        super().show_summary(summary)
+        show_markdown("summary", "What came out", summary.as_markdown())

@@ -1,26 +1,22 @@
 """When a task is retried, and when a cached result stands for it."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 from prefect import Task
 from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.context import FlowRunContext, TaskRunContext
-from prefect.filesystems import LocalFileSystem
-from prefect.results import ResultStore
+from prefect.context import TaskRunContext
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel
 
 from nsd_prep import __version__
-from nsd_prep.core.digests import digest_of_array, sha256_of_json
+from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
 from nsd_prep.core.errors import NSDPrepError
-from nsd_prep.core.records import Folder
 
 _logger = logging.getLogger(__name__)
 
@@ -49,12 +45,9 @@ def retry_may_help(_task: Task[..., Any], run: TaskRun, state: State[Any]) -> bo
 
 @dataclass
 class Content(CachePolicy):
-    """A result stands for the same step on the same content, while its files are whole.
+    """A result stands for the same step on the same content.
 
-    The key is the digest of the software's version and of the content of all arguments: of a
-    `Folder` nothing, of a record its ``digest``, of anything else its value. A result has
-    ``files``, SHA-256 by name in the folder that is among the arguments; where one of them is gone
-    or altered, or the flow's ``refresh`` is set, the result is dropped, and the step runs.
+    The key is the digest of the software's version and of the `content` of all arguments.
 
     Attributes
     ----------
@@ -68,23 +61,19 @@ class Content(CachePolicy):
         self,
         task_ctx: TaskRunContext,
         inputs: dict[str, Any],
-        flow_parameters: dict[str, Any],
+        flow_parameters: dict[str, Any],  # noqa: ARG002
         **kwargs: Any,  # noqa: ARG002 (Prefect may give more)
     ) -> str:
-        """Return the key of a call, after dropping a result that must not be used."""
+        """Return the key of a call."""
         digest = sha256_of_json([__version__, self.version, content(inputs)])
-        key = f"{task_ctx.task.name}-{digest}"
-        refresh = bool(flow_parameters.get("refresh"))
-        if refresh:
-            for request in inputs.get("requests", ()):
-                request.invalidate()
-        if refresh or not _is_whole(task_ctx.result_store, key, inputs):
-            _drop(task_ctx.result_store, key)
-        return key
+        return f"{task_ctx.task.name}-{digest}"
 
 
 def content(value: Any) -> Any:
     """Return what a value adds to a cache key, as JSON-able values.
+
+    Of a record its ``digest``; of an array or a table theirs; of a dataclass its fields, but for
+    those that take no part in comparisons.
 
     Raises
     ------
@@ -97,10 +86,13 @@ def content(value: Any) -> Any:
         return value.digest
     if isinstance(value, np.ndarray):
         return digest_of_array(value)
+    if isinstance(value, pd.DataFrame):
+        return digest_of_table(value)
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if is_dataclass(value) and not isinstance(value, type):
-        return content(asdict(value))
+        names = [field.name for field in fields(value) if field.compare]
+        return [[name, content(getattr(value, name))] for name in names]
     if isinstance(value, Mapping):
         return [[str(key), content(item)] for key, item in value.items()]
     if isinstance(value, list | tuple):
@@ -110,55 +102,15 @@ def content(value: Any) -> Any:
     )
 
 
-def _is_whole(store: ResultStore, key: str, inputs: Mapping[str, Any]) -> bool:
-    try:
-        result = store.read(key).result
-    except Exception:  # no record, or one that is not sound
-        return False
-    folders = [value for value in inputs.values() if isinstance(value, Folder)]
-    records = result if isinstance(result, list) else [result]
-    whole = all(folder.holds(record.files) for folder in folders for record in records)
-    names = [name for record in records for name in record.files]
-    # Where none is there, the result is that of another folder: nothing was lost.
-    if not whole and any((folder.path / name).exists() for folder in folders for name in names):
-        _logger.warning(
-            "Files of %s are gone or altered: making them again.", key.rsplit("-", 1)[0]
-        )
-    return whole
-
-
-def _drop(store: ResultStore, key: str) -> None:
-    storage = store.result_storage
-    if isinstance(storage, LocalFileSystem):
-        (Path(storage.basepath or "") / key).unlink(missing_ok=True)
-
-
-@contextmanager
-def results_in(folder: Path) -> Iterator[None]:
-    """Keep the results of a flow's tasks in a folder."""
-    context = FlowRunContext.get()
-    assert context is not None
-    storage = LocalFileSystem(basepath=str(folder))
-    store = context.result_store.model_copy(update={"result_storage": storage})
-    with context.model_copy(update={"result_store": store}):
-        yield
-
-
-#: Options of a task that reads files: tried again after about 2, 4 and 8 seconds.
+#: Options of every task: tried again after about 2, 4 and 8 seconds. What a task returns stays in
+#: memory.
 RETRY: Final[dict[str, Any]] = {
     "retries": RETRIES,
     "retry_delay_seconds": exponential_backoff(backoff_factor=2),
     "retry_jitter_factor": 0.5,
     "retry_condition_fn": retry_may_help,
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
 }
-#: Options of a task whose result lies in memory: it loads what it is asked for.
-LOADED: Final[dict[str, Any]] = RETRY | {"cache_policy": NO_CACHE, "persist_result": False}
-
-
-def cached(version: int = 1) -> dict[str, Any]:
-    """Return the options of a task whose result is cached by the content of its arguments."""
-    return RETRY | {
-        "cache_policy": Content(version=version),
-        "result_serializer": "json",
-        "persist_result": True,
-    }
+#: Options of a task whose result is kept, beside its `Content` and where.
+CACHED: Final[dict[str, Any]] = {"result_serializer": "json", "persist_result": True}

@@ -1,7 +1,6 @@
 """What runs the extraction: threads, processes, or Dask workers on this or other machines."""
 
 import socket
-from collections.abc import Sequence
 from typing import Any, Final
 
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
@@ -9,7 +8,6 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.parameters import Runner
 from nsd_prep.core.threads import end_with_parent
-from nsd_prep.extraction.sessions import SessionRequest
 
 #: Submitting a task to another process costs Prefect about 0.2 s, reading a session takes at least
 #: that: with this many sessions in a task the cost stays under a tenth of the work.
@@ -81,20 +79,10 @@ def _check_scheduler(address: str) -> None:
         ) from error
 
 
-def in_chunks(
-    requests: Sequence[SessionRequest], kind: Runner, workers: int
-) -> list[list[SessionRequest]]:
-    """Divide requests into those that one task does.
+def sessions_in_a_task(n_sessions: int, kind: Runner, workers: int) -> int:
+    """Return how many sessions of a subject one task extracts, of so many in all.
 
-    One session each for threads; for others several of one subject, so that Prefect's cost is small
-    beside the work, and few enough to keep all workers busy.
+    One for threads; for others several, so that Prefect's cost is small beside the work, and few
+    enough to keep all workers busy.
     """
-    size = 1 if kind == "threads" else min(_SESSIONS_IN_A_TASK, max(1, len(requests) // workers))
-    by_subject: dict[int, list[SessionRequest]] = {}
-    for request in requests:
-        by_subject.setdefault(request.subject, []).append(request)
-    return [
-        wanted[start : start + size]
-        for wanted in by_subject.values()
-        for start in range(0, len(wanted), size)
-    ]
+    return 1 if kind == "threads" else min(_SESSIONS_IN_A_TASK, max(1, n_sessions // workers))

@@ -1,6 +1,7 @@
 """The library's stages put together for one subject, as the tests need them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep.core.check import Check
+from nsd_prep.core.errors import FailedChecksError
 from nsd_prep.core.parameters import parameters
 from nsd_prep.core.records import FileIdentity, Folder
 from nsd_prep.dataset.design import read_design
@@ -16,17 +19,53 @@ from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.regions import RegionDefinition, VoxelSelection
 from nsd_prep.dataset.trials import shared_trials
 from nsd_prep.extraction.repetitions import SessionResponses, repetitions_of_images
-from nsd_prep.extraction.sessions import (
-    SessionRecord,
-    SessionRequest,
-    extract_session,
-    extract_sessions,
-)
+from nsd_prep.extraction.sessions import SessionRecord, SessionRequest, extract_session
 from nsd_prep.extraction.store import Store
+from nsd_prep.pipeline.composition import extract, run_pipeline
 from nsd_prep.pipeline.inputs import Inputs
+from nsd_prep.pipeline.observer import Observer
 from nsd_prep.pipeline.preflight import load_inputs
 from nsd_prep.pipeline.prepared import Prepared
 from nsd_prep.pipeline.run import Run, plan_run
+from nsd_prep.pipeline.step import InThreads
+from nsd_prep.pipeline.summary import Summary
+
+
+class Watching(Observer):
+    """Keeps what a run shows.
+
+    Attributes
+    ----------
+    inputs : str
+        What the run will do.
+    summary : Summary
+        What came out.
+    checks : sequence of Check
+        What was checked, also where some failed.
+    """
+
+    inputs: str
+    summary: Summary
+    checks: Sequence[Check] = ()
+
+    def show_inputs(self, text: str) -> None:
+        self.inputs = text
+
+    def show_checks(self, checks: Sequence[Check]) -> None:
+        self.checks = checks
+
+    def show_summary(self, summary: Summary) -> None:
+        self.summary = summary
+
+
+def whole_run(root: Path, out: Path, **asked: Any) -> Watching:
+    """Carry out a whole run, which checks may fail, and return what it shows."""
+    watching = Watching()
+    with suppress(FailedChecksError):
+        run_pipeline(
+            parameters(nsd_root=str(root), output_dir=out, **asked), lambda _: InThreads(), watching
+        )
+    return watching
 
 
 class Library(NamedTuple):
@@ -47,8 +86,7 @@ def prepare(root: Path, out: Path, **asked: Any) -> Library:
     """Load the inputs and extract the sessions of a run."""
     run = planned(root, out, **asked)
     inputs = load_inputs(run)
-    store = Store(path=run.cache_dir / "responses")
-    sessions = extract_sessions(inputs.requests(store))
+    sessions, store = extract(run, inputs, InThreads(), Observer())
     return Library(run, inputs, Prepared(run, inputs, sessions, store), Folder(path=out))
 
 

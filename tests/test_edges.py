@@ -1,7 +1,7 @@
 """Data at the edge of what can be judged: a run ends well, and nothing is on the terminal."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -9,64 +9,22 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from library_stages import prepare
+from library_stages import prepare, whole_run
 from small_nsd import SmallNSD, write_design, write_small_nsd, write_volume
 
 from nsd_prep.core.check import Check
 from nsd_prep.core.errors import PreflightError
-from nsd_prep.core.records import StepOutput
-from nsd_prep.pipeline.steps.assemblies import Representations, assemble_region
-from nsd_prep.pipeline.steps.brainscore import Images, make_stimulus_sets, make_train_and_test
-from nsd_prep.pipeline.steps.checks import (
-    ExtractedSubjects,
-    Volumes,
-    check_stimuli,
-    check_subjects,
-    examine,
-    validate,
-)
-from nsd_prep.pipeline.steps.closing import write_checks
-from nsd_prep.pipeline.steps.encoding import Encoding
-from nsd_prep.pipeline.steps.report import write_report
-from nsd_prep.pipeline.steps.tables import write_tables
-from nsd_prep.pipeline.summary import Summary, describe_inputs, tables_of_assemblies
 
 
-def run(small: SmallNSD, out: Path, **asked: Any) -> list[Check]:
-    """Make all that a run makes, by the library alone; every warning is an error."""
+def run(small: SmallNSD, out: Path, **asked: Any) -> Sequence[Check]:
+    """Make all that a run makes, without Prefect; every warning is an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", DeprecationWarning)
-        run, inputs, prepared, output = prepare(small.root, out, **asked)
-        describe_inputs(run, inputs)
-        tables = write_tables(prepared, output)
-        assemblies = {region: assemble_region(prepared, region, output) for region in run.regions}
-        representations, volumes = Representations(assemblies, output), Volumes(inputs)
-        made: list[StepOutput] = [
-            tables,
-            *assemblies.values(),
-            validate(prepared, tables, assemblies, output),
-            check_subjects(ExtractedSubjects(inputs, prepared.sessions), volumes),
-            examine(prepared, representations, output),
-        ]
-        encoded = make_train_and_test(prepared, assemblies, run.zscore_images, run.suffix, output)
-        nsd_ids, is_train = prepared.nsd_ids, prepared.is_train
-        stimuli = make_stimulus_sets(Images(inputs.dataset), nsd_ids, is_train, run.suffix, output)
-        made += [
-            encoded,
-            stimuli,
-            check_stimuli(prepared, representations, stimuli, output, photographs=True),
-        ]
-        checks = [check for one in made for check in one.checks]
-        made.append(write_checks(checks, output))
-        encoding = Encoding(encoded, run.suffix, None, None)
-        made.append(
-            write_report(prepared, representations, volumes, checks, stimuli, encoding, output)
-        )
-        summary = Summary(run, tables_of_assemblies(run, prepared), made, checks, 1.0)
-        assert summary.for_terminal()
-        assert "nan" not in summary.as_markdown()
-    return checks
+        shown = whole_run(small.root, out, **asked)
+        assert shown.summary.for_terminal()
+        assert "nan" not in shown.summary.as_markdown()
+    return shown.checks
 
 
 def with_images(small: SmallNSD, number: int, subjects: tuple[int, ...] = (1, 2, 5)) -> None:

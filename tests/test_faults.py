@@ -42,6 +42,7 @@ from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.record import Report, Section, Table
 from nsd_prep.report.write import write_report_files
 from nsd_prep.sources.opening import open_dataset
+from nsd_prep.tasks.policy import content
 
 Stage = Callable[[SimpleNamespace], Any]
 Content = dict[Path, bytes | None]
@@ -96,7 +97,7 @@ STAGES: dict[str, Stage] = {
         run.prepared, {"own": run.assemble_region}, "all", "", run.output
     ),
     "make_stimulus_sets": lambda run: brainscore.make_stimulus_sets(
-        brainscore.Images(run.load_inputs.dataset),
+        brainscore.Images.of(run.load_inputs.dataset),
         run.prepared.nsd_ids,
         run.prepared.is_train,
         "",
@@ -196,7 +197,7 @@ def meaning(result: Any) -> Any:
     if isinstance(result, Inputs):
         return [
             digest_of_table(result.trials.table),
-            examination.Volumes(result).digest,
+            content([result.masks, result.noise_ceilings]),
             [sorted(one.selection.regions["own"]) for one in result.masks.values()],
             result.files,
         ]

@@ -2,20 +2,16 @@
 
 import json
 import warnings
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from library_stages import planned, prepare
-from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
+from library_stages import planned, prepare, whole_run
 from small_nsd import SmallNSD, write_small_nsd, write_volume
 
-from nsd_prep.core.errors import FailedChecksError, PreflightError
-from nsd_prep.flows.nsd_flow import nsd_flow
+from nsd_prep.core.errors import PreflightError
 from nsd_prep.pipeline.preflight import load_inputs
 from nsd_prep.pipeline.summary import describe_inputs
 
@@ -111,34 +107,23 @@ class TestInputs:
 
 @pytest.fixture(scope="module")
 def out(lacking: SmallNSD, own: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Return the output of a run with everything, and what its summary said."""
+    """Return the output of a run with everything, and what it showed."""
     folder = tmp_path_factory.mktemp("out") / "out"
-    storage = {PREFECT_LOCAL_STORAGE_PATH: tmp_path_factory.mktemp("results")}
-    said: list[str] = []
-    with (
-        prefect_test_harness(server_startup_timeout=120),
-        temporary_settings(storage),
-        pytest.MonkeyPatch.context() as patch,
-        warnings.catch_warnings(),
-        suppress(FailedChecksError),  # the small dataset is noise, and the checks find that
-    ):
-        patch.setattr(
-            "nsd_prep.flows.nsd_flow.show_markdown", lambda *shown: said.append(shown[-1])
-        )
+    with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        nsd_flow(
-            nsd_root=lacking.root,
-            output_dir=folder,
+        shown = whole_run(
+            lacking.root,
+            folder,
             regions=["V1"],
             regions_file=own,
             missing_regions="skip",
             single_trials=True,
         )
-    return folder, "\n".join(said)
+    return folder, f"{shown.inputs}\n{shown.summary.as_markdown()}"
 
 
 @pytest.mark.slow
-class TestFlow:
+class TestRun:
     def test_assemblies(self, out: tuple[Path, str]) -> None:
         subjects = {}
         for region in ("V1", "FFA", "OFA"):

@@ -1,6 +1,7 @@
-"""The flow, from a server of ranges: the same bytes as from the folder, whatever happens."""
+"""A run from a server of ranges: the same bytes as from the folder, whatever happens."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,9 @@ from prefect.testing.utilities import prefect_test_harness
 from range_server import ServerProcess
 from small_nsd import SmallNSD, write_betas, write_small_nsd
 
+import nsd_prep
 from nsd_prep.core.errors import FailedChecksError, NSDPrepError, PreflightError, RemoteFaultError
+from nsd_prep.dataset.source import Transfer
 from nsd_prep.extraction import prefetch
 from nsd_prep.flows.command import main
 from nsd_prep.flows.nsd_flow import nsd_flow
@@ -32,15 +35,15 @@ from nsd_prep.sources import client as client_module
 from nsd_prep.sources import retry as attempts
 from nsd_prep.sources.bucket import BucketSource
 from nsd_prep.sources.consent import TERMS
-from nsd_prep.sources.traffic import Transfer
 
 FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
+SILENT = functools.partial(nsd_prep.prepare, progress=False)
 V1_VENTRAL = "[V1-ventral]\nlabels.prf-visualrois = [1]\n"
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Start one temporary Prefect server for all the tests of this file."""
+    """Start a temporary Prefect server."""
     storage = {PREFECT_LOCAL_STORAGE_PATH: tmp_path_factory.mktemp("results")}
     with prefect_test_harness(server_startup_timeout=120), temporary_settings(storage):
         yield
@@ -104,11 +107,13 @@ def changing(tmp_path: Path) -> Iterator[tuple[SmallNSD, ServerProcess]]:
         yield small, server
 
 
-def run(root: str | Path, out: Path, **asked: Any) -> dict[str, str]:
-    """Run the flow; return the SHA-256 of every output but the manifest."""
+def run(
+    root: str | Path, out: Path, way: Callable[..., Any] = SILENT, **asked: Any
+) -> dict[str, str]:
+    """Prepare, or run the flow; return the SHA-256 of every output but the manifest."""
     options = {"regions": ["V1", "IT"], "report": False, "single_trials": True} | asked
     with contextlib.suppress(FailedChecksError):  # the data are noise, and the checks find that
-        nsd_flow(nsd_root=root, output_dir=out, **options)
+        way(nsd_root=root, output_dir=out, **options)
     return digests(out)
 
 
@@ -132,11 +137,12 @@ def expected(original: SmallNSD, tmp_path_factory: pytest.TempPathFactory) -> di
 
 
 class TestSameBytes:
+    @pytest.mark.usefixtures("prefect")
     def test_as_from_the_folder_and_again_without_the_sessions(
         self, server: ServerProcess, expected: dict[str, str], tmp_path: Path
     ) -> None:
         out = tmp_path / "out"
-        assert run(server.url, out) == expected
+        assert run(server.url, out, nsd_flow) == expected
         assert any(name.startswith("brainscore/stimuli_train") for name in expected)
         first = json.loads((out / "manifest.json").read_text())["source"]
         requests = first["transfer"]["requests"]
@@ -146,7 +152,7 @@ class TestSameBytes:
         assert set(requests) == {"betas", "images", "sizes", "small files"}
 
         server.reset_counters()
-        assert run(server.url, out) == expected
+        assert run(server.url, out, nsd_flow) == expected
         times = Counter(name for _, name in server.requested)
         assert set(times.values()) == {1}
         assert not any(name.endswith(".hdf5") for name in times)
@@ -184,11 +190,12 @@ class TestSameBytes:
         assert sum(failures["transfer"]["failures"].values()) >= 28
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("runner", ["processes"])
-    def test_with_processes(
+    @pytest.mark.usefixtures("prefect")
+    @pytest.mark.parametrize("runner", ["threads", "processes"])
+    def test_with_the_flow(
         self, server: ServerProcess, expected: dict[str, str], tmp_path: Path, runner: str
     ) -> None:
-        assert run(server.url, tmp_path / "out", runner=runner) == expected
+        assert run(server.url, tmp_path / "out", nsd_flow, runner=runner) == expected
 
 
 class TestWithoutANetwork:
@@ -393,7 +400,7 @@ class TestCommandLine:
         with pytest.raises(AssertionError, match="a request was made"):
             main([*words, "--check", "--accept-nsd-terms"])
 
-    def test_acceptance_is_a_parameter_of_the_flow(
+    def test_acceptance_is_a_parameter(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(*_: object, **__: object) -> None:
@@ -424,7 +431,7 @@ def test_progress_has_requests_bytes_rate_and_the_time_left(
     assert ahead.traffic(0) == "40 requests, 50.0 MB, 5.0 MB/s"
     assert ahead.traffic(2) == "40 requests, 50.0 MB, 5.0 MB/s, 30 s left"
     assert ahead.traffic(8) == "40 requests, 50.0 MB, 5.0 MB/s"
-    of_a_folder: Any = SimpleNamespace(source=object())
+    of_a_folder: Any = SimpleNamespace(source=SimpleNamespace(transfer=None))
     assert prefetch.Prefetch([of_a_folder]).traffic(1) == ""
 
 

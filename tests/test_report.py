@@ -19,11 +19,11 @@ from simulated_assemblies import Simulation, simulate
 from nsd_prep.analysis.geometry import analyse
 from nsd_prep.assemblies.assembly import read_assembly
 from nsd_prep.core.check import Check, check
-from nsd_prep.core.records import StepOutput
 from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.pipeline.steps import report as stage
 from nsd_prep.pipeline.steps.assemblies import Representations, assemble_region
-from nsd_prep.pipeline.steps.checks import Volumes, examine
+from nsd_prep.pipeline.steps.checks import examine
+from nsd_prep.pipeline.steps.report_inputs import ReportInputs
 from nsd_prep.report.compose import compose_report
 from nsd_prep.report.figures import clusters as cluster_figures
 from nsd_prep.report.figures import noise_ceilings as voxel_figures
@@ -586,11 +586,16 @@ def representations(finished: Library) -> Representations:
 def composed(finished: Library, representations: Representations) -> Report:
     """Return the report of that run."""
     _, inputs, prepared, output = finished
-    volumes = Volumes(inputs)
-    examine(prepared, representations, output)
-    return stage.gather_report(
-        prepared, representations, volumes, CHECKS, StepOutput(), None, output
+    examined = examine(prepared, representations, output)
+    gathered = ReportInputs(
+        prepared,
+        representations,
+        inputs.masks,
+        inputs.noise_ceilings,
+        examined,
+        tuple(CHECKS),
     )
+    return stage.gather_report(gathered, output)
 
 
 class TestRun:

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.parameters import Runner
 from nsd_prep.core.records import FileIdentity
 from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.extraction.sessions import SessionRequest
 from nsd_prep.extraction.store import Store
+from nsd_prep.pipeline.extraction import in_chunks
 from nsd_prep.sources.folder import FolderSource
-from nsd_prep.tasks.runners import in_chunks, task_runner
+from nsd_prep.tasks.runners import sessions_in_a_task, task_runner
 
 FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
 
@@ -40,18 +42,24 @@ def requests(sessions: dict[int, int]) -> list[SessionRequest]:
     ]
 
 
+def chunks_of(sessions: dict[int, int], kind: Runner, workers: int) -> list[list[SessionRequest]]:
+    """Return what each task extracts."""
+    wanted = requests(sessions)
+    return in_chunks(wanted, sessions_in_a_task(len(wanted), kind, workers))
+
+
 class TestChunks:
     def test_threads_work_on_one_session_at_a_time(self) -> None:
-        assert [len(chunk) for chunk in in_chunks(requests({1: 3, 2: 2}), "threads", 2)] == [1] * 5
+        assert [len(chunk) for chunk in chunks_of({1: 3, 2: 2}, "threads", 2)] == [1] * 5
 
     def test_others_work_on_several_sessions_of_one_subject(self) -> None:
-        chunks = in_chunks(requests({1: 30, 2: 25}), "processes", 2)
+        chunks = chunks_of({1: 30, 2: 25}, "processes", 2)
         assert [len(chunk) for chunk in chunks] == [10, 10, 10, 10, 10, 5]
         assert all(len({item.subject for item in chunk}) == 1 for chunk in chunks)
         assert [item for chunk in chunks for item in chunk] == requests({1: 30, 2: 25})
 
     def test_few_sessions_are_divided_so_that_all_workers_have_some(self) -> None:
-        assert [len(chunk) for chunk in in_chunks(requests({1: 6}), "dask", 3)] == [2, 2, 2]
+        assert [len(chunk) for chunk in chunks_of({1: 6}, "dask", 3)] == [2, 2, 2]
 
 
 def test_an_address_without_dask_is_refused() -> None:

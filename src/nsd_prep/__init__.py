@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nsd_prep.dataset.regions import RegionDefinition
     from nsd_prep.notebook import NSD, open_nsd
+    from nsd_prep.pipeline.prepare import prepare
 
-__all__ = ["NSD", "RegionDefinition", "__version__", "open_nsd"]
+__all__ = ["NSD", "RegionDefinition", "__version__", "open_nsd", "prepare"]
 __version__ = "0.4.0"
 
 #: Modules of the public names, imported at their first use: the version alone costs nothing.
-_MODULES = {"NSD": "notebook", "RegionDefinition": "dataset.regions", "open_nsd": "notebook"}
+_MODULES = {
+    "NSD": "notebook",
+    "RegionDefinition": "dataset.regions",
+    "open_nsd": "notebook",
+    "prepare": "pipeline.prepare",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ import xarray as xr
 
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.digests import sha256_of_json
-from nsd_prep.core.errors import ExtractionError, ExtractionFaultError, ParameterError
+from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.parameters import Normalise, Preparation, SingleTrialImages, TrainingSplit
 from nsd_prep.core.parameters import parameters as run_parameters
 from nsd_prep.core.progress import Stages
@@ -26,16 +26,17 @@ from nsd_prep.dataset.regions import (
     chosen_regions,
     definition_as_text,
 )
-from nsd_prep.extraction.prefetch import AHEAD, Prefetch
-from nsd_prep.extraction.sessions import SessionRecord, TrialSelection, extract_sessions
+from nsd_prep.extraction.sessions import SessionRecord, TrialSelection
 from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline.cache import in_use
-from nsd_prep.pipeline.inputs import Inputs, Masks, Trials
-from nsd_prep.pipeline.loading import load_masks, map_trials
-from nsd_prep.pipeline.loading import load_noise_ceilings as load_ncsnr
-from nsd_prep.pipeline.preflight import Steps, load_inputs
+from nsd_prep.pipeline.composition import extract
+from nsd_prep.pipeline.inputs import Inputs, Trials
+from nsd_prep.pipeline.loading import map_trials
+from nsd_prep.pipeline.observer import TerminalObserver
+from nsd_prep.pipeline.preflight import load_inputs
 from nsd_prep.pipeline.prepared import Prepared
 from nsd_prep.pipeline.run import Run, plan_run
+from nsd_prep.pipeline.step import InThreads
 from nsd_prep.pipeline.steps.single_trials import SubjectTrials, write_single_trials
 from nsd_prep.single_trials import open_single_trials
 from nsd_prep.single_trials.subject import SingleTrialOptions
@@ -303,13 +304,13 @@ class NSD:
         """Look at what a subject's trials and regions need, as a run of the flow does."""
         definitions = self._definitions(regions)
         run = self._run.model_copy(update={"subjects": (int(subject),), "regions": definitions})
-        steps = Steps(
-            map_trials=lambda _: trials,
-            load_masks=_load_masks,
-            load_noise_ceilings=load_ncsnr,
-            mapped=lambda step, run, subjects: [partial(step, run, one) for one in subjects],
-        )
-        return run, load_inputs(run, steps)
+        inputs = load_inputs(run, trials=trials)
+        for region, volume, label in inputs.masks[subject].selection.absent_labels:
+            _logger.warning(
+                f"Subject {subject} has no voxel with the label {label} of {volume}, one of the "
+                f"labels of the region {region}."
+            )
+        return run, inputs
 
     def _definitions(self, regions: Regions) -> dict[str, RegionDefinition]:
         asked: list[tuple[str, RegionDefinition | None]]
@@ -328,33 +329,8 @@ class NSD:
         return region, self.regions.get(region)
 
     def _extract(self, inputs: Inputs, kind: TrialSelection) -> list[SessionRecord]:
-        requests = inputs.requests(self._store, (kind,))
-        records: list[SessionRecord] = []
-        problems: list[str] = []
-        ahead = Prefetch(requests)
-        ahead.advance(AHEAD)
-        with Stages().stage("extracting sessions", len(requests)) as stage:
-            for request in requests:
-                try:
-                    records += extract_sessions([request])
-                except (ExtractionError, ExtractionFaultError) as error:
-                    problems += error.problems
-                ahead.advance(1)
-                stage.advance()
-        if problems:
-            raise ExtractionError(problems)
-        return records
-
-
-def _load_masks(run: Run, subject: int) -> Masks:
-    """Load a subject's masks; a label that it lacks may be another subject's."""
-    masks = load_masks(run, subject)
-    for region, volume, label in masks.selection.absent_labels:
-        _logger.warning(
-            f"Subject {subject} has no voxel with the label {label} of {volume}, one of the "
-            f"labels of the region {region}."
-        )
-    return replace(masks, selection=replace(masks.selection, absent_labels=()))
+        sessions, _ = extract(self._run, inputs, InThreads(), TerminalObserver(), (kind,))
+        return sessions
 
 
 def _whole(folder: Folder) -> StepOutput | None:

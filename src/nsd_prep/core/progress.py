@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from typing import Final
 
@@ -62,10 +62,14 @@ def current_stage() -> Stage:
 
 
 class Stages:
-    """The stages of a run, one after another, and the ``seconds`` that each took, by its name."""
+    """The stages of a run, one after another, and the ``seconds`` that each took, by its name.
 
-    def __init__(self) -> None:
+    Where they are ``shown``, a bar on a terminal or lines in the log tell how far a stage is.
+    """
+
+    def __init__(self, *, shown: bool = True) -> None:
         self.seconds: dict[str, float] = {}
+        self._shown = shown
 
     @property
     def total(self) -> float:
@@ -77,26 +81,36 @@ class Stages:
         """Show that a stage is under way, whose steps are counted by what this gives."""
         stage = Stage(name, total)
         token = _CURRENT.set(stage)
-        ended = threading.Event()
-        # In the context of the run, or its lines would not reach the run's log.
-        context = copy_context()
-        watch = threading.Thread(target=context.run, args=(_watch, stage, ended), daemon=True)
-        watch.start()
         try:
-            yield stage
+            with _watched(stage) if self._shown else nullcontext():
+                yield stage
         finally:
-            ended.set()
-            watch.join()
             _CURRENT.reset(token)
         self.seconds[name] = self.seconds.get(name, 0) + stage.seconds
-        steps = f" ({stage.total})" if stage.total else ""
-        _logger.info("%s%s: %.1f s", name, steps, stage.seconds)
+        if self._shown:
+            steps = f" ({stage.total})" if stage.total else ""
+            _logger.info("%s%s: %.1f s", name, steps, stage.seconds)
+
+
+@contextmanager
+def _watched(stage: Stage) -> Iterator[None]:
+    """Show how far a stage is while the block runs."""
+    ended = threading.Event()
+    # In the context of the run, or its lines would not reach the run's log.
+    context = copy_context()
+    watch = threading.Thread(target=context.run, args=(_watch, stage, ended), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watch.join()
 
 
 def _watch(stage: Stage, ended: threading.Event) -> None:
     """Show how far a stage is until it ends: a bar on a terminal, lines in the log."""
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not (console.is_terminal or console.is_jupyter):
         while not ended.wait(_SILENCE):
             _logger.info("%s", stage)
         return

@@ -4,18 +4,33 @@ A dataset's paths are absolute and lie below a local root in both cases; for a r
 root is the folder of its mirror.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from nsd_prep.core.records import FileIdentity
 from nsd_prep.dataset.identity import RemoteIdentity
 
 #: What tells whether a large file is still the same.
 Identity = FileIdentity | RemoteIdentity
+
+
+class Transfer(NamedTuple):
+    """What was requested of a server so far.
+
+    Attributes
+    ----------
+    requests, bytes, failures : mapping of str to int
+        For each kind: requests made, bytes received, and requests that had to be tried again.
+    """
+
+    requests: Mapping[str, int]
+    bytes: Mapping[str, int]
+    failures: Mapping[str, int]
 
 
 class Source(Protocol):
@@ -25,9 +40,16 @@ class Source(Protocol):
     ----------
     root : Path
         Absolute.
+    consent : BaseModel or None
+        Which terms were accepted, for the manifest; None where none had to be.
     """
 
     root: Path
+    consent: BaseModel | None
+
+    @property
+    def transfer(self) -> Transfer | None:
+        """What was transferred so far; None where the files are read in their place."""
 
     def where(self, path: Path) -> str:
         """Return where a file really lies, for messages: its path, or its URL."""

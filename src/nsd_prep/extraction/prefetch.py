@@ -31,7 +31,7 @@ class Prefetch:
         """Request the ranges of some more sessions."""
         for _ in range(min(n_sessions, len(self._waiting))):
             request = self._waiting.popleft()
-            if not hasattr(request.source, "transfer"):
+            if request.source.transfer is None:
                 continue
             if len(voxels := voxels_to_read(request)):
                 shape, n_trials = request.space.shape, request.n_trials
@@ -45,7 +45,7 @@ class Prefetch:
         n_done : int
             Sessions that are extracted.
         """
-        transfer = getattr(self._source, "transfer", None)
+        transfer = self._source.transfer if self._source else None
         if transfer is None:
             return ""
         megabytes = sum(transfer.bytes.values()) / 1e6

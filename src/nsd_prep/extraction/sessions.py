@@ -213,6 +213,16 @@ class SessionRecord(Sealed):
     kept: StoredArray | None = None
 
     @property
+    def digest(self) -> str:
+        """What stands for the session in a cache key: the content of its parts."""
+        parts = [
+            [kind, region, part.digest]
+            for kind, parts in (("shared", self.parts), ("all", self.all_trials))
+            for region, part in parts.items()
+        ]
+        return sha256_of_json([self.subject, self.session, parts])
+
+    @property
     def files(self) -> dict[str, str]:
         """SHA-256 of each file, by its name in the store."""
         kept = () if self.kept is None else (self.kept,)

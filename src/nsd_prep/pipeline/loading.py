@@ -198,7 +198,7 @@ def look_at_sessions(
     source = dataset.source
     source.look_up(list(paths.values()))
     missing = [path for path in paths.values() if not source.exists(path)]
-    if missing and hasattr(source, "transfer"):
+    if missing and source.transfer is not None:
         problems.collect(source.identities, missing)  # tells those that are not there from others
     elif missing:
         listed = "".join(f"\n      {source.where(path)}" for path in missing)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 from nsd_prep.analysis.features import check_ids, parse_features
 from nsd_prep.core.atomic import remove_stale_partials, writable_folder
@@ -11,39 +11,20 @@ from nsd_prep.core.digests import read_whole, sha256_of_bytes
 from nsd_prep.core.errors import NSDPrepError, PreflightError
 from nsd_prep.core.problems import Problems
 from nsd_prep.core.records import FileRecord
-from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.behaviour import behaviour_file
 from nsd_prep.dataset.images import check_images_file
 from nsd_prep.dataset.masks import labels_that_are_nowhere
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, ROI_VOLUMES
 from nsd_prep.dataset.source import Source
 from nsd_prep.dataset.stimulus_table import count_images
-from nsd_prep.pipeline.inputs import Inputs, Masks, NoiseCeilings, Trials
-from nsd_prep.pipeline.loading import (
-    check_space,
-    load_masks,
-    load_noise_ceilings,
-    look_at_sessions,
-    map_trials,
-)
+from nsd_prep.pipeline import step_table
+from nsd_prep.pipeline.inputs import Inputs, Trials
+from nsd_prep.pipeline.loading import check_space, look_at_sessions
 from nsd_prep.pipeline.run import Run
+from nsd_prep.pipeline.step import Execution, InThreads
 from nsd_prep.synthetic import read_truth
 
 _Value = TypeVar("_Value")
-
-
-#: Calls a step with the run and each of some arguments; gives for each a function that returns its
-#: result or raises its error.
-Mapped = Callable[[Callable[..., Any], Run, Iterable[Any]], list[Callable[[], Any]]]
-
-
-class Steps(NamedTuple):
-    """The steps of the first look: functions of the library, or Prefect tasks around them."""
-
-    map_trials: Callable[[Run], Trials]
-    load_masks: Callable[[Run, int], Masks]
-    load_noise_ceilings: Callable[[Run, int], NoiseCeilings]
-    mapped: Mapped
 
 
 def _with_addresses(problems: Sequence[str], source: Source) -> list[str]:
@@ -53,22 +34,27 @@ def _with_addresses(problems: Sequence[str], source: Source) -> list[str]:
     return [problem.replace(f"{source.root}{os.sep}", address) for problem in problems]
 
 
-def load_inputs(run: Run, steps: "Steps | None" = None) -> Inputs:
+def load_inputs(
+    run: Run, execution: Execution | None = None, trials: Trials | None = None
+) -> Inputs:
     """Look for, read and check everything that a run needs.
 
     Parameters
     ----------
     run : Run
         What is asked for.
-    steps : Steps, optional
-        What does the work; the functions of `nsd_prep.pipeline.loading` where nothing is given.
+    execution : Execution, optional
+        What carries out the steps; threads where nothing is given.
+    trials : Trials, optional
+        Those of the run's subjects, mapped before with others. A label that no subject of the run
+        has may then be another's, and is no error.
 
     Raises
     ------
     PreflightError
         All that is wrong, a sentence each.
     """
-    steps = steps or Steps(map_trials, load_masks, load_noise_ceilings, _in_threads)
+    execution = execution or InThreads()
     problems = Problems()
     problems.collect(_fetch_small_files, run)
     if problems.found:  # nothing answers: to try each file in turn would take minutes
@@ -79,11 +65,14 @@ def load_inputs(run: Run, steps: "Steps | None" = None) -> Inputs:
         (remove_stale_partials, run.cache_dir),
     ):
         problems.collect(check, folder)
-    trials = problems.collect(steps.map_trials, run)
-    masks = _by_subject(run, problems, steps.mapped(steps.load_masks, run, run.subjects))
-    loaded = steps.mapped(steps.load_noise_ceilings, run, run.subjects)
+    is_part = trials is not None
+    if trials is None:
+        trials = problems.collect(execution.call, step_table.MAP_TRIALS, run)
+    subjects = [(run, subject) for subject in run.subjects]
+    masks = _by_subject(run, problems, execution.map(step_table.LOAD_MASKS, subjects))
+    loaded = execution.map(step_table.LOAD_NOISE_CEILINGS, subjects)
     noise_ceilings = _by_subject(run, problems, loaded)
-    if len(masks) == len(run.subjects):
+    if len(masks) == len(run.subjects) and not is_part:
         selections = [one.selection for one in masks.values()]
         problems.found.extend(labels_that_are_nowhere(selections))
     for subject in set(masks) & set(noise_ceilings):
@@ -125,24 +114,6 @@ def _fetch_small_files(run: Run) -> None:
     dataset.source.fetch_files([path for path in wanted if path is not None])
 
 
-def _in_threads(
-    step: Callable[..., Any], run: Run, arguments: Iterable[Any]
-) -> list[Callable[[], Any]]:
-    def outcome(argument: Any) -> Callable[[], Any]:
-        try:
-            value = step(run, argument)
-        except (NSDPrepError, OSError) as error:
-            raised = error
-
-            def fail() -> Any:
-                raise raised
-
-            return fail
-        return lambda: value
-
-    return each_in_threads(outcome, arguments)
-
-
 def _by_subject(
     run: Run, problems: Problems, outcomes: Iterable[Callable[[], _Value]]
 ) -> dict[int, _Value]:
@@ -168,7 +139,7 @@ def _check_features(run: Run, trials: Trials) -> FileRecord:
 def _fits_synthetic_latents(run: Run) -> bool:
     """Return whether a report is to show how well a synthetic dataset's latents predict."""
     dataset = run.dataset()
-    in_folder = not hasattr(dataset.source, "transfer")  # of a bucket it is fetched when needed
+    in_folder = dataset.source.transfer is None  # of a bucket it is fetched when needed
     wanted = run.assemblies and run.brainscore and run.report and run.features is None
     return wanted and in_folder and dataset.truth_folder is not None
 
@@ -176,7 +147,7 @@ def _fits_synthetic_latents(run: Run) -> bool:
 def _why_no_images(run: Run, trials: Trials) -> str:
     """Return why no stimulus sets can be made of a folder's images; empty where they can be."""
     dataset = run.dataset()
-    if not (run.assemblies and run.brainscore) or hasattr(dataset.source, "transfer"):
+    if not (run.assemblies and run.brainscore) or dataset.source.transfer is not None:
         return ""
     try:
         check_images_file(dataset.images_file, trials.nsd_ids)

@@ -108,12 +108,17 @@ class Run(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            first = error.errors()[0]
-            name = str(first["loc"][0])
-            raise ParameterError(
-                f"The value {first['input']!r} of --{name.replace('_', '-')} is not possible: "
-                f"{first['msg'][0].lower()}{first['msg'][1:]}; give another."
-            ) from error
+            raise impossible_value(error) from error
+
+
+def impossible_value(error: ValidationError) -> ParameterError:
+    """Return a sentence about the first value that is not possible."""
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    return ParameterError(
+        f"The value {first['input']!r} of --{name.replace('_', '-')} is not possible: "
+        f"{first['msg'][0].lower()}{first['msg'][1:]}; give another."
+    )
 
 
 def plan_run(

@@ -60,7 +60,7 @@ def _no_images(inputs: Inputs) -> str:
 
 def _fetching(inputs: Inputs) -> str:
     """Return what reading the sessions from an address takes; nothing for a folder."""
-    if not hasattr(inputs.dataset.source, "transfer"):
+    if inputs.dataset.source.transfer is None:
         return ""
     n_trials = inputs.dataset.trials_per_session
     found = estimate(

@@ -9,21 +9,21 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from typing_extensions import override
 
 from nsd_prep.core.errors import ChangedFileError, MissingFilesError, RemoteFaultError
 from nsd_prep.core.records import FileIdentity
 from nsd_prep.dataset.hdf5.places import ChunkPlaces
 from nsd_prep.dataset.identity import RemoteIdentity
-from nsd_prep.dataset.source import Source
+from nsd_prep.dataset.source import Source, Transfer
 from nsd_prep.sources.address import Address, chosen_endpoint
 from nsd_prep.sources.client import Client
-from nsd_prep.sources.consent import Consent, accepted_terms
+from nsd_prep.sources.consent import accepted_terms
 from nsd_prep.sources.images import fetch_images
 from nsd_prep.sources.mirror import Mirror
 from nsd_prep.sources.retry import ATTEMPTS
 from nsd_prep.sources.sessions import SessionReader
-from nsd_prep.sources.traffic import Transfer
 
 #: Files too large to be copied: known by size and ETag alone, and looked up once.
 _LARGE: Final = ".hdf5"
@@ -74,7 +74,7 @@ class BucketSource(Source):
     ) -> None:
         self.root = mirror_folder.absolute()
         address = Address.parse(url)
-        self.consent: Consent | None = None
+        self.consent: BaseModel | None = None
         if address.is_nsd_bucket:
             self.consent = accepted_terms(accept_nsd_terms)
         if address.scheme == "s3" and (endpoint := chosen_endpoint(os.environ)):
@@ -92,16 +92,16 @@ class BucketSource(Source):
         self._found: dict[str, RemoteIdentity | None] = {}
         self._is_offline = False
 
-    def __getstate__(self) -> tuple[Path, Consent | None, Client]:
+    def __getstate__(self) -> tuple[Path, BaseModel | None, Client]:
         return self.root, self.consent, self.client
 
-    def __setstate__(self, state: tuple[Path, Consent | None, Client]) -> None:
+    def __setstate__(self, state: tuple[Path, BaseModel | None, Client]) -> None:
         self.root, self.consent, self.client = state
         self._start()
 
     @property
+    @override
     def transfer(self) -> Transfer:
-        """Requests, bytes and failures so far, by kind."""
         return self.client.transfer
 
     @override

@@ -15,6 +15,7 @@ import obstore
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError, RemoteFaultError
 from nsd_prep.dataset.identity import RemoteIdentity
+from nsd_prep.dataset.source import Transfer
 from nsd_prep.sources.address import Address
 from nsd_prep.sources.link import HIGHEST_CONCURRENCY, Link
 from nsd_prep.sources.retry import (
@@ -25,7 +26,7 @@ from nsd_prep.sources.retry import (
     changed,
     is_overload,
 )
-from nsd_prep.sources.traffic import Counters, Gate, Transfer, TransferKind
+from nsd_prep.sources.traffic import Counters, Gate, TransferKind
 
 _Result = TypeVar("_Result")
 

@@ -25,6 +25,12 @@ class FolderSource(Source):
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.consent = None
+
+    @property
+    @override
+    def transfer(self) -> None:
+        return None
 
     @override
     def where(self, path: Path) -> str:

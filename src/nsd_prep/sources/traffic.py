@@ -3,30 +3,17 @@
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
+from nsd_prep.dataset.source import Transfer
 from nsd_prep.sources.link import LOWEST_CONCURRENCY
 
 TransferKind = Literal["betas", "index", "small files", "images", "sizes"]
 
 #: Seconds between two reductions of the requests under way, so that one bad moment counts once.
 _SECONDS_BETWEEN_REDUCTIONS: Final = 1.0
-
-
-class Transfer(NamedTuple):
-    """What was requested so far.
-
-    Attributes
-    ----------
-    requests, bytes, failures : dict of str to int
-        For each kind: requests made, bytes received, and requests that had to be tried again.
-    """
-
-    requests: Mapping[str, int]
-    bytes: Mapping[str, int]
-    failures: Mapping[str, int]
 
 
 class Counters:

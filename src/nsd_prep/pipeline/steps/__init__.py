@@ -1,4 +1,4 @@
-"""The stages of a run after extraction: each takes `Prepared`, writes files and returns `StepOutput`.
+"""The steps of a run: each writes files and returns `StepOutput`; `step_table` names them.
 
 `report` is not imported here: what it draws and regresses with takes seconds to import.
 """

@@ -1,6 +1,7 @@
 """From responses to the assembly of a region, and the RDMs of all assemblies."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -10,7 +11,6 @@ from nsd_prep.analysis.geometry import Geometry, RegionGeometry, analyse
 from nsd_prep.analysis.rdm import upper_triangle
 from nsd_prep.analysis.rdm_statistics import crossnobis, noise_precision
 from nsd_prep.assemblies.assembly import build_assembly, read_assembly, write_assembly
-from nsd_prep.core.digests import sha256_of_json
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.extraction.repetitions import averaged
@@ -44,20 +44,27 @@ def assemble_region(prepared: Prepared, region: str, folder: Folder) -> StepOutp
     return StepOutput.in_folder(folder, [name])
 
 
+@dataclass(frozen=True, eq=False)
 class Representations:
-    """The RDMs of a run's assemblies, computed when they are first needed, and once."""
+    """The RDMs of a run's assemblies, computed when they are first needed, and once.
 
-    def __init__(self, assemblies: Mapping[str, StepOutput], folder: Folder) -> None:
-        self._regions = tuple(assemblies)
-        self._folder = folder
-        self.digest = sha256_of_json([made.digest for made in assemblies.values()])
+    Attributes
+    ----------
+    assemblies : mapping of str to StepOutput
+        The assembly of each region.
+    folder : Folder
+        The output folder.
+    """
+
+    assemblies: Mapping[str, StepOutput]
+    folder: Folder
 
     @cached_property
     def geometry(self) -> Geometry:
         """The RDMs of every region and subject; one assembly is in memory at a time."""
         return analyse(
-            (region, read_assembly(self._folder.path / outputs.assembly_file(region)))
-            for region in self._regions
+            (region, read_assembly(self.folder.path / outputs.assembly_file(region)))
+            for region in self.assemblies
         )
 
 

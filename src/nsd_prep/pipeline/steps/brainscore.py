@@ -1,8 +1,10 @@
 """What Brain-Score packages: train and test assemblies, stimulus sets."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +14,12 @@ from nsd_prep.assemblies.identifiers import SPLITS, packaged_assembly_file
 from nsd_prep.assemblies.stimulus_sets import write_stimulus_sets
 from nsd_prep.assemblies.train_test import TrainAndTest, build_train_and_test
 from nsd_prep.checks.train_test import check_agreement, check_train_and_test
-from nsd_prep.core.digests import read_table, sha256_of_json
+from nsd_prep.core.digests import read_table
 from nsd_prep.core.parameters import ZScoreImages
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.dataset.layout import Dataset
+from nsd_prep.dataset.source import Identity, Source
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.prepared import Prepared
 
@@ -82,24 +85,29 @@ def _write_train_and_test(
     return files
 
 
+@dataclass(frozen=True)
 class Images:
     """The images of a dataset.
 
     Attributes
     ----------
-    digest : str
-        Of what identifies them.
+    source : Source
+        Where they come from.
+    path : Path
+        Their file, as the source knows it.
+    identity : FileIdentity, RemoteIdentity or None
+        What tells whether it is still the same; None where it is not there.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._source, self._path = dataset.source, dataset.images_file
-        identity = self._source.identity(self._path) if self._source.exists(self._path) else None
-        found = None if identity is None else identity.model_dump()
-        self.digest = sha256_of_json([self._source.where(self._path), found])
+    source: Source = field(compare=False)
+    path: Path = field(compare=False)
+    identity: Identity | None
 
-    def of_ids(self, nsd_ids: NDArray[np.int64]) -> Path | Callable[[int], NDArray[np.uint8]]:
-        """Return what `nsd_prep.assemblies.stimulus_sets.write_stimulus_sets` takes."""
-        return self._source.images(self._path, nsd_ids)
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """Return the images of a dataset as they are now."""
+        source, path = dataset.source, dataset.images_file
+        return cls(source, path, source.identity(path) if source.exists(path) else None)
 
 
 def make_stimulus_sets(
@@ -130,7 +138,8 @@ def make_stimulus_sets(
         The file of images is not there, or too short.
     """
     target = folder.path / outputs.BRAINSCORE
-    tables = write_stimulus_sets(images.of_ids(nsd_ids), target, nsd_ids, is_train, suffix=suffix)
+    pixels = images.source.images(images.path, nsd_ids)
+    tables = write_stimulus_sets(pixels, target, nsd_ids, is_train, suffix=suffix)
     pictures = [
         target / f"stimuli_{split}" / name
         for split, table in zip(SPLITS, tables, strict=True)

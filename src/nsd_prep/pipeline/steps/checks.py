@@ -1,7 +1,7 @@
 """Looking at the data themselves: single trials, placement, agreement between subjects."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ from nsd_prep.checks import assembly as assembly_checks
 from nsd_prep.checks.sessions import session_agreement_table
 from nsd_prep.core.atomic import write_table
 from nsd_prep.core.check import Check
-from nsd_prep.core.digests import digest_of_array, read_table, sha256_of_json
+from nsd_prep.core.digests import read_table
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import each_in_threads
@@ -38,57 +38,12 @@ from nsd_prep.dataset.published import PREPARATION_FOLDERS
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.statistics import BetaStatistics, sessions_table
 from nsd_prep.pipeline import outputs
-from nsd_prep.pipeline.inputs import Inputs
+from nsd_prep.pipeline.inputs import Masks, NoiseCeilings
 from nsd_prep.pipeline.prepared import Prepared
 from nsd_prep.pipeline.steps.assemblies import Representations
 
 #: So many images tell whether they belong to the responses.
 _IMAGES_CHECKED: Final = 256
-
-
-class Volumes:
-    """The volumes around the regions of a run's subjects.
-
-    Attributes
-    ----------
-    ncsnr, brain, anatomy : dict of int to ndarray, shape (Z, Y, X)
-        By subject (1-based); brain masks and T1s where the dataset has them.
-    spaces : dict of int to VolumeSpace
-        Where they lie, by subject.
-    hemispheres : dict of int to (ndarray of int64, ndarray of int64)
-        Labelled voxels (sites) of the left and of the right hemisphere, by subject, where the
-        dataset has volumes of each.
-    digest : str
-        Of their content.
-    """
-
-    def __init__(self, inputs: Inputs) -> None:
-        self.ncsnr = {subject: one.volume.values for subject, one in inputs.noise_ceilings.items()}
-        self.spaces = {subject: one.volume.space for subject, one in inputs.noise_ceilings.items()}
-        self.brain: dict[int, NDArray[Any]] = _given(
-            {subject: masks.brain for subject, masks in inputs.masks.items()}
-        )
-        self.hemispheres = {
-            subject: masks.selection.hemispheres
-            for subject, masks in inputs.masks.items()
-            if masks.selection.hemispheres is not None
-        }
-        self.anatomy = _given({subject: masks.anatomy for subject, masks in inputs.masks.items()})
-        affines = {subject: space.affine for subject, space in self.spaces.items()}
-        self.digest = sha256_of_json(
-            [
-                [[subject, digest_of_array(volume)] for subject, volume in kind.items()]
-                for kind in (self.ncsnr, affines, self.brain, self.anatomy)
-            ]
-            + [
-                [subject, *map(digest_of_array, sides)]
-                for subject, sides in self.hemispheres.items()
-            ]
-        )
-
-
-def _given(volumes: Mapping[int, NDArray[Any] | None]) -> dict[int, NDArray[Any]]:
-    return {subject: volume for subject, volume in volumes.items() if volume is not None}
 
 
 def examine(prepared: Prepared, representations: Representations, folder: Folder) -> StepOutput:
@@ -152,70 +107,36 @@ def examine(prepared: Prepared, representations: Representations, folder: Folder
     return StepOutput.in_folder(folder, [outputs.SESSIONS, outputs.RELIABILITY], found)
 
 
-class ExtractedSubjects:
-    """What is known of a run's subjects before anything is made of it.
+def check_subjects(
+    masks: Mapping[int, Masks],
+    noise_ceilings: Mapping[int, NoiseCeilings],
+    sessions: Sequence[SessionRecord],
+) -> StepOutput:
+    """Check that each subject's masks lie in the brain, and that its sessions hold data.
 
-    Attributes
+    Parameters
     ----------
-    regions : dict of int to dict of str to ndarray of int64
-        By subject (1-based), the voxels of each region that it has, as sites of its space.
-    records : dict of int to dict of int to dict of str to BetaStatistics
-        What was seen of the betas, by subject, session (1-based) and region: of every session that
-        was extracted, whatever for.
-    digest : str
-        Of the content.
+    masks, noise_ceilings : mapping of int
+        Of each subject (1-based).
+    sessions : sequence of SessionRecord
+        Every session that was extracted, whatever for.
     """
-
-    def __init__(self, inputs: Inputs, sessions: Sequence[SessionRecord]) -> None:
-        self.regions = {
-            subject: {
-                name: voxels for name, voxels in masks.selection.regions.items() if len(voxels)
-            }
-            for subject, masks in inputs.masks.items()
-        }
-        parts = {
-            subject: {
-                record.session: record.parts or record.all_trials
-                for record in sessions
-                if record.subject == subject
-            }
-            for subject in self.regions
-        }
-        self.records = {
-            subject: {
-                session: {
-                    region: BetaStatistics.model_validate(part.statistics)
-                    for region, part in regions.items()
-                }
-                for session, regions in of_subject.items()
-            }
-            for subject, of_subject in parts.items()
-        }
-        self.digest = sha256_of_json(
-            [
-                [
-                    subject,
-                    [[name, digest_of_array(voxels)] for name, voxels in regions.items()],
-                    [
-                        [session, region, part.digest]
-                        for session, of_session in parts[subject].items()
-                        for region, part in of_session.items()
-                    ],
-                ]
-                for subject, regions in self.regions.items()
-            ]
-        )
-
-
-def check_subjects(subjects: ExtractedSubjects, volumes: Volumes) -> StepOutput:
-    """Check that each subject's masks lie in the brain, and that its sessions hold data."""
     found: list[Check] = []
-    for subject, regions in subjects.regions.items():
-        ncsnr, space = volumes.ncsnr[subject], volumes.spaces[subject]
-        found += check_placement(subject, regions, space, ncsnr, volumes.brain.get(subject))
-        found += check_session_records(subject, subjects.records[subject])
-        if subject in volumes.hemispheres:
-            found.append(check_hemispheres(subject, space, *volumes.hemispheres[subject]))
+    for subject, own in masks.items():
+        selection, (ncsnr, space) = own.selection, noise_ceilings[subject].volume
+        regions = {name: voxels for name, voxels in selection.regions.items() if len(voxels)}
+        records = {
+            record.session: {
+                region: BetaStatistics.model_validate(part.statistics)
+                for region, part in (record.parts or record.all_trials).items()
+            }
+            for record in sessions
+            if record.subject == subject
+        }
+        found += check_placement(subject, regions, space, ncsnr, own.brain)
+        found += check_session_records(subject, records)
+        if selection.hemispheres is not None:
+            found.append(check_hemispheres(subject, space, *selection.hemispheres))
     return StepOutput(checks=tuple(found))
 
 

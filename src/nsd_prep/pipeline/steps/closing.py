@@ -83,10 +83,9 @@ def write_manifest(
 def _source(inputs: Inputs) -> dict[str, Any] | None:
     """Return the terms that were accepted and what was transferred; None for a folder."""
     source = inputs.dataset.source
-    transfer = getattr(source, "transfer", None)
+    transfer, consent = source.transfer, source.consent
     if transfer is None:
         return None
-    consent = getattr(source, "consent", None)
     return {
         "terms": None if consent is None else consent.model_dump(mode="json"),
         "transfer": {name: dict(counts) for name, counts in transfer._asdict().items()},

@@ -2,7 +2,7 @@
 
 import logging
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -22,16 +22,15 @@ from nsd_prep.analysis.features import Features, read_features
 from nsd_prep.analysis.image_features import image_features
 from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
 from nsd_prep.core.atomic import write_text
-from nsd_prep.core.check import Check
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import beside, each_in_threads
 from nsd_prep.pipeline import outputs
+from nsd_prep.pipeline.inputs import Masks, NoiseCeilings
 from nsd_prep.pipeline.prepared import Prepared
-from nsd_prep.pipeline.steps.assemblies import Representations, crossnobis_geometry
+from nsd_prep.pipeline.steps.assemblies import crossnobis_geometry
 from nsd_prep.pipeline.steps.brainscore import opened_train_and_test
-from nsd_prep.pipeline.steps.checks import Volumes
-from nsd_prep.pipeline.steps.encoding import Encoding
+from nsd_prep.pipeline.steps.report_inputs import Encoding, ReportInputs
 from nsd_prep.pipeline.steps.tables import neuroids
 from nsd_prep.report.compose import compose_report, crossnobis_section
 from nsd_prep.report.figures.clusters import images_of_clusters, thumbnail
@@ -49,53 +48,15 @@ _logger: Final = logging.getLogger(__name__)
 _LIBRARIES: Final = ("numpy", "scipy", "pandas", "xarray", "matplotlib")
 
 
-def write_report(
-    prepared: Prepared,
-    representations: Representations,
-    volumes: Volumes,
-    checks: Sequence[Check],
-    stimuli: StepOutput,
-    encoding: Encoding | None,
-    folder: Folder,
-    *,
-    crossnobis: bool = False,
-) -> StepOutput:
+def write_report(inputs: ReportInputs, folder: Folder) -> StepOutput:
     """Write the report with its figures and tables, and as Markdown for the page of the run.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        What was extracted.
-    representations : Representations
-        The RDMs of the assemblies.
-    volumes : Volumes
-        Drawn behind the voxels.
-    checks : sequence of Check
-        All that were made.
-    stimuli : StepOutput
-        The stimulus sets; nothing where there are none.
-    encoding : Encoding or None
-        The encoding baseline.
-    folder : Folder
-        The output folder.
-    crossnobis : bool
-        Whether cross-validated distances are shown too.
 
     Returns
     -------
     StepOutput
         All the files.
     """
-    report = gather_report(
-        prepared,
-        representations,
-        volumes,
-        checks,
-        stimuli,
-        encoding,
-        folder,
-        crossnobis=crossnobis,
-    )
+    report = gather_report(inputs, folder)
     target = folder.path / outputs.REPORT
     files = write_report_files(target, report)
     for key, text in artifacts(report).items():
@@ -104,20 +65,11 @@ def write_report(
     return StepOutput.from_paths(folder, sorted(files))
 
 
-def gather_report(
-    prepared: Prepared,
-    representations: Representations,
-    volumes: Volumes,
-    checks: Sequence[Check],
-    stimuli: StepOutput,
-    encoding: Encoding | None,
-    folder: Folder,
-    *,
-    crossnobis: bool = False,
-) -> Report:
-    """Put a report together, with its figures drawn; the parameters are those of `write_report`."""
-    geometry = representations.geometry
-    pictures = pictures_of(stimuli, folder)
+def gather_report(inputs: ReportInputs, folder: Folder) -> Report:
+    """Put a report together, with its figures drawn."""
+    prepared, encoding = inputs.prepared, inputs.encoding
+    geometry = inputs.representations.geometry
+    pictures = pictures_of(inputs.stimuli, folder)
     shown = [nsd_id for nsd_id in images_of_clusters(geometry).tolist() if nsd_id in pictures]
     sessions = read_table(folder.path / outputs.SESSIONS)
     reliability = read_table(folder.path / outputs.RELIABILITY)
@@ -132,7 +84,7 @@ def gather_report(
             return found, shift
 
     def further() -> list[Section]:
-        distances = crossnobis_geometry(prepared) if crossnobis else None
+        distances = crossnobis_geometry(prepared) if inputs.crossnobis else None
         return [
             *([crossnobis_section(geometry, distances)] if distances else []),
             *encoding_sections(*scored.result(), source),
@@ -149,20 +101,22 @@ def gather_report(
                 validate="one_to_one",
             ),
             prepared.repetition_counts,
-            checks,
-            anatomies=anatomies(volumes),
+            inputs.checks,
+            anatomies=anatomies(inputs.masks, inputs.noise_ceilings),
             sessions=summarise_sessions(sessions, sessions.drop_duplicates(["subject", "session"])),
             thumbnails={nsd_id: thumbnail(read_picture(pictures[nsd_id])) for nsd_id in shown},
             further=further,
         )
 
 
-def anatomies(volumes: Volumes) -> dict[str, Anatomy]:
+def anatomies(
+    masks: Mapping[int, Masks], noise_ceilings: Mapping[int, NoiseCeilings]
+) -> dict[str, Anatomy]:
     """Return what each subject's voxels are drawn on: its T1, or its ncsnr where there is none."""
     drawn = {}
-    for subject, ncsnr in volumes.ncsnr.items():
-        space = volumes.spaces[subject]
-        t1 = volumes.anatomy.get(subject)
+    for subject, own in noise_ceilings.items():
+        ncsnr, space = own.volume
+        t1 = masks[subject].anatomy
         name = f"subj{subject:02d}"
         drawn[name] = Anatomy(ncsnr, space) if t1 is None else Anatomy(t1, space, "T1")
     return drawn

@@ -1,0 +1,349 @@
+"""A run, put together: from its inputs to its manifest."""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nsd_prep import __version__
+from nsd_prep.core.check import STIMULUS_SETS, Check, as_table, raise_failed
+from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.core.records import StepOutput
+from nsd_prep.extraction.sessions import SessionRecord, TrialSelection
+from nsd_prep.extraction.store import Store
+from nsd_prep.pipeline import outputs, step_table
+from nsd_prep.pipeline.cache import in_use
+from nsd_prep.pipeline.extraction import extract_in_chunks
+from nsd_prep.pipeline.inputs import Inputs
+from nsd_prep.pipeline.locks import only_run_in
+from nsd_prep.pipeline.observer import Observer
+from nsd_prep.pipeline.ownership import Ownership
+from nsd_prep.pipeline.preflight import load_inputs
+from nsd_prep.pipeline.prepared import Prepared
+from nsd_prep.pipeline.run import Run, plan_run
+from nsd_prep.pipeline.step import Execution
+from nsd_prep.pipeline.steps.assemblies import Representations
+from nsd_prep.pipeline.steps.brainscore import Images
+from nsd_prep.pipeline.steps.closing import write_checks, write_manifest
+from nsd_prep.pipeline.steps.report_inputs import Encoding, ReportInputs, truth_and_digest
+from nsd_prep.pipeline.steps.single_trials import SubjectTrials
+from nsd_prep.pipeline.summary import Summary, describe_inputs, tables_of_assemblies
+from nsd_prep.pipeline.synthetic_beside import synthetic_beside
+from nsd_prep.report.stamp import is_stamped, stamp_page
+from nsd_prep.single_trials.subject import SingleTrialOptions
+from nsd_prep.single_trials.zarr import remove_unfinished
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run has made.
+
+    Attributes
+    ----------
+    output_dir : Path
+        The output folder.
+    n_images : int
+        How many images the subjects share, each seen three times by all.
+    files : dict of str to str
+        SHA-256 of every file, by its name in the output folder; none where only the inputs were
+        checked.
+    checks : DataFrame
+        What was checked, as in ``checks.csv``.
+    """
+
+    output_dir: Path
+    n_images: int
+    files: dict[str, str]
+    checks: pd.DataFrame
+
+
+def run_pipeline(
+    parameters: dict[str, Any], executed_by: Callable[[Run], Execution], observer: Observer
+) -> RunResult:
+    """Carry out a run.
+
+    Parameters
+    ----------
+    parameters : dict
+        As `nsd_prep.core.parameters.parameters` returns them.
+    executed_by : callable
+        Gives what carries out the steps of a run.
+    observer : Observer
+        What people see of it.
+
+    Raises
+    ------
+    ParameterError, MissingFilesError, InputFileError
+        As `plan_run`; a ParameterError also where another run is writing into the output folder.
+    PreflightError
+        All that is wrong with the inputs.
+    ExtractionError
+        Sessions that could not be extracted, when all others are.
+    FailedChecksError
+        The checks that failed, when everything is written.
+    OutputError, OSError
+        A file cannot be written; the disk fails.
+    """
+    if parameters["synthetic"]:
+        with observer.stage("writing the synthetic dataset"):
+            root = synthetic_beside(parameters["output_dir"], parameters["nsd_root"])
+        parameters = parameters | {"nsd_root": root}
+    run = plan_run(**parameters)
+    execution = executed_by(run)
+    with closing(run.dataset().source), only_run_in(run.output_dir):
+        with observer.stage("looking at the inputs"):
+            inputs = load_inputs(run, execution)
+        observer.show_inputs(describe_inputs(run, inputs))
+        if run.check:
+            return RunResult(run.output_dir, len(inputs.trials.nsd_ids), {}, as_table([]))
+        with in_use(run.cache_dir):
+            pipeline = _Pipeline(run, inputs, execution, observer)
+            sessions = pipeline.extract()
+            if run.single_trials:
+                pipeline.make_single_trials(sessions)
+            if run.assemblies:
+                pipeline.make_assemblies(sessions)
+            pipeline.close()
+    pipeline.show_summary()
+    raise_failed(pipeline.owned.checks)
+    return RunResult(
+        run.output_dir,
+        len(inputs.trials.nsd_ids),
+        dict(pipeline.owned.files),
+        as_table(pipeline.owned.checks),
+    )
+
+
+def extract(
+    run: Run,
+    inputs: Inputs,
+    execution: Execution,
+    observer: Observer,
+    kinds: tuple[TrialSelection, ...] = ("shared",),
+) -> tuple[list[SessionRecord], Store]:
+    """Extract what a run needs of its sessions and the store of its cache does not hold.
+
+    Parameters
+    ----------
+    run, inputs : Run, Inputs
+        What is to be extracted.
+    execution : Execution
+        What carries out the steps.
+    observer : Observer
+        Is told of each session.
+    kinds : tuple of {"shared", "all"}
+        What is kept of each session.
+
+    Returns
+    -------
+    sessions : list of SessionRecord
+        What was extracted, by subject in the run's order, sessions ascending.
+    store : Store
+        Where it lies.
+
+    Raises
+    ------
+    ExtractionError
+        Some sessions failed, after all the others were extracted.
+    """
+    store = Store(path=run.cache_dir / "responses")
+    requests = inputs.requests(store, kinds)
+    if run.refresh:
+        for request in requests:
+            request.invalidate()
+    return extract_in_chunks(requests, store, execution, observer), store
+
+
+class _Pipeline:
+    """The steps of a run after its inputs are loaded, in order."""
+
+    def __init__(self, run: Run, inputs: Inputs, execution: Execution, observer: Observer) -> None:
+        self.run, self.inputs = run, inputs
+        self.output = outputs.OutputFolder(path=run.output_dir)
+        self.owned = Ownership(self.output)
+        self._call, self._execution = execution.call, execution
+        self._observer, self._stage = observer, observer.stage
+        self._tables: list[tuple[str, pd.DataFrame]] = []
+
+    def extract(self) -> list[SessionRecord]:
+        """Extract the sessions; check that they hold data, and that masks lie in the brain."""
+        kinds: list[TrialSelection] = ["shared"] if self.run.assemblies else []
+        kinds += ["all"] if self.run.single_trials else []
+        sessions, self.store = extract(
+            self.run, self.inputs, self._execution, self._observer, tuple(kinds)
+        )
+        self.inputs = self.inputs.as_extracted(sessions)
+        with self._stage("checking sessions and masks"):
+            self.owned.add(
+                self._call(
+                    step_table.CHECK_SUBJECTS,
+                    self.inputs.masks,
+                    self.inputs.noise_ceilings,
+                    sessions,
+                )
+            )
+        return sessions
+
+    def make_single_trials(self, sessions: Sequence[SessionRecord]) -> None:
+        """Write and check all trials of each subject, and their report."""
+        run, output, owned = self.run, self.output, self.owned
+        options = SingleTrialOptions(
+            run.normalise, run.split, run.images, run.average, run.dtype, run.format
+        )
+        place = outputs.SINGLE_TRIALS if run.assemblies else ""
+        remove_unfinished(output.path / place)
+        subjects, written, examined = [], {}, {}
+        with self._stage("writing single trials", len(self.inputs.betas)):
+            for number in run.subjects:
+                trials = SubjectTrials(self.inputs, number, sessions, self.store)
+                subjects.append(trials)
+                written[number] = owned.add(
+                    self._call(step_table.WRITE_SINGLE_TRIALS, trials, options, place, output)
+                )
+        with self._stage("checking single trials", len(run.subjects)) as stage:
+            for trials in subjects:
+                file = written[trials.subject]
+                examined[trials.subject] = owned.add(
+                    self._call(step_table.EXAMINE_SINGLE_TRIALS, trials, options, file, output)
+                )
+                stage.advance()
+        if not run.assemblies:
+            owned.add(write_checks(owned.checks, output))
+        if run.report:
+            checks = list(owned.checks)
+            with self._stage("writing the report of single trials"):
+                owned.add(
+                    self._call(
+                        step_table.WRITE_SINGLE_TRIALS_REPORT,
+                        subjects,
+                        options,
+                        written,
+                        examined,
+                        checks,
+                        place,
+                        output,
+                    )
+                )
+                self._stamp_page(output.path / place / outputs.PAGE)
+
+    def make_assemblies(self, sessions: Sequence[SessionRecord]) -> None:
+        """Write and check the assembly of each region, and what is made of assemblies."""
+        run, output, owned = self.run, self.output, self.owned
+        prepared = Prepared(run, self.inputs, sessions, self.store)
+        with self._stage("assembling regions", len(run.regions)) as stage:
+            tables = owned.add(self._call(step_table.WRITE_TABLES, prepared, output))
+            assemblies = {}
+            for region in run.regions:
+                assemblies[region] = owned.add(
+                    self._call(step_table.ASSEMBLE_REGION, prepared, region, output)
+                )
+                stage.advance()
+        representations = Representations(assemblies, output)
+        with self._stage("checking files and data"):
+            owned.add(self._call(step_table.VALIDATE, prepared, tables, assemblies, output))
+            examined = owned.add(self._call(step_table.EXAMINE, prepared, representations, output))
+        encoding, stimuli = None, StepOutput()
+        if run.brainscore:
+            with self._stage("making train and test for Brain-Score"):
+                train_and_test = owned.add(
+                    self._call(
+                        step_table.MAKE_TRAIN_AND_TEST,
+                        prepared,
+                        assemblies,
+                        run.zscore_images,
+                        run.suffix,
+                        output,
+                    )
+                )
+            with self._stage("writing stimulus sets"):
+                stimuli = self._make_stimulus_sets(prepared, representations)
+            encoding = Encoding(
+                train_and_test,
+                run.suffix,
+                self.inputs.features,
+                *truth_and_digest(self.inputs.dataset),
+            )
+        checks = tuple(owned.checks)
+        owned.add(write_checks(checks, output))
+        if run.report:
+            gathered = ReportInputs(
+                prepared=prepared,
+                representations=representations,
+                masks=self.inputs.masks,
+                noise_ceilings=self.inputs.noise_ceilings,
+                examined=examined,
+                checks=checks,
+                stimuli=stimuli,
+                encoding=encoding,
+                crossnobis=run.crossnobis,
+            )
+            with self._stage("writing the report"):
+                report = owned.add(self._call(step_table.WRITE_REPORT, gathered, output))
+                self._stamp_page(output.path / outputs.PAGE)
+            self._observer.show_report(report, output)
+        self._tables = tables_of_assemblies(run, prepared)
+
+    def _make_stimulus_sets(
+        self, prepared: Prepared, representations: Representations
+    ) -> StepOutput:
+        """Write and check the stimulus sets; that images are missing is a check, and no error."""
+        dataset, output = self.inputs.dataset, self.output
+        expected = "the image of every row"
+        meaning = (
+            "Without its images a benchmark cannot be packaged; all else is made all the same."
+        )
+        try:
+            made = self._call(
+                step_table.MAKE_STIMULUS_SETS,
+                Images.of(dataset),
+                prepared.nsd_ids,
+                prepared.is_train,
+                self.run.suffix,
+                output,
+            )
+        except (InputFileError, MissingFilesError) as error:
+            check = Check(STIMULUS_SETS, "", str(error), expected, "not decidable", meaning)
+            stimuli = StepOutput(checks=(check,))
+        else:
+            found = f"{len(made.files) - 2} images"
+            check = Check(STIMULUS_SETS, "", found, expected, "passed", meaning)
+            stimuli = StepOutput(files=made.files, checks=(check,))
+        self.owned.add(stimuli)
+        self.owned.add(
+            self._call(
+                step_table.CHECK_STIMULI,
+                prepared,
+                representations,
+                stimuli,
+                output,
+                photographs=dataset.is_nsd or dataset.truth_folder is not None,
+            )
+        )
+        return stimuli
+
+    def close(self) -> None:
+        """Remove what earlier runs left, and write the manifest, the last file of a run."""
+        self._observer.show_checks(self.owned.checks)
+        seconds, name = self._observer.stages.seconds, self._observer.run_name
+        write_manifest(self.run, self.inputs, self.owned, seconds, name)
+
+    def show_summary(self) -> None:
+        """Show what came out."""
+        owned, seconds = self.owned, self._observer.stages.total
+        self._observer.show_summary(
+            Summary(self.run, self._tables, owned.files, owned.checks, seconds)
+        )
+
+    def _stamp_page(self, page: Path) -> None:
+        """Write on a page when, by which run and with which version it was made."""
+        if is_stamped(page):
+            return
+        name = self._observer.run_name
+        written = datetime.now().astimezone().isoformat(sep=" ", timespec="minutes")
+        facts = ({"Run": name} if name else {}) | {"Written": written}
+        facts |= {"Software": f"nsd-prep {__version__}", "Dataset at": self.run.nsd_root}
+        stamp_page(page, facts)

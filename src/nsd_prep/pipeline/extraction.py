@@ -1,0 +1,90 @@
+"""Extraction of all the sessions of a run, divided among workers."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from nsd_prep.core.errors import ExtractionError
+from nsd_prep.extraction.prefetch import AHEAD, Prefetch
+from nsd_prep.extraction.sessions import ReplacedSessionsError, SessionRecord, SessionRequest
+from nsd_prep.extraction.store import Store
+from nsd_prep.pipeline import step_table
+from nsd_prep.pipeline.observer import Observer
+from nsd_prep.pipeline.step import Execution
+
+#: How often a session is started whose remote file is replaced meanwhile.
+_STARTS: Final = 3
+
+_logger: Final = logging.getLogger(__name__)
+
+
+def extract_in_chunks(
+    requests: Sequence[SessionRequest], store: Store, execution: Execution, observer: Observer
+) -> list[SessionRecord]:
+    """Extract all the sessions; records in the order of the requests.
+
+    Raises
+    ------
+    ExtractionError
+        Some sessions failed, after all the others were extracted.
+    """
+    records: dict[int, list[SessionRecord]] = {}
+    problems: list[str] = []
+    ahead = Prefetch(requests)
+    ahead_at_first = AHEAD
+    with (
+        observer.stage("extracting sessions", len(requests)) as stage,
+        execution.workers() as workers,
+    ):
+        chunks = in_chunks(requests, workers.sessions_at_once(len(requests)))
+        waiting = dict(enumerate(chunks))
+        for start in range(_STARTS):
+            positions, calls = list(waiting), [(chunk, store) for chunk in waiting.values()]
+            outcomes = workers.map(step_table.EXTRACT_SESSIONS, calls)
+            ahead.advance(ahead_at_first)
+            ahead_at_first, waiting = 0, {}
+            for call, outcome in outcomes:
+                position = positions[call]
+                chunk = chunks[position]
+                try:
+                    records[position] = outcome()
+                except Exception as error:
+                    if isinstance(error, ReplacedSessionsError) and start + 1 < _STARTS:
+                        _logger.warning("%s; starting these sessions again.", error)
+                        waiting[position] = [_renewed(request, error) for request in chunk]
+                        continue
+                    problems += getattr(error, "problems", [f"{_where(chunk)}: {error}"])
+                for _ in chunk:
+                    ahead.advance(1)
+                    stage.advance()
+                    stage.note = ahead.traffic(stage.done)
+                    observer.session_extracted(stage)
+            if not waiting:
+                break
+        if problems:
+            raise ExtractionError(sorted(problems))
+    return [record for _, extracted in sorted(records.items()) for record in extracted]
+
+
+def in_chunks(requests: Sequence[SessionRequest], size: int) -> list[list[SessionRequest]]:
+    """Divide requests into those of one call: of one subject, at most so many."""
+    by_subject: dict[int, list[SessionRequest]] = {}
+    for request in requests:
+        by_subject.setdefault(request.subject, []).append(request)
+    return [
+        wanted[start : start + size]
+        for wanted in by_subject.values()
+        for start in range(0, len(wanted), size)
+    ]
+
+
+def _renewed(request: SessionRequest, replaced: ReplacedSessionsError) -> SessionRequest:
+    """Return a request for the file that a server has now."""
+    betas = replaced.betas.get((request.subject, request.session), request.betas)
+    return replace(request, betas=betas)
+
+
+def _where(chunk: Sequence[SessionRequest]) -> str:
+    sessions = ", ".join(str(request.session) for request in chunk)
+    return f"subject {chunk[0].subject}, sessions {sessions}"

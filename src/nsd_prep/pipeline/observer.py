@@ -1,0 +1,60 @@
+"""What people see of a run: nothing, its progress and summary on the terminal, or more."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+from nsd_prep.core.check import Check
+from nsd_prep.core.progress import Stage, Stages
+from nsd_prep.core.records import Folder, StepOutput
+from nsd_prep.pipeline.summary import Summary, print_rendered
+
+
+class Observer:
+    """Is told how far a run is, and what came out; shows nothing.
+
+    Attributes
+    ----------
+    stages : Stages
+        How long each stage took.
+    run_name : str
+        What the run is called where it is shown; "" where it has no name.
+    """
+
+    run_name = ""
+
+    def __init__(self) -> None:
+        self.stages = Stages(shown=False)
+
+    def stage(self, name: str, total: int | None = None) -> AbstractContextManager[Stage]:
+        """Be told of a stage while it is under way, as `Stages.stage`."""
+        return self.stages.stage(name, total)
+
+    def session_extracted(self, stage: Stage) -> None:
+        """Be told that one more session is extracted."""
+
+    def show_inputs(self, text: str) -> None:
+        """Show what a run will do."""
+
+    def show_checks(self, checks: Sequence[Check]) -> None:
+        """Show all that was checked."""
+
+    def show_report(self, report: StepOutput, output: Folder) -> None:
+        """Show the report, which is written."""
+
+    def show_summary(self, summary: Summary) -> None:
+        """Show what came out."""
+
+
+class TerminalObserver(Observer):
+    """Shows progress on a terminal or in the log, and inputs and summary on standard output."""
+
+    def __init__(self) -> None:
+        self.stages = Stages()
+
+    def show_inputs(self, text: str) -> None:
+        """Print what the run will do."""
+        print_rendered(text)
+
+    def show_summary(self, summary: Summary) -> None:
+        """Print tables and lines."""
+        print_rendered(summary.for_terminal())

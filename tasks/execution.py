@@ -1,0 +1,149 @@
+"""The steps of a run as Prefect tasks: named, retried, cached by content, mapped."""
+
+import inspect
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, ParamSpec, TypeVar
+
+from prefect import Task
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture, as_completed
+from prefect.task_runners import TaskRunner
+
+from nsd_prep.core.records import Folder
+from nsd_prep.core.threads import each_in_threads
+from nsd_prep.pipeline.run import Run
+from nsd_prep.pipeline.step import Arguments, Outcome, Step, Workers
+from nsd_prep.tasks.policy import CACHED, RETRY, Content
+from nsd_prep.tasks.runners import sessions_in_a_task, task_runner
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+_logger: Final = logging.getLogger(__name__)
+
+
+class InTasks:
+    """Carries out the steps of a run as tasks of the flow that is running.
+
+    A cached result is used where the files that it names are whole, and the run is not to refresh
+    them.
+
+    Parameters
+    ----------
+    run : Run
+        Where results are kept, whether they are used, and what sessions are extracted on.
+
+    Raises
+    ------
+    ParameterError
+        As `nsd_prep.tasks.runners.task_runner`.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._runner = task_runner(run.runner, run.workers, run.dask_address)
+
+    def call(
+        self,
+        step: Step[_Parameters, _Result],
+        *args: _Parameters.args,
+        **kwargs: _Parameters.kwargs,
+    ) -> _Result:
+        """Run the task of a step, and return what the step returns."""
+        state: State[Any] = self.task(step)(*args, **kwargs, return_state=True)
+        result: _Result = state.result()
+        if _is_cached(state) and not is_whole(step, result, (*args, *kwargs.values())):
+            result = self.task(step, refresh=True)(*args, **kwargs)
+        return result
+
+    def map(self, step: Step[..., Any], calls: Sequence[Arguments]) -> list[Outcome]:
+        """Run the task of a step several times, on the flow's own task runner."""
+        task = self.task(step)
+        futures = [task.submit(*arguments) for arguments in calls]
+        return [future.result for future in futures]
+
+    @contextmanager
+    def workers(self) -> Iterator[Workers]:
+        """Start the task runner."""
+        with self._runner as runner:
+            yield _RunnerWorkers(self, runner, self._run)
+
+    def task(self, step: Step[..., Any], *, refresh: bool = False) -> Any:
+        """Return the task of a step; a `Task`, whose overloads take Any for a coroutine."""
+        options: dict[str, Any] = RETRY
+        if step.is_cached:
+            options = (
+                RETRY
+                | CACHED
+                | {
+                    "cache_policy": Content(version=step.version),
+                    "result_storage": self._run.cache_dir / "records",
+                    "refresh_cache": refresh or self._run.refresh or None,
+                }
+            )
+        return Task(step.load(), name=step.name, task_run_name=step.run_name, **options)
+
+
+class _RunnerWorkers:
+    def __init__(self, tasks: InTasks, runner: TaskRunner[Any], run: Run) -> None:
+        self._tasks, self._runner, self._run = tasks, runner, run
+
+    def sessions_at_once(self, n_sessions: int) -> int:
+        return sessions_in_a_task(n_sessions, self._run.runner, self._run.workers)
+
+    def map(
+        self, step: Step[..., Any], calls: Sequence[Arguments]
+    ) -> Iterator[tuple[int, Outcome]]:
+        cached = {}
+        for position, future in self._submitted(step, dict(enumerate(calls)), refresh=False):
+            if _is_cached(future.state):
+                cached[position] = future
+            else:
+                yield position, future.result
+
+        def look(position: int) -> bool:
+            return is_whole(step, cached[position].result(), calls[position])
+
+        again = {}
+        for position, whole in zip(cached, each_in_threads(look, cached), strict=True):
+            if whole:
+                yield position, cached[position].result
+            else:
+                again[position] = calls[position]
+        for position, future in self._submitted(step, again, refresh=True):
+            yield position, future.result
+
+    def _submitted(
+        self, step: Step[..., Any], calls: dict[int, Arguments], *, refresh: bool
+    ) -> Iterator[tuple[int, PrefectFuture[Any]]]:
+        task = self._tasks.task(step, refresh=refresh)
+        names = list(inspect.signature(step.load()).parameters)
+        futures = {
+            self._runner.submit(task, dict(zip(names, arguments, strict=True))): position
+            for position, arguments in calls.items()
+        }
+        for future in as_completed(list(futures)):
+            future.wait()
+            yield futures[future], future
+
+
+def _is_cached(state: State[Any]) -> bool:
+    return state.name == "Cached"
+
+
+def is_whole(step: Step[..., Any], result: Any, arguments: Arguments) -> bool:
+    """Return whether the files that a cached result names are whole.
+
+    The result, or each of a list, has ``files``: SHA-256 by name in the folder that is among the
+    arguments.
+    """
+    folders = [value for value in arguments if isinstance(value, Folder)]
+    records = result if isinstance(result, list) else [result]
+    whole = all(folder.holds(record.files) for folder in folders for record in records)
+    names = [name for record in records for name in record.files]
+    # Where none is there, the result is that of another folder: nothing was lost.
+    if not whole and any((folder.path / name).exists() for folder in folders for name in names):
+        _logger.warning("Files of %s are gone or altered: making them again.", step.name)
+    return whole
