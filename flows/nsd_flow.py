@@ -19,7 +19,8 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from nsd_prep import __version__
-from nsd_prep.core.check import STIMULUS_SETS, Check, raise_failed
+from nsd_prep.checks.images import STIMULUS_SETS
+from nsd_prep.checks.registry import raise_failed
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.core.parameters import parameters
 from nsd_prep.core.progress import Stages
@@ -248,8 +249,6 @@ def _stamp_page(run: Run, page: Path) -> None:
 
 def _stimulus_sets(run: Run, inputs: Inputs, prepared: Prepared, output: Folder) -> StepOutput:
     """Write the stimulus sets; where images are missing the run goes on, and a check says so."""
-    expected = "the image of every row"
-    meaning = "Without its images a benchmark cannot be packaged; all else is made all the same."
     try:
         images = Images(inputs.dataset)
         nsd_ids, is_train = prepared.nsd_ids, prepared.is_train
@@ -257,9 +256,7 @@ def _stimulus_sets(run: Run, inputs: Inputs, prepared: Prepared, output: Folder)
     except (InputFileError, MissingFilesError) as error:
         reason = str(error)
     else:
-        found = f"{len(made.files) - 2} images"
-        check = Check(STIMULUS_SETS, "", found, expected, "passed", meaning)
+        n_images = len(made.files) - 2
+        check = STIMULUS_SETS.check(True, measured=n_images, found=f"{n_images} images")
         return StepOutput(files=made.files, checks=(check,))
-    return StepOutput(
-        checks=(Check(STIMULUS_SETS, "", reason, expected, "not decidable", meaning),)
-    )
+    return StepOutput(checks=(STIMULUS_SETS.check(None, found=reason),))

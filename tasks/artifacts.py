@@ -15,6 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State
 
+from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import VERDICTS, Check
 from nsd_prep.core.records import Folder, StepOutput
 
@@ -81,16 +82,16 @@ def leave_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) ->
 
 def show_checks(checks: Sequence[Check]) -> None:
     """Show the table of a run's checks on its page, failed ones first."""
-    order = {verdict: rank for rank, verdict in enumerate(VERDICTS)}
+    in_order = sorted(checks, key=lambda check: VERDICTS.index(check.verdict))
     rows = [
         {
-            "verdict": check.verdict,
-            "check": check.name,
-            "where": check.where,
-            "value": check.value,
-            "expectation": check.expectation,
+            "verdict": one.check.verdict,
+            "check": one.check.name,
+            "where": one.check.where,
+            "value": one.value,
+            "expectation": one.expectation,
         }
-        for check in sorted(checks, key=lambda check: order[check.verdict])
+        for one in map(describe, in_order)
     ]
     create_table_artifact(rows, key="all-checks", description="What was checked of the results")
 

@@ -9,5 +9,5 @@ write_tables = task(name="write-tables", **cached())(tables.write_tables)
 assemble_region = task(name="assemble-region", task_run_name="assemble-{region}", **cached())(
     assemblies.assemble_region
 )
-make_train_and_test = task(name="make-train-and-test", **cached())(brainscore.make_train_and_test)
+make_train_and_test = task(name="make-train-and-test", **cached(2))(brainscore.make_train_and_test)
 make_stimulus_sets = task(name="make-stimulus-sets", **cached())(brainscore.make_stimulus_sets)

@@ -20,7 +20,7 @@ write_single_trials = task(
 examine_single_trials = task(
     name="examine-single-trials",
     task_run_name="examine-single-trials-subj{subject.subject:02d}",
-    **cached(),
+    **cached(2),
 )(single_trials.examine_single_trials)
 
 

@@ -21,7 +21,7 @@ ALPHAS: Final = tuple(float(alpha) for alpha in np.logspace(-1, 6, 15))
 _VOXELS_AT_ONCE: Final = 2048
 #: Images for training, and for testing, below which a regression is none: leave-one-out needs two
 #: to fit, and a correlation over two images is 1 or -1.
-FEWEST_IMAGES: Final = 3
+FEWEST_IMAGES_FITTED: Final = 3
 
 
 def score_encoding(
