@@ -48,7 +48,7 @@ def write_random_assemblies(folder: Path) -> pd.DataFrame:
     generator = np.random.default_rng(0)
     nsd_ids = np.sort(generator.choice(published.IMAGES, N_IMAGES, replace=False)).astype(np.int64)
     tables = []
-    for region, n_voxels in published.VOXELS.items():
+    for region, n_voxels in published.VOXEL_COUNTS.items():
         voxels = []
         for subject, count in zip(published.SUBJECTS, n_voxels, strict=True):
             space = VolumeSpace(published.GRIDS[subject][::-1], AFFINE)
@@ -97,7 +97,7 @@ def report_of(voxels: pd.DataFrame, folder: Path) -> None:
     """Analyse the assemblies and write the report, printing the time of each part."""
 
     def assemblies() -> Iterator[tuple[str, xr.DataArray]]:
-        for region in published.VOXELS:
+        for region in published.VOXEL_COUNTS:
             yield region, read_assembly(folder / f"{region}.nc")
 
     anatomies = {
@@ -108,7 +108,7 @@ def report_of(voxels: pd.DataFrame, folder: Path) -> None:
     sessions = pd.DataFrame(
         [
             (subject, session, *generator.uniform(0, 1, 3), generator.uniform(0, 1e-5))
-            for subject, count in published.SESSIONS.items()
+            for subject, count in published.SESSION_COUNTS.items()
             for session in range(1, count + 1)
         ],
         columns=[
@@ -128,13 +128,13 @@ def report_of(voxels: pd.DataFrame, folder: Path) -> None:
         is_nsd=False,
         preparation="none",
         trials_per_session=published.TRIALS_PER_SESSION,
-        sessions=published.SESSIONS,
-        sessions_read=published.SESSIONS,
+        sessions=published.SESSION_COUNTS,
+        sessions_read=published.SESSION_COUNTS,
         shared_images=published.SHARED_IMAGES,
         images=N_IMAGES,
         train_images=412,
-        regions=dict.fromkeys(published.VOXELS, "random"),
-        voxels={region: sum(counts) for region, counts in published.VOXELS.items()},
+        regions=dict.fromkeys(published.VOXEL_COUNTS, "random"),
+        voxels={region: sum(counts) for region, counts in published.VOXEL_COUNTS.items()},
         voxel_sessions_without_data=0,
         invalid_voxels="keep",
         seed=42,

@@ -149,7 +149,7 @@ def main() -> None:
     """Measure, and print the tables and which bars are met."""
     # The processes whose memory is measured import none of these.
     from nsd_prep.dataset.masks import select_voxels
-    from nsd_prep.dataset.published import VOXELS
+    from nsd_prep.dataset.published import VOXEL_COUNTS
     from nsd_prep.dataset.regions import BUILT_IN_REGIONS
     from nsd_prep.sources.opening import open_dataset
     from nsd_prep.synthetic import write_synthetic_nsd
@@ -168,7 +168,7 @@ def main() -> None:
         served.mkdir()
         for number in range(1, N_SESSIONS + 1):
             (served / f"{number:02d}.hdf5").symlink_to(file)
-        definitions = {name: BUILT_IN_REGIONS[name] for name in VOXELS}
+        definitions = {name: BUILT_IN_REGIONS[name] for name in VOXEL_COUNTS}
         regions = select_voxels(dataset, 1, definitions)
         selection = Selection(regions.union(), regions.space.shape, dataset.trials_per_session)
         with server_process(served, given.latency) as url:

@@ -22,7 +22,7 @@ import numpy as np
 from simulated_subject import SimulatedSubject, simulate_subject
 
 from nsd_prep.checks import SingleTrials, check_session_records
-from nsd_prep.checks.alignment import TRIALS, VOXELS, align, check_alignment
+from nsd_prep.checks.alignment import NCSNR_OF_VOXELS, TRIALS_OF_IMAGES, align, check_alignment
 from nsd_prep.checks.decision import verdict_of_share
 from nsd_prep.checks.presentations import (
     share_of_presentations,
@@ -141,8 +141,8 @@ def simulated_checks(
                 "slope": alignment.voxels,
                 "reliability": split_half_reliability(trials).share,
             }
-            names = {TRIALS: "trials", VOXELS: "slope"}
-            for one in check_alignment("", alignment):
+            names = {TRIALS_OF_IMAGES.name: "trials", NCSNR_OF_VOXELS.name: "slope"}
+            for one in check_alignment("region", "subj01", alignment):
                 share = shares[names[one.name]]
                 yield (size, error, names[one.name]), one.verdict, share.value
             share = shares["reliability"]

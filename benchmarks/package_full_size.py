@@ -26,9 +26,10 @@ from nsd_prep.assemblies.brainscore.plugin import write_plugin
 from nsd_prep.assemblies.identifiers import SPLITS, packaged_assembly_file
 from nsd_prep.assemblies.stimulus_sets import write_stimulus_sets
 from nsd_prep.assemblies.train_test import build_train_and_test
+from nsd_prep.checks.registry import as_table
 from nsd_prep.checks.train_test import check_train_and_test
 from nsd_prep.core.atomic import write_json
-from nsd_prep.core.check import Check, as_table
+from nsd_prep.core.check import Check
 from nsd_prep.core.digests import sha256_of_file
 from nsd_prep.dataset import published
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
@@ -59,7 +60,7 @@ def random_voxels() -> pd.DataFrame:
     """Return the voxel table of all subjects and regions, with random places and ncsnr."""
     generator = np.random.default_rng(0)
     tables = []
-    for region, counts in published.VOXELS.items():
+    for region, counts in published.VOXEL_COUNTS.items():
         of_subjects = []
         for subject, n in zip(published.SUBJECTS, counts, strict=True):
             space = VolumeSpace(published.GRIDS[subject][::-1], np.eye(4))
@@ -107,7 +108,7 @@ def main(folder: Path) -> int:
     is_train = train_images(N_IMAGES)
     counts = {
         (subject, region): n
-        for region, voxels in published.VOXELS.items()
+        for region, voxels in published.VOXEL_COUNTS.items()
         for subject, n in zip(published.SUBJECTS, voxels, strict=True)
     }
     generator = np.random.default_rng(3)

@@ -27,7 +27,7 @@ from rich.table import Table
 from nsd_prep.dataset.betas import read_voxels
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
-from nsd_prep.dataset.published import VOXELS
+from nsd_prep.dataset.published import VOXEL_COUNTS
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, VoxelSelection
 from nsd_prep.extraction.zscore import zscore_trials
 from nsd_prep.sources.opening import open_dataset
@@ -65,7 +65,7 @@ def drop_from_cache(path: Path) -> None:
 def measure(way: str, root: Path) -> None:
     """Run one way in this process, and print what it cost as JSON."""
     dataset = open_dataset(root)
-    definitions = {name: BUILT_IN_REGIONS[name] for name in VOXELS}
+    definitions = {name: BUILT_IN_REGIONS[name] for name in VOXEL_COUNTS}
     selection = select_voxels(dataset, SUBJECT, definitions)
     before, started = bytes_asked(), time.perf_counter()
     {"library": library, "whole volume": whole_volume}[way](dataset, selection)

@@ -17,6 +17,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.runtime import flow_run
 from typing_extensions import override
 
+from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import VERDICTS, Check
 from nsd_prep.core.progress import Stage
 from nsd_prep.core.records import Folder, StepOutput
@@ -104,16 +105,16 @@ class RunPage(TerminalObserver):
 
     @override
     def show_checks(self, checks: Sequence[Check]) -> None:
-        order = {verdict: rank for rank, verdict in enumerate(VERDICTS)}
+        in_order = sorted(checks, key=lambda check: VERDICTS.index(check.verdict))
         rows = [
             {
-                "verdict": check.verdict,
-                "check": check.name,
-                "where": check.where,
-                "value": check.value,
-                "expectation": check.expectation,
+                "verdict": one.check.verdict,
+                "check": one.check.name,
+                "where": one.check.where,
+                "value": one.value,
+                "expectation": one.expectation,
             }
-            for check in sorted(checks, key=lambda check: order[check.verdict])
+            for one in map(describe, in_order)
         ]
         create_table_artifact(rows, key="all-checks", description="What was checked of the results")
 

@@ -9,6 +9,7 @@ from small_nsd import SmallNSD
 
 from nsd_prep.assemblies.assembly import SubjectVoxels, build_assembly, stimulus_ids, voxel_table
 from nsd_prep.checks.assembly import check_coverage, check_form, check_signal, check_split
+from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import Check
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.space import VolumeSpace
@@ -100,7 +101,7 @@ class TestForm:
             if item.verdict == "failed"
         )
         assert one.name == "no NaN"
-        assert one.value == "1 values"
+        assert describe(one).value == "1 values"
 
     @pytest.mark.parametrize("ceiling", [-1.0, 100.5, np.nan])
     def test_noise_ceilings_out_of_range(self, assembly: xr.DataArray, ceiling: float) -> None:
@@ -125,7 +126,7 @@ class TestSplit:
     def test_a_sound_split_passes(self) -> None:
         (one,) = check_split(NSD_IDS, self.split())
         assert one.verdict == "passed"
-        assert one.value == "96 train, 24 test"
+        assert describe(one).value == "96 train, 24 test"
 
     def test_faulty_splits_fail(self) -> None:
         split = self.split()
@@ -226,6 +227,6 @@ def test_every_check_says_what_it_means(assembly: xr.DataArray, voxels: pd.DataF
         *check_coverage("V1", voxels, {"subj05": 4, "subj02": 3}),
     ]
     for one in checks:
-        assert one.meaning.endswith(".")
-        assert one.value
-        assert one.expectation
+        assert describe(one).meaning.endswith(".")
+        assert describe(one).value
+        assert describe(one).expectation

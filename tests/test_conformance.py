@@ -25,7 +25,7 @@ from nsd_prep.assemblies.train_test import TrainAndTest, build_train_and_test
 from nsd_prep.checks.train_test import internal_consistency
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
-from nsd_prep.dataset.published import VOXELS
+from nsd_prep.dataset.published import VOXEL_COUNTS
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS
 from nsd_prep.dataset.splits import train_images
 from nsd_prep.dataset.trials import usable_images
@@ -36,7 +36,7 @@ from nsd_prep.synthetic.latents import dimension_weights
 pytestmark = pytest.mark.conformance
 
 HERE = Path(__file__).parent / "conformance"
-REGIONS = tuple(VOXELS)
+REGIONS = tuple(VOXEL_COUNTS)
 # Few voxels, as Brain-Score correlates them one by one, and a strong signal in them.
 N_VOXELS = {"V1": 46, "V2": 42, "V3": 8, "V4": 40, "IT": 64, "other": 5}
 CEILINGS = {"V1": 85.0, "V2": 82.0, "V3": 80.0, "V4": 80.0, "IT": 78.0, "other": 60.0}

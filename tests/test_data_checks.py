@@ -27,6 +27,7 @@ from nsd_prep.checks.region_order import (
     check_region_order,
     region_order,
 )
+from nsd_prep.checks.registry import describe
 from nsd_prep.checks.reliability import split_half_reliability
 from nsd_prep.checks.sessions import check_sessions, session_agreement_table
 from nsd_prep.checks.subject_agreement import (
@@ -259,7 +260,7 @@ class TestSessions:
         found, _ = check_sessions("subj03", {"V1": agreement})
         assert found.verdict == "failed"
         assert found.where == "subj03"
-        assert found.value == "at chance: session 4 of 5"
+        assert describe(found).value == "at chance: session 4 of 5"
 
     def test_weak_signals_are_not_judged(self) -> None:
         responses, session, ncsnr = simulated(0, n_voxels=8, strength=0.1)
@@ -343,7 +344,9 @@ class TestPlacement:
         orientation = next(one for one in checks if one.name == "orientation of the masks")
         assert orientation.verdict == "failed"
         for axis, name in enumerate("zyx"):
-            assert (f"{name} mirrored" in orientation.value) == (axis in np.atleast_1d(axes))
+            assert (f"{name} mirrored" in describe(orientation).value) == (
+                axis in np.atleast_1d(axes)
+            )
 
     def test_a_region_out_of_the_brain_fails(self) -> None:
         ncsnr, _ = self.volume()
@@ -395,7 +398,7 @@ class TestSubjectAgreement:
             "V1", [1, 2, 5, 7], subject_agreement(rdms, permutations=300), np.full(4, 0.9)
         )
         assert [one.verdict for one in checks] == ["passed", "failed", "passed"]
-        assert checks[1].value == "at chance: subj05"
+        assert describe(checks[1]).value == "at chance: subj05"
 
     def test_two_subjects_with_one_rdm_are_named(self) -> None:
         rdms = self.subjects(0, 0.5)
@@ -403,7 +406,7 @@ class TestSubjectAgreement:
         found = subject_agreement(rdms, permutations=200)
         checks = check_subject_agreement("V1", [1, 2, 3, 4], found, np.full(4, 0.9))
         assert checks[2].verdict == "failed"
-        assert checks[2].value == "the same: subj02 and subj04"
+        assert describe(checks[2]).value == "the same: subj02 and subj04"
 
     def test_unreliable_rdms_are_not_judged(self) -> None:
         found = subject_agreement(self.subjects(3, 0), permutations=200)
@@ -483,7 +486,7 @@ class TestRegionOrder:
 
 
 B3 = "betas_fithrf_GLMdenoise_RR"
-WHOLE = Scope(B3, published.SESSIONS)
+WHOLE = Scope(B3, published.SESSION_COUNTS)
 #: Voxels of subjects 1 to 8 in the labels of 2020-21.
 OLDER_LABELS = {
     "V1": (1348, 1097, 1251, 871, 1115, 1130, 1148, 1081),
@@ -498,7 +501,7 @@ class TestPublished:
         """Voxel tables with the published medians."""
         parts = []
         for index, subject in enumerate(published.SUBJECTS):
-            count = published.VOXELS[region][index]
+            count = published.VOXEL_COUNTS[region][index]
             median = published_statistics.MEDIAN_NOISE_CEILING[region][index]
             ceiling = np.clip(np.linspace(median - 20, median + 20, count), 0, 100)
             parts.append(pd.DataFrame({"subject": f"subj{subject:02d}", "noise_ceiling": ceiling}))
@@ -538,7 +541,7 @@ class TestPublished:
             if one.name == "published voxel count"
         ]
         assert [one.verdict for one in counted] == ["suspicious"] * 8
-        assert all("older release (2020-21)" in one.meaning for one in counted)
+        assert all("older release (2020-21)" in describe(one).meaning for one in counted)
 
     @pytest.mark.parametrize(
         ("region", "subject", "count"),
@@ -552,7 +555,7 @@ class TestPublished:
         ],
     )
     def test_voxels_of_further_regions(self, region: str, subject: int, count: int) -> None:
-        scope = Scope(B3, {subject: published.SESSIONS[subject]})
+        scope = Scope(B3, {subject: published.SESSION_COUNTS[subject]})
         table = pd.DataFrame({"subject": f"subj{subject:02d}", "noise_ceiling": [0.0] * count})
         for rows, verdict in ((table, "passed"), (table.iloc[1:], "failed")):
             found = {one.name: one for one in check_published_region(region, rows, scope)}
@@ -564,10 +567,10 @@ class TestPublished:
         self, added: float, verdict: str
     ) -> None:
         one = pd.DataFrame({"subject": "subj05", "noise_ceiling": [34.1 + added] * 9})
-        scope = Scope(B3, {5: published.SESSIONS[5]})
+        scope = Scope(B3, {5: published.SESSION_COUNTS[5]})
         (found,) = check_published_region("nsdgeneral", one, scope)
         assert (found.name, found.verdict) == ("published median noise ceiling", verdict)
-        four = Scope(B3, {subject: published.SESSIONS[subject] for subject in (7, 5, 2, 1)})
+        four = Scope(B3, {subject: published.SESSION_COUNTS[subject] for subject in (7, 5, 2, 1)})
         table = pd.DataFrame({"subject": "subj01", "noise_ceiling": [29.0 + added] * 9})
         checks = {one.name: one for one in check_published_region("V4", table, four)}
         assert checks["published pooled noise ceiling"].verdict == verdict
@@ -679,7 +682,7 @@ class TestHemispheres:
         assert check_hemispheres(1, space, left, right).verdict == "passed"
         exchanged = check_hemispheres(1, space, right, left)
         assert exchanged.verdict == "failed"
-        assert "exchanged" in exchanged.meaning
+        assert "exchanged" in describe(exchanged).meaning
 
     def test_axes_in_another_order_are_followed(self) -> None:
         affine = np.array([[0, 0, 1.8, 0], [0, 1.8, 0, 0], [1.8, 0, 0, 0], [0, 0, 0, 1]])
@@ -793,7 +796,7 @@ class TestRegionIdentity:
         rdms["V1"][3], rdms["IT"][3] = rdms["IT"][3].copy(), rdms["V1"][3].copy()
         wrong = check_region_identity([1, 2, 3, 5, 7], rdms)
         assert [one.where for one in wrong if one.verdict == "failed"] == ["subj05"]
-        assert "subj05's V1 looks like the others' IT" in wrong[3].value
+        assert "subj05's V1 looks like the others' IT" in describe(wrong[3]).value
 
     def test_regions_of_ones_own_are_suspicious_at_most(self) -> None:
         rdms = self.rdms(5)

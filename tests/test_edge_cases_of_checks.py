@@ -12,6 +12,7 @@ from nsd_prep.checks import (
     check_run,
     check_single_trials,
 )
+from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import Check
 from nsd_prep.dataset.space import VolumeSpace
 
@@ -106,7 +107,7 @@ def test_a_subject_about_whom_nothing_is_decided_is_suspicious_or_too_small() ->
     assert {one.verdict for one in weak} == {"suspicious"}
     empty = [one for one in checks_of(0, strength=0.0) if one.name == "subject can be judged"]
     assert {one.verdict for one in empty} == {"suspicious"}
-    assert "0 of 120 voxels with signal" in empty[0].value
+    assert "0 of 120 voxels with signal" in describe(empty[0]).value
     small = [one for one in checks_of(0, n_images=5) if one.name == "subject can be judged"]
     assert {one.verdict for one in small} == {"not decidable"}
 
@@ -153,7 +154,7 @@ class TestPlacement:
         space = VolumeSpace(ncsnr.shape, np.eye(4))
         (mask, _) = check_placement(1, {"V1": region}, space, ncsnr)
         assert (mask.name, mask.verdict) == ("mask in the brain", "failed")
-        assert "ncsnr volume is empty" in mask.meaning
+        assert "ncsnr volume is empty" in describe(mask).meaning
         ncsnr[-1] = 0.5  # far from the region
         (mask, _) = check_placement(1, {"V1": region}, space, ncsnr)
         assert mask.verdict == "suspicious"

@@ -25,6 +25,7 @@ from nsd_prep.checks import (
     places_of_images,
 )
 from nsd_prep.checks.region_order import check_region_order, region_order
+from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import Check
 from nsd_prep.dataset.betas import read_voxels
 from nsd_prep.dataset.design import read_design
@@ -358,7 +359,7 @@ def test_an_error_in_a_subject_is_caught(
 ) -> None:
     world = make_world(strength)
     found = told(checks_of_subject(1, error(world[1], world)))
-    assert named in found[check].value
+    assert named in describe(found[check]).value
     # A session at chance and a tired subject's are hard to tell apart where signals are weak.
     assert found[check].verdict == "failed" or (check == SESSIONS and strength != "strong")
 
@@ -371,7 +372,7 @@ def test_exchanged_runs_never_pass(strength: str) -> None:
     if strength == "weak" and found.verdict == "not decidable":
         return
     assert found.verdict in ("suspicious", "failed")
-    assert "session 3 runs 2 and 5 of 10" in found.value
+    assert "session 3 runs 2 and 5 of 10" in describe(found).value
 
 
 def test_the_sentence_fits_what_was_found() -> None:
@@ -384,10 +385,13 @@ def test_the_sentence_fits_what_was_found() -> None:
         trial_lost: (RUNS, "a trial was lost or is there twice"),
     }
     for error, (check, sentence) in sentences.items():
-        assert sentence in failed(checks_of_subject(1, error(world[1], world)))[check].meaning
+        assert (
+            sentence
+            in describe(failed(checks_of_subject(1, error(world[1], world)))[check]).meaning
+        )
     averaged = failed(checks_of_subject(1, world[1], Preparation(averaged=True)))
-    assert "averages or copies" in averaged[TRIALS].meaning
-    assert "order of trials" not in averaged[TRIALS].meaning
+    assert "averages or copies" in describe(averaged[TRIALS]).meaning
+    assert "order of trials" not in describe(averaged[TRIALS]).meaning
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)
@@ -413,14 +417,14 @@ class TestErrorsBetweenSubjects:
         wrong = replace(world[3], table=other_ids[world[3].table])
         found = failed(checks_of_world(world | {3: wrong}))
         assert list(found) == ["each subject agrees with the others"]
-        assert "subj03" in found["each subject agrees with the others"].value
+        assert "subj03" in describe(found["each subject agrees with the others"]).value
 
     @pytest.mark.parametrize("strength", STRENGTHS)
     def test_two_subjects_with_the_same_data(self, strength: str) -> None:
         world = make_world(strength)
         found = failed(checks_of_world(world | {3: world[1]}))
         assert list(found) == ["subjects differ"]
-        assert found["subjects differ"].value == "the same: subj01 and subj03"
+        assert describe(found["subjects differ"]).value == "the same: subj01 and subj03"
 
     @pytest.mark.parametrize("strength", STRENGTHS)
     def test_regions_exchanged_in_one_subject(self, strength: str) -> None:
@@ -429,7 +433,7 @@ class TestErrorsBetweenSubjects:
         wrong = replace(world[1], masks=masks | {"V1": masks["V4"], "V4": masks["V1"]})
         checks = [one for one in checks_of_world(world | {1: wrong}) if one.name == IDENTITY]
         assert [one.where for one in checks if one.verdict == "failed"] == ["subj01"]
-        assert checks[0].value.startswith(
+        assert describe(checks[0]).value.startswith(
             "subj01's V1 looks like the others' V4, and its V4 like their V1"
         )
 
@@ -548,20 +552,20 @@ class TestFiles:
         content = first.read_bytes()
         first.write_bytes(second.read_bytes())
         second.write_bytes(content)
-        value = told(checks_of_files(dataset))[SESSIONS].value
+        value = describe(told(checks_of_files(dataset))[SESSIONS]).value
         assert ("session 3 of" in value and "session 7 of" in value) or "sessions 3, 7 of" in value
 
     def test_session_file_copied(self, root: Path) -> None:
         dataset = open_dataset(root)
         shutil.copyfile(dataset.session_file(1, 2), dataset.session_file(1, 5))
-        assert "session 5 of" in told(checks_of_files(dataset))[SESSIONS].value
+        assert "session 5 of" in describe(told(checks_of_files(dataset))[SESSIONS]).value
 
     @pytest.mark.parametrize("axis", [0, 1, 2])
     def test_ncsnr_file_flipped(self, root: Path, axis: int) -> None:
         dataset = open_dataset(root)
         flip_volume(dataset.ncsnr_file(1), axis)
         found = failed(checks_of_files(dataset))
-        assert f"{'xyz'[axis]} mirrored" in found[ORIENTATION].value
+        assert f"{'xyz'[axis]} mirrored" in describe(found[ORIENTATION]).value
 
     @pytest.mark.parametrize("axis", [0, 1, 2])
     def test_label_files_flipped(self, root: Path, axis: int) -> None:
@@ -570,7 +574,7 @@ class TestFiles:
             for hemisphere in (None, "lh", "rh"):
                 flip_volume(dataset.roi_file(1, volume, hemisphere), axis)
         found = failed(checks_of_files(dataset))
-        assert f"{'xyz'[axis]} mirrored" in found[ORIENTATION].value
+        assert f"{'xyz'[axis]} mirrored" in describe(found[ORIENTATION]).value
 
     def test_trials_of_the_stimulus_table_taken_as_counted_from_0(self, written: Path) -> None:
         dataset = open_dataset(written)

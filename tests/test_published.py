@@ -18,11 +18,11 @@ MEDIANS = {
 
 
 def test_284_sessions_and_213000_trials() -> None:
-    assert tuple(published.SESSIONS) == published.SUBJECTS == (1, 2, 3, 4, 5, 6, 7, 8)
-    assert sum(published.SESSIONS.values()) == 284
-    assert sum(published.SESSIONS.values()) * published.TRIALS_PER_SESSION == 213_000
+    assert tuple(published.SESSION_COUNTS) == published.SUBJECTS == (1, 2, 3, 4, 5, 6, 7, 8)
+    assert sum(published.SESSION_COUNTS.values()) == 284
+    assert sum(published.SESSION_COUNTS.values()) * published.TRIALS_PER_SESSION == 213_000
     assert published.PLANNED_TRIALS == published.REPETITIONS * published.IMAGES_OF_A_SUBJECT
-    assert max(published.SESSIONS.values()) * published.TRIALS_PER_SESSION == 30_000
+    assert max(published.SESSION_COUNTS.values()) * published.TRIALS_PER_SESSION == 30_000
     own = published.IMAGES_OF_A_SUBJECT - published.SHARED_IMAGES
     assert published.SHARED_IMAGES + 8 * own == published.IMAGES
 
@@ -40,13 +40,15 @@ def test_every_subject_has_a_grid_of_its_own() -> None:
 )
 def test_voxels_add_up(region: str, in_all: int) -> None:
     assert region in BUILT_IN_REGIONS
-    assert len(published.VOXELS[region]) == 8
-    assert sum(published.VOXELS[region]) == in_all
+    assert len(published.VOXEL_COUNTS[region]) == 8
+    assert sum(published.VOXEL_COUNTS[region]) == in_all
 
 
 def test_all_regions_of_all_subjects_are_84564_neuroids() -> None:
-    assert sum(map(sum, published.VOXELS.values())) == 84_564
-    four = sum(item[subject - 1] for item in published.VOXELS.values() for subject in (1, 2, 5, 7))
+    assert sum(map(sum, published.VOXEL_COUNTS.values())) == 84_564
+    four = sum(
+        item[subject - 1] for item in published.VOXEL_COUNTS.values() for subject in (1, 2, 5, 7)
+    )
     assert four == 40_314
 
 
@@ -56,7 +58,7 @@ def test_repetitions_account_for_every_shared_image_and_session_count() -> None:
         same_sessions = [
             other
             for other in published.SUBJECTS
-            if published.SESSIONS[other] == published.SESSIONS[subject]
+            if published.SESSION_COUNTS[other] == published.SESSION_COUNTS[subject]
         ]
         assert {published.REPETITION_COUNTS[other] for other in same_sessions} == {counts}
     assert min(counts[0] for counts in published.REPETITION_COUNTS.values()) == 515

@@ -18,7 +18,10 @@ from simulated_assemblies import Simulation, simulate
 
 from nsd_prep.analysis.geometry import analyse
 from nsd_prep.assemblies.assembly import read_assembly
-from nsd_prep.core.check import Check, check
+from nsd_prep.checks.images import STIMULUS_SETS
+from nsd_prep.checks.placement import INSIDE_BRAIN_MASK
+from nsd_prep.checks.region_order import REGION_ORDER
+from nsd_prep.checks.registry import describe
 from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.pipeline.steps import report as stage
 from nsd_prep.pipeline.steps.assemblies import Representations, assemble_region
@@ -42,11 +45,12 @@ from nsd_prep.report.write import as_csv, write_report_files
 
 SUBJECTS = ("subj01", "subj02", "subj05")
 CHECKS = (
-    check("alignment", "V1, subj01", 0.912, "above 0.8", True, "Trials are in their places."),
-    check("alignment", "V1, subj02", 0.1, "above 0.8", False, "Trials are in their places."),
-    check("mask & brain", "", "<1 %", "at most 10 %", True, "The mask lies on the betas."),
-    check("order", "", "4 voxels", "V1 > V2", None, "Regions resemble their neighbours."),
+    INSIDE_BRAIN_MASK.check(True, region="V1", subject="subj01", measured=0.01, n_voxels=99),
+    INSIDE_BRAIN_MASK.check(False, region="V1", subject="subj02", measured=0.9, n_voxels=99),
+    STIMULUS_SETS.check(True, found="<1 & more images"),
+    REGION_ORDER.check(None, correlations="V1-V2 0.1", differences="none"),
 )
+DESCRIBED = tuple(map(describe, CHECKS))
 COUNTS = pd.DataFrame(
     {3: [30, 30, 30], 2: [0, 4, 6], 1: [6, 2, 0], 0: [0, 0, 0]},
     index=pd.Index([1, 2, 5], name="subject"),
@@ -294,22 +298,33 @@ class TestChecks:
             for row in rows
         ]
         assert sorted(shown) == [
-            ("failed", "V1", "subj02", "0.1", "above 0.8"),
-            ("not decidable", "", "", "4 voxels", "V1 > V2"),
-            ("passed", "", "", "<1 %", "at most 10 %"),
-            ("passed", "V1", "subj01", "0.912", "above 0.8"),
+            ("failed", "V1", "subj02", "90.0% of 99 voxels outside", "at most 10%"),
+            (
+                "not decidable",
+                "",
+                "",
+                "V1-V2 0.1 (differences none)",
+                "V1-V2 > V2-V4 > V4-IT > V1-IT",
+            ),
+            ("passed", "", "", "<1 & more images", "the image of every row"),
+            ("passed", "V1", "subj01", "1.0% of 99 voxels outside", "at most 10%"),
         ]
-        for one in CHECKS:
+        for one in DESCRIBED:
             assert one.meaning in reader.text
-            assert one.name in reader.text
+            assert one.check.name in reader.text
         for words in ("1 failed", "1 not decidable", "2 passed"):
             assert words in reader.text
 
     def test_problems_come_first_and_are_open(self, report: Report) -> None:
-        doubtful = Check("order", "IT", "3", "4", "suspicious", "m")  # type: ignore[arg-type]
-        checks = (CHECKS[2], CHECKS[3], doubtful, CHECKS[1])
+        odd = {"correlations": "V1-V2 0.2", "differences": "none"}
+        doubtful = describe(REGION_ORDER.check("suspicious", **odd))
+        checks = (DESCRIBED[2], DESCRIBED[3], doubtful, DESCRIBED[1])
         groups = grouped(checks)
-        assert [group.name for group in groups] == ["alignment", "order", "mask & brain"]
+        assert [group.name for group in groups] == [
+            INSIDE_BRAIN_MASK.name,
+            REGION_ORDER.name,
+            STIMULUS_SETS.name,
+        ]
         found = render_page(replace(report, checks=checks))
         assert re.findall(r'<details class="check ([a-z-]+)"( open)?>', found) == [
             ("failed", " open"),
@@ -318,29 +333,31 @@ class TestChecks:
         ]
         text = read(found).text
         top = text[: text.index("What was run")]
-        assert top.index("✗ alignment") < top.index("Found 0.1; expected above 0.8.")
-        assert top.index("Found 0.1") < top.index("! order") < top.index("Found 3; expected 4.")
-        assert "mask & brain" not in top
-        assert "4 voxels" not in top
+        failed, suspicious = "Found 90.0% of 99 voxels outside; expected", "Found V1-V2 0.2 (diff"
+        assert top.index(f"✗ {INSIDE_BRAIN_MASK.name}") < top.index(failed)
+        assert top.index(failed) < top.index(f"! {REGION_ORDER.name}") < top.index(suspicious)
+        assert STIMULUS_SETS.name not in top
+        assert "V1-V2 0.1" not in top
 
     def test_without_problems_the_page_begins_with_the_contents(self, report: Report) -> None:
-        found = render_page(replace(report, checks=CHECKS[2:]))
+        found = render_page(replace(report, checks=DESCRIBED[2:]))
         assert 'id="problems"' not in found
 
     def test_of_one_name_stand_together_and_say_what_tells_them_apart(self, report: Report) -> None:
-        other = replace(CHECKS[0], where="/data/a.nii.gz, subj02", meaning="Something else.")
-        groups = grouped([*CHECKS[:2], other])
+        elsewhere = replace(CHECKS[0], region="", subject="subj02", data="single trials")
+        other = replace(describe(elsewhere), meaning="Something else.")
+        groups = grouped([*DESCRIBED[:2], other])
         assert len(groups) == 1
         columns = ["verdict", "region", "subject", "found", "expected", "meaning"]
         assert groups[0].columns() == columns
         last = groups[0].rows()[-1]
-        assert (last["region"], last["subject"]) == ("/data/a.nii.gz", "subj02")
-        found = render_page(replace(report, checks=(*CHECKS[:2], other)))
+        assert (last["region"], last["subject"]) == ("single trials", "subj02")
+        found = render_page(replace(report, checks=(*DESCRIBED[:2], other)))
         rows = table_with(found, *columns)
-        assert [row["meaning"] for row in rows][1:] == [CHECKS[1].meaning, "Something else."]
+        assert [row["meaning"] for row in rows][1:] == [DESCRIBED[1].meaning, "Something else."]
 
     def test_one_subject_and_no_region_have_no_column_of_regions(self) -> None:
-        group = grouped([replace(CHECKS[0], where="subj03")])[0]
+        group = grouped([describe(replace(CHECKS[0], region="", subject="subj03"))])[0]
         assert group.columns() == ["verdict", "subject", "found", "expected"]
 
 
@@ -515,8 +532,11 @@ class TestMarkdown:
 
     def test_says_what_the_page_says(self, report: Report, page: str) -> None:
         documents = artifacts(report)
-        assert "failed | V1 | subj02 | 0.1 | above 0.8 |" in documents["checks"]
-        for one in CHECKS:
+        assert (
+            "failed | V1 | subj02 | 90.0% of 99 voxels outside | at most 10% |"
+            in documents["checks"]
+        )
+        for one in DESCRIBED:
             assert f" | {one.value} | {one.expectation} |" in documents["checks"]
             assert one.meaning in documents["checks"]
         assert all(paragraph in documents["report"] for paragraph in report.methods)
@@ -528,7 +548,7 @@ class TestMarkdown:
         assert pictures == page.count("<img ")
 
     def test_a_bar_in_a_cell_stays_in_it(self, report: Report) -> None:
-        broken = replace(report, checks=(replace(CHECKS[0], value="a|b"),))
+        broken = replace(report, checks=(replace(DESCRIBED[0], value="a|b"),))
         assert "a\\|b" in artifacts(broken)["checks"]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nsd_prep.checks import check_session_records
+from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import Check
 from nsd_prep.dataset.published import run_lengths
 from nsd_prep.extraction.statistics import BetaStatistics, describe_part, sessions_table
@@ -217,14 +218,14 @@ class TestChecks:
         assert found.verdict == verdict
         expected = {"three_of_zeros": "1 2 6", "copied": "5"}.get(error.__name__, "3").split()
         for session in expected:
-            assert f"session {session}: " in found.value
-        assert found.value.count("session ") == len(expected) + (error is copied)
+            assert f"session {session}: " in describe(found).value
+        assert describe(found).value.count("session ") == len(expected) + (error is copied)
 
     @pytest.mark.parametrize("error", [run_not_scaled, run_scaled_thrice, run_with_another_mean])
     def test_the_run_is_named(self, error: Callable[[Sessions], None]) -> None:
         sessions = raw_sessions(0)
         error(sessions)
-        value = checks_of(sessions)["scale of runs"].value
+        value = describe(checks_of(sessions)["scale of runs"]).value
         assert "session 3: run 5 of 10 with" in value
         assert value.count("run ") == 1
 
@@ -243,7 +244,7 @@ class TestChecks:
         found = checks_of(sessions)["scale of sessions"]
         if max(ratio, 1 / ratio) > 1.75:  # the drift of sound sessions is within this
             assert found.verdict in ("suspicious", "not decidable")
-            assert "session 3: deviation" in found.value
+            assert "session 3: deviation" in describe(found).value
 
     @pytest.mark.parametrize("seed", range(3))
     def test_one_region_that_is_moved_is_named(self, seed: int) -> None:
@@ -251,15 +252,15 @@ class TestChecks:
         sessions[3]["V1"] = sessions[3]["V1"][np.random.default_rng(seed).permutation(70)]
         found = checks_of(sessions)["voxels of a session in their places"]
         assert found.verdict == "suspicious"
-        assert found.value.startswith("session 3: r ")
-        assert found.value.endswith("is usual in V1")
+        assert describe(found).value.startswith("session 3: r ")
+        assert describe(found).value.endswith("is usual in V1")
 
     @pytest.mark.filterwarnings("error")
     def test_a_session_without_data_is_not_said_to_be_as_it_should_be(self) -> None:
         sessions = raw_sessions(0)
         zeros(sessions)
         found = checks_of(sessions)
-        assert found["voxels of a session with data"].value == (
+        assert describe(found["voxels of a session with data"]).value == (
             "session 3: 100% of 229 voxels constant"
         )
         for name in (
@@ -269,14 +270,14 @@ class TestChecks:
             "voxels of a session in their places",
         ):
             assert found[name].verdict == "not decidable", name
-            assert found[name].value == "session 3: too few voxels with data"
+            assert describe(found[name]).value == "session 3: too few voxels with data"
 
     def test_trials_of_zeros_are_told_by_region_and_run(self) -> None:
         sessions = raw_sessions(0)
         for values in sessions[3].values():
             values[:, 7] = 0
         sessions[4]["V1"][:, :12] = 0
-        value = checks_of(sessions)["trials of a session with data"].value
+        value = describe(checks_of(sessions)["trials of a session with data"]).value
         assert "1 of 60 trials with one value in all voxels of every region (run 2 of 10)" in value
         assert "12 of 60 trials with one value in all voxels of V1 (runs 1, 2 of 10)" in value
 
@@ -288,7 +289,7 @@ class TestChecks:
                 regions[name] = np.round(values * factor).astype(np.int16)
         found = checks_of(sessions)["betas in percent signal change"]
         assert found.verdict == verdict
-        assert "scaled otherwise than NSD's" in found.meaning
+        assert "scaled otherwise than NSD's" in describe(found).meaning
 
     @pytest.mark.parametrize("seed", range(20))
     def test_sound_sessions_pass(self, seed: int) -> None:
@@ -308,3 +309,42 @@ class TestChecks:
         for parts in sessions.values():
             parts["small"][:] = 0
         assert {one.verdict for one in checks_of(sessions).values()} == {"passed"}
+
+
+def test_too_few_sessions_to_compare_are_not_called_wrong() -> None:
+    checks = checks_of(raw_sessions(0, n_sessions=1))
+    for name in ("scale of sessions", "voxels of a session in their places"):
+        assert checks[name].verdict == "not decidable"
+        assert describe(checks[name]).meaning == (
+            "Sessions have too little data, or differ too much from each other, to tell."
+        )
+
+
+def test_what_was_measured_names_its_session_and_run() -> None:
+    sessions = raw_sessions(0)
+    for name, values in sessions[4].items():
+        sessions[4][name] = np.clip(values * 2.5, -32768, 32767).astype(np.int16)
+    scale = checks_of(sessions)["scale of sessions"]
+    deviation = {
+        session: np.concatenate([values.std(axis=1) for values in regions.values()])
+        for session, regions in sessions.items()
+    }
+    others = np.median([deviation[session] for session in sessions if session != 4], axis=0)
+    ratio = np.median(deviation[4] / np.where(others > 0, others, np.nan))
+    assert (scale.session, scale.run, scale.unit) == (4, None, "ratio of deviations")
+    assert scale.measured == pytest.approx(ratio, rel=0.2)
+    assert scale.measured > scale.upper == 1.5
+
+    sessions = raw_sessions(0)
+    for values in sessions[2].values():
+        values[:, 12:18] *= 3
+    runs = checks_of(sessions)["scale of runs"]
+    assert (runs.session, runs.run) == (2, 3)
+    assert runs.measured == pytest.approx(3, rel=0.4)
+
+    sound = checks_of(raw_sessions(1))
+    for name, check in sound.items():
+        assert check.measured is not None, name
+        assert (
+            (check.lower or 0) <= check.measured <= (np.inf if check.upper is None else check.upper)
+        )

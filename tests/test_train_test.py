@@ -10,6 +10,7 @@ from scipy.stats import pearsonr
 
 from nsd_prep.assemblies.assembly import build_assembly, read_assembly, write_assembly
 from nsd_prep.assemblies.train_test import TrainAndTest, build_train_and_test
+from nsd_prep.checks.registry import describe
 from nsd_prep.checks.train_test import check_agreement, check_train_and_test, internal_consistency
 
 NEUROID = ["neuroid_id", "subject", "region", "nc_testset", "voxel_x", "voxel_y", "voxel_z"]
@@ -266,7 +267,7 @@ class TestChecks:
         for without_data, advised in ((1, True), (0, False)):
             table = few.voxels.assign(sessions_without_data=without_data)
             found = check_train_and_test(one_dead.build(), few.nsd_ids, few.is_train, table)[-1]
-            assert ("--invalid-voxels drop" in found.meaning) == advised
+            assert ("--invalid-voxels drop" in describe(found).meaning) == advised
 
     def test_no_reliable_voxel_is_sound(self) -> None:
         weak = simulate(ncsnr=(0.05, 0.1))

@@ -21,7 +21,7 @@ ALPHAS: Final = tuple(float(alpha) for alpha in np.logspace(-1, 6, 15))
 _VOXELS_AT_ONCE: Final = 2048
 #: Images for training, and for testing, below which a regression is none: leave-one-out needs two
 #: to fit, and a correlation over two images is 1 or -1.
-FEWEST_IMAGES: Final = 3
+FEWEST_IMAGES_FITTED: Final = 3
 
 
 def score_encoding(
@@ -167,7 +167,7 @@ def shift_of_ids(
             for side in ids
         ]
         n_train, n_rows = (int(np.count_nonzero(rows)) for rows in has_features)
-        if min(n_train, n_rows // REPETITIONS) < FEWEST_IMAGES:
+        if min(n_train, n_rows // REPETITIONS) < FEWEST_IMAGES_FITTED:
             continue
         again = score_encoding(train[has_features[0]], test[has_features[1]], shifted)
         if _best_region(again) >= chance_level(n_rows // REPETITIONS):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.assemblies.assembly import build_assembly
 from nsd_prep.core.parameters import ZScoreImages
-from nsd_prep.dataset.published import REPETITIONS, VOXELS
+from nsd_prep.dataset.published import REPETITIONS, VOXEL_COUNTS
 from nsd_prep.extraction.repetitions import averaged
 
 #: Single-trial z-scores of a subject (1-based) and a region: float32, (n_images, 3, n_voxels).
@@ -67,7 +67,7 @@ def subject_major(voxels: pd.DataFrame) -> pd.DataFrame:
     regions in the order in which they first appear; within a region unchanged.
     """
     found = voxels["region"].unique().tolist()
-    regions = [name for name in VOXELS if name in found]
+    regions = [name for name in VOXEL_COUNTS if name in found]
     regions += [name for name in found if name not in regions]
     subjects = voxels["subject"].unique().tolist()
     region_rank = voxels["region"].map(regions.index).to_numpy()

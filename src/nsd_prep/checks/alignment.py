@@ -7,35 +7,96 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.checks.decision import (
-    FEWEST_VOXELS,
+    CONDITIONS_OF_SHARE,
+    EXPECTED_SHARE,
+    FEWEST_VOXELS_OF_SHARE,
     HIGHEST_SHARE,
     LOWEST_SOUND_SHARE,
     NO_SHARE,
+    THRESHOLDS_OF_SHARE,
     Share,
-    explained,
+    meanings_of_share,
+    reason_of_share,
     share_of,
     unless_partly_wrong,
     verdict_of_share,
 )
 from nsd_prep.checks.trials import SingleTrials, over_pairs
-from nsd_prep.core.check import Check, Verdict, check
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict
 from nsd_prep.dataset.published import REPETITIONS
 
-#: Names of the checks.
-TRIALS: Final = "trials belong to their images"
-VOXELS: Final = "ncsnr belongs to its voxels"
-#: What a share should be.
-EXPECTATION: Final = f"1 (from {LOWEST_SOUND_SHARE:g} to {HIGHEST_SHARE:g})"
 _SIMULATIONS: Final = 20
 #: Of a slope after a shift by a voxel, over draws of one voxel: by chance the voxels that count may
 #: have kept their ncsnr.
 _DEVIATION_OF_SHIFTED: Final = 0.8
 #: How much lower than expected r must be, in standard errors, for a slope not to be passed.
-_NOT_AS_EXPECTED: Final = 1.5
+_LOWER_THAN_EXPECTED: Final = 1.5
 #: How much lower than expected r must be, in standard errors and in itself, to fail a slope that is
 #: suspicious: neighbouring voxels are not independent, so the margin is wide.
-_SURE: Final = 8.0
+_SURELY_LOWER: Final = 8.0
 _LOWER_CORRELATION: Final = 0.15
+
+TRIALS_OF_IMAGES: Final = Kind(
+    name="trials belong to their images",
+    scope="subject, region",
+    measures="mean product of an image's repetitions over voxels, as a share of what the stored "
+    "ncsnr says",
+    conditions=CONDITIONS_OF_SHARE,
+    value="{share} of the stored ncsnr's signal",
+    expectation=EXPECTED_SHARE,
+    lower=LOWEST_SOUND_SHARE,
+    upper=HIGHEST_SHARE,
+    unit="share of the prediction",
+    meanings=meanings_of_share(
+        sound="Repetitions of an image agree as much as the stored ncsnr says.",
+        weak="Repetitions of an image agree, but less than the stored ncsnr says: the betas are of "
+        "another preparation than the ncsnr, or part of the trials belong to other images (see the "
+        "sessions).",
+        none="Repetitions of an image do not agree: trials are assigned to wrong images; check the "
+        "order of trials and sessions.",
+        high="Repetitions of an image agree more than the stored ncsnr allows: they are averages "
+        "or copies, were not z-scored within sessions, or are of another preparation than the "
+        "ncsnr.",
+    ),
+    thresholds=THRESHOLDS_OF_SHARE,
+)
+
+NCSNR_OF_VOXELS: Final = Kind(
+    name="ncsnr belongs to its voxels",
+    scope="subject, region",
+    measures="slope over voxels of recomputed on stored noise variance; with it r of the ncsnr, "
+    "and the r that noise leaves on average",
+    conditions={
+        **CONDITIONS_OF_SHARE,
+        "failed": f"{CONDITIONS_OF_SHARE['failed']}; or suspicious with r lower than expected by "
+        f"{_LOWER_CORRELATION:g} and {_SURELY_LOWER:g} errors: a tired session takes from the "
+        "slope, a shift by a voxel from both",
+        "not decidable": f"the slope, or 1 where it is more, is not above {LOWEST_SOUND_SHARE:g} "
+        "by two errors of images and of the draw of voxels together, or r is lower than expected "
+        f"by {_LOWER_THAN_EXPECTED:g} errors, as after a shift by a voxel",
+    },
+    value="{slope}",
+    expectation=f"slope {EXPECTED_SHARE}",
+    lower=LOWEST_SOUND_SHARE,
+    upper=HIGHEST_SHARE,
+    unit="share of the prediction",
+    meanings=meanings_of_share(
+        sound="The ncsnr recomputed from the trials follows the stored one from voxel to voxel.",
+        weak="The recomputed ncsnr follows the stored one only in part: volumes and betas lie "
+        "shifted against each other by a voxel or two, are of different preparations, or sessions "
+        "are out of their places.",
+        none="The recomputed ncsnr does not follow the stored one: volumes and betas lie turned or "
+        "shifted against each other, or trials belong to other images.",
+        high="Noise differs between voxels more than the stored ncsnr allows: trials were not "
+        "z-scored within sessions.",
+    ),
+    thresholds=(
+        *THRESHOLDS_OF_SHARE,
+        Threshold("standard errors of r, not passed", _LOWER_THAN_EXPECTED, "simulations"),
+        Threshold("standard errors of r, failed", _SURELY_LOWER, "neighbours are not independent"),
+        Threshold("difference of r, failed", _LOWER_CORRELATION, "simulations"),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +169,7 @@ def align(trials: SingleTrials) -> Alignment:
     """
     signal = trials.signal
     telling = np.flatnonzero(signal)
-    enough = len(telling) >= FEWEST_VOXELS and float(np.ptp(signal[telling])) > 0
+    enough = len(telling) >= FEWEST_VOXELS_OF_SHARE and float(np.ptp(signal[telling])) > 0
     weights = np.zeros((len(signal), 2))
     if enough:
         centred = signal[telling] - signal[telling].mean()
@@ -177,7 +238,11 @@ def expected_correlation(ncsnr: NDArray[np.float64], n_images: int) -> float:
 
 def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     known = np.isfinite(first)
-    if known.sum() < FEWEST_VOXELS or np.ptp(first[known]) == 0 or np.ptp(second[known]) == 0:
+    if (
+        known.sum() < FEWEST_VOXELS_OF_SHARE
+        or np.ptp(first[known]) == 0
+        or np.ptp(second[known]) == 0
+    ):
         return float("nan")
     return float(np.corrcoef(first[known], second[known])[0, 1])
 
@@ -195,22 +260,22 @@ def _verdict_of_voxels(alignment: Alignment) -> Verdict:
     lower = np.arctanh(np.clip([r, expected], -0.999, 0.999)) @ [-1, 1] * np.sqrt(n_voxels - 3)
     verdict = verdict_of_share(slope)
     if verdict == "passed":
-        if lower > _NOT_AS_EXPECTED:
+        if lower > _LOWER_THAN_EXPECTED:
             return "not decidable"
         error = np.hypot(slope.error, _DEVIATION_OF_SHIFTED / np.sqrt(n_voxels))
         return unless_partly_wrong(verdict, replace(slope, error=error))
-    if verdict == "suspicious" and lower > _SURE and expected - r > _LOWER_CORRELATION:
+    if verdict == "suspicious" and lower > _SURELY_LOWER and expected - r > _LOWER_CORRELATION:
         return "failed"
     return verdict
 
 
-def check_alignment(where: str, alignment: Alignment) -> list[Check]:
+def check_alignment(region: str, subject: str, alignment: Alignment) -> list[Check]:
     """Check that trials belong to their images, and the ncsnr to its voxels.
 
     Parameters
     ----------
-    where : str
-        Region and subject.
+    region, subject : str
+        Such as "V1" and "subj01".
     alignment : Alignment
         As `align` gives it.
 
@@ -219,49 +284,28 @@ def check_alignment(where: str, alignment: Alignment) -> list[Check]:
     list of Check
         Two.
     """
-    verdict_of_trials = verdict_of_share(alignment.trials)
+    trials, voxels = alignment.trials, alignment.voxels
+    verdict_of_trials = verdict_of_share(trials)
     verdict_of_voxels = _verdict_of_voxels(alignment)
+    slope = "cannot be told from these voxels"
+    if np.isfinite(alignment.correlation):
+        expected = alignment.expected_correlation
+        slope = f"slope {voxels}, r {alignment.correlation:.2f} ({expected:.2f} expected)"
     return [
-        check(
-            TRIALS,
-            where,
-            f"{alignment.trials} of the stored ncsnr's signal",
-            EXPECTATION,
+        TRIALS_OF_IMAGES.check(
             verdict_of_trials,
-            explained(
-                alignment.trials,
-                verdict_of_trials,
-                "Repetitions of an image agree as much as the stored ncsnr says.",
-                "Repetitions of an image agree, but less than the stored ncsnr says: the betas are "
-                "of another preparation than the ncsnr, or part of the trials belong to other "
-                "images (see the sessions).",
-                "Repetitions of an image do not agree: trials are assigned to wrong images; check "
-                "the order of trials and sessions.",
-                "Repetitions of an image agree more than the stored ncsnr allows: they are averages"
-                " or copies, were not z-scored within sessions, or are of another preparation than "
-                "the ncsnr.",
-            ),
+            region=region,
+            subject=subject,
+            measured=trials.value,
+            reason=reason_of_share(trials, verdict_of_trials),
+            share=trials,
         ),
-        check(
-            VOXELS,
-            where,
-            f"slope {alignment.voxels}, r {alignment.correlation:.2f} "
-            f"({alignment.expected_correlation:.2f} expected)"
-            if np.isfinite(alignment.correlation)
-            else "cannot be told from these voxels",
-            f"slope {EXPECTATION}",
+        NCSNR_OF_VOXELS.check(
             verdict_of_voxels,
-            explained(
-                alignment.voxels,
-                verdict_of_voxels,
-                "The ncsnr recomputed from the trials follows the stored one from voxel to voxel.",
-                "The recomputed ncsnr follows the stored one only in part: volumes and betas lie "
-                "shifted against each other by a voxel or two, are of different preparations, or "
-                "sessions are out of their places.",
-                "The recomputed ncsnr does not follow the stored one: volumes and betas lie turned "
-                "or shifted against each other, or trials belong to other images.",
-                "Noise differs between voxels more than the stored ncsnr allows: trials were not "
-                "z-scored within sessions.",
-            ),
+            region=region,
+            subject=subject,
+            measured=voxels.value,
+            reason=reason_of_share(voxels, verdict_of_voxels),
+            slope=slope,
         ),
     ]

@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nsd_prep.assemblies.assembly import NEUROID_COORDINATES, PRESENTATION_COORDINATES
-from nsd_prep.core.check import Check, check
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict, any_verdict
 from nsd_prep.dataset.noise_ceiling import predicted_response_deviation
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING, REPETITIONS
 
@@ -21,11 +21,199 @@ FEWEST_VOXELS_OF_A_MASK: Final = 200
 DEVIATION_TOLERANCE: Final = 0.1
 #: Numbers below which the data's mean and deviation say nothing: their sampling error is then of
 #: the size of the tolerance.
-FEWEST_IMAGES: Final = 50
-FEWEST_VOXELS: Final = 50
+FEWEST_IMAGES_OF_SIGNAL: Final = 50
+FEWEST_VOXELS_OF_SIGNAL: Final = 50
 #: Largest mean of the data: session effects are removed over all trials of a session, of which the
 #: shared images are a tenth, so a small mean remains (-0.02 in NSD).
 LARGEST_MEAN: Final = 0.1
+
+_ASSEMBLY: Final = "region; train, test"
+#: Which meaning a form has in the train and test assemblies.
+TRAIN_AND_TEST: Final = "train and test"
+_OTHERWISE: Final[Mapping[Verdict, str]] = {"failed": "not as expected", "passed": "as expected"}
+
+DIMENSIONS: Final = Kind(
+    name="dimensions",
+    scope=_ASSEMBLY,
+    measures="dimensions, shape and type, without an index",
+    conditions=_OTHERWISE,
+    value="{dims} {shape}, {dtype}",
+    expectation="{expected}, float32",
+    meanings={
+        **any_verdict("The consumer finds images along presentation and voxels along neuroid."),
+        TRAIN_AND_TEST: "The consumer finds images, voxels and the time bin along these.",
+    },
+)
+COORDINATES: Final = Kind(
+    name="coordinates",
+    scope=_ASSEMBLY,
+    measures="names of the coordinates, in order",
+    conditions=_OTHERWISE,
+    value="{names}",
+    expectation="{expected}",
+    meanings={
+        **any_verdict(
+            "The consumer selects by these; one more on presentation would break its averaging."
+        ),
+        TRAIN_AND_TEST: "The consumer averages repetitions over all other coordinates of "
+        "presentation: one more, and it averages nothing.",
+    },
+)
+IMAGE_ORDER: Final = Kind(
+    name="images",
+    scope=_ASSEMBLY,
+    measures="numbers of the images, in order",
+    conditions=_OTHERWISE,
+    value="{measured:.0f} images",
+    expectation="the {lower:.0f} {which} images, ascending",
+    unit="images",
+    meanings={
+        **any_verdict("Rows belong to the images that every chosen subject saw three times."),
+        TRAIN_AND_TEST: "Rows are in the order of the stimulus set.",
+    },
+)
+SUBJECTS_PRESENT: Final = Kind(
+    name="subjects present",
+    scope="region",
+    measures="subjects, in order",
+    conditions=_OTHERWISE,
+    value="{subjects}",
+    expectation="{expected}",
+    meanings=any_verdict("Every subject stands once, its voxels together, in the order given."),
+)
+UNIQUE_IDS: Final = Kind(
+    name="unique ids",
+    scope="region",
+    measures="different neuroid ids",
+    conditions={"failed": "fewer than neuroids", "passed": "as many as neuroids"},
+    value="{measured:.0f} of {lower:.0f}",
+    expectation="all different",
+    unit="ids",
+    meanings=any_verdict("Each neuroid can be told from every other."),
+)
+NO_NAN: Final = Kind(
+    name="no NaN",
+    scope=_ASSEMBLY,
+    measures="values that are not finite",
+    conditions={"failed": "one or more", "passed": "none"},
+    value="{measured:.0f} values",
+    expectation="0 values that are not finite",
+    upper=0,
+    unit="values",
+    meanings=any_verdict("A single NaN would spread through a model's fit."),
+)
+NOISE_CEILING_IN_RANGE: Final = Kind(
+    name="noise ceiling in range",
+    scope="region",
+    measures="lowest and highest noise ceiling",
+    conditions={"failed": "below 0 or above 100", "passed": "from 0 to 100"},
+    value="{lowest:.4g} to {highest:.4g}",
+    expectation="0 to 100",
+    lower=0,
+    upper=100,
+    unit="%",
+    meanings=any_verdict("Noise ceilings are percentages of a voxel's variance."),
+)
+NO_RELIABLE_CONSTANT: Final = Kind(
+    name="no reliable voxel without variance",
+    scope="region",
+    measures="voxels constant over images, of those with a noise ceiling above "
+    f"{RELIABLE_NOISE_CEILING:g} %",
+    conditions={"failed": "one or more", "passed": "none"},
+    value="{voxels}",
+    expectation=f"0 voxels constant over images with a noise ceiling above "
+    f"{RELIABLE_NOISE_CEILING:g}",
+    upper=0,
+    unit="voxels",
+    meanings=any_verdict(
+        "One such voxel turns the region's score into NaN; in sound data there is none."
+    ),
+    thresholds=(
+        Threshold("noise ceiling, %", RELIABLE_NOISE_CEILING, "what Brain-Score calls reliable"),
+    ),
+)
+SPLIT_COMPLETE: Final = Kind(
+    name="split disjoint and complete",
+    scope="run",
+    measures="images of train and of test",
+    conditions=_OTHERWISE,
+    value="{n_train} train, {n_test} test",
+    expectation="the {lower:.0f} images in order, each in one of the two",
+    unit="images",
+    meanings=any_verdict(
+        "Models are fitted on train and scored on test; an image in both would flatter them."
+    ),
+)
+_SIZE_OF_SAMPLE: Final = (
+    Threshold("fewest images", FEWEST_IMAGES_OF_SIGNAL, "the sampling error is as the tolerance"),
+    Threshold("fewest voxels", FEWEST_VOXELS_OF_SIGNAL, "the sampling error is as the tolerance"),
+)
+_TOO_FEW: Final = f"fewer than {FEWEST_IMAGES_OF_SIGNAL} images or {FEWEST_VOXELS_OF_SIGNAL} voxels"
+DEVIATION_AS_PREDICTED: Final = Kind(
+    name="deviation as predicted",
+    scope="region",
+    measures="standard deviation of all values, beside what the ncsnr predicts",
+    conditions={
+        "failed": f"differs by more than {DEVIATION_TOLERANCE:.0%}",
+        "not decidable": _TOO_FEW,
+        "passed": f"within {DEVIATION_TOLERANCE:.0%}",
+    },
+    expectation=f"{{predicted:.4g}} within {DEVIATION_TOLERANCE:.0%} (ncsnr's prediction)",
+    unit="z",
+    meanings={
+        **any_verdict(
+            "The spread over images fits the stored ncsnr: trials are averaged as they should be."
+        ),
+        "failed": "The spread over images does not fit the stored ncsnr: trials are not averaged "
+        "over their repetitions, or the ncsnr is of other data.",
+    },
+    thresholds=(
+        Threshold("relative difference", DEVIATION_TOLERANCE, "chosen"),
+        *_SIZE_OF_SAMPLE,
+    ),
+)
+MEAN_NEAR_ZERO: Final = Kind(
+    name="mean near 0",
+    scope="region",
+    measures="mean of all values",
+    conditions={
+        "failed": f"farther than {LARGEST_MEAN:g} from 0",
+        "not decidable": _TOO_FEW,
+        "passed": f"within {LARGEST_MEAN:g}",
+    },
+    expectation=f"within {LARGEST_MEAN:g} of 0",
+    lower=-LARGEST_MEAN,
+    upper=LARGEST_MEAN,
+    unit="z",
+    meanings=any_verdict("z-scores within a session average to 0 over its trials."),
+    thresholds=(Threshold("largest mean", LARGEST_MEAN, "-0.02 in NSD"), *_SIZE_OF_SAMPLE),
+)
+VOXELS_MEASURED: Final = Kind(
+    name="voxels with data",
+    scope="subject, region",
+    measures="voxels without data in any session, or without ncsnr",
+    conditions={
+        "failed": f"above {LARGEST_SHARE_WITHOUT_DATA:.0%} of {FEWEST_VOXELS_OF_A_MASK} voxels or "
+        "more, or above 50%",
+        "suspicious": f"above {LARGEST_SHARE_WITHOUT_DATA:.0%} of fewer voxels",
+        "passed": f"at most {LARGEST_SHARE_WITHOUT_DATA:.0%}",
+    },
+    value="{measured:.1%} of {n_voxels} voxels without data in any session, or without ncsnr",
+    expectation=f"at most {LARGEST_SHARE_WITHOUT_DATA:.0%}",
+    upper=LARGEST_SHARE_WITHOUT_DATA,
+    unit="share of voxels",
+    meanings={
+        **any_verdict(
+            "Mask and betas do not lie on each other, or the region lies where nothing was "
+            "measured."
+        ),
+        "passed": "Nearly all voxels have data: mask and betas lie on each other.",
+    },
+    thresholds=(
+        Threshold("share without data", LARGEST_SHARE_WITHOUT_DATA, "simulated cortex"),
+        Threshold("fewest voxels", FEWEST_VOXELS_OF_A_MASK, "fewer may all lie in dropout"),
+    ),
+)
 
 
 def check_form(
@@ -60,73 +248,57 @@ def check_form(
     spread = np.ptp(values, axis=assembly.get_axis_num("presentation"))
     flat = names[(spread == 0) & (ceiling > RELIABLE_NOISE_CEILING)].tolist()
     flat_in = ", ".join(f"{flat.count(name)} in {name}" for name in in_order if name in flat)
+    expected = [f"subj{subject:02d}" for subject in subjects]
+    n_ids = len(set(ids.tolist()))
+    in_range = (ceiling >= 0) & (ceiling <= 100)
     return [
-        check(
-            "dimensions",
-            region,
-            f"{', '.join(map(str, assembly.dims))} {assembly.shape}, {assembly.dtype}",
-            f"presentation, neuroid ({len(nsd_ids)}, n), float32",
+        DIMENSIONS.check(
             assembly.dims == ("presentation", "neuroid")
             and assembly.shape[0] == len(nsd_ids)
             and assembly.dtype == np.float32
             and not assembly.indexes,
-            "The consumer finds images along presentation and voxels along neuroid.",
+            region=region,
+            dims=", ".join(map(str, assembly.dims)),
+            shape=assembly.shape,
+            dtype=assembly.dtype,
+            expected=f"presentation, neuroid ({len(nsd_ids)}, n)",
         ),
-        check(
-            "coordinates",
-            region,
-            ", ".join(map(str, assembly.coords)),
-            ", ".join(coordinates),
+        COORDINATES.check(
             list(assembly.coords) == coordinates,
-            "The consumer selects by these; one more on presentation would break its averaging.",
+            region=region,
+            names=", ".join(map(str, assembly.coords)),
+            expected=", ".join(coordinates),
         ),
-        check(
-            "images",
-            region,
-            f"{assembly.sizes['presentation']} images",
-            f"the {len(nsd_ids)} usable images, ascending",
+        IMAGE_ORDER.check(
             np.array_equal(assembly["nsd_id"].to_numpy(), nsd_ids),
-            "Rows belong to the images that every chosen subject saw three times.",
+            region=region,
+            measured=assembly.sizes["presentation"],
+            lower=len(nsd_ids),
+            upper=len(nsd_ids),
+            which="usable",
         ),
-        check(
-            "subjects present",
-            region,
-            ", ".join(in_order),
-            ", ".join(f"subj{subject:02d}" for subject in subjects),
-            in_order == [f"subj{subject:02d}" for subject in subjects] and runs == len(in_order),
-            "Every subject stands once, its voxels together, in the order given.",
+        SUBJECTS_PRESENT.check(
+            in_order == expected and runs == len(in_order),
+            region=region,
+            subjects=", ".join(in_order),
+            expected=", ".join(expected),
         ),
-        check(
-            "unique ids",
-            region,
-            f"{len(set(ids.tolist()))} of {len(ids)}",
-            "all different",
-            len(set(ids.tolist())) == len(ids),
-            "Each neuroid can be told from every other.",
+        UNIQUE_IDS.check(
+            n_ids == len(ids), region=region, measured=n_ids, lower=len(ids), upper=len(ids)
         ),
-        check(
-            "no NaN",
-            region,
-            f"{missing} values",
-            "0 values that are not finite",
-            missing == 0,
-            "A single NaN would spread through a model's fit.",
+        NO_NAN.check(missing == 0, region=region, measured=missing),
+        NOISE_CEILING_IN_RANGE.check(
+            bool(in_range.all()),
+            region=region,
+            measured=ceiling.min() if ceiling.min() < 0 else ceiling.max(),
+            lowest=ceiling.min(),
+            highest=ceiling.max(),
         ),
-        check(
-            "noise ceiling in range",
-            region,
-            f"{ceiling.min():.4g} to {ceiling.max():.4g}",
-            "0 to 100",
-            bool(((ceiling >= 0) & (ceiling <= 100)).all()),
-            "Noise ceilings are percentages of a voxel's variance.",
-        ),
-        check(
-            "no reliable voxel without variance",
-            region,
-            f"voxels: {flat_in}" if flat else "0 voxels",
-            f"0 voxels constant over images with a noise ceiling above {RELIABLE_NOISE_CEILING:g}",
+        NO_RELIABLE_CONSTANT.check(
             not flat,
-            "One such voxel turns the region's score into NaN; in sound data there is none.",
+            region=region,
+            measured=len(flat),
+            voxels=f"voxels: {flat_in}" if flat else "0 voxels",
         ),
     ]
 
@@ -148,15 +320,15 @@ def check_split(nsd_ids: NDArray[np.int64], split: pd.DataFrame) -> list[Check]:
     """
     n_train, n_test = (int((split["split"] == side).sum()) for side in ("train", "test"))
     return [
-        check(
-            "split disjoint and complete",
-            "",
-            f"{n_train} train, {n_test} test",
-            f"the {len(nsd_ids)} images in order, each in one of the two",
+        SPLIT_COMPLETE.check(
             np.array_equal(split["nsd_id"].to_numpy(), nsd_ids)
             and n_train + n_test == len(nsd_ids)
             and min(n_train, n_test) > 0,
-            "Models are fitted on train and scored on test; an image in both would flatter them.",
+            measured=n_train + n_test,
+            lower=len(nsd_ids),
+            upper=len(nsd_ids),
+            n_train=n_train,
+            n_test=n_test,
         )
     ]
 
@@ -188,27 +360,21 @@ def check_signal(region: str, assembly: xr.DataArray, voxels: pd.DataFrame) -> l
     square_of_valid = squares[has_ncsnr].sum() / max(n_images * has_ncsnr.sum(), 1)
     deviation = float(np.sqrt(square_of_valid - mean_of_valid**2))
     predicted = predicted_response_deviation(voxels["ncsnr"].to_numpy(), REPETITIONS)
-    enough = values.shape[0] >= FEWEST_IMAGES and int(has_ncsnr.sum()) >= FEWEST_VOXELS
+    enough = (
+        values.shape[0] >= FEWEST_IMAGES_OF_SIGNAL and has_ncsnr.sum() >= FEWEST_VOXELS_OF_SIGNAL
+    )
     close = abs(deviation / predicted - 1) <= DEVIATION_TOLERANCE if has_ncsnr.any() else False
     return [
-        check(
-            "deviation as predicted",
-            region,
-            deviation,
-            f"{predicted:.4g} within {DEVIATION_TOLERANCE:.0%} (ncsnr's prediction)",
+        DEVIATION_AS_PREDICTED.check(
             close if enough else None,
-            "The spread over images fits the stored ncsnr: trials are averaged as they should be."
-            if close or not enough
-            else "The spread over images does not fit the stored ncsnr: trials are not averaged "
-            "over their repetitions, or the ncsnr is of other data.",
+            region=region,
+            measured=deviation,
+            lower=predicted * (1 - DEVIATION_TOLERANCE),
+            upper=predicted * (1 + DEVIATION_TOLERANCE),
+            predicted=predicted,
         ),
-        check(
-            "mean near 0",
-            region,
-            mean,
-            f"within {LARGEST_MEAN:g} of 0",
-            abs(mean) <= LARGEST_MEAN if enough else None,
-            "z-scores within a session average to 0 over its trials.",
+        MEAN_NEAR_ZERO.check(
+            abs(mean) <= LARGEST_MEAN if enough else None, region=region, measured=mean
         ),
     ]
 
@@ -235,17 +401,14 @@ def check_coverage(region: str, voxels: pd.DataFrame, n_sessions: Mapping[str, i
         without = rows["ncsnr"].isna() | (rows["sessions_without_data"] >= n_sessions[subject])
         share = float(without.mean())
         is_sure = len(rows) >= FEWEST_VOXELS_OF_A_MASK or share > 0.5
+        few = share <= LARGEST_SHARE_WITHOUT_DATA
         found.append(
-            check(
-                "voxels with data",
-                f"{region}, {subject}",
-                f"{share:.1%} of {len(rows)} voxels without data in any session, or without ncsnr",
-                f"at most {LARGEST_SHARE_WITHOUT_DATA:.0%}",
-                share <= LARGEST_SHARE_WITHOUT_DATA or (False if is_sure else "suspicious"),
-                "Nearly all voxels have data: mask and betas lie on each other."
-                if share <= LARGEST_SHARE_WITHOUT_DATA
-                else "Mask and betas do not lie on each other, or the region lies where nothing "
-                "was measured.",
+            VOXELS_MEASURED.check(
+                few or (False if is_sure else "suspicious"),
+                region=region,
+                subject=str(subject),
+                measured=share,
+                n_voxels=len(rows),
             )
         )
     return found

@@ -5,14 +5,16 @@ of each other one far above 1. The share's error is measured on the data, over i
 independent, whereas the noise of neighbouring voxels is not.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
-from nsd_prep.core.check import Verdict, as_verdict
+from nsd_prep.core.check import Threshold, Verdict, as_verdict
 
 #: Probability that sound data are called wrong by chance, or wrong data sound, in one check.
 CHANCE_OF_ERROR: Final = 1e-6
@@ -26,9 +28,31 @@ HIGHEST_SHARE: Final = 1.5
 #: A wrong share above this and surely above 0 is partly right.
 PARTLY: Final = 0.2
 _MARGIN_OF_PARTLY_WRONG: Final = 2.0
-#: Numbers below which nothing is decided.
-FEWEST_IMAGES: Final = 10
-FEWEST_VOXELS: Final = 5
+#: Numbers below which no share is computed.
+FEWEST_IMAGES_OF_SHARE: Final = 10
+FEWEST_VOXELS_OF_SHARE: Final = 5
+
+#: What a share should be.
+EXPECTED_SHARE: Final = f"1 (from {LOWEST_SOUND_SHARE:g} to {HIGHEST_SHARE:g})"
+#: When a kind of check that judges a share gives which verdict.
+CONDITIONS_OF_SHARE: Final[Mapping[Verdict, str]] = MappingProxyType(
+    {
+        "failed": f"below {LOWEST_SHARE:g} and surely below 1, or above {HIGHEST_SHARE:g} and "
+        "surely above 1",
+        "suspicious": f"below {LOWEST_SOUND_SHARE:g} and surely below 1",
+        "not decidable": f"fewer than {FEWEST_IMAGES_OF_SHARE} images or {FEWEST_VOXELS_OF_SHARE} "
+        "voxels with signal, or neither surely above 0 nor surely below 1",
+        "passed": "surely above 0",
+    }
+)
+#: What decides about a share.
+THRESHOLDS_OF_SHARE: Final = (
+    Threshold("probability that *surely* means", CHANCE_OF_ERROR, "one error in a million checks"),
+    Threshold("nearer to wrong data than to sound ones", LOWEST_SHARE, "half of what is predicted"),
+    Threshold("lowest of sound data", LOWEST_SOUND_SHARE, "simulations of NSD's size: above 0.9"),
+    Threshold("highest of sound data", HIGHEST_SHARE, "copies of each other give far more"),
+    Threshold("partly right, where surely above 0", PARTLY, "chosen"),
+)
 
 
 @dataclass(frozen=True)
@@ -70,10 +94,10 @@ def share_of(image_scores: NDArray[np.float64]) -> Share:
     Returns
     -------
     Share
-        Their mean; NaN from fewer than `FEWEST_IMAGES` images.
+        Their mean; NaN from fewer than `FEWEST_IMAGES_OF_SHARE` images.
     """
     n_images = len(image_scores)
-    if n_images < FEWEST_IMAGES:
+    if n_images < FEWEST_IMAGES_OF_SHARE:
         return NO_SHARE
     error = float(image_scores.std(ddof=1) / np.sqrt(n_images))
     return Share(float(image_scores.mean()), error, n_images)
@@ -145,31 +169,28 @@ def unless_partly_wrong(verdict: Verdict, share: Share) -> Verdict:
     return "not decidable" if verdict == "passed" and not sure else verdict
 
 
-def explained(share: Share, verdict: Verdict, sound: str, weak: str, none: str, high: str) -> str:
-    """Return the sentence that fits what was found.
+def reason_of_share(share: Share, verdict: Verdict) -> str:
+    """Return which of the meanings of `meanings_of_share` goes with a share and its verdict."""
+    if verdict in ("not decidable", "passed"):
+        return verdict
+    if share.value > HIGHEST_SHARE:
+        return "high"
+    return "weak" if share.value > PARTLY and share.value > _margin(share) else "none"
+
+
+def meanings_of_share(*, sound: str, weak: str, none: str, high: str) -> Mapping[str, str]:
+    """Return the meanings of a kind of check that judges a share.
 
     Parameters
     ----------
-    share : Share
-        What was found.
-    verdict : str
-        What was made of it.
     sound, weak, none, high : str
         What a share as predicted means, one surely above 0 and too low, one at 0, and one above
         1.5.
-
-    Returns
-    -------
-    str
-        One of them, or that nothing can be told.
     """
-    if verdict == "not decidable":
-        return "Too few images or voxels, or too weak a signal, to tell."
-    if verdict == "passed":
-        return sound
-    if share.value > HIGHEST_SHARE:
-        return high
-    return weak if share.value > PARTLY and share.value > _margin(share) else none
+    unknown = "Too few images or voxels, or too weak a signal, to tell."
+    return MappingProxyType(
+        {"passed": sound, "weak": weak, "none": none, "high": high, "not decidable": unknown}
+    )
 
 
 def _margin(share: Share) -> float:

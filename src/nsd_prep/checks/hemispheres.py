@@ -5,14 +5,45 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.core.check import Check, Verdict, check
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict
 from nsd_prep.dataset.space import VolumeSpace
 
 #: Share of pairs of a left and a right voxel with the left one on the left: above, in their places;
 #: below 1 less this, exchanged.
 IN_PLACE: Final = 0.9
 #: Voxels in each hemisphere below which nothing is decided.
-FEWEST_VOXELS: Final = 10
+FEWEST_VOXELS_OF_HEMISPHERE: Final = 10
+
+HEMISPHERES: Final = Kind(
+    name="hemispheres on their sides",
+    scope="subject",
+    measures="by the affine, pairs of a left and a right voxel with the left one on the left",
+    conditions={
+        "failed": f"at most {1 - IN_PLACE:.0%}",
+        "suspicious": f"below {IN_PLACE:.0%}",
+        "not decidable": f"fewer than {FEWEST_VOXELS_OF_HEMISPHERE} labelled voxels in a "
+        "hemisphere",
+        "passed": f"at least {IN_PLACE:.0%}",
+    },
+    value="{measured:.0%} of pairs of {left} left and {right} right voxels",
+    expectation=f"at least {IN_PLACE:.0%} with the left voxel on the left",
+    lower=IN_PLACE,
+    unit="share of pairs",
+    meanings={
+        "passed": "The hemispheres lie where the affine says.",
+        "failed": "The hemispheres are exchanged: lh holds what the affine places on the right.",
+        "suspicious": "A hemisphere's labels lie on both sides: look at them beside the anatomy.",
+        "not decidable": "Too few labelled voxels in a hemisphere to tell.",
+    },
+    thresholds=(
+        Threshold("pairs in their places", IN_PLACE, "chosen"),
+        Threshold(
+            "fewest voxels of a hemisphere",
+            FEWEST_VOXELS_OF_HEMISPHERE,
+            "fewer may lie anywhere",
+        ),
+    ),
+)
 
 
 def share_on_the_left(
@@ -64,20 +95,17 @@ def check_hemispheres(
         Failed where they lie on the right; suspicious where they lie on both sides.
     """
     share = share_on_the_left(space, left, right)
-    holds: Verdict = "suspicious"
-    meaning = "A hemisphere's labels lie on both sides: look at them beside the anatomy."
-    if min(len(left), len(right)) < FEWEST_VOXELS:
-        holds, meaning = "not decidable", "Too few labelled voxels in a hemisphere to tell."
+    verdict: Verdict = "suspicious"
+    if min(len(left), len(right)) < FEWEST_VOXELS_OF_HEMISPHERE:
+        verdict = "not decidable"
     elif share >= IN_PLACE:
-        holds, meaning = "passed", "The hemispheres lie where the affine says."
+        verdict = "passed"
     elif share <= 1 - IN_PLACE:
-        holds = "failed"
-        meaning = "The hemispheres are exchanged: lh holds what the affine places on the right."
-    return check(
-        "hemispheres on their sides",
-        f"subj{subject:02d}",
-        f"{share:.0%} of pairs of {len(left)} left and {len(right)} right voxels",
-        f"at least {IN_PLACE:.0%} with the left voxel on the left",
-        holds,
-        meaning,
+        verdict = "failed"
+    return HEMISPHERES.check(
+        verdict,
+        subject=f"subj{subject:02d}",
+        measured=share,
+        left=len(left),
+        right=len(right),
     )

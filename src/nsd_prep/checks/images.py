@@ -6,15 +6,90 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.checks.subject_agreement import LARGEST_P, SEEN, subject_agreement
-from nsd_prep.core.check import Check, Verdict, check
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict, any_verdict
 
 #: Correlation that the features' RDM has with V1's in natural images, in place (about 0.4); at
 #: chance counts as wrong only where half of it would be seen.
 USUAL_CORRELATION: Final = 0.4
 #: Images below which nothing is decided, also about colours.
-FEWEST_IMAGES: Final = 30
+FEWEST_IMAGES_COMPARED: Final = 30
 #: Photographs are redder than blue on average: "surely" in standard errors over images.
-_SURE: Final = 5.0
+_SURELY_COLOURED: Final = 5.0
+
+_FEWEST: Final = Threshold(
+    "fewest images", FEWEST_IMAGES_COMPARED, "fewer say nothing about their features or colours"
+)
+
+IMAGES_OF_RESPONSES: Final = Kind(
+    name="images belong to the responses",
+    scope="run with stimulus sets",
+    measures="r of the images' features (contrast energy by place, orientation and scale) with "
+    "V1's RDM",
+    conditions={
+        "failed": f"photographs at chance, where {USUAL_CORRELATION / 2:g} would be seen",
+        "not decidable": f"fewer than {FEWEST_IMAGES_COMPARED} images, or at chance otherwise",
+        "passed": f"p at most {LARGEST_P:g}",
+    },
+    value="{found}",
+    expectation=f"r above chance (p at most {LARGEST_P})",
+    upper=LARGEST_P,
+    unit="p",
+    meanings={
+        "passed": "Images of similar contrast, by place, orientation and scale, are alike to V1.",
+        "failed": "Images of similar contrast are not alike to V1: the stimulus file's rows are "
+        "other images than the ids say.",
+        "not decidable": "The features' agreement with V1 is within chance, and more need not be.",
+        "few images": "Too few images to tell.",
+    },
+    thresholds=(
+        Threshold("largest p", LARGEST_P, "images permuted 500 times"),
+        Threshold(
+            "r in natural images",
+            USUAL_CORRELATION,
+            "about that in natural images",
+        ),
+        _FEWEST,
+    ),
+)
+
+COLOURS: Final = Kind(
+    name="colours of the images",
+    scope="run with stimulus sets",
+    measures="mean over photographs of red less blue",
+    conditions={
+        "suspicious": f"below 0 by {_SURELY_COLOURED:g} standard errors: BGR",
+        "not decidable": f"fewer than {FEWEST_IMAGES_COMPARED} images, or neither",
+        "passed": f"above 0 by {_SURELY_COLOURED:g} standard errors",
+    },
+    value="red less blue {measured:+.1f} of 255",
+    expectation="red above blue on average (photographs)",
+    lower=0.0,
+    unit="of 255",
+    meanings={
+        "passed": "Photographs are redder than blue on average.",
+        "suspicious": "Photographs are redder than blue on average: these may be BGR, not RGB.",
+        "not decidable": "Too few images, or too grey, to tell red from blue.",
+    },
+    thresholds=(
+        Threshold("standard errors, over images", _SURELY_COLOURED, "COCO: 120 to 104 of 255"),
+        _FEWEST,
+    ),
+)
+
+STIMULUS_SETS: Final = Kind(
+    name="stimulus sets",
+    scope="run with stimulus sets",
+    measures="whether every image is there",
+    conditions={
+        "not decidable": "images are missing: the run goes on without stimulus sets",
+        "passed": "every image was written",
+    },
+    value="{found}",
+    expectation="the image of every row",
+    meanings=any_verdict(
+        "Without its images a benchmark cannot be packaged; all else is made all the same."
+    ),
+)
 
 
 def features_rdm(features: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -62,23 +137,22 @@ def check_images(
     Check
         One.
     """
-    name, expectation = "images belong to the responses", f"r above chance (p at most {LARGEST_P})"
-    if len(v1) < FEWEST_IMAGES:
-        meaning = "Too few images to tell."
-        return check(name, "V1", f"{len(v1)} images", expectation, None, meaning)
-    found = subject_agreement(np.stack([features_rdm(features), v1]), seed=seed)
-    holds: Verdict = "not decidable"
-    meaning = "The features' agreement with V1 is within chance, and more need not be."
-    if found.p <= LARGEST_P:
-        holds = "passed"
-        meaning = "Images of similar contrast, by place, orientation and scale, are alike to V1."
-    elif natural and USUAL_CORRELATION / 2 >= SEEN * found.spread > 0:
-        holds = "failed"
-        meaning = (
-            "Images of similar contrast are not alike to V1: the stimulus file's rows are other "
-            "images than the ids say."
+    if len(v1) < FEWEST_IMAGES_COMPARED:
+        return IMAGES_OF_RESPONSES.check(
+            None, region="V1", reason="few images", found=f"{len(v1)} images"
         )
-    return check(name, "V1", f"r {found.mean:.3f}, p {found.p:.2g}", expectation, holds, meaning)
+    agreement = subject_agreement(np.stack([features_rdm(features), v1]), seed=seed)
+    verdict: Verdict = "not decidable"
+    if agreement.p <= LARGEST_P:
+        verdict = "passed"
+    elif natural and USUAL_CORRELATION / 2 >= SEEN * agreement.spread > 0:
+        verdict = "failed"
+    return IMAGES_OF_RESPONSES.check(
+        verdict,
+        region="V1",
+        measured=agreement.p,
+        found=f"r {agreement.mean:.3f}, p {agreement.p:.2g}",
+    )
 
 
 def check_colours(mean_rgb: NDArray[np.floating]) -> Check:
@@ -96,21 +170,12 @@ def check_colours(mean_rgb: NDArray[np.floating]) -> Check:
         Suspicious where they are surely bluer than red.
     """
     difference = mean_rgb[:, 0] - mean_rgb[:, 2]
-    holds: Verdict = "not decidable"
-    meaning = "Too few images, or too grey, to tell red from blue."
+    verdict: Verdict = "not decidable"
     value = float(difference.mean()) if len(difference) else float("nan")
-    if len(difference) >= FEWEST_IMAGES:
+    if len(difference) >= FEWEST_IMAGES_COMPARED:
         error = float(difference.std(ddof=1)) / np.sqrt(len(difference))
-        if value > _SURE * error:
-            holds, meaning = "passed", "Photographs are redder than blue on average."
-        elif value < -_SURE * error:
-            holds = "suspicious"
-            meaning = "Photographs are redder than blue on average: these may be BGR, not RGB."
-    return check(
-        "colours of the images",
-        "",
-        f"red less blue {value:+.1f} of 255",
-        "red above blue on average (photographs)",
-        holds,
-        meaning,
-    )
+        if value > _SURELY_COLOURED * error:
+            verdict = "passed"
+        elif value < -_SURELY_COLOURED * error:
+            verdict = "suspicious"
+    return COLOURS.check(verdict, measured=value)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import permutations, product
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -9,9 +10,9 @@ import scipy.ndimage
 import scipy.stats
 from numpy.typing import NDArray
 
-from nsd_prep.checks.assembly import LARGEST_SHARE_WITHOUT_DATA
+from nsd_prep.checks.assembly import FEWEST_VOXELS_OF_A_MASK, LARGEST_SHARE_WITHOUT_DATA
 from nsd_prep.checks.decision import signal_share
-from nsd_prep.core.check import Check, Verdict, as_verdict, check
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict, any_verdict
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset.regions import union_of_regions
 from nsd_prep.dataset.space import VolumeSpace
@@ -22,9 +23,7 @@ _AROUND: Final = 2
 _FEWEST_AROUND: Final = 30
 #: Fewer voxels without data than this may be chance, however small the region.
 _FEWEST_MISSING: Final = 3
-#: A region of fewer voxels may lie at the edge of coverage, or in dropout: that many of its voxels
-#: lack data, or signal, is suspicious then. Where most lack data it is wrong whatever its size.
-_FEWEST_VOXELS: Final = 200
+#: Where most voxels of a region lack data it is wrong whatever its size.
 _MOST_MISSING: Final = 0.5
 #: How much larger the share without signal may be inside than around, and the probability of such
 #: an excess by chance below which it is sure, or suspicious.
@@ -44,6 +43,109 @@ _BETTER_BOUNDARY: Final = 4.0
 _FEWEST_FOR_BOUNDARY: Final = 20
 _LARGEST_SHARE_ON_A_SIDE: Final = 0.8
 _AXES: Final = ("z", "y", "x")
+
+_FEW_MISSING: Final[Mapping[Verdict, str]] = MappingProxyType(
+    {
+        "failed": f"above {LARGEST_SHARE_WITHOUT_DATA:.0%} of {FEWEST_VOXELS_OF_A_MASK} voxels or "
+        f"more, or above {_MOST_MISSING:.0%}",
+        "suspicious": f"above {LARGEST_SHARE_WITHOUT_DATA:.0%} of fewer voxels",
+        "passed": f"at most {LARGEST_SHARE_WITHOUT_DATA:.0%}, or fewer than {_FEWEST_MISSING} "
+        "voxels",
+    }
+)
+_SIZE_OF_MASK: Final = (
+    Threshold("share of voxels without data", LARGEST_SHARE_WITHOUT_DATA, "simulated cortex"),
+    Threshold("share whatever the size", _MOST_MISSING, "more than half of a region"),
+    Threshold(
+        "fewest voxels for *failed*",
+        FEWEST_VOXELS_OF_A_MASK,
+        "smaller regions may lie in dropout, or at the edge of coverage",
+    ),
+)
+
+MASK_IN_BRAIN: Final = Kind(
+    name="mask in the brain",
+    scope="subject, region",
+    measures="voxels without data, and without signal (ncsnr 0), inside and up to "
+    f"{_AROUND} voxels around",
+    conditions={
+        "failed": f"{_FEW_MISSING['failed']} without data; or less signal than around with p below "
+        f"{_CHANCE:g}, {_VOXELS_IN_CLUSTER} voxels counted as one",
+        "suspicious": f"{_FEW_MISSING['suspicious']} without data; or less signal than around with "
+        f"p below {_CHANCE_OF_SUSPICION:g}",
+        "not decidable": f"fewer than {_FEWEST_AROUND} voxels around",
+        "passed": "as much signal as around",
+    },
+    value="{missing:.1%} of {n_inside} voxels without data, {without:.1%} without signal; around, "
+    "{around:.1%} of {n_around}",
+    expectation=f"at most {LARGEST_SHARE_WITHOUT_DATA:.0%} without data, fewer without signal than "
+    "around",
+    unit="share of voxels",
+    meanings={
+        "passed": "The region lies on responding cortex.",
+        "no data": "Much of the region has no data: its mask reaches out of the brain, or a small "
+        "region lies at the edge of coverage.",
+        "empty": "Nothing has signal here: the ncsnr volume is empty.",
+        "not decidable": "Too few voxels lie around the region to compare.",
+        "less signal": "The region has less signal than what lies around it: its mask is "
+        "misplaced, or the region lies in dropout.",
+    },
+    thresholds=(
+        *_SIZE_OF_MASK,
+        Threshold("excess without signal", _LARGEST_EXCESS, "simulated cortex"),
+        Threshold("p of the excess, failed", _CHANCE, "one error in a million checks"),
+        Threshold("p of the excess, suspicious", _CHANCE_OF_SUSPICION, "simulated cortex"),
+        Threshold("voxels counted as one", _VOXELS_IN_CLUSTER, "neighbours lose signal together"),
+        Threshold("fewest voxels around", _FEWEST_AROUND, "fewer say nothing"),
+    ),
+)
+
+INSIDE_BRAIN_MASK: Final = Kind(
+    name="region inside the brain mask",
+    scope="subject, region",
+    measures="voxels outside the brain mask",
+    conditions=_FEW_MISSING,
+    value="{measured:.1%} of {n_voxels} voxels outside",
+    expectation=f"at most {LARGEST_SHARE_WITHOUT_DATA:.0%}",
+    upper=LARGEST_SHARE_WITHOUT_DATA,
+    unit="share of voxels",
+    meanings=any_verdict(
+        "A region lies in the brain; if much of it does not, its labels lie turned or shifted "
+        "against the brain mask (a small one may lie at the edge of coverage)."
+    ),
+    thresholds=_SIZE_OF_MASK,
+)
+
+ORIENTATION: Final = Kind(
+    name="orientation of the masks",
+    scope="subject",
+    measures="mean signal under all regions, and under every mirrored or transposed copy; the turn "
+    "is named",
+    conditions={
+        "failed": f"a copy has more than {_CLEARLY_MORE:g} times the signal, and the regions have "
+        f"{_FEWEST_FOR_ORIENTATION} voxels on both sides or the copy fits a boundary of signal",
+        "not decidable": "a copy has more signal otherwise",
+        "passed": "no copy has as much",
+    },
+    value="signal {measured:.3f} under the regions, {turned:.3f} under them with {turn}",
+    expectation="more than under any turned or mirrored copy",
+    unit="share of variance",
+    meanings={
+        "passed": "The regions have more signal as they lie than turned.",
+        "as much": "The regions have as much signal turned as they do as they lie.",
+        "failed": "Labels and ncsnr lie turned against each other: read both with their axes fully "
+        "reversed.",
+        "small": "So small, or one-sided, regions may have less signal than what they turn onto.",
+    },
+    thresholds=(
+        Threshold("times the signal", _CLEARLY_MORE, "simulated cortex"),
+        Threshold("fewest voxels", _FEWEST_FOR_ORIENTATION, "simulated cortex"),
+        Threshold("largest share on a side", _LARGEST_SHARE_ON_A_SIDE, "one hemisphere's regions"),
+        Threshold("signal inside a boundary, times around", _BOUNDARY, "simulated cortex"),
+        Threshold("times that of the masks as given", _BETTER_BOUNDARY, "simulated cortex"),
+        Threshold("fewest voxels for a boundary", _FEWEST_FOR_BOUNDARY, "simulated cortex"),
+    ),
+)
 
 
 def check_placement(
@@ -87,18 +189,16 @@ def check_placement(
         if not len(voxels):
             continue
         around = np.setdiff1d(space.neighbours(voxels, _AROUND), everything)
-        found.append(_check_signal_inside(f"{region}, {name}", ncsnr[voxels], ncsnr[around], ncsnr))
+        found.append(_check_signal_inside(region, name, ncsnr[voxels], ncsnr[around], ncsnr))
         if brain is not None:
             outside = float((~brain.ravel()[voxels]).mean())
             found.append(
-                check(
-                    "region inside the brain mask",
-                    f"{region}, {name}",
-                    f"{outside:.1%} of {len(voxels)} voxels outside",
-                    f"at most {LARGEST_SHARE_WITHOUT_DATA:.0%}",
+                INSIDE_BRAIN_MASK.check(
                     _few_missing(outside, len(voxels)),
-                    "A region lies in the brain; if much of it does not, its labels lie turned or "
-                    "shifted against the brain mask (a small one may lie at the edge of coverage).",
+                    region=region,
+                    subject=name,
+                    measured=outside,
+                    n_voxels=len(voxels),
                 )
             )
     found.append(_check_orientation(name, space.mask(everything), ncsnr_volume))
@@ -127,7 +227,8 @@ def _check_grids(
 
 
 def _check_signal_inside(
-    where: str,
+    region: str,
+    subject: str,
     inside: NDArray[np.float32],
     around: NDArray[np.float32],
     ncsnr: NDArray[np.float32],
@@ -139,44 +240,43 @@ def _check_signal_inside(
     n_without_around = int(np.count_nonzero(~(around > 0)))
     without = n_without / n_inside
     surroundings = n_without_around / n_around if n_around else float("nan")
-    holds = as_verdict(_few_missing(missing, n_inside))
-    meaning = "The region lies on responding cortex."
-    if holds in ("failed", "suspicious"):
-        meaning = (
-            "Much of the region has no data: its mask reaches out of the brain, or a small region "
-            "lies at the edge of coverage."
-        )
-    elif n_inside >= _FEWEST_VOXELS and without == surroundings == 1:
-        holds = "suspicious" if (ncsnr > 0).any() else "failed"
-        meaning = "Nothing has signal here: the ncsnr volume is empty."
+    verdict = _few_missing(missing, n_inside)
+    # What the verdict rests on.
+    measured, upper, reason = missing, LARGEST_SHARE_WITHOUT_DATA, ""
+    if verdict != "passed":
+        reason = "no data"
+    elif n_inside >= FEWEST_VOXELS_OF_A_MASK and without == surroundings == 1:
+        verdict = "suspicious" if (ncsnr > 0).any() else "failed"
+        measured, reason = without, "empty"
     elif n_around < _FEWEST_AROUND:
-        holds, meaning = "not decidable", "Too few voxels lie around the region to compare."
+        verdict = "not decidable"
     elif without - surroundings > _LARGEST_EXCESS:
         chance = _chance_of(n_without, n_inside, n_without_around, n_around)
         if chance < _CHANCE_OF_SUSPICION:
-            sure = chance < _CHANCE and n_inside >= _FEWEST_VOXELS
-            holds = "failed" if sure else "suspicious"
-            meaning = (
-                "The region has less signal than what lies around it: its mask is misplaced, or "
-                "the region lies in dropout."
-            )
-    return check(
-        "mask in the brain",
-        where,
-        f"{missing:.1%} of {n_inside} voxels without data, {without:.1%} without signal; around, "
-        f"{surroundings:.1%} of {n_around}",
-        f"at most {LARGEST_SHARE_WITHOUT_DATA:.0%} without data, fewer without signal than around",
-        holds,
-        meaning,
+            sure = chance < _CHANCE and n_inside >= FEWEST_VOXELS_OF_A_MASK
+            verdict = "failed" if sure else "suspicious"
+            measured, upper, reason = without, surroundings + _LARGEST_EXCESS, "less signal"
+    return MASK_IN_BRAIN.check(
+        verdict,
+        region=region,
+        subject=subject,
+        measured=measured,
+        upper=upper,
+        reason=reason,
+        missing=missing,
+        n_inside=n_inside,
+        without=without,
+        around=surroundings,
+        n_around=n_around,
     )
 
 
-def _few_missing(share: float, n_voxels: int) -> Verdict | bool:
+def _few_missing(share: float, n_voxels: int) -> Verdict:
     """Judge the share of a region's voxels that lie outside."""
     if share <= LARGEST_SHARE_WITHOUT_DATA or share * n_voxels < _FEWEST_MISSING:
-        return True
-    sure = n_voxels >= _FEWEST_VOXELS or share > _MOST_MISSING
-    return False if sure else "suspicious"
+        return "passed"
+    sure = n_voxels >= FEWEST_VOXELS_OF_A_MASK or share > _MOST_MISSING
+    return "failed" if sure else "suspicious"
 
 
 def _chance_of(n_without: int, n_inside: int, n_without_around: int, n_around: int) -> float:
@@ -197,29 +297,24 @@ def _check_orientation(
         under = float(signal[turned].mean()) if mask.any() else 0.0
         if under > best:
             best, turn, best_mask = under, how, turned
-    holds: bool | None = None
-    meaning = "The regions have more signal as they lie than turned."
+    verdict: Verdict = "not decidable"
+    reason = "small"
     if as_given > best:
-        holds = True
+        verdict, reason = "passed", ""
     elif best <= as_given * _CLEARLY_MORE:
-        meaning = "The regions have as much signal turned as they do as they lie."
+        reason = "as much"
     elif (
         np.count_nonzero(mask) >= _FEWEST_FOR_ORIENTATION and not _one_sided(mask)
     ) or _fits_a_boundary(mask, best_mask, signal):
-        holds = False
-        meaning = (
-            "Labels and ncsnr lie turned against each other: read both with their axes fully "
-            "reversed."
-        )
-    else:
-        meaning = "So small, or one-sided, regions may have less signal than what they turn onto."
-    return check(
-        "orientation of the masks",
-        name,
-        f"signal {as_given:.3f} under the regions, {best:.3f} under them with {turn}",
-        "more than under any turned or mirrored copy",
-        holds,
-        meaning,
+        verdict, reason = "failed", ""
+    return ORIENTATION.check(
+        verdict,
+        subject=name,
+        measured=as_given,
+        lower=best,
+        reason=reason,
+        turned=best,
+        turn=turn,
     )
 
 

@@ -2,22 +2,28 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.checks.decision import (
-    FEWEST_VOXELS,
+    CONDITIONS_OF_SHARE,
+    FEWEST_VOXELS_OF_SHARE,
+    HIGHEST_SHARE,
+    LOWEST_SOUND_SHARE,
     NO_SHARE,
+    THRESHOLDS_OF_SHARE,
     Share,
+    meanings_of_share,
+    reason_of_share,
     share_of,
     signal_share,
     unless_partly_wrong,
     verdict_of_share,
 )
-from nsd_prep.core.check import Verdict
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.single_trials.reading import TrialReader
 
@@ -29,6 +35,38 @@ _VOXELS_THAT_TELL = 200
 _LEAST_SIGNAL = 0.1
 #: Images seen twice from which noise alone reaches that share in no voxel of thousands.
 _ENOUGH_IMAGES = 500
+
+SINGLE_TRIALS_OF_IMAGES: Final = Kind(
+    name="single trials belong to their images",
+    scope="subject, with single trials",
+    measures=f"mean product of the first two presentations, over the {_VOXELS_THAT_TELL} voxels of "
+    "the highest ncsnr (0.33 or more), as a share of what the ncsnr says",
+    conditions={
+        **CONDITIONS_OF_SHARE,
+        "failed": f"{CONDITIONS_OF_SHARE['failed']}, from {_ENOUGH_IMAGES} images seen twice",
+        "suspicious": f"{CONDITIONS_OF_SHARE['suspicious']}, or failed with fewer images",
+        "not decidable": f"it, or 1 where it is more, is not above {LOWEST_SOUND_SHARE:g} by two "
+        "errors, as with half of the rows under other images",
+    },
+    value="{share}",
+    expectation="about 1: two presentations are as alike as the ncsnr predicts",
+    lower=LOWEST_SOUND_SHARE,
+    upper=HIGHEST_SHARE,
+    unit="share of the prediction",
+    meanings=meanings_of_share(
+        sound="Rows of the file and images belong together.",
+        weak="Some trials belong to other images, or a part of the sessions is weak: look at the "
+        "session records.",
+        none="Rows and images do not belong together: compare the design with the sessions.",
+        high="Two presentations are more alike than any data are: repetitions are copies.",
+    ),
+    thresholds=(
+        *THRESHOLDS_OF_SHARE,
+        Threshold("voxels of the highest ncsnr", _VOXELS_THAT_TELL, "those with most signal"),
+        Threshold("least signal of a voxel", _LEAST_SIGNAL, "a tenth of a trial's variance"),
+        Threshold("images for *failed*", _ENOUGH_IMAGES, "the ncsnr is estimated from them too"),
+    ),
+)
 
 
 def rows_of_presentations(trials: pd.DataFrame, number: int) -> NDArray[np.int64]:
@@ -155,7 +193,7 @@ def share_of_presentations(
     Share
         Of fewer than 5 voxels NaN.
     """
-    if len(ncsnr) < FEWEST_VOXELS:
+    if len(ncsnr) < FEWEST_VOXELS_OF_SHARE:
         return NO_SHARE
     products = (_standardised(first) * _standardised(second)).mean(axis=1, dtype=np.float64)
     return share_of(products / signal_share(ncsnr).mean())
@@ -169,6 +207,18 @@ def verdict_of_presentations(share: Share) -> Verdict:
     """
     verdict = unless_partly_wrong(verdict_of_share(share), share)
     return "suspicious" if verdict == "failed" and share.n_images < _ENOUGH_IMAGES else verdict
+
+
+def check_presentations(subject: str, share: Share) -> Check:
+    """Check the share of a `PresentationPairs`."""
+    verdict = verdict_of_presentations(share)
+    return SINGLE_TRIALS_OF_IMAGES.check(
+        verdict,
+        subject=subject,
+        measured=share.value,
+        reason=reason_of_share(share, verdict),
+        share=share,
+    )
 
 
 def _standardised(responses: NDArray[np.floating]) -> NDArray[np.floating]:

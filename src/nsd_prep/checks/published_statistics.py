@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from nsd_prep.dataset.published import SUBJECTS, VOXELS
+from nsd_prep.dataset.published import SUBJECTS, VOXEL_COUNTS
 
 #: Regions that are published under another name: the same labels.
 PUBLISHED_AS: Final[Mapping[str, str]] = MappingProxyType({"ventral": "IT"})
@@ -90,7 +90,7 @@ WEAKEST_SUBJECT: Final = 8
 
 def voxel_count(region: str, subject: int) -> int | None:
     """Return how many voxels a region has in a subject (1-based); None where none is published."""
-    counts = {**VOXELS, **_FURTHER_VOXELS}.get(region)
+    counts = {**VOXEL_COUNTS, **_FURTHER_VOXELS}.get(region)
     return None if counts is None else counts[SUBJECTS.index(subject)]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -10,20 +11,162 @@ from numpy.typing import NDArray
 from nsd_prep.checks import published_statistics as statistics
 from nsd_prep.checks.region_order import ORDER_OF_REGION_PAIRS, RegionOrder
 from nsd_prep.checks.subject_agreement import SubjectAgreement
-from nsd_prep.core.check import Check, check
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict
 from nsd_prep.dataset import published
 from nsd_prep.dataset.published import DEFAULT_PREPARATION, PREPARATION_FOLDERS
 
-_DIFFERENT = "Another mask, ncsnr or release of the data than what is published."
-_AS_PUBLISHED = "As published of the real dataset."
-_OLDER_RELEASE = (
-    "The labels are those of an older release (2020-21): they are sound, and not those of which "
-    "numbers are published; download the labels again to reproduce these."
+_AS_PUBLISHED: Final = "As published of the real dataset."
+_SOURCE: Final = "`published_statistics.py`"
+#: Reason of what differs in a region whose labels are not those that are distributed now.
+_OLDER_RELEASE: Final = "older release"
+_UNKNOWN_COUNT: Final = "another number in the labels that are distributed now"
+
+
+def _kind(
+    name: str,
+    scope: str,
+    measures: str,
+    unit: str,
+    tolerance: float = 0,
+    *,
+    of_any_betas: bool = False,
+    relative: bool = False,
+    with_it: bool = False,
+    older_release: bool = False,
+    value: str = "{measured:.4g}",
+) -> Kind:
+    """Return a kind of check that compares a number with the one published."""
+    number = f"{tolerance:.1%}" if relative else f"{tolerance:g}"
+    outside = f"differs by more than {number}" if tolerance else "differs"
+    conditions: dict[Verdict, str] = {"failed": f"{outside} (b3)"}
+    if of_any_betas:
+        conditions = {"failed": outside}
+        if older_release:
+            conditions["suspicious"] = "that of an older release of the labels"
+    else:
+        conditions["not decidable"] = f"{outside}, where the preparation is unknown"
+        if with_it:
+            conditions["not decidable"] += "; always where IT is involved"
+    return Kind(
+        name=name,
+        scope=scope,
+        measures=f"{measures}; NSD only",
+        conditions={**conditions, "passed": "as published"},
+        value=value,
+        expectation="{expected}",
+        unit=unit,
+        meanings={
+            "passed": _AS_PUBLISHED,
+            "failed": "Another mask, ncsnr or release of the data than what is published.",
+            "not decidable": "The flat layout does not name its preparation; this number is "
+            "published of b3.",
+            _OLDER_RELEASE: "The labels are those of an older release (2020-21): they are sound, "
+            "and not those of which numbers are published; download the labels again to reproduce "
+            "these.",
+            "another IT": "The published number was most likely made with nine parcels of "
+            "HCP_MMP1 as IT.",
+        },
+        thresholds=(Threshold("tolerance", tolerance, _SOURCE),) if tolerance else (),
+    )
+
+
+PUBLISHED_VOXEL_COUNT: Final = _kind(
+    "published voxel count",
+    "subject, region",
+    "voxels of the mask",
+    "voxels",
+    of_any_betas=True,
+    older_release=True,
+    value="{measured:.0f}",
 )
-#: Name of a check.
-VOXEL_COUNT = "published voxel count"
-_UNKNOWN_COUNT = "another number in the labels that are distributed now"
-_UNKNOWN = "The flat layout does not name its preparation; this number is published of b3."
+PUBLISHED_MEDIAN_NOISE_CEILING: Final = _kind(
+    "published median noise ceiling",
+    "subject, region",
+    "median noise ceiling",
+    "%",
+    statistics.NOISE_CEILING_TOLERANCE,
+)
+PUBLISHED_MEAN_NOISE_CEILING: Final = _kind(
+    "published mean noise ceiling",
+    "region",
+    "mean of the eight subjects' median noise ceilings",
+    "%",
+    published.MEAN_MEDIAN_NOISE_CEILING_TOLERANCE,
+)
+PUBLISHED_POOLED_NOISE_CEILING: Final = _kind(
+    "published pooled noise ceiling",
+    "region",
+    "median noise ceiling over all subjects' voxels",
+    "%",
+    statistics.NOISE_CEILING_TOLERANCE,
+)
+PUBLISHED_RELIABLE_VOXELS: Final = _kind(
+    "published reliable voxels",
+    "region",
+    f"voxels with a noise ceiling above {published.RELIABLE_NOISE_CEILING:g} %",
+    "voxels",
+    statistics.RELIABLE_VOXELS_TOLERANCE,
+    relative=True,
+)
+PUBLISHED_HIGHEST_NOISE_CEILING: Final = _kind(
+    "published highest noise ceiling",
+    "region",
+    "highest noise ceiling",
+    "%",
+    statistics.NOISE_CEILING_TOLERANCE,
+)
+PUBLISHED_IMAGE_COUNT: Final = _kind(
+    "published image count",
+    "run",
+    "images that all subjects saw three times",
+    "images",
+    of_any_betas=True,
+    value="{measured:.0f}",
+)
+PUBLISHED_RDM_DEVIATION: Final = _kind(
+    "published RDM deviation",
+    "region",
+    "standard deviation of the mean RDM",
+    "1 - r",
+    statistics.RDM_TOLERANCE,
+    with_it=True,
+)
+PUBLISHED_SUBJECT_CORRELATION: Final = _kind(
+    "published correlation between subjects",
+    "region",
+    "mean r of two subjects' RDMs",
+    "r",
+    statistics.RDM_TOLERANCE,
+    with_it=True,
+)
+PUBLISHED_REGION_CORRELATION: Final = _kind(
+    "published correlation between regions",
+    "two regions",
+    "r of their mean RDMs",
+    "r",
+    statistics.RDM_TOLERANCE,
+    with_it=True,
+)
+PUBLISHED_REPETITIONS: Final = Kind(
+    name="published repetitions",
+    scope="subject",
+    measures="shared images seen 3, 2, 1 and 0 times; NSD only, of subjects whose sessions are all "
+    "there",
+    conditions={"failed": "differs", "passed": "as published"},
+    value="{counts}",
+    expectation="{expected} shared images seen 3, 2, 1, 0 times",
+    unit="images seen 3 times",
+    meanings={"passed": _AS_PUBLISHED, "failed": "The design is not the published one."},
+)
+PUBLISHED_WEAKEST_SUBJECT: Final = Kind(
+    name="published weakest subject",
+    scope="region",
+    measures="the subject whose RDM agrees least with the others'; NSD only",
+    conditions={"not decidable": "always: it is shown without a verdict"},
+    value="{weakest}",
+    expectation=f"subj{statistics.WEAKEST_SUBJECT:02d} over all regions; shown without a verdict",
+    meanings={"not decidable": "The subject whose RDM agrees least with the others'."},
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +195,7 @@ class Scope:
     def has_all_sessions(self) -> bool:
         """Whether every subject's released sessions were read, all of them."""
         return all(
-            number == published.SESSIONS[subject] for subject, number in self.sessions.items()
+            number == published.SESSION_COUNTS[subject] for subject, number in self.sessions.items()
         )
 
     @property
@@ -89,28 +232,35 @@ def check_published_region(region: str, voxels: pd.DataFrame, scope: Scope) -> l
     is_older = False
     for position, subject in enumerate(published.SUBJECTS):
         name = f"subj{subject:02d}"
-        number = int((voxels["subject"] == name).sum())
         if subject in scope.sessions:
+            number = int((voxels["subject"] == name).sum())
             expected = statistics.voxel_count(region, subject)
             older = statistics.is_older_release(region, subject, number)
             is_older |= older
             if older and expected is None:
-                where = f"{named}, {name}"
-                found.append(check(VOXEL_COUNT, where, number, _UNKNOWN_COUNT, False, ""))
+                found.append(
+                    PUBLISHED_VOXEL_COUNT.check(
+                        False, region=named, subject=name, measured=number, expected=_UNKNOWN_COUNT
+                    )
+                )
             elif expected is not None:
-                where = f"{named}, {name}"
-                found.append(_compared(VOXEL_COUNT, where, number, expected, 0, True))
+                found.append(
+                    _compared(
+                        PUBLISHED_VOXEL_COUNT, number, expected, 0, True, region=named, subject=name
+                    )
+                )
         if region in statistics.MEDIAN_NOISE_CEILING and name in by_subject.groups:
             median = float(by_subject.get_group(name).median())
             expected_median = statistics.MEDIAN_NOISE_CEILING[region][position]
             found.append(
                 _compared(
-                    "published median noise ceiling",
-                    f"{named}, {name}",
+                    PUBLISHED_MEDIAN_NOISE_CEILING,
                     median,
                     expected_median,
                     statistics.NOISE_CEILING_TOLERANCE,
                     scope.is_published,
+                    region=named,
+                    subject=name,
                 )
             )
     ceilings = voxels["noise_ceiling"].to_numpy()
@@ -119,57 +269,59 @@ def check_published_region(region: str, voxels: pd.DataFrame, scope: Scope) -> l
         if expected_pooled is not None:
             found.append(
                 _compared(
-                    "published pooled noise ceiling",
-                    named,
+                    PUBLISHED_POOLED_NOISE_CEILING,
                     float(np.median(ceilings)),
                     expected_pooled,
                     statistics.NOISE_CEILING_TOLERANCE,
                     scope.is_published,
+                    region=named,
                 )
             )
     if scope.has_all_subjects and len(ceilings):
         reliable = float(np.count_nonzero(ceilings > published.RELIABLE_NOISE_CEILING))
         of_voxels = statistics.NOISE_CEILING_TOLERANCE
-        table: tuple[tuple[str, Mapping[str, float], float, float], ...] = (
+        table: tuple[tuple[Kind, Mapping[str, float], float, float], ...] = (
             (
-                "published mean noise ceiling",
+                PUBLISHED_MEAN_NOISE_CEILING,
                 published.MEAN_MEDIAN_NOISE_CEILING,
                 float(by_subject.median().mean()),
                 published.MEAN_MEDIAN_NOISE_CEILING_TOLERANCE,
             ),
             (
-                "published pooled noise ceiling",
+                PUBLISHED_POOLED_NOISE_CEILING,
                 statistics.POOLED_MEDIAN_NOISE_CEILING,
                 float(np.median(ceilings)),
                 of_voxels,
             ),
             (
-                "published reliable voxels",
+                PUBLISHED_RELIABLE_VOXELS,
                 statistics.RELIABLE_VOXELS,
                 reliable,
                 statistics.RELIABLE_VOXELS_TOLERANCE * statistics.RELIABLE_VOXELS.get(region, 0),
             ),
             (
-                "published highest noise ceiling",
+                PUBLISHED_HIGHEST_NOISE_CEILING,
                 statistics.HIGHEST_NOISE_CEILING,
                 float(ceilings.max()),
                 of_voxels,
             ),
         )
         found += [
-            _compared(name, named, value, numbers[region], tolerance, scope.is_published)
-            for name, numbers, value, tolerance in table
+            _compared(kind, value, numbers[region], tolerance, scope.is_published, region=named)
+            for kind, numbers, value, tolerance in table
             if region in numbers
         ]
         if region in statistics.VOXELS_OF_ALL:
             in_all = statistics.VOXELS_OF_ALL[region]
-            found.append(_compared(VOXEL_COUNT, named, len(voxels), in_all, 0, True))
+            found.append(
+                _compared(PUBLISHED_VOXEL_COUNT, len(voxels), in_all, 0, True, region=named)
+            )
     return [
-        replace(one, verdict="suspicious", meaning=_OLDER_RELEASE)
+        replace(one, verdict="suspicious", reason=_OLDER_RELEASE)
         if is_older and one.verdict == "failed"
         else one
         for one in found
-        if scope.is_published is not False or one.name == VOXEL_COUNT
+        if scope.is_published is not False or one.name == PUBLISHED_VOXEL_COUNT.name
     ]
 
 
@@ -193,25 +345,25 @@ def check_published_repetitions(counts: pd.DataFrame, n_images: int, scope: Scop
     """
     found = []
     for subject, sessions in scope.sessions.items():
-        if sessions != published.SESSIONS[subject]:
+        if sessions != published.SESSION_COUNTS[subject]:
             continue
         number = tuple(int(count) for count in counts.loc[subject])
         expected = published.REPETITION_COUNTS[subject]
-        same = number == expected
         found.append(
-            check(
-                "published repetitions",
-                f"subj{subject:02d}",
-                number,
-                f"{expected} shared images seen 3, 2, 1, 0 times",
-                same,
-                _AS_PUBLISHED if same else "The design is not the published one.",
+            PUBLISHED_REPETITIONS.check(
+                number == expected,
+                subject=f"subj{subject:02d}",
+                measured=number[0],
+                lower=expected[0],
+                upper=expected[0],
+                counts=number,
+                expected=expected,
             )
         )
     if scope.has_all_sessions and scope.sessions:
         # Subjects 4 and 8 saw fewest, and the same sessions: with either, all share 515 images.
         fewest = min(published.REPETITION_COUNTS[subject][0] for subject in scope.sessions)
-        found.append(_compared("published image count", "", n_images, fewest, 0, True))
+        found.append(_compared(PUBLISHED_IMAGE_COUNT, n_images, fewest, 0, True))
     return found
 
 
@@ -248,9 +400,9 @@ def check_published_rdms(
         or n_images != {statistics.RDM_IMAGES}
     ):
         return []
-    numbers: list[tuple[str, Iterable[str], float, float]] = [
+    numbers: list[tuple[Kind, Iterable[str], float, float]] = [
         (
-            "published RDM deviation",
+            PUBLISHED_RDM_DEVIATION,
             [region],
             float(np.asarray(rdm, np.float64)[np.triu_indices(len(rdm), 1)].std()),
             statistics.RDM_DEVIATION[region],
@@ -260,7 +412,7 @@ def check_published_rdms(
     ]
     numbers += [
         (
-            "published correlation between subjects",
+            PUBLISHED_SUBJECT_CORRELATION,
             [region],
             agreement.mean,
             statistics.SUBJECT_CORRELATION[region],
@@ -271,7 +423,7 @@ def check_published_rdms(
     if order is not None:
         numbers += [
             (
-                "published correlation between regions",
+                PUBLISHED_REGION_CORRELATION,
                 pair,
                 float(value),
                 statistics.REGION_CORRELATION[pair],
@@ -279,56 +431,51 @@ def check_published_rdms(
             for pair, value in zip(ORDER_OF_REGION_PAIRS, order.correlations, strict=True)
         ]
     found = []
-    for name, regions, value, expected in numbers:
+    for kind, regions, value, expected in numbers:
         where = "-".join(regions)
         if statistics.REGIONS_WITHOUT_VERDICT.isdisjoint(regions):
             tolerance = statistics.RDM_TOLERANCE
-            found.append(_compared(name, where, value, expected, tolerance, scope.is_published))
+            found.append(
+                _compared(kind, value, expected, tolerance, scope.is_published, region=where)
+            )
         else:
             found.append(
-                check(
-                    name,
-                    where,
-                    value,
-                    f"{expected:g} with another definition of IT; shown without a verdict",
+                kind.check(
                     None,
-                    "The published number was most likely made with nine parcels of HCP_MMP1 as "
-                    "IT.",
+                    region=where,
+                    measured=value,
+                    reason="another IT",
+                    expected=f"{expected:g} with another definition of IT; shown without a verdict",
                 )
             )
     for region, agreement in agreements.items():
         if region in statistics.SUBJECT_CORRELATION:
             weakest = published.SUBJECTS[int(np.argmin(agreement.with_others))]
             found.append(
-                check(
-                    "published weakest subject",
-                    region,
-                    f"subj{weakest:02d}",
-                    f"subj{statistics.WEAKEST_SUBJECT:02d} over all regions; shown without a "
-                    "verdict",
-                    None,
-                    "The subject whose RDM agrees least with the others'.",
-                )
+                PUBLISHED_WEAKEST_SUBJECT.check(None, region=region, weakest=f"subj{weakest:02d}")
             )
     return found
 
 
 def _compared(
-    name: str,
-    where: str,
+    kind: Kind,
     value: float,
     expected: float,
     tolerance: float,
     applies: bool | None,
+    *,
+    region: str = "",
+    subject: str = "",
 ) -> Check:
     """Compare a number; where it is not known whether it applies, a difference says nothing."""
     # Rounding of the decimal numbers must not decide at the tolerance's edge.
     same = bool(abs(value - expected) <= tolerance + 1e-9)
-    return check(
-        name,
-        where,
-        value,
-        f"{expected:g}" + (f" within {tolerance:.3g}" if tolerance else ""),
+    return kind.check(
         True if same else False if applies else None,
-        _AS_PUBLISHED if same else _DIFFERENT if applies else _UNKNOWN,
+        region=region,
+        subject=subject,
+        measured=value,
+        lower=expected - tolerance,
+        upper=expected + tolerance,
+        expected=f"{expected:g}" + (f" within {tolerance:.3g}" if tolerance else ""),
     )

@@ -8,14 +8,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.checks.subject_agreement import unit_rdm
-from nsd_prep.core.check import Check, Verdict, check
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS
 
 #: Standard errors by which two regions are surely in their places, suspicious, or exchanged.
-SURE: Final = 2.0
+SURELY_IN_PLACE: Final = 2.0
 SUSPICIOUS: Final = 3.5
 EXCHANGED: Final = 5.0
-FEWEST_IMAGES: Final = 20
+FEWEST_IMAGES_OF_IDENTITY: Final = 20
+
+REGION_IDENTITY: Final = Kind(
+    name="regions are what they are called",
+    scope="subject",
+    measures="for two regions, r with the others' RDMs as called less r crosswise, with its error "
+    "over images",
+    conditions={
+        "failed": f"below 0 by {EXCHANGED:g} standard errors, with three subjects or more, of "
+        "built-in regions: \"subj01's V1 looks like the others' V2\"",
+        "suspicious": f"below 0 by {SUSPICIOUS:g} standard errors",
+        "not decidable": f"fewer than {FEWEST_IMAGES_OF_IDENTITY} images, or neither",
+        "passed": f"above 0 by {SURELY_IN_PLACE:g} standard errors, of all pairs",
+    },
+    value="{found} (gain {measured:.3f} +- {error:.3f})",
+    expectation="each region's RDM fits the others' same region better than another",
+    lower=0.0,
+    unit="r",
+    meanings={
+        "passed": "Each region is most like the other subjects' region of the same name.",
+        "not decidable": "Too few images, or regions too much alike, to tell.",
+        "built-in": "The labels of two regions are exchanged in this subject, or in another of "
+        "two.",
+        "own": "Two regions are exchanged in this subject, or are not the same in all subjects.",
+    },
+    thresholds=(
+        Threshold("standard errors, passed", SURELY_IN_PLACE, "simulated subjects"),
+        Threshold("standard errors, suspicious", SUSPICIOUS, "simulated subjects: none of 990"),
+        Threshold("standard errors, failed", EXCHANGED, "simulated subjects: none of 990"),
+        Threshold("fewest images", FEWEST_IMAGES_OF_IDENTITY, "fewer say nothing"),
+    ),
+)
 
 
 class Exchange(NamedTuple):
@@ -113,32 +144,28 @@ def _check_subject(
     ratios = np.array([one.gain / one.error if one.error > 0 else 0.0 for one in found])
     worst = found[int(np.argmin(ratios))]
     lowest = float(ratios.min())
-    holds: Verdict = "not decidable"
-    value = f"{worst.first} and {worst.second} cannot be told apart"
-    meaning = "Too few images, or regions too much alike, to tell."
-    if n_images >= FEWEST_IMAGES and lowest < -SUSPICIOUS:
+    first, second = worst.first, worst.second
+    verdict: Verdict = "not decidable"
+    reason = ""
+    told = f"{first} and {second} cannot be told apart"
+    if n_images >= FEWEST_IMAGES_OF_IDENTITY and lowest < -SUSPICIOUS:
         # With two subjects, either may be the one.
         # Regions of one's own need not be alike in all subjects.
-        alike = {worst.first, worst.second} <= set(BUILT_IN_REGIONS)
+        alike = {first, second} <= set(BUILT_IN_REGIONS)
         sure = lowest < -EXCHANGED and n_subjects > 2 and alike
-        holds = "failed" if sure else "suspicious"
-        value = (
-            f"subj{subject:02d}'s {worst.first} looks like the others' {worst.second}, and its "
-            f"{worst.second} like their {worst.first}"
+        verdict = "failed" if sure else "suspicious"
+        reason = "built-in" if alike else "own"
+        told = (
+            f"subj{subject:02d}'s {first} looks like the others' {second}, and its {second} like "
+            f"their {first}"
         )
-        meaning = (
-            "The labels of two regions are exchanged in this subject, or in another of two."
-            if alike
-            else "Two regions are exchanged in this subject, or are not the same in all subjects."
-        )
-    elif n_images >= FEWEST_IMAGES and lowest > SURE:
-        holds, value = "passed", f"all regions; {worst.first} and {worst.second} are the closest"
-        meaning = "Each region is most like the other subjects' region of the same name."
-    return check(
-        "regions are what they are called",
-        f"subj{subject:02d}",
-        f"{value} (gain {worst.gain:.3f} +- {worst.error:.3f})",
-        "each region's RDM fits the others' same region better than another",
-        holds,
-        meaning,
+    elif n_images >= FEWEST_IMAGES_OF_IDENTITY and lowest > SURELY_IN_PLACE:
+        verdict, told = "passed", f"all regions; {first} and {second} are the closest"
+    return REGION_IDENTITY.check(
+        verdict,
+        subject=f"subj{subject:02d}",
+        measured=worst.gain,
+        reason=reason,
+        found=told,
+        error=worst.error,
     )

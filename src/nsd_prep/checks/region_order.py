@@ -8,16 +8,41 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.core.check import Check, check
+from nsd_prep.core.check import Check, Kind, Threshold, any_verdict
 
 #: Pairs of regions, from the most alike to the least.
 ORDER_OF_REGION_PAIRS: Final = (("V1", "V2"), ("V2", "V4"), ("V4", "IT"), ("V1", "IT"))
 REGIONS_IN_ORDER: Final = ("V1", "V2", "V4", "IT")
 #: Standard errors by which a difference is sure, and sure enough to call the order violated.
-SURE: Final = 2.0
+SURELY_IN_ORDER: Final = 2.0
 VIOLATED: Final = 5.0
 #: Images below which nothing is decided.
-FEWEST_IMAGES: Final = 10
+FEWEST_IMAGES_OF_ORDER: Final = 10
+
+REGION_ORDER: Final = Kind(
+    name="order of the regions",
+    scope="run",
+    measures="r of the mean RDMs of V1-V2, V2-V4, V4-IT and V1-IT, and how much each is above the "
+    "next; errors by jackknife over images and over subjects",
+    conditions={
+        "failed": f"a difference has the wrong sign by {VIOLATED:g} standard errors",
+        "not decidable": f"fewer than {FEWEST_IMAGES_OF_ORDER} images, or neither",
+        "passed": f"all differences have the right sign by {SURELY_IN_ORDER:g} standard errors",
+    },
+    value="{correlations} (differences {differences})",
+    expectation="V1-V2 > V2-V4 > V4-IT > V1-IT",
+    lower=0.0,
+    unit="r",
+    meanings=any_verdict(
+        "Regions further apart in the visual hierarchy see images less alike; another order means "
+        "that regions are mistaken for each other."
+    ),
+    thresholds=(
+        Threshold("standard errors, passed", SURELY_IN_ORDER, "chosen"),
+        Threshold("standard errors, failed", VIOLATED, "chosen"),
+        Threshold("fewest images", FEWEST_IMAGES_OF_ORDER, "fewer say nothing"),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -122,10 +147,10 @@ def check_region_order(order: RegionOrder, n_images: int) -> Check:
         the right one by 2.
     """
     holds: bool | None = None
-    if n_images >= FEWEST_IMAGES:
+    if n_images >= FEWEST_IMAGES_OF_ORDER:
         if (order.differences + VIOLATED * order.errors < 0).any():
             holds = False
-        elif (order.differences - SURE * order.errors > 0).all():
+        elif (order.differences - SURELY_IN_ORDER * order.errors > 0).all():
             holds = True
     listed = ", ".join(
         f"{first}-{second} {value:.3f}"
@@ -135,12 +160,6 @@ def check_region_order(order: RegionOrder, n_images: int) -> Check:
         f"{value:.3f} +- {error:.3f}"
         for value, error in zip(order.differences, order.errors, strict=True)
     )
-    return check(
-        "order of the regions",
-        "",
-        f"{listed} (differences {errors})",
-        "V1-V2 > V2-V4 > V4-IT > V1-IT",
-        holds,
-        "Regions further apart in the visual hierarchy see images less alike; another order means "
-        "that regions are mistaken for each other.",
+    return REGION_ORDER.check(
+        holds, measured=order.differences.min(), correlations=listed, differences=errors
     )

@@ -1,23 +1,53 @@
 """How reliably a voxel responds: correlations over images between repetitions."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.checks.alignment import EXPECTATION
 from nsd_prep.checks.decision import (
-    FEWEST_IMAGES,
-    FEWEST_VOXELS,
+    CONDITIONS_OF_SHARE,
+    EXPECTED_SHARE,
+    FEWEST_IMAGES_OF_SHARE,
+    FEWEST_VOXELS_OF_SHARE,
+    HIGHEST_SHARE,
+    LOWEST_SOUND_SHARE,
     NO_SHARE,
+    THRESHOLDS_OF_SHARE,
     Share,
-    explained,
+    meanings_of_share,
+    reason_of_share,
     signal_share,
     verdict_of_share,
 )
 from nsd_prep.checks.trials import SingleTrials, over_pairs
-from nsd_prep.core.check import Check, check
+from nsd_prep.core.check import Check, Kind
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
+
+SPLIT_HALF_RELIABILITY: Final = Kind(
+    name="split-half reliability",
+    scope="subject, region",
+    measures="mean r over the three pairs of repetitions, as a share of what the ncsnr says",
+    conditions=CONDITIONS_OF_SHARE,
+    value="median {corrected:.3f} beside a noise ceiling of {ceiling:.1f} % (median); {share} of "
+    "the prediction",
+    expectation=f"median {{predicted:.3f}}, by the ncsnr (share {EXPECTED_SHARE})",
+    lower=LOWEST_SOUND_SHARE,
+    upper=HIGHEST_SHARE,
+    unit="share of the prediction",
+    meanings=meanings_of_share(
+        sound="Voxels respond alike to the repetitions of an image (in b3 these are not quite "
+        "independent: its regularisation uses all repetitions).",
+        weak="Voxels respond less alike to repetitions than the stored ncsnr says: some of the "
+        "repetitions belong to other images, or the ncsnr to another preparation.",
+        none="Voxels do not respond alike to the repetitions of an image: these belong to "
+        "different images.",
+        high="Voxels respond more alike to repetitions than the stored ncsnr allows: repetitions "
+        "are averages or copies of each other.",
+    ),
+    thresholds=THRESHOLDS_OF_SHARE,
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +105,7 @@ def split_half_reliability(trials: SingleTrials) -> Reliability:
         influence += products @ weights - squares @ (np.nan_to_num(mean) * weights)
         correlation[voxels] = mean
     share = NO_SHARE
-    if n_images >= FEWEST_IMAGES and trials.n_telling >= FEWEST_VOXELS:
+    if n_images >= FEWEST_IMAGES_OF_SHARE and trials.n_telling >= FEWEST_VOXELS_OF_SHARE:
         expected = float(trials.signal @ trials.signal)
         value = float(np.nan_to_num(correlation) @ trials.signal) / expected
         error = float(influence.std(ddof=1)) / np.sqrt(n_images) / expected
@@ -86,43 +116,32 @@ def split_half_reliability(trials: SingleTrials) -> Reliability:
     return Reliability(correlation, corrected, 2 * signal / (1 + signal), share)
 
 
-def check_reliability(where: str, reliability: Reliability, ncsnr: NDArray[np.float32]) -> Check:
+def check_reliability(
+    region: str, subject: str, reliability: Reliability, ncsnr: NDArray[np.float32]
+) -> Check:
     """Check the split-half reliability, beside the noise ceiling.
 
     Parameters
     ----------
-    where : str
-        Region and subject.
+    region, subject : str
+        Such as "V1" and "subj01".
     reliability : Reliability
         As `split_half_reliability` gives it.
     ncsnr : ndarray of float32, shape (n_voxels,)
         As stored.
-
-    Returns
-    -------
-    Check
-        One.
     """
-    verdict = verdict_of_share(reliability.share)
-    return check(
-        "split-half reliability",
-        where,
-        f"median {_median(reliability.corrected):.3f} beside a noise ceiling of "
-        f"{_median(noise_ceiling(ncsnr)):.1f} % (median); {reliability.share} of the prediction",
-        f"median {_median(reliability.predicted):.3f}, by the ncsnr (share {EXPECTATION})",
+    share = reliability.share
+    verdict = verdict_of_share(share)
+    return SPLIT_HALF_RELIABILITY.check(
         verdict,
-        explained(
-            reliability.share,
-            verdict,
-            "Voxels respond alike to the repetitions of an image (in b3 these are not quite "
-            "independent: its regularisation uses all repetitions).",
-            "Voxels respond less alike to repetitions than the stored ncsnr says: some of the "
-            "repetitions belong to other images, or the ncsnr to another preparation.",
-            "Voxels do not respond alike to the repetitions of an image: these belong to different "
-            "images.",
-            "Voxels respond more alike to repetitions than the stored ncsnr allows: repetitions are"
-            " averages or copies of each other.",
-        ),
+        region=region,
+        subject=subject,
+        measured=share.value,
+        reason=reason_of_share(share, verdict),
+        share=share,
+        corrected=_median(reliability.corrected),
+        ceiling=_median(noise_ceiling(ncsnr)),
+        predicted=_median(reliability.predicted),
     )
 
 

@@ -22,12 +22,39 @@ from nsd_prep.checks.subject_agreement import (
 )
 from nsd_prep.checks.trial_agreement import TrialAgreement, agreement_of_trials
 from nsd_prep.checks.trials import SingleTrials
-from nsd_prep.core.check import Check, check
+from nsd_prep.core.check import Check, Kind, Threshold
 from nsd_prep.core.threads import each_in_threads
 
 #: Images and voxels from which something about a subject can be decided.
 ENOUGH_IMAGES: Final = 50
 ENOUGH_VOXELS: Final = 100
+
+SUBJECT_CAN_BE_JUDGED: Final = Kind(
+    name="subject can be judged",
+    scope="subject",
+    measures="checks of single trials that decided something",
+    conditions={
+        "suspicious": f"none, although there are {ENOUGH_IMAGES} images and {ENOUGH_VOXELS} "
+        "voxels, with signal or without",
+        "not decidable": "none, of fewer images or voxels",
+        "passed": "at least one",
+    },
+    value="{measured:.0f} of {n_checks} checks decided, by {n_images} images and {n_telling} of "
+    "{n_voxels} voxels with signal",
+    expectation="at least one",
+    lower=1,
+    unit="checks",
+    meanings={
+        "passed": "The subject's trials and voxels could be judged.",
+        "not decidable": "Nothing can be told about this subject from so few images or voxels.",
+        "suspicious": "Nothing could be told about this subject, although there are images and "
+        "voxels enough: look at its sessions and its ncsnr.",
+    },
+    thresholds=(
+        Threshold("enough images", ENOUGH_IMAGES, "chosen"),
+        Threshold("enough voxels", ENOUGH_VOXELS, "chosen"),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -85,15 +112,15 @@ def check_single_trials(region: str, subject: int, trials: SingleTrials) -> Regi
     RegionEvidence
         With its checks.
     """
-    where = f"{region}, subj{subject:02d}"
+    name = f"subj{subject:02d}"
     alignment = align(trials)
     reliability = split_half_reliability(trials)
     return RegionEvidence(
         subject,
         region,
         (
-            *check_alignment(where, alignment),
-            check_reliability(where, reliability, trials.ncsnr),
+            *check_alignment(region, name, alignment),
+            check_reliability(region, name, reliability, trials.ncsnr),
         ),
         alignment,
         reliability,
@@ -175,20 +202,12 @@ def _check_decided(
     n_voxels = sum(region.n_voxels for region in evidence)
     n_telling = sum(region.n_telling for region in evidence)
     enough = n_images >= ENOUGH_IMAGES and n_voxels >= ENOUGH_VOXELS
-    meaning = "The subject's trials and voxels could be judged."
-    if not decided:
-        meaning = (
-            "Nothing can be told about this subject from so few images or voxels."
-            if not enough
-            else "Nothing could be told about this subject, although there are images and voxels "
-            "enough: look at its sessions and its ncsnr."
-        )
-    return check(
-        "subject can be judged",
-        f"subj{subject:02d}",
-        f"{decided} of {len(checks)} checks decided, by {n_images} images and {n_telling} "
-        f"of {n_voxels} voxels with signal",
-        "at least one",
+    return SUBJECT_CAN_BE_JUDGED.check(
         True if decided else "suspicious" if enough else None,
-        meaning,
+        subject=f"subj{subject:02d}",
+        measured=decided,
+        n_checks=len(checks),
+        n_images=n_images,
+        n_telling=n_telling,
+        n_voxels=n_voxels,
     )

@@ -1,31 +1,65 @@
 """Are a session's runs in their places? Their trials agree with other sessions' as the rest do."""
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from nsd_prep.checks.trial_agreement import (
     HIGHEST_AGREEMENT_OF_MISPLACED,
     LOWEST_AGREEMENT,
-    MARGIN,
+    MARGIN_OF_SURE,
     AgreementScores,
 )
-from nsd_prep.core.check import Check, Verdict, check, worst
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict, worst
 
 #: Standard errors below `HIGHEST_AGREEMENT_OF_MISPLACED` that make a suspicion.
-MARGIN_OF_SUSPICION: Final = 4.0
+MARGIN_OF_SUSPICIOUS_RUN: Final = 4.0
 #: Trials below which nothing is decided about a part of a session, or nothing is sure.
-FEWEST_TRIALS: Final = 6
-FEWEST_TRIALS_OF_FAILED: Final = 8
+FEWEST_TRIALS_OF_RUNS: Final = 6
+FEWEST_TRIALS_OF_FAILED_RUNS: Final = 8
 #: An exchange of two runs would be seen where a suspicion is so many standard errors away, and
 #: runs are in their places where this share of all exchanges would be.
 MARGIN_OF_SEEN: Final = 2.0
 LOWEST_SHARE_SEEN: Final = 0.9
 
-RUNS: Final = "runs in their places"
+RUNS_IN_PLACE: Final = Kind(
+    name="runs in their places",
+    scope="subject",
+    measures="agreement of runs' trials, as for sessions, against the rest of their session",
+    conditions={
+        "failed": f"runs at chance: below {LOWEST_AGREEMENT:g} of the session's agreement, and "
+        f"below {HIGHEST_AGREEMENT_OF_MISPLACED:g} by {MARGIN_OF_SURE:g} standard errors",
+        "suspicious": f"the same by {MARGIN_OF_SUSPICIOUS_RUN:g}",
+        "not decidable": f"fewer than {LOWEST_SHARE_SEEN:.0%} of all exchanges of two runs would "
+        "be seen",
+        "passed": "no run at chance",
+    },
+    value="{found}",
+    expectation=f"no run at chance, and {LOWEST_SHARE_SEEN:.0%} of all exchanges would be seen",
+    lower=LOWEST_SHARE_SEEN,
+    unit="share of exchanges",
+    meanings={
+        "passed": "Every run's responses agree with other sessions' responses to the same images.",
+        "not decidable": "A run has too few shared images, or too weak a signal, to tell.",
+        "exchanged": "These runs' trials show other images than the design says: runs were "
+        "exchanged.",
+        "from there on": "From there on the session's trials show other images than the design "
+        "says, or hold no data: a trial was lost or is there twice, or the file has holes.",
+    },
+    thresholds=(
+        Threshold("agreement of a run at chance", LOWEST_AGREEMENT, "simulations"),
+        Threshold("surely below", HIGHEST_AGREEMENT_OF_MISPLACED, "simulations"),
+        Threshold("standard errors, failed", MARGIN_OF_SURE, "simulations: no sound run"),
+        Threshold("standard errors, suspicious", MARGIN_OF_SUSPICIOUS_RUN, "simulations"),
+        Threshold("fewest trials of runs", FEWEST_TRIALS_OF_RUNS, "simulations"),
+        Threshold("fewest trials for *failed*", FEWEST_TRIALS_OF_FAILED_RUNS, "simulations"),
+        Threshold("standard errors of what would be seen", MARGIN_OF_SEEN, "simulations"),
+        Threshold("share of exchanges that would be seen", LOWEST_SHARE_SEEN, "nine of ten"),
+    ),
+)
 
 
 def run_table(scores: AgreementScores) -> pd.DataFrame:
@@ -41,14 +75,20 @@ def run_table(scores: AgreementScores) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row for each session: verdict_of_runs (as in `nsd_prep.core.check`), runs (which are at
-        chance, such as "from run 5 of 12 on"; empty where none is), and seen (share of all
-        exchanges of two runs that would be found with a margin, 0 to 1).
+        A row for each session: verdict_of_runs (as in `nsd_prep.core.check`), runs (a tuple of
+        those at chance, 1-based; empty where none is), n_runs (of the session) and seen (share
+        of all exchanges of two runs that would be found with a margin, 0 to 1).
     """
     sessions = pd.Index(scores.sessions, name="session")
     n_runs = scores.sums.shape[1]
     if n_runs < 2:
-        return pd.DataFrame({"verdict_of_runs": "passed", "runs": "", "seen": 0.0}, sessions)
+        columns = {
+            "verdict_of_runs": "passed",
+            "runs": pd.Series([()] * len(sessions), sessions),
+            "n_runs": n_runs,
+            "seen": 0.0,
+        }
+        return pd.DataFrame(columns, sessions)
     stretches = [(a, b) for a, b in combinations(range(n_runs + 1), 2) if b - a < n_runs]
     apart = [(a, b) for a, b in combinations(range(n_runs), 2) if b - a > 1]
     member = np.zeros((len(stretches) + len(apart), n_runs))
@@ -63,56 +103,65 @@ def run_table(scores: AgreementScores) -> pd.DataFrame:
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = np.hypot(error, bound * others_error)
         sure = (bound * others - value) / spread
-        enough = (inside[..., 3] >= FEWEST_TRIALS) & (others > MARGIN * others_error)
+        enough = (inside[..., 3] >= FEWEST_TRIALS_OF_RUNS) & (
+            others > MARGIN_OF_SURE * others_error
+        )
         possible = enough & (value < LOWEST_AGREEMENT * others)
         seen = (
             enough
-            & (bound * others / spread > MARGIN_OF_SUSPICION + MARGIN_OF_SEEN)
+            & (bound * others / spread > MARGIN_OF_SUSPICIOUS_RUN + MARGIN_OF_SEEN)
             & (LOWEST_AGREEMENT * others > MARGIN_OF_SEEN * error)
         )
     sure = np.where(possible & np.isfinite(sure), sure, -np.inf)
     best = np.argmax(sure, axis=1)
     rows = np.arange(len(sure))
     highest, n_trials = sure[rows, best], inside[rows, best, 3]
-    failed = (highest > MARGIN) & (n_trials >= FEWEST_TRIALS_OF_FAILED)
-    found = highest >= MARGIN_OF_SUSPICION
+    failed = (highest > MARGIN_OF_SURE) & (n_trials >= FEWEST_TRIALS_OF_FAILED_RUNS)
+    found = highest >= MARGIN_OF_SUSPICIOUS_RUN
     verdicts = np.where(failed, "failed", np.where(found, "suspicious", "passed"))
-    named = [
-        _runs_named(runs) if any_found else ""
-        for runs, any_found in zip(member[best] > 0, found, strict=True)
+    runs = [
+        tuple((np.flatnonzero(inside) + 1).tolist()) if any_found else ()
+        for inside, any_found in zip(member[best] > 0, found, strict=True)
     ]
     exchanges = member.sum(axis=1) == 2
     return pd.DataFrame(
         {
             "verdict_of_runs": verdicts,
-            "runs": named,
+            "runs": pd.Series(runs, sessions),
+            "n_runs": n_runs,
             "seen": seen[:, exchanges].sum(axis=1) / max(int(exchanges.sum()), 1),
         },
         index=sessions,
     )
 
 
-def _runs_named(runs: NDArray[np.bool_]) -> str:
-    numbers = np.flatnonzero(runs) + 1
-    first, last, n_runs = numbers[0], numbers[-1], len(runs)
-    if len(numbers) == 1:
+def _runs_named(runs: Sequence[int], n_runs: int) -> str:
+    first, last = runs[0], runs[-1]
+    if len(runs) == 1:
         return f"run {first} of {n_runs}"
-    if last - first >= len(numbers):
+    if last - first >= len(runs):
         return f"runs {first} and {last} of {n_runs}"
     if last == n_runs:
         return f"from run {first} of {n_runs} on"
     return f"runs {first} to {last} of {n_runs}"
 
 
-def check_runs(where: str, table: pd.DataFrame) -> Check:
+def _is_rest_of_session(runs: Sequence[int], n_runs: int) -> bool:
+    """Return whether these are several runs, up to the session's last."""
+    return len(runs) > 1 and runs[-1] == n_runs and runs[-1] - runs[0] < len(runs)
+
+
+def check_runs(subject: str, table: pd.DataFrame, data: str = "") -> Check:
     """Check that every run of a subject's sessions is in its place, and name those that are not.
 
     Parameters
     ----------
-    where : str
-        Which subject, as the check names it.
+    subject : str
+        Such as "subj01".
     table : DataFrame
         As `run_table` gives it, of the sessions that are in their places otherwise.
+    data : str
+        As in `nsd_prep.core.check.Check`.
 
     Returns
     -------
@@ -120,28 +169,30 @@ def check_runs(where: str, table: pd.DataFrame) -> Check:
         Failed or suspicious where runs are at chance; not decidable where an exchange of two runs
         would too often not be seen.
     """
-    found = table[table["runs"] != ""]
+    misplaced = table[table["runs"].map(len) > 0]
     seen = float(table["seen"].mean()) if len(table) else 0.0
-    value = f"{seen:.0%} of all exchanges of two runs would be seen"
-    meaning = "Every run's responses agree with other sessions' responses to the same images."
+    told = f"{seen:.0%} of all exchanges of two runs would be seen"
     verdict: Verdict = "passed"
-    if len(found):
-        verdict = worst(found["verdict_of_runs"])
-        value = "; ".join(f"session {session} {runs}" for session, runs in found["runs"].items())
-        meaning = "These runs' trials show other images than the design says: runs were exchanged."
-        if found["runs"].str.startswith("from").any():
-            meaning = (
-                "From there on the session's trials show other images than the design says, or "
-                "hold no data: a trial was lost or is there twice, or the file has holes."
-            )
+    reason = ""
+    session = run = None
+    if len(misplaced):
+        verdict = worst(misplaced["verdict_of_runs"])
+        places = list(zip(misplaced.index, misplaced["runs"], misplaced["n_runs"], strict=True))
+        told = "; ".join(f"session {number} {_runs_named(*runs)}" for number, *runs in places)
+        to_the_end = any(_is_rest_of_session(*runs) for _, *runs in places)
+        reason = "from there on" if to_the_end else "exchanged"
+        if len(places) == 1:
+            session = int(places[0][0])
+            run = places[0][1][0] if len(places[0][1]) == 1 else None
     elif not seen >= LOWEST_SHARE_SEEN:  # NaN of sessions without two runs
         verdict = "not decidable"
-        meaning = "A run has too few shared images, or too weak a signal, to tell."
-    return check(
-        RUNS,
-        where,
-        value,
-        f"no run at chance, and {LOWEST_SHARE_SEEN:.0%} of all exchanges would be seen",
+    return RUNS_IN_PLACE.check(
         verdict,
-        meaning,
+        subject=subject,
+        data=data,
+        session=session,
+        run=run,
+        measured=seen,
+        reason=reason,
+        found=told,
     )

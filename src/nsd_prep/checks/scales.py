@@ -2,12 +2,13 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.core.check import Verdict, worst
+from nsd_prep.core.check import Kind, Threshold, Verdict, any_verdict, worst
 from nsd_prep.extraction.statistics import BetaStatistics
 
 SubjectRecords = Mapping[int, Mapping[str, BetaStatistics]]
@@ -35,9 +36,141 @@ FEWEST_SESSIONS: Final = 3
 #: Runs of a session below which none can be told from the others.
 _FEWEST_RUNS: Final = 3
 
-#: How a session's verdict is told: which sessions, with what was found.
-Found = dict[int, tuple[Verdict, str]]
-WITHOUT_DATA: Final[tuple[Verdict, str]] = ("not decidable", "too few voxels with data")
+#: A session's verdict, and what was found.
+Finding = tuple[Verdict, str]
+WITHOUT_DATA: Final[Finding] = ("not decidable", "too few voxels with data")
+
+_SOUND: Final = "In this the sessions are as they should be."
+_FEWEST_THRESHOLDS: Final = (
+    Threshold("fewest sessions", FEWEST_SESSIONS, "no session differs from one other"),
+    Threshold("fewest voxels", FEWEST_COMPARED, "simulated sessions: a few may be anything"),
+)
+
+BETAS_IN_PERCENT: Final = Kind(
+    name="betas in percent signal change",
+    scope="subject",
+    measures="median over sessions and regions of the deviation over trials; NSD's are 1 to 3 %",
+    conditions={
+        "failed": f"outside of {POSSIBLE_DEVIATIONS[0]:g} to {POSSIBLE_DEVIATIONS[1]:g} %",
+        "suspicious": f"outside of {USUAL_DEVIATIONS[0]:g} to {USUAL_DEVIATIONS[1]:g} %",
+        "not decidable": "no voxel varies",
+        "passed": "within",
+    },
+    value="median deviation {measured:.3g} % over trials",
+    expectation=f"from {USUAL_DEVIATIONS[0]:g} to {USUAL_DEVIATIONS[1]:g} %",
+    lower=USUAL_DEVIATIONS[0],
+    upper=USUAL_DEVIATIONS[1],
+    unit="%",
+    meanings={
+        **any_verdict(
+            "The betas of all sessions were scaled otherwise than NSD's, 300 to a percent: "
+            "download them again, or write them so."
+        ),
+        "passed": _SOUND,
+        "not decidable": "No voxel varies: nothing can be told of the scale.",
+    },
+    thresholds=(
+        Threshold("usual, %", USUAL_DEVIATIONS, "NSD's are 1 to 3 %"),
+        Threshold("possible, %", POSSIBLE_DEVIATIONS, "NSD's are 1 to 3 %; 300 too large or small"),
+    ),
+)
+
+
+def meanings_of_sessions(wrong: str) -> Mapping[str, str]:
+    """Return the meanings of a kind of check that compares sessions."""
+    return {
+        **any_verdict(wrong),
+        "passed": _SOUND,
+        "not decidable": "Sessions have too little data, or differ too much from each other, to "
+        "tell.",
+    }
+
+
+SCALE_OF_SESSIONS: Final = Kind(
+    name="scale of sessions",
+    scope="subject",
+    measures="deviation and mean against the subject's other sessions, robustly "
+    f"({ROBUST_DEVIATIONS:g} deviations)",
+    conditions={
+        "failed": f"a factor of {RATIO_FAILED:g}",
+        "suspicious": f"a factor of {RATIO_SUSPICIOUS:g}, or a mean {SHIFT_SUSPICIOUS:g} deviations"
+        " off",
+        "not decidable": "sessions differ too much for that to be sure, or there are fewer than "
+        f"{FEWEST_SESSIONS} sessions or {FEWEST_COMPARED} voxels",
+        "passed": "within",
+    },
+    value="{found}",
+    expectation=f"deviation within a factor of {RATIO_SUSPICIOUS:g} of the other sessions', mean "
+    f"within {SHIFT_SUSPICIOUS:g} deviations",
+    meanings=meanings_of_sessions(
+        "A session on another scale is of another preparation of the betas, was scaled twice or "
+        "not at all: download it again."
+    ),
+    thresholds=(
+        Threshold("factor, suspicious", RATIO_SUSPICIOUS, "simulated sessions"),
+        Threshold("factor, failed", RATIO_FAILED, "simulated sessions: none of 5000 subjects"),
+        Threshold("mean, deviations", SHIFT_SUSPICIOUS, "simulated sessions"),
+        Threshold("robust deviations over sessions", ROBUST_DEVIATIONS, "simulated sessions"),
+        *_FEWEST_THRESHOLDS,
+    ),
+)
+
+SCALE_OF_RUNS: Final = Kind(
+    name="scale of runs",
+    scope="subject",
+    measures="deviation and mean of a run against the other runs of its session, robustly "
+    f"({ROBUST_DEVIATIONS_OF_RUNS:g} deviations over the runs of all sessions)",
+    conditions={
+        "failed": f"a factor of {RATIO_FAILED:g}",
+        "suspicious": f"a factor of {RATIO_SUSPICIOUS:g}, or a mean {SHIFT_SUSPICIOUS:g} deviations"
+        " off",
+        "not decidable": "runs differ too much for that to be sure, or there are fewer than "
+        f"{_FEWEST_RUNS} runs or {FEWEST_COMPARED} voxels",
+        "passed": "within",
+    },
+    value="{found}",
+    expectation=f"deviation within a factor of {RATIO_SUSPICIOUS:g} of the session's other runs', "
+    f"mean within {SHIFT_SUSPICIOUS:g} deviations",
+    meanings=meanings_of_sessions(
+        "A run on another scale spoils the z-scores of its session: look at its responses, and "
+        "download the session again."
+    ),
+    thresholds=(
+        Threshold("factor, suspicious", RATIO_SUSPICIOUS, "simulated sessions"),
+        Threshold("factor, failed", RATIO_FAILED, "simulated sessions: none of 5000 subjects"),
+        Threshold("mean, deviations", SHIFT_SUSPICIOUS, "simulated sessions"),
+        Threshold("robust deviations over runs", ROBUST_DEVIATIONS_OF_RUNS, "runs are many"),
+        Threshold("fewest runs", _FEWEST_RUNS, "no run differs from one other"),
+        _FEWEST_THRESHOLDS[1],
+    ),
+)
+
+
+@dataclass(frozen=True)
+class SessionFindings:
+    """What a check found in a subject's sessions.
+
+    Attributes
+    ----------
+    sessions : dict of int to (str, str)
+        Sessions (1-based) that are not as they should be, each with its verdict and what was found.
+    measured : float
+        What was measured in the session that is least as it should be; NaN where in none.
+    session, run : int, optional
+        Where that was.
+    lower, upper : float, optional
+        Its bounds.
+    unit : str
+        As in `nsd_prep.core.check.Check`.
+    """
+
+    sessions: dict[int, Finding]
+    measured: float = float("nan")
+    session: int | None = None
+    run: int | None = None
+    lower: float | None = None
+    upper: float | None = None
+    unit: str = ""
 
 
 def by_session(records: SubjectRecords, attribute: str) -> NDArray[np.float64]:
@@ -64,7 +197,7 @@ def size_of_sessions(records: SubjectRecords) -> tuple[float, Verdict]:
     return size, "passed" if USUAL_DEVIATIONS[0] < size < USUAL_DEVIATIONS[1] else "suspicious"
 
 
-def scale_of_sessions(records: SubjectRecords) -> Found | None:
+def scale_of_sessions(records: SubjectRecords) -> SessionFindings | None:
     """Compare each session's deviation and mean with those of the subject's other sessions.
 
     Parameters
@@ -74,9 +207,9 @@ def scale_of_sessions(records: SubjectRecords) -> Found | None:
 
     Returns
     -------
-    dict of int to (str, str), or None
-        Sessions that are not on the others' scale, each with its verdict and what was found.
-        None where too few sessions, or voxels are there to compare.
+    SessionFindings or None
+        Of sessions that are not on the others' scale; None where too few sessions or voxels are
+        there to compare.
     """
     parts = [list(regions.values()) for regions in records.values()]
     deviation = np.array([[part.session.deviation for part in row] for row in parts])
@@ -94,7 +227,7 @@ def scale_of_sessions(records: SubjectRecords) -> Found | None:
     weights = voxels / voxels.sum()
     log_ratio = np.log(np.where(deviation > 0, deviation, usual) / usual) @ weights
     shift = ((mean - np.median(mean[known], axis=0)) / usual) @ weights
-    found: Found = {}
+    found: dict[int, Finding] = {}
     for row, session in enumerate(records):
         if not known[row]:
             found[session] = WITHOUT_DATA
@@ -109,10 +242,11 @@ def scale_of_sessions(records: SubjectRecords) -> Found | None:
                 f"{shift[row]:+.2g} deviations from theirs"
             )
             found[session] = (verdict, text)
-    return found
+    judged = [session for row, session in enumerate(records) if known[row]]
+    return _farthest(found, judged, log_ratio[known, np.newaxis], shift[known, np.newaxis])
 
 
-def scale_of_runs(records: SubjectRecords) -> Found | None:
+def scale_of_runs(records: SubjectRecords) -> SessionFindings | None:
     """Compare each run with the others of its session, by how much runs differ in all sessions.
 
     Parameters
@@ -122,9 +256,9 @@ def scale_of_runs(records: SubjectRecords) -> Found | None:
 
     Returns
     -------
-    dict of int to (str, str), or None
-        Sessions with runs that are not on the others' scale, as `scale_of_sessions` has them.
-        None where too few sessions, runs or voxels are there to compare.
+    SessionFindings or None
+        Of sessions with runs that are not on the others' scale; None where too few sessions, runs
+        or voxels are there to compare.
     """
     statistics = np.array(
         [
@@ -147,7 +281,7 @@ def scale_of_runs(records: SubjectRecords) -> Found | None:
             (mean - np.median(mean, axis=2, keepdims=True)) / usual,
         )
     )
-    found: Found = {}
+    found: dict[int, Finding] = {}
     for row, session in enumerate(records):
         if np.isnan(usual[row]).all():
             found[session] = WITHOUT_DATA
@@ -167,7 +301,50 @@ def scale_of_runs(records: SubjectRecords) -> Found | None:
                 named[text] = verdict
         if named:
             found[session] = (worst(list(named.values())), ", ".join(named))
-    return found
+    return _farthest(found, list(records), log_ratio, shift)
+
+
+def _farthest(
+    found: dict[int, Finding],
+    sessions: Sequence[int],
+    log_ratio: NDArray[np.float64],
+    shift: NDArray[np.float64],
+) -> SessionFindings:
+    """Return the findings with the largest ratio or shift, of the sessions of the worst verdict.
+
+    `log_ratio` and `shift` have a row for each of the sessions, and a column for each of its runs.
+    """
+    findings = [found.get(session, ("passed", "")) for session in sessions]
+    judged = [verdict for verdict, text in findings if (verdict, text) != WITHOUT_DATA]
+    if not judged:
+        return SessionFindings(found)
+    others = [one == WITHOUT_DATA or one[0] != worst(judged) for one in findings]
+    beyond = np.stack(
+        [np.abs(log_ratio) / np.log(RATIO_SUSPICIOUS), np.abs(shift) / SHIFT_SUSPICIOUS]
+    )
+    beyond[:, others] = -1
+    which, row, column = np.unravel_index(np.argmax(beyond), beyond.shape)
+    run = int(column) + 1 if log_ratio.shape[1] > 1 else None
+    session = sessions[int(row)]
+    if which == 1:
+        return SessionFindings(
+            found,
+            float(shift[row, column]),
+            session,
+            run,
+            -SHIFT_SUSPICIOUS,
+            SHIFT_SUSPICIOUS,
+            "deviations of the mean",
+        )
+    return SessionFindings(
+        found,
+        float(np.exp(log_ratio[row, column])),
+        session,
+        run,
+        1 / RATIO_SUSPICIOUS,
+        RATIO_SUSPICIOUS,
+        "ratio of deviations",
+    )
 
 
 def _verdict_of_scale(

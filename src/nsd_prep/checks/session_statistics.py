@@ -1,32 +1,35 @@
 """Is each session's data whole, and like the subject's other sessions'? Their records tell."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from nsd_prep.checks.scales import (
+    BETAS_IN_PERCENT,
     FEWEST_COMPARED,
     FEWEST_SESSIONS,
-    RATIO_SUSPICIOUS,
-    SHIFT_SUSPICIOUS,
-    USUAL_DEVIATIONS,
+    SCALE_OF_RUNS,
+    SCALE_OF_SESSIONS,
     WITHOUT_DATA,
-    Found,
+    Finding,
+    SessionFindings,
     SubjectRecords,
     by_session,
+    meanings_of_sessions,
     scale_of_runs,
     scale_of_sessions,
     size_of_sessions,
 )
-from nsd_prep.core.check import Check, Verdict, check, worst
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict, worst
 
 #: Share of voxels without data, beyond those that the subject's better sessions lack, that no
 #: session has unless its file has holes; in fewer voxels than the number it is suspicious.
 LARGEST_SHARE_CONSTANT: Final = 0.4
 #: The same, from which a person should look at a session.
 SHARE_CONSTANT_SUSPICIOUS: Final = 0.15
-_FEWEST_VOXELS: Final = 100
+_FEWEST_VOXELS_OF_SESSION: Final = 100
 #: Trials in which all voxels have one value: one is odd, more are a hole in the file.
 _UNIFORM_TRIALS: Final = 2
 #: Share of values that are cut off at the ends of int16, beyond the other sessions'.
@@ -37,6 +40,119 @@ SATURATED_FAILED: Final = 0.2
 PATTERN_SUSPICIOUS: Final = 0.3
 PATTERN_USUAL: Final = 0.6
 _FEWEST_IN_PATTERN: Final = 30
+
+VOXELS_WITH_DATA: Final = Kind(
+    name="voxels of a session with data",
+    scope="subject",
+    measures="constant voxels beyond what the better sessions lack (their first quartile)",
+    conditions={
+        "failed": f"above {LARGEST_SHARE_CONSTANT:.0%}, of {_FEWEST_VOXELS_OF_SESSION} voxels or "
+        "more in all regions",
+        "suspicious": f"above {SHARE_CONSTANT_SUSPICIOUS:.0%}; of fewer voxels, or in one region, "
+        f"above {LARGEST_SHARE_CONSTANT:.0%}",
+        "not decidable": f"fewer than {FEWEST_COMPARED} voxels",
+        "passed": "fewer",
+    },
+    value="{found}",
+    expectation=f"at most {SHARE_CONSTANT_SUSPICIOUS:.0%} of voxels constant beyond other sessions",
+    unit="share of voxels",
+    meanings=meanings_of_sessions(
+        "A few voxels may lack data in a session; where most do, the file has holes, or its "
+        "volumes lie elsewhere: download it again."
+    ),
+    thresholds=(
+        Threshold("share, failed", LARGEST_SHARE_CONSTANT, "simulated sessions"),
+        Threshold("share, suspicious", SHARE_CONSTANT_SUSPICIOUS, "simulated sessions"),
+        Threshold("fewest voxels for *failed*", _FEWEST_VOXELS_OF_SESSION, "simulated sessions"),
+        Threshold("fewest voxels", FEWEST_COMPARED, "simulated sessions: a few may be anything"),
+    ),
+)
+
+TRIALS_WITH_DATA: Final = Kind(
+    name="trials of a session with data",
+    scope="subject",
+    measures="trials with one value in all voxels",
+    conditions={
+        "failed": f"{_UNIFORM_TRIALS} or more",
+        "suspicious": "1",
+        "not decidable": "a session has no data",
+        "passed": "none",
+    },
+    value="{found}",
+    expectation="no trial with one value in all voxels",
+    upper=0,
+    unit="trials",
+    meanings=meanings_of_sessions(
+        "In such trials nothing was measured: the file has holes; download it again."
+    ),
+    thresholds=(
+        Threshold("trials, failed", _UNIFORM_TRIALS, "one is odd, more are a hole in the file"),
+    ),
+)
+
+SATURATION: Final = Kind(
+    name="saturation",
+    scope="subject",
+    measures="values cut off, beyond the other sessions' median",
+    conditions={
+        "failed": f"above {SATURATED_FAILED:.0%}",
+        "suspicious": f"above {SATURATED_SUSPICIOUS:.0%}",
+        "passed": "fewer",
+    },
+    value="{found}",
+    expectation=f"at most {SATURATED_SUSPICIOUS:.0%} of values cut off beyond other sessions",
+    upper=SATURATED_SUSPICIOUS,
+    unit="share of values",
+    meanings=meanings_of_sessions(
+        "Values at the ends of int16 were cut off; many of them mean that a session was scaled "
+        "twice."
+    ),
+    thresholds=(
+        Threshold("share, failed", SATURATED_FAILED, "chosen"),
+        Threshold("share, suspicious", SATURATED_SUSPICIOUS, "chosen"),
+    ),
+)
+
+SESSIONS_DIFFER: Final = Kind(
+    name="sessions differ",
+    scope="subject",
+    measures="digests of raw values",
+    conditions={"failed": "two sessions have the same", "passed": "all differ"},
+    value="{found}",
+    expectation="no two sessions with the same values",
+    upper=0,
+    unit="sessions",
+    meanings=meanings_of_sessions(
+        "Sessions with the same raw values are copies of one file: download them again."
+    ),
+)
+
+VOXELS_IN_PLACE: Final = Kind(
+    name="voxels of a session in their places",
+    scope="subject",
+    measures="r over voxels of the logarithm of the deviation with the other sessions, over all "
+    f"regions and in each of {_FEWEST_IN_PATTERN} voxels or more",
+    conditions={
+        "suspicious": f"below {PATTERN_SUSPICIOUS:g} where {PATTERN_USUAL:g} is usual",
+        "not decidable": f"fewer than {FEWEST_SESSIONS} sessions or {_FEWEST_IN_PATTERN} voxels "
+        f"with data, or less than {PATTERN_USUAL:g} is usual",
+        "passed": "more",
+    },
+    value="{found}",
+    expectation=f"r above {PATTERN_SUSPICIOUS:g} with the other sessions' deviations over voxels",
+    lower=PATTERN_SUSPICIOUS,
+    unit="r",
+    meanings=meanings_of_sessions(
+        "Which voxels vary much is much the same in all sessions of a subject; a session that "
+        "differs is moved, or another subject's."
+    ),
+    thresholds=(
+        Threshold("r, suspicious", PATTERN_SUSPICIOUS, "simulated sessions"),
+        Threshold("r, usual", PATTERN_USUAL, "simulated sessions"),
+        Threshold("fewest voxels", _FEWEST_IN_PATTERN, "the error of r is 0.2"),
+        Threshold("fewest sessions", FEWEST_SESSIONS, "no session differs from one other"),
+    ),
+)
 
 
 def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
@@ -54,99 +170,41 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
     list of Check
         Eight; a session is compared with the subject's others by medians over sessions.
     """
-    size, size_verdict = size_of_sessions(records)
-    table = (
-        (
-            "voxels of a session with data",
-            _without_data(records),
-            f"at most {SHARE_CONSTANT_SUSPICIOUS:.0%} of voxels constant beyond other sessions",
-            "A few voxels may lack data in a session; where most do, the file has holes, or its "
-            "volumes lie elsewhere: download it again.",
-        ),
-        (
-            "trials of a session with data",
-            _uniform_trials(records),
-            "no trial with one value in all voxels",
-            "In such trials nothing was measured: the file has holes; download it again.",
-        ),
-        (
-            "saturation",
-            _saturated(records),
-            f"at most {SATURATED_SUSPICIOUS:.0%} of values cut off beyond other sessions",
-            "Values at the ends of int16 were cut off; many of them mean that a session was scaled "
-            "twice.",
-        ),
-        (
-            "scale of sessions",
-            scale_of_sessions(records),
-            f"deviation within a factor of {RATIO_SUSPICIOUS:g} of the other sessions', mean within"
-            f" {SHIFT_SUSPICIOUS:g} deviations",
-            "A session on another scale is of another preparation of the betas, was scaled twice "
-            "or not at all: download it again.",
-        ),
-        (
-            "scale of runs",
-            scale_of_runs(records),
-            f"deviation within a factor of {RATIO_SUSPICIOUS:g} of the session's other runs', mean "
-            f"within {SHIFT_SUSPICIOUS:g} deviations",
-            "A run on another scale spoils the z-scores of its session: look at its responses, and "
-            "download the session again.",
-        ),
-        (
-            "sessions differ",
-            _copies(records),
-            "no two sessions with the same values",
-            "Sessions with the same raw values are copies of one file: download them again.",
-        ),
-        (
-            "voxels of a session in their places",
-            _patterns(records),
-            f"r above {PATTERN_SUSPICIOUS:g} with the other sessions' deviations over voxels",
-            "Which voxels vary much is much the same in all sessions of a subject; a session that "
-            "differs is moved, or another subject's.",
-        ),
-    )
-    sound = "In this the sessions are as they should be."
-    unclear = "Sessions have too little data, or differ too much from each other, to tell."
-    checks = [
-        check(
-            "betas in percent signal change",
-            f"subj{subject:02d}",
-            f"median deviation {size:.3g} % over trials",
-            f"from {USUAL_DEVIATIONS[0]:g} to {USUAL_DEVIATIONS[1]:g} %",
-            size_verdict,
-            {
-                "passed": sound,
-                "not decidable": "No voxel varies: nothing can be told of the scale.",
-            }.get(
-                size_verdict,
-                "The betas of all sessions were scaled otherwise than NSD's, 300 to a percent: "
-                "download them again, or write them so.",
-            ),
-        )
-    ]
-    for name, found, expectation, meaning in table:
-        verdict: Verdict | None = None
-        value = "cannot be told from these sessions"
-        if found is not None:
-            verdicts = [verdict for verdict, _ in found.values()]
-            verdict = worst(verdicts) if verdicts else "passed"
-            named = [f"session {session}: {text}" for session, (_, text) in found.items()]
-            value = "; ".join(named) or f"all {len(records)} sessions"
+    name = f"subj{subject:02d}"
+    size, verdict_of_size = size_of_sessions(records)
+    checks = [BETAS_IN_PERCENT.check(verdict_of_size, subject=name, measured=size)]
+    for kind, findings in (
+        (VOXELS_WITH_DATA, _without_data(records)),
+        (TRIALS_WITH_DATA, _uniform_trials(records)),
+        (SATURATION, _saturated(records)),
+        (SCALE_OF_SESSIONS, scale_of_sessions(records)),
+        (SCALE_OF_RUNS, scale_of_runs(records)),
+        (SESSIONS_DIFFER, _copies(records)),
+        (VOXELS_IN_PLACE, _patterns(records)),
+    ):
+        if findings is None:
+            unknown = "cannot be told from these sessions"
+            checks.append(kind.check(None, subject=name, found=unknown))
+            continue
+        verdicts: list[Verdict] = [verdict for verdict, _ in findings.sessions.values()]
+        named = [f"session {session}: {text}" for session, (_, text) in findings.sessions.items()]
         checks.append(
-            check(
-                name,
-                f"subj{subject:02d}",
-                value,
-                expectation,
-                verdict,
-                {"passed": sound, "not decidable": unclear}.get(str(verdict), meaning),
+            kind.check(
+                worst(verdicts) if verdicts else "passed",
+                subject=name,
+                session=findings.session,
+                run=findings.run,
+                measured=findings.measured,
+                lower=findings.lower,
+                upper=findings.upper,
+                unit=findings.unit,
+                found="; ".join(named) or f"all {len(records)} sessions",
             )
         )
     return checks
 
 
-def _without_data(records: SubjectRecords) -> Found | None:
+def _without_data(records: SubjectRecords) -> SessionFindings | None:
     voxels = by_session(records, "n_voxels")
     if voxels[0].sum() < FEWEST_COMPARED:
         return None
@@ -155,14 +213,14 @@ def _without_data(records: SubjectRecords) -> Found | None:
     excess = share - np.quantile(share, 0.25, axis=0, method="lower")
     together = (excess * voxels).sum(axis=1) / voxels.sum(axis=1)
     names = list(next(iter(records.values())))
-    found: Found = {}
+    found: dict[int, Finding] = {}
     for row, session in enumerate(records):
         in_session = {
             name: share[row, place]
             for place, name in enumerate(names)
             if excess[row, place] > LARGEST_SHARE_CONSTANT
         }
-        many = voxels[row].sum() >= _FEWEST_VOXELS
+        many = voxels[row].sum() >= _FEWEST_VOXELS_OF_SESSION
         if together[row] > (SHARE_CONSTANT_SUSPICIOUS if many else LARGEST_SHARE_CONSTANT):
             sure = many and together[row] > LARGEST_SHARE_CONSTANT
             constant = (share[row] @ voxels[row]) / voxels[row].sum()
@@ -171,14 +229,22 @@ def _without_data(records: SubjectRecords) -> Found | None:
         elif in_session:
             text = ", ".join(f"{part:.0%} of {name}" for name, part in in_session.items())
             found[session] = ("suspicious", f"{text} constant")
-    return found
+    most = int(np.argmax(together))
+    many = voxels[most].sum() >= _FEWEST_VOXELS_OF_SESSION
+    return SessionFindings(
+        found,
+        float(together[most]),
+        list(records)[most],
+        upper=SHARE_CONSTANT_SUSPICIOUS if many else LARGEST_SHARE_CONSTANT,
+    )
 
 
-def _uniform_trials(records: SubjectRecords) -> Found:
-    found: Found = {}
+def _uniform_trials(records: SubjectRecords) -> SessionFindings:
+    found: dict[int, Finding] = {}
+    numbers = {}
     for session, regions in records.items():
         name, part = max(regions.items(), key=lambda item: item[1].session.uniform_trials)
-        number = part.session.uniform_trials
+        numbers[session] = number = part.session.uniform_trials
         if number:
             where = f"of {name}"
             if all(one.session.uniform_trials == number for one in regions.values()):
@@ -190,14 +256,15 @@ def _uniform_trials(records: SubjectRecords) -> Found:
             found[session] = ("failed" if number >= _UNIFORM_TRIALS else "suspicious", text)
         elif all(one.constant_voxels == one.n_voxels for one in regions.values()):
             found[session] = WITHOUT_DATA
-    return found
+    most = max(numbers, key=numbers.__getitem__)
+    return SessionFindings(found, numbers[most], most)
 
 
-def _saturated(records: SubjectRecords) -> Found:
+def _saturated(records: SubjectRecords) -> SessionFindings:
     voxels = by_session(records, "n_voxels")
     share = (by_session(records, "saturated") * voxels).sum(axis=1) / voxels.sum(axis=1)
     excess = share - np.median(share)
-    return {
+    found: dict[int, Finding] = {
         session: (
             "failed" if excess[row] > SATURATED_FAILED else "suspicious",
             f"{share[row]:.1%} of values at the ends of int16",
@@ -205,10 +272,12 @@ def _saturated(records: SubjectRecords) -> Found:
         for row, session in enumerate(records)
         if excess[row] > SATURATED_SUSPICIOUS
     }
+    most = int(np.argmax(excess))
+    return SessionFindings(found, float(excess[most]), list(records)[most])
 
 
-def _copies(records: SubjectRecords) -> Found:
-    found: Found = {}
+def _copies(records: SubjectRecords) -> SessionFindings:
+    found: dict[int, Finding] = {}
     first_with: dict[tuple[str, ...], int] = {}
     for session, regions in records.items():
         digests = tuple(part.sample_sha256 for part in regions.values() if part.sample_sha256)
@@ -217,24 +286,30 @@ def _copies(records: SubjectRecords) -> Found:
         if digests in first_with:
             found[session] = ("failed", f"the same values as session {first_with[digests]}")
         first_with.setdefault(digests, session)
-    return found
+    return SessionFindings(found, len(found), next(iter(found)) if len(found) == 1 else None)
 
 
-def _patterns(records: SubjectRecords) -> Found | None:
+def _patterns(records: SubjectRecords) -> SessionFindings | None:
     """Compare, between sessions, how much each of the sampled voxels varies.
 
     Of all regions together, and of each that has enough voxels: one alone may be moved.
     """
-    found = _patterns_of(records, list(next(iter(records.values()))))
+    together = _patterns_of(records, list(next(iter(records.values()))))
+    if together is None:
+        return None
+    lowest = together
     for name in next(iter(records.values())):
-        alone = _patterns_of(records, [name]) if found is not None else None
-        for session, (verdict, text) in (alone or {}).items():
-            if verdict == "suspicious" and found is not None:
-                found.setdefault(session, (verdict, f"{text} in {name}"))
-    return found
+        alone = _patterns_of(records, [name])
+        if alone is None:
+            continue
+        for session, (verdict, text) in alone.sessions.items():
+            if verdict == "suspicious":
+                together.sessions.setdefault(session, (verdict, f"{text} in {name}"))
+        lowest = min(lowest, alone, key=lambda findings: findings.measured)
+    return replace(lowest, sessions=together.sessions)
 
 
-def _patterns_of(records: SubjectRecords, names: Sequence[str]) -> Found | None:
+def _patterns_of(records: SubjectRecords, names: Sequence[str]) -> SessionFindings | None:
     deviations = np.array(
         [
             [value for name in names for value in regions[name].voxel_deviation]
@@ -254,9 +329,12 @@ def _patterns_of(records: SubjectRecords, names: Sequence[str]) -> Found | None:
     usual = np.nanmedian(r, axis=1)
     if np.median(usual) < PATTERN_USUAL:
         return None
-    found: Found = dict.fromkeys(np.array(list(records))[~known].tolist(), WITHOUT_DATA)
+    found: dict[int, Finding] = dict.fromkeys(
+        np.array(list(records))[~known].tolist(), WITHOUT_DATA
+    )
     for session, value in zip(sessions.tolist(), usual, strict=True):
         if value < PATTERN_SUSPICIOUS:
             text = f"r {value:.2f} where {np.median(usual):.2f} is usual"
             found[session] = ("suspicious", text)
-    return found
+    lowest = int(np.argmin(usual))
+    return SessionFindings(found, float(usual[lowest]), int(sessions[lowest]))

@@ -10,11 +10,11 @@ from nsd_prep.checks.runs import check_runs, run_table
 from nsd_prep.checks.trial_agreement import (
     HIGHEST_AGREEMENT_OF_MISPLACED,
     LOWEST_AGREEMENT,
-    MARGIN,
+    MARGIN_OF_SURE,
     AgreementScores,
     TrialAgreement,
 )
-from nsd_prep.core.check import Check, Verdict, check, worst
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict, worst
 
 #: A session at chance lies surely below this, by the smaller margin: a tired subject's session
 #: with 15 % of the signal agrees so much, and is suspicious, not failed.
@@ -22,20 +22,67 @@ TIRED: Final = 0.2
 MARGIN_OF_TIRED: Final = 2.5
 #: A session surely above 0 by so many standard errors is weak, not misplaced.
 MARGIN_OF_WEAK: Final = 2.5
-MARGIN_OF_SUSPICION: Final = 4.0
+MARGIN_OF_WEAKER_THAN_USUAL: Final = 4.0
 #: The same in one region: small ones are many, and their errors rest on few voxels.
 MARGIN_OF_REGION: Final = 6.0
 FEWEST_TRIALS_OF_REGION: Final = 10
 #: Trials below which nothing is decided about a session.
-FEWEST_TRIALS: Final = 4
+FEWEST_TRIALS_OF_SESSION: Final = 4
 
-SESSIONS: Final = "sessions in their places"
 AT_CHANCE: Final = "at chance"
 OPPOSITE: Final = "of the opposite sign"
 _MISPLACED: Final = (AT_CHANCE, OPPOSITE)
 WEAK: Final = "weak"
 AT_CHANCE_OR_WEAK: Final = "at chance or weak"
 _SESSIONS_NAMED: Final = 10
+
+SESSIONS_IN_PLACE: Final = Kind(
+    name="sessions in their places",
+    scope="subject; again with single trials",
+    measures="agreement of a session's trials with the same images' in other sessions, less that "
+    "with other images'; over all regions, and over each. Of single trials, of all images seen "
+    "three times, over the 64 voxels of the highest ncsnr: all trials count, so that one region "
+    "and one exchanged run are told",
+    conditions={
+        "failed": f"a session at chance: below {LOWEST_AGREEMENT:g}, below "
+        f"{HIGHEST_AGREEMENT_OF_MISPLACED:g} by {MARGIN_OF_SURE:g} standard errors, and below "
+        f"{TIRED:g} by {MARGIN_OF_TIRED:g}; or of the opposite sign",
+        "suspicious": "one that is weak, or that may be at chance; one that is weak in one region "
+        f"by {MARGIN_OF_REGION:g} standard errors",
+        "not decidable": f"fewer than {FEWEST_TRIALS_OF_SESSION} trials, or too weak a signal",
+        "passed": f"above {LOWEST_AGREEMENT:g}, and above 0 by {MARGIN_OF_SURE:g} standard errors",
+    },
+    value="{found}",
+    expectation=f"every session agrees with the others (above {LOWEST_AGREEMENT:g}; chance is 0)",
+    lower=LOWEST_AGREEMENT,
+    unit="share of the prediction",
+    meanings={
+        "passed": "A session's responses agree with other sessions' responses to the same images.",
+        "not decidable": "Some sessions have too few shared images, or too weak a signal, to tell.",
+        "all at chance": "No session agrees with another: the order of sessions or trials, or the "
+        "design, is another subject's or is counted from another number.",
+        AT_CHANCE: "A session at chance is another session's or subject's file, or its trials are "
+        "in another order: download it again.",
+        OPPOSITE: "A session of the opposite sign disagrees with the others as much as sessions "
+        "agree: its betas were multiplied by a negative number; download it again.",
+        AT_CHANCE_OR_WEAK: "Such a session is a tired subject's, or another session's or subject's "
+        "file, or its trials are in another order: look at its mean image, and download it again.",
+        WEAK: "A weak session may be a tired subject's, or its voxels lie elsewhere (the head "
+        "moved, or it is another preparation): look at its mean image before you use it.",
+    },
+    thresholds=(
+        Threshold("agreement of a session at chance", LOWEST_AGREEMENT, "simulations"),
+        Threshold("surely below", HIGHEST_AGREEMENT_OF_MISPLACED, "simulations"),
+        Threshold("standard errors, failed", MARGIN_OF_SURE, "simulations: no sound session"),
+        Threshold("agreement of a tired session", TIRED, "simulations: 15 % of the signal"),
+        Threshold("standard errors below that", MARGIN_OF_TIRED, "simulations"),
+        Threshold("standard errors above 0, weak", MARGIN_OF_WEAK, "simulations"),
+        Threshold("standard errors, suspicious", MARGIN_OF_WEAKER_THAN_USUAL, "simulations"),
+        Threshold("standard errors in one region", MARGIN_OF_REGION, "small regions are many"),
+        Threshold("fewest trials", FEWEST_TRIALS_OF_SESSION, "simulations"),
+        Threshold("fewest trials in one region", FEWEST_TRIALS_OF_REGION, "few voxels"),
+    ),
+)
 
 
 def session_agreement_table(regions: Sequence[TrialAgreement]) -> pd.DataFrame:
@@ -73,38 +120,45 @@ def _judged(scores: AgreementScores) -> pd.DataFrame:
         index=pd.Index(scores.sessions, name="session"),
     )
     table = table.join(run_table(scores))
-    table.loc[table["what"].isin(_MISPLACED), "runs"] = ""  # no run is better than the session
-    table.loc[table["runs"] != "", ["verdict", "what"]] = ["passed", ""]  # that is what is wrong
+    # No run of a misplaced session is better than the session.
+    misplaced = table["what"].isin(_MISPLACED)
+    table["runs"] = table["runs"].mask(misplaced, pd.Series([()] * len(table), table.index))
+    # Elsewhere the runs are what is wrong.
+    table.loc[table["runs"].map(len) > 0, ["verdict", "what"]] = ["passed", ""]
     return table
 
 
 def _judge_session(value: float, error: float, n_trials: int, usual: float) -> tuple[Verdict, str]:
-    if n_trials < FEWEST_TRIALS or not np.isfinite(value):
+    if n_trials < FEWEST_TRIALS_OF_SESSION or not np.isfinite(value):
         return "not decidable", ""
-    if value < LOWEST_AGREEMENT and value + MARGIN * error < HIGHEST_AGREEMENT_OF_MISPLACED:
+    if value < LOWEST_AGREEMENT and value + MARGIN_OF_SURE * error < HIGHEST_AGREEMENT_OF_MISPLACED:
         if value - MARGIN_OF_WEAK * error > 0:
             return "suspicious", WEAK
-        if value + MARGIN * error < 0:
+        if value + MARGIN_OF_SURE * error < 0:
             return "failed", OPPOSITE
         if value + MARGIN_OF_TIRED * error < TIRED:
             return "failed", AT_CHANCE
         return "suspicious", AT_CHANCE_OR_WEAK
-    if value + MARGIN_OF_SUSPICION * error < HIGHEST_AGREEMENT_OF_MISPLACED * min(usual, 1):
+    if value + MARGIN_OF_WEAKER_THAN_USUAL * error < HIGHEST_AGREEMENT_OF_MISPLACED * min(usual, 1):
         return "suspicious", WEAK
-    if value < LOWEST_AGREEMENT or value - MARGIN * error <= 0:
+    if value < LOWEST_AGREEMENT or value - MARGIN_OF_SURE * error <= 0:
         return "not decidable", ""
     return "passed", ""
 
 
-def check_sessions(where: str, regions: Mapping[str, TrialAgreement]) -> list[Check]:
+def check_sessions(
+    subject: str, regions: Mapping[str, TrialAgreement], data: str = ""
+) -> list[Check]:
     """Check that a subject's sessions and runs are in their places, and name those that are not.
 
     Parameters
     ----------
-    where : str
-        Which subject, as the checks name it.
+    subject : str
+        Such as "subj01".
     regions : mapping of str to TrialAgreement
         Of all the subject's regions.
+    data : str
+        As in `nsd_prep.core.check.Check`.
 
     Returns
     -------
@@ -130,7 +184,7 @@ def check_sessions(where: str, regions: Mapping[str, TrialAgreement]) -> list[Ch
                 (highest < HIGHEST_AGREEMENT_OF_MISPLACED * usual)
                 & (alone["trials"] >= FEWEST_TRIALS_OF_REGION)
                 & (table["what"] == "")
-                & (table["runs"] == "")
+                & (table["runs"].map(len) == 0)
             )
             if wrong.any():
                 named.append(f"weak in {region}: {_named(alone.index[wrong])} of {len(table)}")
@@ -144,48 +198,30 @@ def check_sessions(where: str, regions: Mapping[str, TrialAgreement]) -> list[Ch
             f"all {len(table)} sessions; the lowest is session {lowest} with "
             f"{table['agreement'].min():.2f} of what the ncsnr predicts"
         ]
-    sessions = check(
-        SESSIONS,
-        where,
-        "; ".join(named),
-        f"every session agrees with the others (above {LOWEST_AGREEMENT:g}; chance is 0)",
-        worst(verdicts),
-        _meaning(table, worst(verdicts)),
+    verdict = worst(verdicts)
+    judged = table["agreement"].dropna()
+    lowest = None if judged.empty else judged.idxmin()
+    sessions = SESSIONS_IN_PLACE.check(
+        verdict,
+        subject=subject,
+        data=data,
+        session=lowest,
+        measured=None if lowest is None else judged[lowest],
+        reason=_reason(table, verdict),
+        found="; ".join(named),
     )
-    return [sessions, check_runs(where, table[~table["what"].isin(_MISPLACED)])]
+    return [sessions, check_runs(subject, table[~table["what"].isin(_MISPLACED)], data)]
 
 
-def _meaning(table: pd.DataFrame, verdict: Verdict) -> str:
-    """Return what the verdict means, by what was found."""
-    if verdict == "passed":
-        return "A session's responses agree with other sessions' responses to the same images."
-    if verdict == "not decidable":
-        return "Some sessions have too few shared images, or too weak a signal, to tell."
+def _reason(table: pd.DataFrame, verdict: Verdict) -> str:
+    """Return which meaning goes with the verdict, by what was found."""
+    if verdict in ("passed", "not decidable"):
+        return verdict
     what = table["what"]
     if (what == AT_CHANCE).all():
-        return (
-            "No session agrees with another: the order of sessions or trials, or the design, is "
-            "another subject's or is counted from another number."
-        )
-    if (what == AT_CHANCE).any():
-        return (
-            "A session at chance is another session's or subject's file, or its trials are in "
-            "another order: download it again."
-        )
-    if (what == OPPOSITE).any():
-        return (
-            "A session of the opposite sign disagrees with the others as much as sessions agree: "
-            "its betas were multiplied by a negative number; download it again."
-        )
-    if (what == AT_CHANCE_OR_WEAK).any():
-        return (
-            "Such a session is a tired subject's, or another session's or subject's file, or its "
-            "trials are in another order: look at its mean image, and download it again."
-        )
-    return (
-        "A weak session may be a tired subject's, or its voxels lie elsewhere (the head moved, or "
-        "it is another preparation): look at its mean image before you use it."
-    )
+        return "all at chance"
+    kinds = (AT_CHANCE, OPPOSITE, AT_CHANCE_OR_WEAK)
+    return next((kind for kind in kinds if (what == kind).any()), WEAK)
 
 
 def _named(sessions: Sequence[object]) -> str:

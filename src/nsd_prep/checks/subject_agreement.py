@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.core.check import Check, Verdict, check, worst
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict, worst
 
 #: Permutations of the images, and the largest p that counts as agreement.
 PERMUTATIONS: Final = 500
@@ -26,6 +26,89 @@ LOWEST_SHARE_OF_OTHERS: Final = 0.5
 SEEN: Final = 5.0
 #: Subjects whose RDMs correlate above this have the same data.
 SAME_DATA: Final = 0.98
+
+_AGREEMENT_THRESHOLDS: Final = (
+    Threshold("largest p", LARGEST_P, f"images permuted {PERMUTATIONS} times"),
+    Threshold(
+        "usual share of what reliability allows",
+        USUAL_CONSISTENCY,
+        "chosen",
+    ),
+    Threshold("fewest images for *suspicious*", FEWEST_IMAGES_OF_SUSPICION, "simulated subjects"),
+    Threshold("standard deviations of chance that are seen", SEEN, "chosen"),
+)
+
+SUBJECTS_AGREE: Final = Kind(
+    name="subjects agree",
+    scope="region",
+    measures=f"mean correlation of the subjects' RDMs, images permuted {PERMUTATIONS} times",
+    conditions={
+        "suspicious": f"p above {LARGEST_P:g} with {FEWEST_IMAGES_OF_SUSPICION} images or more, "
+        f"although the RDMs are reliable enough to see {USUAL_CONSISTENCY:g} of what that allows",
+        "not decidable": f"p above {LARGEST_P:g} otherwise",
+        "passed": f"p at most {LARGEST_P:g}",
+    },
+    value="mean r {mean:.3f}, p {measured:.2g}",
+    expectation=f"above chance (p at most {LARGEST_P:g}, images permuted)",
+    upper=LARGEST_P,
+    unit="p",
+    meanings={
+        "passed": "Subjects find the same images alike.",
+        "suspicious": "The RDMs are reliable, yet subjects do not find the same images alike: rows "
+        "belong to other images than the ids say, in some subject or in all, or the region differs "
+        "from subject to subject.",
+        "not decidable": "The RDMs are too unreliable for agreement to be seen.",
+    },
+    thresholds=_AGREEMENT_THRESHOLDS,
+)
+
+EACH_SUBJECT_AGREES: Final = Kind(
+    name="each subject agrees with the others",
+    scope="region",
+    measures="correlation of a subject's RDM with the mean of the others'; the subject is named",
+    conditions={
+        "failed": f"at chance, where {LOWEST_SHARE_OF_OTHERS:g} of what the others have would be "
+        "seen",
+        "suspicious": SUBJECTS_AGREE.conditions["suspicious"],
+        "not decidable": SUBJECTS_AGREE.conditions["not decidable"],
+        "passed": f"p at most {LARGEST_P:g}, of every subject",
+    },
+    value="{found}",
+    expectation=f"every subject above chance (p at most {LARGEST_P:g}, images permuted)",
+    upper=LARGEST_P,
+    unit="p",
+    meanings={
+        "passed": "Each subject's images are as alike as the others find them.",
+        "alone": "A subject at chance, where the others agree, has another subject's table of "
+        "trials or images under other ids.",
+        "not decidable": "The subject's RDM is too unreliable for agreement to be seen.",
+    },
+    thresholds=(
+        *_AGREEMENT_THRESHOLDS,
+        Threshold("share of the others' agreement", LOWEST_SHARE_OF_OTHERS, "chosen"),
+    ),
+)
+
+SUBJECTS_DIFFER: Final = Kind(
+    name="subjects differ",
+    scope="region",
+    measures="highest correlation of two subjects' RDMs",
+    conditions={
+        "failed": f"above {SAME_DATA:g}",
+        "not decidable": "RDMs are constant",
+        "passed": f"at most {SAME_DATA:g}",
+    },
+    value="{found}",
+    expectation=f"no two subjects with r above {SAME_DATA:g}",
+    upper=SAME_DATA,
+    unit="r",
+    meanings={
+        "passed": "No two subjects have the same data.",
+        "failed": "No two brains are alike; two subjects with one RDM have the same data.",
+        "not decidable": "No two subjects have the same data.",
+    },
+    thresholds=(Threshold("largest r", SAME_DATA, "brains differ; simulated subjects: none"),),
+)
 
 
 @dataclass(frozen=True)
@@ -219,46 +302,25 @@ def check_subject_agreement(
         for first, second in np.argwhere(np.triu(agreement.correlation > SAME_DATA, 1))
     )
     lowest = int(np.argmin(agreement.with_others))
+    told = f"all; the lowest is {names[lowest]} with r {agreement.with_others[lowest]:.3f}"
+    if alone:
+        told = f"at chance: {', '.join(alone)}"
+    elif unsure:
+        told = f"cannot be told: {', '.join(unsure)}"
     return [
-        check(
-            "subjects agree",
-            region,
-            f"mean r {agreement.mean:.3f}, p {agreement.p:.2g}",
-            f"above chance (p at most {LARGEST_P:g}, images permuted)",
-            together,
-            {
-                "passed": "Subjects find the same images alike.",
-                "suspicious": "The RDMs are reliable, yet subjects do not find the same images "
-                "alike: rows belong to other images than the ids say, in some subject or in all, "
-                "or the region differs from subject to subject.",
-            }.get(together, "The RDMs are too unreliable for agreement to be seen."),
-        ),
-        check(
-            "each subject agrees with the others",
-            region,
-            f"at chance: {', '.join(alone)}"
-            if alone
-            else f"cannot be told: {', '.join(unsure)}"
-            if unsure
-            else f"all; the lowest is {names[lowest]} with r {agreement.with_others[lowest]:.3f}",
-            f"every subject above chance (p at most {LARGEST_P:g}, images permuted)",
+        SUBJECTS_AGREE.check(together, region=region, measured=agreement.p, mean=agreement.mean),
+        EACH_SUBJECT_AGREES.check(
             worst(verdicts),
-            "A subject at chance, where the others agree, has another subject's table of trials or "
-            "images under other ids."
-            if alone
-            else "The subject's RDM is too unreliable for agreement to be seen."
-            if unsure
-            else "Each subject's images are as alike as the others find them.",
+            region=region,
+            measured=agreement.p_of_subjects.max(),
+            reason="alone" if alone else "",
+            found=told,
         ),
-        check(
-            "subjects differ",
-            region,
-            f"the same: {same}" if same else f"highest r {highest:.3f}",
-            f"no two subjects with r above {SAME_DATA:g}",
+        SUBJECTS_DIFFER.check(
             not same if np.isfinite(highest) else None,
-            "No two brains are alike; two subjects with one RDM have the same data."
-            if same
-            else "No two subjects have the same data.",
+            region=region,
+            measured=highest,
+            found=f"the same: {same}" if same else f"highest r {highest:.3f}",
         ),
     ]
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from nsd_prep.assemblies.assembly import NEUROID_COORDINATES, PRESENTATION_COORDINATES
 from nsd_prep.assemblies.identifiers import Split
 from nsd_prep.assemblies.train_test import TrainAndTest, scale_over_images
-from nsd_prep.core.check import Check, check
+from nsd_prep.checks.assembly import COORDINATES, DIMENSIONS, IMAGE_ORDER, NO_NAN, TRAIN_AND_TEST
+from nsd_prep.core.check import Check, Kind, Threshold, any_verdict
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING, REPETITIONS
 
 #: Largest difference between the z-scored average of a test image and the average of its three
@@ -21,6 +22,86 @@ _VOXELS_AT_ONCE: Final = 4096
 _DIMENSIONS: Final = ("presentation", "neuroid", "time_bin")
 _TIME_COORDINATES: Final = ("time_bin_start", "time_bin_end")
 _BOTH: Final = "Allen2022_fmri_train, Allen2022_fmri_test"
+
+REPETITIONS_APART: Final = Kind(
+    name="repetitions apart",
+    scope="test",
+    measures="rows of each image",
+    conditions={"failed": "not as expected", "passed": "as expected"},
+    value="{measured:.0f} rows of {n_images} images",
+    expectation="three rows for each image, repetition 0, 1, 2 within",
+    unit="rows",
+    meanings=any_verdict("Internal consistency compares repetitions with each other."),
+)
+SAME_NEUROIDS: Final = Kind(
+    name="same neuroids",
+    scope="train and test",
+    measures="neuroid ids, in order",
+    conditions={"failed": "not as expected", "passed": "as expected"},
+    value="{measured:.0f} and {lower:.0f}",
+    expectation="the same in both, in the same order",
+    unit="neuroids",
+    meanings=any_verdict("What is fitted on train is scored on test, column by column."),
+)
+SUBJECT_MAJOR: Final = Kind(
+    name="subject-major",
+    scope="train, test",
+    measures="stretches of neuroids of one subject, and neuroid ids",
+    conditions={
+        "failed": "more stretches than subjects, or a neuroid twice",
+        "passed": "as many stretches as subjects",
+    },
+    value="{measured:.0f} runs of {upper:.0f} subjects",
+    expectation="every subject's neuroids together, each neuroid once",
+    unit="stretches",
+    meanings=any_verdict("Subjects are fitted one by one."),
+)
+AGREES_WITH_REGION: Final = Kind(
+    name="agrees with the region's assembly",
+    scope="region",
+    measures="largest difference of train rows, and of means of three test rows, from the region's "
+    "rows, z-scored",
+    conditions={
+        "failed": f"above {AVERAGE_TOLERANCE:g}, or the neuroids are others",
+        "passed": f"at most {AVERAGE_TOLERANCE:g}",
+    },
+    value="{difference:.4g}",
+    expectation=f"at most {AVERAGE_TOLERANCE:g} from its z-scored rows",
+    upper=AVERAGE_TOLERANCE,
+    unit="z",
+    meanings=any_verdict(
+        "Train rows, and means of three test rows, are the region's rows, z-scored again."
+    ),
+    thresholds=(Threshold("difference", AVERAGE_TOLERANCE, "what float32 leaves"),),
+)
+_CEILING_MEANING: Final = (
+    "Brain-Score's ceiling of a subject and region is a median over its reliable voxels, which one "
+    "NaN turns into NaN, and the score with it."
+)
+RELIABLE_VOXELS_HAVE_CEILING: Final = Kind(
+    name="every reliable voxel has a ceiling",
+    scope="test",
+    measures=f"voxels with a noise ceiling above {RELIABLE_NOISE_CEILING:g} % whose repetitions "
+    "cannot be correlated",
+    conditions={
+        "failed": "one or more",
+        "not decidable": "fewer than 2 images",
+        "passed": "none",
+    },
+    value="{measured:.0f} of {n_reliable} voxels without",
+    expectation="0 voxels with a noise ceiling above "
+    f"{RELIABLE_NOISE_CEILING:g} % whose repetitions cannot be correlated",
+    upper=0,
+    unit="voxels",
+    meanings={
+        **any_verdict(_CEILING_MEANING),
+        "without data": f"{_CEILING_MEANING} All of these voxels lack data in some session: run "
+        "again with --invalid-voxels drop, which leaves them out.",
+    },
+    thresholds=(
+        Threshold("noise ceiling, %", RELIABLE_NOISE_CEILING, "what Brain-Score calls reliable"),
+    ),
+)
 
 
 def check_train_and_test(
@@ -55,21 +136,20 @@ def check_train_and_test(
     return [
         *_check_form("train", train, nsd_ids[is_train], ()),
         *_check_form("test", test, repeated, ("repetition",)),
-        check(
-            "repetitions apart",
-            "Allen2022_fmri_test",
-            f"{test.sizes['presentation']} rows of {len(test_ids)} images",
-            "three rows for each image, repetition 0, 1, 2 within",
+        REPETITIONS_APART.check(
             np.array_equal(test["repetition"], np.tile(np.arange(REPETITIONS), len(test_ids))),
-            "Internal consistency compares repetitions with each other.",
+            data="Allen2022_fmri_test",
+            measured=test.sizes["presentation"],
+            lower=len(repeated),
+            upper=len(repeated),
+            n_images=len(test_ids),
         ),
-        check(
-            "same neuroids",
-            _BOTH,
-            f"{len(columns[0])} and {len(columns[1])}",
-            "the same in both, in the same order",
+        SAME_NEUROIDS.check(
             np.array_equal(columns[0], columns[1]),
-            "What is fitted on train is scored on test, column by column.",
+            data=_BOTH,
+            measured=len(columns[0]),
+            lower=len(columns[1]),
+            upper=len(columns[1]),
         ),
         _check_ceiling(test, voxels),
     ]
@@ -112,13 +192,11 @@ def check_agreement(
             float(np.abs(trials.mean(axis=1) - scaled[~is_train]).max()),
         ]
     difference = float(np.max(differences))
-    return check(
-        "agrees with the region's assembly",
-        region,
-        difference,
-        f"at most {AVERAGE_TOLERANCE:g} from its z-scored rows",
+    return AGREES_WITH_REGION.check(
         difference <= AVERAGE_TOLERANCE,
-        "Train rows, and means of three test rows, are the region's rows, z-scored again.",
+        region=region,
+        measured=difference,
+        difference=difference,
     )
 
 
@@ -131,51 +209,44 @@ def _check_form(
     runs = 1 + int(np.count_nonzero(names[1:] != names[:-1]))
     n_subjects, n_images = len(set(names.tolist())), len(np.unique(nsd_ids))
     wrong = int(np.count_nonzero(~np.isfinite(assembly.to_numpy())))
-    table: tuple[tuple[str, str, str, bool, str], ...] = (
-        (
-            "dimensions",
-            f"{', '.join(map(str, assembly.dims))} {assembly.shape}, {assembly.dtype}",
-            f"{', '.join(_DIMENSIONS)} ({len(nsd_ids)}, n, 1), float32",
+    n_rows = len(nsd_ids)
+    data = f"Allen2022_fmri_{split}"
+    return [
+        DIMENSIONS.check(
             assembly.dims == _DIMENSIONS
-            and (assembly.shape[0], assembly.shape[2]) == (len(nsd_ids), 1)
+            and (assembly.shape[0], assembly.shape[2]) == (n_rows, 1)
             and assembly.dtype == np.float32
             and not assembly.indexes,
-            "The consumer finds images, voxels and the time bin along these.",
+            data=data,
+            reason=TRAIN_AND_TEST,
+            dims=", ".join(map(str, assembly.dims)),
+            shape=assembly.shape,
+            dtype=assembly.dtype,
+            expected=f"{', '.join(_DIMENSIONS)} ({n_rows}, n, 1)",
         ),
-        (
-            "coordinates",
-            ", ".join(map(str, assembly.coords)),
-            ", ".join(coordinates),
+        COORDINATES.check(
             list(assembly.coords) == coordinates,
-            "The consumer averages repetitions over all other coordinates of presentation: one "
-            "more, and it averages nothing.",
+            data=data,
+            reason=TRAIN_AND_TEST,
+            names=", ".join(map(str, assembly.coords)),
+            expected=", ".join(coordinates),
         ),
-        (
-            "images",
-            f"{len(np.unique(assembly['nsd_id']))} images",
-            f"the {n_images} {split} images, ascending",
+        IMAGE_ORDER.check(
             np.array_equal(assembly["nsd_id"], nsd_ids),
-            "Rows are in the order of the stimulus set.",
+            data=data,
+            reason=TRAIN_AND_TEST,
+            measured=len(np.unique(assembly["nsd_id"])),
+            lower=n_images,
+            upper=n_images,
+            which=split,
         ),
-        (
-            "subject-major",
-            f"{runs} runs of {n_subjects} subjects",
-            "every subject's neuroids together, each neuroid once",
+        SUBJECT_MAJOR.check(
             runs == n_subjects and len(set(ids.tolist())) == len(ids),
-            "Subjects are fitted one by one.",
+            data=data,
+            measured=runs,
+            upper=n_subjects,
         ),
-        (
-            "no NaN",
-            f"{wrong} values",
-            "0 values that are not finite",
-            wrong == 0,
-            "A single NaN would spread through a model's fit.",
-        ),
-    )
-    where = f"Allen2022_fmri_{split}"
-    return [
-        check(name, where, value, expectation, holds, meaning)
-        for name, value, expectation, holds, meaning in table
+        NO_NAN.check(wrong == 0, data=data, measured=wrong),
     ]
 
 
@@ -185,26 +256,18 @@ def _check_ceiling(test: xr.DataArray, voxels: pd.DataFrame | None) -> Check:
     rows = test.to_numpy()[: n_images * REPETITIONS, reliable, 0]
     trials = rows.reshape(n_images, REPETITIONS, len(reliable))
     without_ceiling = np.isnan(internal_consistency(trials)).any(axis=0)
-    meaning = (
-        "Brain-Score's ceiling of a subject and region is a median over its reliable voxels, which "
-        "one NaN turns into NaN, and the score with it."
-    )
+    reason = ""
     if voxels is not None and without_ceiling.any():
         ids = test["neuroid_id"].to_numpy()[reliable[without_ceiling]]
         n_without = voxels.set_index("neuroid_id")["sessions_without_data"]
         if (n_without.reindex(ids) > 0).all():
-            meaning += (
-                " All of these voxels lack data in some session: run again with "
-                "--invalid-voxels drop, which leaves them out."
-            )
-    return check(
-        "every reliable voxel has a ceiling",
-        "Allen2022_fmri_test",
-        f"{int(without_ceiling.sum())} of {len(reliable)} voxels without",
-        "0 voxels with a noise ceiling above "
-        f"{RELIABLE_NOISE_CEILING:g} % whose repetitions cannot be correlated",
+            reason = "without data"
+    return RELIABLE_VOXELS_HAVE_CEILING.check(
         None if n_images < 2 else not without_ceiling.any(),
-        meaning,
+        data="Allen2022_fmri_test",
+        measured=without_ceiling.sum(),
+        reason=reason,
+        n_reliable=len(reliable),
     )
 
 

@@ -16,7 +16,7 @@ LOWEST_AGREEMENT: Final = 0.25
 #: What is called misplaced lies surely below this.
 HIGHEST_AGREEMENT_OF_MISPLACED: Final = 0.75
 #: "Surely", in standard errors.
-MARGIN: Final = 5.0
+MARGIN_OF_SURE: Final = 5.0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.checks import SingleTrials
-from nsd_prep.checks.decision import FEWEST_IMAGES, FEWEST_VOXELS
+from nsd_prep.checks.decision import FEWEST_IMAGES_OF_SHARE, FEWEST_VOXELS_OF_SHARE
 from nsd_prep.checks.presentations import rows_of_presentations, telling_voxels
 from nsd_prep.dataset.published import REPETITIONS
 from nsd_prep.single_trials.reading import TrialReader
@@ -16,7 +16,7 @@ from nsd_prep.single_trials.reading import TrialReader
 #: Rows read at once: the system may map 2 MB of the file around each.
 _ROWS_AT_ONCE: Final = 32
 #: Voxels of the highest ncsnr: with so many trials they tell every run, in 100 MB.
-_VOXELS: Final = 64
+_VOXELS_OF_FILE: Final = 64
 
 
 def repetitions_in_file(
@@ -51,10 +51,10 @@ def repetitions_in_file(
     """
     index = rows_of_presentations(trials, REPETITIONS)
     telling = telling_voxels(ncsnr)
-    if len(index) < FEWEST_IMAGES or len(telling) < FEWEST_VOXELS:
+    if len(index) < FEWEST_IMAGES_OF_SHARE or len(telling) < FEWEST_VOXELS_OF_SHARE:
         return None
     seen_thrice = np.isin(rows_of_presentations(trials, 2)[:, 0], index[:, 0])
-    best = np.sort(np.argsort(-ncsnr[telling], kind="stable")[:_VOXELS])
+    best = np.sort(np.argsort(-ncsnr[telling], kind="stable")[:_VOXELS_OF_FILE])
     telling = telling[best]
     repetitions = np.empty((*index.shape, len(telling)), dtype=np.float32)
     repetitions[:, :2] = first_two[:, seen_thrice][:, :, best].transpose(1, 0, 2)

@@ -1,76 +1,204 @@
-"""Checks: one thing that must hold, what was found, and the verdict."""
+"""Checks as data: what a check is about, what was measured, and the verdict; and their kinds."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Final, Literal
-
-import pandas as pd
-
-from nsd_prep.core.errors import FailedChecksError
-
-#: Name of the check that the images of the stimulus sets are there: a run goes on without them.
-STIMULUS_SETS: Final = "stimulus sets"
+import string
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from numbers import Integral, Real
+from types import MappingProxyType
+from typing import Any, Final, Literal, SupportsFloat
 
 Verdict = Literal["passed", "suspicious", "failed", "not decidable"]
 #: Verdicts, the one to look at first in front. A failed check ends a run with exit status 1; a
 #: suspicious one is shown at the top and ends it with 0.
 VERDICTS: Final[tuple[Verdict, ...]] = ("failed", "suspicious", "not decidable", "passed")
+#: Verdicts that a person should look at.
+PROBLEMS: Final[tuple[Verdict, ...]] = ("failed", "suspicious")
+
+#: What a text names beside the fields of a check: words, or a number.
+Detail = str | int | float
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that must hold.
+    """One thing that must hold, and whether it did.
+
+    `nsd_prep.checks.registry.describe` puts it into words.
+
+    Attributes
+    ----------
+    name : str
+        Of its kind.
+    verdict : {"passed", "suspicious", "failed", "not decidable"}
+        Whether it holds. Suspicious: unlikely in sound data, and a person should look.
+    region : str
+        The region that it is about, or two joined by a hyphen; empty for none.
+    subject : str
+        The subject that it is about ("subj01"); empty for none.
+    data : str
+        What else it is about, where that is not the regions' assemblies: "single trials", or the
+        name of an assembly.
+    session, run : int, optional
+        Where `measured` was found (1-based), if in one session, or in one run of it.
+    measured : float, optional
+        What was measured; None where it is no number, or none could be computed.
+    lower, upper : float, optional
+        Bounds of `measured`, within which it is as expected.
+    unit : str
+        What the three are: "%", "r", "p", "share of voxels".
+    reason : str
+        Which of its kind's meanings applies.
+    details : mapping of str to str, int or float
+        What else the kind's texts name.
+    """
+
+    name: str
+    verdict: Verdict
+    region: str = ""
+    subject: str = ""
+    data: str = ""
+    session: int | None = None
+    run: int | None = None
+    measured: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    unit: str = ""
+    reason: str = ""
+    details: Mapping[str, Detail] = field(default_factory=dict, hash=False)
+
+    @property
+    def where(self) -> str:
+        """Region, subject and data that it is about; empty for the whole run."""
+        return ", ".join(filter(None, (self.region, self.subject, self.data)))
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A number that decides.
+
+    Attributes
+    ----------
+    name : str
+        What it bounds.
+    value : float or tuple of float
+        The number, or a range.
+    source : str
+        Why it is that number.
+    """
+
+    name: str
+    value: float | tuple[float, float]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of check: what it measures and expects, and what its verdicts mean.
+
+    Templates are those of `str.format`; they name details of a check and its fields ``measured``,
+    ``lower`` and ``upper``.
 
     Attributes
     ----------
     name : str
         What is checked.
-    where : str
-        Region, subject or file that it is about; empty for the whole run.
-    value : str
-        What was found.
+    scope : str
+        What there is one check for, such as "subject, region".
+    measures : str
+        What is measured, and how; a phrase in Markdown.
+    conditions : mapping of str to str
+        By verdict, when it is given; a verdict that is not there is never given. Markdown.
     expectation : str
-        What should be found.
-    verdict : {"passed", "suspicious", "failed", "not decidable"}
-        Whether it was. Suspicious: unlikely in sound data, and a person should look.
-    meaning : str
-        One sentence: what the verdict says about the data, and what to do where it failed.
+        Template of what is expected.
+    value : str
+        Template of what was measured.
+    meanings : mapping of str to str
+        What it says about the data, and what to do where it failed: a sentence by reason. A check
+        without a reason has its verdict's.
+    lower, upper : float, optional
+        Bounds of all checks of the kind, where these have none of their own.
+    unit : str
+        As in `Check`.
+    thresholds : tuple of Threshold
+        The numbers that decide.
     """
 
     name: str
-    where: str
-    value: str
+    scope: str
+    measures: str
+    conditions: Mapping[Verdict, str]
     expectation: str
-    verdict: Verdict
-    meaning: str
+    meanings: Mapping[str, str]
+    value: str = "{measured:.4g}"
+    lower: float | None = None
+    upper: float | None = None
+    unit: str = ""
+    thresholds: tuple[Threshold, ...] = ()
+
+    def check(
+        self,
+        verdict: bool | Verdict | None,
+        *,
+        region: str = "",
+        subject: str = "",
+        data: str = "",
+        session: int | None = None,
+        run: int | None = None,
+        measured: SupportsFloat | None = None,
+        lower: float | None = None,
+        upper: float | None = None,
+        unit: str = "",
+        reason: str = "",
+        **details: object,
+    ) -> Check:
+        """Make a check of this kind.
+
+        Parameters
+        ----------
+        verdict : bool or {"passed", "suspicious", "failed", "not decidable"}, optional
+            True is passed, False failed, None not decidable.
+        region, subject, data, session, run, reason
+            As in `Check`.
+        measured : float, optional
+            What is not finite counts as not measured.
+        lower, upper, unit
+            In place of the kind's.
+        **details
+            Numbers, or what is shown as `str` writes it.
+        """
+        number = None if measured is None else float(measured)
+        return Check(
+            self.name,
+            as_verdict(verdict),
+            region,
+            subject,
+            data,
+            None if session is None else int(session),
+            run,
+            number if number is not None and isfinite(number) else None,
+            self.lower if lower is None else lower,
+            self.upper if upper is None else upper,
+            unit or self.unit,
+            reason,
+            {name: _detail(value) for name, value in details.items()},
+        )
+
+    def value_of(self, check: Check) -> str:
+        """Return what was measured, in words."""
+        return _fill(self.value, check)
+
+    def expectation_of(self, check: Check) -> str:
+        """Return what was expected, in words."""
+        return _fill(self.expectation, check)
+
+    def meaning_of(self, check: Check) -> str:
+        """Return the sentence that goes with the check's reason or verdict."""
+        return self.meanings[check.reason or check.verdict]
 
 
-def check(
-    name: str,
-    where: str,
-    value: object,
-    expectation: str,
-    holds: bool | Verdict | None,
-    meaning: str,
-) -> Check:
-    """Make a check from whether it holds.
-
-    Parameters
-    ----------
-    name, where, expectation, meaning : str
-        As in `Check`.
-    value : object
-        What was found; numbers are written with four digits.
-    holds : bool or {"passed", "suspicious", "failed", "not decidable"}, optional
-        True is passed, False failed, None not decidable.
-
-    Returns
-    -------
-    Check
-        With its verdict in words.
-    """
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return Check(name, where, text, expectation, as_verdict(holds), meaning)
+def any_verdict(meaning: str) -> Mapping[str, str]:
+    """Return the meanings of a kind that has one, whatever the verdict."""
+    return MappingProxyType(dict.fromkeys(VERDICTS, meaning))
 
 
 def as_verdict(holds: bool | Verdict | None) -> Verdict:
@@ -84,30 +212,28 @@ def as_verdict(holds: bool | Verdict | None) -> Verdict:
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """Return the verdict to look at first; not decidable where there is none."""
-    found = set(verdicts)
-    return next((verdict for verdict in VERDICTS if verdict in found), "not decidable")
+    given = set(verdicts)
+    return next((verdict for verdict in VERDICTS if verdict in given), "not decidable")
 
 
-def as_table(checks: Sequence[Check]) -> pd.DataFrame:
-    """Return the checks as a table, a row each, with the attributes of `Check` as columns."""
-    columns = ["name", "where", "value", "expectation", "verdict", "meaning"]
-    return pd.DataFrame([asdict(one) for one in checks], columns=columns)
+def _detail(value: object) -> Detail:
+    """Return a value that JSON can hold: what is not finite as text, such as "nan"."""
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real) and isfinite(value):
+        return float(value)
+    return str(value)
 
 
-def raise_failed(checks: Sequence[Check]) -> None:
-    """Raise where one of a run's checks failed; a suspicious one does not raise.
+class _Texts(string.Formatter):
+    """Formats numbers also where they could not be measured, or are kept as text."""
 
-    Raises
-    ------
-    FailedChecksError
-        It names each failed check with what was found and expected.
-    """
-    failed = [one for one in checks if one.verdict == "failed"]
-    if failed:
-        raise FailedChecksError(
-            [
-                f"The check '{one.name}'{f' of {one.where}' if one.where else ''} failed: found "
-                f"{one.value}, expected {one.expectation}."
-                for one in failed
-            ]
-        )
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if format_spec:
+            value = float("nan") if value is None else float(value)
+        return format(value, format_spec)
+
+
+def _fill(template: str, check: Check) -> str:
+    numbers = {"measured": check.measured, "lower": check.lower, "upper": check.upper}
+    return _Texts().vformat(template, (), numbers | dict(check.details))

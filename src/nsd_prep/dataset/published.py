@@ -10,7 +10,7 @@ from typing import Final
 
 SUBJECTS: Final = (1, 2, 3, 4, 5, 6, 7, 8)
 TRIALS_PER_SESSION: Final = 750
-SESSIONS: Final[Mapping[int, int]] = MappingProxyType(
+SESSION_COUNTS: Final[Mapping[int, int]] = MappingProxyType(
     {1: 40, 2: 40, 3: 32, 4: 30, 5: 40, 6: 32, 7: 40, 8: 30}
 )
 #: NIfTI (X, Y, Z) of func1pt8mm.
@@ -35,7 +35,7 @@ REPETITIONS: Final = 3
 #: Betas are stored as int16: percent signal change times this.
 BETA_SCALE: Final = 300
 #: Voxels of a region, for subjects 1 to 8.
-VOXELS: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
+VOXEL_COUNTS: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
     {
         "V1": (1350, 1102, 1254, 877, 1113, 1127, 1142, 1074),
         "V2": (1433, 1075, 1141, 863, 1081, 1180, 986, 1033),

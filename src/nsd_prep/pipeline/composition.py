@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from nsd_prep import __version__
-from nsd_prep.core.check import STIMULUS_SETS, Check, as_table, raise_failed
+from nsd_prep.checks.images import STIMULUS_SETS
+from nsd_prep.checks.registry import as_table, raise_failed
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.core.records import StepOutput
 from nsd_prep.extraction.sessions import SessionRecord, TrialSelection
@@ -292,10 +293,6 @@ class _Pipeline:
     ) -> StepOutput:
         """Write and check the stimulus sets; that images are missing is a check, and no error."""
         dataset, output = self.inputs.dataset, self.output
-        expected = "the image of every row"
-        meaning = (
-            "Without its images a benchmark cannot be packaged; all else is made all the same."
-        )
         try:
             made = self._call(
                 step_table.MAKE_STIMULUS_SETS,
@@ -306,11 +303,10 @@ class _Pipeline:
                 output,
             )
         except (InputFileError, MissingFilesError) as error:
-            check = Check(STIMULUS_SETS, "", str(error), expected, "not decidable", meaning)
-            stimuli = StepOutput(checks=(check,))
+            stimuli = StepOutput(checks=(STIMULUS_SETS.check(None, found=str(error)),))
         else:
-            found = f"{len(made.files) - 2} images"
-            check = Check(STIMULUS_SETS, "", found, expected, "passed", meaning)
+            n_images = len(made.files) - 2
+            check = STIMULUS_SETS.check(True, measured=n_images, found=f"{n_images} images")
             stimuli = StepOutput(files=made.files, checks=(check,))
         self.owned.add(stimuli)
         self.owned.add(

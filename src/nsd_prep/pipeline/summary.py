@@ -1,5 +1,6 @@
 """The end of a run, in a form that people read."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -8,7 +9,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from nsd_prep.core.check import STIMULUS_SETS, VERDICTS, Check
+from nsd_prep.checks.images import STIMULUS_SETS
+from nsd_prep.checks.registry import describe
+from nsd_prep.core.check import PROBLEMS, VERDICTS, Check
 from nsd_prep.core.markdown import markdown_table
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.inputs import Inputs
@@ -194,20 +197,21 @@ def _as_rich(title: str, table: pd.DataFrame) -> Table:
 
 
 def _check_lines(checks: Sequence[Check]) -> list[str]:
-    by_verdict = {
-        verdict: [check for check in checks if check.verdict == verdict] for verdict in VERDICTS
-    }
-    counts = ", ".join(f"{len(found)} {verdict}" for verdict, found in by_verdict.items())
-    lines = [f"Checks: {counts}"]
+    numbers = Counter(check.verdict for check in checks)
+    lines = ["Checks: " + ", ".join(f"{numbers[verdict]} {verdict}" for verdict in VERDICTS)]
+    for verdict in PROBLEMS:
+        for one in map(describe, checks):
+            check = one.check
+            if check.verdict == verdict:
+                where = f" ({check.where})" if check.where else ""
+                lines.append(
+                    f"  {verdict}: {check.name}{where}: found {one.value}, expected "
+                    f"{one.expectation}"
+                )
     lines += [
-        f"  {check.verdict}: {check.name}{f' ({check.where})' if check.where else ''}: found "
-        f"{check.value}, expected {check.expectation}"
-        for check in (*by_verdict["failed"], *by_verdict["suspicious"])
-    ]
-    lines += [
-        f"  no stimulus sets were made: {check.value}"
-        for check in by_verdict["not decidable"]
-        if check.name == STIMULUS_SETS
+        f"  no stimulus sets were made: {STIMULUS_SETS.value_of(check)}"
+        for check in checks
+        if check.name == STIMULUS_SETS.name and check.verdict == "not decidable"
     ]
     return lines
 

@@ -17,10 +17,15 @@ from nsd_prep.analysis.tables import (
     region_table,
     subject_table,
 )
+from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import Check
 from nsd_prep.core.progress import current_stage
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
-from nsd_prep.report.figures.clusters import FEWEST_IMAGES, draw_clusters, draw_subject_rdms
+from nsd_prep.report.figures.clusters import (
+    FEWEST_IMAGES_CLUSTERED,
+    draw_clusters,
+    draw_subject_rdms,
+)
 from nsd_prep.report.figures.noise_ceilings import draw_noise_ceilings, draw_repetitions
 from nsd_prep.report.figures.rdms import (
     CROSSNOBIS,
@@ -109,7 +114,7 @@ def compose_report(
         ),
         facts=facts_table(facts),
         sections=tuple(sections),
-        checks=tuple(checks),
+        checks=tuple(map(describe, checks)),
         methods=methods(facts),
         references=references(),
     )
@@ -177,7 +182,8 @@ def geometry_section(
             *(
                 draw_clusters(region, geometry.nsd_ids, limits, thumbnails)
                 for region in geometry.all_voxels
-                if len(geometry.nsd_ids) >= FEWEST_IMAGES and np.isfinite(region.mean_rdm).all()
+                if len(geometry.nsd_ids) >= FEWEST_IMAGES_CLUSTERED
+                and np.isfinite(region.mean_rdm).all()
             ),
             *([draw_subject_rdms(geometry, limits)] if several else []),
         ),

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import DictLoader, Environment, StrictUndefined
 
+from nsd_prep.core.check import PROBLEMS
 from nsd_prep.report.figures.figure import Cells
 from nsd_prep.report.record import Report, cells, grouped, header, problems, verdict_numbers
 
@@ -17,7 +18,12 @@ _TEMPLATE: Final = "page.html.jinja"
 _STYLE: Final = "page.css"
 _SCRIPT: Final = "page.js"
 #: What stands before a verdict, for those who do not tell its colour.
-MARKS: Final = {"failed": "✗", "suspicious": "!", "not decidable": "?", "passed": "✓"}
+MARKS: Final[Mapping[str, str]] = {
+    "failed": "✗",
+    "suspicious": "!",
+    "not decidable": "?",
+    "passed": "✓",
+}
 #: Matrices with more cells than this are written with one byte a cell.
 _CELLS_WRITTEN_OUT: Final = 5000
 
@@ -59,6 +65,7 @@ def render_page(report: Report) -> str:
         numbers=verdict_numbers(report.checks),
         pages=report.pages,
         problems=problems(report.checks),
+        problem_verdicts=PROBLEMS,
         marks=MARKS,
         style=style,
         script=script,

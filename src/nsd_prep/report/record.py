@@ -1,22 +1,16 @@
 """What a report holds."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nsd_prep.core.check import Check
+from nsd_prep.checks.registry import DescribedCheck
+from nsd_prep.core.check import PROBLEMS, VERDICTS, Verdict
 from nsd_prep.report.figures.figure import ReportFigure
-
-#: Verdicts, the ones that ask for attention first.
-VERDICTS: Final = ("failed", "suspicious", "not decidable", "passed")
-#: Verdicts that stand at the top of the page.
-PROBLEMS: Final = ("failed", "suspicious")
-_SUBJECT: Final = re.compile(r"\bsubj\d\d\b")
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ class Report:
         What was run on what: short names and values.
     sections : tuple of Section
         In the order of the page.
-    checks : tuple of Check
+    checks : tuple of DescribedCheck
         Every check of the run.
     methods : tuple of str
         Paragraphs that could stand in a paper.
@@ -89,7 +83,7 @@ class Report:
     summary: str
     facts: Mapping[str, str]
     sections: tuple[Section, ...]
-    checks: tuple[Check, ...]
+    checks: tuple[DescribedCheck, ...]
     methods: tuple[str, ...]
     references: tuple[str, ...]
 
@@ -119,22 +113,21 @@ class CheckGroup:
         The worst of them.
     numbers : mapping of str to int
         How many have each verdict, those that occur.
-    checks : tuple of Check
+    checks : tuple of DescribedCheck
         In their order.
     """
 
     name: str
     meanings: tuple[str, ...]
-    verdict: str
-    numbers: Mapping[str, int]
-    checks: tuple[Check, ...]
+    verdict: Verdict
+    numbers: Mapping[Verdict, int]
+    checks: tuple[DescribedCheck, ...]
 
     def columns(self) -> list[str]:
         """Return the columns that tell these checks apart, in the page's order."""
         columns = ["verdict"]
-        places = [place_of_check(check) for check in self.checks]
-        columns += ["region"] if any(region for region, _ in places) else []
-        columns += ["subject"] if any(subject for _, subject in places) else []
+        rows = self.rows()
+        columns += [name for name in ("region", "subject") if any(row[name] for row in rows)]
         columns += ["found", "expected"]
         return columns + (["meaning"] if len(self.meanings) > 1 else [])
 
@@ -143,77 +136,50 @@ class CheckGroup:
         return [check_row(check) for check in self.checks]
 
 
-def place_of_check(check: Check) -> tuple[str, str]:
-    """Return the region (or file) and the subject that a check is about, empty for none."""
-    found = _SUBJECT.search(check.where)
-    if found is None:
-        return check.where, ""
-    rest = check.where[: found.start()] + check.where[found.end() :]
-    return rest.strip(" ,"), found.group()
-
-
-def check_row(check: Check) -> dict[str, str]:
-    """Return a check's cells by column."""
-    region, subject = place_of_check(check)
+def check_row(described: DescribedCheck) -> dict[str, str]:
+    """Return a check's cells by column; what is of no region has its data in that column."""
+    check = described.check
     return {
         "verdict": check.verdict,
         "check": check.name,
-        "region": region,
-        "subject": subject,
-        "found": check.value,
-        "expected": check.expectation,
-        "meaning": check.meaning,
+        "region": check.region or check.data,
+        "subject": check.subject,
+        "found": described.value,
+        "expected": described.expectation,
+        "meaning": described.meaning,
     }
 
 
-def grouped(checks: Sequence[Check]) -> list[CheckGroup]:
+def grouped(checks: Sequence[DescribedCheck]) -> list[CheckGroup]:
     """Group checks by name.
-
-    Parameters
-    ----------
-    checks : sequence of Check
-        In any order.
 
     Returns
     -------
     list of CheckGroup
-        By the worst verdict of each, in the order of `VERDICTS`, and of their first check within.
+        By the worst verdict of each, in the order of `nsd_prep.core.check.VERDICTS`, and of their
+        first check within.
     """
-    by_name: dict[str, list[Check]] = {}
-    for check in checks:
-        by_name.setdefault(check.name, []).append(check)
+    by_name: dict[str, list[DescribedCheck]] = {}
+    for one in checks:
+        by_name.setdefault(one.check.name, []).append(one)
     groups = []
     for name, members in by_name.items():
         numbers = verdict_numbers(members)
-        meanings = tuple(dict.fromkeys(check.meaning for check in members))
+        meanings = tuple(dict.fromkeys(one.meaning for one in members))
         groups.append(CheckGroup(name, meanings, next(iter(numbers)), numbers, tuple(members)))
     return sorted(groups, key=lambda group: VERDICTS.index(group.verdict))
 
 
-def problems(checks: Sequence[Check]) -> list[dict[str, str]]:
+def problems(checks: Sequence[DescribedCheck]) -> list[dict[str, str]]:
     """Return the rows of failed and of suspicious checks, failed ones first."""
     return [
-        check_row(check)
-        for verdict in PROBLEMS
-        for check in checks
-        if str(check.verdict) == verdict
+        check_row(one) for verdict in PROBLEMS for one in checks if one.check.verdict == verdict
     ]
 
 
-def verdict_numbers(checks: Sequence[Check]) -> dict[str, int]:
-    """Count the checks of each verdict.
-
-    Parameters
-    ----------
-    checks : sequence of Check
-        Any number.
-
-    Returns
-    -------
-    dict of str to int
-        Verdicts that occur, failed first.
-    """
-    counts = Counter(str(check.verdict) for check in checks)
+def verdict_numbers(checks: Sequence[DescribedCheck]) -> dict[Verdict, int]:
+    """Count the checks of each verdict that occurs, failed ones first."""
+    counts = Counter(one.check.verdict for one in checks)
     return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
 
 

@@ -135,7 +135,7 @@ def open_dataset(
     sessions = (
         {int(subject): number for subject, number in description.sessions.items()}
         if description
-        else published.SESSIONS
+        else published.SESSION_COUNTS
     )
     return Dataset(
         root=root,

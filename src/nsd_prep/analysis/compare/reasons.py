@@ -6,7 +6,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.analysis.compare.shifts import FEWEST_IMAGES, FEWEST_MATCHES, other_ids, other_places
+from nsd_prep.analysis.compare.shifts import (
+    FEWEST_IMAGES_MATCHED,
+    FEWEST_MATCHES,
+    other_ids,
+    other_places,
+)
 from nsd_prep.analysis.compare.sides import SIDES, Side, in_common, rows_of_voxels
 from nsd_prep.dataset.published import BETA_SCALE, REPETITIONS
 
@@ -233,7 +238,7 @@ def _outside(first: Side, second: Side) -> list[str]:
 
 def _likely(first: Side, second: Side, x: Values, y: Values) -> list[str]:
     """Judge by correlations, means and deviations over images, voxel by voxel."""
-    if len(x) < FEWEST_IMAGES or x.shape[1] < FEWEST_MATCHES:
+    if len(x) < FEWEST_IMAGES_MATCHED or x.shape[1] < FEWEST_MATCHES:
         return []
     varies = (x.std(axis=0) > 0) & (y.std(axis=0) > 0)
     if varies.sum() < FEWEST_MATCHES:

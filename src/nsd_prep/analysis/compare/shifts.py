@@ -13,7 +13,7 @@ from nsd_prep.analysis.compare.sides import SIDES, Side
 _MATCHED_AT_MOST: Final = 1500
 _MATCH: Final = 0.999
 FEWEST_MATCHES: Final = 3
-FEWEST_IMAGES: Final = 8
+FEWEST_IMAGES_MATCHED: Final = 8
 _SHARE_OF_MATCHES: Final = 0.9
 _AXES: Final = ("voxel_x", "voxel_y", "voxel_z")
 
@@ -61,7 +61,7 @@ def other_places(first: Side, second: Side) -> list[str]:
 
 def _matches(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.int64] | None:
     """Match columns by correlation; (n_matches, 2), None where there are too few rows to tell."""
-    if len(first) != len(second) or len(first) < FEWEST_IMAGES:
+    if len(first) != len(second) or len(first) < FEWEST_IMAGES_MATCHED:
         return None
     if first.shape[1] == 0 or second.shape[1] == 0:
         return None

@@ -8,8 +8,9 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from nsd_prep import __version__
+from nsd_prep.checks.registry import as_table
 from nsd_prep.core.atomic import write_json, write_table
-from nsd_prep.core.check import Check, as_table
+from nsd_prep.core.check import Check
 from nsd_prep.core.digests import sha256_of_json
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.pipeline import outputs

@@ -12,7 +12,7 @@ import pandas as pd
 
 from nsd_prep import __version__
 from nsd_prep.analysis.encoding import (
-    FEWEST_IMAGES,
+    FEWEST_IMAGES_FITTED,
     encoding_over_subjects,
     score_encoding,
     shift_of_ids,
@@ -204,10 +204,10 @@ def _features(
     """Return features by subject (1-based) and where they are from.
 
     The user's, else the truth of a synthetic dataset, else the images themselves; none where there
-    are fewer images than `FEWEST_IMAGES`.
+    are fewer images than `FEWEST_IMAGES_FITTED`.
     """
     n_train = np.count_nonzero(prepared.is_train)
-    if min(n_train, len(prepared.is_train) - n_train) < FEWEST_IMAGES:
+    if min(n_train, len(prepared.is_train) - n_train) < FEWEST_IMAGES_FITTED:
         return {}, ""
     if encoding.features:
         features = read_features(Path(encoding.features.path))

@@ -9,17 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep import __version__
-from nsd_prep.checks.decision import FEWEST_IMAGES, NO_SHARE, explained
+from nsd_prep.checks.decision import FEWEST_IMAGES_OF_SHARE, NO_SHARE
 from nsd_prep.checks.presentations import (
+    check_presentations,
     compare_presentations,
     rows_of_presentations,
-    verdict_of_presentations,
 )
 from nsd_prep.checks.sessions import check_sessions
 from nsd_prep.checks.trial_agreement import agreement_of_trials
 from nsd_prep.checks.trials_file import repetitions_in_file
 from nsd_prep.core.atomic import write_table
-from nsd_prep.core.check import check
 from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
@@ -134,36 +133,20 @@ def examine_single_trials(
     ``split_half_correlation``.
     """
     rows = subject.trials[shows_images(subject.trials, options.images)]
-    if options.average or len(rows_of_presentations(rows, 2)) < FEWEST_IMAGES:
+    if options.average or len(rows_of_presentations(rows, 2)) < FEWEST_IMAGES_OF_SHARE:
         return StepOutput()
     path = responses_file(written, folder)
     ncsnr = subject.voxels["ncsnr"].to_numpy()
     correlation, share, first_two = compare_presentations(path, rows, ncsnr)
     if options.normalise == "none":  # the prediction is one of z-scores
         share = NO_SHARE
-    verdict = verdict_of_presentations(share)
-    found = check(
-        "single trials belong to their images",
-        f"subj{subject.subject:02d}",
-        share,
-        "about 1: two presentations are as alike as the ncsnr predicts",
-        verdict,
-        explained(
-            share,
-            verdict,
-            "Rows of the file and images belong together.",
-            "Some trials belong to other images, or a part of the sessions is weak: look at "
-            "the session records.",
-            "Rows and images do not belong together: compare the design with the sessions.",
-            "Two presentations are more alike than any data are: repetitions are copies.",
-        ),
-    )
-    checks = [found]
+    name = f"subj{subject.subject:02d}"
+    checks = [check_presentations(name, share)]
     trials_per_session = int(subject.trials["trial_in_session"].max()) + 1
     repetitions = repetitions_in_file(path, rows, ncsnr, trials_per_session, first_two)
     if repetitions is not None:
-        where = f"subj{subject.subject:02d}, single trials"
-        checks += check_sessions(where, {"all": agreement_of_trials(repetitions)})
+        agreement = {"all": agreement_of_trials(repetitions)}
+        checks += check_sessions(name, agreement, data="single trials")
     target = path.with_name(f"{path.stem}_voxels.csv")
     write_table(target, subject.voxels.assign(split_half_correlation=correlation))
     return StepOutput.from_paths(folder, [target], checks)

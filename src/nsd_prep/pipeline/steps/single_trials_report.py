@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from nsd_prep import __version__
+from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.records import Folder, StepOutput
@@ -80,7 +81,7 @@ def write_single_trials_report(
             _section(subject, options, written[subject.subject], examined[subject.subject], folder)
             for subject in subjects
         ),
-        checks=tuple(checks),
+        checks=tuple(map(describe, checks)),
         methods=(
             f"Responses to {options.images} images were {_NORMALISED[options.normalise]}. Where an "
             "image was seen twice, the reliability of a voxel is the correlation over images "

@@ -33,7 +33,7 @@ THUMBNAILS_SHOWN: Final = 3
 #: Pixels of a thumbnail's longer side.
 THUMBNAIL_SIDE: Final = 72
 #: A dendrogram of fewer images shows nothing.
-FEWEST_IMAGES: Final = 4
+FEWEST_IMAGES_CLUSTERED: Final = 4
 #: Cells of a subject's RDM that are drawn as their mean: a panel has fewer pixels than images.
 _PIXELS_OF_PANEL: Final = 180
 
@@ -192,7 +192,7 @@ def images_of_clusters(geometry: Geometry) -> NDArray[np.int64]:
     """
     shown = [np.zeros(0, dtype=np.int64)]
     for region in geometry.all_voxels:
-        if len(geometry.nsd_ids) >= FEWEST_IMAGES and np.isfinite(region.mean_rdm).all():
+        if len(geometry.nsd_ids) >= FEWEST_IMAGES_CLUSTERED and np.isfinite(region.mean_rdm).all():
             tree, order = average_linkage(region.mean_rdm), cluster_order(region.mean_rdm)
             clusters = _illustrated(region, tree, order)
             shown += [geometry.nsd_ids[cluster.central] for cluster in clusters]
