@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from nsd_prep.core.atomic import explained_write_errors
-from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.errors import InputFileError, ParameterError
 
 
 def zarr_libraries() -> tuple[ModuleType, ModuleType]:
@@ -42,9 +42,32 @@ def opened_rows(path: Path, name: str, mode: str = "r") -> Any:
     _, tensorstore = zarr_libraries()
     where = {"driver": "file", "path": str(path.absolute() / name)}
     opening = tensorstore.open(
-        {"driver": "zarr3", "kvstore": where}, read=True, write=mode == "r+", open=True
+        # Rows of zeros are written too: what is not there is missing, not zero.
+        {"driver": "zarr3", "kvstore": where, "store_data_equal_to_fill_value": True},
+        read=True,
+        write=mode == "r+",
+        open=True,
     )
     return opening.result()
+
+
+def require_all_shards(path: Path, name: str) -> None:
+    """Raise InputFileError where responses of a store are missing: they would read as zeros."""
+    zarr, _ = zarr_libraries()
+    array = zarr.open_array(path / name, mode="r")
+    n_rows, n_voxels = array.shape
+    rows_of_a_shard, voxels_of_a_shard = array.shards or array.chunks
+    missing = [
+        f"c/{row}/{column}"
+        for row in range(-(-n_rows // rows_of_a_shard))
+        for column in range(-(-n_voxels // voxels_of_a_shard))
+        if not (path / name / f"c/{row}/{column}").is_file()
+    ]
+    if missing:
+        raise InputFileError(
+            f"{path} is not whole: {len(missing)} shards of its responses are missing, "
+            f"{missing[0]} first; copy the store again, or write it again with nsd-prep trials."
+        )
 
 
 def remove_unfinished(folder: Path) -> None:
