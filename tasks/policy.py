@@ -21,6 +21,7 @@ from nsd_prep import __version__
 from nsd_prep.core.digests import digest_of_array, sha256_of_json
 from nsd_prep.core.errors import NSDPrepError
 from nsd_prep.core.records import Folder
+from nsd_prep.tasks.record_files import is_trusted
 
 _logger = logging.getLogger(__name__)
 
@@ -111,12 +112,21 @@ def content(value: Any) -> Any:
 
 
 def _is_whole(store: ResultStore, key: str, inputs: Mapping[str, Any]) -> bool:
+    path = _file(store, key)
+    if path is None or not is_trusted(path):
+        return False
     try:
         result = store.read(key).result
     except Exception:  # no record, or one that is not sound
         return False
     folders = [value for value in inputs.values() if isinstance(value, Folder)]
     records = result if isinstance(result, list) else [result]
+    requests = inputs.get("requests")
+    if requests is not None and not (
+        len(requests) == len(records)
+        and all(request.accepts(one) for request, one in zip(requests, records, strict=True))
+    ):
+        return False
     whole = all(folder.holds(record.files) for folder in folders for record in records)
     names = [name for record in records for name in record.files]
     # Where none is there, the result is that of another folder: nothing was lost.
@@ -128,9 +138,13 @@ def _is_whole(store: ResultStore, key: str, inputs: Mapping[str, Any]) -> bool:
 
 
 def _drop(store: ResultStore, key: str) -> None:
+    if path := _file(store, key):
+        path.unlink(missing_ok=True)
+
+
+def _file(store: ResultStore, key: str) -> Path | None:
     storage = store.result_storage
-    if isinstance(storage, LocalFileSystem):
-        (Path(storage.basepath or "") / key).unlink(missing_ok=True)
+    return Path(storage.basepath or "") / key if isinstance(storage, LocalFileSystem) else None
 
 
 @contextmanager
