@@ -46,7 +46,6 @@ from nsd_prep.pipeline.summary import Summary, describe_inputs, print_rendered, 
 from nsd_prep.pipeline.synthetic_beside import synthetic_beside
 from nsd_prep.report.stamp import is_stamped, stamp_page
 from nsd_prep.single_trials.subject import SingleTrialOptions
-from nsd_prep.single_trials.zarr import remove_unfinished
 from nsd_prep.tasks.artifacts import leave_failure, show_checks, show_markdown, show_report
 from nsd_prep.tasks.assembly import (
     assemble_region,
@@ -154,7 +153,6 @@ def _make_single_trials(
         run.normalise, run.split, run.images, run.average, run.dtype, run.format
     )
     place = outputs.SINGLE_TRIALS if run.assemblies else ""
-    remove_unfinished(output.path / place)
     subjects, written, examined = [], {}, {}
     with stages.stage("writing single trials", len(inputs.betas)):
         for number in run.subjects:

@@ -19,6 +19,7 @@ from single_trials_inputs import Subject
 from small_nsd import SmallNSD
 
 from nsd_prep.core.errors import InputFileError, OutputError, ParameterError
+from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.dataset.trials import image_table
 from nsd_prep.dataset.volumes import read_volume
 from nsd_prep.flows.command import main
@@ -196,14 +197,34 @@ class TestWholeOrNotAtAll:
         assert list(path.parent.iterdir()) == ([path] if was_there else [])
         assert not was_there or digest(path) == before
 
-    def test_what_a_killed_process_left_is_replaced(self, subject: Subject, tmp_path: Path) -> None:
-        path = tmp_path / "subj01.zarr"
-        left = tmp_path / ".subj01.zarr.partial-folder"
-        (left / "response").mkdir(parents=True)
-        (left / "response" / "zarr.json").write_text("half a fi")
+    def test_nothing_of_an_old_store_is_in_the_new_one(
+        self, subject: Subject, tmp_path: Path
+    ) -> None:
+        path = subject.write(tmp_path / "subj01.zarr", format="zarr")
+        (path / "planted").mkdir()
+        (path / "planted" / "zarr.json").write_text("{}")
+        (path / "response" / "c" / "9").symlink_to("/etc")
         subject.write(path, format="zarr")
+        assert not (path / "planted").exists()
+        assert not (path / "response" / "c" / "9").exists()
         assert list(tmp_path.iterdir()) == [path]
-        assert len(TrialReader(path)) == 96
+
+    def test_a_store_with_planted_files_is_not_whole(
+        self, subject: Subject, tmp_path: Path
+    ) -> None:
+        path = subject.write(tmp_path / "subj01.zarr", format="zarr")
+        folder = Folder(path=tmp_path)
+        files = StepOutput.from_paths(folder, [path]).files
+        (path / ".DS_Store").touch()
+        assert folder.holds(files)
+        for planted in (path / "planted", path / "response" / "c" / "link"):
+            if planted.name == "link":
+                planted.symlink_to("/etc")
+            else:
+                planted.touch()
+            assert not folder.holds(files)
+            planted.unlink()
+        assert folder.holds(files)
 
     def test_a_disk_that_gives_back_something_else(
         self, subject: Subject, path: Path, monkeypatch: pytest.MonkeyPatch

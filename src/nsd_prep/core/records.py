@@ -124,14 +124,24 @@ class Folder(BaseModel):
         """Return whether all files, by their names in the folder, have their SHA-256.
 
         A file that a name leads to out of the folder, or through a link, is none of the folder's.
+        A Zarr store holds no others: whoever opens it would take them for its own.
         """
+        stores = {name[: name.index(".zarr/") + 5] for name in files if ".zarr/" in name}
         try:
-            return all(
+            return all(set(self._files_of(store)) <= files.keys() for store in stores) and all(
                 self.is_own(name) and self.digest_of(name) == sha256
                 for name, sha256 in files.items()
             )
         except OSError:
             return False
+
+    def _files_of(self, store: str) -> list[str]:
+        """Return the names of the files and links in a store, but not of hidden files."""
+        return [
+            path.relative_to(self.path).as_posix()
+            for path in (self.path / store).rglob("[!.]*")
+            if path.is_file() or path.is_symlink()
+        ]
 
     def is_own(self, name: str) -> bool:
         """Return whether a name is that of a regular file in the folder, without a link on the way.

@@ -1,7 +1,5 @@
 """Single trials in a Zarr store (version 3): a shard for each session, a chunk for each row."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nsd_prep.core.atomic import explained_write_errors
+from nsd_prep.core.atomic import explained_write_errors, replaced_folder
 from nsd_prep.core.errors import InputFileError, ParameterError
 
 
@@ -70,12 +68,6 @@ def require_all_shards(path: Path, name: str) -> None:
         )
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove the stores that killed runs left in a folder, which no other run writes into."""
-    for left in folder.glob(".*.partial-folder"):
-        shutil.rmtree(left, ignore_errors=True)
-
-
 @contextmanager
 def zarr_rows(
     path: Path,
@@ -128,36 +120,3 @@ def zarr_rows(
             attributes=attributes,
         )
         yield opened_rows(partial, name, "r+")
-
-
-@contextmanager
-def replaced_folder(path: Path) -> Iterator[Path]:
-    """Give an empty temporary folder beside `path`, and move it into place at the end.
-
-    What a killed process left under the temporary name is removed first: one run at a time writes
-    a folder. When the block raises, the temporary folder is removed and `path` stays as it was. The
-    folder above it is made where it is missing.
-
-    Raises
-    ------
-    OutputError
-        There is no space or no permission.
-    """
-    partial, old = (path.with_name(f".{path.name}.{word}") for word in ("partial-folder", "old"))
-    with explained_write_errors(path):
-        for folder in (partial, old):
-            shutil.rmtree(folder, ignore_errors=True)
-        partial.mkdir(parents=True)
-    try:
-        yield partial
-        with explained_write_errors(path):
-            for file in sorted(partial.rglob("*")):
-                if file.is_file():
-                    with file.open("rb+") as opened:
-                        os.fsync(opened.fileno())
-            if path.exists():
-                path.rename(old)
-            partial.rename(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
