@@ -20,6 +20,7 @@ from nsd_prep.checks.scales import (
     size_of_sessions,
 )
 from nsd_prep.core.check import Check, Verdict, check, worst
+from nsd_prep.dataset.published import DOWNLOAD_AGAIN
 
 #: Share of voxels without data, beyond those that the subject's better sessions lack, that no
 #: session has unless its file has holes; in fewer voxels than the number it is suspicious.
@@ -61,13 +62,13 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
             _without_data(records),
             f"at most {SHARE_CONSTANT_SUSPICIOUS:.0%} of voxels constant beyond other sessions",
             "A few voxels may lack data in a session; where most do, the file has holes, or its "
-            "volumes lie elsewhere: download it again.",
+            f"volumes lie elsewhere: {DOWNLOAD_AGAIN}.",
         ),
         (
             "trials of a session with data",
             _uniform_trials(records),
             "no trial with one value in all voxels",
-            "In such trials nothing was measured: the file has holes; download it again.",
+            f"In such trials nothing was measured: the file has holes; {DOWNLOAD_AGAIN}.",
         ),
         (
             "saturation",
@@ -82,7 +83,7 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
             f"deviation within a factor of {RATIO_SUSPICIOUS:g} of the other sessions', mean within"
             f" {SHIFT_SUSPICIOUS:g} deviations",
             "A session on another scale is of another preparation of the betas, was scaled twice "
-            "or not at all: download it again.",
+            f"or not at all: {DOWNLOAD_AGAIN}.",
         ),
         (
             "scale of runs",
@@ -90,7 +91,7 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
             f"deviation within a factor of {RATIO_SUSPICIOUS:g} of the session's other runs', mean "
             f"within {SHIFT_SUSPICIOUS:g} deviations",
             "A run on another scale spoils the z-scores of its session: look at its responses, and "
-            "download the session again.",
+            f"{DOWNLOAD_AGAIN}.",
         ),
         (
             "sessions differ",

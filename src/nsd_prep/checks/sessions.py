@@ -15,6 +15,7 @@ from nsd_prep.checks.trial_agreement import (
     TrialAgreement,
 )
 from nsd_prep.core.check import Check, Verdict, check, worst
+from nsd_prep.dataset.published import DOWNLOAD_AGAIN
 
 #: A session at chance lies surely below this, by the smaller margin: a tired subject's session
 #: with 15 % of the signal agrees so much, and is suspicious, not failed.
@@ -170,17 +171,17 @@ def _meaning(table: pd.DataFrame, verdict: Verdict) -> str:
     if (what == AT_CHANCE).any():
         return (
             "A session at chance is another session's or subject's file, or its trials are in "
-            "another order: download it again."
+            f"another order: {DOWNLOAD_AGAIN}."
         )
     if (what == OPPOSITE).any():
         return (
             "A session of the opposite sign disagrees with the others as much as sessions agree: "
-            "its betas were multiplied by a negative number; download it again."
+            f"its betas were multiplied by a negative number; {DOWNLOAD_AGAIN}."
         )
     if (what == AT_CHANCE_OR_WEAK).any():
         return (
             "Such a session is a tired subject's, or another session's or subject's file, or its "
-            "trials are in another order: look at its mean image, and download it again."
+            f"trials are in another order: look at its mean image, and {DOWNLOAD_AGAIN}."
         )
     return (
         "A weak session may be a tired subject's, or its voxels lie elsewhere (the head moved, or "
