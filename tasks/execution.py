@@ -15,6 +15,7 @@ from nsd_prep.core.records import Folder
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.pipeline.run import Run
 from nsd_prep.pipeline.step import Arguments, Outcome, Step, Workers
+from nsd_prep.pipeline.step_table import EXTRACT_SESSIONS
 from nsd_prep.tasks.policy import CACHED, RETRY, Content
 from nsd_prep.tasks.runners import sessions_in_a_task, task_runner
 
@@ -137,10 +138,16 @@ def is_whole(step: Step[..., Any], result: Any, arguments: Arguments) -> bool:
     """Return whether the files that a cached result names are whole.
 
     The result, or each of a list, has ``files``: SHA-256 by name in the folder that is among the
-    arguments.
+    arguments. Records of sessions are also those that the arguments' requests ask for.
     """
     folders = [value for value in arguments if isinstance(value, Folder)]
     records = result if isinstance(result, list) else [result]
+    if step.name == EXTRACT_SESSIONS.name:
+        requests = arguments[0]
+        if len(requests) != len(records) or not all(
+            request.accepts(record) for request, record in zip(requests, records, strict=True)
+        ):
+            return False
     whole = all(folder.holds(record.files) for folder in folders for record in records)
     names = [name for record in records for name in record.files]
     # Where none is there, the result is that of another folder: nothing was lost.

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -11,12 +12,14 @@ from prefect import Task
 from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
+from prefect.filesystems import LocalFileSystem
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel
 
 from nsd_prep import __version__
 from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
 from nsd_prep.core.errors import NSDPrepError
+from nsd_prep.tasks.record_files import is_trusted
 
 _logger = logging.getLogger(__name__)
 
@@ -47,7 +50,8 @@ def retry_may_help(_task: Task[..., Any], run: TaskRun, state: State[Any]) -> bo
 class Content(CachePolicy):
     """A result stands for the same step on the same content.
 
-    The key is the digest of the software's version and of the `content` of all arguments.
+    The key is the digest of the software's version and of the `content` of all arguments. A record
+    under it that is not of this library's making is removed before Prefect reads it.
 
     Attributes
     ----------
@@ -66,7 +70,13 @@ class Content(CachePolicy):
     ) -> str:
         """Return the key of a call."""
         digest = sha256_of_json([__version__, self.version, content(inputs)])
-        return f"{task_ctx.task.name}-{digest}"
+        key = f"{task_ctx.task.name}-{digest}"
+        storage = task_ctx.result_store.result_storage
+        if isinstance(storage, LocalFileSystem):
+            record = Path(storage.basepath or "") / key
+            if not is_trusted(record):
+                record.unlink(missing_ok=True)
+        return key
 
 
 def content(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import ast
 import errno
 import gc
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -16,8 +17,15 @@ import reference
 from library_stages import request_for, trials_of
 from small_nsd import SmallNSD, write_betas
 
+from nsd_prep.core import records
+from nsd_prep.core.digests import (
+    digest_of_array,
+    sampled_sha256,
+    sha256_of_bytes,
+    sha256_of_json,
+)
 from nsd_prep.core.errors import InputFileError, OutputError
-from nsd_prep.core.records import FileIdentity
+from nsd_prep.core.records import FileIdentity, FileSample
 from nsd_prep.dataset import betas
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
@@ -505,3 +513,300 @@ class TestKeptVoxels:
         request = request_of("IT")
         found = extract_session(request).parts["IT"]
         assert np.array_equal(request.store.read(found), expected(official, "IT"))
+
+
+def replace_as_download(path: Path, damage: Callable[[bytearray], None]) -> None:
+    """Replace a file by another of the same size and modification time, as `aws s3 cp` does."""
+    status = path.stat()
+    content = bytearray(path.read_bytes())
+    damage(content)
+    other = path.with_name("download")
+    other.write_bytes(content)
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.replace(path)
+    assert FileIdentity.from_path(path) == FileIdentity(
+        path=str(path.resolve()), bytes=status.st_size, modified=status.st_mtime_ns
+    )
+
+
+def empty_end(content: bytearray) -> None:
+    """Damage a file as a download does that stops and leaves the size."""
+    content[-4000:] = bytes(4000)
+
+
+class TestReplacedSessions:
+    """Size and modification time of a file that was downloaded again are the same."""
+
+    @pytest.fixture
+    def requested(self, damageable: SmallNSD, store: Path) -> Callable[[], SessionRequest]:
+        dataset = open_dataset(damageable.root)
+        selection = select_voxels(dataset, 1, REGIONS)
+        return lambda: request_for(dataset, 1, 2, selection, store, ["V1"])
+
+    def test_a_damaged_session_that_was_downloaded_again(
+        self, damageable: SmallNSD, requested: Callable[[], SessionRequest], voxels_read: list[int]
+    ) -> None:
+        path = damageable.betas_path(1, 2)
+        whole = path.read_bytes()
+        write_betas(path, damageable.betas[1, 2][::-1])
+        damaged = extract_session(requested())
+        before = requested().digest
+
+        def repair(content: bytearray) -> None:
+            content[:] = whole
+
+        assert path.stat().st_size == len(whole)
+        replace_as_download(path, repair)
+        assert requested().digest != before
+        voxels_read.clear()
+        request = requested()
+        repaired = extract_session(request)
+        assert voxels_read == request.regions["V1"].tolist()
+        found = request.store.read(repaired.parts["V1"])
+        assert np.array_equal(found, expected(damageable, "V1"))
+        assert repaired.parts["V1"].digest != damaged.parts["V1"].digest
+
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_a_part_that_holds_more_voxels(
+        self,
+        damageable: SmallNSD,
+        requested: Callable[[], SessionRequest],
+        kept: bool,
+    ) -> None:
+        request = requested()
+        keep = request.regions["V1"] if kept else None
+        extract_session(replace(request, kinds=("all",), keep=keep))
+        path = damageable.betas_path(1, 2)
+        replace_as_download(path, empty_end)
+        assert voxels_to_read(requested()).tolist() == request.regions["V1"].tolist()
+
+    @pytest.mark.parametrize("touch", ["moved", "permissions", "copied", "legacy"])
+    def test_a_file_that_only_changed_its_inode_is_not_read_again(
+        self,
+        damageable: SmallNSD,
+        requested: Callable[[], SessionRequest],
+        voxels_read: list[int],
+        touch: str,
+    ) -> None:
+        path = damageable.betas_path(1, 2)
+        request = requested()
+        part = extract_session(request).parts["V1"]
+        record = request.store.path / part.file.replace(".npy", ".json")
+        if touch == "moved":
+            path.rename(path.with_name("elsewhere"))
+            path.with_name("elsewhere").rename(path)
+        elif touch == "permissions":
+            path.chmod(0o600)
+        elif touch == "copied":
+            replace_as_download(path, lambda _content: None)
+        else:  # a record as it was before there were samples
+            record.write_text(part.with_sample(None).model_dump_json())
+            assert '"sample"' not in record.read_text()
+        voxels_read.clear()
+        for _ in range(2):
+            again = extract_session(requested()).parts["V1"]
+            assert voxels_read == []
+            assert again.sample == FileSample.from_path(path)
+            assert again.digest == part.digest
+        # And from here on a replacement is noticed.
+        replace_as_download(path, empty_end)
+        assert len(voxels_to_read(requested())) > 0
+
+    def test_blocks_are_not_read_where_nothing_changed(
+        self, requested: Callable[[], SessionRequest], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        extract_session(requested())
+        monkeypatch.setattr(records, "sampled_sha256", None)
+        extract_session(requested())
+
+    def test_a_file_that_is_replaced_while_it_is_read(
+        self, requested: Callable[[], SessionRequest], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read_voxels = betas.read_voxels
+
+        def replaced_meanwhile(path: Path, *rest: Any) -> np.ndarray:
+            values = read_voxels(path, *rest)
+            replace_as_download(path, empty_end)
+            return values
+
+        monkeypatch.setattr(betas, "read_voxels", replaced_meanwhile)
+        with pytest.raises(InputFileError, match="was changed during the run"):
+            extract_session(requested())
+
+    @pytest.mark.parametrize("n_bytes", [0, 1, 5000, 30 << 20])
+    def test_a_sample_sees_four_missing_mebibytes(self, tmp_path: Path, n_bytes: int) -> None:
+        path = tmp_path / "file"
+        content = np.random.default_rng(0).bytes(n_bytes)
+        path.write_bytes(content)
+        before = sampled_sha256(path)
+        assert sampled_sha256(path) == before
+        hole = 4 << 20
+        for start in range(0, n_bytes, 3 << 20):
+            with path.open("rb+") as file:
+                file.seek(start)
+                file.write(bytes(min(hole, n_bytes - start)))
+            assert sampled_sha256(path) != before
+            path.write_bytes(content)
+        path.write_bytes(content + b"x")
+        assert sampled_sha256(path) != before
+
+
+def resealed(record: Path, **changes: object) -> None:
+    """Change a record as somebody would who knows how it is sealed."""
+    fields = json.loads(record.read_text()) | changes
+    fields.pop("seal")
+    fields["seal"] = sha256_of_json(fields)
+    record.write_text(json.dumps(fields))
+
+
+class TestHostileStore:
+    """Parts that somebody else wrote: what this code would not write is dropped."""
+
+    @pytest.fixture
+    def stored(self, request_of, voxels_read: list[int]) -> tuple[SessionRequest, Path]:
+        request = request_of("V4")
+        record = extract_session(request)
+        voxels_read.clear()
+        return request, (request.store.path / record.parts["V4"].file).with_suffix(".json")
+
+    def recovers(self, small: SmallNSD, request: SessionRequest, voxels_read: list[int]) -> None:
+        assert voxels_to_read(request).tolist() == request.regions["V4"].tolist()
+        record = extract_session(request)
+        assert voxels_read == request.regions["V4"].tolist()
+        assert np.array_equal(request.store.read(record.parts["V4"]), expected(small, "V4"))
+        assert len(voxels_to_read(request)) == 0
+
+    def test_a_resealed_record_that_says_the_same_is_used(self, stored) -> None:
+        request, record = stored
+        resealed(record)
+        assert len(voxels_to_read(request)) == 0
+
+    @pytest.mark.parametrize("kind", ["absolute", "above", "link", "linked folder"])
+    def test_a_part_that_lies_elsewhere(
+        self, official: SmallNSD, stored, voxels_read: list[int], tmp_path: Path, kind: str
+    ) -> None:
+        request, record = stored
+        array = record.with_suffix(".npy")
+        elsewhere = tmp_path / "elsewhere"
+        if kind == "linked folder":
+            record.parent.rename(elsewhere)
+            record.parent.symlink_to(elsewhere)
+        else:
+            array.rename(elsewhere)
+            if kind == "link":
+                array.symlink_to(elsewhere)
+            else:
+                resealed(record, file=str(elsewhere if kind == "absolute" else "../elsewhere"))
+        before = {path: path.read_bytes() for path in tmp_path.glob("elsewhere*/*")}
+        self.recovers(official, request, voxels_read)
+        assert {path: path.read_bytes() for path in before} == before
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"shape": [-1, 5]},
+            {"shape": [10**30, 10**30]},
+            {"shape": [0, 0]},
+            {"shape": [1, 1]},
+            {"shape": "big"},
+            {"dtype": "<f8"},
+            {"dtype": "|O"},
+            {"dtype": "<i2"},
+            {"constant_voxels": [-1]},
+            {"constant_voxels": [10**6]},
+            {"constant_voxels": [1, 1]},
+            {"statistics": {}},
+            {"statistics": []},
+            {"sample": {"changed": 0, "sha256": ""}},
+            {"file": "\0"},
+            {"sha256": "0"},
+            {"key": "0" * 64},
+        ],
+        ids=str,
+    )
+    def test_an_impossible_record(
+        self, official: SmallNSD, stored, voxels_read: list[int], change: dict[str, object]
+    ) -> None:
+        request, record = stored
+        resealed(record, **change)
+        self.recovers(official, request, voxels_read)
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("n_voxels", 3),
+            ("n_voxels", -1),
+            ("constant_voxels", 99),
+            ("saturated", 1.5),
+            ("saturated", float("nan")),
+            ("voxel_mean", []),
+            ("voxel_deviation", ["x"]),
+            ("runs", []),
+            ("session", None),
+            ("other", 1),
+        ],
+    )
+    def test_impossible_statistics(
+        self, official: SmallNSD, stored, voxels_read: list[int], field: str, value: object
+    ) -> None:
+        request, record = stored
+        statistics = json.loads(record.read_text())["statistics"]
+        resealed(record, statistics=statistics | {field: value})
+        self.recovers(official, request, voxels_read)
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            lambda content: content.replace(b"<f4", b"<i4"),
+            lambda content: content.replace(b"False", b"True "),
+            lambda content: content.replace(b"(", b"[", 1),
+            lambda content: content[:40],
+            lambda content: b"PK" + content[2:],
+            lambda content: content + bytes(64),
+        ],
+    )
+    def test_an_altered_header(
+        self,
+        official: SmallNSD,
+        stored,
+        voxels_read: list[int],
+        changed: Callable[[bytes], bytes],
+    ) -> None:
+        request, record = stored
+        array = record.with_suffix(".npy")
+        content = changed(array.read_bytes())
+        array.write_bytes(content)
+        resealed(record, sha256=sha256_of_bytes(content))
+        self.recovers(official, request, voxels_read)
+
+    @pytest.mark.parametrize("name", ["record", "array"])
+    @pytest.mark.parametrize("kind", ["pipe", "folder"])
+    def test_something_else_in_the_place_of_a_file(
+        self, official: SmallNSD, stored, voxels_read: list[int], name: str, kind: str
+    ) -> None:
+        request, record = stored
+        path = record if name == "record" else record.with_suffix(".npy")
+        path.unlink()
+        if kind == "folder":
+            path.mkdir()
+            assert voxels_to_read(request).tolist() == request.regions["V4"].tolist()
+            with pytest.raises(OutputError, match="a folder stands in its place"):
+                extract_session(request)
+        else:
+            os.mkfifo(path)
+            self.recovers(official, request, voxels_read)
+
+    @pytest.mark.parametrize("voxels", [[], [3, 1, 2], [-5, 1], [1, 10**9], [2, 2]], ids=str)
+    def test_sets_of_impossible_voxels(
+        self, official: SmallNSD, stored, voxels_read: list[int], voxels: list[int]
+    ) -> None:
+        request, record = stored
+        record.unlink()
+        numbers = np.array(voxels, dtype=np.int64)
+        request.store.write_voxels("subj01", np.union1d(numbers, request.regions["V4"]))
+        folder = request.store.path / "voxels" / "subj01"
+        (folder / digest_of_array(numbers)).write_bytes(numbers.tobytes())
+        (folder / "link").symlink_to("/dev/zero")
+        (folder / "folder").mkdir()
+        os.mkfifo(folder / "pipe")
+        self.recovers(official, request, voxels_read)

@@ -28,7 +28,7 @@ from nsd_prep.core.errors import (
     ParameterError,
     PreflightError,
 )
-from nsd_prep.core.records import FileIdentity
+from nsd_prep.core.records import FileIdentity, Folder
 
 writers = pytest.mark.parametrize("writer", [replaced, written_whole])
 
@@ -154,8 +154,83 @@ class TestStalePartials:
         assert other_machine.exists()
         assert (tmp_path / ".mine.partial").exists()
 
+    @pytest.mark.parametrize("at", ["in the block", "old away", "exchanged"])
+    def test_a_folder_of_a_killed_process_is_whole_afterwards(
+        self, tmp_path: Path, at: str
+    ) -> None:
+        """Whatever is made next in its folder: the old one is there, or the new one."""
+        script = """
+import os, sys
+from pathlib import Path
+from nsd_prep.core.atomic import replaced_folder
+path, at = Path(sys.argv[1]), sys.argv[2]
+rename, renamed = Path.rename, []
+def killed(source, target):
+    if at == "old away" and renamed:
+        os._exit(9)
+    rename(source, target)
+    renamed.append(source)
+    if at == "exchanged" and len(renamed) == 2:
+        os._exit(9)
+Path.rename = killed
+with replaced_folder(path) as partial:
+    (partial / "content").write_text("new")
+    if at == "in the block":
+        os._exit(9)
+"""
+        path = tmp_path / "subj01.zarr"
+        path.mkdir()
+        (path / "content").write_text("old")
+        words = [sys.executable, "-c", script, str(path), at]
+        assert subprocess.run(words, check=False).returncode == 9
+        assert len(list(tmp_path.iterdir())) > 1
+        remove_stale_partials(tmp_path)
+        assert list(tmp_path.iterdir()) == [path]
+        assert (path / "content").read_text() == ("new" if at == "exchanged" else "old")
+
+    @pytest.mark.parametrize("replaced", [True, False])
+    def test_what_earlier_versions_left_of_stores(self, tmp_path: Path, replaced: bool) -> None:
+        names = [".subj01.zarr.old", ".subj01.zarr.partial-folder"]
+        for name in [*names, "subj01.zarr"] if replaced else names:
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "zarr.json").write_text(name)
+        remove_stale_partials(tmp_path)
+        (store,) = tmp_path.iterdir()
+        assert store.name == "subj01.zarr"
+        assert (store / "zarr.json").read_text() == (store.name if replaced else names[0])
+
     def test_a_folder_that_is_not_there_holds_nothing(self, tmp_path: Path) -> None:
         assert remove_stale_partials(tmp_path / "nowhere") == []
+
+
+class TestWhatIsOfAFolder:
+    """A record that was altered names any file."""
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "../victim",
+            "/etc/hostname",
+            "./own",
+            "a//b",
+            "",
+            "link",
+            "to/own",
+            "nul\0",
+            "folder",
+            "x",
+        ],
+    )
+    def test_names_that_lead_elsewhere(self, tmp_path: Path, name: str) -> None:
+        folder = Folder(path=tmp_path / "out")
+        (folder.path / "folder").mkdir(parents=True)
+        for path in (tmp_path / "victim", folder.path / "own"):
+            path.write_text("content")
+        (folder.path / "link").symlink_to(tmp_path / "victim")
+        (folder.path / "to").symlink_to(folder.path)
+        digest = sha256_of_file(folder.path / "own")
+        assert folder.holds({"own": digest})
+        assert not folder.holds({name: digest})
 
 
 class TestContent:

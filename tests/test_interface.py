@@ -1,9 +1,14 @@
 """The interface for notebooks: what it gives, against plain loops over the files and the flow."""
 
+import copy
 import logging
+import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import nibabel
@@ -27,6 +32,7 @@ from nsd_prep.core.errors import (
     ParameterError,
     PreflightError,
 )
+from nsd_prep.dataset.layout import Dataset
 from nsd_prep.pipeline.cache import in_use
 from nsd_prep.pipeline.steps.assemblies import assemble_region
 from nsd_prep.single_trials import brain_map
@@ -91,6 +97,30 @@ class TestWhatIsThere:
         monkeypatch.setenv("HOME", str(tmp_path))
         assert open_nsd(official.root).cache_dir == tmp_path / ".cache" / "nsd-prep"
         assert not list(tmp_path.iterdir())  # nothing is written before it is needed
+
+
+class TestCopies:
+    """What is opened goes to spawned workers, joblib and `copy`."""
+
+    @pytest.mark.parametrize("used", [False, True])
+    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+    def test_a_copy_gives_the_same(
+        self, nsd: NSD, used: bool, copied: Callable[[NSD], NSD]
+    ) -> None:
+        expected = nsd.responses(1, "V1") if used else None
+        other = copied(nsd)
+        assert (other.subjects, other.sessions) == (nsd.subjects, nsd.sessions)
+        expected = nsd.responses(1, "V1") if expected is None else expected
+        xr.testing.assert_identical(other.responses(1, "V1"), expected)
+        xr.testing.assert_identical(other.trials(2), nsd.trials(2))
+
+    def test_so_does_a_dataset(self, small_dataset: Dataset) -> None:
+        assert pickle.loads(pickle.dumps(small_dataset)) == small_dataset
+
+    def test_a_spawned_worker(self, nsd: NSD) -> None:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as workers:
+            given = workers.submit(nsd.responses, 1, "V1").result()
+        xr.testing.assert_identical(given, nsd.responses(1, "V1"))
 
 
 class TestResponses:

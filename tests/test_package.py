@@ -165,6 +165,29 @@ class TestRefusals:
             write_packages(folder, tmp_path / "packages")
         assert not (tmp_path / "packages" / "index.json").exists()
 
+    @pytest.mark.parametrize("unchecked", [True, False])
+    @pytest.mark.parametrize("kind", ["image", "images", "table", "assembly"])
+    def test_nothing_is_packed_that_lies_elsewhere(
+        self, tmp_path: Path, kind: str, unchecked: bool
+    ) -> None:
+        folder = write_run(tmp_path / "run", simulate(regions=("V1",)))
+        path = {
+            "image": next((folder / "stimuli_test").iterdir()),
+            "images": folder / "stimuli_train",
+            "table": folder / "stimulus_metadata_train.csv",
+            "assembly": folder / "Allen2022_fmri_test.nc",
+        }[kind]
+        path.rename(tmp_path / "private")
+        path.symlink_to(tmp_path / "private")
+        with pytest.raises(InputFileError, match=f"are links, or lie behind one, .*{path.name}"):
+            write_packages(folder, tmp_path / "packages", unchecked=unchecked)
+        assert not (tmp_path / "packages").exists()
+
+    def test_a_folder_that_is_reached_by_a_link(self, run: Path, tmp_path: Path) -> None:
+        (tmp_path / "results").symlink_to(run.parent)
+        folder = tmp_path / "results" / run.name
+        assert len(write_packages(folder, tmp_path / "packages").files) == 6
+
     def test_stimulus_set_of_another_order(self, tmp_path: Path) -> None:
         folder = write_run(tmp_path, simulate(regions=("V1",)))
         path = folder / "stimulus_metadata_train.csv"

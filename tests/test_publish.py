@@ -251,6 +251,34 @@ class TestUpload:
             False,
         ]
 
+    @pytest.mark.parametrize("call", ["put_object", "head_object"])
+    @pytest.mark.parametrize(
+        ("checksum", "message"),
+        [
+            (base64.b64encode(bytes(20)).decode(), "is not what was uploaded: expected SHA-1"),
+            (base64.b64encode(bytes(19)).decode(), "which is none: expected a SHA-1 in base64"),
+            ("no base64!", "which is none"),
+            ("äöü", "which is none"),
+            ("a", "which is none"),
+            ("00" * 20, "which is none"),
+        ],
+    )
+    def test_an_answer_with_a_wrong_checksum(
+        self, client: Any, packages: Path, call: str, checksum: str, message: str
+    ) -> None:
+        class Wrong:
+            """A server, or something between, that states other checksums."""
+
+            def __getattr__(self, name: str) -> Any:
+                real = getattr(client, name)
+                if name != call:
+                    return real
+                return lambda **request: dict(real(**request)) | {"ChecksumSHA1": checksum}
+
+        with pytest.raises(OutputError, match=message):
+            upload(packages, TO, Wrong())
+        assert {one.version_id for one in PackageIndex.read(packages).files} == {None}
+
     def test_server_without_checksums_is_read_back(self, client: Any, packages: Path) -> None:
         read = []
 
@@ -342,6 +370,12 @@ def test_command(packages: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -
 def test_an_endpoint_that_is_no_url_is_refused() -> None:
     with pytest.raises(ParameterError, match="endpoint 'nonsense' is not one"):
         s3_client("nonsense")
+
+
+def test_a_profile_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "of-another-machine")
+    with pytest.raises(ParameterError, match=r"of-another-machine.*; correct AWS_PROFILE"):
+        s3_client()
 
 
 def test_without_boto3_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from single_trials_inputs import Subject
 from small_nsd import SmallNSD
 
 from nsd_prep.core.errors import InputFileError, OutputError, ParameterError
+from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.dataset.trials import image_table
 from nsd_prep.dataset.volumes import read_volume
 from nsd_prep.flows.command import main
@@ -196,14 +197,34 @@ class TestWholeOrNotAtAll:
         assert list(path.parent.iterdir()) == ([path] if was_there else [])
         assert not was_there or digest(path) == before
 
-    def test_what_a_killed_process_left_is_replaced(self, subject: Subject, tmp_path: Path) -> None:
-        path = tmp_path / "subj01.zarr"
-        left = tmp_path / ".subj01.zarr.partial-folder"
-        (left / "response").mkdir(parents=True)
-        (left / "response" / "zarr.json").write_text("half a fi")
+    def test_nothing_of_an_old_store_is_in_the_new_one(
+        self, subject: Subject, tmp_path: Path
+    ) -> None:
+        path = subject.write(tmp_path / "subj01.zarr", format="zarr")
+        (path / "planted").mkdir()
+        (path / "planted" / "zarr.json").write_text("{}")
+        (path / "response" / "c" / "9").symlink_to("/etc")
         subject.write(path, format="zarr")
+        assert not (path / "planted").exists()
+        assert not (path / "response" / "c" / "9").exists()
         assert list(tmp_path.iterdir()) == [path]
-        assert len(TrialReader(path)) == 96
+
+    def test_a_store_with_planted_files_is_not_whole(
+        self, subject: Subject, tmp_path: Path
+    ) -> None:
+        path = subject.write(tmp_path / "subj01.zarr", format="zarr")
+        folder = Folder(path=tmp_path)
+        files = StepOutput.from_paths(folder, [path]).files
+        (path / ".DS_Store").touch()
+        assert folder.holds(files)
+        for planted in (path / "planted", path / "response" / "c" / "link"):
+            if planted.name == "link":
+                planted.symlink_to("/etc")
+            else:
+                planted.touch()
+            assert not folder.holds(files)
+            planted.unlink()
+        assert folder.holds(files)
 
     def test_a_disk_that_gives_back_something_else(
         self, subject: Subject, path: Path, monkeypatch: pytest.MonkeyPatch
@@ -398,6 +419,106 @@ class TestReading:
             reader[0]
             other = pickle.loads(pickle.dumps(reader))
         np.testing.assert_array_equal(other[[4, 1]], expected[[4, 1]])
+
+    @pytest.mark.parametrize(
+        "rows",
+        [
+            slice(None),
+            slice(3, 40, 7),
+            slice(-5, None),
+            slice(40, 3, -9),
+            slice(200, 300),
+            [],
+            (),
+            [-1, 0, -96],
+            [[1, 2], [3, 4]],
+            np.arange(96) % 5 == 0,
+            [False] * 96,
+            np.uint64(7),
+            np.array([95, 3], dtype=np.uint8),
+        ],
+        ids=repr,
+    )
+    def test_rows_are_chosen_as_in_an_array(
+        self, subject: Subject, expected: np.ndarray, path: Path, rows: object
+    ) -> None:
+        reader = TrialReader(subject.write(path, format=format_of(path)))
+        chosen = reader[rows]
+        np.testing.assert_array_equal(chosen, expected[rows])
+        assert chosen.dtype == np.float32
+
+    @pytest.mark.parametrize(
+        "rows",
+        [
+            [False, False, True],
+            np.ones(97, dtype=bool),
+            np.ones((96, 2), dtype=bool),
+            [0.0, 1.0],
+            2.0,
+            "response",
+            ["1"],
+            (1, 2),
+            np.uint64(2**64 - 1),
+        ],
+        ids=repr,
+    )
+    def test_what_chooses_no_rows_is_refused(
+        self, subject: Subject, path: Path, rows: object
+    ) -> None:
+        reader = TrialReader(subject.write(path, format=format_of(path)))
+        with pytest.raises(IndexError, match=r"has the rows 0 to 95: .*; give integers, a slice"):
+            reader[rows]
+
+    @pytest.mark.parametrize("when", ["before the first batch", "later", "in another process"])
+    @pytest.mark.parametrize("n_voxels", [-1, None])
+    def test_rows_of_two_files_are_never_mixed(
+        self, subject: Subject, path: Path, when: str, n_voxels: int | None
+    ) -> None:
+        """A run that adds regions replaces the file while a reader is open."""
+        reader = TrialReader(subject.write(path, format=format_of(path)))
+        if when == "later":
+            reader[0]
+        if when == "in another process":
+            reader = pickle.loads(pickle.dumps(reader))
+        blocks = (-values[:, :n_voxels] for _, values in subject.responses())
+        voxels = subject.voxels[:n_voxels]
+        write_rows(path, blocks, subject.trials, voxels, format=format_of(path), attributes={})
+        for _ in range(2):
+            with pytest.raises(InputFileError, match=r"written again, .* make a new"):
+                reader[[1, 2]]
+        np.testing.assert_array_equal(
+            TrialReader(path)[3], -next(subject.responses())[1][3, :n_voxels]
+        )
+
+    def test_a_file_that_is_changed_in_its_place(self, subject: Subject, tmp_path: Path) -> None:
+        path = subject.write(tmp_path / "subj01.nc")
+        reader = TrialReader(path)
+        with netCDF4.Dataset(path, "a") as file:
+            file["response"][5] = 0
+        with pytest.raises(InputFileError, match="written again"):
+            reader[4]
+
+    def test_a_file_that_was_removed(self, subject: Subject, path: Path) -> None:
+        reader = TrialReader(subject.write(path, format=format_of(path)))
+        path.rename(path.with_name("elsewhere"))
+        with pytest.raises(InputFileError, match="moved or removed"):
+            reader[4]
+
+    @pytest.mark.parametrize("opens", [open_single_trials, TrialReader])
+    @pytest.mark.parametrize("shard", [0, 3])
+    def test_a_store_that_is_not_whole_is_refused(
+        self, subject: Subject, tmp_path: Path, opens: Callable[[Path], object], shard: int
+    ) -> None:
+        path = subject.write(tmp_path / "subj01.zarr", format="zarr")
+        (path / "response" / "c" / str(shard) / "0").unlink()
+        with pytest.raises(InputFileError, match=f"1 shards .* are missing, c/{shard}/0 first"):
+            opens(path)
+
+    def test_a_session_of_zeros_is_not_missing(self, subject: Subject, tmp_path: Path) -> None:
+        path = tmp_path / "subj01.zarr"
+        blocks = (values * (session != 2) for session, values in subject.responses())
+        write_rows(path, blocks, subject.trials, subject.voxels, format="zarr", attributes={})
+        assert not TrialReader(path)[24:48].any()
 
     def test_responses_are_read_where_they_are_asked_for(
         self, subject: Subject, path: Path

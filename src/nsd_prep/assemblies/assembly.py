@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.atomic import written_whole
 from nsd_prep.core.errors import OutputError
+from nsd_prep.core.hdf5_lock import HDF5_LOCK
 from nsd_prep.dataset.space import Space, VolumeSpace
 
 #: Bytes of an assembly that are read back at once to be compared with what was written.
@@ -179,7 +180,8 @@ def write_assembly(
     encoding[VARIABLE].update(storage or {})
     with written_whole(path) as partial:
         try:
-            assembly.to_netcdf(partial, engine="netcdf4", encoding=encoding)
+            with HDF5_LOCK:
+                assembly.to_netcdf(partial, engine="netcdf4", encoding=encoding)
             with opened_assembly(partial) as written:
                 same = _is_same(written, assembly)
         except (RuntimeError, OSError) as error:
@@ -233,8 +235,13 @@ def opened_assembly(path: Path) -> Iterator[xr.DataArray]:
     Dimensions and errors are those of `read_assembly`.
     """
     try:
-        with xr.open_dataarray(path, engine="netcdf4", cache=False) as assembly:
+        with HDF5_LOCK:
+            assembly = xr.open_dataarray(path, engine="netcdf4", cache=False, lock=HDF5_LOCK)
+        try:
             yield assembly
+        finally:
+            with HDF5_LOCK:
+                assembly.close()
     except RuntimeError as error:
         if not str(error).startswith("NetCDF"):
             raise

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.core.check import Kind, Threshold, Verdict, any_verdict, worst
+from nsd_prep.dataset.published import DOWNLOAD_AGAIN
 from nsd_prep.extraction.statistics import BetaStatistics
 
 SubjectRecords = Mapping[int, Mapping[str, BetaStatistics]]
@@ -104,7 +105,7 @@ SCALE_OF_SESSIONS: Final = Kind(
     f"within {SHIFT_SUSPICIOUS:g} deviations",
     meanings=meanings_of_sessions(
         "A session on another scale is of another preparation of the betas, was scaled twice or "
-        "not at all: download it again."
+        f"not at all: {DOWNLOAD_AGAIN}."
     ),
     thresholds=(
         Threshold("factor, suspicious", RATIO_SUSPICIOUS, "simulated sessions"),

@@ -23,6 +23,7 @@ from nsd_prep.checks.scales import (
     size_of_sessions,
 )
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict, worst
+from nsd_prep.dataset.published import DOWNLOAD_AGAIN
 
 #: Share of voxels without data, beyond those that the subject's better sessions lack, that no
 #: session has unless its file has holes; in fewer voxels than the number it is suspicious.
@@ -58,7 +59,7 @@ VOXELS_WITH_DATA: Final = Kind(
     unit="share of voxels",
     meanings=meanings_of_sessions(
         "A few voxels may lack data in a session; where most do, the file has holes, or its "
-        "volumes lie elsewhere: download it again."
+        f"volumes lie elsewhere: {DOWNLOAD_AGAIN}."
     ),
     thresholds=(
         Threshold("share, failed", LARGEST_SHARE_CONSTANT, "simulated sessions"),
@@ -83,7 +84,7 @@ TRIALS_WITH_DATA: Final = Kind(
     upper=0,
     unit="trials",
     meanings=meanings_of_sessions(
-        "In such trials nothing was measured: the file has holes; download it again."
+        f"In such trials nothing was measured: the file has holes; {DOWNLOAD_AGAIN}."
     ),
     thresholds=(
         Threshold("trials, failed", _UNIFORM_TRIALS, "one is odd, more are a hole in the file"),

@@ -15,6 +15,7 @@ from nsd_prep.checks.trial_agreement import (
     TrialAgreement,
 )
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict, worst
+from nsd_prep.dataset.published import DOWNLOAD_AGAIN
 
 #: A session at chance lies surely below this, by the smaller margin: a tired subject's session
 #: with 15 % of the signal agrees so much, and is suspicious, not failed.
@@ -62,11 +63,11 @@ SESSIONS_IN_PLACE: Final = Kind(
         "all at chance": "No session agrees with another: the order of sessions or trials, or the "
         "design, is another subject's or is counted from another number.",
         AT_CHANCE: "A session at chance is another session's or subject's file, or its trials are "
-        "in another order: download it again.",
+        f"in another order: {DOWNLOAD_AGAIN}.",
         OPPOSITE: "A session of the opposite sign disagrees with the others as much as sessions "
-        "agree: its betas were multiplied by a negative number; download it again.",
+        f"agree: its betas were multiplied by a negative number; {DOWNLOAD_AGAIN}.",
         AT_CHANCE_OR_WEAK: "Such a session is a tired subject's, or another session's or subject's "
-        "file, or its trials are in another order: look at its mean image, and download it again.",
+        f"file, or its trials are in another order: look at its mean image, and {DOWNLOAD_AGAIN}.",
         WEAK: "A weak session may be a tired subject's, or its voxels lie elsewhere (the head "
         "moved, or it is another preparation): look at its mean image before you use it.",
     },

@@ -11,25 +11,30 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import pandas as pd
 
 from nsd_prep.core.errors import OutputError
 
-_PARTIAL = re.compile(r"^\..+\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]{8}\.partial$")
+#: What is not whole yet, and what stood in its place while it is exchanged.
+_BESIDE = re.compile(
+    r"^\.(?P<name>.+)\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]{8}\.(?P<kind>partial|replaced)$"
+)
+#: The same, as versions up to 0.4 named it of Zarr stores.
+_BESIDE_BEFORE = re.compile(r"^\.(?P<name>.+\.zarr)\.(?P<kind>partial-folder|old)$")
 
 
 def _host() -> str:
     return re.sub(r"[^A-Za-z0-9]", "", socket.gethostname()) or "host"
 
 
-def partial_path(path: Path) -> Path:
+def partial_path(path: Path, kind: Literal["partial", "replaced"] = "partial") -> Path:
     """Return a name beside `path` for what is not whole yet, which tells whose it is.
 
     `remove_stale_partials` removes what lies under such a name when its process is gone.
     """
-    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.partial")
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.{kind}")
 
 
 @contextmanager
@@ -57,6 +62,50 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
+
+
+@contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """Give an empty temporary folder beside `path`, and exchange the two whole at the end.
+
+    When the block raises, the temporary folder is removed and `path` stays as it was. Nothing of
+    what stood at `path` is in the new folder. The folder above it is made where it is missing.
+
+    Raises
+    ------
+    OutputError
+        There is no space or no permission.
+    """
+    partial, old = partial_path(path), partial_path(path, "replaced")
+    with explained_write_errors(path):
+        partial.mkdir(parents=True)
+    try:
+        yield partial
+        with explained_write_errors(path):
+            for file in sorted(partial.rglob("*")):
+                if file.is_file():
+                    with file.open("rb+") as opened:
+                        os.fsync(opened.fileno())
+            if os.path.lexists(path):
+                path.rename(old)
+            partial.rename(path)
+    finally:
+        _put_back_or_remove(old, path)
+        _remove(partial)
+
+
+def _put_back_or_remove(old: Path, path: Path) -> None:
+    """Undo an exchange that was left half done, or end it."""
+    if os.path.lexists(old) and not os.path.lexists(path):
+        old.rename(path)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -89,21 +138,24 @@ def remove_stale_partials(folder: Path, name: str | None = None) -> list[Path]:
     """Remove the temporary files and folders that killed processes left; list them.
 
     Of this machine, in the folder and its subfolders; with a name only what was to have this name,
-    directly in the folder. What belongs to living processes, and to other machines, stays.
+    directly in the folder. What belongs to living processes, and to other machines, stays. What a
+    process that was killed had moved away, and not replaced, gets its name back.
     """
-    found = folder.rglob(".*.partial") if name is None else folder.glob(".*.partial")
+    stale = []
+    for path in sorted(folder.rglob(".*") if name is None else folder.glob(".*")):
+        match = _BESIDE.match(path.name)
+        if match and match["host"] == _host() and not _is_alive(int(match["process"])):
+            stale.append((path, match))
+        elif before := _BESIDE_BEFORE.match(path.name):
+            stale.append((path, before))
     removed = []
-    for path in sorted(found):
-        match = _PARTIAL.match(path.name)
-        if not match or match["host"] != _host() or _is_alive(int(match["process"])):
-            continue
-        if name is not None and not path.name.startswith(f".{name}.{match['host']}-"):
-            continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-        removed.append(path)
+    for path, match in stale:
+        if name in (None, match["name"]):
+            if match["kind"] in ("replaced", "old"):
+                _put_back_or_remove(path, path.with_name(match["name"]))
+            else:
+                _remove(path)
+            removed.append(path)
     return removed
 
 

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nsd_prep.core.check import Check
-from nsd_prep.core.digests import sha256_of_file, sha256_of_json
+from nsd_prep.core.digests import sampled_sha256, sha256_of_file, sha256_of_json
 
 
 class FileIdentity(BaseModel):
@@ -34,6 +34,42 @@ class FileIdentity(BaseModel):
         """Return the identity of a file that is there."""
         status = path.stat()
         return cls(path=str(path.resolve()), bytes=status.st_size, modified=status.st_mtime_ns)
+
+
+class FileSample(BaseModel):
+    """What a large file held when it was read, as far as some of its blocks tell.
+
+    Size and modification time do not tell: a download gives a file the time of its object.
+
+    Attributes
+    ----------
+    changed : int
+        When its inode was last changed, nanoseconds since 1970. It cannot be set; a file that was
+        only moved, copied or given other permissions has another one, too.
+    sha256 : str
+        As `nsd_prep.core.digests.sampled_sha256`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    changed: int
+    sha256: str
+
+    @classmethod
+    def from_path(cls, path: Path) -> Self:
+        """Return what a file holds now."""
+        changed = path.stat().st_ctime_ns  # first: what is written meanwhile changes it again
+        return cls(changed=changed, sha256=sampled_sha256(path))
+
+    def renewed(self, path: Path) -> Self | None:
+        """Return the sample of a file that is still the same, None of another.
+
+        The blocks are only read where the change time is another one.
+        """
+        if path.stat().st_ctime_ns == self.changed:
+            return self
+        now = self.from_path(path)
+        return now if now.sha256 == self.sha256 else None
 
 
 class FileRecord(BaseModel):
@@ -85,11 +121,42 @@ class Folder(BaseModel):
         return sha256_of_file(self.path / name)
 
     def holds(self, files: Mapping[str, str]) -> bool:
-        """Return whether all files, by their names in the folder, have their SHA-256."""
+        """Return whether all files, by their names in the folder, have their SHA-256.
+
+        A file that a name leads to out of the folder, or through a link, is none of the folder's.
+        A Zarr store holds no others: whoever opens it would take them for its own.
+        """
+        stores = {name[: name.index(".zarr/") + 5] for name in files if ".zarr/" in name}
         try:
-            return all(self.digest_of(name) == sha256 for name, sha256 in files.items())
+            return all(set(self._files_of(store)) <= files.keys() for store in stores) and all(
+                self.is_own(name) and self.digest_of(name) == sha256
+                for name, sha256 in files.items()
+            )
         except OSError:
             return False
+
+    def _files_of(self, store: str) -> list[str]:
+        """Return the names of the files and links in a store, but not of hidden files."""
+        return [
+            path.relative_to(self.path).as_posix()
+            for path in (self.path / store).rglob("[!.]*")
+            if path.is_file() or path.is_symlink()
+        ]
+
+    def is_own(self, name: str) -> bool:
+        """Return whether a name is that of a regular file in the folder, without a link on the way.
+
+        Names are relative, with slashes; a record that was altered may hold any other.
+        """
+        parts = name.split("/")
+        if any(part in ("", ".", "..") or "\0" in part for part in parts):
+            return False
+        path = self.path
+        for part in parts:
+            path /= part
+            if path.is_symlink():
+                return False
+        return path.is_file()
 
 
 class StepOutput(Sealed):

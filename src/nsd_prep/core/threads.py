@@ -27,7 +27,7 @@ def each_in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]
     Parameters
     ----------
     function : callable
-        Takes an item. It must not touch netCDF files, which one thread handles at a time.
+        Takes an item.
     items : iterable
         Its arguments.
 
@@ -43,10 +43,7 @@ def each_in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]
 
 @contextmanager
 def beside(function: Callable[[], _Result]) -> Iterator["Future[_Result]"]:
-    """Call a function in a thread while a block runs, whose end waits for its result.
-
-    It must not touch netCDF files where the block does.
-    """
+    """Call a function in a thread while a block runs, whose end waits for its result."""
     # One thread of BLAS for each, as above; and the same sums whatever the block does meanwhile.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(1) as thread:
         yield thread.submit(function)

@@ -7,7 +7,6 @@ way of storing betas is another way to fill `read_voxels`.
 import errno
 import io
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise, repeat
@@ -20,14 +19,13 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.digests import check_regular
 from nsd_prep.core.errors import InputFileError
+from nsd_prep.core.hdf5_lock import HDF5_LOCK
 from nsd_prep.dataset.hdf5.gather import gather_chunks
 from nsd_prep.dataset.hdf5.opening import errno_of, opened_to_read
 from nsd_prep.dataset.hdf5.places import ChunkPlaces
 from nsd_prep.dataset.published import BETA_SCALE
 
 DATASET_NAME: Final = "betas"
-#: HDF5 is not safe when several threads open and read; one thread of a process reads at a time.
-_ONE_READER: Final = threading.Lock()
 #: Voxels z-scored together: few enough for a core's cache, so many that threads that compute and
 #: read seldom wait for each other's turn in the interpreter.
 _VOXELS_AT_ONCE: Final = 512
@@ -203,7 +201,7 @@ def opened_betas(
     """
     if file is None:
         check_regular(Path(path))  # HDF5 would wait for what a pipe never gives
-    with _ONE_READER:
+    with HDF5_LOCK:
         try:
             with opened_to_read(path) if file is None else h5py.File(file, "r") as opened:
                 yield _checked(path, opened, shape, n_trials)

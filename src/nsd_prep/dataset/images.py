@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.core.hdf5_lock import HDF5_LOCK
 from nsd_prep.dataset.hdf5.opening import errno_of, opened_to_read
 
 #: Gives the pixels of an image by its nsd_id (0-based): uint8, (height, width, 3), RGB.
@@ -52,9 +53,12 @@ def read_images(images: Path | ImageSource, nsd_ids: NDArray[np.int64]) -> Itera
     """
     if isinstance(images, Path):
         with _opened(images) as file:
-            stored = stored_images(images, file, nsd_ids)
+            with HDF5_LOCK:
+                stored = stored_images(images, file, nsd_ids)
             for nsd_id in np.sort(nsd_ids).tolist():
-                yield StimulusImage(nsd_id, stored[nsd_id])
+                with HDF5_LOCK:
+                    pixels = stored[nsd_id]
+                yield StimulusImage(nsd_id, pixels)
         return
     for nsd_id in np.sort(nsd_ids).tolist():
         pixels = np.asarray(images(nsd_id))
@@ -82,7 +86,7 @@ def check_images_file(path: Path, nsd_ids: NDArray[np.int64] | None = None) -> N
         As `read_images`; InputFileError also where it is a folder or a device, or its images have
         no pixel.
     """
-    with _opened(path) as file:
+    with _opened(path) as file, HDF5_LOCK:
         stored_images(path, file, np.empty(0, np.int64) if nsd_ids is None else nsd_ids)
 
 
@@ -94,8 +98,12 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             "expected NSD's images there; put nsd_stimuli.hdf5 in its place."
         )
     try:
-        with opened_to_read(path) as file:
+        file = opened_to_read(path)
+        try:
             yield file
+        finally:
+            with HDF5_LOCK:
+                file.close()
     except FileNotFoundError as error:
         raise MissingFilesError(
             f"The stimulus file {path} is missing, so there are no stimulus sets: expected NSD's "

@@ -8,6 +8,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+#: What repairs a damaged file, for messages.
+DOWNLOAD_AGAIN: Final = (
+    "download it again with 'aws s3 cp', as 'aws s3 sync' leaves a file of the same size as it is"
+)
+
 SUBJECTS: Final = (1, 2, 3, 4, 5, 6, 7, 8)
 TRIALS_PER_SESSION: Final = 750
 SESSION_COUNTS: Final[Mapping[int, int]] = MappingProxyType(

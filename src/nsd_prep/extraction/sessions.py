@@ -1,6 +1,8 @@
 """Extraction: the responses of a session to the shared images, read, z-scored and stored."""
 
+import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +14,7 @@ from pydantic import Field
 
 from nsd_prep.core.digests import digest_of_array, sha256_of_json
 from nsd_prep.core.errors import ExtractionError, ExtractionFaultError, InputFileError, NSDPrepError
-from nsd_prep.core.records import Sealed
+from nsd_prep.core.records import FileIdentity, FileSample, Sealed
 from nsd_prep.dataset.identity import RemoteIdentity
 from nsd_prep.dataset.published import run_lengths
 from nsd_prep.dataset.source import Identity, Source
@@ -23,6 +25,8 @@ from nsd_prep.extraction.zscore import zscore_trials
 
 #: What is kept of a session: z-scores of the trials with a shared image, or all trials as stored.
 TrialSelection = Literal["shared", "all"]
+
+_logger: Final = logging.getLogger(__name__)
 
 #: Raise this when the same inputs give other responses: stored ones are then not used any more.
 EXTRACTION_VERSION: Final = 3
@@ -107,7 +111,16 @@ class SessionRequest:
     def digest(self) -> str:
         """What stands for the request in a cache key."""
         keys = [[*place, self.part_keys[place]] for place in self.parts]
-        return sha256_of_json([self.subject, self.session, keys])
+        content = [self.subject, self.session, keys]
+        with suppress(OSError):  # that it is gone will be told when it is read
+            # Where it is another one, the store decides whether its parts are of this file.
+            content += [file.stat().st_ctime_ns] if (file := self.local_file) else []
+        return sha256_of_json(content)
+
+    @property
+    def local_file(self) -> Path | None:
+        """The session's file; None where it is a remote one."""
+        return Path(self.betas.path) if isinstance(self.betas, FileIdentity) else None
 
     @property
     def parts(self) -> list[tuple[TrialSelection, str]]:
@@ -130,9 +143,8 @@ class SessionRequest:
                 self.store.invalidate(self._name(self.key("all", stored)))
 
     def find(self, kind: TrialSelection, region: str) -> StoredArray | None:
-        """Return a part that the store holds whole, or None."""
-        key = self.part_keys[kind, region]
-        return self.store.find_whole(self.part_name(kind, region), key)
+        """Return a part that the store holds whole, and of the file that is there, or None."""
+        return self._find(kind, self.voxels(region))
 
     def find_around(self, region: str) -> tuple[StoredArray, NDArray[np.int64]] | None:
         """Return a part that the store holds whole with all trials of a region and perhaps more.
@@ -145,10 +157,50 @@ class SessionRequest:
             Those of the region. None in place of both where there is no such part.
         """
         for stored in self._voxel_sets_around(region):
-            key = self.key("all", stored)
-            if (part := self.store.find_whole(self._name(key), key)) is not None:
+            if (part := self._find("all", stored)) is not None:
                 return part, np.searchsorted(stored, self.voxels(region))
         return None
+
+    def _find(self, kind: TrialSelection, voxels: NDArray[np.int64]) -> StoredArray | None:
+        key = self.key(kind, voxels)
+        part = self.store.find_whole(self._name(key), key)
+        if part is None or not self.is_possible(kind, len(voxels), part):
+            return None
+        if (file := self.local_file) is None:
+            return part
+        # Older records have no sample: what they say is believed once, and then held to it.
+        sample = part.sample.renewed(file) if part.sample else FileSample.from_path(file)
+        if sample is None:
+            _logger.warning("%s was replaced since it was read: reading it again.", file)
+            return None
+        if sample != part.sample:
+            part = part.with_sample(sample)
+            self.store.write_record(self._name(key), part)
+        return part
+
+    def accepts(self, record: "SessionRecord") -> bool:
+        """Return whether a record is one that `extract_session` would give of this request."""
+        parts: dict[tuple[TrialSelection, str], StoredArray] = {
+            ("shared", region): part for region, part in record.parts.items()
+        }
+        parts |= {("all", region): part for region, part in record.all_trials.items()}
+        parts |= {} if record.kept is None else {("all", KEPT): record.kept}
+        return (
+            (record.subject, record.session) == (self.subject, self.session)
+            and parts.keys() == set(self.parts)
+            and all(
+                (part.key, part.file) == (self.part_keys[place], f"{self.part_name(*place)}.npy")
+                and self.is_possible(place[0], len(self.voxels(place[1])), part)
+                for place, part in parts.items()
+            )
+        )
+
+    def is_possible(self, kind: TrialSelection, n_voxels: int, part: StoredArray) -> bool:
+        """Return whether a part has the form that this request would give it."""
+        runs = [run["n_trials"] for run in part.statistics["runs"]]
+        shared = ("<f4", (len(self.trials), n_voxels))
+        expected = shared if kind == "shared" else ("<i2", (n_voxels, self.n_trials))
+        return (part.dtype, part.shape) == expected and runs == list(run_lengths(self.n_trials))
 
     def part_name(self, kind: TrialSelection, region: str) -> str:
         """Return the name in the store of a part."""
@@ -162,7 +214,7 @@ class SessionRequest:
         return [
             stored
             for stored in self.store.voxel_sets(self.group)
-            if np.isin(wanted, stored, assume_unique=True).all()
+            if stored[-1] < self.space.n_sites and np.isin(wanted, stored, assume_unique=True).all()
         ]
 
 
@@ -247,9 +299,11 @@ def extract_session(request: SessionRequest) -> SessionRecord:
     """
     found = {place: request.find(*place) for place in request.parts}
     missing = [place for place, part in found.items() if part is None]
-    values = _values(request, list(dict.fromkeys(region for _, region in missing)))
+    file = request.local_file
+    sample = FileSample.from_path(file) if missing and file else None
+    values = _values(request, list(dict.fromkeys(region for _, region in missing)), sample)
     for kind, region in missing:
-        found[kind, region] = _store(request, kind, region, values[region])
+        found[kind, region] = _store(request, kind, region, values[region], sample)
     kept = found.pop(("all", KEPT), None)
     parts = {place: part for place, part in found.items() if part is not None}
     shared, everything = (
@@ -279,7 +333,9 @@ def _union(request: SessionRequest, regions: Sequence[str]) -> NDArray[np.int64]
     return np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *voxels]))
 
 
-def _values(request: SessionRequest, regions: Sequence[str]) -> dict[str, NDArray[np.int16]]:
+def _values(
+    request: SessionRequest, regions: Sequence[str], sample: FileSample | None
+) -> dict[str, NDArray[np.int16]]:
     """Return the betas (n_voxels, n_trials) of some regions, from the store where it has them."""
     values: dict[str, NDArray[np.int16]] = {}
     for region in regions:
@@ -293,7 +349,8 @@ def _values(request: SessionRequest, regions: Sequence[str]) -> dict[str, NDArra
     source, path = request.source, request.path
     read = source.read_voxels(path, voxels, request.space.shape, request.n_trials)
     found = source.identity(path)
-    if found != request.betas:
+    changed = sample is not None and sample.renewed(Path(request.betas.path)) is None
+    if found != request.betas or changed:
         message = (
             f"{source.where(path)} was changed during the run: expected the file of "
             f"{request.betas.bytes} bytes that was there when it began; see that nothing writes "
@@ -309,7 +366,11 @@ def _values(request: SessionRequest, regions: Sequence[str]) -> dict[str, NDArra
 
 
 def _store(
-    request: SessionRequest, kind: TrialSelection, region: str, values: NDArray[np.int16]
+    request: SessionRequest,
+    kind: TrialSelection,
+    region: str,
+    values: NDArray[np.int16],
+    sample: FileSample | None,
 ) -> StoredArray:
     if kind == "all":
         request.store.write_voxels(request.group, request.voxels(region))
@@ -320,7 +381,7 @@ def _store(
         kept = zscores.T
     name, key = request.part_name(kind, region), request.part_keys[kind, region]
     statistics = describe_part(values, run_lengths(request.n_trials))
-    return request.store.write(name, key, kept, constant, statistics.model_dump(mode="json"))
+    return request.store.write(name, key, kept, constant, statistics, sample)
 
 
 def extract_sessions(requests: Sequence[SessionRequest]) -> list[SessionRecord]:

@@ -81,6 +81,24 @@ class BetaStatistics(BaseModel):
     voxel_deviation: tuple[float, ...]
     sample_sha256: str
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether numbers are finite, and counts and shares within their limits."""
+        parts = (self.session, *self.runs)
+        numbers = [value for part in parts for value in part.model_dump().values()]
+        numbers += [self.saturated, *self.voxel_mean, *self.voxel_deviation]
+        spreads = [value for part in parts for value in (part.mean_spread, part.deviation_spread)]
+        deviations = [part.deviation for part in parts] + [*self.voxel_deviation, *spreads]
+        return (
+            bool(np.isfinite(numbers).all())
+            and min(deviations, default=0) >= 0
+            and 0 <= self.saturated <= 1
+            and 0 <= self.constant_voxels <= self.n_voxels
+            and all(0 <= part.uniform_trials <= part.n_trials for part in parts)
+            and len(self.voxel_mean) == len(self.voxel_deviation) == min(self.n_voxels, _KEPT)
+            and sum(part.n_trials for part in self.runs) == self.session.n_trials
+        )
+
 
 def describe_part(values: NDArray[np.int16], runs: tuple[int, ...]) -> BetaStatistics:
     """Describe a region's raw betas in a session.

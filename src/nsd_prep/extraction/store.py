@@ -4,11 +4,17 @@ import io
 import logging
 import math
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import (
+    NonNegativeInt,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from nsd_prep.core.atomic import replaced
 from nsd_prep.core.digests import (
@@ -21,11 +27,16 @@ from nsd_prep.core.digests import (
 )
 from nsd_prep.core.errors import InputFileError, OutputError
 from nsd_prep.core.folders import visible
-from nsd_prep.core.records import Folder, Sealed
+from nsd_prep.core.records import FileSample, Folder, Sealed
+from nsd_prep.extraction.statistics import BetaStatistics
 
 #: Folder of the voxels whose trials are stored whole, and how each index is written.
 _VOXELS: Final = "voxels"
 _INDEX: Final = np.dtype("<i8")
+#: Bytes before the header of a ``.npy`` file of version 1: magic, version, length of the header.
+_NPY_MAGIC: Final = b"\x93NUMPY\x01\x00"
+#: More than any header has.
+HEADER_BYTES: Final = 1024
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -48,16 +59,69 @@ class StoredArray(Sealed):
     constant_voxels : tuple of int
         Positions (0-based) among the region's voxels of those without data in this session.
     statistics : dict
-        What was seen of the region's betas while they were in memory.
+        What was seen of the region's betas while they were in memory: `BetaStatistics`.
+    sample : FileSample or None
+        The session's file when it was read; None for a remote one, and in older records.
     """
 
     key: str
     file: str
     sha256: str
-    shape: tuple[int, int]
-    dtype: str
+    shape: tuple[NonNegativeInt, NonNegativeInt]
+    dtype: Literal["<f4", "<i2"]
     constant_voxels: tuple[int, ...]
     statistics: dict[str, Any]
+    sample: FileSample | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_empty_sample(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what older records do not have: their seal stays what it is."""
+        fields: dict[str, Any] = serialize(self)
+        if self.sample is None:
+            fields.pop("sample", None)
+        return fields
+
+    @model_validator(mode="after")
+    def _check_possible(self) -> Self:
+        """Require what every part is like: a record that was altered may be sealed again."""
+        n_voxels = self.shape[1 if self.dtype == "<f4" else 0]
+        constant = self.constant_voxels
+        statistics = BetaStatistics.model_validate(self.statistics)
+        if not (
+            list(constant) == sorted(set(constant))
+            and all(0 <= voxel < n_voxels for voxel in constant)
+            and statistics.model_dump(mode="json") == self.statistics
+            and statistics.is_possible
+            and (statistics.n_voxels, statistics.constant_voxels) == (n_voxels, len(constant))
+        ):
+            raise ValueError("the record describes no part")
+        return self
+
+    def with_sample(self, sample: FileSample | None) -> Self:
+        """Return the record with another sample of the session's file."""
+        fields = self.model_dump(exclude={"seal"}) | {"sample": sample}
+        return type(self).model_validate(fields)
+
+    def start_of_values(self, head: bytes, n_bytes: int) -> int | None:
+        """Return the byte of the file at which the responses begin; None where it is another file.
+
+        `numpy.load` would parse the header through `ast`, which CPython 3.11 cannot do in two
+        threads at once (gh-106905).
+
+        Parameters
+        ----------
+        head : bytes
+            The first of the file, `HEADER_BYTES` at most.
+        n_bytes : int
+            Its size.
+        """
+        start = n_bytes - np.dtype(self.dtype).itemsize * math.prod(self.shape)
+        if not len(_NPY_MAGIC) + 2 <= start <= min(HEADER_BYTES, len(head)):
+            return None
+        length = (start - len(_NPY_MAGIC) - 2).to_bytes(2, "little")
+        text = f"{{'descr': '{self.dtype}', 'fortran_order': False, 'shape': {self.shape}, }}"
+        expected = _NPY_MAGIC + length + text.encode()
+        return start if head[:start].rstrip() == expected else None
 
     @property
     def digest(self) -> str:
@@ -74,10 +138,10 @@ class Store(Folder):
         A name has no ending: ``"subj01-session02/0123abcd"``.
         """
         try:
-            part = StoredArray.model_validate_json(self._record(name).read_bytes())
-        except (OSError, ValidationError):
+            part = StoredArray.model_validate_json(read_whole(self._record(name)))
+        except (OSError, InputFileError, ValidationError):
             part = None
-        if part and part.key == key and has_sha256(self.path / part.file, part.sha256):
+        if part and (part.key, part.file) == (key, f"{name}.npy") and self._is_sound(part):
             return part
         if self._record(name).exists():
             _logger.warning(
@@ -96,21 +160,23 @@ class Store(Folder):
         InputFileError
             The file is gone or altered.
         """
-        path = self.path / part.file
-        try:
-            content = read_whole(path)
-        except FileNotFoundError:
-            content = b""
-        if sha256_of_bytes(content) != part.sha256:
+        content = read_whole(self.path / part.file) if self.is_own(part.file) else b""
+        start = part.start_of_values(content[:HEADER_BYTES], len(content))
+        if start is None or sha256_of_bytes(content) != part.sha256:
             raise InputFileError(
-                f"The extracted responses {path} are gone or altered since they were checked: "
-                "run the same command again to extract them again."
+                f"The extracted responses {self.path / part.file} are gone or altered since they "
+                "were checked: run the same command again to extract them again."
             )
-        # Shape and dtype stand in the record: numpy.load would parse the header through `ast`,
-        # which CPython 3.11 cannot do in two threads at once (gh-106905).
-        dtype = np.dtype(part.dtype)
-        start = len(content) - dtype.itemsize * math.prod(part.shape)
-        return np.frombuffer(content, dtype, offset=start).reshape(part.shape)
+        return np.frombuffer(content, part.dtype, offset=start).reshape(part.shape)
+
+    def _is_sound(self, part: StoredArray) -> bool:
+        if not self.is_own(part.file):
+            return False
+        path = self.path / part.file
+        with path.open("rb") as file:
+            head = file.read(HEADER_BYTES)
+        start = part.start_of_values(head, path.stat().st_size)
+        return start is not None and has_sha256(path, part.sha256)
 
     def write(
         self,
@@ -118,7 +184,8 @@ class Store(Folder):
         key: str,
         responses: NDArray[Any],
         constant: NDArray[np.bool_],
-        statistics: dict[str, Any],
+        statistics: BetaStatistics,
+        sample: FileSample | None,
     ) -> StoredArray:
         """Write a region's responses, then the record that says that they are whole.
 
@@ -130,8 +197,10 @@ class Store(Folder):
             z-scores (float32), or betas as stored (int16).
         constant : ndarray of bool, shape (n_voxels,)
             Voxels without data in this session.
-        statistics : dict
-            JSON-able.
+        statistics : BetaStatistics
+            What was seen of the region's betas.
+        sample : FileSample or None
+            What the session's file held; None of a remote one.
 
         Returns
         -------
@@ -144,6 +213,8 @@ class Store(Folder):
             The disk is full, cannot be written, or gives back something else.
         """
         path = self._array(name)
+        if path.parent.is_symlink():  # nothing is written through a link
+            path.parent.unlink()
         dtype = responses.dtype.newbyteorder("<")
         content = io.BytesIO()
         np.save(content, np.ascontiguousarray(responses, dtype), allow_pickle=False)
@@ -155,18 +226,25 @@ class Store(Folder):
                     f"{path} was not written as it should be: what the disk gives back differs; "
                     "check the disk and run the same command again."
                 )
-        part = StoredArray(
-            key=key,
-            file=f"{name}.npy",
-            sha256=sha256,
-            shape=(responses.shape[0], responses.shape[1]),
-            dtype=dtype.str,
-            constant_voxels=tuple(np.flatnonzero(constant).tolist()),
-            statistics=statistics,
+        part = StoredArray.model_validate(
+            {
+                "key": key,
+                "file": f"{name}.npy",
+                "sha256": sha256,
+                "shape": responses.shape,
+                "dtype": dtype.str,
+                "constant_voxels": np.flatnonzero(constant).tolist(),
+                "statistics": statistics.model_dump(mode="json"),
+                "sample": sample,
+            }
         )
+        self.write_record(name, part)
+        return part
+
+    def write_record(self, name: str, part: StoredArray) -> None:
+        """Write the record that says that a part is whole."""
         with replaced(self._record(name)) as partial:
             partial.write_text(part.model_dump_json(), encoding="utf-8")
-        return part
 
     def write_voxels(self, group: str, voxels: NDArray[np.int64]) -> None:
         """Write which voxels the parts of a group may hold, so that `voxel_sets` gives them.
@@ -186,14 +264,18 @@ class Store(Folder):
     def voxel_sets(self, group: str) -> list[NDArray[np.int64]]:
         """Return what was given to `write_voxels` for a group, the smallest first.
 
-        What was altered since is left out: each file has the digest of its voxels as its name.
+        What was altered since is left out: each file has the digest of its voxels as its name, and
+        they ascend.
         """
         sets = []
         for path in visible(self.path / _VOXELS / group):
+            if not self.is_own(f"{_VOXELS}/{group}/{path.name}"):
+                continue
             content = path.read_bytes()
             whole = content[: len(content) // _INDEX.itemsize * _INDEX.itemsize]
             voxels = np.frombuffer(whole, _INDEX).astype(np.int64)
-            if digest_of_array(voxels) == path.name:
+            ascending = len(voxels) and voxels[0] >= 0 and (np.diff(voxels) > 0).all()
+            if ascending and digest_of_array(voxels) == path.name:
                 sets.append(voxels)
         return sorted(sets, key=len)
 

@@ -36,7 +36,6 @@ from nsd_prep.pipeline.summary import Summary, describe_inputs, tables_of_assemb
 from nsd_prep.pipeline.synthetic_beside import synthetic_beside
 from nsd_prep.report.stamp import is_stamped, stamp_page
 from nsd_prep.single_trials.subject import SingleTrialOptions
-from nsd_prep.single_trials.zarr import remove_unfinished
 
 
 @dataclass(frozen=True)
@@ -196,7 +195,6 @@ class _Pipeline:
             run.normalise, run.split, run.images, run.average, run.dtype, run.format
         )
         place = outputs.SINGLE_TRIALS if run.assemblies else ""
-        remove_unfinished(output.path / place)
         subjects, written, examined = [], {}, {}
         with self._stage("writing single trials", len(self.inputs.betas)):
             for number in run.subjects:

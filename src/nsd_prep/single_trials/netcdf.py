@@ -8,9 +8,11 @@ from typing import Any
 import netCDF4
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nsd_prep.core.atomic import written_whole
 from nsd_prep.core.errors import OutputError
+from nsd_prep.core.hdf5_lock import HDF5_LOCK
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def netcdf_rows(
 
     Yields
     ------
-    netCDF4.Variable, shape (n_rows, n_voxels)
+    indexable, shape (n_rows, n_voxels)
         Takes and gives rows as they are stored.
 
     Raises
@@ -51,17 +53,35 @@ def netcdf_rows(
         if values.dtype == object:
             encoding[coordinate] = {"dtype": "S1"}
     with written_whole(path) as partial:
-        with netcdf_errors(path):
+        with netcdf_errors(path), HDF5_LOCK:
             labels.to_netcdf(partial, engine="netcdf4", encoding=encoding)
             file = netCDF4.Dataset(partial, "a")
-        with file:
-            with netcdf_errors(path):
+        try:
+            with netcdf_errors(path), HDF5_LOCK:
                 variable = file.createVariable(
                     name, dtype, tuple(map(str, labels.sizes)), contiguous=True, fill_value=False
                 )
                 variable.set_auto_maskandscale(False)
                 variable.setncatts(attributes)
-            yield variable
+            yield _LockedRows(variable)
+        finally:
+            with HDF5_LOCK:
+                file.close()
+
+
+class _LockedRows:
+    """A variable of netCDF, used by one thread at a time."""
+
+    def __init__(self, variable: Any) -> None:
+        self._variable = variable
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        with HDF5_LOCK:
+            return np.asarray(self._variable[rows])
+
+    def __setitem__(self, rows: slice, values: NDArray[Any]) -> None:
+        with HDF5_LOCK:
+            self._variable[rows] = values
 
 
 @contextmanager

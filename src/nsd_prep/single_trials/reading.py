@@ -1,18 +1,20 @@
 """Reading single trials: as labelled data, and in random batches."""
 
 import errno
-from collections.abc import Callable
+import os
+import weakref
 from pathlib import Path
 from typing import Any, Self
 
-import h5py
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from nsd_prep.core.errors import InputFileError
+from nsd_prep.core.hdf5_lock import HDF5_LOCK
+from nsd_prep.dataset.hdf5.opening import opened_to_read
 from nsd_prep.single_trials.writer import RESPONSE
-from nsd_prep.single_trials.zarr import opened_rows, zarr_libraries
+from nsd_prep.single_trials.zarr import opened_rows, require_all_shards, zarr_libraries
 
 
 def open_single_trials(path: Path | str) -> xr.Dataset:
@@ -34,7 +36,7 @@ def open_single_trials(path: Path | str) -> xr.Dataset:
     OSError
         There is no such file, it is damaged, or the disk fails.
     InputFileError
-        The file holds something else.
+        The file holds something else, or only a part of the responses.
     ParameterError
         The libraries for Zarr are not installed.
     """
@@ -50,7 +52,8 @@ def open_single_trials(path: Path | str) -> xr.Dataset:
             dataset[RESPONSE].attrs["scale_factor"] = np.float32(step)
             dataset = xr.decode_cf(dataset)
     else:
-        dataset = xr.open_dataset(path, engine="netcdf4")
+        with HDF5_LOCK:
+            dataset = xr.open_dataset(path, engine="netcdf4", lock=HDF5_LOCK)
     if RESPONSE not in dataset:
         dataset.close()
         raise InputFileError(
@@ -58,6 +61,8 @@ def open_single_trials(path: Path | str) -> xr.Dataset:
             f"{', '.join(map(str, dataset.variables)) or 'nothing'}; give a file that nsd-prep "
             "trials wrote."
         )
+    if path.is_dir():
+        require_all_shards(path, RESPONSE)
     return dataset
 
 
@@ -65,7 +70,8 @@ class TrialReader:
     """The responses of a file or store, for random batches.
 
     It has what `torch.utils.data.Dataset` asks for, and can be sent to other processes: each opens
-    the file itself, at the first batch.
+    the file itself, at the first batch. All batches are of the file that was there when the reader
+    was made. Threads may share a reader.
 
     Parameters
     ----------
@@ -76,64 +82,151 @@ class TrialReader:
     ----------
     shape : tuple of int
         (n_rows, n_voxels).
+
+    Raises
+    ------
+    OSError, InputFileError, ParameterError
+        As `open_single_trials`; InputFileError also where responses lie in chunks.
     """
 
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
+        # Before anything is read of it: all of that must be of this version.
+        self._version = _version(self._path)
         with open_single_trials(self._path) as dataset:
             stored = dataset[RESPONSE]
             n_rows, n_voxels = stored.shape
             self.shape = (n_rows, n_voxels)
             self._step = stored.encoding.get("scale_factor")
-        self._stored: Callable[[NDArray[np.int64]], NDArray[Any]] | None = None
+        self._place = None if self._path.is_dir() else _place_in_file(self._path)
+        self._opened: _OpenedFile | _OpenedStore | None = self._open()
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: ArrayLike) -> NDArray[np.float32]:
-        """Return rows (0-based): one for an integer, several for a sequence in any order."""
-        if self._stored is None:
-            self._stored = _rows_of_store(self._path) if self._path.is_dir() else self._rows()
-        index = np.asarray(rows)
-        if index.dtype == np.bool_:
-            index = np.flatnonzero(index)
-        index = np.where(index < 0, index + len(self), index)
-        if index.size and (index.min() < 0 or index.max() >= len(self)):
-            raise IndexError(f"{self._path} has the rows 0 to {len(self) - 1}, not {rows!r}")
-        values: NDArray[np.float32] = self._stored(index).astype(np.float32, copy=False)
+    def __getitem__(self, rows: ArrayLike | slice) -> NDArray[np.float32]:
+        """Return rows (0-based), which are chosen as in a NumPy array of one dimension.
+
+        Parameters
+        ----------
+        rows : int, slice, sequence of int, or sequence of bool of the length of the reader
+            In any order; negative integers count from the end.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_voxels,) or (n_chosen, n_voxels)
+            In memory of their own.
+
+        Raises
+        ------
+        IndexError
+            There is no such row, or the rows are chosen by something else.
+        InputFileError
+            The file was written again since the reader was made.
+        OSError
+            The disk fails.
+        """
+        try:
+            index: NDArray[np.int64] = np.asarray(np.arange(len(self))[rows])  # type: ignore[index]
+        except (IndexError, OverflowError) as error:
+            raise IndexError(
+                f"{self._path} has the rows 0 to {len(self) - 1}: {error}; give integers, a slice, "
+                f"or a mask of {len(self)} values."
+            ) from error
+        if self._opened is None:
+            self._opened = self._open()
+        try:
+            values = self._opened.read(index.ravel()).astype(np.float32, copy=False)
+        finally:
+            self._opened.require_current(self._path, self._version)
         if self._step is not None:
             values *= np.float32(self._step)
-        return values
+        return values.reshape(*index.shape, self.shape[1])
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_stored": None}
+        return self.__dict__ | {"_opened": None}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stored = None
+        if self._opened is not None:
+            self._opened.close()
+        self._opened = None
 
-    def _rows(self) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
-        with h5py.File(self._path, "r") as file:
-            variable = file[RESPONSE]
-            dtype, offset = variable.dtype, variable.id.get_offset()
-        if offset is None:
+    def _open(self) -> "_OpenedFile | _OpenedStore":
+        opened: _OpenedFile | _OpenedStore
+        if self._place is None:
+            opened = _OpenedStore(self._path)
+        else:
+            opened = _OpenedFile(self._path, *self._place, self.shape[1])
+        opened.require_current(self._path, self._version)
+        return opened
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """Return size and modification time (ns) of a file, or of the root's metadata of a store."""
+    status = (path / "zarr.json" if path.is_dir() else path).stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _place_in_file(path: Path) -> tuple[np.dtype[Any], int]:
+    """Return the responses' dtype, and the byte at which they begin."""
+    with HDF5_LOCK, opened_to_read(path) as file:
+        variable = file[RESPONSE]
+        dtype, offset = variable.dtype, variable.id.get_offset()
+    if offset is None:
+        raise InputFileError(
+            f"{path} was rewritten in chunks by another program: expected the responses "
+            "in one piece; open it with xarray, or write it again."
+        )
+    return dtype, offset
+
+
+class _Held:
+    """A file or folder that is held open: nothing else gets its inode meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+        self.close = weakref.finalize(self, os.close, self.descriptor)
+
+    def require_current(self, path: Path, version: tuple[int, int]) -> None:
+        """Raise InputFileError where something else stands at the path, or it was changed."""
+        try:
+            same = os.path.samestat(os.fstat(self.descriptor), path.stat())
+            same = same and _version(path) == version
+        except FileNotFoundError:
+            same = False
+        if not same:
             raise InputFileError(
-                f"{self._path} was rewritten in chunks by another program: expected the responses "
-                "in one piece; open it with xarray, or write it again."
+                f"{path} was written again, moved or removed since this reader was made: expected "
+                "the file that was there then; make a new TrialReader."
             )
-        # As bytes: the values need not lie at a multiple of their size.
-        shape = (self.shape[0], self.shape[1] * dtype.itemsize)
-
-        def stored(index: NDArray[np.int64]) -> NDArray[Any]:
-            # Mapped for one batch: pages that stay mapped count as memory of the process.
-            mapped = np.memmap(self._path, np.uint8, "r", offset, shape)
-            return np.asarray(mapped)[index].view(dtype)
-
-        return stored
 
 
-def _rows_of_store(path: Path) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
-    rows = opened_rows(path, RESPONSE)
-    return lambda index: np.asarray(rows[index])
+class _OpenedFile(_Held):
+    """Rows that lie one after the other in a file; read without HDF5, by any number of threads."""
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], offset: int, n_voxels: int) -> None:
+        super().__init__(path)
+        self._dtype, self._offset, self._n_voxels = dtype, offset, n_voxels
+
+    def read(self, index: NDArray[np.int64]) -> NDArray[Any]:
+        rows = np.empty((len(index), self._n_voxels), self._dtype)
+        length = rows.itemsize * self._n_voxels
+        places = (self._offset + index * length).tolist()
+        for place, row in zip(places, rows.view(np.uint8), strict=True):
+            # Read, not mapped: where a disk fails, a mapped file ends the process.
+            given = os.preadv(self.descriptor, [row.data], place)
+            if given != length:
+                raise OSError(errno.EIO, f"The disk gave {given} of the {length} bytes of a row")
+        return rows
+
+
+class _OpenedStore(_Held):
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._rows = opened_rows(path, RESPONSE)
+
+    def read(self, index: NDArray[np.int64]) -> NDArray[Any]:
+        return np.array(self._rows[index])

@@ -1,7 +1,5 @@
 """Single trials in a Zarr store (version 3): a shard for each session, a chunk for each row."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nsd_prep.core.atomic import explained_write_errors
-from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.atomic import explained_write_errors, replaced_folder
+from nsd_prep.core.errors import InputFileError, ParameterError
 
 
 def zarr_libraries() -> tuple[ModuleType, ModuleType]:
@@ -42,15 +40,32 @@ def opened_rows(path: Path, name: str, mode: str = "r") -> Any:
     _, tensorstore = zarr_libraries()
     where = {"driver": "file", "path": str(path.absolute() / name)}
     opening = tensorstore.open(
-        {"driver": "zarr3", "kvstore": where}, read=True, write=mode == "r+", open=True
+        # Rows of zeros are written too: what is not there is missing, not zero.
+        {"driver": "zarr3", "kvstore": where, "store_data_equal_to_fill_value": True},
+        read=True,
+        write=mode == "r+",
+        open=True,
     )
     return opening.result()
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove the stores that killed runs left in a folder, which no other run writes into."""
-    for left in folder.glob(".*.partial-folder"):
-        shutil.rmtree(left, ignore_errors=True)
+def require_all_shards(path: Path, name: str) -> None:
+    """Raise InputFileError where responses of a store are missing: they would read as zeros."""
+    zarr, _ = zarr_libraries()
+    array = zarr.open_array(path / name, mode="r")
+    n_rows, n_voxels = array.shape
+    rows_of_a_shard, voxels_of_a_shard = array.shards or array.chunks
+    missing = [
+        f"c/{row}/{column}"
+        for row in range(-(-n_rows // rows_of_a_shard))
+        for column in range(-(-n_voxels // voxels_of_a_shard))
+        if not (path / name / f"c/{row}/{column}").is_file()
+    ]
+    if missing:
+        raise InputFileError(
+            f"{path} is not whole: {len(missing)} shards of its responses are missing, "
+            f"{missing[0]} first; copy the store again, or write it again with nsd-prep trials."
+        )
 
 
 @contextmanager
@@ -105,36 +120,3 @@ def zarr_rows(
             attributes=attributes,
         )
         yield opened_rows(partial, name, "r+")
-
-
-@contextmanager
-def replaced_folder(path: Path) -> Iterator[Path]:
-    """Give an empty temporary folder beside `path`, and move it into place at the end.
-
-    What a killed process left under the temporary name is removed first: one run at a time writes
-    a folder. When the block raises, the temporary folder is removed and `path` stays as it was. The
-    folder above it is made where it is missing.
-
-    Raises
-    ------
-    OutputError
-        There is no space or no permission.
-    """
-    partial, old = (path.with_name(f".{path.name}.{word}") for word in ("partial-folder", "old"))
-    with explained_write_errors(path):
-        for folder in (partial, old):
-            shutil.rmtree(folder, ignore_errors=True)
-        partial.mkdir(parents=True)
-    try:
-        yield partial
-        with explained_write_errors(path):
-            for file in sorted(partial.rglob("*")):
-                if file.is_file():
-                    with file.open("rb+") as opened:
-                        os.fsync(opened.fileno())
-            if path.exists():
-                path.rename(old)
-            partial.rename(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

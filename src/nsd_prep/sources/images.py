@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.core.hdf5_lock import HDF5_LOCK
 from nsd_prep.dataset.hdf5.ranges import merged
 from nsd_prep.dataset.images import DATASET_NAME, stored_images
 from nsd_prep.sources.batch import Batch
@@ -123,7 +124,7 @@ def _read_ranges(
         return client.fetch(identity, start, stop, kind="images", deadline=deadline, at_once=True)
 
     file = SparseFile(identity.path, identity.bytes, fetch=fetch, most_bytes=_BLOCK_BYTES)
-    with _translated(file), h5py.File(file, "r") as opened:
+    with _translated(file), HDF5_LOCK, h5py.File(file, "r") as opened:
         images = stored_images(identity.path, opened, nsd_ids)
         image_bytes = int(np.prod(images.shape[1:]))
         first_byte = images.id.get_offset()
@@ -136,7 +137,7 @@ def _read_ranges(
             ranges = merged(places, np.full(len(chosen), image_bytes), client.link.gap)
             batch = Batch(client, identity, ranges, kind="images", deadline=deadline)
             keys = batch.into(file)
-        with _translated(file), h5py.File(file, "r") as opened:
+        with _translated(file), HDF5_LOCK, h5py.File(file, "r") as opened:
             pictures = [(nsd_id, opened[DATASET_NAME][nsd_id]) for nsd_id in chosen.tolist()]
         file.remove(keys)
         yield from pictures

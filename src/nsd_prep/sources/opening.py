@@ -3,7 +3,6 @@
 import json
 import reprlib
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import (
@@ -146,7 +145,7 @@ def open_dataset(
         trials_per_session=(
             description.trials_per_session if description else published.TRIALS_PER_SESSION
         ),
-        sessions=MappingProxyType(dict(sessions)),
+        sessions=dict(sessions),
         truth_folder=description.synthetic.truth if description and description.synthetic else None,
         source=source,
     )

@@ -3,13 +3,15 @@
 import gzip
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import h5py
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
 from scipy.io import savemat
+
+from nsd_prep.core.hdf5_lock import HDF5_LOCK
 
 Storage = Literal["voxel_chunks", "contiguous", "gzip", "trial_chunks", "odd_chunks"]
 STORAGE_FORMS: Final = get_args(Storage)
@@ -45,7 +47,7 @@ def write_betas(
         values in other ways that HDF5 has.
     """
     shape = (n_trials, *grid[::-1])
-    with h5py.File(path, "w", libver="earliest") as file:
+    with HDF5_LOCK, h5py.File(path, "w", libver="earliest") as file:
         if storage == "voxel_chunks":
             dataset = file.create_dataset("betas", shape, "<i2", chunks=(n_trials, 1, 1, 1))
             write_chunk = dataset.id.write_direct_chunk
@@ -69,7 +71,8 @@ def write_betas(
 def write_pictures(path: Path, pictures: NDArray[np.uint8]) -> None:
     """Write ``nsd_stimuli.hdf5``: ``imgBrick``, (n_images, height, width, 3) uint8."""
     # In memory first: HDF5 ends the process where a full disk takes the file only in part.
-    with h5py.File(path, "w", libver="earliest", driver="core", backing_store=False) as file:
+    in_memory: dict[str, Any] = {"driver": "core", "backing_store": False}
+    with HDF5_LOCK, h5py.File(path, "w", libver="earliest", **in_memory) as file:
         file.create_dataset("imgBrick", data=pictures)
         file.flush()
         content = file.id.get_file_image()

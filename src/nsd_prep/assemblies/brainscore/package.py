@@ -36,6 +36,7 @@ from nsd_prep.core.atomic import write_table, written_whole
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.core.progress import current_stage
+from nsd_prep.core.records import Folder
 
 #: A date that says nothing: the earliest that a zip can hold.
 _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)
@@ -111,6 +112,7 @@ def write_packages(
             "found none of this name; run the flow without --no-brainscore and with NSD's "
             "stimulus file, and give the same --suffix."
         )
+    _require_own(folder, [path for pair in paths.values() for path in pair])
     halves = [_read_half(folder, split, pair) for split, pair in paths.items()]
     dataset, subjects, regions = _common_names(folder, *(half.assembly for half in halves))
     sources = [path for half in halves for path in (*half.files, *half.images)]
@@ -160,7 +162,19 @@ def _read_half(folder: Path, split: Split, files: tuple[Path, Path]) -> _Half:
             f"{len(missing)} of {len(images)} images of the {split} stimulus set are missing, "
             f"{missing[0]} first: run the flow again."
         )
+    _require_own(folder, images)
     return _Half(split, files, assembly, table, images)
+
+
+def _require_own(folder: Path, paths: Sequence[Path]) -> None:
+    """Raise InputFileError where a file is a link: what it leads to would be given out."""
+    own = Folder(path=folder)
+    links = [path for path in paths if not own.is_own(path.relative_to(folder).as_posix())]
+    if links:
+        raise InputFileError(
+            f"{len(links)} files below {folder} are links, or lie behind one, {links[0]} first: "
+            "expected the files that a run wrote; run the flow again, or put copies in their place."
+        )
 
 
 def _common_names(

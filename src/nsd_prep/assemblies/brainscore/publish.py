@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,10 +73,12 @@ def s3_client(endpoint: str | None = None) -> Any:
     """Return a client of S3, or of a server (URL) that speaks its protocol.
 
     Credentials are taken from where boto3 looks for them. NSDPrepError where boto3 is not
-    installed, ParameterError where the endpoint is not a URL.
+    installed, ParameterError where the endpoint is not a URL, or what boto3 is configured with,
+    such as a profile, is not there.
     """
     try:
         import boto3  # an optional extra
+        from botocore.exceptions import BotoCoreError
     except ModuleNotFoundError as error:
         raise NSDPrepError(
             "The upload needs boto3, which is not installed: pip install 'nsd-prep[publish]'."
@@ -86,6 +89,11 @@ def s3_client(endpoint: str | None = None) -> Any:
         raise ParameterError(
             f"The endpoint {endpoint!r} is not one ({error}): expected a URL, such as "
             "https://s3.example.org."
+        ) from error
+    except BotoCoreError as error:
+        raise ParameterError(
+            f"There can be no connection to S3 ({str(error).rstrip('.')}): expected a profile of "
+            "your AWS configuration; correct AWS_PROFILE, or the files in ~/.aws."
         ) from error
 
 
@@ -231,26 +239,33 @@ def _put(client: Any, bucket: str, step: Step, path: Path) -> None:
     # The server checks the bytes that arrive against the SHA-1; and where nothing is to be
     # replaced, it refuses if someone else has put an object there in the meantime.
     condition = {} if step.action == "overwrite" else {"IfNoneMatch": "*"}
-    with path.open("rb") as body, _explained(_object(bucket, step.key), "written"):
-        client.put_object(
+    what = _object(bucket, step.key)
+    with path.open("rb") as body, _explained(what, "written"):
+        answer = client.put_object(
             Bucket=bucket,
             Key=step.key,
             Body=body,
             ChecksumSHA1=base64.b64encode(bytes.fromhex(step.file.sha1)).decode(),
             **condition,
         )
+    stated = _stated_sha1(what, answer)
+    if stated is not None:
+        _require_sha1(what, stated, step.file.sha1)
 
 
 def _verified_version(client: Any, bucket: str, step: Step) -> str | None:
-    there = _head(client, bucket, step.key)
-    found = None if there is None else _sha1_of_object(client, bucket, step.key, there)
-    if there is None or found != step.file.sha1:
-        raise OutputError(
-            f"{_object(bucket, step.key)} is not what was uploaded: expected "
-            f"SHA-1 {step.file.sha1}, found {found or 'no object'}; run the same command again "
-            "with --overwrite."
-        )
+    there = _head(client, bucket, step.key) or {}
+    found = _sha1_of_object(client, bucket, step.key, there) if there else "no object"
+    _require_sha1(_object(bucket, step.key), found, step.file.sha1)
     return _version(there)
+
+
+def _require_sha1(what: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise OutputError(
+            f"{what} is not what was uploaded: expected SHA-1 {expected}, found {found}; run the "
+            "same command again with --overwrite."
+        )
 
 
 def _require_bucket(client: Any, bucket: str) -> None:
@@ -285,14 +300,31 @@ def _head(client: Any, bucket: str, key: str) -> dict[str, Any] | None:
 
 def _sha1_of_object(client: Any, bucket: str, key: str, there: dict[str, Any]) -> str:
     """Return the SHA-1 of an object: the server's, or that of the bytes where it has none."""
-    checksum = there.get("ChecksumSHA1", "")
-    if checksum and "-" not in checksum:  # with a dash: a checksum of the checksums of parts
-        return base64.b64decode(checksum).hex()
+    stated = _stated_sha1(_object(bucket, key), there)
+    if stated is not None:
+        return stated
     digest = hashlib.sha1(usedforsecurity=False)
     with _explained(_object(bucket, key), "read"):
         for block in client.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(_READ_SIZE):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _stated_sha1(what: str, answer: dict[str, Any]) -> str | None:
+    """Return the SHA-1 of a whole object that an answer states; None where it states none."""
+    checksum = answer.get("ChecksumSHA1", "")
+    if not checksum or re.fullmatch(r".*-[0-9]+", checksum):  # of the checksums of its parts
+        return None
+    try:
+        digest = base64.b64decode(checksum, validate=True)
+    except ValueError:
+        digest = b""
+    if len(digest) != hashlib.sha1(usedforsecurity=False).digest_size:
+        raise OutputError(
+            f"{what} is stated to have the checksum {checksum!r}, which is none: expected a SHA-1 "
+            "in base64; check the server at that endpoint, and run the same command again."
+        )
+    return digest.hex()
 
 
 def _version(there: dict[str, Any]) -> str | None:

@@ -7,6 +7,8 @@ from typing import Final
 
 import h5py
 
+from nsd_prep.core.hdf5_lock import HDF5_LOCK
+
 #: What a disk without locks answers, as some that hang on a network, are read-only or exFAT do.
 _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EROFS)
 
@@ -16,12 +18,13 @@ def opened_to_read(path: Path | str) -> h5py.File:
 
     Elsewhere with one: HDF5 refuses to open a file in two ways at once, and one being written.
     """
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        if "unable to lock file" not in str(error) or errno_of(error) not in _NO_LOCKS:
-            raise
-        return h5py.File(path, "r", locking=False)
+    with HDF5_LOCK:
+        try:
+            return h5py.File(path, "r")
+        except OSError as error:
+            if "unable to lock file" not in str(error) or errno_of(error) not in _NO_LOCKS:
+                raise
+            return h5py.File(path, "r", locking=False)
 
 
 def errno_of(error: Exception) -> int | None:
