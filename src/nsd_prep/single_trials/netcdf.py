@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from nsd_prep.core.atomic import written_whole
-from nsd_prep.core.errors import OutputError
+from nsd_prep.core.netcdf import netcdf_errors
 
 
 @contextmanager
@@ -62,22 +62,3 @@ def netcdf_rows(
                 variable.set_auto_maskandscale(False)
                 variable.setncatts(attributes)
             yield variable
-
-
-@contextmanager
-def netcdf_errors(path: Path) -> Iterator[None]:
-    """Turn what netCDF says of a path that cannot be written into one sentence.
-
-    Raises
-    ------
-    OutputError
-        In place of the RuntimeError or OSError.
-    """
-    try:
-        yield
-    except (RuntimeError, OSError) as error:
-        # Of a full disk netCDF says "HDF error" or "permission denied", as it happens.
-        raise OutputError(
-            f"{path} cannot be written ({error}): check that the disk has space and that you may "
-            "write to its folder, and run the same command again."
-        ) from error
