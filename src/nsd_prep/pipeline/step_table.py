@@ -59,9 +59,11 @@ EXTRACT_SESSIONS: Final = Step(
 CHECK_SUBJECTS: Final = Step("check-subjects", checks.check_subjects)
 WRITE_TABLES: Final = Step("write-tables", tables.write_tables)
 ASSEMBLE_REGION: Final = Step("assemble-region", assemblies.assemble_region, "assemble-{region}")
-VALIDATE: Final = Step("validate", checks.validate)
-# Version 2: with pandas below 3 reliability.csv had the correlations of other voxels.
-EXAMINE: Final = Step("examine", checks.examine, version=2)
+# Version 2: tables are checked too.
+VALIDATE: Final = Step("validate", checks.validate, version=2)
+# Version 2: with pandas below 3 reliability.csv had the correlations of other voxels. Version 3:
+# tables are checked too.
+EXAMINE: Final = Step("examine", checks.examine, version=3)
 MAKE_TRAIN_AND_TEST: Final = Step("make-train-and-test", brainscore.make_train_and_test)
 MAKE_STIMULUS_SETS: Final = Step("make-stimulus-sets", brainscore.make_stimulus_sets)
 CHECK_STIMULI: Final = Step("check-stimuli", checks.check_stimuli)
