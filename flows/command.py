@@ -22,6 +22,7 @@ from rich.console import Console
 from nsd_prep import __version__
 from nsd_prep.core.errors import NSDPrepError, RemoteFaultError
 from nsd_prep.core.parameters import parameters
+from nsd_prep.core.versions import software_versions
 from nsd_prep.flows import tools
 from nsd_prep.flows.server import without_telemetry
 
@@ -57,7 +58,8 @@ columns the voxels of the regions. As 'run --single-trials --no-assemblies', wit
 #: Options for which nothing is a value.
 _MAY_BE_EMPTY: Final = ("--suffix",)
 _OPTIONS: Final[dict[str, Any]] = {
-    "version": f"nsd-prep {__version__}",
+    "version": lambda: "\n".join(map(" ".join, software_versions().items())),
+    "version_format": "plaintext",
     "help_format": "markdown",
     "default_parameter": Parameter(consume_multiple=True, negative_iterable="", negative_none=""),
 }

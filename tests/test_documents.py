@@ -10,6 +10,8 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
+import netCDF4
 import pytest
 from documents import ROOT, Block, blocks, unmarked
 from range_server import ServerProcess
@@ -203,8 +205,9 @@ def test_version_is_the_same_everywhere() -> None:
 def test_module_is_the_command() -> None:
     said = subprocess.run(
         [sys.executable, "-m", "nsd_prep", "--version"], capture_output=True, text=True, check=True
-    ).stdout
-    assert nsd_prep.__version__ in said
+    ).stdout.splitlines()
+    assert said[0] == f"nsd-prep {nsd_prep.__version__}"
+    assert {f"h5py {h5py.__version__}", f"netCDF4 {netCDF4.__version__}"} < set(said)
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -100,6 +100,7 @@ class TestWriteErrors:
             (errno.EDQUOT, "the quota is used up; free some space"),
             (errno.EACCES, "permission is denied; choose a folder"),
             (errno.EROFS, "the disk is read-only; choose another folder"),
+            (errno.EFBIG, "files may not be so large there; choose another folder"),
         ],
     )
     def test_one_sentence(self, tmp_path: Path, number: int, words: str) -> None:

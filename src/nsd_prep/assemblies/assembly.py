@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nsd_prep.core.atomic import written_whole
 from nsd_prep.core.errors import OutputError
 from nsd_prep.core.hdf5_lock import HDF5_LOCK
+from nsd_prep.core.netcdf import netcdf_errors
 from nsd_prep.dataset.space import Space, VolumeSpace
 
 #: Bytes of an assembly that are read back at once to be compared with what was written.
@@ -179,18 +180,11 @@ def write_assembly(
     }
     encoding[VARIABLE].update(storage or {})
     with written_whole(path) as partial:
-        try:
+        with netcdf_errors(path):
             with HDF5_LOCK:
                 assembly.to_netcdf(partial, engine="netcdf4", encoding=encoding)
             with opened_assembly(partial) as written:
                 same = _is_same(written, assembly)
-        except (RuntimeError, OSError) as error:
-            # Of a full disk netCDF says "HDF error" or "permission denied", as it happens.
-            raise OutputError(
-                f"{path} cannot be written ({error}): check that the disk has space for "
-                f"{1 + assembly.nbytes // 1_000_000} MB and that you may write to its folder, and "
-                "run the same command again."
-            ) from error
         if not same:
             raise OutputError(
                 f"{path} was not written as it should be: what the disk gives back differs; check "

@@ -55,6 +55,7 @@ from nsd_prep.checks.session_statistics import (
 )
 from nsd_prep.checks.sessions import SESSIONS_IN_PLACE
 from nsd_prep.checks.subject_agreement import EACH_SUBJECT_AGREES, SUBJECTS_AGREE, SUBJECTS_DIFFER
+from nsd_prep.checks.tables import TABLES_OF_DATA
 from nsd_prep.checks.train_test import (
     AGREES_WITH_REGION,
     RELIABLE_VOXELS_HAVE_CEILING,
@@ -125,6 +126,7 @@ KINDS: Final[Mapping[str, tuple[Kind, ...]]] = MappingProxyType(
             DEVIATION_AS_PREDICTED,
             MEAN_NEAR_ZERO,
             VOXELS_MEASURED,
+            TABLES_OF_DATA,
             REPETITIONS_APART,
             SAME_NEUROIDS,
             SUBJECT_MAJOR,

@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nsd_prep.checks.runs import check_runs, run_table
 from nsd_prep.checks.trial_agreement import (
@@ -108,7 +109,7 @@ def session_agreement_table(regions: Sequence[TrialAgreement]) -> pd.DataFrame:
 def _judged(scores: AgreementScores) -> pd.DataFrame:
     agreement, error = scores.judged(scores.sums.sum(axis=1))
     trials = scores.sums[:, :, 3].sum(axis=1).astype(np.int64)
-    usual = float(np.nanmedian(agreement)) if np.isfinite(agreement).any() else float("nan")
+    usual = _median(agreement)
     judged = [_judge_session(*each, usual) for each in zip(agreement, error, trials, strict=True)]
     table = pd.DataFrame(
         {
@@ -127,6 +128,12 @@ def _judged(scores: AgreementScores) -> pd.DataFrame:
     # Elsewhere the runs are what is wrong.
     table.loc[table["runs"].map(len) > 0, ["verdict", "what"]] = ["passed", ""]
     return table
+
+
+def _median(agreement: NDArray[np.float64]) -> float:
+    """Return the median over the sessions that have an agreement; NaN where none has."""
+    known = agreement[~np.isnan(agreement)]
+    return float(np.median(known)) if len(known) else float("nan")
 
 
 def _judge_session(value: float, error: float, n_trials: int, usual: float) -> tuple[Verdict, str]:
@@ -180,7 +187,7 @@ def check_sessions(
         for region, agreement in regions.items():
             alone = session_agreement_table([agreement])
             highest = alone["agreement"] + MARGIN_OF_REGION * alone["error"]
-            usual = min(alone["agreement"].median(), 1)
+            usual = min(_median(alone["agreement"].to_numpy()), 1)
             wrong = (
                 (highest < HIGHEST_AGREEMENT_OF_MISPLACED * usual)
                 & (alone["trials"] >= FEWEST_TRIALS_OF_REGION)

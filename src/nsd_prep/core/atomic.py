@@ -123,6 +123,7 @@ def explained_write_errors(path: Path) -> Iterator[None]:
             errno.ENOLCK: "the disk has no locks for files; choose a folder on another disk",
             errno.ENOSYS: "the disk has no locks for files; choose a folder on another disk",
             errno.EOPNOTSUPP: "the disk has no locks for files; choose a folder on another disk",
+            errno.EFBIG: "files may not be so large there; choose another folder",
             errno.ENOTDIR: "a part of its path is a file; choose another folder",
             errno.EISDIR: "a folder stands in its place; remove it, or choose another folder",
             errno.EEXIST: "a file stands where a folder is needed; choose another folder",

@@ -1,6 +1,7 @@
 """The experiment's design: which image a subject saw in which trial."""
 
 import io
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,11 @@ def read_design(path: Path, read: Callable[[Path], bytes] = read_whole) -> Desig
     names = ("masterordering", "subjectim", "sharedix")
     content = read(path)
     try:
-        variables = scipy.io.loadmat(io.BytesIO(content), variable_names=names)
+        # SciPy 1.18 announces another type for sparse matrices, which no design has.
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            variables = scipy.io.loadmat(io.BytesIO(content), variable_names=names)
+        if "__header__" not in variables:  # SciPy below 1.16 takes zeros for an empty MAT v4 file
+            raise ValueError("it has no header")
     except Exception as error:  # a damaged MAT file makes loadmat raise almost anything
         raise InputFileError(
             f"The design {path} cannot be read as a MAT v5 file "

@@ -216,11 +216,12 @@ class Store(Folder):
         if path.parent.is_symlink():  # nothing is written through a link
             path.parent.unlink()
         dtype = responses.dtype.newbyteorder("<")
-        content = io.BytesIO()
-        np.save(content, np.ascontiguousarray(responses, dtype), allow_pickle=False)
-        sha256 = sha256_of_bytes(content.getbuffer())
+        buffer = io.BytesIO()
+        np.save(buffer, np.ascontiguousarray(responses, dtype), allow_pickle=False)
+        content = buffer.getvalue()  # no copy, and no view that outlives the buffer in a traceback
+        sha256 = sha256_of_bytes(content)
         with replaced(path) as partial:
-            partial.write_bytes(content.getbuffer())
+            partial.write_bytes(content)
             if sha256_of_file(partial) != sha256:
                 raise OutputError(
                     f"{path} was not written as it should be: what the disk gives back differs; "

@@ -11,8 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nsd_prep.core.atomic import written_whole
-from nsd_prep.core.errors import OutputError
 from nsd_prep.core.hdf5_lock import HDF5_LOCK
+from nsd_prep.core.netcdf import netcdf_errors
 
 
 @contextmanager
@@ -82,22 +82,3 @@ class _LockedRows:
     def __setitem__(self, rows: slice, values: NDArray[Any]) -> None:
         with HDF5_LOCK:
             self._variable[rows] = values
-
-
-@contextmanager
-def netcdf_errors(path: Path) -> Iterator[None]:
-    """Turn what netCDF says of a path that cannot be written into one sentence.
-
-    Raises
-    ------
-    OutputError
-        In place of the RuntimeError or OSError.
-    """
-    try:
-        yield
-    except (RuntimeError, OSError) as error:
-        # Of a full disk netCDF says "HDF error" or "permission denied", as it happens.
-        raise OutputError(
-            f"{path} cannot be written ({error}): check that the disk has space and that you may "
-            "write to its folder, and run the same command again."
-        ) from error

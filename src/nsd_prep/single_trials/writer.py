@@ -12,8 +12,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError, OutputError, ParameterError
+from nsd_prep.core.netcdf import netcdf_errors
 from nsd_prep.core.parameters import StoredFormat, StoredType
-from nsd_prep.single_trials.netcdf import netcdf_errors, netcdf_rows
+from nsd_prep.single_trials.netcdf import netcdf_rows
 from nsd_prep.single_trials.zarr import zarr_rows
 
 FORMATS: Final[Mapping[StoredFormat, str]] = {"netcdf": ".nc", "zarr": ".zarr"}

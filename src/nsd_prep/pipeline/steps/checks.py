@@ -28,6 +28,15 @@ from nsd_prep.checks import (
 )
 from nsd_prep.checks import assembly as assembly_checks
 from nsd_prep.checks.sessions import session_agreement_table
+from nsd_prep.checks.tables import (
+    SplitHalfSample,
+    check_noise_ceilings_table,
+    check_reliability_table,
+    check_sessions_table,
+    check_trials_table,
+    check_voxels_table,
+    sample_split_half,
+)
 from nsd_prep.core.atomic import write_table
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import read_table
@@ -58,7 +67,7 @@ def examine(prepared: Prepared, representations: Representations, folder: Folder
         for subject in prepared.subjects
     }
 
-    def look_at(place: tuple[int, str]) -> RegionEvidence:
+    def look_at(place: tuple[int, str]) -> tuple[RegionEvidence, SplitHalfSample]:
         subject, region = place
         session, trial = trial_places[subject]
         trials = SingleTrials(
@@ -72,7 +81,7 @@ def examine(prepared: Prepared, representations: Representations, folder: Folder
         )
         found = check_single_trials(region, subject, trials)
         stage.advance()
-        return found
+        return found, sample_split_half(trials)
 
     places = prepared.regions_of_subjects
     everything = [
@@ -83,7 +92,8 @@ def examine(prepared: Prepared, representations: Representations, folder: Folder
     ]
     stage = current_stage()
     stage.total = len(everything)
-    evidence = each_in_threads(look_at, everything)
+    looked_at = each_in_threads(look_at, everything)
+    evidence = [one for one, _ in looked_at]
     found = [check for one in evidence for check in one.checks]
     rdms = {
         region.region: np.stack([from_upper_triangle(pairs) for pairs in region.rdms])
@@ -104,6 +114,16 @@ def examine(prepared: Prepared, representations: Representations, folder: Folder
     split_half = {(one.subject, one.region): one.reliability.correlation for one in evidence}
     reliability = reliability_table(prepared.voxels, split_half, places)
     write_table(folder.path / outputs.RELIABILITY, reliability)
+    sampled = pd.concat(
+        [
+            _sampled_rows(prepared, place, sample)
+            for place, (_, sample) in zip(everything, looked_at, strict=True)
+        ]
+    )
+    found += [
+        check_sessions_table(read_table(folder.path / outputs.SESSIONS), prepared.voxels),
+        check_reliability_table(read_table(folder.path / outputs.RELIABILITY), sampled),
+    ]
     return StepOutput.in_folder(folder, [outputs.SESSIONS, outputs.RELIABILITY], found)
 
 
@@ -138,6 +158,22 @@ def check_subjects(
         if selection.hemispheres is not None:
             found.append(check_hemispheres(subject, space, *selection.hemispheres))
     return StepOutput(checks=tuple(found))
+
+
+def _sampled_rows(
+    prepared: Prepared, place: tuple[int, str], sample: SplitHalfSample
+) -> pd.DataFrame:
+    """Return the sampled voxels that are neuroids, with the columns of ``reliability.csv``."""
+    subject, region = place
+    row = prepared.regions_of_subjects[place]
+    kept = prepared.kept(subject, region)[sample.voxels]
+    places = row.space.table(row.voxels[sample.voxels][kept])
+    columns = {name: places[name] for name in row.space.coordinates}
+    columns["split_half_correlation"] = sample.correlation[kept]
+    rows = pd.DataFrame(columns)
+    rows.insert(0, "subject", f"subj{subject:02d}")
+    rows.insert(1, "region", region)
+    return rows
 
 
 def _sessions(prepared: Prepared, evidence: Sequence[RegionEvidence]) -> pd.DataFrame:
@@ -229,6 +265,7 @@ def validate(
         f"subj{subject:02d}": sum(record.subject == subject for record in prepared.sessions)
         for subject in prepared.subjects
     }
+    labels = {}
     for region in assemblies:
         voxels = prepared.voxels[prepared.voxels["region"] == region]
         assembly = read_assembly(folder.path / outputs.assembly_file(region))
@@ -236,4 +273,14 @@ def validate(
         found += assembly_checks.check_form(region, assembly, subjects, nsd_ids)
         found += assembly_checks.check_signal(region, assembly, voxels[voxels["kept"]])
         found += assembly_checks.check_coverage(region, voxels, n_sessions)
+        labels[region] = assembly[:0].copy()  # without the responses, of which one is in memory
+    files = {
+        name: read_table(folder.path / name)
+        for name in (outputs.VOXELS, outputs.NOISE_CEILINGS, outputs.TRIALS)
+    }
+    found += [
+        check_voxels_table(files[outputs.VOXELS], labels, prepared.coordinates),
+        check_noise_ceilings_table(files[outputs.NOISE_CEILINGS], labels),
+        check_trials_table(files[outputs.TRIALS], nsd_ids, prepared.subjects),
+    ]
     return StepOutput(checks=tuple(found))

@@ -1,35 +1,20 @@
 """The end of a run: the table of checks, and the manifest."""
 
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from importlib.metadata import version
-from typing import Any, Final
+from typing import Any
 
-from nsd_prep import __version__
 from nsd_prep.checks.registry import as_table
 from nsd_prep.core.atomic import write_json, write_table
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import sha256_of_json
 from nsd_prep.core.records import Folder, StepOutput
+from nsd_prep.core.versions import software_versions
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.ownership import Ownership
 from nsd_prep.pipeline.run import Run
-
-_LIBRARIES: Final = (
-    "numpy",
-    "pandas",
-    "xarray",
-    "h5py",
-    "netCDF4",
-    "nibabel",
-    "scipy",
-    "scikit-learn",
-    "matplotlib",
-    "prefect",
-)
 
 
 def write_checks(checks: Sequence[Check], folder: Folder) -> StepOutput:
@@ -53,8 +38,7 @@ def write_manifest(
     owned.remove_earlier()
     nsd_ids = inputs.trials.nsd_ids
     manifest: dict[str, Any] = {
-        "software": {"nsd-prep": __version__, "python": platform.python_version()}
-        | {library: version(library) for library in _LIBRARIES},
+        "software": software_versions(),
         "written": datetime.now().astimezone().isoformat(timespec="seconds"),
         "run": run_name,
         "parameters": json.loads(run.model_dump_json()),
