@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 from simulated_assemblies import simulate
 
+from nsd_prep.checks.registry import describe
 from nsd_prep.checks.tables import (
     check_noise_ceilings_table,
     check_reliability_table,
@@ -58,7 +59,7 @@ class TestVoxels:
         self, voxels: pd.DataFrame, assemblies: dict[str, xr.DataArray]
     ) -> None:
         found = check_voxels_table(voxels[1:], assemblies, PLACES)
-        assert (found.verdict, found.value) == ("failed", "1 rows differ")
+        assert (found.verdict, describe(found).value) == ("failed", "1 rows differ")
 
 
 class TestNoiseCeilings:

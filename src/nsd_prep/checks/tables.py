@@ -20,11 +20,11 @@ _TOLERANCE: Final = 1e-4
 TABLES_OF_DATA: Final = Kind(
     name="tables agree with the data",
     scope="table",
-    measures="rows that differ: voxels.csv and noise_ceilings.csv from the assemblies' coordinates, "
-    "trials.csv from their images, sessions.csv from the voxels without data, reliability.csv from "
-    f"the single trials of {VOXELS_RECOMPUTED} random voxels of each region and subject; all joined "
-    "on keys",
-    conditions={"failed": "any"},
+    measures="rows that differ: voxels.csv and noise_ceilings.csv from the assemblies' "
+    "coordinates, trials.csv from their images, sessions.csv from the voxels without data, "
+    f"reliability.csv from the single trials of {VOXELS_RECOMPUTED} random voxels of each region "
+    "and subject; all joined on keys",
+    conditions={"failed": "any row", "passed": "none"},
     value="{measured:.0f} rows differ",
     expectation="0 rows differ",
     lower=0,
