@@ -138,7 +138,7 @@ def test_what_is_fetched_from_the_bucket_is_what_a_run_needs(
     finished: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     bucket = finished / "synthetic-nsd"
-    *fetch, look = blocks(ROOT / "docs" / "getting-nsd.md")
+    *fetch, look, repair = blocks(ROOT / "docs" / "getting-nsd.md")
     for block in fetch:
         execute(block, tmp_path, environment | {"BUCKET": str(bucket)})
     fetched = {path.relative_to(tmp_path / "nsd") for path in (tmp_path / "nsd").rglob("*.*")}
@@ -148,10 +148,14 @@ def test_what_is_fetched_from_the_bucket_is_what_a_run_needs(
     del description["synthetic"]["truth"]
     (tmp_path / "nsd" / "dataset.json").write_text(json.dumps(description))
     execute(look, tmp_path, environment)
-    missing = next(path for path in fetched if path.name == "betas_session03.hdf5")
-    (tmp_path / "nsd" / missing).unlink()
+    (session,) = (path for path in fetched if path.match("subj01/*/*/betas_session03.hdf5"))
+    whole = (tmp_path / "nsd" / session).read_bytes()
+    (tmp_path / "nsd" / session).write_bytes(bytes(len(whole)))
     with pytest.raises(AssertionError, match="betas_session03"):
         execute(look, tmp_path, environment)
+    execute(repair, tmp_path, environment | {"BUCKET": str(bucket)})
+    assert (tmp_path / "nsd" / session).read_bytes() == whole
+    execute(look, tmp_path, environment)
 
 
 @pytest.mark.slow
