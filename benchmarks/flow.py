@@ -33,7 +33,7 @@ from rich.table import Table
 
 from nsd_prep.core.parameters import parameters
 from nsd_prep.dataset.masks import select_voxels
-from nsd_prep.pipeline.preflight import map_trials
+from nsd_prep.pipeline.loading import map_trials
 from nsd_prep.pipeline.run import plan_run
 from nsd_prep.sources.opening import open_dataset
 

@@ -73,17 +73,12 @@ class InTasks:
 
     def task(self, step: Step[..., Any], *, refresh: bool = False) -> Any:
         """Return the task of a step; a `Task`, whose overloads take Any for a coroutine."""
-        options: dict[str, Any] = RETRY
+        options = dict(RETRY)
         if step.is_cached:
-            options = (
-                RETRY
-                | CACHED
-                | {
-                    "cache_policy": Content(version=step.version),
-                    "result_storage": self._run.cache_dir / "records",
-                    "refresh_cache": refresh or self._run.refresh or None,
-                }
-            )
+            options |= CACHED
+            options["cache_policy"] = Content(version=step.version)
+            options["result_storage"] = self._run.cache_dir / "records"
+            options["refresh_cache"] = refresh or self._run.refresh or None
         return Task(step.load(), name=step.name, task_run_name=step.run_name, **options)
 
 

@@ -19,6 +19,7 @@ from small_nsd import SmallNSD, write_small_nsd
 import nsd_prep
 from nsd_prep.core.errors import FailedChecksError, InputFileError, ParameterError
 from nsd_prep.pipeline import step_table
+from nsd_prep.report.stamp import without_stamp
 
 REGIONS = '[FFA]\nlabels.floc-faces = ["FFA-1", "FFA-2"]\n'
 
@@ -49,9 +50,11 @@ def run(small: SmallNSD, out: Path, **asked: Any) -> dict[str, str]:
 
 
 def digests(out: Path) -> dict[str, str]:
-    """Return the SHA-256 of every output but the manifest."""
+    """Return the SHA-256 of every output but the manifest; of a page without its date."""
     return {
-        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
+        str(path.relative_to(out)): hashlib.sha256(
+            without_stamp(path.read_bytes()) if path.suffix == ".html" else path.read_bytes()
+        ).hexdigest()
         for path in sorted(out.rglob("*"))
         if path.is_file()
         and "cache" not in path.relative_to(out).parts

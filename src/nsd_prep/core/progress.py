@@ -110,7 +110,7 @@ def _watched(stage: Stage) -> Iterator[None]:
 def _watch(stage: Stage, ended: threading.Event) -> None:
     """Show how far a stage is until it ends: a bar on a terminal, lines in the log."""
     console = Console(stderr=True)
-    if not (console.is_terminal or console.is_jupyter):
+    if not console.is_terminal:
         while not ended.wait(_SILENCE):
             _logger.info("%s", stage)
         return

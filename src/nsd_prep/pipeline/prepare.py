@@ -39,8 +39,8 @@ def prepare(*, progress: bool = True, **chosen: Any) -> RunResult:
     Parameters
     ----------
     progress : bool
-        Show progress on a terminal, and what came out on standard output. Nothing is printed
-        otherwise.
+        Show progress on a terminal, or in the log elsewhere, and print what came out. Nothing is
+        printed otherwise.
     **chosen
         The options of the command line by their names, such as ``nsd_root="/data/nsd"``,
         ``output_dir="allen2022"``, ``subjects=[1, 2, 5, 7]`` and ``regions=["V1", "IT"]``:
