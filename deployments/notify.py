@@ -9,6 +9,7 @@ import argparse
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import SecretStr
@@ -83,6 +84,9 @@ def main() -> None:
     )
     command.add_argument("url", help="address of the webhook")
     given = command.parse_args()
+    address = urlsplit(given.url)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        command.error(f"{given.url!r} is no address of a webhook: give one as https://HOST/PATH")
     try:
         require_server()
     except NSDPrepError as error:

@@ -3,28 +3,35 @@
 Whatever takes long to import is imported by the command that needs it.
 """
 
-import difflib
 import functools
 import inspect
 import logging
 import os
 import re
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
+from cyclopts import (
+    App,
+    CycloptsError,
+    Group,
+    Parameter,
+    UnknownCommandError,
+    UnusedCliTokensError,
+)
 from rich.console import Console
 
 from nsd_prep import __version__
 from nsd_prep.core.errors import NSDPrepError, RemoteFaultError
-from nsd_prep.core.parameters import parameters
+from nsd_prep.core.parameters import GROUPS, parameters
+from nsd_prep.core.progress import Stages, counting_from_here
 from nsd_prep.core.versions import software_versions
-from nsd_prep.flows import tools
-from nsd_prep.flows.server import without_telemetry
+from nsd_prep.flows import interruption, tools
+from nsd_prep.flows.options import as_options
+from nsd_prep.flows.server import end_workers, without_telemetry
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -65,28 +72,38 @@ _OPTIONS: Final[dict[str, Any]] = {
 }
 
 
+#: Commands, for what the library says of their parameters.
+_COMMANDS: Final = (parameters, tools.synth, tools.cache, tools.package, tools.publish)
+
+
 def _run_app(name: str, words: str) -> App:
     app = App(name=name, help_epilogue=_EXAMPLES.format(name=words), **_OPTIONS)
-    app.default(parameters)
+    app.default(_command(_run))
     return app
 
 
-@functools.wraps(parameters)
-def _trials(**asked: Any) -> dict[str, Any]:
-    """Return the parameters of a run that makes single trials in place of assemblies."""
-    return parameters(**asked)
+def _command(run: Callable[[dict[str, Any]], int], **defaults: Any) -> Callable[..., int]:
+    """Return a command that takes the parameters in groups, and does a run with them."""
+    stated = inspect.signature(parameters).parameters
+    grouped = []
+    for number, (group, names) in enumerate(GROUPS.items()):
+        in_group = Parameter(group=Group(group, sort_key=number))
+        for name in names:
+            one = stated[name]
+            # Text, since an address would not survive as a path; shells complete it as one.
+            hint = str | Path | None if name == "nsd_root" else one.annotation
+            default = defaults.get(name, one.default)
+            grouped.append(one.replace(annotation=Annotated[hint, in_group], default=default))
 
+    @functools.wraps(parameters)
+    def command(**given: Any) -> int:
+        if given.get("regions_file") and "regions" not in given:
+            given["regions"] = []  # a file of regions stands for the default ones
+        return run({one.name: one.default for one in grouped} | given)
 
-def _with_folder(stated: inspect.Signature, folder: Path) -> inspect.Signature:
-    """Return a signature with another output folder by default: what a run replaces is its own."""
-    stated_parameters = dict(stated.parameters)
-    output = stated_parameters["output_dir"].replace(default=folder)
-    return stated.replace(parameters=[*(stated_parameters | {"output_dir": output}).values()])
-
-
-_trials.__signature__ = _with_folder(  # type: ignore[attr-defined]
-    inspect.signature(parameters), Path("nsd-prep-trials")
-)
+    command.__signature__ = inspect.Signature(grouped)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in grouped}
+    return command
 
 
 def app() -> App:
@@ -98,7 +115,8 @@ def app() -> App:
     )
     whole.command(_run_app("run", "nsd-prep run"))
     trials = App(name="trials", help=_TRIALS, **_OPTIONS)
-    trials.default(_trials)
+    # What a run replaces is its own: another folder by default.
+    trials.default(_command(_trials, output_dir=Path("nsd-prep-trials")))
     whole.command(trials)
     whole.command(tools.map_, name="map")
     for tool in (
@@ -139,22 +157,41 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
 def _call(command: App, arguments: Sequence[str] | None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        with interruption.ending_in_order(end_workers), counting_from_here():
+            status = _status(command, words)
+            sys.stdout.flush()
+            return status
+    except KeyboardInterrupt:
+        print(interruption.SENTENCE, file=sys.stderr)  # noqa: T201
+        return interruption.STATUS
+    except BrokenPipeError:  # "| head -1": nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _status(command: App, words: Sequence[str]) -> int:
+    """Do what a command line says; return the exit status, after a sentence of what is wrong."""
+    try:
         _refuse_empty(words)
         function, bound, _ = command.parse_args(words, print_error=False, exit_on_error=False)
-        if function in (parameters, _trials):
-            given = bound.arguments
-            if function is _trials:
-                given |= {"single_trials": True, "assemblies": False}
-            if given.get("regions_file") and "regions" not in given:
-                given["regions"] = []  # a file of regions stands for the default ones
-            bound.apply_defaults()
-            return _run(dict(bound.arguments))
+        for name, value in bound.arguments.items():
+            option = f"--{name.replace('_', '-')}"
+            if value == [] and option in words:
+                raise _UsageError(f"{option} is given without a value: give some, or leave it out.")
         result = function(*bound.args, **bound.kwargs)
         return result if isinstance(result, int) else 0
     except UnknownCommandError:
         listed = ", ".join(name for name in command if not name.startswith("-"))
         first = next((word for word in words if not word.startswith("-")), words[0])
         _print_error(f"There is no command {first!r}: give one of {listed}; --help shows more.")
+        return 2
+    except UnusedCliTokensError as error:
+        unused = (error.unused_tokens or [""])[0]
+        _print_error(
+            f"{unused!r} belongs to no option: give the dataset as --nsd-root {unused}."
+            if "/" in unused or Path(unused).exists()
+            else f"{unused!r} belongs to no option: leave it out; --help lists all options."
+        )
         return 2
     except CycloptsError as error:
         _print_error(_explained(error, words))
@@ -169,14 +206,13 @@ def _call(command: App, arguments: Sequence[str] | None) -> int:
         found = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         _print_error(f"{found}; correct the name and try again.")
         return 1
+    except BrokenPipeError:
+        raise
     except OSError as error:
         _print_error(
             f"{error}: what is done is kept; check the disk and run the same command again."
         )
         return 1
-    except KeyboardInterrupt:
-        print("interrupted: the same command resumes where it stopped", file=sys.stderr)  # noqa: T201
-        return 130
 
 
 class _UsageError(Exception):
@@ -195,30 +231,29 @@ def _refuse_empty(words: Sequence[str]) -> None:
 
 def _explained(error: CycloptsError, words: Sequence[str]) -> str:
     """Return a sentence about a wrong command line, with the nearest choice where there is one."""
-    from nsd_prep.dataset.regions import BUILT_IN_REGIONS
+    from nsd_prep.dataset.regions import BUILT_IN_REGIONS, nearest_region
 
     # Of pydantic's words the reason alone: they begin with a count and end with an address.
     message = re.sub(r"\d+ validation error\S* for \S+\s+|\s*\[type=.*", "", str(error), flags=re.S)
-    message = " ".join(message.split()).rstrip(".") + "."
-    names = {name.casefold(): name for name in BUILT_IN_REGIONS}
+    message = " ".join(message.split()).rstrip(".?") + "."
     for word in words:
         for part in word.split(","):
-            near = difflib.get_close_matches(part.casefold(), names, 1)
             is_region = part and not part.isdigit() and part not in BUILT_IN_REGIONS
-            if is_region and near and f'"{word}"' in message:
-                return f"{message} Did you mean {names[near[0]]}?"
+            if is_region and f'"{word}"' in message and (near := nearest_region(part)):
+                return f"{message} Did you mean {near}?"
         if "," in word and f'"{word}"' in message:
             return f"{message} Separate values by spaces: {word.replace(',', ' ')}"
     return f"{message} --help lists all options."
 
 
+def _trials(asked: dict[str, Any]) -> int:
+    """Run the flow for single trials in place of assemblies."""
+    return _run(asked | {"single_trials": True, "assemblies": False})
+
+
 def _run(asked: dict[str, Any]) -> int:
     """Run the flow with the parameters of a command line."""
     without_telemetry()
-    # A run that is asked to end ends as it does on Ctrl-C, and its server with it.
-    for request in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(request) is not signal.SIG_IGN:  # nohup
-            signal.signal(request, signal.default_int_handler)
     with _lines_on_terminal():
         asked["nsd_root"] = asked["nsd_root"] or os.environ.get("NSD_ROOT") or None
         if asked["synthetic"] or asked["nsd_root"] is None:
@@ -249,25 +284,33 @@ def _flow(asked: dict[str, Any]) -> int:
     from nsd_prep.pipeline.locks import only_run_in
     from nsd_prep.pipeline.run import plan_run
 
-    with only_run_in(plan_run(**asked).output_dir):
+    run = plan_run(**asked)
+    with only_run_in(run.output_dir):
         pass  # that another run is there is reported before a server is started
+    asked |= {"nsd_root": run.nsd_root, "output_dir": run.output_dir, "features": run.features}
+    for name in ("cache_dir", "regions_file"):
+        asked[name] = asked[name] and asked[name].expanduser().absolute()
 
     import gc
 
-    from nsd_prep.flows.server import end_workers, temporary_server
+    from nsd_prep.flows.server import temporary_server
+    from nsd_prep.pipeline.libraries import import_report
 
-    with temporary_server() as wait_until_it_answers:
-        # Both take seconds, the server's start and the import of what the flow needs.
-        from nsd_prep.flows.nsd_flow import nsd_flow
-        from nsd_prep.flows.recording import quiet_server, wait_until_recorded
+    with ExitStack() as stack:
+        with Stages().stage("starting"):
+            wait_until_it_answers = stack.enter_context(temporary_server())
+            # Both take seconds, the server's start and the import of what the flow needs.
+            from nsd_prep.flows.nsd_flow import nsd_flow
+            from nsd_prep.flows.recording import log_to_server, silence_console
 
-        gc.freeze()  # what was imported stays: not to be looked through again and again
-        wait_until_it_answers()
+            silence_console()
+            if asked["report"]:
+                import_report()
+            gc.freeze()  # what was imported stays: not to be looked through again and again
+            wait_until_it_answers()
         try:
-            with quiet_server():
+            with log_to_server():
                 state: State[Any] = nsd_flow(**asked, return_state=True)  # type: ignore[assignment]
-                if state.state_details.flow_run_id is not None:
-                    wait_until_recorded(state.state_details.flow_run_id)
                 state.result()
         finally:
             end_workers()
@@ -275,7 +318,8 @@ def _flow(asked: dict[str, Any]) -> int:
 
 
 def _print_error(error: object) -> None:
-    Console(stderr=True).print(f"error: {error}", highlight=False, soft_wrap=True, markup=False)
+    sentence = as_options(f"error: {error}", _COMMANDS)
+    Console(stderr=True).print(sentence, highlight=False, soft_wrap=True, markup=False)
 
 
 class _Lines(logging.Handler):
@@ -283,7 +327,7 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if not getattr(record, "beside_a_bar", False):
-            print(self.format(record), file=sys.stderr, flush=True)  # noqa: T201
+            print(as_options(self.format(record), _COMMANDS), file=sys.stderr, flush=True)  # noqa: T201
 
 
 @contextmanager

@@ -4,6 +4,9 @@ Run ``python flows/nsd_flow.py --help``.
 """
 
 if __name__ == "__main__":  # before the libraries: its server starts while they are imported
+    from nsd_prep.flows.interruption import end_at_once_on_request
+
+    end_at_once_on_request()
     from nsd_prep.flows.command import run_command
 
     raise SystemExit(run_command())

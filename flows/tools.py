@@ -177,6 +177,8 @@ def publish(
     from nsd_prep.pipeline.summary import size_as_text
 
     where = publish.Destination.parse(destination)
+    if not upload:
+        print("dry run: nothing was sent")  # noqa: T201
     if PackageIndex.read(packages).is_nsd:
         print(publish.NSD_TERMS)  # noqa: T201
     if upload:
@@ -204,7 +206,7 @@ def publish(
     print(f"{size_as_text(sum(step.file.bytes for step in steps))} in all")  # noqa: T201
     if not upload:
         refused = publish.refusal(packages, allow_non_nsd=allow_non_nsd, unchecked=unchecked)
-        print(refused or "Nothing was uploaded: give --upload to do it.")  # noqa: T201
+        print(refused or "Give --upload to upload it.")  # noqa: T201
     return 0
 
 

@@ -147,5 +147,7 @@ def is_whole(step: Step[..., Any], result: Any, arguments: Arguments) -> bool:
     names = [name for record in records for name in record.files]
     # Where none is there, the result is that of another folder: nothing was lost.
     if not whole and any((folder.path / name).exists() for folder in folders for name in names):
-        _logger.warning("Files of %s are gone or altered: making them again.", step.name)
+        _logger.warning(
+            "Files of %s are gone, altered or of another run: making them again.", step.name
+        )
     return whole

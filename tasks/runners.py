@@ -74,7 +74,7 @@ def _check_scheduler(address: str) -> None:
     except (ValueError, OSError, OverflowError) as error:
         raise ParameterError(
             f"No Dask scheduler can be reached at {address!r} ({error}): expected the address of "
-            "one that is running, such as tcp://10.0.0.1:8786; correct --dask-address, or leave it "
+            "one that is running, such as tcp://10.0.0.1:8786; correct dask_address=, or leave it "
             "out."
         ) from error
 

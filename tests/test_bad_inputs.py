@@ -421,7 +421,7 @@ def test_a_trial_that_is_no_number(official: SmallNSD, value: str) -> None:
 @pytest.mark.parametrize("suffix", ["a" * 300, "a/b", "\0", "é"])
 def test_a_suffix_that_is_no_part_of_a_file_name(official: SmallNSD, suffix: str) -> None:
     text = look(official.root, suffix=suffix)
-    assert "--suffix" in text
+    assert "suffix=" in text
 
 
 def test_a_link_that_leads_nowhere_is_not_taken_for_a_file_that_is_not_there(

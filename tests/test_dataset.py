@@ -82,7 +82,7 @@ class TestPaths:
         assert dataset.preparation == folder
 
     def test_the_flat_layout_holds_one_preparation(self, empty_flat: Path) -> None:
-        with pytest.raises(ParameterError, match=r"b2 cannot be chosen.*leave --betas out"):
+        with pytest.raises(ParameterError, match=r"b2 cannot be chosen.*leave betas= out"):
             open_dataset(empty_flat, "b2")
 
     def test_files_that_were_written_are_found(self, small: SmallNSD) -> None:
@@ -155,7 +155,7 @@ class TestShape:
         with pytest.raises(MissingFilesError) as raised:
             open_dataset(tmp_path / "nowhere")
         assert str(tmp_path / "nowhere") in str(raised.value)
-        assert "--nsd-root" in str(raised.value)
+        assert "nsd_root=" in str(raised.value)
 
     def test_a_root_that_is_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
@@ -180,10 +180,10 @@ class TestChosenSubjects:
             chosen_subjects(small_dataset, [1, subject])
         message = str(raised.value)
         assert message.startswith(f"Subject {subject} is not in the dataset small")
-        assert "give some of 1, 2, 5 with --subjects" in message
+        assert "give some of 1, 2, 5 with subjects=" in message
 
     def test_a_subject_given_twice(self, small_dataset) -> None:
-        with pytest.raises(ParameterError, match=r"Subject 2 is given more than once.*--subjects"):
+        with pytest.raises(ParameterError, match=r"Subject 2 is given more than once.*subjects="):
             chosen_subjects(small_dataset, [2, 1, 2])
 
 
@@ -197,8 +197,8 @@ class TestMissingBetas:
         ("name", "advice"),
         [
             (f"func1pt8mm/{B3}/betas_session01.nii.gz", "it is NIfTI: download the .hdf5 files"),
-            ("func1pt8mm/betas_assumehrf/betas_session01.hdf5", "b1: give --betas b1 to read it"),
-            ("func1pt8mm/betas_fithrf/betas_session01.hdf5", "b2: give --betas b2 to read it"),
+            ("func1pt8mm/betas_assumehrf/betas_session01.hdf5", 'b1: give betas="b1" to read it'),
+            ("func1pt8mm/betas_fithrf/betas_session01.hdf5", 'b2: give betas="b2" to read it'),
             (f"func1mm/{B3}/betas_session01.hdf5", "on the 1-mm grid: download func1pt8mm"),
             ("func1mm/betas_fithrf/betas_session01.nii.gz", "on the 1-mm grid"),
             (f"fsaverage/{B3}/lh.betas_session01.mgh", "on the surface fsaverage"),

@@ -348,8 +348,8 @@ class TestErrors:
                 lambda nsd: nsd.voxels(1, RegionDefinition(labels={"streams": (99,)})),
                 "is empty in subject 1",
             ),
-            (lambda nsd: nsd.single_trials(1, "V1", normalise="all"), "'all' of --normalise"),
-            (lambda nsd: nsd.single_trials(1, "V1", split="mine"), "'mine' of --split"),
+            (lambda nsd: nsd.single_trials(1, "V1", normalise="all"), "'all' of normalise="),
+            (lambda nsd: nsd.single_trials(1, "V1", split="mine"), "'mine' of split="),
         ],
     )
     def test_what_is_not_possible_is_said(self, nsd: NSD, call: object, message: str) -> None:

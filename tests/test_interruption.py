@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -20,15 +19,13 @@ import pytest
 pytestmark = pytest.mark.interruption
 
 FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
-#: In the environment of a run and of all processes that it starts: its number.
-RUN = "NSD_PREP_TEST_RUN"
 SECONDS = 240
 SENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
 class Place:
-    """A dataset, and a folder for runs, with a home of Prefect's that is used by all of them."""
+    """A dataset, and a folder for runs, each with a folder of its own for temporary files."""
 
     root: Path
     folder: Path
@@ -38,7 +35,7 @@ class Place:
         """Start a run that writes what it says into OUT.log."""
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
-        } | {"PREFECT_HOME": str(self.folder / "prefect"), RUN: str(len(self.started))}
+        } | {"TMPDIR": str(self.temporary(len(self.started)))}
         command = [sys.executable, str(FLOW), "--nsd-root", str(self.root)]
         # Into a file, since a server that a run leaves would keep a pipe open.
         with log_of(out).open("wb") as log, signals_as_in_a_terminal():
@@ -56,28 +53,27 @@ class Place:
         """Return the exit status of a run."""
         return self.start(out, *words).wait(SECONDS)
 
+    def temporary(self, number: int) -> Path:
+        """Return the folder for the temporary files of a run and of all processes it starts."""
+        folder = self.folder / "temporary" / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def processes_of(self, run: subprocess.Popen[bytes]) -> list[int]:
         """Return the living processes that a run started, as its server."""
-        number = str(self.started.index(run))
+        folder = str(self.temporary(self.started.index(run)))
         found = []
         for process in psutil.process_iter():
             try:
-                environment = process.environ()
-                ours = environment.get("PREFECT_HOME") == str(self.folder / "prefect")
-                if ours and environment.get(RUN) == number and process.pid != run.pid:
+                if process.environ().get("TMPDIR") == folder and process.pid != run.pid:
                     found.append(process.pid)
             except psutil.Error:
                 continue
         return found
 
-    def last_state(self) -> str:
-        """Return the type of the state that the database holds of the last flow run."""
-        database = f"file:{self.folder / 'prefect' / 'prefect.db'}?mode=ro"
-        with sqlite3.connect(database, uri=True) as connection:
-            ((state,),) = connection.execute(
-                "SELECT state_type FROM flow_run ORDER BY created DESC LIMIT 1"
-            )
-        return state
+    def left_by(self, run: subprocess.Popen[bytes]) -> list[Path]:
+        """Return the temporary files of a run."""
+        return list(self.temporary(self.started.index(run)).iterdir())
 
 
 @contextmanager
@@ -92,6 +88,13 @@ def signals_as_in_a_terminal() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def catches_requests(run: subprocess.Popen[bytes]) -> bool:
+    """Return whether a process has come to its first instruction: Python itself needs a moment."""
+    status = Path(f"/proc/{run.pid}/status").read_text()
+    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def log_of(out: Path) -> Path:
@@ -161,7 +164,7 @@ def place(tiny_nsd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(scope="module")
 def undisturbed(place: Place) -> tuple[dict[Path, str], float]:
     """Return the outputs of a run that nothing disturbs, and how long it takes."""
-    place.run(place.folder / "first", "--check")  # makes Prefect's database
+    place.run(place.folder / "first")  # keeps a database for the others
     begin = time.monotonic()
     assert place.run(place.folder / "undisturbed") == 0
     return outputs(place.folder / "undisturbed"), time.monotonic() - begin
@@ -198,6 +201,7 @@ class TestKill:
         killed.wait()
         wait_until_true(lambda: not place.processes_of(killed), 15)
         assert place.processes_of(killed) == []
+        assert place.left_by(killed) == []
 
     def test_worker_processes_of_a_killed_run_end(self, place: Place) -> None:
         out = place.folder / "orphaned-workers"
@@ -255,7 +259,7 @@ class TestSignals:
         assert "interrupted: the same command resumes where it stopped" in said
         assert "Traceback" not in said
         assert place.processes_of(run) == []
-        assert place.last_state() in ("CRASHED", "CANCELLED")
+        assert place.left_by(run) == []
         assert not (out / "manifest.json").exists()
         assert partials(out) == []
 
@@ -266,7 +270,7 @@ class TestSignals:
         os.killpg(run.pid, signal.SIGINT)
         assert run.wait(60) == 130
         assert place.processes_of(run) == []
-        assert place.last_state() in ("CRASHED", "CANCELLED")
+        assert place.left_by(run) == []
         assert partials(out) == []
 
     def test_a_run_that_is_interrupted_while_its_server_starts(self, place: Place) -> None:
@@ -277,6 +281,70 @@ class TestSignals:
         assert run.wait(60) == 130
         assert "interrupted" in log_of(out).read_text()
         assert place.processes_of(run) == []
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_run_is_interrupted_from_its_first_instruction_on(
+        self, place: Place, number: int
+    ) -> None:
+        for hundredth in range(0, 60, 4):
+            out = place.folder / f"early-{number}-{hundredth}"
+            run = place.start(out)
+            wait_until(run, lambda run=run: catches_requests(run), 5)
+            time.sleep(hundredth / 100)
+            run.send_signal(number)
+            assert run.wait(5) == 130, log_of(out).read_text()
+            said = log_of(out).read_text()
+            assert said.endswith("interrupted: the same command resumes where it stopped\n")
+            assert "Traceback" not in said
+            wait_until_true(lambda run=run: not place.processes_of(run), 6)
+            assert place.processes_of(run) == []
+            wait_until_true(lambda run=run: not place.left_by(run), 1)
+            assert place.left_by(run) == []
+
+    @pytest.mark.parametrize(
+        "obstacle",
+        [
+            pytest.param(
+                "import weakref\n"
+                "class Thing: pass\n"
+                "while True:\n"
+                "    thing = Thing()\n"
+                "    reference = weakref.ref(thing, lambda _: time.sleep(0.2))\n"
+                "    del thing\n",
+                id="exceptions are lost in callbacks",
+            ),
+            pytest.param(
+                "while True:\n    try: time.sleep(0.2)\n    except BaseException: pass\n",
+                id="a library takes every exception for a result",
+            ),
+            pytest.param(
+                "import threading\n"
+                "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+                "time.sleep(60)\n",
+                id="a thread is waited for at the end",
+            ),
+        ],
+    )
+    def test_nothing_keeps_an_interrupted_command_from_its_end(self, obstacle: str) -> None:
+        program = (
+            "import os, time\n"
+            "from nsd_prep.flows.interruption import ending_in_order\n"
+            "with ending_in_order(lambda: None):\n"
+            "    print('begun', flush=True)\n"
+            + "".join(f"    {line}\n" for line in obstacle.splitlines())
+        )
+        command = [sys.executable, "-c", program]
+        with (
+            signals_as_in_a_terminal(),
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+        ):
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(0.3)
+            begin = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+        assert time.monotonic() - begin < 5
 
 
 class TestTwoAtOnce:

@@ -54,7 +54,7 @@ class TestInputs:
             load_inputs(planned(lacking.root, tmp_path, regions=["V1"], regions_file=own))
         (problem,) = raised.value.problems
         assert "The region FFA is empty in subject 2" in problem
-        assert "--missing-regions skip" in problem
+        assert 'missing_regions="skip"' in problem
 
     def test_skipped_it_is_empty_in_that_subject_alone(
         self, lacking: SmallNSD, own: Path, tmp_path: Path

@@ -92,7 +92,7 @@ class TestRegionsFile:
             read_regions_file(path)
 
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(ParameterError, match=r"nowhere\.toml is not there.*--regions-file"):
+        with pytest.raises(ParameterError, match=r"nowhere\.toml is not there.*regions_file="):
             read_regions_file(tmp_path / "nowhere.toml")
 
 
@@ -112,7 +112,12 @@ class TestChosenRegions:
             chosen_regions(["V1", "V9"], {})
         assert "V9" in str(raised.value)
         assert all(name in str(raised.value) for name in BUILT_IN_REGIONS)
-        assert "--regions-file" in str(raised.value)
+        assert "regions_file=" in str(raised.value)
+
+    @pytest.mark.parametrize(("name", "meant"), [("v1", "V1"), ("nsd-general", "nsdgeneral")])
+    def test_the_nearest_region_is_named(self, name: str, meant: str) -> None:
+        with pytest.raises(ParameterError, match=f"Did you mean {meant}\\?"):
+            chosen_regions([name], {})
 
     def test_a_region_given_twice(self) -> None:
         with pytest.raises(ParameterError, match="V1 is given more than once"):

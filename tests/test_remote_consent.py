@@ -48,7 +48,7 @@ def test_anything_else_is_no(environment: dict[str, str], answer: str) -> None:
 
 def test_a_parameter_or_a_variable_accepts(environment: dict[str, str]) -> None:
     no_terminal = (io.StringIO(), io.StringIO())
-    with pytest.raises(ParameterError, match="--accept-nsd-terms"):
+    with pytest.raises(ParameterError, match="accept_nsd_terms=True"):
         accepted_terms(environment=environment, terminal=no_terminal)
     variable = environment | {"NSD_ACCEPT_TERMS": "1"}
     assert accepted_terms(environment=variable, terminal=no_terminal).way == "environment"

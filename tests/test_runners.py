@@ -84,7 +84,7 @@ def test_an_address_at_which_no_scheduler_answers_is_refused(address: str) -> No
     with pytest.raises(ParameterError, match="No Dask scheduler can be reached at") as raised:
         task_runner("dask", 2, address)
     assert repr(address) in str(raised.value)
-    assert "--dask-address" in str(raised.value)
+    assert "dask_address=" in str(raised.value)
 
 
 @pytest.mark.server

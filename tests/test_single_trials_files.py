@@ -296,7 +296,7 @@ class TestWhatCannotBeWritten:
         assert list(path.parent.iterdir()) == []
 
     def test_a_type_that_the_format_has_not(self, subject: Subject, tmp_path: Path) -> None:
-        with pytest.raises(ParameterError, match="netCDF has no float16: choose --dtype int16"):
+        with pytest.raises(ParameterError, match='netCDF has no float16: choose dtype="int16"'):
             subject.write(tmp_path / "subj01.nc", dtype="float16")
 
     @pytest.mark.parametrize(("dtype", "value"), [("int16", 33), ("float16", 70_000)])
@@ -382,7 +382,7 @@ class TestWriteSubject:
         self, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "tensorstore", None)
-        with pytest.raises(ParameterError, match=r"install nsd-prep\[zarr\], or choose --format"):
+        with pytest.raises(ParameterError, match="pip install zarr tensorstore, or choose format="):
             subject.write(tmp_path / "subj01.zarr", format="zarr")
         assert list(tmp_path.iterdir()) == []
 

@@ -53,4 +53,4 @@ def test_a_side_without_images(n_images: int, fraction: float) -> None:
         train_images(n_images, train_fraction=fraction)
     message = str(raised.value)
     assert f"leaves {int(fraction * n_images)} of {n_images} images for train" in message
-    assert "choose another --train-fraction" in message
+    assert "choose another train_fraction=" in message

@@ -1,13 +1,79 @@
-"""The module that starts a run's server, before Prefect is imported."""
+"""The server of a run's own: what it takes of the user's environment, and what it leaves."""
 
+import os
+import sqlite3
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from nsd_prep.core.errors import OutputError
-from nsd_prep.flows.server import temporary_server
+SECONDS = 120
+#: Settings of a user's server, of Prefect Cloud and of the way there, each of which stops a client.
+HOSTILE = {
+    "PREFECT_SERVER_API_AUTH_STRING": "user:secret",
+    "PREFECT_SERVER_API_BASE_PATH": "/elsewhere",
+    "PREFECT_SERVER_API_PORT": "9",
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL": "postgresql+asyncpg://nobody@127.0.0.1:9/none",
+    "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "s3-bucket/none",
+    "PREFECT_API_SSL_CERT_FILE": "/nowhere/certificates.pem",
+    "PREFECT_API_KEY": "secret",
+    "PREFECT_LOGGING_SETTINGS_PATH": "/nowhere/logging.yml",
+    "SSL_CERT_FILE": "/nowhere/certificates.pem",
+    "http_proxy": "http://127.0.0.1:9",
+    "HTTPS_PROXY": "http://127.0.0.1:9",
+    "all_proxy": "socks5://127.0.0.1:9",
+    "WEB_CONCURRENCY": "4",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+}
+
+
+class User:
+    """A user with folders of their own, all of which a test may look at."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home, self.temporary, self.cache = (
+            folder / name for name in ("home", "temporary", "cache")
+        )
+        for path in (self.home, self.temporary, self.cache):
+            path.mkdir()
+        self.environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("PREFECT_") and "proxy" not in name.lower()
+        } | {
+            "HOME": str(self.home),
+            "TMPDIR": str(self.temporary),
+            "XDG_CACHE_HOME": str(self.cache),
+            "PREFECT_HOME": str(self.home / "prefect"),
+        }
+
+    @property
+    def empty_database(self) -> Path:
+        """Where a database without runs is kept."""
+        return self.cache / "nsd-prep-server" / f"prefect-{version('prefect')}.db"
+
+    def run(
+        self, root: Path, *words: str, **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Return a run of the command, in the user's folder."""
+        command = [sys.executable, "-m", "nsd_prep", "run", "--nsd-root", str(root)]
+        return subprocess.run(
+            [*command, "--output-dir", "out", "--no-brainscore", "--regions", "V1", *words],
+            cwd=self.folder,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> User:
+    """Return a user who has never run anything."""
+    return User(tmp_path)
 
 
 @pytest.mark.parametrize("module", ["nsd_prep.flows.server", "nsd_prep.deployments.notify"])
@@ -18,18 +84,90 @@ def test_is_imported_without_prefect(module: str) -> None:
     assert ran.stdout == b"False\n"
 
 
-@pytest.mark.filterwarnings("ignore:Failed to create the Prefect home")
-def test_a_server_that_cannot_start_says_why(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "file" / "home"))
+@pytest.mark.slow
+def test_nothing_of_the_environment_reaches_it(user: User, tiny_nsd: Path) -> None:
+    ran = user.run(tiny_nsd, **HOSTILE)
+    assert ran.returncode == 0, ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not list(user.home.rglob("prefect.db")), "the user's database is the user's"
+    assert list(user.temporary.iterdir()) == [], "the server's folder goes with it"
+    assert user.empty_database.is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["profiles.toml", ".env", "prefect.toml", "pyproject.toml"])
+def test_nothing_of_a_file_of_settings_reaches_it(user: User, tiny_nsd: Path, file: str) -> None:
+    path = user.folder / file
+    if file == "profiles.toml":
+        path = user.home / "prefect" / file
+        path.parent.mkdir()
+    path.write_text(
+        {
+            "profiles.toml": 'active = "mine"\n[profiles.mine]\n'
+            'PREFECT_SERVER_API_AUTH_STRING = "user:secret"\n'
+            'PREFECT_DEFAULT_RESULT_STORAGE_BLOCK = "s3-bucket/none"\n',
+            ".env": "PREFECT_SERVER_API_AUTH_STRING=user:secret\n"
+            "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK=s3-bucket/none\n",
+            "prefect.toml": '[server.api]\nauth_string = "user:secret"\n'
+            '[results]\ndefault_storage_block = "s3-bucket/none"\n',
+            "pyproject.toml": '[tool.prefect.server.api]\nauth_string = "user:secret"\n'
+            '[tool.prefect.results]\ndefault_storage_block = "s3-bucket/none"\n',
+        }[file]
+    )
+    ran = user.run(tiny_nsd, "--no-report")
+    assert ran.returncode == 0, ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not list(user.home.rglob("prefect.db"))
+    assert list(user.temporary.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_user_without_a_home_has_one_too(user: User, tiny_nsd: Path) -> None:
+    program = (
+        "import pwd, sys\n"
+        "def nobody(_): raise KeyError('no such user')\n"
+        "pwd.getpwuid = nobody\n"
+        "from nsd_prep.__main__ import main\n"
+        "raise SystemExit(main())\n"
+    )
+    environment = {
+        name: value
+        for name, value in user.environment.items()
+        if name not in ("HOME", "XDG_CACHE_HOME", "PREFECT_HOME")
+    }
+    words = ["run", "--nsd-root", str(tiny_nsd), "--output-dir", "out", "--no-report"]
+    ran = subprocess.run(
+        [sys.executable, "-c", program, *words, "--no-brainscore", "--regions", "V1"],
+        cwd=user.folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert list(user.temporary.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_database_that_this_prefect_cannot_read_is_named(user: User, tiny_nsd: Path) -> None:
+    user.empty_database.parent.mkdir()
+    with sqlite3.connect(user.empty_database) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        connection.execute("INSERT INTO alembic_version VALUES ('of_a_newer_one')")
+    connection.close()
+    ran = user.run(tiny_nsd, "--no-report")
+    assert ran.returncode == 1
+    assert "Traceback" not in ran.stderr
+    assert "Can't locate revision identified by 'of_a_newer_one'" in ran.stderr
+    assert f"made from {user.empty_database}, which is removed now" in ran.stderr
+    assert user.run(tiny_nsd, "--no-report").returncode == 0
+
+
+def test_a_server_without_a_folder_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from nsd_prep.core.errors import OutputError
+    from nsd_prep.flows.server import temporary_server
+
     monkeypatch.setattr("nsd_prep.flows.server._may_be_configured", lambda: False)
-    monkeypatch.setattr("nsd_prep.flows.server._configured", lambda: False)
-    with (
-        temporary_server() as wait_until_it_answers,
-        pytest.raises(
-            OutputError, match=r"could not start \(exit status 3: .*unable to open database file"
-        ),
-    ):
-        wait_until_it_answers()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(OutputError, match=r"needs a folder for its database.*set TMPDIR"):
+        temporary_server().__enter__()

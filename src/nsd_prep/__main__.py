@@ -1,6 +1,15 @@
-"""``python -m nsd_prep`` is the command ``nsd-prep``."""
+"""The command ``nsd-prep``, which is also ``python -m nsd_prep``."""
 
-from nsd_prep.flows.command import main
+from nsd_prep.flows.interruption import end_at_once_on_request
+
+
+def main() -> int:
+    """Run ``nsd-prep``; return its exit status."""
+    end_at_once_on_request()  # before anything that takes long to import
+    from nsd_prep.flows import command
+
+    return command.main()
+
 
 if __name__ == "__main__":
     raise SystemExit(main())

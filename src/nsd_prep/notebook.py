@@ -1,7 +1,6 @@
 """NSD in a notebook: voxels, trials, noise ceilings and responses as labelled xarray objects."""
 
 import logging
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -14,6 +13,7 @@ import xarray as xr
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.digests import sha256_of_json
 from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.folders import user_cache_folder
 from nsd_prep.core.parameters import Normalise, Preparation, SingleTrialImages, TrainingSplit
 from nsd_prep.core.parameters import parameters as run_parameters
 from nsd_prep.core.progress import Stages
@@ -90,14 +90,15 @@ def open_nsd(
     ------
     MissingFilesError, InputFileError, ParameterError
         As `nsd_prep.pipeline.run.plan_run`.
+    OutputError
+        No cache is given, and the user has no home folder.
     """
     if isinstance(subjects, int | str):
         raise ParameterError(f"Subjects are a sequence, found {subjects!r}: give [{subjects}].")
     if preparation not in (None, *PREPARATION_FOLDERS):
         listed = ", ".join(PREPARATION_FOLDERS)
         raise ParameterError(f"The preparation {preparation} is unknown: give one of {listed}.")
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cache = Path(cache_dir) if cache_dir else user_cache / "nsd-prep"
+    cache = Path(cache_dir) if cache_dir else user_cache_folder() / "nsd-prep"
     asked = run_parameters(
         output_dir=cache, cache_dir=cache, betas=preparation, brainscore=False, report=False
     )

@@ -194,9 +194,15 @@ def _check_ended(file: BinaryIO, n_bytes: int) -> None:
         raise OSError(errno.EIO, f"The disk gave {n_bytes} of {size} bytes", file.name)
 
 
-def writable_folder(path: Path) -> None:
-    """Make a folder where it is missing; OutputError where files cannot be written in it."""
-    with explained_write_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
+def writable_folder(path: Path, parameter: str) -> None:
+    """Make a folder where it is missing; OutputError where files cannot be written in it.
+
+    The error names the parameter that says which folder it is.
+    """
+    try:
+        with explained_write_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
+                pass
+    except OutputError as error:
+        raise OutputError(f"{error} ({parameter}= names the folder.)") from error

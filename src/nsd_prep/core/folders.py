@@ -1,6 +1,9 @@
-"""What lies in a folder."""
+"""What lies in a folder, and where folders of the user's are."""
 
+import os
 from pathlib import Path
+
+from nsd_prep.core.errors import OutputError
 
 
 def visible(folder: Path, pattern: str = "*") -> list[Path]:
@@ -9,3 +12,23 @@ def visible(folder: Path, pattern: str = "*") -> list[Path]:
     Their names begin with a dot: systems and copying programs leave ``.DS_Store`` and ``._NAME``.
     """
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
+def user_cache_folder() -> Path:
+    """Return ``XDG_CACHE_HOME``, or else ``~/.cache``.
+
+    Raises
+    ------
+    OutputError
+        The user has no home folder, as a number in a container without a name.
+    """
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    if named and Path(named).is_absolute():
+        return Path(named)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError as error:
+        raise OutputError(
+            "This user has no home folder for a cache: give a folder with cache_dir=, or set "
+            "XDG_CACHE_HOME or HOME to one that can be written."
+        ) from error

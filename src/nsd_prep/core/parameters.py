@@ -1,7 +1,9 @@
 """The parameters of a run, stated once: the flow's signature, its form, the command line's help."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -48,6 +50,47 @@ Root = Annotated[
     str | None,
     BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value or None),
 ]
+#: The parameters in the order in which people need them, for help and forms.
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "Input": (
+            "nsd_root",
+            "subjects",
+            "regions",
+            "regions_file",
+            "betas",
+            "synthetic",
+            "accept_nsd_terms",
+        ),
+        "What to make": (
+            "output_dir",
+            "assemblies",
+            "brainscore",
+            "report",
+            "single_trials",
+            "features",
+        ),
+        "Single trials": ("normalise", "images", "average", "split", "dtype", "format"),
+        "How to run": (
+            "check",
+            "refresh",
+            "cache_dir",
+            "workers",
+            "runner",
+            "dask_address",
+            "keep_voxels",
+        ),
+        "Expert": (
+            "missing_regions",
+            "invalid_voxels",
+            "seed",
+            "train_fraction",
+            "zscore_images",
+            "crossnobis",
+            "suffix",
+        ),
+    }
+)
 
 
 def parameters(
@@ -120,9 +163,9 @@ def parameters(
         dask_address: Scheduler of a running Dask cluster, such as tcp://10.0.0.1:8786; a cluster
             on this machine is started where none is given.
         brainscore: Make the train and test assemblies and stimulus sets that Brain-Score packages.
-        zscore_images: Images over which these assemblies are z-scored once more: all, as in the
-            published data, or those for training alone.
-        suffix: What stands before the extension of these files, such as _8subj.
+        zscore_images: Images over which the train and test assemblies are z-scored once more: all,
+            as in the published data, or those for training alone.
+        suffix: What stands before the extension of the train and test files, such as _8subj.
         features: netCDF file with features of the images (images by features, with a coordinate
             nsd_id or stimulus_id), for the encoding baseline in the report.
         report: Write the report: figures, tables and every check on one page.
@@ -137,7 +180,7 @@ def parameters(
         average: Of single trials: one row an image, averaged over its repetitions.
         split: Whose training images count for train-only.
         dtype: How single trials are stored; float16 in Zarr alone.
-        format: Of the files of single trials: netCDF-4, or Zarr (needs the extra 'zarr').
+        format: Of the files of single trials: netCDF-4, or Zarr (needs zarr and tensorstore).
         check: Only look at the inputs: list all that is wrong, or what a run would do.
         refresh: Recompute everything, whatever the cache holds.
         synthetic: Use a small synthetic NSD, written beside the output folder where it is not

@@ -23,6 +23,8 @@ _logger: Final = logging.getLogger(__name__)
 _SILENCE: Final = 4.0
 #: The stage that is under way, for functions that do a long stage's work step by step.
 _CURRENT: Final[ContextVar["Stage | None"]] = ContextVar("current stage", default=None)
+#: When the command began of which the stages are a part, for their total.
+_BEGAN: Final[ContextVar[float | None]] = ContextVar("begin of the command", default=None)
 
 
 class Stage:
@@ -61,6 +63,16 @@ def current_stage() -> Stage:
     return _CURRENT.get() or Stage("")
 
 
+@contextmanager
+def counting_from_here() -> Iterator[None]:
+    """Let the total of stages in a block count from its begin."""
+    token = _BEGAN.set(time.monotonic())
+    try:
+        yield
+    finally:
+        _BEGAN.reset(token)
+
+
 class Stages:
     """The stages of a run, one after another, and the ``seconds`` that each took, by its name.
 
@@ -70,11 +82,12 @@ class Stages:
     def __init__(self, *, shown: bool = True) -> None:
         self.seconds: dict[str, float] = {}
         self._shown = shown
+        self._began = time.monotonic()
 
     @property
     def total(self) -> float:
-        """Seconds of all the stages so far."""
-        return sum(self.seconds.values())
+        """Seconds since the command began, or else since the stages did."""
+        return time.monotonic() - (_BEGAN.get() or self._began)
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:

@@ -146,6 +146,10 @@ class Dataset:
         return folder / self.preparation
 
 
+#: Folders of either layout in a dataset's root, beside those of flat subjects.
+DATASET_FOLDERS: Final = ("nsddata", "nsddata_betas", "nsddata_stimuli", "metadata")
+
+
 def chosen_subjects(dataset: Dataset, subjects: Iterable[int] | None) -> tuple[int, ...]:
     """Return the subjects of a run, in the order given.
 
@@ -164,20 +168,25 @@ def chosen_subjects(dataset: Dataset, subjects: Iterable[int] | None) -> tuple[i
     Raises
     ------
     ParameterError
-        A subject is not in the dataset, or is given twice.
+        A subject is not in the dataset, or is given twice; or none is given.
     """
     chosen = dataset.subjects if subjects is None else tuple(subjects)
     unknown = [subject for subject in chosen if subject not in dataset.sessions]
     if unknown:
         raise ParameterError(
             f"Subject {_listed(unknown)} is not in the dataset {dataset.name} at {dataset.root}: "
-            f"give some of {_listed(dataset.subjects)} with --subjects."
+            f"give some of {_listed(dataset.subjects)} with subjects=."
         )
     twice = sorted({subject for subject in chosen if chosen.count(subject) > 1})
+    if not chosen:
+        raise ParameterError(
+            f"No subject is chosen: give some of {_listed(dataset.subjects)} with subjects=, or "
+            "leave it out for all of them."
+        )
     if twice:
         raise ParameterError(
             f"Subject {_listed(twice)} is given more than once: give each subject once "
-            "with --subjects."
+            "with subjects=."
         )
     return chosen
 

@@ -170,8 +170,9 @@ def select_voxels(
             )
             raise ParameterError(
                 f"The region {name} is empty in subject {subject}: none of its labels "
-                f"{_definition_labels(definition)} is there, {labels_held}; use --missing-regions "
-                "skip, leave out the region or the subject, or correct the region's labels."
+                f"{_definition_labels(definition)} is there, {labels_held}; use "
+                'missing_regions="skip", leave out the region or the subject, or correct the '
+                "region's labels."
             )
     if not any(len(voxels) for voxels in regions.values()):
         raise ParameterError(

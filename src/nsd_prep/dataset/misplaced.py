@@ -43,7 +43,7 @@ def _candidates(dataset: Dataset, file: Path) -> Iterator[tuple[Path, str]]:
     space = folder.parent
     for preparation, other in PREPARATION_FOLDERS.items():
         if other != dataset.preparation:
-            advice = f"it is the preparation {preparation}: give --betas {preparation} to read it"
+            advice = f'it is the preparation {preparation}: give betas="{preparation}" to read it'
             yield space / other / file.name, advice
         subject = space.parent
         for ending in (".hdf5", ".nii.gz"):

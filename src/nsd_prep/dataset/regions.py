@@ -1,5 +1,6 @@
 """Regions of the brain: how each is defined, and which voxels it has in a subject."""
 
+import difflib
 import re
 import reprlib
 import tomllib
@@ -141,7 +142,7 @@ def read_regions_file(path: Path) -> dict[str, RegionDefinition]:
         tables = tomllib.loads(read_whole(path).decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise ParameterError(
-            f"The regions file {path} is not there: correct --regions-file."
+            f"The regions file {path} is not there: correct regions_file=."
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ParameterError(
@@ -160,6 +161,13 @@ def read_regions_file(path: Path) -> dict[str, RegionDefinition]:
             f"{reprlib.repr(first['input'])}; expected for each region a table like [FFA] with "
             "labels = { floc-faces = [1, 2] }."
         ) from error
+
+
+def nearest_region(name: str) -> str | None:
+    """Return the built-in region that somebody who wrote a name may have meant."""
+    names = {known.casefold(): known for known in BUILT_IN_REGIONS}
+    near = difflib.get_close_matches(name.casefold(), names, 1)
+    return names[near[0]] if near else None
 
 
 def chosen_regions(
@@ -186,19 +194,21 @@ def chosen_regions(
     """
     unknown = [name for name in names if name not in BUILT_IN_REGIONS]
     if unknown:
+        near = [name for name in map(nearest_region, unknown) if name]
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
         raise ParameterError(
             f"The region {', '.join(unknown)} is unknown: give some of "
-            f"{', '.join(BUILT_IN_REGIONS)} with --regions, or define it in a file given with "
-            "--regions-file."
+            f"{', '.join(BUILT_IN_REGIONS)} with regions=, or define it in a file given with "
+            f"regions_file=.{hint}"
         )
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if twice:
         raise ParameterError(
             f"The region {', '.join(twice)} is given more than once: give each region once "
-            "with --regions."
+            "with regions=."
         )
     if not names and not own:
-        raise ParameterError("No region is chosen: give some with --regions.")
+        raise ParameterError("No region is chosen: give some with regions=.")
     # Files of regions whose names differ in case alone would overwrite each other on some disks.
     taken = {name.casefold() for name in BUILT_IN_REGIONS}
     for name in own:

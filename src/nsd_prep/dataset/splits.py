@@ -49,7 +49,7 @@ def train_images(n_images: int, seed: int = 42, train_fraction: float = 0.8) -> 
     if not 0 < n_train < n_images:
         raise ParameterError(
             f"The split leaves {n_train} of {n_images} images for train: expected at least one for "
-            "train and one for test; choose another --train-fraction, or subjects that share more "
+            "train and one for test; choose another train_fraction=, or subjects that share more "
             "images."
         )
     # RandomState, not Generator: the published split was made with it.

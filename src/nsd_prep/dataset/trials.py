@@ -171,7 +171,7 @@ def shows_images(trials: pd.DataFrame, images: SingleTrialImages) -> NDArray[np.
     choices = {"all": np.ones_like(is_shared), "shared": is_shared, "unique": ~is_shared}
     if not choices[images].any():
         raise ParameterError(
-            f"The subject has no trial with {images} images: choose another --images."
+            f"The subject has no trial with {images} images: choose another images=."
         )
     return choices[images]
 

@@ -131,6 +131,11 @@ class SessionRequest:
         return parts if self.keep is None else [*parts, ("all", KEPT)]
 
     @property
+    def is_stored(self) -> bool:
+        """Whether the store has every part, whole or not."""
+        return all(self.store.has(self.part_name(*place)) for place in self.parts)
+
+    @property
     def group(self) -> str:
         """The subject, for `Store.voxel_sets`."""
         return f"subj{self.subject:02d}"

@@ -132,6 +132,10 @@ class StoredArray(Sealed):
 class Store(Folder):
     """A folder of parts. A part's record is written after its array and names its SHA-256."""
 
+    def has(self, name: str) -> bool:
+        """Return whether there is a part of a name, whole or not."""
+        return self._record(name).exists()
+
     def find_whole(self, name: str, key: str) -> StoredArray | None:
         """Return a part whose record and file are sound; None, with a warning, where damaged.
 

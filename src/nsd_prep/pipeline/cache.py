@@ -112,7 +112,7 @@ def _require_cache(folder: Path) -> None:
     if others and not (folder / TAG_FILE).exists():
         raise ParameterError(
             f"{folder} cannot be a cache: expected a new or empty folder, found {min(others)!r} in "
-            "it; give another --cache-dir."
+            "it; give another cache_dir=."
         )
 
 
@@ -141,5 +141,5 @@ def cache_folder(folder: Path) -> Path:
         if tag.is_file() and tag.read_text(encoding="utf-8", errors="replace") == _TAG:
             return candidate
     raise MissingFilesError(
-        f"There is no cache in {folder}: give the folder of --cache-dir, or an output folder."
+        f"There is no cache in {folder}: give the folder of cache_dir=, or an output folder."
     )

@@ -20,6 +20,7 @@ from nsd_prep.pipeline import outputs, step_table
 from nsd_prep.pipeline.cache import in_use
 from nsd_prep.pipeline.extraction import extract_in_chunks
 from nsd_prep.pipeline.inputs import Inputs
+from nsd_prep.pipeline.libraries import import_report
 from nsd_prep.pipeline.locks import only_run_in
 from nsd_prep.pipeline.observer import Observer
 from nsd_prep.pipeline.ownership import Ownership
@@ -93,6 +94,8 @@ def run_pipeline(
             root = synthetic_beside(parameters["output_dir"], parameters["nsd_root"])
         parameters = parameters | {"nsd_root": root}
     run = plan_run(**parameters)
+    if run.report and not run.check:
+        import_report()  # which fails now, if it does, and not after hours
     execution = executed_by(run)
     with closing(run.dataset().source), only_run_in(run.output_dir):
         with observer.stage("looking at the inputs"):

@@ -33,8 +33,10 @@ def extract_in_chunks(
     problems: list[str] = []
     ahead = Prefetch(requests)
     ahead_at_first = AHEAD
+    stored = all(request.is_stored for request in requests)
+    name = "reading sessions from the cache" if stored else "extracting sessions"
     with (
-        observer.stage("extracting sessions", len(requests)) as stage,
+        observer.stage(name, len(requests)) as stage,
         execution.workers() as workers,
     ):
         chunks = in_chunks(requests, workers.sessions_at_once(len(requests)))

@@ -108,8 +108,8 @@ def _all_trials(
         if lacking:
             raise ParameterError(
                 f"Sessions {', '.join(map(str, lacking))} of subject {subject} show no training "
-                f"image of the split {run.split}: expected some in each session for --normalise "
-                "train-only; choose --split shared1000, or another normalisation."
+                f"image of the split {run.split}: expected some in each session for "
+                'normalise="train-only"; choose split="shared1000", or another normalisation.'
             )
     behaviour = behaviour_file(dataset, subject)
     if dataset.exists(behaviour):

@@ -31,7 +31,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
         except Timeout as error:
             raise ParameterError(
                 f"Another run is writing into {folder}: wait until it ends, or choose another "
-                "--output-dir."
+                "output_dir=."
             ) from error
     try:
         remove_stale_partials(folder)

@@ -59,12 +59,9 @@ def load_inputs(
     problems.collect(_fetch_small_files, run)
     if problems.found:  # nothing answers: to try each file in turn would take minutes
         raise PreflightError(problems.found)
-    for check, folder in (
-        (writable_folder, run.output_dir),
-        (writable_folder, run.cache_dir),
-        (remove_stale_partials, run.cache_dir),
-    ):
-        problems.collect(check, folder)
+    problems.collect(writable_folder, run.output_dir, "output_dir")
+    problems.collect(writable_folder, run.cache_dir, "cache_dir")
+    problems.collect(remove_stale_partials, run.cache_dir)
     is_part = trials is not None
     if trials is None:
         trials = problems.collect(execution.call, step_table.MAP_TRIALS, run)

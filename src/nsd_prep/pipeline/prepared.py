@@ -103,8 +103,8 @@ class Prepared:
                 if kept is not None and not kept.any():
                     raise ParameterError(
                         f"No voxel of the region {region} of subject {subject} has data in every "
-                        f"session, and all {len(voxels)} would be dropped: use --invalid-voxels "
-                        "keep, or leave out the region or the subject."
+                        f"session, and all {len(voxels)} would be dropped: use "
+                        'invalid_voxels="keep", or leave out the region or the subject.'
                     )
                 ncsnr = inputs.noise_ceilings[subject].volume.values.flat[voxels]
                 row = SubjectVoxels(

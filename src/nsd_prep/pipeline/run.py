@@ -28,11 +28,12 @@ from nsd_prep.core.parameters import (
     ZScoreImages,
     parameters,
 )
-from nsd_prep.dataset.layout import Dataset, chosen_subjects
+from nsd_prep.dataset.layout import DATASET_FOLDERS, Dataset, chosen_subjects
 from nsd_prep.dataset.published import REPETITIONS
 from nsd_prep.dataset.regions import RegionDefinition, chosen_regions, read_regions_file
 from nsd_prep.pipeline.cache import MIRROR
 from nsd_prep.single_trials.writer import check_storage
+from nsd_prep.sources.folder import FolderSource
 from nsd_prep.sources.opening import open_dataset
 
 _logger: Final = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ def impossible_value(error: ValidationError) -> ParameterError:
     first = error.errors()[0]
     name = str(first["loc"][0])
     return ParameterError(
-        f"The value {first['input']!r} of --{name.replace('_', '-')} is not possible: "
+        f"The value {first['input']!r} of {name}= is not possible: "
         f"{first['msg'][0].lower()}{first['msg'][1:]}; give another."
     )
 
@@ -155,8 +156,8 @@ def plan_run(
     """
     if nsd_root is None or not str(nsd_root).strip():
         raise ParameterError(
-            "The NSD root is not set: give the dataset's folder with --nsd-root, or in the "
-            "deployment's parameter nsd_root."
+            "The NSD root is not set: give the dataset's folder with nsd_root=, which a "
+            "deployment has as a parameter too."
         )
     own = read_regions_file(_absolute(regions_file)) if regions_file else {}
     output_dir = _absolute(output_dir)
@@ -168,17 +169,19 @@ def plan_run(
         # Not accepted here may still have been accepted before, or in the environment.
         accept_nsd_terms=accept_nsd_terms or None,
     )
+    if isinstance(dataset.source, FolderSource):
+        for name, folder in (("output_dir", output_dir), ("cache_dir", cache_dir)):
+            _refuse_dataset(name, folder, dataset.root)
     features = _absolute(features) if features else None
     if features and not features.is_file():
         found = "is not there" if not features.exists() else "is a folder, a pipe or a device"
-        raise ParameterError(f"The features file {features} {found}: correct --features.")
+        raise ParameterError(f"The features file {features} {found}: correct features=.")
     run = Run.checked(
         nsd_root=str(nsd_root) if "://" in str(nsd_root) else str(dataset.root),
         output_dir=output_dir,
         cache_dir=cache_dir,
         betas=betas,
-        # A form whose list is cleared sends an empty one.
-        subjects=chosen_subjects(dataset, subjects or None),
+        subjects=chosen_subjects(dataset, subjects),
         regions=chosen_regions(regions, own),
         features=features,
         accept_nsd_terms=accept_nsd_terms,
@@ -187,13 +190,13 @@ def plan_run(
     run._dataset = dataset
     if not (run.assemblies or run.single_trials):
         raise ParameterError(
-            "Neither assemblies nor single trials are to be made: leave out --no-assemblies, or "
-            "give --single-trials."
+            "Neither assemblies nor single trials are to be made: leave out assemblies=False, "
+            "or give single_trials=True."
         )
     if run.single_trials:
         check_storage(run.dtype, run.format)
     for option, needed in _without_effect(run):
-        _logger.warning(f"--{option.replace('_', '-')} has no effect without {needed}.")
+        _logger.warning(f"{option}= has no effect without {needed}.")
     return run
 
 
@@ -202,17 +205,17 @@ def _without_effect(run: Run) -> Iterator[tuple[str, str]]:
     usual = parameters()
     train_and_test = run.assemblies and run.brainscore
     for needed, there, names in (
-        ("--runner dask", run.runner == "dask", ("dask_address",)),
+        ('runner="dask"', run.runner == "dask", ("dask_address",)),
         ("the report of assemblies", run.assemblies and run.report, ("crossnobis",)),
         ("train and test assemblies", train_and_test, ("zscore_images", "suffix")),
         ("a report of train and test assemblies", train_and_test and run.report, ("features",)),
         (
-            "--single-trials",
+            "single_trials=True",
             run.single_trials,
             ("normalise", "images", "average", "dtype", "format"),
         ),
         (
-            "--single-trials and --normalise train-only",
+            'single_trials=True and normalise="train-only"',
             run.single_trials and run.normalise == "train-only",
             ("split",),
         ),
@@ -220,6 +223,16 @@ def _without_effect(run: Run) -> Iterator[tuple[str, str]]:
         for name in names:
             if not there and getattr(run, name) != usual[name]:
                 yield name, needed
+
+
+def _refuse_dataset(name: str, folder: Path, root: Path) -> None:
+    """Raise where a folder that a run writes into is the dataset, or one of its own folders."""
+    place, root = folder.resolve(), root.resolve()
+    parts = place.relative_to(root).parts if place.is_relative_to(root) else None
+    if parts == () or (parts and parts[0] in DATASET_FOLDERS):
+        raise ParameterError(
+            f"The folder {folder} is the dataset's, which is only read: give {name}= another one."
+        )
 
 
 def _absolute(path: str | Path) -> Path:

@@ -66,7 +66,7 @@ def normalised(
     if is_training is None or not is_training.any():
         raise ParameterError(
             "A session has no trial of a training image, from which train-only normalisation "
-            "takes mean and standard deviation: choose another --split or --normalise."
+            "takes mean and standard deviation: choose another split= or normalise=."
         )
     return _zscored_by_training(values, is_training)
 

@@ -15,7 +15,7 @@ from nsd_prep.core.errors import InputFileError, OutputError, ParameterError
 from nsd_prep.core.netcdf import netcdf_errors
 from nsd_prep.core.parameters import StoredFormat, StoredType
 from nsd_prep.single_trials.netcdf import netcdf_rows
-from nsd_prep.single_trials.zarr import zarr_rows
+from nsd_prep.single_trials.zarr import zarr_libraries, zarr_rows
 
 FORMATS: Final[Mapping[StoredFormat, str]] = {"netcdf": ".nc", "zarr": ".zarr"}
 
@@ -26,11 +26,13 @@ _IMAGES_OF_A_SHARD: Final = 500
 
 
 def check_storage(dtype: StoredType, format: StoredFormat) -> None:
-    """Raise a ParameterError where a format cannot hold values of a type."""
+    """Raise a ParameterError where a format cannot hold a type's values, or lacks its libraries."""
+    if format == "zarr":
+        zarr_libraries()
     if (dtype, format) == ("float16", "netcdf"):
         raise ParameterError(
-            "netCDF has no float16: choose --dtype int16, which takes as little space, or --format "
-            "zarr."
+            'netCDF has no float16: choose dtype="int16", which takes as little space, or '
+            'format="zarr".'
         )
 
 
@@ -198,6 +200,6 @@ def _stored(
     if too_large.any():
         raise OutputError(
             f"{path} cannot hold the value {values[too_large].flat[0]:g} as {dtype}: choose "
-            "--dtype float32."
+            'dtype="float32".'
         )
     return stored

@@ -26,8 +26,8 @@ def zarr_libraries() -> tuple[ModuleType, ModuleType]:
         import zarr
     except ImportError as error:
         raise ParameterError(
-            f"Zarr stores need libraries that are not installed ({error}): install nsd-prep[zarr], "
-            "or choose --format netcdf."
+            f"Zarr stores need libraries that are not installed ({error}): pip install zarr "
+            'tensorstore, or choose format="netcdf".'
         ) from error
     return zarr, tensorstore
 

@@ -130,6 +130,5 @@ def _keep(file: Path, way: Way) -> Consent:
 def _not_accepted() -> ParameterError:
     return ParameterError(
         f"{TERMS}\nThe terms of the Natural Scenes Dataset were not accepted, so its bucket is not "
-        f"read: accept them with --accept-nsd-terms (accept_nsd_terms=True), {VARIABLE}=1, or a "
-        "yes on a terminal."
+        f"read: accept them with accept_nsd_terms=True, {VARIABLE}=1, or a yes on a terminal."
     )

@@ -18,7 +18,7 @@ from pydantic import (
 from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterError
 from nsd_prep.core.parameters import Preparation
 from nsd_prep.dataset import published
-from nsd_prep.dataset.layout import DESCRIPTION_FILE, Dataset, Layout
+from nsd_prep.dataset.layout import DATASET_FOLDERS, DESCRIPTION_FILE, Dataset, Layout
 from nsd_prep.dataset.published import DEFAULT_PREPARATION, PREPARATION_FOLDERS
 from nsd_prep.dataset.source import Source
 from nsd_prep.sources.folder import FolderSource
@@ -118,13 +118,13 @@ def open_dataset(
     if is_folder and not root.is_dir():
         raise MissingFilesError(
             f"The NSD root {root} is not a folder: give the folder that holds 'nsddata' "
-            "(official layout) or 'metadata' (flat layout) with --nsd-root."
+            "(official layout) or 'metadata' (flat layout) with nsd_root=."
         )
     layout = _layout(root) if is_folder else "official"
     if layout == "flat" and preparation is not None:
         raise ParameterError(
             f"The betas' preparation {preparation} cannot be chosen: {root} is in the flat layout, "
-            "which holds one preparation; leave --betas out."
+            "which holds one preparation; leave betas= out."
         )
     if layout == "flat":
         folder = "the one of a flat layout"
@@ -156,10 +156,28 @@ def _layout(root: Path) -> Layout:
         return "official"
     if (root / "metadata").is_dir():
         return "flat"
+    if (near := _dataset_near(root)) is not None:
+        raise MissingFilesError(
+            f"The NSD root {root} holds no dataset; there is one at {near}: give nsd_root="
+            f"{str(near)!r}."
+        )
     raise MissingFilesError(
         f"The NSD root {root} holds no dataset: expected a folder 'nsddata' (official layout) or "
-        "'metadata' (flat layout) in it; give the folder above them with --nsd-root."
+        "'metadata' (flat layout) in it; give the folder above them with nsd_root=."
     )
+
+
+def _dataset_near(root: Path) -> Path | None:
+    """Return the dataset that holds a folder, or that a folder holds; None where there is none."""
+    for folder in (root, *root.parents):
+        if folder.name in DATASET_FOLDERS and (folder.parent / "nsddata").is_dir():
+            return folder.parent
+    try:
+        inside = sorted(path for path in root.iterdir() if path.is_dir())
+    except OSError:
+        return None
+    found = [path for path in inside if (path / "nsddata").is_dir()]
+    return found[0] if len(found) == 1 else None
 
 
 def _description(path: Path, source: Source) -> _Description | None:

@@ -102,15 +102,15 @@ def write_packages(
     }
     if not folder.is_dir():
         raise MissingFilesError(
-            f"There is no folder {folder}: expected what a run without --no-brainscore and "
-            "--no-assemblies writes into its output folder; give that run's folder."
+            f"There is no folder {folder}: expected what a run without brainscore=False "
+            "and assemblies=False writes into its output folder; give that run's folder."
         )
     missing = [path.name for pair in paths.values() for path in pair if not path.is_file()]
     if missing:
         raise MissingFilesError(
             f"The folder {folder} is not ready to be packaged: expected {', '.join(missing)}, "
-            "found none of this name; run the flow without --no-brainscore and with NSD's "
-            "stimulus file, and give the same --suffix."
+            "found none of this name; run the flow without brainscore=False and with "
+            "NSD's stimulus file, and give the same suffix=."
         )
     _require_own(folder, [path for pair in paths.values() for path in pair])
     halves = [_read_half(folder, split, pair) for split, pair in paths.items()]

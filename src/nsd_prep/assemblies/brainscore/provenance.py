@@ -14,7 +14,7 @@ from nsd_prep.core.threads import each_in_threads
 MANIFEST_FILE: Final = "manifest.json"
 CHECKS_FILE: Final = "checks.csv"
 
-_OTHERWISE: Final = "or package with --unchecked, which the package then says"
+_OTHERWISE: Final = "or package with unchecked=True, which the package then says"
 
 
 def verified_checks(output: Path, files: Sequence[Path]) -> dict[str, int]:

@@ -81,7 +81,7 @@ def s3_client(endpoint: str | None = None) -> Any:
         from botocore.exceptions import BotoCoreError
     except ModuleNotFoundError as error:
         raise NSDPrepError(
-            "The upload needs boto3, which is not installed: pip install 'nsd-prep[publish]'."
+            "The upload needs boto3, which is not installed: pip install boto3."
         ) from error
     try:
         return boto3.client("s3", endpoint_url=endpoint)
@@ -107,14 +107,14 @@ def refusal(packages: Path, *, allow_non_nsd: bool = False, unchecked: bool = Fa
     if not index.is_nsd and not allow_non_nsd:
         return (
             f"The packages in {packages} were made from {index.dataset!r}, which is not NSD: "
-            "expected NSD; give --allow-non-nsd to upload them under identifiers that begin with "
-            f"{base_name(index.dataset)}."
+            "expected NSD; give allow_non_nsd=True to upload them under identifiers that begin "
+            f"with {base_name(index.dataset)}."
         )
     if index.checks is None and not unchecked:
         return (
-            f"The packages in {packages} were made with --unchecked: expected those of a run "
+            f"The packages in {packages} were made with unchecked=True: expected those of a run "
             "whose files and checks were looked at; make them again without it, or give "
-            "--unchecked here too."
+            "unchecked=True here too."
         )
     return None
 
@@ -216,7 +216,7 @@ def upload(
     if differing:
         raise OutputError(
             f"The bucket {destination.bucket} already has {', '.join(differing)} with other bytes, "
-            "and nothing was uploaded: choose another prefix, or --overwrite."
+            "and nothing was uploaded: choose another prefix, or overwrite=True."
         )
     index = _moved(PackageIndex.read(packages), destination.location)
     done = []

@@ -1,0 +1,125 @@
+"""Ctrl-C and requests to end: heeded from the first instruction on, and within five seconds.
+
+What is imported here is there within milliseconds after Python has started.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final, NoReturn
+
+STATUS: Final = 130
+SENTENCE: Final = "interrupted: the same command resumes where it stopped"
+_REQUESTS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: How long a run that is interrupted may take to end in order.
+_SECONDS: Final = 4.0
+_SECONDS_UNTIL_AGAIN: Final = 0.05
+
+
+def end_at_once(_number: int = 0, _frame: FrameType | None = None) -> NoReturn:
+    """End the process: a signal handler for as long as there is nothing to be ended in order."""
+    os.write(2, f"{SENTENCE}\n".encode())
+    os._exit(STATUS)
+
+
+def end_at_once_on_request() -> None:
+    """Let requests end this process at once."""
+    _handle(end_at_once)
+
+
+@contextmanager
+def ending_in_order(before_end: Callable[[], None]) -> Iterator[None]:
+    """Raise KeyboardInterrupt in a block when this process is asked to end.
+
+    Where the process has not ended some seconds later, or is asked once more, it is ended: in many
+    places an exception cannot pass (a callback of the collector's, a library that takes every
+    exception for a result), and threads that Python waits for at its end may be busy.
+
+    Parameters
+    ----------
+    before_end : callable
+        Called before the process is ended by force, in another thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    requests = _Requests(before_end)
+    handlers = _handle(requests.interrupt)
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    # Written into by the C handler, whatever the main thread waits for.
+    wakeup = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    unraisable = sys.unraisablehook
+    sys.unraisablehook = requests.raise_again(unraisable)
+    watch = threading.Thread(target=requests.watch, args=(readable,), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        if not requests.first.is_set():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            sys.unraisablehook = unraisable
+            signal.set_wakeup_fd(wakeup)
+            os.close(writable)
+            watch.join()
+        # Else it is watched until the process has ended.
+
+
+class _Requests:
+    """What is done about requests to end, by the main thread and by one that watches it."""
+
+    def __init__(self, before_end: Callable[[], None]) -> None:
+        self.first = threading.Event()
+        self._raised = False
+        self._before_end = before_end
+
+    def interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        self.first.set()
+        if self._raised:  # impatience
+            self._end()
+        self._raised = True
+        raise KeyboardInterrupt
+
+    def raise_again(
+        self, hook: "Callable[[sys.UnraisableHookArgs], object]"
+    ) -> Callable[..., None]:
+        """Return a hook for exceptions where none can pass: the next place may be a better one."""
+
+        def unraisable(lost: "sys.UnraisableHookArgs") -> None:
+            if not issubclass(lost.exc_type, KeyboardInterrupt):
+                hook(lost)
+                return
+            self._raised = False
+            again = threading.Timer(_SECONDS_UNTIL_AGAIN, os.kill, (os.getpid(), signal.SIGINT))
+            again.daemon = True
+            again.start()
+
+        return unraisable
+
+    def watch(self, readable: int) -> None:
+        """Wait for a request, and end the process if it has not ended some time later."""
+        while signals := os.read(readable, 1):
+            if signals[0] in _REQUESTS:
+                self.first.set()
+                time.sleep(_SECONDS)
+                self._end()
+        os.close(readable)
+
+    def _end(self) -> NoReturn:
+        self._before_end()
+        end_at_once()
+
+
+def _handle(handler: Callable[[int, FrameType | None], object]) -> "dict[int, signal._HANDLER]":
+    """Handle requests, but for those that are ignored (nohup); return the handlers before."""
+    return {
+        number: signal.signal(number, handler)
+        for number in _REQUESTS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }

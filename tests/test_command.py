@@ -1,0 +1,209 @@
+"""The command line: what it refuses, in whose words it speaks, and how it ends."""
+
+import inspect
+import os
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from nsd_prep.core.parameters import GROUPS, parameters
+from nsd_prep.flows import tools
+from nsd_prep.flows.command import main
+from nsd_prep.flows.options import as_options
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str, status: int) -> str:
+    """Return what a command writes to standard error."""
+    assert main([str(word) for word in words]) == status
+    return capsys.readouterr().err
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("give some with subjects=.", "give some with --subjects."),
+            ("leave the report out with report=False;", "leave the report out with --no-report;"),
+            ("give single_trials=True, or", "give --single-trials, or"),
+            ('use missing_regions="skip", leave', "use --missing-regions skip, leave"),
+            ("give nsd_root='/data/nsd'.", "give --nsd-root /data/nsd."),
+            ("give nsd_root='/my data/nsd'.", "give --nsd-root '/my data/nsd'."),
+            ('regions=["V1", "IT"]', "--regions V1 IT"),
+            ("train_fraction=0.5.", "--train-fraction 0.5."),
+            ("what subjects see: /data/subjects=1/x", "what subjects see: /data/subjects=1/x"),
+            ("packaged with unchecked=True", "packaged with --unchecked"),
+        ],
+    )
+    def test_parameters_are_options(self, text: str, expected: str) -> None:
+        assert as_options(text, [parameters, tools.package]) == expected
+
+    def test_python_and_the_command_line_say_it_in_their_own(
+        self, tiny_nsd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from nsd_prep import open_nsd
+        from nsd_prep.core.errors import ParameterError
+
+        with pytest.raises(ParameterError, match="give some of 1, 2, 5 with subjects="):
+            open_nsd(tiny_nsd, subjects=[7], cache_dir=tmp_path)
+        words = ("run", "--nsd-root", tiny_nsd, "--output-dir", tmp_path / "o", "--subjects", "7")
+        shown = said(capsys, *words, "--check", status=1)
+        assert "give some of 1, 2, 5 with --subjects." in shown
+
+
+class TestHelp:
+    def test_each_parameter_stands_in_one_group(self) -> None:
+        listed = [name for names in GROUPS.values() for name in names]
+        assert sorted(listed) == sorted(inspect.signature(parameters).parameters)
+
+    def test_groups_stand_in_order(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["run", "--help"]) == 0
+        shown = capsys.readouterr().out
+        places = [shown.index(f"─ {group} ─") for group in GROUPS]
+        assert places == sorted(places)
+        assert shown.index("--nsd-root") < shown.index("--seed")
+
+    def test_folders_are_completed(self) -> None:
+        from nsd_prep.flows.command import app
+
+        script = app().generate_completion(shell="bash")
+        after = script.split("--nsd-root)", 1)[1].split(";;", 1)[0]
+        assert "compgen -f" in after or "compgen -d" in after
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("option", ["--subjects", "--regions"])
+    def test_a_list_without_a_value(
+        self, tiny_nsd: Path, capsys: pytest.CaptureFixture[str], option: str
+    ) -> None:
+        shown = said(capsys, "run", "--nsd-root", tiny_nsd, option, "--check", status=2)
+        assert f"{option} is given without a value" in shown
+
+    def test_a_list_of_subjects_that_is_cleared_in_a_form(
+        self, tiny_nsd: Path, tmp_path: Path
+    ) -> None:
+        from nsd_prep.core.errors import ParameterError
+        from nsd_prep.pipeline.run import plan_run
+
+        chosen = parameters(nsd_root=str(tiny_nsd), output_dir=tmp_path / "out", subjects=[])
+        with pytest.raises(ParameterError, match="No subject is chosen"):
+            plan_run(**chosen)
+
+    @pytest.mark.parametrize("command", ["run", "trials"])
+    def test_a_root_without_its_option(
+        self, tiny_nsd: Path, capsys: pytest.CaptureFixture[str], command: str
+    ) -> None:
+        assert f"--nsd-root {tiny_nsd}." in said(capsys, command, tiny_nsd, status=2)
+
+    @pytest.mark.parametrize("beside", [".", "nsddata", "nsddata/ppdata", ".."])
+    def test_a_root_beside_the_dataset_says_where_it_is(
+        self, tiny_nsd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], beside: str
+    ) -> None:
+        out = tmp_path / "out"
+        words = ("run", "--output-dir", out, "--check", "--nsd-root")
+        root = (tiny_nsd / beside).resolve()
+        if root == tiny_nsd:
+            assert main([*map(str, words), str(root)]) == 0
+        else:
+            assert f"give --nsd-root {tiny_nsd}." in said(capsys, *words, root, status=1)
+
+    @pytest.mark.parametrize("option", ["--output-dir", "--cache-dir"])
+    @pytest.mark.parametrize("folder", ["", "nsddata", "nsddata_betas/mine"])
+    def test_the_dataset_is_not_written_into(
+        self, tiny_nsd: Path, capsys: pytest.CaptureFixture[str], option: str, folder: str
+    ) -> None:
+        before = sorted(tiny_nsd.rglob("*"))
+        words = ("run", "--nsd-root", tiny_nsd, option, tiny_nsd / folder, "--check")
+        assert f"which is only read: give {option}" in said(capsys, *words, status=1)
+        assert sorted(tiny_nsd.rglob("*")) == before
+
+    def test_zarr_without_its_libraries_is_said_before_anything_is_read(
+        self,
+        tiny_nsd: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "tensorstore", None)
+        words = ("trials", "--nsd-root", tiny_nsd, "--output-dir", tmp_path / "out", "--check")
+        shown = said(capsys, *words, "--format", "zarr", status=1)
+        assert "pip install zarr tensorstore, or choose --format netcdf" in shown
+
+    def test_a_report_without_its_libraries(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from nsd_prep.core.errors import ParameterError
+        from nsd_prep.pipeline.libraries import import_report
+
+        monkeypatch.delitem(sys.modules, "nsd_prep.pipeline.steps.report", raising=False)
+        monkeypatch.setitem(sys.modules, "nsd_prep.report.compose", None)
+        with pytest.raises(ParameterError, match="leave the report out with report=False"):
+            import_report()
+
+    @pytest.mark.parametrize(
+        ("backend", "kept"), [("module://matplotlib_inline.backend_inline", False), ("svg", True)]
+    )
+    def test_a_backend_that_is_not_there_is_not_taken(self, backend: str, kept: bool) -> None:
+        if find_spec("matplotlib_inline"):
+            pytest.skip("a notebook's backend is there")
+        program = (
+            "import os\n"
+            "from nsd_prep.pipeline.libraries import import_report\n"
+            "import_report()\n"
+            "print(os.environ.get('MPLBACKEND'))\n"
+        )
+        ran = subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"MPLBACKEND": backend},
+            capture_output=True,
+            text=True,
+        )
+        assert ran.stdout.strip() == (backend if kept else "None"), ran.stderr
+
+    @pytest.mark.parametrize("url", ["notaurl", "ftp://host/x", "https://"])
+    def test_a_webhook_that_is_none(
+        self, url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from nsd_prep.deployments import notify
+
+        monkeypatch.setattr(sys, "argv", ["notify.py", url])
+        with pytest.raises(SystemExit) as ended:
+            notify.main()
+        assert ended.value.code == 2
+        assert f"{url!r} is no address of a webhook" in capsys.readouterr().err
+
+
+class TestEnd:
+    @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["run", "--check"]])
+    def test_a_reader_that_goes_away(
+        self, tiny_nsd: Path, tmp_path: Path, words: list[str]
+    ) -> None:
+        if "--check" in words:
+            words = [*words, "--nsd-root", str(tiny_nsd), "--output-dir", str(tmp_path / "out")]
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "nsd_prep", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        process.stderr.close()
+        process.wait(30)
+
+    def test_the_time_of_a_run_counts_from_the_commands_start(self) -> None:
+        from nsd_prep.core.progress import Stages, counting_from_here
+
+        with counting_from_here():
+            time.sleep(0.2)
+            assert Stages().total >= 0.2
+        assert Stages().total < 0.1
+
+    def test_help_imports_nothing_that_takes_long(self) -> None:
+        command = [sys.executable, "-X", "importtime", "-m", "nsd_prep", "run", "--help"]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True)
+        imported = {line.split("|")[-1].strip() for line in ran.stderr.splitlines()}
+        assert not imported & {"pandas", "numpy", "prefect", "xarray", "matplotlib"}
