@@ -86,6 +86,7 @@ STIMULUS_SETS: Final = Kind(
     },
     value="{found}",
     expectation="the image of every row",
+    unit="images",
     meanings=any_verdict(
         "Without its images a benchmark cannot be packaged; all else is made all the same."
     ),
