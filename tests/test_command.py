@@ -82,16 +82,6 @@ class TestRefusals:
         shown = said(capsys, "run", "--nsd-root", tiny_nsd, option, "--check", status=2)
         assert f"{option} is given without a value" in shown
 
-    def test_a_list_of_subjects_that_is_cleared_in_a_form(
-        self, tiny_nsd: Path, tmp_path: Path
-    ) -> None:
-        from nsd_prep.core.errors import ParameterError
-        from nsd_prep.pipeline.run import plan_run
-
-        chosen = parameters(nsd_root=str(tiny_nsd), output_dir=tmp_path / "out", subjects=[])
-        with pytest.raises(ParameterError, match="No subject is chosen"):
-            plan_run(**chosen)
-
     @pytest.mark.parametrize("command", ["run", "trials"])
     def test_a_root_without_its_option(
         self, tiny_nsd: Path, capsys: pytest.CaptureFixture[str], command: str

@@ -390,14 +390,20 @@ class TestParameters:
     def test_a_wrong_value_is_refused_by_its_name(
         self, tiny_nsd: Path, tmp_path: Path, wrong: dict[str, Any], named: str
     ) -> None:
-        with pytest.raises(ParameterError, match=f"--{named.replace('_', '-')}"):
+        with pytest.raises(ParameterError, match=f"{named}="):
             prepare(nsd_root=tiny_nsd, output_dir=tmp_path / "out", **wrong)
         assert not (tmp_path / "out").exists()
 
-    def test_no_subject_chosen_means_all(self, tiny_nsd: Path, tmp_path: Path) -> None:
-        plans = [planned(tiny_nsd, tmp_path, subjects=subjects) for subjects in ([], None)]
-        assert plans[0] == plans[1]
-        assert plans[0].subjects == (1, 2, 5)
+    def test_all_subjects_are_taken_where_none_are_named(
+        self, tiny_nsd: Path, tmp_path: Path
+    ) -> None:
+        assert planned(tiny_nsd, tmp_path, subjects=None).subjects == (1, 2, 5)
+
+    def test_a_list_of_subjects_that_is_cleared_is_refused(
+        self, tiny_nsd: Path, tmp_path: Path
+    ) -> None:
+        with pytest.raises(ParameterError, match="No subject is chosen"):
+            planned(tiny_nsd, tmp_path, subjects=[])
 
     def test_checking_computes_nothing(
         self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any]

@@ -79,6 +79,6 @@ def _in_threads(run: Run) -> InThreads:
     if run.runner != "threads" or run.dask_address:
         raise ParameterError(
             f"The runner {run.runner} needs Prefect: run the flow (nsd-prep run --runner "
-            f"{run.runner}), or leave the runner out."
+            f"{run.runner}), or leave runner= out."
         )
     return InThreads(run.workers)

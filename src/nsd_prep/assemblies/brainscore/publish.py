@@ -264,7 +264,7 @@ def _require_sha1(what: str, found: str, expected: str) -> None:
     if found != expected:
         raise OutputError(
             f"{what} is not what was uploaded: expected SHA-1 {expected}, found {found}; run the "
-            "same command again with --overwrite."
+            "same command again with overwrite=True."
         )
 
 
