@@ -211,12 +211,13 @@ def between_subjects_table(geometry: Geometry) -> pd.DataFrame:
         the ends of the 95 % interval of the former over images; a row for each pair.
     """
     tables = []
-    for one, reliable in zip(geometry.all_voxels, geometry.reliable_voxels, strict=True):
+    reliable = {each.region: each for each in geometry.reliable_voxels}
+    for one in geometry.all_voxels:
         table = _pairs(
             ("subject_a", "subject_b"),
             list(one.subjects),
             between_subjects(one),
-            between_subjects(reliable),
+            between_subjects(reliable[one.region]),
         )
         table.insert(0, "region", one.region)
         place = np.triu_indices(len(one.subjects), k=1)

@@ -252,7 +252,8 @@ def crossnobis_section(geometry: Geometry, crossnobis: Geometry) -> Section:
                 "r_with_1_minus_r": float(correlations(both)[0, 1]),
             }
         )
-    table = pd.DataFrame(rows).merge(rdm_noise_ceiling_table(crossnobis), on="region")
+    ceilings = rdm_noise_ceiling_table(crossnobis)
+    table = pd.DataFrame(rows).merge(ceilings, on="region", validate="one_to_one")
     regions = between_regions_table(crossnobis)
     return Section(
         name="crossnobis",

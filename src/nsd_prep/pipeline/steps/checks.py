@@ -186,7 +186,8 @@ def _sessions(prepared: Prepared, evidence: Sequence[RegionEvidence]) -> pd.Data
         if any(one.subject == subject for one in evidence)
     ]
     table = sessions_table(prepared.session_records)
-    return table.merge(pd.concat(agreement), how="left", on=["subject", "session"])
+    keys = ["subject", "session"]
+    return table.merge(pd.concat(agreement), how="left", on=keys, validate="many_to_one")
 
 
 def reliability_table(

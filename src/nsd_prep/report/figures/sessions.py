@@ -128,7 +128,9 @@ def summarise_sessions(parts: pd.DataFrame, agreement: pd.DataFrame | None = Non
     ).reset_index()
     if agreement is None:
         return table.assign(agreement=np.nan)
-    return table.merge(agreement[["subject", "session", "agreement"]], how="left")
+    keys = ["subject", "session"]
+    agreement = agreement[[*keys, "agreement"]]
+    return table.merge(agreement, how="left", on=keys, validate="one_to_one")
 
 
 def session_matrix(
