@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from nsd_prep import __version__
 from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
-from nsd_prep.core.errors import NSDPrepError
+from nsd_prep.core.errors import NSDPrepError, RemoteFaultError
 from nsd_prep.tasks.record_files import is_trusted
 
 _logger = logging.getLogger(__name__)
@@ -29,15 +29,18 @@ _LASTING: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 def retry_may_help(_task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Return whether a failure may be a passing fault of the disk or the network.
+    """Return whether a failure may be a passing fault of the disk.
 
-    It is for an OSError that the library did not judge; this never raises.
+    It is for an OSError that the library did not judge; this never raises. Requests to a server
+    were tried again where they are made, and are not here.
     """
     try:
         error = state.result(raise_on_failure=False)
     except Exception as raised:  # a condition that raises would end the retries
         error = raised
-    if isinstance(error, (NSDPrepError, *_LASTING)) or not isinstance(error, OSError):
+    if isinstance(error, (NSDPrepError, RemoteFaultError, *_LASTING)) or not isinstance(
+        error, OSError
+    ):
         return False
     if run.run_count <= RETRIES:
         _logger.warning(

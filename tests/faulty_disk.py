@@ -35,7 +35,6 @@ FAULTS = {
     "read": ("error", "short", "cut"),
     "write": ("error", "short", "full"),
     "open HDF5": ("error",),
-    "read chunk": ("error", "short", "cut"),
     "read dataset": ("error",),
     "open netCDF": ("error", "HDF error"),
     "write netCDF": ("full", "HDF error", "cut"),
@@ -139,15 +138,6 @@ class _Betas:
     def __getitem__(self, selection: Any) -> Any:
         self._next("read dataset")
         return self._dataset[selection]
-
-    def read_direct_chunk(self, offsets: Any) -> tuple[int, bytes]:
-        fault = self._next("read chunk")
-        _, given = self._dataset.id.read_direct_chunk(offsets)
-        if fault:
-            half = len(given) // 2
-            rest = b"" if fault == "short" else bytes(len(given) - half)
-            given = given[:half] + rest  # zeros are what HDF5 gives where the disk gives no more
-        return 0, given
 
     def _next(self, operation: str) -> str:
         try:

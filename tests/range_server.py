@@ -15,9 +15,9 @@ URL, answers ``/.counters`` with its counters, and does what ``/.control`` asks 
 import argparse
 import asyncio
 import contextlib
-import gc
 import hashlib
 import json
+import random
 import re
 import subprocess
 import sys
@@ -51,13 +51,14 @@ class Fault:
 
     Kinds: a status ("503", "403", "404"), "cut" (half the body, then the end of the connection),
     "short" (a whole answer, of half the bytes), "reset" (no answer), "no ranges" (the whole file),
-    "stall" (nothing, for a minute).
+    "stall" (nothing, for a minute). Of the requests that could, a share does.
     """
 
     kind: str
     times: int
     where: str
     method: str
+    share: float
 
 
 class RangeServer:
@@ -72,6 +73,7 @@ class RangeServer:
         self.ranges: list[tuple[str, int, int]] = []
         self.requested: list[tuple[str, str]] = []  # methods and names, in order
         self._faults: list[Fault] = []
+        self._random = random.Random(0)
         self._etags: dict[str, str] = {}
         self._change_after: list[tuple[str, int]] = []
         self._active = 0
@@ -85,11 +87,6 @@ class RangeServer:
         return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
-        # A collection of garbage in this thread may wait for h5py's lock, and who holds it for an
-        # answer of this thread. Where the server is another process, nothing can wait so.
-        self._collects_garbage = gc.isenabled()
-        gc.collect()
-        gc.disable()
         self._thread.start()
         self.up()
         return self
@@ -99,8 +96,6 @@ class RangeServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        if self._collects_garbage:
-            gc.enable()
 
     def up(self) -> None:
         """Listen, on the same port as before."""
@@ -110,9 +105,11 @@ class RangeServer:
         """Close every connection, and listen no more."""
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
 
-    def fail(self, kind: str, *, times: int = 1, where: str = "", method: str = "") -> None:
-        """Let the next requests fail, for paths that hold `where`."""
-        self._faults.append(Fault(kind, times, where, method))
+    def fail(
+        self, kind: str, *, times: int = 1, where: str = "", method: str = "", share: float = 1.0
+    ) -> None:
+        """Let the next requests fail, or a share of them, for paths that hold `where`."""
+        self._faults.append(Fault(kind, times, where, method, share))
 
     def end_faults(self) -> None:
         """Let all that has not failed yet succeed."""
@@ -256,7 +253,8 @@ class RangeServer:
 
     def _fault(self, method: str, name: str) -> str:
         for fault in self._faults:
-            if fault.times > 0 and fault.where in name and fault.method in ("", method):
+            applies = fault.times > 0 and fault.where in name and fault.method in ("", method)
+            if applies and self._random.random() < fault.share:
                 fault.times -= 1
                 self.counters[f"fault {fault.kind}"] += 1
                 return fault.kind
@@ -318,8 +316,10 @@ class ServerProcess:
                 process.terminate()
             self._process = None
 
-    def fail(self, kind: str, *, times: int = 1, where: str = "", method: str = "") -> None:
-        self._call("fail", kind=kind, times=times, where=where, method=method)
+    def fail(
+        self, kind: str, *, times: int = 1, where: str = "", method: str = "", share: float = 1.0
+    ) -> None:
+        self._call("fail", kind=kind, times=times, where=where, method=method, share=share)
 
     def end_faults(self) -> None:
         self._call("end_faults")

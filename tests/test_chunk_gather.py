@@ -8,8 +8,9 @@ import pytest
 
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset import betas
-from nsd_prep.dataset.betas import opened_betas, read_voxels
-from nsd_prep.dataset.hdf5 import gather as chunk_gather
+from nsd_prep.dataset.betas import read_voxels, storage_form
+from nsd_prep.dataset.hdf5.content import LocalContent
+from nsd_prep.dataset.hdf5.gather import find_chunks, gather_chunks
 
 #: So many voxels that the index has three levels.
 GRID = (15, 17, 18)
@@ -31,9 +32,15 @@ def write(path: Path, order: np.ndarray, *, userblock: int = 0, dtype: str = "<i
 
 def gathered(path: Path, voxels: np.ndarray = EVERY_FIFTH) -> np.ndarray | None:
     """Return what is gathered, as betas (n_voxels, n_trials)."""
-    with opened_betas(path, GRID, N_TRIALS) as opened:
-        found = chunk_gather.gather_chunks(path, opened, voxels)
-        return None if found is None else found.view(opened.dtype)
+    with LocalContent(path) as content:
+        form = storage_form(path, GRID, N_TRIALS, content)
+        if form.chunk_index is None:
+            return None
+        table = find_chunks(content, form.chunk_index, voxels)
+        if table is None or not table.lengths.all():
+            return None
+        found = gather_chunks(content, table.starts, N_TRIALS * form.dtype.itemsize)
+        return None if found is None else found.view(form.dtype)
 
 
 @pytest.fixture
@@ -55,8 +62,8 @@ ORDERS = {
 def test_any_order_of_chunks(
     path: Path, order: str, dtype: str, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunk_gather, "_BYTES_AT_ONCE", at_once)
-    monkeypatch.setattr(chunk_gather, "_GAP", 40)
+    monkeypatch.setattr(LocalContent, "bytes_at_once", at_once)
+    monkeypatch.setattr(LocalContent, "gap", 40)
     values = write(path, ORDERS[order], dtype=dtype)
     for voxels in (EVERY_FIFTH, IN_ORDER, IN_ORDER[:1], IN_ORDER[-1:]):
         found = gathered(path, voxels)
@@ -68,7 +75,7 @@ def test_betas_are_read_without_a_call_of_hdf5_for_each_voxel(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = write(path, IN_ORDER)
-    monkeypatch.delattr(betas, "_read_voxel_chunks")
+    monkeypatch.delattr(betas, "read_blocks")
     assert np.array_equal(read_voxels(path, EVERY_FIFTH, GRID, N_TRIALS), values[EVERY_FIFTH])
 
 
@@ -124,13 +131,13 @@ class TestDamage:
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         write(path, IN_ORDER)
-        original = chunk_gather._read_into
+        original = LocalContent.read_into
 
-        def shortened(file: object, start: int, content: memoryview) -> None:
-            if len(content) > 100_000:
+        def shortened(content: LocalContent, start: int, buffer: memoryview) -> None:
+            if len(buffer) > 100_000:
                 path.open("r+b").truncate(start + 50)
-            original(file, start, content)
+            original(content, start, buffer)
 
-        monkeypatch.setattr(chunk_gather, "_read_into", shortened)
+        monkeypatch.setattr(LocalContent, "read_into", shortened)
         with pytest.raises(OSError, match=r"Input/output error"):
             read_voxels(path, EVERY_FIFTH, GRID, N_TRIALS)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.errors import OutputError, ParameterError
+from nsd_prep.notebook import open_nsd
 from nsd_prep.sources import client as client_module
 from nsd_prep.sources import consent as consent_module
 from nsd_prep.sources.bucket import BucketSource
@@ -43,7 +44,9 @@ def test_a_yes_on_a_terminal_is_kept(environment: dict[str, str], answer: str) -
 def test_anything_else_is_no(environment: dict[str, str], answer: str) -> None:
     with pytest.raises(ParameterError, match="were not accepted"):
         answered(environment, answer)
-    assert not consent_file(environment).exists()
+    file = consent_file(environment)
+    assert file is not None
+    assert not file.exists()
 
 
 def test_a_parameter_or_a_variable_accepts(environment: dict[str, str]) -> None:
@@ -52,7 +55,9 @@ def test_a_parameter_or_a_variable_accepts(environment: dict[str, str]) -> None:
         accepted_terms(environment=environment, terminal=no_terminal)
     variable = environment | {"NSD_ACCEPT_TERMS": "1"}
     assert accepted_terms(environment=variable, terminal=no_terminal).way == "environment"
-    consent_file(environment).unlink()
+    file = consent_file(environment)
+    assert file is not None
+    file.unlink()
     assert accepted_terms(True, environment=environment, terminal=no_terminal).way == "parameter"
     assert accepted_terms(environment=environment, terminal=no_terminal).way == "parameter"
     with pytest.raises(ParameterError):
@@ -72,6 +77,19 @@ def test_a_home_that_cannot_be_written_is_no_reason_to_refuse(tmp_path: Path) ->
     (tmp_path / "config").write_text("a file")
     environment = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
     assert accepted_terms(True, environment=environment).way == "parameter"
+
+
+def test_no_home_is_no_reason_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert accepted_terms(True, environment={}).way == "parameter"
+    with pytest.raises(ParameterError, match="were not accepted"):
+        accepted_terms(environment={}, terminal=(io.StringIO(), io.StringIO()))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with pytest.raises(OutputError, match="no home folder"):
+        open_nsd("nowhere")
 
 
 @pytest.mark.parametrize(

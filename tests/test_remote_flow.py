@@ -53,6 +53,8 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "_FIRST_PAUSE", 0.002)
     monkeypatch.setattr(attempts, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(attempts, "FIRST_CONTACT_SECONDS", 0.3)
+    monkeypatch.setattr(attempts, "OUTAGE_SECONDS", 0.3)
 
 
 @pytest.fixture(autouse=True)

@@ -80,6 +80,8 @@ def test_of_a_file_in_one_block_little_else_is_fetched(server: RangeServer, clie
 def test_faults(server: RangeServer, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "_FIRST_PAUSE", 0.001)
     monkeypatch.setattr(attempts, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(attempts, "OUTAGE_SECONDS", 0.3)
+    monkeypatch.setattr(attempts, "PROBE_SECONDS", 0.0)
     with pytest.raises(MissingFilesError, match=r"nsd_stimuli\.hdf5 is missing"):
         list(fetch_images(client, IDS))
     path = write_stimuli(server)
@@ -137,6 +139,6 @@ class TestSharedFiles:
         assert "does not hold all of the images" in caplog.text
 
     def test_a_file_that_is_no_image(self, server: RangeServer, client: Client) -> None:
-        next((server.folder / SHARED_FOLDER).glob("*.png")).write_bytes(b"<html>")
+        next((server.folder / SHARED_FOLDER).glob("*.png")).write_bytes(b"no image")
         with pytest.raises(InputFileError, match="is not an image"):
             list(fetch_images(client, IDS))

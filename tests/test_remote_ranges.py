@@ -8,12 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsd_prep.core.errors import RemoteFaultError
-from nsd_prep.dataset.hdf5.ranges import PIECE_BYTES, merged
-from nsd_prep.sources.link import HIGHEST_CONCURRENCY, LARGEST_GAP, SMALLEST_GAP, Link
-from nsd_prep.sources.sparse_file import BLOCK_BYTES, MissingBytesError, SparseFile
+from nsd_prep.dataset.hdf5.ranges import PIECE_BYTES, Ranges, merged, slices
+from nsd_prep.sources.sparse_file import BLOCK_BYTES, SparseFile
 
 CONTENT = np.random.default_rng(0).bytes(5 * BLOCK_BYTES + 17)
 pieces = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 40)), max_size=20)
+
+
+def no_fetch(_: Ranges) -> list[tuple[int, bytes]]:
+    raise AssertionError("nothing is to be fetched")
 
 
 class TestMerging:
@@ -47,41 +50,18 @@ class TestMerging:
             (5 + 2 * PIECE_BYTES, 6 + 2 * PIECE_BYTES),
         ]
 
-
-class TestLink:
-    def adapted(self, *, bandwidth: float, latency: float, requests_per_second: float) -> Link:
-        """Return what is chosen after some sessions on a simulated link.
-
-        Connections share the bandwidth; a server that answers only so many requests a second lets
-        the others wait.
-        """
-        generator, link = np.random.default_rng(0), Link()
-        for _ in range(8):
-            n_bytes = generator.exponential(link.gap + 11_000, 700).astype(np.int64)
-            queueing = link.concurrency / requests_per_second
-            seconds = max(latency, queueing) + n_bytes * link.concurrency / bandwidth
-            seconds *= generator.uniform(1, 1.1, 700)
-            seconds[0] = latency
-            link = link.adapted(n_bytes, seconds)
-        return link
-
-    def test_a_slow_link_bridges_short_gaps_with_few_requests_at_once(self) -> None:
-        link = self.adapted(bandwidth=100e6 / 8, latency=0.03, requests_per_second=5000)
-        assert link == Link(SMALLEST_GAP, 32)
-
-    def test_a_distant_server_is_asked_for_more_at_once(self) -> None:
-        link = self.adapted(bandwidth=10e9 / 8, latency=0.15, requests_per_second=5000)
-        assert link == Link(LARGEST_GAP, HIGHEST_CONCURRENCY)
-
-    def test_a_server_that_is_slow_to_answer_is_asked_for_longer_ranges(self) -> None:
-        link = self.adapted(bandwidth=10e9 / 8, latency=0.01, requests_per_second=500)
-        assert link == Link(LARGEST_GAP, 32)
-
-    def test_what_says_nothing_changes_nothing(self) -> None:
-        few = np.arange(10)
-        same = np.full(100, 1500)
-        assert Link().adapted(few, few.astype(float)) == Link()
-        assert Link().adapted(same, np.ones(100)) == Link()
+    @given(pieces=pieces, gap=st.integers(0, 30), n_bytes=st.integers(1, 100))
+    def test_slices_hold_all_and_no_more_than_fits(
+        self, pieces: list[tuple[int, int]], gap: int, n_bytes: int
+    ) -> None:
+        starts, lengths = np.array(sorted(pieces), dtype=np.int64).reshape(-1, 2).T
+        lengths = np.full_like(lengths, 7)
+        chosen = slices(starts, lengths, gap, n_bytes)
+        assert [at for part in chosen for at in range(len(starts))[part]] == list(
+            range(len(starts))
+        )
+        for part in chosen:
+            assert merged(starts[part], lengths[part], gap).n_bytes <= n_bytes + 7
 
 
 class TestSparseFile:
@@ -90,7 +70,7 @@ class TestSparseFile:
         self, pieces: list[tuple[int, int]], reads: list[tuple[int, int]]
     ) -> None:
         whole = CONTENT[:320]
-        file = SparseFile("name", len(whole))
+        file = SparseFile("name", len(whole), no_fetch)
         for start, length in pieces:
             file.add(start, whole[start : start + length])
         held = {byte for start, length in pieces for byte in range(start, min(start + length, 320))}
@@ -100,7 +80,7 @@ class TestSparseFile:
             if wanted <= held:
                 assert file.read(length) == whole[start : start + length]
             else:
-                with pytest.raises(MissingBytesError, match="were not fetched"):
+                with pytest.raises(OSError, match="were not fetched"):
                     file.read(length)
             missing = {byte for a, b in file.holes(start, start + length) for byte in range(a, b)}
             assert missing == set(range(start, start + length)) - held
@@ -109,7 +89,7 @@ class TestSparseFile:
     def test_what_was_added_can_be_removed(
         self, first: list[tuple[int, int]], second: list[tuple[int, int]]
     ) -> None:
-        file = SparseFile("name", 320)
+        file = SparseFile("name", 320, no_fetch)
         for start, length in first:
             file.add(start, CONTENT[start : start + length])
         before = file.holes(0, 400)
@@ -121,50 +101,71 @@ class TestSparseFile:
         file.remove(keys)
         assert file.holes(0, 400) == before
 
-    def test_holes_are_filled_in_blocks_up_to_a_bound(self) -> None:
-        asked = []
+    @given(pieces=pieces, ranges=pieces)
+    def test_what_is_there_is_not_fetched(
+        self, pieces: list[tuple[int, int]], ranges: list[tuple[int, int]]
+    ) -> None:
+        fetched: set[int] = set()
 
-        def fetch(start: int, stop: int) -> bytes:
-            asked.append((start, stop))
-            return CONTENT[start:stop]
+        def fetch(holes: Ranges) -> list[tuple[int, bytes]]:
+            for start, stop in holes:
+                assert not fetched & set(range(start, stop))
+                fetched.update(range(start, stop))
+            return [(start, CONTENT[start:stop]) for start, stop in holes]
 
-        file = SparseFile("name", len(CONTENT), fetch=fetch, allowed_misses=2)
-        file.add(100, CONTENT[100:200])
-        assert file.read_at(0, 300) == CONTENT[:300]
-        assert asked == [(0, 100), (200, 200 + BLOCK_BYTES)]
-        assert file.read_at(300, 50) == CONTENT[300:350]
-        with pytest.raises(MissingBytesError):
-            file.read_at(4 * BLOCK_BYTES, 10)
-        assert isinstance(file.error, MissingBytesError)
+        file = SparseFile("name", 400, fetch)
+        for start, length in pieces:
+            file.add(start, CONTENT[start : start + length])
+        held = {byte for start, length in pieces for byte in range(start, start + length)}
+        starts, lengths = np.array(ranges, dtype=np.int64).reshape(-1, 2).T
+        keys = file.fetch(merged(starts, lengths))
+        wanted = {byte for start, length in ranges for byte in range(start, start + length)}
+        assert fetched == wanted - held
+        buffer = bytearray(10)
+        for start in (start for start, length in ranges if length >= 10):
+            file.read_into(start, memoryview(buffer))
+            assert buffer == CONTENT[start : start + 10]
+        file.remove(keys)
+        assert {byte for a, b in file.holes(0, 400) for byte in range(a, b)} == (
+            set(range(400)) - held
+        )
 
-    def test_blocks_that_follow_each_other_grow_and_the_oldest_are_dropped(self) -> None:
-        asked = []
+    def test_an_action_is_done_again_until_it_meets_no_hole(self) -> None:
+        requests = []
 
-        def fetch(start: int, stop: int) -> bytes:
-            asked.append(stop - start)
-            return CONTENT[start:stop]
+        def fetch(ranges: Ranges) -> list[tuple[int, bytes]]:
+            requests.extend(ranges)
+            return [(start, CONTENT[start:stop]) for start, stop in ranges]
 
-        file = SparseFile("name", len(CONTENT), fetch=fetch, most_bytes=8 * BLOCK_BYTES)
-        for start in range(0, len(CONTENT) - 1000, 1000):
-            assert file.read_at(start, 1000) == CONTENT[start : start + 1000]
-        assert asked == [BLOCK_BYTES, 2 * BLOCK_BYTES, 2 * BLOCK_BYTES]
-        small = SparseFile("name", len(CONTENT), fetch=fetch, most_bytes=BLOCK_BYTES)
-        for _ in range(2):
-            assert small.read_at(0, 10) == CONTENT[:10]
-            assert small.read_at(3 * BLOCK_BYTES, 10) == CONTENT[3 * BLOCK_BYTES :][:10]
-        assert small.misses == 4
+        file = SparseFile("name", len(CONTENT), fetch)
 
-    def test_what_the_network_says_is_kept(self) -> None:
-        def fetch(_start: int, _stop: int) -> bytes:
+        def action() -> bytes:
+            file.seek(100)
+            first = file.read(50)
+            file.seek(3 * BLOCK_BYTES)
+            return first + file.read(50)
+
+        expected = CONTENT[100:150] + CONTENT[3 * BLOCK_BYTES :][:50]
+        for keep, n_bytes in ((False, 2 * BLOCK_BYTES), (True, BLOCK_BYTES), (True, 0)):
+            requests.clear()
+            assert file.complete(action, keep=keep) == expected
+            if n_bytes:
+                first, second = (100, 100 + BLOCK_BYTES), (3 * BLOCK_BYTES, 3 * BLOCK_BYTES)
+                assert requests == [first, (second[0], second[1] + n_bytes)]
+            else:
+                assert requests == []
+
+    def test_what_the_network_says_is_raised_outside_of_the_action(self) -> None:
+        def fetch(_: Ranges) -> list[tuple[int, bytes]]:
             raise RemoteFaultError("down")
 
-        file = SparseFile("name", 100, fetch=fetch)
-        with pytest.raises(RemoteFaultError, match="down"):
-            file.read_at(0, 1)
-        assert str(file.error) == "down"
+        file = SparseFile("name", 100, fetch)
+        with pytest.raises(RemoteFaultError, match="down") as raised:
+            file.complete(lambda: file.read(10))
+        assert raised.value.__context__ is None
 
     def test_places(self) -> None:
-        file = SparseFile("name", 100)
+        file = SparseFile("name", 100, no_fetch)
         assert file.seek(0, io.SEEK_END) == file.tell() == 100
         assert file.read(10) == b""
         assert file.seek(-10, io.SEEK_CUR) == 90

@@ -50,6 +50,9 @@ def endpoint(official: SmallNSD) -> Iterator[str]:
     [
         {},
         {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"},
+        {"AWS_ACCESS_KEY_ID": "stray"},
+        {"AWS_SECRET_ACCESS_KEY": "stray"},
+        {"AWS_SESSION_TOKEN": "stray"},
         {"AWS_PROFILE": "stray", "AWS_S3_EXPRESS": "true", "AWS_REQUESTER_PAYS": "true"},
     ],
 )
@@ -62,7 +65,7 @@ def test_a_bucket_is_read_as_the_folder_is(
     variables: dict[str, str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"AWS_ENDPOINT_URL": endpoint, **variables}.items():
         monkeypatch.setenv(name, value)

@@ -36,6 +36,8 @@ TABLE = "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "_FIRST_PAUSE", 0.002)
     monkeypatch.setattr(attempts, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(attempts, "FIRST_CONTACT_SECONDS", 0.3)
+    monkeypatch.setattr(attempts, "OUTAGE_SECONDS", 0.3)
 
 
 @pytest.fixture

@@ -102,5 +102,9 @@ class RemoteFaultError(OSError):
         return str(self.args[0])
 
 
+class NotRequestedError(RemoteFaultError):
+    """A server did not answer for so long that nothing is requested of it any more."""
+
+
 class ChangedFileError(RemoteFaultError):
     """A remote file is another one than when its size and ETag were looked up."""

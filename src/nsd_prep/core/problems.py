@@ -3,7 +3,12 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from nsd_prep.core.errors import NSDPrepError, PreflightError, RemoteFaultError
+from nsd_prep.core.errors import (
+    NotRequestedError,
+    NSDPrepError,
+    PreflightError,
+    RemoteFaultError,
+)
 
 _Value = TypeVar("_Value")
 
@@ -13,6 +18,7 @@ class Problems:
 
     def __init__(self) -> None:
         self.found: list[str] = []
+        self._is_given_up = False
 
     def collect(self, look: Callable[..., _Value], *arguments: Any) -> _Value | None:
         """Return what a call gives, or None where it raises, and note what is wrong."""
@@ -20,6 +26,10 @@ class Problems:
             return look(*arguments)
         except PreflightError as error:
             self.found.extend(error.problems)
+        except NotRequestedError as error:  # once for all that follows
+            if not self._is_given_up:
+                self.found.append(str(error))
+            self._is_given_up = True
         except (NSDPrepError, RemoteFaultError) as error:
             self.found.append(str(error))
         except FileNotFoundError as error:

@@ -4,46 +4,62 @@ This is the only module that touches beta files: voxels go in, (voxel, trial) co
 way of storing betas is another way to fill `read_voxels`.
 """
 
-import errno
-import io
+import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from itertools import pairwise, repeat
+import struct
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.core.digests import check_regular
-from nsd_prep.core.errors import InputFileError
+from nsd_prep.core.errors import InputFileError, NSDPrepError, RemoteFaultError
 from nsd_prep.core.hdf5_lock import HDF5_LOCK
-from nsd_prep.dataset.hdf5.gather import gather_chunks
+from nsd_prep.dataset.hdf5.blocks import read_blocks
+from nsd_prep.dataset.hdf5.content import Content, LocalContent
+from nsd_prep.dataset.hdf5.gather import find_chunks, gather_chunks, look_up_chunks
+from nsd_prep.dataset.hdf5.index import ChunkIndex, index_of
 from nsd_prep.dataset.hdf5.opening import errno_of, opened_to_read
-from nsd_prep.dataset.hdf5.places import ChunkPlaces
 from nsd_prep.dataset.published import BETA_SCALE
 
 DATASET_NAME: Final = "betas"
-#: Voxels z-scored together: few enough for a core's cache, so many that threads that compute and
-#: read seldom wait for each other's turn in the interpreter.
-_VOXELS_AT_ONCE: Final = 512
-#: Bytes read at once from files that are not stored voxel by voxel.
-_BYTES_AT_ONCE: Final = 64_000_000
-#: Bytes between two voxels' chunks that a disk reads as fast as it skips them.
-_BRIDGED_BYTES: Final = 16_384
+
+_logger: Final = logging.getLogger(__name__)
+
+
+class StorageForm(NamedTuple):
+    """How a session's betas are stored.
+
+    Attributes
+    ----------
+    dtype : dtype
+        Of the values.
+    chunks : tuple of int, or None
+        Shape of a chunk; None where the values lie in one block.
+    is_plain : bool
+        Whether each voxel's trials are one chunk, stored as they are.
+    chunk_index : ChunkIndex or None
+        Of chunks of a voxel each, where it can be searched.
+    """
+
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...] | None
+    is_plain: bool
+    chunk_index: ChunkIndex | None
 
 
 def check_session_file(
-    path: Path | str, shape: tuple[int, ...], n_trials: int, file: io.RawIOBase | None = None
+    path: Path | str, shape: tuple[int, ...], n_trials: int, content: Content | None = None
 ) -> None:
     """Raise where a session's betas are not of the expected form.
 
     Arguments and errors are those of `read_voxels`.
     """
-    with opened_betas(path, shape, n_trials, file):
-        pass
+    with _content(path, content) as given:
+        storage_form(path, shape, n_trials, given)
 
 
 def read_voxels(
@@ -51,13 +67,12 @@ def read_voxels(
     voxels: NDArray[np.int64],
     shape: tuple[int, ...],
     n_trials: int,
-    file: io.RawIOBase | None = None,
+    content: Content | None = None,
 ) -> NDArray[np.int16]:
     """Read all trials of some voxels of a session, and little else.
 
-    Files stored voxel by voxel, as NSD's are, are read chunk by chunk, where a local file's own
-    index says that they lie, or else as HDF5 finds them. Any other storage form is read in blocks
-    that hold whole chunks.
+    Files stored voxel by voxel, as NSD's are, are read chunk by chunk, where the file's own index
+    says that they lie. Any other storage form is read by HDF5, in blocks that hold whole chunks.
 
     Parameters
     ----------
@@ -69,8 +84,8 @@ def read_voxels(
         `nsd_prep.dataset.space.Space.shape`: (Z, Y, X) of a volume.
     n_trials : int
         750 in NSD.
-    file : file object, optional
-        What is read in place of `path`, which is then a name for messages.
+    content : Content, optional
+        What gives the bytes in place of `path`, which is then a name for messages.
 
     Returns
     -------
@@ -84,127 +99,125 @@ def read_voxels(
     InputFileError
         The file is truncated, not HDF5, or holds something else.
     """
-    with opened_betas(path, shape, n_trials, file) as betas:
-        if (
-            betas.chunks == (n_trials, *(1 for _ in shape))
-            and betas.id.get_create_plist().get_nfilters() == 0
-        ):
-            gathered = None
-            if file is None:
-                _ask_ahead(betas, voxels)
-                gathered = gather_chunks(Path(path), betas, voxels)
-            if gathered is None:
-                values = _read_voxel_chunks(betas, voxels)
-            else:
-                values = gathered.view(betas.dtype)
-        else:
-            values = _read_blocks(betas, voxels)
+    with _content(path, content) as given:
+        form = storage_form(path, shape, n_trials, given)
+        if not len(voxels):
+            return np.zeros((0, n_trials), dtype=np.int16)
+        values = None
+        if form.is_plain:
+            values = _read_voxel_chunks(path, voxels, shape, n_trials, given, form)
+        if values is None:
+            if form.chunk_index is None and not given.is_local:
+                _logger.warning(
+                    "%s is stored as %s, so that its voxels cannot be fetched alone: up to %.1f MB "
+                    "of it are fetched for %.1f MB of betas.",
+                    path,
+                    f"chunks of {form.chunks}" if form.chunks else "one block",
+                    given.size / 1e6,
+                    len(voxels) * n_trials * form.dtype.itemsize / 1e6,
+                )
+            with opened_betas(path, shape, n_trials, given) as betas:
+                values = read_blocks(betas, given, voxels)
     return values.astype(np.int16, copy=False)
 
 
-def _read_voxel_chunks(betas: h5py.Dataset, voxels: NDArray[np.int64]) -> NDArray[Any]:
-    """Return the betas (voxel, trial) of a file where each voxel's trials are one plain chunk."""
-    axes = [axis.tolist() for axis in np.unravel_index(voxels, betas.shape[1:])]
-    read = _voxel_chunk_reader(betas)
-    chunks = b"".join([read(position) for position in zip(repeat(0), *axes, strict=False)])
-    values = np.frombuffer(chunks, betas.dtype).reshape(len(voxels), betas.shape[0])
-    # What a disk does not give HDF5 fills with zeros, and says nothing: read these voxels twice.
-    for index in np.flatnonzero(values[:, -1] == 0).tolist():
-        if read((0, *(axis[index] for axis in axes))) != values[index].tobytes():
-            raise _given_in_part()
-    return values
+def _content(path: Path | str, content: Content | None) -> AbstractContextManager[Content]:
+    return LocalContent(Path(path)) if content is None else nullcontext(content)
 
 
-def _ask_ahead(betas: h5py.Dataset, voxels: NDArray[np.int64]) -> None:
-    """Let the system read all that will be wanted at once, while it is asked for piece by piece.
+def _read_voxel_chunks(
+    path: Path | str,
+    voxels: NDArray[np.int64],
+    shape: tuple[int, ...],
+    n_trials: int,
+    content: Content,
+    form: StorageForm,
+) -> NDArray[Any] | None:
+    """Return the betas (voxel, trial) of a file where each voxel's trials are one plain chunk.
 
-    Only of a file that has the size of one written in one go, where it is known what is going to be
-    read. It changes when something is read, never what.
+    None where one is said to lie outside of the file: HDF5 will tell of it.
     """
-    if not hasattr(os, "posix_fadvise") or not len(voxels):
-        return
-    with suppress(OSError, RuntimeError, ValueError):
-        file = betas.file.id.get_vfd_handle()
-        places = ChunkPlaces.predict(betas.shape[1:], betas.shape[0])
-        if os.fstat(file).st_size != places.file_bytes:
-            return
-        ranges = places.ranges(voxels, _BRIDGED_BYTES)
-        for start, stop in zip(ranges.starts.tolist(), ranges.stops.tolist(), strict=True):
-            os.posix_fadvise(file, start, stop - start, os.POSIX_FADV_WILLNEED)
-
-
-def _voxel_chunk_reader(betas: h5py.Dataset) -> Callable[[tuple[int, ...]], bytes]:
-    """Return what reads the chunk at a position: called for every voxel, it does nothing else."""
-    read_chunk = betas.id.read_direct_chunk
-    bytes_of_voxel = betas.shape[0] * betas.dtype.itemsize
-
-    def read(position: tuple[int, ...]) -> bytes:
-        try:
-            given: bytes = read_chunk(position)[1]
-        except (OSError, RuntimeError, ValueError):  # which of them differs between h5py's versions
-            # A chunk that was never allocated reads as the fill value; a failing disk fails again.
-            return betas[(slice(None), *position[1:])].tobytes()
-        if len(given) != bytes_of_voxel:
-            raise _given_in_part()
-        return given
-
-    return read
-
-
-def _given_in_part() -> OSError:
-    return OSError(errno.EIO, "The disk gave a voxel's betas only in part")
-
-
-def _read_blocks(betas: h5py.Dataset, voxels: NDArray[np.int64]) -> NDArray[Any]:
-    """Return the betas (voxel, trial) of a file of any storage form, whole chunks at a time."""
-    n_trials, *shape = betas.shape
-    values = np.empty((len(voxels), n_trials), dtype=betas.dtype)
-    chunk = betas.chunks or (1, *shape)
-    axes = np.unravel_index(voxels, shape)
-    *leading, column = (axis // length for axis, length in zip(axes, chunk[1:], strict=True))
-    row = np.zeros(len(voxels), dtype=np.int64)
-    for axis, length in zip(leading, shape, strict=False):
-        row = row * length + axis
-    order = np.lexsort((column, row))
-    apart = (np.diff(row[order]) != 0) | (np.diff(column[order]) > 1)
-    ends = [0, *(np.flatnonzero(apart) + 1).tolist(), len(voxels)]
-    for of_block in (order[start:stop] for start, stop in pairwise(ends) if start < stop):
-        corner = [int(axis[of_block].min()) for axis in axes]
-        end = [int(axis[of_block].max()) + 1 for axis in axes]
-        if betas.chunks is None:  # one long read a trial is faster than many short ones
-            corner[1:], end[1:] = [0] * len(corner[1:]), shape[1:]
-        size = int(np.prod(np.subtract(end, corner))) * values.itemsize
-        step = max(1, _BYTES_AT_ONCE // size // chunk[0]) * chunk[0]
-        box = tuple(slice(*side) for side in zip(corner, end, strict=True))
-        inside = tuple(axis[of_block] - start for axis, start in zip(axes, corner, strict=True))
-        for first in range(0, n_trials, step):
-            trials = slice(first, min(first + step, n_trials))
-            values[of_block, trials] = betas[(trials, *box)][(slice(None), *inside)].T
+    chunk_bytes = n_trials * form.dtype.itemsize
+    table, fill = None, 0
+    if form.chunk_index is not None:
+        table = find_chunks(content, form.chunk_index, voxels)
+    if table is None or (table.lengths != chunk_bytes).any():
+        # Another kind of index, a damaged one, or chunks that were never written.
+        with opened_betas(path, shape, n_trials, content) as betas:
+            table, fill = look_up_chunks(betas, content, voxels), betas.fillvalue
+    written = table.lengths == chunk_bytes
+    chunks = gather_chunks(content, table.starts[written], chunk_bytes)
+    if chunks is None or table.lengths[~written].any():
+        return None
+    if written.all():
+        return chunks.view(form.dtype)
+    values = np.full((len(voxels), n_trials), fill, dtype=form.dtype)
+    values[written] = chunks.view(form.dtype)
     return values
+
+
+def storage_form(
+    path: Path | str, shape: tuple[int, ...], n_trials: int, content: Content
+) -> StorageForm:
+    """Return how a session's betas are stored, after checking what they are.
+
+    Arguments and errors are those of `read_voxels`.
+    """
+
+    def form() -> StorageForm:
+        with opened_betas(path, shape, n_trials, content) as betas:
+            # Behind a link to another file, or a user's block, other bytes would be read.
+            is_of_voxels = betas.chunks == (n_trials, *(1 for _ in shape)) and _is_in(
+                betas, content
+            )
+            is_of_voxels &= not betas.file.userblock_size
+            index = None
+            if is_of_voxels:
+                with suppress(struct.error, ValueError):  # damaged: HDF5 will tell of it
+                    index = index_of(betas, lambda start, n: _read_at(content, start, n))
+            has_filters = betas.id.get_create_plist().get_nfilters() > 0
+            return StorageForm(betas.dtype, betas.chunks, is_of_voxels and not has_filters, index)
+
+    return content.complete(form)
+
+
+def _is_in(betas: h5py.Dataset, content: Content) -> bool:
+    """Return whether betas lie in the file itself, and not behind a link to another one."""
+    file = content.hdf5_file
+    return not isinstance(file, Path) or file.samefile(betas.file.filename)
+
+
+def _read_at(content: Content, start: int, length: int) -> bytes:
+    if start < 0 or length < 0 or start + length > content.size:
+        raise ValueError(f"bytes {start} to {start + length} lie outside of the file")
+    buffer = bytearray(length)
+    content.read_into(start, memoryview(buffer))
+    return bytes(buffer)
 
 
 @contextmanager
 def opened_betas(
-    path: Path | str, shape: tuple[int, ...], n_trials: int, file: io.RawIOBase | None = None
+    path: Path | str, shape: tuple[int, ...], n_trials: int, content: Content
 ) -> Iterator[h5py.Dataset]:
     """Open a session's betas, checked, with h5py's errors turned into the library's.
 
     Parameters
     ----------
-    path, shape, n_trials, file
+    path, shape, n_trials, content
         As `read_voxels`.
 
     Yields
     ------
     h5py.Dataset
-        Of shape (n_trials, *shape); no other thread reads betas meanwhile.
+        Of shape (n_trials, *shape); no other thread lets HDF5 read betas meanwhile.
     """
-    if file is None:
-        check_regular(Path(path))  # HDF5 would wait for what a pipe never gives
     with HDF5_LOCK:
         try:
-            with opened_to_read(path) if file is None else h5py.File(file, "r") as opened:
+            file = content.hdf5_file
+            with opened_to_read(file) if isinstance(file, Path) else h5py.File(file, "r") as opened:
                 yield _checked(path, opened, shape, n_trials)
+        except (NSDPrepError, RemoteFaultError):
+            raise
         except (OSError, RuntimeError, KeyError) as error:  # h5py at damaged files
             if number := errno_of(error):
                 raise OSError(number, os.strerror(number), str(path)) from error

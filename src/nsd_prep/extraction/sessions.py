@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from nsd_prep.core.digests import digest_of_array, sha256_of_json
-from nsd_prep.core.errors import ExtractionError, ExtractionFaultError, InputFileError, NSDPrepError
+from nsd_prep.core.errors import (
+    ExtractionError,
+    ExtractionFaultError,
+    InputFileError,
+    NotRequestedError,
+    NSDPrepError,
+    RemoteFaultError,
+)
 from nsd_prep.core.records import FileIdentity, FileSample, Sealed
 from nsd_prep.dataset.identity import RemoteIdentity
 from nsd_prep.dataset.published import run_lengths
@@ -392,6 +399,8 @@ def _store(
 def extract_sessions(requests: Sequence[SessionRequest]) -> list[SessionRecord]:
     """Extract several sessions in order, all that can be, whatever becomes of the others.
 
+    Where a server is given up, those that follow are not tried.
+
     Raises
     ------
     ExtractionFaultError
@@ -411,9 +420,12 @@ def extract_sessions(requests: Sequence[SessionRequest]) -> list[SessionRecord]:
             errors[f"subject {request.subject}, session {request.session}: {error}"] = error
             if isinstance(error, ReplacedSessionsError):
                 replaced |= error.betas
+            if isinstance(error, NotRequestedError):
+                break
     if errors and len(replaced) == len(errors):
         raise ReplacedSessionsError(list(errors), replaced)
     if errors:
-        may_help = any(not isinstance(error, NSDPrepError) for error in errors.values())
+        judged = (NSDPrepError, RemoteFaultError)  # the latter was tried again where it arose
+        may_help = any(not isinstance(error, judged) for error in errors.values())
         raise (ExtractionFaultError if may_help else ExtractionError)(list(errors))
     return records

@@ -1,12 +1,16 @@
 """Z-scores over the trials of a session."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.dataset.betas import _VOXELS_AT_ONCE
 from nsd_prep.dataset.published import BETA_SCALE
+
+#: Voxels z-scored together: few enough for a core's cache, so many that threads that compute and
+#: read seldom wait for each other's turn in the interpreter.
+_VOXELS_AT_ONCE: Final = 512
 
 
 def zscore_trials(

@@ -120,6 +120,9 @@ def s3_config(bucket: str, environment: Mapping[str, str]) -> Any:
         "request_payer": False,
         "s3_express": False,
         "skip_signature": True,
+        # obstore would take one of them from the environment, and miss the other.
+        "access_key_id": "",
+        "secret_access_key": "",
     }
     key, secret = (
         environment.get("AWS_ACCESS_KEY_ID"),

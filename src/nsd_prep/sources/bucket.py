@@ -22,15 +22,12 @@ from nsd_prep.sources.client import Client
 from nsd_prep.sources.consent import accepted_terms
 from nsd_prep.sources.images import fetch_images
 from nsd_prep.sources.mirror import Mirror
-from nsd_prep.sources.retry import ATTEMPTS
 from nsd_prep.sources.sessions import SessionReader
 
 #: Files too large to be copied: known by size and ETag alone, and looked up once.
 _LARGE: Final = ".hdf5"
 #: How often a session is started again because its file changed.
 _STARTS: Final = 3
-#: Attempts to look up a file of which there is a copy.
-_FEW_ATTEMPTS: Final = 3
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -262,9 +259,8 @@ class BucketSource(Source):
         record = self._mirror.record(name)
         if self._is_offline and record is not None:
             return None
-        attempts = ATTEMPTS if record is None and not self._is_offline else _FEW_ATTEMPTS
         try:
-            identity = self.client.identity(name, attempts=attempts)
+            identity = self.client.identity(name)
         except MissingFilesError:
             self._found[name] = None
             # A later run without a network knows that it need not be there.

@@ -4,22 +4,18 @@ Threads wait for the answers; obstore, which is Rust, does the work without Pyth
 """
 
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-import numpy as np
 import obstore
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError, RemoteFaultError
 from nsd_prep.dataset.identity import RemoteIdentity
 from nsd_prep.dataset.source import Transfer
 from nsd_prep.sources.address import Address
-from nsd_prep.sources.link import HIGHEST_CONCURRENCY, Link
 from nsd_prep.sources.retry import (
-    ATTEMPTS,
+    Budget,
     Deadline,
     ShortAnswerError,
     attempt,
@@ -32,8 +28,8 @@ _Result = TypeVar("_Result")
 
 #: Seconds within which everything that a session needs must have come.
 SESSION_SECONDS: Final = 900.0
-#: Requests whose time is kept, to choose by it what suits the link.
-_MOST_SAMPLES: Final = 4000
+#: Requests under way at once.
+CONCURRENCY: Final = 128
 
 
 class Client:
@@ -45,31 +41,25 @@ class Client:
     ----------
     url : str
         As `Address.parse` takes it.
-
-    Attributes
-    ----------
-    link : Link
-        What is chosen for the link so far.
     """
 
     def __init__(self, url: str) -> None:
         self.address = Address.parse(url)
-        self.link = Link()
         self._start()
 
     def _start(self) -> None:
         self._store = self.address.store()
-        self._gate = Gate(self.link.concurrency)
+        self._gate = Gate(CONCURRENCY)
+        self._budget = Budget()
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
-        self._samples: deque[tuple[int, float]] = deque(maxlen=_MOST_SAMPLES)
         self._counters = Counters()
 
-    def __getstate__(self) -> tuple[Address, Link]:
-        return self.address, self.link
+    def __getstate__(self) -> Address:
+        return self.address
 
-    def __setstate__(self, state: tuple[Address, Link]) -> None:
-        self.address, self.link = state
+    def __setstate__(self, state: Address) -> None:
+        self.address = state
         self._start()
 
     def close(self) -> None:
@@ -87,7 +77,7 @@ class Client:
         """Return the URL of a file, by its path below the root."""
         return f"{self.address.url}/{name}"
 
-    def identity(self, name: str, *, attempts: int = ATTEMPTS) -> RemoteIdentity:
+    def identity(self, name: str) -> RemoteIdentity:
         """Look up the size and ETag of a file, by its path below the root, in one request.
 
         Raises
@@ -101,7 +91,7 @@ class Client:
             self._counters.request("sizes")
             return RemoteIdentity.of(url, obstore.head(self._store, name))
 
-        return self._in_turn(url, "sizes", answered, Deadline(SESSION_SECONDS), attempts)
+        return self._in_turn(url, "sizes", answered, Deadline(SESSION_SECONDS))
 
     def identities(self, names: Sequence[str]) -> dict[str, RemoteIdentity]:
         """Look up the sizes and ETags of files, by their paths below the root, many at once.
@@ -135,7 +125,6 @@ class Client:
         *,
         kind: TransferKind,
         deadline: Deadline,
-        at_once: bool = False,
     ) -> memoryview:
         """Fetch a range of a file, in the calling thread.
 
@@ -149,9 +138,6 @@ class Client:
             What it counts as.
         deadline : Deadline
             After which nothing is tried.
-        at_once : bool
-            Not to wait for other requests, nor for any thread of Python's: for a caller that holds
-            h5py's lock, which a thread that collects garbage may need.
 
         Returns
         -------
@@ -168,7 +154,6 @@ class Client:
 
         def answered() -> memoryview:
             self._counters.request(kind)
-            begun = time.monotonic()
             answer = obstore.get(self._store, name, options=options)
             if RemoteIdentity.of(identity.path, answer.meta) != identity:
                 raise changed(identity.path)
@@ -176,17 +161,9 @@ class Client:
             if len(content) != stop - start:
                 raise ShortAnswerError(f"{len(content)} in place of {stop - start} bytes")
             self._counters.received(kind, len(content))
-            self._samples.append((len(content), time.monotonic() - begun))
             return content
 
-        if not at_once:
-            return self._in_turn(identity.path, kind, answered, deadline)
-        return attempt(
-            identity.path,
-            answered,
-            deadline=deadline,
-            on_failure=lambda _: self._counters.failure(kind),
-        )
+        return self._in_turn(identity.path, kind, answered, deadline)
 
     def submit(self, function: Callable[..., _Result], *arguments: Any) -> "Future[_Result]":
         """Let a function run in one of the threads that wait for answers."""
@@ -227,6 +204,11 @@ class Client:
             if len(content) != n_bytes:
                 raise ShortAnswerError(f"{len(content)} in place of {n_bytes} bytes")
             self._counters.received(kind, len(content))
+            if content[:200].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+                raise InputFileError(
+                    f"{url} is answered with a web page, as of a login: expected the file; check "
+                    "the address, and that this network lets you through without logging in."
+                )
             return identity, content
 
         return self._in_turn(url, kind, answered, Deadline(SESSION_SECONDS))
@@ -249,7 +231,7 @@ class Client:
             return sorted(str(file["path"]) for page in pages for file in page)
 
         try:
-            return self._in_turn(url, "sizes", answered, Deadline(SESSION_SECONDS), attempts=3)
+            return self._in_turn(url, "sizes", answered, Deadline(SESSION_SECONDS))
         except (RemoteFaultError, MissingFilesError) as error:
             if self.address.scheme == "s3":
                 raise
@@ -257,19 +239,10 @@ class Client:
                 f"{url} cannot be listed: its server does not answer PROPFIND."
             ) from error
 
-    def adapt(self) -> None:
-        """Choose what suits the link, by how long the requests since the last time took."""
-        samples = [self._samples.popleft() for _ in range(len(self._samples))]
-        n_bytes, seconds = np.array(samples, dtype=np.float64).reshape(-1, 2).T
-        # An overload lowered the gate's limit: the way up begins there.
-        so_far = Link(self.link.gap, self._gate.limit)
-        self.link = so_far.adapted(n_bytes.astype(np.int64), seconds)
-        self._gate.set(self.link.concurrency)
-
     def _threads(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(HIGHEST_CONCURRENCY, "nsd-prep-fetch")
+                self._pool = ThreadPoolExecutor(CONCURRENCY, "nsd-prep-fetch")
             return self._pool
 
     def _in_turn(
@@ -278,7 +251,6 @@ class Client:
         kind: TransferKind,
         answered: Callable[[], _Result],
         deadline: Deadline,
-        attempts: int = ATTEMPTS,
     ) -> _Result:
         """Return an answer, each attempt one of the requests that may be under way at once."""
 
@@ -291,4 +263,4 @@ class Client:
             if is_overload(error):
                 self._gate.reduce()
 
-        return attempt(url, request, deadline=deadline, attempts=attempts, on_failure=failed)
+        return attempt(url, request, deadline=deadline, budget=self._budget, on_failure=failed)

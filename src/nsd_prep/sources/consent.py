@@ -104,14 +104,22 @@ def accepted_terms(
     raise _not_accepted()
 
 
-def consent_file(environment: Mapping[str, str]) -> Path:
-    """Return where an acceptance is kept: below ``XDG_CONFIG_HOME``, or ``~/.config``."""
+def consent_file(environment: Mapping[str, str]) -> Path | None:
+    """Return where an acceptance is kept: below ``XDG_CONFIG_HOME``, or ``~/.config``.
+
+    None where there is no home folder.
+    """
     base = environment.get("XDG_CONFIG_HOME", "")
-    folder = Path(base) if base and Path(base).is_absolute() else Path.home() / ".config"
+    try:
+        folder = Path(base) if base and Path(base).is_absolute() else Path.home() / ".config"
+    except RuntimeError:
+        return None
     return folder / "nsd-prep" / "nsd-terms.json"
 
 
-def _kept(file: Path) -> Consent | None:
+def _kept(file: Path | None) -> Consent | None:
+    if file is None:
+        return None
     try:
         consent = Consent.model_validate_json(file.read_bytes())
     except (OSError, ValidationError):
@@ -119,11 +127,12 @@ def _kept(file: Path) -> Consent | None:
     return consent if consent.terms_version == TERMS_VERSION else None
 
 
-def _keep(file: Path, way: Way) -> Consent:
+def _keep(file: Path | None, way: Way) -> Consent:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     consent = Consent(terms_version=TERMS_VERSION, accepted=now, way=way)
-    with suppress(OSError):  # a home that cannot be written: the next run asks again
-        write_text(file, consent.model_dump_json(indent=2) + "\n")
+    if file is not None:
+        with suppress(OSError):  # a home that cannot be written: the next run asks again
+            write_text(file, consent.model_dump_json(indent=2) + "\n")
     return consent
 
 

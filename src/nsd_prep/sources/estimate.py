@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.dataset.hdf5.places import ChunkPlaces
-from nsd_prep.sources.link import START_CONCURRENCY, START_GAP
+from nsd_prep.sources.client import CONCURRENCY
 from nsd_prep.sources.sessions import predicted_fetches
 
 #: Seconds from a request to the first byte of its answer that the estimates take.
@@ -60,7 +60,7 @@ def estimate(sessions: Iterable[SessionsToFetch]) -> FetchEstimate:
     n_requests = n_bytes = 0
     for subject in sessions:
         places = ChunkPlaces.predict(subject.shape, subject.n_trials)
-        parts = predicted_fetches(places, subject.voxels, START_GAP)
+        parts = predicted_fetches(places, subject.voxels)
         n_requests += subject.n_sessions * (1 + sum(len(part.ranges.pieces()) for part in parts))
         n_bytes += subject.n_sessions * sum(part.ranges.n_bytes for part in parts)
     return FetchEstimate(
@@ -78,7 +78,7 @@ def model_seconds(
     bandwidth: float,
     *,
     latency: float = LATENCY,
-    concurrency: int = START_CONCURRENCY,
+    concurrency: int = CONCURRENCY,
 ) -> float:
     """Return the seconds that requests take, where either latency or bandwidth is the limit.
 

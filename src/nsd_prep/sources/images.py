@@ -4,24 +4,26 @@ import io
 import logging
 import re
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.core.errors import InputFileError, MissingFilesError, NSDPrepError, RemoteFaultError
 from nsd_prep.core.hdf5_lock import HDF5_LOCK
-from nsd_prep.dataset.hdf5.ranges import merged
+from nsd_prep.dataset.hdf5.blocks import stored_ranges
+from nsd_prep.dataset.hdf5.ranges import Ranges
 from nsd_prep.dataset.images import DATASET_NAME, stored_images
 from nsd_prep.sources.batch import Batch
 from nsd_prep.sources.client import SESSION_SECONDS, Client
 from nsd_prep.sources.retry import Deadline
 from nsd_prep.sources.sparse_file import SparseFile
+
+_Result = TypeVar("_Result")
 
 FOLDER: Final = "nsddata_stimuli/stimuli/nsd"
 SHARED_FOLDER: Final = f"{FOLDER}/shared1000"
@@ -31,8 +33,6 @@ STIMULI_FILE: Final = f"{FOLDER}/nsd_stimuli.hdf5"
 _SHARED_NAME: Final = re.compile(r"(?:^|/)shared\d{4}_nsd(?P<id>\d{5})\.png$")
 #: Images that are under way at once: some 20 MB of pixels.
 _AHEAD: Final = 32
-#: Bytes of blocks that are kept of a file of images whose chunks are looked up one by one.
-_BLOCK_BYTES: Final = 40_000_000
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def fetch_images(
         client.url(SHARED_FOLDER),
         client.url(STIMULI_FILE),
     )
-    yield from _read_ranges(client, np.sort(nsd_ids))
+    yield from _read_ranges(client, ids)
 
 
 def shared_names(client: Client) -> dict[int, str]:
@@ -113,47 +113,47 @@ def _read_files(
             future.cancel()
 
 
-def _read_ranges(
-    client: Client, nsd_ids: NDArray[np.int64]
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def _read_ranges(client: Client, ids: list[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Read images from the file of all, as HDF5 finds them in it."""
     identity = client.identity(STIMULI_FILE)
     deadline = Deadline(SESSION_SECONDS)
 
-    def fetch(start: int, stop: int) -> Any:
-        return client.fetch(identity, start, stop, kind="images", deadline=deadline, at_once=True)
+    def fetch(ranges: Ranges) -> Iterable[tuple[int, Any]]:
+        return Batch(client, identity, ranges, deadline, "images").pieces()
 
-    file = SparseFile(identity.path, identity.bytes, fetch=fetch, most_bytes=_BLOCK_BYTES)
-    with _translated(file), HDF5_LOCK, h5py.File(file, "r") as opened:
-        images = stored_images(identity.path, opened, nsd_ids)
-        image_bytes = int(np.prod(images.shape[1:]))
-        first_byte = images.id.get_offset()
-    for start in range(0, len(nsd_ids), _AHEAD):
-        chosen = nsd_ids[start : start + _AHEAD]
+    file = SparseFile(identity.path, identity.bytes, fetch)
+
+    for start in range(0, max(len(ids), 1), _AHEAD):
+        chosen = ids[start : start + _AHEAD]
         deadline = Deadline(SESSION_SECONDS)
-        keys = []
-        if first_byte is not None:  # one block: it is known where each image lies
-            places = first_byte + chosen * image_bytes
-            ranges = merged(places, np.full(len(chosen), image_bytes), client.link.gap)
-            batch = Batch(client, identity, ranges, kind="images", deadline=deadline)
-            keys = batch.into(file)
-        with _translated(file), HDF5_LOCK, h5py.File(file, "r") as opened:
-            pictures = [(nsd_id, opened[DATASET_NAME][nsd_id]) for nsd_id in chosen.tolist()]
+
+        def ranges(opened: h5py.File) -> Ranges:
+            images = stored_images(identity.path, opened, np.array(ids, dtype=np.int64))
+            whole = [slice(0, length) for length in images.shape[1:]]
+            boxes = [(slice(one, one + 1), *whole) for one in chosen]  # noqa: B023 (called at once)
+            return stored_ranges(images, file, boxes)
+
+        keys = file.fetch(_opened(file, ranges))
+        for one in chosen:
+            yield one, _opened(file, lambda opened: opened[DATASET_NAME][one], keep=False)  # noqa: B023
         file.remove(keys)
-        yield from pictures
 
 
-@contextmanager
-def _translated(file: SparseFile) -> Iterator[None]:
-    """Raise what the network said, or that the file is damaged, in place of h5py's errors."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        if file.error is not None:
-            raise file.error from None
-        if isinstance(error, InputFileError):
+def _opened(
+    file: SparseFile, read: Callable[[h5py.File], _Result], *, keep: bool = True
+) -> _Result:
+    """Return what is read of a file; raise what the network said, or that it is damaged."""
+
+    def action() -> _Result:
+        try:
+            with HDF5_LOCK, h5py.File(file, "r") as opened:
+                return read(opened)
+        except (NSDPrepError, RemoteFaultError):
             raise
-        raise InputFileError(
-            f"{file.name} cannot be read ({error}): it is truncated, empty or not HDF5; check the "
-            "dataset."
-        ) from error
+        except (OSError, RuntimeError) as error:
+            raise InputFileError(
+                f"{file.name} cannot be read ({error}): it is truncated, empty or not HDF5; check "
+                "the dataset."
+            ) from error
+
+    return file.complete(action, keep=keep)

@@ -194,7 +194,7 @@ def _description(path: Path, source: Source) -> _Description | None:
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, nested without end
         reason = f"at the whole file, {error}"
     raise InputFileError(
-        f"{path} does not describe a dataset: {reason}; expected "
+        f"{source.where(path)} does not describe a dataset: {reason}; expected "
         '{"name": "...", "trials_per_session": 30, "sessions": {"1": 6}} with subjects 1 to 8, '
         "correct or remove it."
     )

@@ -1,23 +1,34 @@
-"""A file for h5py that holds only what was fetched, and raises on any other byte."""
+"""What was fetched of a remote file, as a file for h5py that raises on any other byte."""
 
 import io
 from bisect import bisect_left, bisect_right
-from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from nsd_prep.core.errors import RemoteFaultError
+import numpy as np
 
+from nsd_prep.core.errors import InputFileError
+from nsd_prep.dataset.hdf5.ranges import Ranges
+
+_Result = TypeVar("_Result")
+Fetch = Callable[[Ranges], Iterable[tuple[int, Any]]]
+"""Given ranges of a file, returns (start, bytes) of pieces that make them up."""
+
+#: Bytes between two ranges that are fetched rather than skipped: more requests than those that
+#: this leaves take longer, and more bytes cost NSD's host more, on any link that was measured.
+GAP: Final = 24 * 1024
 #: Bytes that are fetched around a miss; HDF5's index and headers are read a few kB at a time.
 BLOCK_BYTES: Final = 64 * 1024
-
-
-class MissingBytesError(RemoteFaultError):
-    """Bytes were asked for that had not been fetched, and are not to be fetched one by one."""
+#: The longest block, of those that follow each other while one thing is read.
+_LONGEST_BLOCK: Final = 8 * 1024 * 1024
 
 
 class SparseFile(io.RawIOBase):
     """Ranges of a file, read as if it were whole; a hole is never read as zeros.
+
+    It is a `nsd_prep.dataset.hdf5.content.Content`. HDF5 never waits for the network, and is never
+    told of it: where it meets a hole it gets an error, and what it was asked for is asked again
+    when the hole is filled.
 
     Parameters
     ----------
@@ -25,51 +36,85 @@ class SparseFile(io.RawIOBase):
         For messages.
     size : int
         Bytes of the whole file.
-    fetch : callable, optional
-        Given the start and stop of a hole, returns its bytes. It is called while HDF5 waits, with
-        h5py's lock held: it must not wait for another thread of Python's.
-    allowed_misses : int, optional
-        How many holes may be filled in that way; any number where nothing is said.
-    most_bytes : int, optional
-        Of the blocks fetched for misses so many bytes are kept, the latest.
-    reach : int
-        A miss within so many blocks behind the last one follows it, and blocks that follow each
-        other grow: for files of which most is going to be read.
+    fetch : callable
+        Fetches ranges.
 
     Attributes
     ----------
-    error : BaseException or None
-        What `fetch` raised, or `MissingBytesError`: h5py tells only that something failed.
     misses : int
-        Holes that were met.
+        Ranges that had to be fetched because something was read of them.
     """
 
-    def __init__(
-        self,
-        name: str,
-        size: int,
-        *,
-        fetch: Callable[[int, int], Any] | None = None,
-        allowed_misses: int | None = None,
-        most_bytes: int | None = None,
-        reach: int = 0,
-    ) -> None:
+    gap: int = GAP
+    bytes_at_once: int = 30_000_000
+    is_local: bool = False
+
+    def __init__(self, name: str, size: int, fetch: Fetch) -> None:
         super().__init__()
         self.name = name
         self.size = size
-        self.error: BaseException | None = None
         self.misses = 0
         self._fetch = fetch
-        self._allowed_misses = allowed_misses if fetch else 0
-        self._most_bytes = most_bytes
-        self._reach = reach
+        self._hole: tuple[int, int] | None = None
         self._starts: list[int] = []
         self._segments: list[memoryview] = []
-        self._blocks: deque[tuple[int, int]] = deque()
-        self._block_bytes = 0
-        self._next_block = BLOCK_BYTES
-        self._last_stop = -1
         self._at = 0
+
+    @property
+    def hdf5_file(self) -> io.RawIOBase:
+        """What h5py opens."""
+        return self
+
+    def complete(self, action: Callable[[], _Result], *, keep: bool = True) -> _Result:
+        """Return what an action gives that reads the file, called again until it meets no hole.
+
+        Parameters
+        ----------
+        action : callable
+            Reads the file.
+        keep : bool
+            Whether the blocks that are fetched for it stay. Where they do not, they grow: data are
+            read on and on.
+
+        Raises
+        ------
+        Exception
+            What the action raises without a hole, and what fetching raises. No error of HDF5's is
+            handled meanwhile, which would become its context: h5py's frames would lead from it to
+            this file, and HDF5 from there to them, a cycle that no collection of garbage sees.
+        """
+        keys: list[int] = []
+        n_bytes = BLOCK_BYTES
+        while True:
+            self._hole = None
+            try:
+                result = action()
+            except (InputFileError, OSError, RuntimeError, KeyError):
+                if self._hole is None:
+                    raise
+            else:
+                if self._hole is None:
+                    self.remove([] if keep else keys)
+                    return result
+            (start, stop), self._hole = self._hole, None
+            start, stop = self.holes(start, min(max(stop, start + n_bytes), self.size))[0]
+            keys += self.fetch(Ranges(np.array([start]), np.array([stop])))
+            n_bytes = BLOCK_BYTES if keep else min(2 * n_bytes, _LONGEST_BLOCK)
+
+    def will_need(self, ranges: Ranges) -> None:
+        """Do nothing: what is fetched together is said to `fetch`."""
+
+    def fetch(self, ranges: Ranges) -> list[int]:
+        """Fetch what of some ranges is not there, and return the keys by which to remove it."""
+        holes = [hole for start, stop in ranges for hole in self.holes(start, stop)]
+        if not holes:
+            return []
+        starts, stops = np.array(holes, dtype=np.int64).T
+        self.misses += len(holes)
+        keys = []
+        for start, content in self._fetch(Ranges(starts, stops)):
+            keys += self.add(start, content)
+        return keys
 
     def add(self, start: int, content: Any) -> list[int]:
         """Put fetched bytes in their place, and return the keys by which to remove them."""
@@ -105,13 +150,18 @@ class SparseFile(io.RawIOBase):
             start = self._starts[at] + len(self._segments[at])
         return found
 
-    def read_at(self, start: int, length: int) -> bytes:
-        """Read bytes from a place, without h5py."""
-        content = bytearray(length)
-        self.seek(start)
-        if self.readinto(content) != length:
-            raise EOFError(f"{self.name} ends before byte {start + length}")
-        return bytes(content)
+    def read_into(self, start: int, buffer: memoryview) -> None:
+        """Fill a buffer with the bytes from `start` on; OSError where some were not fetched."""
+        at, stop = start, start + len(buffer)
+        while at < stop:
+            index = bisect_right(self._starts, at) - 1
+            offset = at - self._starts[index] if index >= 0 else 0
+            if index < 0 or offset >= len(self._segments[index]):
+                self._hole = (at, stop)
+                raise OSError(f"Bytes {at} to {stop} of {self.name} were not fetched")
+            piece = self._segments[index][offset : offset + stop - at]
+            buffer[at - start : at - start + len(piece)] = piece
+            at += len(piece)
 
     def readable(self) -> bool:  # noqa: D102
         return True
@@ -127,49 +177,9 @@ class SparseFile(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fill a buffer from the current place on; raise where a byte was not fetched."""
+        """Fill a buffer from the current place on; OSError where a byte was not fetched."""
         target = memoryview(buffer).cast("B")
-        start, stop = self._at, min(self._at + len(target), self.size)
-        at = start
-        while at < stop:
-            index = bisect_right(self._starts, at) - 1
-            offset = at - self._starts[index] if index >= 0 else 0
-            if index < 0 or offset >= len(self._segments[index]):
-                self._fill(at, stop)
-                continue
-            piece = self._segments[index][offset : offset + stop - at]
-            target[at - start : at - start + len(piece)] = piece
-            at += len(piece)
-        self._at = max(stop, start)
-        return self._at - start
-
-    def _fill(self, start: int, stop: int) -> None:
-        """Fetch the block in which a hole begins; blocks grow while they follow each other."""
-        self.misses += 1
-        if self._fetch is None or (
-            self._allowed_misses is not None and self.misses > self._allowed_misses
-        ):
-            self.error = MissingBytesError(
-                f"Bytes {start} to {stop} of {self.name} were not fetched: expected them among the "
-                "predicted ones; report this with the file's size."
-            )
-            raise self.error
-        if self._most_bytes is not None:
-            longest = self._most_bytes // 4
-            follows = 0 <= start - self._last_stop <= self._reach * self._next_block
-            self._next_block = min(2 * self._next_block, longest) if follows else BLOCK_BYTES
-        begin, end = self.holes(start, min(max(stop, start + self._next_block), self.size))[0]
-        end = min(end, begin + max(self._next_block, BLOCK_BYTES))
-        try:
-            content = self._fetch(begin, end)
-        except BaseException as error:
-            self.error = error
-            raise
-        self.add(begin, content)
-        self._last_stop = end
-        self._blocks.append((begin, end - begin))
-        self._block_bytes += end - begin
-        while self._most_bytes is not None and self._block_bytes > self._most_bytes:
-            oldest, length = self._blocks.popleft()
-            self._block_bytes -= length
-            self.remove([oldest])
+        n_bytes = max(0, min(len(target), self.size - self._at))
+        self.read_into(self._at, target[:n_bytes])
+        self._at += n_bytes
+        return n_bytes

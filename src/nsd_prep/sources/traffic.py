@@ -2,57 +2,69 @@
 
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Literal
 
 from nsd_prep.dataset.source import Transfer
-from nsd_prep.sources.link import LOWEST_CONCURRENCY
 
-TransferKind = Literal["betas", "index", "small files", "images", "sizes"]
+TransferKind = Literal["betas", "small files", "images", "sizes"]
 
 #: Seconds between two reductions of the requests under way, so that one bad moment counts once.
 _SECONDS_BETWEEN_REDUCTIONS: Final = 1.0
+_LOWEST_CONCURRENCY: Final = 4
 
 
 class Counters:
-    """Counts requests; counting takes no lock, so that it can be done while h5py's is held."""
+    """Counts requests, of any number of threads."""
 
     def __init__(self) -> None:
-        self._events: deque[tuple[str, TransferKind, int]] = deque()
         self._counts: dict[str, Counter[str]] = {counted: Counter() for counted in Transfer._fields}
-        self._reading = threading.Lock()
+        self._lock = threading.Lock()
 
     def request(self, kind: TransferKind) -> None:
         """Count a request that is made."""
-        self._events.append(("requests", kind, 1))
+        self._add("requests", kind, 1)
 
     def received(self, kind: TransferKind, n_bytes: int) -> None:
         """Count the bytes of an answer."""
-        self._events.append(("bytes", kind, n_bytes))
+        self._add("bytes", kind, n_bytes)
 
     def failure(self, kind: TransferKind) -> None:
         """Count a request that did not succeed."""
-        self._events.append(("failures", kind, 1))
+        self._add("failures", kind, 1)
+
+    def _add(self, counted: str, kind: TransferKind, n: int) -> None:
+        with self._lock:
+            self._counts[counted][kind] += n
 
     def transfer(self) -> Transfer:
         """Return all that was counted."""
-        with self._reading:
-            for _ in range(len(self._events)):
-                counted, kind, n = self._events.popleft()
-                self._counts[counted][kind] += n
+        with self._lock:
             return Transfer(*(dict(self._counts[counted]) for counted in Transfer._fields))
 
 
 class Gate:
-    """Lets so many requests through at once, fewer when the server is overloaded."""
+    """Lets so many requests through at once: half as many after an overload, then ever more again.
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
+    Parameters
+    ----------
+    highest : int
+        Requests under way while all is well.
+    """
+
+    def __init__(self, highest: int) -> None:
+        self._highest = highest
+        self._limit = float(highest)
         self._active = 0
         self._reduced_at = 0.0
         self._changed = threading.Condition()
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be under way."""
+        return int(self._limit)
 
     @contextmanager
     def passed(self) -> Iterator[None]:
@@ -65,6 +77,8 @@ class Gate:
         finally:
             with self._changed:
                 self._active -= 1
+                # One more for each round of all that may be under way.
+                self._limit = min(self._highest, self._limit + 1 / self._limit)
                 self._changed.notify()
 
     def reduce(self) -> None:
@@ -72,10 +86,4 @@ class Gate:
         with self._changed:
             if time.monotonic() - self._reduced_at > _SECONDS_BETWEEN_REDUCTIONS:
                 self._reduced_at = time.monotonic()
-                self.limit = max(LOWEST_CONCURRENCY, self.limit // 2)
-
-    def set(self, limit: int) -> None:
-        """Let so many through from now on."""
-        with self._changed:
-            self.limit = limit
-            self._changed.notify_all()
+                self._limit = max(_LOWEST_CONCURRENCY, self._limit / 2)

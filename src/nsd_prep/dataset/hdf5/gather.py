@@ -1,90 +1,122 @@
-"""Chunks of many voxels, read from a local file in few calls where its own index says they lie.
+"""Chunks of many voxels, read in few calls where the file's own index says that they lie.
 
 HDF5 looks up and reads one chunk in a call, and keeps all other threads of Python waiting. Here the
 index is searched for all voxels at once, and what lies close together is read in one go.
 """
 
-import errno
-import io
-import os
 import struct
-from contextlib import suppress
-from pathlib import Path
-from typing import Final
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.dataset.hdf5.index import index_of
-from nsd_prep.dataset.hdf5.ranges import merged
+from nsd_prep.dataset.hdf5.content import Content, OutsideError
+from nsd_prep.dataset.hdf5.index import ChunkIndex, ChunkTable
+from nsd_prep.dataset.hdf5.ranges import Ranges, merged, slices
 
 Integers = NDArray[np.int64]
 
-#: Bytes between two pieces that are read rather than skipped.
-_GAP: Final = 8192
-#: Bytes of the file in memory at once, beside what is returned.
-_BYTES_AT_ONCE: Final = 8_000_000
 
+def find_chunks(content: Content, index: ChunkIndex, voxels: Integers) -> ChunkTable | None:
+    """Find the chunks of voxels in the index of their file.
 
-def gather_chunks(path: Path, betas: h5py.Dataset, voxels: Integers) -> NDArray[np.uint8] | None:
-    """Read the chunks of voxels (sites), each all trials of one, without filters.
+    Parameters
+    ----------
+    content : Content
+        The file. Nodes that are fetched of it stay.
+    index : ChunkIndex
+        Its index, each chunk all trials of a voxel.
+    voxels : ndarray of int64, shape (n_voxels,)
+        Sites (0-based), ascending.
 
     Returns
     -------
-    ndarray of uint8, shape (n_voxels, n_trials * itemsize)
-        The bytes of each voxel's chunk. None where the file has another kind of index or a damaged
-        one, or a voxel has no chunk: HDF5 knows what that means.
+    ChunkTable or None
+        None where the index is damaged: HDF5 will tell of it.
     """
-    bytes_of_voxel = betas.shape[0] * betas.dtype.itemsize
-    if not len(voxels) or betas.file.userblock_size:
+
+    def read_nodes(nodes: Integers) -> NDArray[np.uint8]:
+        ranges = _checked(content, nodes, index.node_bytes)
+        content.will_need(ranges)
+        content.fetch(ranges)
+        return _pieces(content, nodes, index.node_bytes)
+
+    try:
+        return index.find(voxels, read_nodes)
+    except (struct.error, ValueError):
         return None
-    if not path.samefile(betas.file.filename):  # behind a link to another file
+
+
+def look_up_chunks(betas: h5py.Dataset, content: Content, voxels: Integers) -> ChunkTable:
+    """Find the chunks of voxels by HDF5, one by one, in a file of any kind of index.
+
+    Arguments are those of `find_chunks`, the dataset in place of its index; HDF5's errors are those
+    of a damaged file.
+    """
+    places = np.zeros((len(voxels), 2), dtype=np.int64)
+    look_up = betas.id.get_chunk_info_by_coord
+    positions = zip(
+        *(axis.tolist() for axis in np.unravel_index(voxels, betas.shape[1:])), strict=True
+    )
+    for row, position in enumerate(positions):
+        chunk = content.complete(lambda: look_up((0, *position)))  # noqa: B023 (called at once)
+        if chunk.byte_offset is not None:
+            places[row] = chunk.byte_offset, chunk.size
+    return ChunkTable(*places.T)
+
+
+def gather_chunks(content: Content, starts: Integers, length: int) -> NDArray[np.uint8] | None:
+    """Read chunks of one length.
+
+    Parameters
+    ----------
+    content : Content
+        The file.
+    starts : ndarray of int64, shape (n_chunks,)
+        The bytes where they begin.
+    length : int
+        Bytes of each.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n_chunks, length)
+        None where some lie outside of the file.
+
+    Raises
+    ------
+    OSError
+        The disk fails, or gives less than it holds; or the network does.
+    """
+    try:
+        content.will_need(_checked(content, starts, length))
+    except OutsideError:
         return None
-    with path.open("rb", buffering=0) as file:
-
-        def read_at(place: int, length: int) -> bytes:
-            return _pieces(file, np.array([place]), length).tobytes()
-
-        with suppress(_OutsideError, struct.error, ValueError):  # damaged: HDF5 will tell of it
-            if (index := index_of(betas, read_at)) is None:
-                return None
-            node_bytes = index.node_bytes
-            table = index.find(voxels, lambda nodes: _pieces(file, nodes, node_bytes))
-            if table is not None and (table.lengths == bytes_of_voxel).all():
-                return _pieces(file, table.starts, bytes_of_voxel)
-    return None
-
-
-class _OutsideError(Exception):
-    """Bytes were asked for that lie outside of the file."""
-
-
-def _pieces(file: io.FileIO, starts: Integers, length: int) -> NDArray[np.uint8]:
-    """Return pieces of a file, shape (n_pieces, length), that begin at some bytes."""
-    end = int(starts.max()) + length
-    if length <= 0 or starts.min() < 0 or end > os.fstat(file.fileno()).st_size:
-        raise _OutsideError
-    pieces = np.empty((len(starts), length), dtype=np.uint8)
+    chunks = np.empty((len(starts), length), dtype=np.uint8)
     order = np.argsort(starts, kind="stable")
-    bytes_before = np.arange(len(starts)) * length
-    for rows in np.split(order, np.flatnonzero(np.diff(bytes_before // _BYTES_AT_ONCE)) + 1):
-        wanted = starts[rows]
-        ranges = merged(wanted, np.full(len(rows), length), _GAP)
-        ends = np.cumsum(ranges.stops - ranges.starts)
-        content = np.empty(int(ends[-1]), dtype=np.uint8)
-        for start, stop, end in zip(ranges.starts, ranges.stops, ends, strict=True):
-            _read_into(file, int(start), content.data[end - (stop - start) : end])
-        held_in = np.searchsorted(ranges.starts, wanted, side="right") - 1
-        places = wanted - ranges.stops[held_in] + ends[held_in]
-        windows = np.ndarray((len(content) - length + 1,), f"V{length}", content, strides=(1,))
-        pieces[rows] = windows[places].view(np.uint8).reshape(-1, length)
-    return pieces
+    lengths = np.full(len(starts), length)
+    for chosen in slices(starts[order], lengths, content.gap, content.bytes_at_once):
+        rows = order[chosen]
+        keys = content.fetch(merged(starts[rows], lengths[rows], content.gap))
+        chunks[rows] = _pieces(content, starts[rows], length)
+        content.remove(keys)
+    return chunks
 
 
-def _read_into(file: io.FileIO, start: int, content: memoryview) -> None:
-    file.seek(start)
-    while len(content):
-        if not (given := file.readinto(content)):
-            raise OSError(errno.EIO, "The disk gave a session's betas only in part")
-        content = content[given:]
+def _checked(content: Content, starts: Integers, length: int) -> Ranges:
+    """Return the ranges that hold pieces of a file; `OutsideError` where some are not in it."""
+    if len(starts) and (starts.min() < 0 or starts.max() + length > content.size):
+        raise OutsideError
+    return merged(starts, np.full(len(starts), length), content.gap)
+
+
+def _pieces(content: Content, starts: Integers, length: int) -> NDArray[np.uint8]:
+    """Return pieces, shape (n_pieces, length), of a file that gives them."""
+    ranges = merged(starts, np.full(len(starts), length), content.gap)
+    ends = np.cumsum(ranges.stops - ranges.starts)
+    held = np.empty(int(ends[-1]), dtype=np.uint8)
+    for (start, stop), end in zip(ranges, ends.tolist(), strict=True):
+        content.read_into(start, held.data[end - (stop - start) : end])
+    held_in = np.searchsorted(ranges.starts, starts, side="right") - 1
+    places = starts - ranges.stops[held_in] + ends[held_in]
+    windows = np.ndarray((len(held) - length + 1,), f"V{length}", held, strides=(1,))
+    return windows[places].view(np.uint8).reshape(-1, length)

@@ -1,6 +1,8 @@
-"""Ranges of bytes: merged over gaps that are cheaper than a request, on a link that is measured."""
+"""Ranges of bytes: merged over gaps that are cheaper than a request."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -24,6 +26,10 @@ class Ranges:
     def __len__(self) -> int:
         return len(self.starts)
 
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Give (start, stop) of each."""
+        return zip(self.starts.tolist(), self.stops.tolist(), strict=True)
+
     @property
     def n_bytes(self) -> int:
         """Bytes in all ranges together."""
@@ -33,7 +39,7 @@ class Ranges:
         """Return (start, stop) of each request: long ranges are cut."""
         return [
             (piece, min(piece + PIECE_BYTES, stop))
-            for start, stop in zip(self.starts.tolist(), self.stops.tolist(), strict=True)
+            for start, stop in self
             for piece in range(start, stop, PIECE_BYTES)
         ]
 
@@ -52,3 +58,25 @@ def merged(starts: Integers, lengths: Integers, gap: int = 0) -> Ranges:
     stops = np.maximum.accumulate(starts + lengths[order])
     apart = np.flatnonzero(starts[1:] - stops[:-1] > gap)
     return Ranges(starts[np.r_[0, apart + 1]], stops[np.r_[apart, -1]])
+
+
+def slices(starts: Integers, lengths: Integers, gap: int, n_bytes: int) -> list[slice]:
+    """Cut pieces of a file, ascending, so that the merged ranges of each slice are not too long.
+
+    Parameters
+    ----------
+    starts, lengths : ndarray of int64, shape (n,)
+        The pieces.
+    gap : int
+        As `merged` takes it.
+    n_bytes : int
+        Bytes of a slice's ranges, beside those of its last piece.
+    """
+    if not len(starts):
+        return []
+    ranges = merged(starts, lengths, gap)
+    before = np.concatenate([[0], np.cumsum(ranges.stops - ranges.starts)])
+    at = np.searchsorted(ranges.starts, starts, side="right") - 1
+    part = (before[at] + starts - ranges.starts[at]) // n_bytes
+    cuts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(starts)]
+    return [slice(first, stop) for first, stop in pairwise(cuts)]
