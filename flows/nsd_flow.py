@@ -23,6 +23,7 @@ from nsd_prep.core.parameters import parameters
 from nsd_prep.core.threads import share_freed_memory
 from nsd_prep.flows.recording import without_success_lines
 from nsd_prep.pipeline.composition import run_pipeline
+from nsd_prep.pipeline.steps import checks, tables  # noqa: F401 (while the server starts)
 from nsd_prep.tasks.artifacts import RunPage, leave_failure
 from nsd_prep.tasks.execution import InTasks
 

@@ -1,28 +1,24 @@
 """The steps of a run as Prefect tasks: named, retried, cached by content, mapped."""
 
 import inspect
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import TaskRunner
 
-from nsd_prep.core.records import Folder
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.pipeline.run import Run
-from nsd_prep.pipeline.step import Arguments, Outcome, Step, Workers
+from nsd_prep.pipeline.step import Arguments, Outcome, Step, Workers, is_whole
 from nsd_prep.pipeline.step_table import EXTRACT_SESSIONS
 from nsd_prep.tasks.policy import CACHED, RETRY, Content
 from nsd_prep.tasks.runners import sessions_in_a_task, task_runner
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
-
-_logger: Final = logging.getLogger(__name__)
 
 
 class InTasks:
@@ -55,7 +51,7 @@ class InTasks:
         """Run the task of a step, and return what the step returns."""
         state: State[Any] = self.task(step)(*args, **kwargs, return_state=True)
         result: _Result = state.result()
-        if _is_cached(state) and not is_whole(step, result, (*args, *kwargs.values())):
+        if _is_cached(state) and not _is_whole(step, result, (*args, *kwargs.values())):
             result = self.task(step, refresh=True)(*args, **kwargs)
         return result
 
@@ -100,7 +96,7 @@ class _RunnerWorkers:
                 yield position, future.result
 
         def look(position: int) -> bool:
-            return is_whole(step, cached[position].result(), calls[position])
+            return _is_whole(step, cached[position].result(), calls[position])
 
         again = {}
         for position, whole in zip(cached, each_in_threads(look, cached), strict=True):
@@ -129,25 +125,12 @@ def _is_cached(state: State[Any]) -> bool:
     return state.name == "Cached"
 
 
-def is_whole(step: Step[..., Any], result: Any, arguments: Arguments) -> bool:
-    """Return whether the files that a cached result names are whole.
-
-    The result, or each of a list, has ``files``: SHA-256 by name in the folder that is among the
-    arguments. Records of sessions are also those that the arguments' requests ask for.
-    """
-    folders = [value for value in arguments if isinstance(value, Folder)]
-    records = result if isinstance(result, list) else [result]
+def _is_whole(step: Step[..., Any], result: Any, arguments: Arguments) -> bool:
+    """Return `is_whole`; records of sessions are also those that the requests ask for."""
     if step.name == EXTRACT_SESSIONS.name:
         requests = arguments[0]
-        if len(requests) != len(records) or not all(
-            request.accepts(record) for request, record in zip(requests, records, strict=True)
+        if len(requests) != len(result) or not all(
+            request.accepts(record) for request, record in zip(requests, result, strict=True)
         ):
             return False
-    whole = all(folder.holds(record.files) for folder in folders for record in records)
-    names = [name for record in records for name in record.files]
-    # Where none is there, the result is that of another folder: nothing was lost.
-    if not whole and any((folder.path / name).exists() for folder in folders for name in names):
-        _logger.warning(
-            "Files of %s are gone, altered or of another run: making them again.", step.name
-        )
-    return whole
+    return is_whole(step, result, arguments)

@@ -26,6 +26,7 @@ from small_nsd import SmallNSD, write_betas
 
 from nsd_prep.assemblies import stimulus_sets
 from nsd_prep.assemblies.assembly import read_assembly, write_assembly
+from nsd_prep.core.content import content
 from nsd_prep.core.digests import digest_of_table
 from nsd_prep.core.errors import ExtractionFaultError, NSDPrepError, OutputError
 from nsd_prep.core.records import Folder
@@ -42,7 +43,6 @@ from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.record import Report, Section, Table
 from nsd_prep.report.write import write_report_files
 from nsd_prep.sources.opening import open_dataset
-from nsd_prep.tasks.policy import content
 
 Stage = Callable[[SimpleNamespace], Any]
 Content = dict[Path, bytes | None]

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nsd_prep.core.content import content
 from nsd_prep.core.records import FileRecord, Folder, StepOutput
-from nsd_prep.tasks.policy import Content, content
+from nsd_prep.tasks.policy import Content
 
 
 @dataclass(frozen=True, eq=False)

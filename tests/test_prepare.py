@@ -233,6 +233,19 @@ class TestResults:
 
 
 class TestStore:
+    def test_what_is_whole_is_not_made_again(self, tiny_nsd: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        options = {"nsd_root": tiny_nsd, "output_dir": out, "regions": ["V1"], "brainscore": True}
+        first = prepare(**options)
+        whole, damaged = out / "brainscore" / "Allen2022_fmri_test.nc", out / "Allen2022.V1.nc"
+        times = [path.stat().st_mtime_ns for path in (whole, damaged)]
+        damaged.write_bytes(damaged.read_bytes()[:-1])
+        assert prepare(**options).files == first.files
+        assert whole.stat().st_mtime_ns == times[0]
+        assert damaged.stat().st_mtime_ns > times[1]
+        prepare(**options, refresh=True)
+        assert whole.stat().st_mtime_ns > times[0]
+
     def test_the_same_again_reads_no_session(
         self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any]
     ) -> None:

@@ -12,6 +12,7 @@ from nsd_prep.pipeline.composition import RunResult, run_pipeline
 from nsd_prep.pipeline.observer import Observer, TerminalObserver
 from nsd_prep.pipeline.run import Run, impossible_value
 from nsd_prep.pipeline.step import InThreads
+from nsd_prep.pipeline.steps import checks, tables  # noqa: F401 (no run does without them)
 
 _PROGRESS: Final = inspect.Parameter(
     "progress", inspect.Parameter.KEYWORD_ONLY, default=True, annotation=bool
@@ -32,8 +33,8 @@ def _with_progress(function: Callable[..., RunResult]) -> Callable[..., RunResul
 def prepare(*, progress: bool = True, **chosen: Any) -> RunResult:
     """Turn a copy of the Natural Scenes Dataset into validated neural assemblies.
 
-    What the flow does, without Prefect: the same files with the same bytes, and what was extracted
-    before is not read again. A fault of the disk is raised at once, where the flow tries again;
+    What the flow does, without Prefect: the same files with the same bytes, and what is done is not
+    done again. A fault of the disk is raised at once, where the flow tries again;
     call again to resume.
 
     Parameters
@@ -81,4 +82,4 @@ def _in_threads(run: Run) -> InThreads:
             f"The runner {run.runner} needs Prefect: run the flow (nsd-prep run --runner "
             f"{run.runner}), or leave runner= out."
         )
-    return InThreads(run.workers)
+    return InThreads(run.workers, run.cache_dir / "records", refresh=run.refresh)

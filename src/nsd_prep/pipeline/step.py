@@ -1,13 +1,23 @@
 """A step of a run, and what carries steps out: its function, or something around it."""
 
+import inspect
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from threadpoolctl import threadpool_limits
+
+from nsd_prep.core.atomic import write_text
+from nsd_prep.core.content import key_of_call
+from nsd_prep.core.digests import read_whole
+from nsd_prep.core.records import Folder, StepOutput
+
+_logger: Final = logging.getLogger(__name__)
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
@@ -89,10 +99,17 @@ class InThreads:
     ----------
     n_workers : int
         How many sessions are extracted at once.
+    records : Path, optional
+        Folder in which the results of cached steps are kept, and used where the files that they
+        name are whole.
+    refresh : bool
+        Call every function, whatever is kept.
     """
 
-    def __init__(self, n_workers: int = 1) -> None:
-        self._n_workers = n_workers
+    def __init__(
+        self, n_workers: int = 1, records: Path | None = None, *, refresh: bool = False
+    ) -> None:
+        self._n_workers, self._records, self._refresh = n_workers, records, refresh
 
     def call(
         self,
@@ -100,8 +117,20 @@ class InThreads:
         *args: _Parameters.args,
         **kwargs: _Parameters.kwargs,
     ) -> _Result:
-        """Call the function."""
-        return step.load()(*args, **kwargs)
+        """Call the function, or return what is kept of a call with the same content."""
+        function = step.load()
+        if self._records is None or not step.is_cached:
+            return function(*args, **kwargs)
+        call = inspect.signature(function).bind(*args, **kwargs)
+        call.apply_defaults()
+        record = self._records / f"{key_of_call(step.name, step.version, call.arguments)}.json"
+        kept = None if self._refresh else _read_record(record)
+        if kept is not None and is_whole(step, kept, (*args, *kwargs.values())):
+            return cast(_Result, kept)
+        result = function(*args, **kwargs)
+        if isinstance(result, StepOutput):
+            write_text(record, result.model_dump_json())
+        return result
 
     def map(self, step: Step[..., Any], calls: Sequence[Arguments]) -> list[Outcome]:
         """Call the function several times, two at once."""
@@ -145,3 +174,28 @@ def _threads(number: int) -> Iterator[ThreadPoolExecutor]:
         threads.shutdown(cancel_futures=True)
         raise
     threads.shutdown()
+
+
+def _read_record(path: Path) -> StepOutput | None:
+    try:
+        return StepOutput.model_validate_json(read_whole(path))
+    except (OSError, ValueError):  # none, or one that is not sound
+        return None
+
+
+def is_whole(step: Step[..., Any], result: Any, arguments: Arguments) -> bool:
+    """Return whether the files that a cached result names are whole.
+
+    The result, or each of a list, has ``files``: SHA-256 by name in the folder that is among the
+    arguments.
+    """
+    folders = [value for value in arguments if isinstance(value, Folder)]
+    records = result if isinstance(result, list) else [result]
+    whole = all(folder.holds(record.files) for folder in folders for record in records)
+    names = [name for record in records for name in record.files]
+    # Where none is there, the result is that of another folder: nothing was lost.
+    if not whole and any((folder.path / name).exists() for folder in folders for name in names):
+        _logger.warning(
+            "Files of %s are gone, altered or of another run: making them again.", step.name
+        )
+    return whole
