@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from nsd_prep.core.content import content
+from nsd_prep.core.content import content, key_of_call
 from nsd_prep.core.records import FileRecord, Folder, StepOutput
-from nsd_prep.tasks.policy import Content
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +21,7 @@ class Record:
 
 
 def key(version: int = 1, **inputs: Any) -> str:
-    task: Any = SimpleNamespace(task=SimpleNamespace(name="a-step"))
-    return Content(version=version).compute_key(task, inputs, {})
+    return key_of_call("a-step", version, inputs)
 
 
 VALUES: dict[str, tuple[Any, Any]] = {
@@ -59,6 +56,10 @@ def test_where_something_lies_is_no_part_of_a_key() -> None:
 
 def test_another_version_is_another_key() -> None:
     assert key(1, value=1) != key(2, value=1)
+
+
+def test_another_step_is_another_key() -> None:
+    assert key_of_call("a-step", 1, {"value": 1}) != key_of_call("another", 1, {"value": 1})
 
 
 def test_a_value_whose_content_is_not_known_is_refused() -> None:
