@@ -106,7 +106,8 @@ def _started() -> Iterator["_Server"]:
         finally:
             server.stop()
             if "prefect" in sys.modules:
-                _use_environment()
+                with suppress(RuntimeError):  # a user without a home, which Prefect needs
+                    _use_environment()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
