@@ -73,6 +73,7 @@ def _report(run: SimpleNamespace) -> Report:
         "points", "Points", "Text.", (picture,), (Table("One.", table),), {"t": table}
     )
     checks = tuple(map(describe, run.validate.checks))
+    checks = tuple(map(describe, run.validate.checks))
     return Report("Title", "Summary.", {"a": "b"}, (section,), checks, ("How.",), ())
 
 
