@@ -300,10 +300,11 @@ def _flow(asked: dict[str, Any]) -> int:
         with Stages().stage("starting"):
             wait_until_it_answers = stack.enter_context(temporary_server())
             # Both take seconds, the server's start and the import of what the flow needs.
-            from nsd_prep.flows.nsd_flow import nsd_flow
             from nsd_prep.flows.recording import log_to_server, silence_console
 
             silence_console()
+            from nsd_prep.flows.nsd_flow import nsd_flow
+
             if asked["report"]:
                 import_report()
             gc.freeze()  # what was imported stays: not to be looked through again and again

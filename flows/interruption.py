@@ -60,6 +60,10 @@ def ending_in_order(before_end: Callable[[], None]) -> Iterator[None]:
     watch.start()
     try:
         yield
+    except KeyboardInterrupt:
+        if requests.first.is_set():
+            _handle(signal.SIG_IGN)  # it is heeded: another would only disturb the end
+        raise
     finally:
         if not requests.first.is_set():
             for number, handler in handlers.items():
@@ -116,7 +120,7 @@ class _Requests:
         end_at_once()
 
 
-def _handle(handler: Callable[[int, FrameType | None], object]) -> "dict[int, signal._HANDLER]":
+def _handle(handler: "signal._HANDLER") -> "dict[int, signal._HANDLER]":
     """Handle requests, but for those that are ignored (nohup); return the handlers before."""
     return {
         number: signal.signal(number, handler)

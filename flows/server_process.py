@@ -8,18 +8,12 @@ the server's database, which is removed then; the others are those of Prefect's 
 import gc
 import os
 import shutil
-import signal
 import sys
 import threading
-import time
-
-_STOP_SECONDS = 5
 
 
 def _end_with_owner(folder: str) -> None:
     os.read(0, 1)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_STOP_SECONDS)
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
@@ -35,7 +29,4 @@ if __name__ == "__main__":
 
     from prefect.cli import app
 
-    try:
-        app()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    app()

@@ -346,6 +346,32 @@ class TestSignals:
             process.wait(20)
         assert time.monotonic() - begin < 5
 
+    def test_an_exception_that_is_lost_as_well_does_not_disturb_the_end(self) -> None:
+        program = (
+            "import sys, time\n"
+            "from nsd_prep.flows.interruption import ending_in_order\n"
+            "class Thing:\n"
+            "    def __del__(self): raise KeyboardInterrupt\n"
+            "try:\n"
+            "    with ending_in_order(lambda: None):\n"
+            "        print('begun', flush=True)\n"
+            "        try: time.sleep(60)\n"
+            "        finally: Thing()\n"
+            "except KeyboardInterrupt:\n"
+            "    time.sleep(0.5)\n"
+            "    raise SystemExit(130)\n"
+        )
+        command = [sys.executable, "-c", program]
+        with (
+            signals_as_in_a_terminal(),
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+        ):
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 130
+
 
 class TestTwoAtOnce:
     def test_a_second_run_into_the_same_folder_stops_with_a_sentence(
