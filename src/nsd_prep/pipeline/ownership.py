@@ -90,7 +90,7 @@ class Ownership:
 
     def account(self) -> str:
         """Return what becomes of what is there, lines that begin with a line's end, or nothing."""
-        again = [name for name in self._outputs if self._makes(name)]
+        again = [name for name in self._outputs if self._makes_again(name)]
         aside = self._names_aside()
         others = [name for name in self._outputs if name not in again]
         replaced = [name for name in again if name not in aside]
@@ -158,8 +158,7 @@ class Ownership:
         gone = {
             name: output
             for name, output in self._outputs.items()
-            if name not in self.files
-            and (self._replace or self._makes(name) or output.run in (self._id, self._unfinished))
+            if name not in self.files and (self._replace or self._makes_again(name))
         }
         removed = []
         for name, output in sorted(gone.items()):
@@ -208,8 +207,10 @@ class Ownership:
             },
         }
 
-    def _makes(self, name: str) -> bool:
-        return makes(self._ours.parameters, name)
+    def _makes_again(self, name: str) -> bool:
+        """Return whether this run makes a file, or made all of its run with the same options."""
+        is_own = self._outputs[name].run in (self._id, self._unfinished)
+        return is_own or makes(self._ours.parameters, name)
 
     def _has_ended(self, name: str) -> bool:
         record = self._earlier.records.get(self._outputs[name].run)
@@ -223,7 +224,7 @@ class Ownership:
         return {
             name: name_aside(name, output.run)
             for name, output in self._outputs.items()
-            if self._makes(name)
+            if self._makes_again(name)
             and not is_covered(name, self._ours.parameters, records[output.run].parameters)
         }
 
