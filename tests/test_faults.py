@@ -26,6 +26,7 @@ from small_nsd import SmallNSD, write_betas
 
 from nsd_prep.assemblies import stimulus_sets
 from nsd_prep.assemblies.assembly import read_assembly, write_assembly
+from nsd_prep.checks.registry import describe
 from nsd_prep.core.content import content
 from nsd_prep.core.digests import digest_of_table
 from nsd_prep.core.errors import ExtractionFaultError, NSDPrepError, OutputError
@@ -77,7 +78,8 @@ def _report(run: SimpleNamespace) -> Report:
     section = Section(
         "points", "Points", "Text.", (picture,), (Table("One.", table),), {"t": table}
     )
-    return Report("Title", "Summary.", {"a": "b"}, (section,), run.validate.checks, ("How.",), ())
+    checks = tuple(map(describe, run.validate.checks))
+    return Report("Title", "Summary.", {"a": "b"}, (section,), checks, ("How.",), ())
 
 
 #: Each takes what the stages before it returned, by their names.

@@ -74,6 +74,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "How to run": (
             "check",
             "refresh",
+            "replace",
             "cache_dir",
             "workers",
             "runner",
