@@ -23,6 +23,7 @@ from nsd_prep.assemblies.brainscore.index import PackageIndex, is_whole, sha1_of
 from nsd_prep.assemblies.brainscore.package import write_packages
 from nsd_prep.assemblies.brainscore.plugin import write_plugin
 from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.flows.command import main
 
 
 @pytest.fixture(scope="module")
@@ -435,7 +436,11 @@ class TestGate:
 
     def test_the_checks_are_those_of_the_run_that_made_the_files(self, folder: Path) -> None:
         self.say_of_the_run(folder, "0123abcd", "2026-03-01")
-        index = write_packages(folder, folder.parent / "packages")
+        kept = folder.rename(folder.with_name("brainscore-0123abcd"))
+        path = folder.parent / "manifest.json"
+        path.write_text(path.read_text().replace('"brainscore/', '"brainscore-0123abcd/'))
+        assert main(["package", str(kept), "--target", str(folder.parent / "packages")]) == 0
+        index = PackageIndex.read(folder.parent / "packages")
         assert index.checks == {"passed": 1, "not decidable": 1}
 
     @pytest.mark.parametrize(

@@ -126,7 +126,9 @@ class TestOwnership:
     ) -> None:
         out = tmp_path / "out"
         before = run(small, out, regions=["V1"], regions_file=None)
-        assert run(small, out, regions=["V1"], regions_file=None) == before
+        first = manifest(out)["id"]
+        assert run(small, out, regions=["V1"], regions_file=None, workers=1) == before
+        assert manifest(out)["id"] == first
         assert manifest(out)["earlier_runs"] == {}
 
     def test_more_regions_replace_the_shared_tables(self, small: SmallNSD, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -113,18 +112,20 @@ class EarlierRuns(NamedTuple):
     @classmethod
     def _of(cls, folder: Folder, content: dict[str, Any], ignored: list[str]) -> Self:
         listed, earlier = content["outputs"], content.get("earlier_runs")
-        last = content.get("id")
-        last = last if isinstance(last, str) else identifier(content)
-        top = {name: content[name] for name in content.keys() - {"outputs", "earlier_runs"}}
-        runs = {**(earlier if isinstance(earlier, dict) else {}), last: top}
-        records, contents = {}, {}
-        for run, values in runs.items():
-            try:
-                record = RunRecord.model_validate(values)
-            except ValidationError:
-                continue
-            if _IDENTIFIER.fullmatch(run):
-                records[run], contents[run] = record, values
+        top = {
+            name: value
+            for name, value in content.items()
+            if name not in ("outputs", "earlier_runs")
+        }
+        last, record = content.get("id"), _record_of(top)
+        if not isinstance(last, str):
+            last = identifier(record) if record else UNKNOWN
+        contents = {**(earlier if isinstance(earlier, dict) else {}), last: top}
+        records = {
+            run: record
+            for run, values in contents.items()
+            if _IDENTIFIER.fullmatch(run) and (record := _record_of(values))
+        }
         outputs = {}
         for name, entry in listed.items():
             fields = entry if isinstance(entry, dict) else {"sha256": entry}
@@ -139,12 +140,17 @@ class EarlierRuns(NamedTuple):
         return cls(outputs, records, contents, tuple(ignored))
 
 
-def identifier(content: Mapping[str, Any]) -> str:
-    """Return a short name for a run: the same where software, parameters and dataset are."""
-    software = content.get("software")
-    version = software.get("nsd-prep") if isinstance(software, dict) else None
-    parts = [content.get(part) for part in ("parameters", "dataset", "images")]
-    return sha256_of_json([version, *parts])[:8]
+def identifier(record: RunRecord) -> str:
+    """Return a short name for a run: the same where version, options and dataset are."""
+    facts = record.model_dump(mode="json", exclude={"software", "written"})
+    return sha256_of_json([record.software.get("nsd-prep"), facts])[:8]
+
+
+def _record_of(content: object) -> RunRecord | None:
+    try:
+        return RunRecord.model_validate(content)
+    except ValidationError:
+        return None
 
 
 def _state(folder: Folder, name: str) -> Literal["own", "gone", "strange"]:

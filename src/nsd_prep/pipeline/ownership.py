@@ -56,11 +56,11 @@ class Ownership:
         self._folder = folder
         self._replace = run.replace
         record = _record(run, inputs)
-        self._id = identifier(record)
+        self._ours = RunRecord.model_validate(record)
+        self._id = identifier(self._ours)
+        self.record = {"id": self._id} | record
         # Until it ends it is not the run that ended with the same options, if there is one.
         self._unfinished = sha256_of_json([self._id, "unfinished"])[:8]
-        self.record = {"id": self._id} | record
-        self._ours = RunRecord.model_validate(self.record)
         self._earlier = EarlierRuns.read(folder)
         self._outputs = self._earlier.outputs
         self.files: dict[str, str] = {}
