@@ -265,6 +265,8 @@ def _run(asked: dict[str, Any]) -> int:
 
 def _check(asked: dict[str, Any]) -> int:
     """Look at the inputs without Prefect, whose server takes seconds to start."""
+    from nsd_prep.pipeline.outputs import OutputFolder
+    from nsd_prep.pipeline.ownership import Ownership
     from nsd_prep.pipeline.preflight import load_inputs
     from nsd_prep.pipeline.run import plan_run
     from nsd_prep.pipeline.summary import describe_inputs, print_rendered
@@ -272,7 +274,10 @@ def _check(asked: dict[str, Any]) -> int:
     run = plan_run(**asked)
     made = [folder for folder in (run.cache_dir, run.output_dir) if not folder.exists()]
     try:
-        print_rendered(describe_inputs(run, load_inputs(run)))
+        inputs = load_inputs(run)
+        owned = Ownership(OutputFolder(path=run.output_dir), run, inputs)
+        owned.require_that_all_belongs_together()
+        print_rendered(describe_inputs(run, inputs) + owned.account())
     finally:
         for folder in made:  # to see whether they can be written; of an address the cache is kept
             if folder.is_dir() and not any(folder.iterdir()):

@@ -124,7 +124,7 @@ def package(
     check may have failed. The same inputs give the same bytes.
 
     Args:
-        output: Output folder of a run.
+        output: Output folder of a run, or what is kept there of an earlier one: brainscore-ID.
         target: Folder to write; 'packages' with the suffix, in the output folder, by default.
         suffix: The run's.
         unchecked: Package without a look at the run's manifest and checks; the package says so.
@@ -134,8 +134,9 @@ def package(
     from nsd_prep.core.progress import Stages
 
     target = target or output / f"packages{suffix}"
+    folder = output if output.name.startswith("brainscore-") else output / "brainscore"
     with Stages().stage("packaging"):
-        index = write_packages(output / "brainscore", target, suffix=suffix, unchecked=unchecked)
+        index = write_packages(folder, target, suffix=suffix, unchecked=unchecked)
     write_plugin(index, target / PLUGIN_FOLDER)
     for file in index.files:
         print(f"{file.sha1}  {file.file}")  # noqa: T201

@@ -59,6 +59,12 @@ def _prepared(run: SimpleNamespace) -> Prepared:
     return Prepared(run.plan_run, run.load_inputs, run.extract_sessions, run.store)
 
 
+def _begun(run: SimpleNamespace) -> Ownership:
+    ownership = Ownership(run.output, run.plan_run, run.load_inputs)
+    ownership.begin()
+    return ownership
+
+
 def _added(run: SimpleNamespace) -> Ownership:
     for made in (run.write_tables, run.assemble_region):
         run.ownership.add(made)
@@ -73,15 +79,14 @@ def _report(run: SimpleNamespace) -> Report:
         "points", "Points", "Text.", (picture,), (Table("One.", table),), {"t": table}
     )
     checks = tuple(map(describe, run.validate.checks))
-    checks = tuple(map(describe, run.validate.checks))
     return Report("Title", "Summary.", {"a": "b"}, (section,), checks, ("How.",), ())
 
 
 #: Each takes what the stages before it returned, by their names.
 STAGES: dict[str, Stage] = {
     "plan_run": _plan,
-    "ownership": lambda run: Ownership(run.output),
     "load_inputs": lambda run: load_inputs(run.plan_run),
+    "ownership": lambda run: _begun(run),
     "extract_sessions": lambda run: extraction.extract_sessions(
         run.load_inputs.requests(run.store)
     ),
@@ -109,9 +114,7 @@ STAGES: dict[str, Stage] = {
     "write_report": lambda run: write_report_files(run.out / "run" / "report", _report(run)),
     "write_checks": lambda run: closing.write_checks(run.validate.checks, run.output),
     "add": lambda run: _added(run),
-    "write_manifest": lambda run: closing.write_manifest(
-        run.plan_run, run.load_inputs, run.add, {}
-    ),
+    "write_manifest": lambda run: closing.write_manifest(run.load_inputs, run.add, {}),
 }
 
 

@@ -23,6 +23,7 @@ from nsd_prep.assemblies.brainscore.index import PackageIndex, is_whole, sha1_of
 from nsd_prep.assemblies.brainscore.package import write_packages
 from nsd_prep.assemblies.brainscore.plugin import write_plugin
 from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.flows.command import main
 
 
 @pytest.fixture(scope="module")
@@ -411,9 +412,42 @@ class TestGate:
     def empty_manifest(self, folder: Path) -> None:
         (folder.parent / "manifest.json").write_text("{}")
 
+    def say_of_the_run(self, folder: Path, run: str, written: str | None) -> None:
+        """Let all that is packaged be of an earlier run, whose checks were kept."""
+        checks = folder.parent / "checks.csv"
+        checks.rename(checks.with_name(f"checks-{run}.csv"))
+        path = folder.parent / "manifest.json"
+        content = json.loads(path.read_text())
+        outputs = content["outputs"]
+        outputs[f"checks-{run}.csv"] = outputs.pop("checks.csv")
+        content["outputs"] = {name: entry | {"run": run} for name, entry in outputs.items()}
+        content["earlier_runs"] = {run: {"written": written}}
+        checks.write_text("name,verdict\nof the last run,failed\n")
+        sha256 = hashlib.sha256(checks.read_bytes()).hexdigest()
+        content["outputs"]["checks.csv"] = {"sha256": sha256, "run": "12345678"}
+        path.write_text(json.dumps(content))
+
+    def leave_unfinished(self, folder: Path) -> None:
+        self.say_of_the_run(folder, "0123abcd", None)
+
+    def fail_check_of_earlier_run(self, folder: Path) -> None:
+        self.fail_check(folder)
+        self.say_of_the_run(folder, "0123abcd", "2026-03-01")
+
+    def test_the_checks_are_those_of_the_run_that_made_the_files(self, folder: Path) -> None:
+        self.say_of_the_run(folder, "0123abcd", "2026-03-01")
+        kept = folder.rename(folder.with_name("brainscore-0123abcd"))
+        path = folder.parent / "manifest.json"
+        path.write_text(path.read_text().replace('"brainscore/', '"brainscore-0123abcd/'))
+        assert main(["package", str(kept), "--target", str(folder.parent / "packages")]) == 0
+        index = PackageIndex.read(folder.parent / "packages")
+        assert index.checks == {"passed": 1, "not decidable": 1}
+
     @pytest.mark.parametrize(
         ("damage", "message"),
         [
+            ("leave_unfinished", "of a run that did not end, 0123abcd in manifest.json"),
+            ("fail_check_of_earlier_run", r"checks \(check 1\): .*see checks-0123abcd.csv"),
             ("edit_test_assembly", "1 of 45 files .*brainscore/Allen2022_fmri_test.nc first"),
             ("edit_image", "brainscore/stimuli_test/nsd_.* first"),
             ("edit_checks", "1 of 45 .*checks.csv first"),

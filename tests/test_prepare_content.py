@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,10 @@ from small_nsd import SmallNSD, write_small_nsd
 
 import nsd_prep
 from nsd_prep.core.errors import FailedChecksError, InputFileError, ParameterError
+from nsd_prep.core.records import Folder
+from nsd_prep.flows.command import main
 from nsd_prep.pipeline import step_table
+from nsd_prep.pipeline.earlier import EarlierRuns
 from nsd_prep.report.stamp import without_stamp
 
 REGIONS = '[FFA]\nlabels.floc-faces = ["FFA-1", "FFA-2"]\n'
@@ -62,50 +66,245 @@ def digests(out: Path) -> dict[str, str]:
     }
 
 
+#: Options of a run that makes nothing but the assemblies of built-in regions and their tables.
+ASSEMBLIES = {"regions_file": None, "brainscore": False, "single_trials": False}
+#: Of one that makes nothing but single trials.
+TRIALS = {"regions_file": None, "assemblies": False, "regions": ["V1"]}
+
+
+def manifest(out: Path) -> dict[str, Any]:
+    """Return what a manifest holds."""
+    content: dict[str, Any] = json.loads((out / "manifest.json").read_text())
+    return content
+
+
+def fail(*_: Any) -> Any:
+    """Stand for a step that fails."""
+    raise InputFileError("no more")
+
+
 class TestOwnership:
-    def test_what_an_earlier_run_made_and_this_one_did_not_is_removed(
+    def test_results_of_other_regions_stay_and_are_listed_with_their_run(
         self, small: SmallNSD, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        before = run(small, out, regions=["V1", "V2"], regions_file=None, single_trials=False)
+        first = manifest(out)
+        after = run(small, out, regions=["IT"], **ASSEMBLIES)
+        contents = sorted(after.values())
+        assert [sha256 for sha256 in before.values() if sha256 not in contents] == []
+        assert (
+            after.items()
+            >= {
+                name: sha256 for name, sha256 in before.items() if name.endswith((".nc", ".png"))
+            }.items()
+        )
+        second = manifest(out)
+        assert {name: entry["sha256"] for name, entry in second["outputs"].items()} == after
+        of_first = {
+            name for name, entry in second["outputs"].items() if entry["run"] == first["id"]
+        }
+        assert {"Allen2022.V1.nc", f"voxels-{first['id']}.csv"} <= of_first
+        assert {second["outputs"][name]["run"] for name in after.keys() - of_first} == {
+            second["id"]
+        }
+        del first["outputs"], first["earlier_runs"]
+        assert second["earlier_runs"] == {first["id"]: first}
+        regions = pd.read_csv(out / f"voxels-{first['id']}.csv")["region"]
+        assert set(regions) == {"V1", "V2"}
+
+    def test_single_trials_of_other_subjects_stay(self, small: SmallNSD, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        before = run(small, out, subjects=[1], **TRIALS)
+        after = run(small, out, subjects=[2], **TRIALS)
+        assert {"subj01.nc", "subj01.csv", "subj02.nc", "subj02.csv"} <= after.keys()
+        assert after["subj01.nc"] == before["subj01.nc"]
+        assert set(manifest(out)["outputs"]) == set(after)
+
+    def test_the_same_run_again_replaces_all_and_keeps_no_other(
+        self, small: SmallNSD, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        before = run(small, out, regions=["V1"], regions_file=None)
+        first = manifest(out)["id"]
+        assert run(small, out, regions=["V1"], regions_file=None, workers=1) == before
+        assert manifest(out)["id"] == first
+        assert manifest(out)["earlier_runs"] == {}
+
+    def test_more_regions_replace_the_shared_tables(self, small: SmallNSD, tmp_path: Path) -> None:
+        out, both = tmp_path / "out", {"regions": ["V1", "V2"], **ASSEMBLIES}
+        run(small, out, regions=["V1"], **ASSEMBLIES)
+        assert run(small, out, **both) == run(small, tmp_path / "empty", **both)
+
+    @pytest.mark.parametrize(
+        ("options", "others", "difference"),
+        [
+            (ASSEMBLIES, {"seed": 43}, "--seed: 42 there, 43 in this run"),
+            (ASSEMBLIES, {"subjects": [1]}, r"--subjects: 1 2.* there, 1 in this run"),
+            (ASSEMBLIES, {"train_fraction": 0.5}, "--train-fraction: 0.8 there, 0.5 in this"),
+            (TRIALS, {"normalise": "none"}, "--normalise: session there, none in this run"),
+            (TRIALS, {"regions": ["V2"]}, "--regions: V1 there, V2 in this run"),
+        ],
+    )
+    def test_other_options_stop_before_anything_is_computed_unless_all_is_to_be_replaced(
+        self,
+        small: SmallNSD,
+        tmp_path: Path,
+        options: dict[str, Any],
+        others: dict[str, Any],
+        difference: str,
+    ) -> None:
+        out = tmp_path / "out"
+        options = {"regions": ["V1"], **options}
+        before = run(small, out, **options)
+        listed = (out / "manifest.json").read_bytes()
+        for check in (True, False):
+            with pytest.raises(ParameterError, match=difference) as error:
+                run(small, out, **options | others, check=check, cache_dir=tmp_path / "cache")
+        assert re.search(r"holds \d+ files? \(.*\) of another run", str(error.value))
+        assert "--output-dir" in str(error.value)
+        assert digests(out) == before
+        assert (out / "manifest.json").read_bytes() == listed
+        assert not (tmp_path / "cache" / "responses").exists()
+        expected = run(small, tmp_path / "empty", **options | others)
+        assert run(small, out, **options | others, replace=True) == expected
+        assert manifest(out)["earlier_runs"] == {}
+
+    def test_replace_removes_what_is_not_made_again_but_nothing_of_others(
+        self, small: SmallNSD, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         out = tmp_path / "out"
         run(small, out, regions=["V1", "V2"], regions_file=None)
         (out / "notes.txt").write_text("mine")
         (out / "brainscore" / "notes.txt").write_text("mine")
-        edited = out / "Allen2022.V2.nc"
-        run(small, out, regions=["V1"], regions_file=None, brainscore=False, single_trials=False)
-        left = set(digests(out))
-        assert not edited.exists()
-        assert {"notes.txt", "brainscore/notes.txt"} <= left
-        listed = json.loads((out / "manifest.json").read_text())["outputs"]
-        assert set(listed) == left - {"notes.txt", "brainscore/notes.txt"}
+        (out / "voxels.csv").write_text("mine")
+        (out / "Allen2022.V2.nc").write_text("mine")
+        with caplog.at_level("INFO"):
+            run(small, out, regions=["V1"], replace=True, **ASSEMBLIES)
+        left, mine = set(digests(out)), {"notes.txt", "brainscore/notes.txt", "Allen2022.V2.nc"}
+        assert set(manifest(out)["outputs"]) == left - mine
+        assert mine <= left
         assert not (out / "trials").exists()
+        assert "Removed from" in caplog.text
+        assert "brainscore/Allen2022_fmri_test.nc" in caplog.text
 
-    def test_what_a_failed_run_left_is_removed_too(
+    def test_a_run_that_fails_loses_nothing_and_leaves_no_manifest(
         self, small: SmallNSD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         out = tmp_path / "out"
-        options = {"regions_file": None, "brainscore": False, "single_trials": False}
-
-        def fail(*_: Any) -> Any:
-            raise InputFileError("no more")
-
+        before = run(small, out, regions=["V1"], **ASSEMBLIES)
+        first = manifest(out)["id"]
         with monkeypatch.context() as patch:
             patch.setattr(step_table, "EXAMINE", replace(step_table.EXAMINE, function=fail))
             with pytest.raises(InputFileError, match="no more"):
-                run(small, out, regions=["V1", "V2"], **options)
-        assert (out / "Allen2022.V2.nc").exists()
+                run(small, out, regions=["V2"], **ASSEMBLIES)
+        assert set(before.values()) <= set(digests(out).values())
         assert not (out / "manifest.json").exists()
-        run(small, out, regions=["V1"], **options)
-        assert not (out / "Allen2022.V2.nc").exists()
+        run(small, out, regions=["IT"], **ASSEMBLIES)
+        last = manifest(out)
+        runs = {name: entry["run"] for name, entry in last["outputs"].items()}
+        assert runs["Allen2022.V1.nc"] == runs[f"checks-{first}.csv"] == first
+        assert last["earlier_runs"][first]["written"]
+        assert last["earlier_runs"][runs["Allen2022.V2.nc"]]["written"] is None
+        assert set(runs) == set(digests(out))
 
-    def test_a_file_that_was_changed_since_is_left_alone(
+    def test_a_run_that_fails_before_it_writes_leaves_the_manifest(
+        self, small: SmallNSD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out = tmp_path / "out"
+        run(small, out, regions=["V1"], **ASSEMBLIES)
+        before = (out / "manifest.json").read_bytes()
+        step = replace(step_table.CHECK_SUBJECTS, function=fail)
+        with monkeypatch.context() as patch:
+            patch.setattr(step_table, "CHECK_SUBJECTS", step)
+            with pytest.raises(InputFileError, match="no more"):
+                run(small, out, regions=["V2"], **ASSEMBLIES)
+        assert (out / "manifest.json").read_bytes() == before
+
+    def test_a_check_says_what_would_be_replaced_and_what_stays(
+        self, small: SmallNSD, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "out"
+        options = {"single_trials": False, "regions_file": None}
+        run(small, out, regions=["V1", "V2"], **options)
+        before, first = digests(out), manifest(out)["id"]
+        words = ["run", "--nsd-root", str(small.root), "--output-dir", str(out), "--check"]
+        assert main([*words, "--regions", "V2"]) == 0
+        _, _, said = capsys.readouterr().out.partition(f"In {out} of earlier runs:\n")
+        assert said.splitlines() == [
+            "  replaced when they are made again: 3 files (Allen2022.V2.nc, "
+            "train_test_split.csv, trials.csv)",
+            "  stay: 1 file (Allen2022.V1.nc)",
+            f"  kept under another name: brainscore/ as brainscore-{first}/, "
+            + ", ".join(
+                f"{name}.csv as {name}-{first}.csv"
+                for name in ("checks", "noise_ceilings", "reliability", "sessions", "voxels")
+            ),
+        ]
+        assert main([*words, "--regions", "V2", "--replace", "--no-brainscore"]) == 0
+        said = capsys.readouterr().out
+        assert "removed at the end (--replace): " in said
+        assert "stay" not in said
+        assert digests(out) == before
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            [],
+            5,
+            {"outputs": [1]},
+            {"outputs": {"Allen2022.V1.nc": 5}},
+            {"outputs": {"a\0b": {"sha256": "0"}}},
+            {"outputs": {"x" * 300: "0"}},
+            {"outputs": {"..": "0"}, "earlier_runs": 5, "id": [], "parameters": {"seed": []}},
+            {"outputs": {"\ud800": "0"}},
+            {"outputs": {}, "seconds": float("nan")},
+        ],
+    )
+    @pytest.mark.parametrize("file", ["manifest.json", ".nsd-prep-owned.json"])
+    def test_what_is_no_manifest_is_ignored(self, tmp_path: Path, file: str, content: Any) -> None:
+        (tmp_path / "Allen2022.V1.nc").write_text("mine")
+        (tmp_path / file).write_text(json.dumps(content))
+        earlier = EarlierRuns.read(Folder(path=tmp_path))
+        assert earlier.outputs == earlier.records == {}
+        assert earlier.ignored
+
+    @pytest.mark.parametrize("file", ["manifest.json", ".nsd-prep-owned.json"])
+    def test_nothing_outside_the_folder_is_a_run_s(
+        self, small: SmallNSD, tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+        out.mkdir()
+        elsewhere.mkdir()
+        victim = elsewhere / "victim.txt"
+        victim.write_text("mine")
+        sha256 = hashlib.sha256(b"mine").hexdigest()
+        (out / "folder").symlink_to(elsewhere)
+        (out / "file").symlink_to(victim)
+        names = ("../elsewhere/victim.txt", str(victim), "folder/victim.txt", "file", "./file")
+        content = {"outputs": {name: {"bytes": 4, "sha256": sha256} for name in names}}
+        (out / file).write_text(json.dumps(content))
+        run(small, out, regions=["V1"], replace=True, **ASSEMBLIES)
+        assert victim.read_text() == "mine"
+        assert (out / "file").is_symlink()
+        assert not set(names) & set(manifest(out)["outputs"])
+        assert "left alone: 5 files ('../elsewhere/victim.txt'" in caplog.text
+
+    @pytest.mark.slow
+    def test_a_report_that_shows_other_results_is_kept(
         self, small: SmallNSD, tmp_path: Path
     ) -> None:
         out = tmp_path / "out"
-        options = {"regions_file": None, "brainscore": False, "single_trials": False}
-        run(small, out, regions=["V1", "V2"], **options)
-        (out / "Allen2022.V2.nc").write_bytes(b"my own")
-        run(small, out, regions=["V1"], **options)
-        assert (out / "Allen2022.V2.nc").read_bytes() == b"my own"
+        run(small, out, subjects=[1], report=True, **TRIALS)
+        page, first = (out / "report" / "index.html").read_bytes(), manifest(out)["id"]
+        run(small, out, subjects=[2], report=True, **TRIALS)
+        assert (out / f"report-{first}" / "index.html").read_bytes() == page
+        both = run(small, out, subjects=[1, 2], report=True, **TRIALS)
+        assert set(manifest(out)["outputs"]) == set(both)
+        left = run(small, out, subjects=[1, 2], report=True, replace=True, **TRIALS)
+        assert set(left) == set(
+            run(small, tmp_path / "all", subjects=[1, 2], report=True, **TRIALS)
+        )
 
 
 class TestSharedCache:
@@ -199,7 +398,8 @@ class TestSingleTrials:
         options = {"regions_file": None, "assemblies": False, "subjects": [1], "format": "zarr"}
         expected = run(small, tmp_path / "empty", regions=["V1"], **options)
         run(small, tmp_path / "out", regions=["IT"], **options | {"format": "netcdf"})
-        assert run(small, tmp_path / "out", regions=["V1"], **options) == expected
+        again = run(small, tmp_path / "out", regions=["V1"], **options, replace=True)
+        assert again == expected
 
     def test_averages_over_shared_images_are_the_rows_of_the_assembly(
         self, small: SmallNSD, tmp_path: Path

@@ -74,6 +74,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "How to run": (
             "check",
             "refresh",
+            "replace",
             "cache_dir",
             "workers",
             "runner",
@@ -125,6 +126,7 @@ def parameters(
     format: StoredFormat = "netcdf",
     check: bool = False,
     refresh: bool = False,
+    replace: bool = False,
     synthetic: bool = False,
     accept_nsd_terms: bool = False,
     keep_voxels: OptionalRegion = None,
@@ -140,7 +142,9 @@ def parameters(
             (official layout) or 'metadata' (flat layout). Or an address that holds 'nsddata', of
             which only what is needed is read: s3://natural-scenes-dataset, s3://BUCKET/PREFIX,
             https://HOST/PREFIX.
-        output_dir: Folder that the assemblies, tables and the manifest are written to.
+        output_dir: Folder that the assemblies, tables and the manifest are written to. A run
+            replaces what it makes again; results of other regions and subjects stay, and where
+            what is there was made with other options the run stops before it computes.
         subjects: Subjects (1 to 8), in the order of the neuroids; all of the dataset where none
             is chosen. The images are those that all of them saw three times.
         regions: Built-in regions; each becomes an assembly.
@@ -181,8 +185,11 @@ def parameters(
         split: Whose training images count for train-only.
         dtype: How single trials are stored; float16 in Zarr alone.
         format: Of the files of single trials: netCDF-4, or Zarr (needs zarr and tensorstore).
-        check: Only look at the inputs: list all that is wrong, or what a run would do.
+        check: Only look at the inputs: list all that is wrong, or what a run would do, and
+            which files of earlier runs would be replaced and which would stay.
         refresh: Recompute everything, whatever the cache holds.
+        replace: Make the output folder this run's alone: results of other options are no reason
+            to stop, and what earlier runs made there and this one does not is removed at its end.
         synthetic: Use a small synthetic NSD, written beside the output folder where it is not
             there yet, in place of a dataset: NSD's formats, invented responses.
         accept_nsd_terms: Accept the terms of the Natural Scenes Dataset, without which its own

@@ -79,7 +79,8 @@ def run_pipeline(
     Raises
     ------
     ParameterError, MissingFilesError, InputFileError
-        As `plan_run`; a ParameterError also where another run is writing into the output folder.
+        As `plan_run`; a ParameterError also where another run is writing into the output
+        folder, or results in it do not belong together with what this run makes.
     PreflightError
         All that is wrong with the inputs.
     ExtractionError
@@ -100,11 +101,14 @@ def run_pipeline(
     with closing(run.dataset().source), only_run_in(run.output_dir):
         with observer.stage("looking at the inputs"):
             inputs = load_inputs(run, execution)
-        observer.show_inputs(describe_inputs(run, inputs))
+        output = outputs.OutputFolder(path=run.output_dir)
+        owned = Ownership(output, run, inputs)
+        owned.require_that_all_belongs_together()
+        observer.show_inputs(describe_inputs(run, inputs) + owned.account())
         if run.check:
             return RunResult(run.output_dir, len(inputs.trials.nsd_ids), {}, as_table([]))
         with in_use(run.cache_dir):
-            pipeline = _Pipeline(run, inputs, execution, observer)
+            pipeline = _Pipeline(run, inputs, output, owned, execution, observer)
             sessions = pipeline.extract()
             if run.single_trials:
                 pipeline.make_single_trials(sessions)
@@ -164,10 +168,17 @@ def extract(
 class _Pipeline:
     """The steps of a run after its inputs are loaded, in order."""
 
-    def __init__(self, run: Run, inputs: Inputs, execution: Execution, observer: Observer) -> None:
+    def __init__(
+        self,
+        run: Run,
+        inputs: Inputs,
+        output: outputs.OutputFolder,
+        owned: Ownership,
+        execution: Execution,
+        observer: Observer,
+    ) -> None:
         self.run, self.inputs = run, inputs
-        self.output = outputs.OutputFolder(path=run.output_dir)
-        self.owned = Ownership(self.output)
+        self.output, self.owned = output, owned
         self._call, self._execution = execution.call, execution
         self._observer, self._stage = observer, observer.stage
         self._tables: list[tuple[str, pd.DataFrame]] = []
@@ -189,6 +200,7 @@ class _Pipeline:
                     sessions,
                 )
             )
+        self.owned.begin()
         return sessions
 
     def make_single_trials(self, sessions: Sequence[SessionRecord]) -> None:
@@ -323,10 +335,10 @@ class _Pipeline:
         return stimuli
 
     def close(self) -> None:
-        """Remove what earlier runs left, and write the manifest, the last file of a run."""
+        """Write the manifest, the last file of a run."""
         self._observer.show_checks(self.owned.checks)
         seconds, name = self._observer.stages.seconds, self._observer.run_name
-        write_manifest(self.run, self.inputs, self.owned, seconds, name)
+        write_manifest(self.inputs, self.owned, seconds, name)
 
     def show_summary(self) -> None:
         """Show what came out."""

@@ -1,5 +1,6 @@
 """Where everything lies in an output folder."""
 
+import re
 from typing import Final
 
 from nsd_prep.core.digests import read_whole, sha256_of_bytes
@@ -20,6 +21,10 @@ SINGLE_TRIALS: Final = "trials"
 BRAINSCORE: Final = "brainscore"
 
 
+#: The page of a report, also of one that was kept under the identifier of its run.
+_A_PAGE: Final = re.compile(rf"({SINGLE_TRIALS}/)?{REPORT}(-[0-9a-f]{{8}})?/index\.html")
+
+
 def assembly_file(region: str) -> str:
     """Return the name of a region's assembly."""
     return f"Allen2022.{region}.nc"
@@ -30,6 +35,6 @@ class OutputFolder(Folder):
 
     def digest_of(self, name: str) -> str:
         """Return the SHA-256 of a file; of a report's page without its date and run."""
-        if name not in (PAGE, f"{SINGLE_TRIALS}/{PAGE}"):
+        if not _A_PAGE.fullmatch(name):
             return super().digest_of(name)
         return sha256_of_bytes(without_stamp(read_whole(self.path / name)))

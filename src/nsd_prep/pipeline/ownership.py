@@ -1,94 +1,280 @@
-"""Which files of an output folder belong to runs, and which of them to this one."""
+"""What a run may write into an output folder, and what becomes of the results that are there."""
 
-import json
 import logging
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from nsd_prep import __version__
 from nsd_prep.core.atomic import write_json
 from nsd_prep.core.check import Check
+from nsd_prep.core.digests import sha256_of_json
+from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.records import Folder, StepOutput
+from nsd_prep.pipeline.belonging import Difference, differences, is_covered, makes, name_aside
+from nsd_prep.pipeline.earlier import (
+    UNFINISHED,
+    UNKNOWN,
+    EarlierRuns,
+    Output,
+    RunRecord,
+    identifier,
+)
+from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.outputs import MANIFEST
+from nsd_prep.pipeline.run import Run
 
 _logger: Final = logging.getLogger(__name__)
-#: What runs have written since the last manifest, so that a failed run's files are known too.
-_OWNED: Final = ".nsd-prep-owned.json"
-_NAMED: Final = 8
+_NAMED: Final = 4
 
 
 class Ownership:
-    """What this run has made, and what runs before it have left, in an output folder.
+    """What this run makes, and what earlier runs have left, in an output folder.
+
+    A run replaces what it makes again. Results of other regions and subjects stay. What several of
+    them share (tables, checks, reports, train and test) is kept under a name with its run's
+    identifier where this run does not make all of it again.
 
     Parameters
     ----------
     folder : Folder
-        The output folder. Its manifest, if any, is removed: it is there only when all that it
-        lists is.
+        The output folder; only `begin` and what follows change it.
+    run, inputs : Run, Inputs
+        This run.
 
     Attributes
     ----------
+    record : dict
+        What of the manifest is known of this run before it begins.
     files : dict of str to str
         SHA-256 of what this run has made, by its name in the folder.
     checks : list of Check
         All that this run has made.
     """
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, run: Run, inputs: Inputs) -> None:
         self._folder = folder
+        self._replace = run.replace
+        record = _record(run, inputs)
+        self._ours = RunRecord.model_validate(record)
+        self._id = identifier(self._ours)
+        self.record = {"id": self._id} | record
+        # Until it ends it is not the run that ended with the same options, if there is one.
+        self._unfinished = sha256_of_json([self._id, "unfinished"])[:8]
+        self._earlier = EarlierRuns.read(folder)
+        self._outputs = self._earlier.outputs
         self.files: dict[str, str] = {}
         self.checks: list[Check] = []
-        manifest = folder.path / MANIFEST
-        outputs = _listed(manifest).get("outputs", {})
-        self._earlier = _listed(folder.path / _OWNED)
-        self._earlier |= {name: output["sha256"] for name, output in outputs.items()}
-        self._record()
-        manifest.unlink(missing_ok=True)
+
+    def require_that_all_belongs_together(self) -> None:
+        """Raise ParameterError where results that are there are of other options."""
+        if self._replace:
+            return
+        why: dict[str, list[Difference]] = {
+            run: differences(self._ours, record) for run, record in self._earlier.records.items()
+        }
+        strangers = [
+            name
+            for name, output in self._outputs.items()
+            if output.run == UNKNOWN or why[output.run]
+        ]
+        if not strangers:
+            return
+        first = self._outputs[strangers[0]].run
+        found = "; ".join(map(str, why.get(first, ["no record tells their options"])))
+        raise ParameterError(
+            f"{self._folder.path} holds {_named(strangers)} of another run, which do not belong "
+            f"together with what this run makes ({found}): choose another --output-dir, or give "
+            "--replace, with which the results that are not made again are removed."
+        )
+
+    def account(self) -> str:
+        """Return what becomes of what is there, lines that begin with a line's end, or nothing."""
+        again = [name for name in self._outputs if self._makes_again(name)]
+        aside = self._names_aside()
+        others = [name for name in self._outputs if name not in again]
+        replaced = [name for name in again if name not in aside]
+        lines = [f"In {self._folder.path} of earlier runs:"]
+        if replaced:
+            lines.append(f"  replaced when they are made again: {_named(replaced)}")
+        if others:
+            becomes = "removed at the end (--replace)" if self._replace else "stay"
+            lines.append(f"  {becomes}: {_named(others)}")
+        if aside:
+            lines.append(f"  kept under another name: {_renamed(aside)}")
+        if unfinished := [name for name in others if not self._has_ended(name)]:
+            lines.append(f"  of a run that did not end: {_named(unfinished)}")
+        if self._earlier.ignored:
+            lines.append(f"  listed, but no files of a run, and left alone: {self._ignored()}")
+        return "".join(f"\n{line}" for line in lines) if len(lines) > 1 else ""
+
+    def begin(self) -> None:
+        """Prepare the folder for what this run makes; until then it stays as it was.
+
+        The manifest is removed: it is there only when all that it lists is. What it lists is
+        listed in another file until the run ends.
+        """
+        if self._earlier.ignored:
+            _logger.warning(
+                "Listed in %s, but no files of a run, and left alone: %s.",
+                self._folder.path,
+                self._ignored(),
+            )
+        aside = self._names_aside()
+        moved = {aside.get(name, name): output for name, output in self._outputs.items()}
+        self._outputs = self._outputs | moved
+        self._note()
+        (self._folder.path / MANIFEST).unlink(missing_ok=True)
+        for name, other in aside.items():
+            path = self._folder.path / name
+            target = self._folder.path / other
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+            _remove_empty_folders(path.parent, self._folder.path)
+        self._outputs = moved
+        if aside:
+            self._note()
+            _logger.info("Kept in %s: %s.", self._folder.path, _renamed(aside))
 
     def add(self, made: StepOutput) -> StepOutput:
         """Note what this run has made, and return it."""
         self.files |= made.files
         self.checks += made.checks
         if made.files:
-            self._record()
+            self._note()
         return made
 
-    def remove_earlier(self) -> list[str]:
-        """Remove what earlier runs made and this one did not, where nobody has changed it since.
+    def end(self, record: Mapping[str, Any]) -> None:
+        """Remove what this run made again without some files of before; write the manifest.
 
-        A line of the log names what was removed.
+        With ``replace`` all that it did not make is removed, and with either what somebody has
+        changed since stays. A line of the log names what was removed.
 
-        Returns
-        -------
-        list of str
-            The names of what was removed.
+        Parameters
+        ----------
+        record : mapping
+            What the manifest says of this run.
         """
+        gone = {
+            name: output
+            for name, output in self._outputs.items()
+            if name not in self.files and (self._replace or self._makes_again(name))
+        }
         removed = []
-        for name in sorted(set(self._earlier) - set(self.files)):
+        for name, output in sorted(gone.items()):
             path = self._folder.path / name
-            if self._folder.holds({name: self._earlier[name]}):
+            if self._folder.holds({name: output.sha256}):
                 path.unlink()
                 removed.append(name)
                 _remove_empty_folders(path.parent, self._folder.path)
-        (self._folder.path / _OWNED).unlink(missing_ok=True)
+        standing = {
+            name: output
+            for name, output in self._outputs.items()
+            if name not in self.files and name not in gone and self._is_as_listed(name, output)
+        }
+        made = {name: Output(sha256, None, self._id) for name, sha256 in self.files.items()}
+        listing = self._listing(record, standing | made)
+        for name, entry in listing["outputs"].items():
+            entry["bytes"] = (self._folder.path / name).stat().st_size
+        write_json(self._folder.path / MANIFEST, listing)
+        (self._folder.path / UNFINISHED).unlink(missing_ok=True)
         if removed:
             _logger.info(
                 "Removed from %s what an earlier run made and this one did not: %s.",
                 self._folder.path,
-                ", ".join(removed[:_NAMED])
-                + (f" and {len(removed) - _NAMED} more" if len(removed) > _NAMED else ""),
+                _named(removed),
             )
-        return removed
 
-    def _record(self) -> None:
-        write_json(self._folder.path / _OWNED, self._earlier | self.files)
+    def _note(self) -> None:
+        """List all that runs have made, so that what a failed run leaves is known too."""
+        made = {
+            name: Output(sha256, None, self._unfinished)
+            for name, sha256 in self.files.items()
+            # The same content may be that of a run that has ended.
+            if name not in self._outputs or self._outputs[name].sha256 != sha256
+        }
+        listing = self._listing(self.record | {"id": self._unfinished}, self._outputs | made)
+        write_json(self._folder.path / UNFINISHED, listing)
+
+    def _listing(self, record: Mapping[str, Any], listed: Mapping[str, Output]) -> dict[str, Any]:
+        """Return a manifest: of a run, and of those before as far as something of them stands."""
+        runs = {output.run for output in listed.values()} - {record["id"]}
+        return {
+            **record,
+            "outputs": {name: output._asdict() for name, output in listed.items()},
+            "earlier_runs": {
+                run: content for run, content in self._earlier.contents.items() if run in runs
+            },
+        }
+
+    def _makes_again(self, name: str) -> bool:
+        """Return whether this run makes a file, or made all of its run with the same options."""
+        is_own = self._outputs[name].run in (self._id, self._unfinished)
+        return is_own or makes(self._ours.parameters, name)
+
+    def _has_ended(self, name: str) -> bool:
+        record = self._earlier.records.get(self._outputs[name].run)
+        return record is not None and record.has_ended
+
+    def _names_aside(self) -> dict[str, str]:
+        """Return the files that this run makes again in part, with the names that they get."""
+        if self._replace:
+            return {}
+        records = self._earlier.records
+        return {
+            name: name_aside(name, output.run)
+            for name, output in self._outputs.items()
+            if self._makes_again(name)
+            and not is_covered(name, self._ours.parameters, records[output.run].parameters)
+        }
+
+    def _is_as_listed(self, name: str, output: Output) -> bool:
+        """Return whether a file has its size, at least: of what stays not every byte is read."""
+        try:
+            size = (self._folder.path / name).stat().st_size
+        except OSError:
+            return False
+        return self._folder.is_own(name) and output.bytes in (None, size)
+
+    def _ignored(self) -> str:
+        return _named([repr(name) for name in self._earlier.ignored])
 
 
-def _listed(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+def _record(run: Run, inputs: Inputs) -> dict[str, Any]:
+    nsd_ids = inputs.trials.nsd_ids
+    return {
+        "software": {"nsd-prep": __version__},
+        "written": None,
+        "parameters": run.model_dump(mode="json"),
+        "dataset": {
+            "name": inputs.dataset.name,
+            "layout": inputs.dataset.layout,
+            "preparation": inputs.dataset.preparation,
+        },
+        "images": {
+            "number": len(nsd_ids),
+            "sha256_of_nsd_ids": sha256_of_json(nsd_ids.tolist()),
+        },
+    }
+
+
+def _named(names: Collection[str]) -> str:
+    """Return a few names, and how many there are."""
+    first = ", ".join(sorted(names)[:_NAMED])
+    number = f"{len(names)} file{'s' if len(names) > 1 else ''}"
+    return f"{number} ({first}{', ...' if len(names) > _NAMED else ''})"
+
+
+def _renamed(aside: Mapping[str, str]) -> str:
+    """Return what gets another name; of a folder's files the folder, once."""
+    return ", ".join(dict.fromkeys(_folder_renamed(*names) for names in sorted(aside.items())))
+
+
+def _folder_renamed(name: str, other: str) -> str:
+    parts, others = name.split("/"), other.split("/")
+    depth = next(place for place, part in enumerate(parts) if part != others[place]) + 1
+    end = "/" if depth < len(parts) else ""
+    return f"{'/'.join(parts[:depth])}{end} as {'/'.join(others[:depth])}{end}"
 
 
 def _remove_empty_folders(folder: Path, root: Path) -> None:

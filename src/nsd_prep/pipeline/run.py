@@ -77,6 +77,7 @@ class Run(BaseModel):
     format: StoredFormat
     check: bool
     refresh: bool
+    replace: bool
     synthetic: bool
     accept_nsd_terms: bool
     keep_voxels: OptionalRegion

@@ -1,20 +1,17 @@
 """The end of a run: the table of checks, and the manifest."""
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from nsd_prep.checks.registry import as_table
-from nsd_prep.core.atomic import write_json, write_table
+from nsd_prep.core.atomic import write_table
 from nsd_prep.core.check import Check
-from nsd_prep.core.digests import sha256_of_json
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.versions import software_versions
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.ownership import Ownership
-from nsd_prep.pipeline.run import Run
 
 
 def write_checks(checks: Sequence[Check], folder: Folder) -> StepOutput:
@@ -24,7 +21,6 @@ def write_checks(checks: Sequence[Check], folder: Folder) -> StepOutput:
 
 
 def write_manifest(
-    run: Run,
     inputs: Inputs,
     owned: Ownership,
     seconds: Mapping[str, float],
@@ -32,37 +28,22 @@ def write_manifest(
 ) -> None:
     """Write what was made from what; the last file of a run.
 
-    What earlier runs left, and this one did not make, is removed. `seconds` has how long each stage
-    took, `run_name` is Prefect's.
+    What this run makes again, and made without some file of before, is rid of that file. `seconds`
+    has how long each stage took, `run_name` is Prefect's.
     """
-    owned.remove_earlier()
-    nsd_ids = inputs.trials.nsd_ids
     manifest: dict[str, Any] = {
+        **owned.record,
         "software": software_versions(),
         "written": datetime.now().astimezone().isoformat(timespec="seconds"),
         "run": run_name,
-        "parameters": json.loads(run.model_dump_json()),
-        "dataset": {
-            "name": inputs.dataset.name,
-            "layout": inputs.dataset.layout,
-            "preparation": inputs.dataset.preparation,
-        },
         "source": _source(inputs),
-        "images": {
-            "number": len(nsd_ids),
-            "sha256_of_nsd_ids": sha256_of_json(nsd_ids.tolist()),
-        },
         "sessions": {
             str(subject): list(numbers) for subject, numbers in inputs.trials.sessions.items()
         },
         "inputs": [record.model_dump() for record in inputs.files],
-        "outputs": {
-            name: {"bytes": (run.output_dir / name).stat().st_size, "sha256": sha256}
-            for name, sha256 in owned.files.items()
-        },
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
     }
-    write_json(run.output_dir / outputs.MANIFEST, manifest)
+    owned.end(manifest)
 
 
 def _source(inputs: Inputs) -> dict[str, Any] | None:

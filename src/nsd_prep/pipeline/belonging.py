@@ -1,0 +1,134 @@
+"""What a run makes of what lies in an output folder, and whether the rest belongs beside it."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
+from typing import Final, NamedTuple
+
+from nsd_prep.pipeline import outputs
+from nsd_prep.pipeline.earlier import Options, RunRecord
+
+_TABLES: Final = (outputs.VOXELS, outputs.NOISE_CEILINGS, outputs.SESSIONS, outputs.RELIABILITY)
+_TRIALS_REPORT: Final = f"{outputs.SINGLE_TRIALS}/{outputs.REPORT}"
+
+
+class Difference(NamedTuple):
+    """What two runs differ in."""
+
+    option: str
+    theirs: object
+    ours: object
+
+    def __str__(self) -> str:
+        """Return it as part of a sentence."""
+        return f"{self.option}: {_as_text(self.theirs)} there, {_as_text(self.ours)} in this run"
+
+
+def _as_text(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def makes(run: Options, name: str) -> bool:
+    """Return whether a run makes the file of a name, or the folder that it lies in."""
+    parts = name.split("/")
+    if name == outputs.CHECKS:
+        return True
+    if run.single_trials:
+        place = [outputs.SINGLE_TRIALS] if run.assemblies else []
+        if parts[: len(place)] == place:
+            rest = parts[len(place) :]
+            subject = re.fullmatch(r"subj(\d\d)(_voxels)?\.(nc|zarr|csv)", rest[0] if rest else "")
+            if subject:
+                return int(subject[1]) in run.subjects
+            if rest[:1] == [outputs.REPORT]:
+                return run.report
+    if not run.assemblies:
+        return False
+    if parts[0] == outputs.REPORT:
+        return run.report
+    if parts[0] == outputs.BRAINSCORE:
+        return run.brainscore
+    tables = (*_TABLES, outputs.TRIALS, outputs.SPLIT)
+    return name in tables or name in map(outputs.assembly_file, run.regions)
+
+
+def is_covered(name: str, ours: Options, theirs: Options) -> bool:
+    """Return whether what a run makes under a name shows all that another's file of it does.
+
+    Of one region's or subject's file it does; of what several share only where all are made again.
+    """
+    regions = theirs.regions.keys() <= ours.regions.keys()
+    assemblies = not theirs.assemblies or (ours.assemblies and regions)
+    packaged = not (theirs.assemblies and theirs.brainscore) or (
+        ours.assemblies and ours.brainscore and ours.suffix == theirs.suffix
+    )
+    trials = not theirs.single_trials or (
+        ours.single_trials and regions and set(theirs.subjects) <= set(ours.subjects)
+    )
+    same_kind = ours.assemblies == theirs.assemblies
+    shown = ours.features == theirs.features and ours.crossnobis >= theirs.crossnobis
+    first = name.split("/")[0]
+    if name in _TABLES:
+        return assemblies
+    if name == outputs.CHECKS:
+        return assemblies and packaged and trials and same_kind
+    if first == outputs.BRAINSCORE:
+        return assemblies and packaged
+    if first == outputs.REPORT:
+        return same_kind and (assemblies and packaged and shown if theirs.assemblies else trials)
+    return trials or not name.startswith(f"{_TRIALS_REPORT}/")
+
+
+def name_aside(name: str, run: str) -> str:
+    """Return the name that a file of what several share gets when it is not made again in full."""
+    path = PurePosixPath(name)
+    if len(path.parts) == 1:
+        return f"{path.stem}-{run}{path.suffix}"
+    folder = _TRIALS_REPORT if name.startswith(f"{_TRIALS_REPORT}/") else path.parts[0]
+    return f"{folder}-{run}{name.removeprefix(folder)}"
+
+
+def differences(ours: RunRecord, theirs: RunRecord) -> list[Difference]:
+    """Return why the results of two runs do not belong into one folder; nothing where they do."""
+    return list(_differences(ours, theirs))
+
+
+def _differences(ours: RunRecord, theirs: RunRecord) -> Iterator[Difference]:
+    mine, other = ours.parameters, theirs.parameters
+    for option, value in _FACTS.items():
+        if value(ours) != value(theirs):
+            yield Difference(option, value(theirs), value(ours))
+    names: list[str] = []
+    if mine.assemblies and other.assemblies:
+        names += ["subjects", "seed", "train_fraction", "invalid_voxels"]
+        if mine.brainscore and other.brainscore and mine.suffix == other.suffix:
+            names.append("zscore_images")
+    if mine.single_trials and other.single_trials:
+        names += ["normalise", "images", "average", "dtype", "format"]
+        if "train-only" in (mine.normalise, other.normalise):
+            names.append("split")
+            if "nsd_prep" in (mine.split, other.split):
+                names += ["subjects", "seed", "train_fraction"]
+    for name in dict.fromkeys(names):
+        if getattr(mine, name) != getattr(other, name):
+            option = f"--{name.replace('_', '-')}"
+            yield Difference(option, getattr(other, name), getattr(mine, name))
+    for region in mine.regions.keys() & other.regions.keys():
+        if mine.regions[region] != other.regions[region]:
+            definitions = (other.regions[region], mine.regions[region])
+            yield Difference(f"definition of {region}", *definitions)
+    if mine.single_trials and other.single_trials and mine.regions.keys() != other.regions.keys():
+        again = mine.regions.keys() >= other.regions.keys()
+        if not (again and set(mine.subjects) >= set(other.subjects)):
+            yield Difference("--regions", tuple(other.regions), tuple(mine.regions))
+    if mine.assemblies and other.assemblies and not mine.regions.keys() >= other.regions.keys():
+        numbers = theirs.images.get("number"), ours.images.get("number")
+        if theirs.images != ours.images:
+            yield Difference("images that all subjects saw three times", *numbers)
+
+
+_FACTS: Final[dict[str, Callable[[RunRecord], str | None]]] = {
+    "nsd-prep": lambda record: record.software.get("nsd-prep"),
+    "dataset": lambda record: record.dataset.get("name"),
+    "preparation": lambda record: record.dataset.get("preparation"),
+}

@@ -1,0 +1,165 @@
+"""What the records in an output folder say of the runs that wrote into it."""
+
+import json
+import os
+import re
+from typing import Any, Final, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nsd_prep.core.digests import read_whole, sha256_of_json
+from nsd_prep.core.records import Folder
+from nsd_prep.pipeline.outputs import MANIFEST
+
+#: The same as a manifest, of a run that has not ended.
+UNFINISHED: Final = ".nsd-prep-owned.json"
+#: The identifier of a run whose record is missing, or is no record.
+UNKNOWN: Final = ""
+_IDENTIFIER: Final = re.compile(r"[0-9a-f]{8}")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Options(_Record):
+    """The parameters of a run that decide what it makes, as `nsd_prep.pipeline.run.Run`."""
+
+    subjects: tuple[int, ...]
+    regions: dict[str, Any]
+    assemblies: bool
+    brainscore: bool
+    report: bool
+    single_trials: bool
+    seed: int
+    train_fraction: float
+    invalid_voxels: str
+    zscore_images: str
+    suffix: str
+    features: str | None
+    crossnobis: bool
+    normalise: str
+    images: str
+    average: bool
+    split: str
+    dtype: str
+    format: str
+
+
+class RunRecord(_Record):
+    """What a manifest says of a run, as far as its results depend on it."""
+
+    software: dict[str, str]
+    parameters: Options
+    dataset: dict[str, str]
+    images: dict[str, int | str]
+    written: str | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run came to its end."""
+        return self.written is not None
+
+
+class Output(NamedTuple):
+    """What a manifest says of a file: its content, its size where that is listed, and its run."""
+
+    sha256: str
+    bytes: int | None
+    run: str
+
+
+class EarlierRuns(NamedTuple):
+    """What stands in an output folder of earlier runs.
+
+    Attributes
+    ----------
+    outputs : dict of str to Output
+        By name in the folder: regular files, no link on the way to any.
+    records : dict of str to RunRecord
+        By the run's identifier.
+    contents : dict of str to dict
+        The same, as they were read.
+    ignored : tuple of str
+        What was listed and cannot be a run's: other paths, links, what is no record.
+    """
+
+    outputs: dict[str, Output]
+    records: dict[str, RunRecord]
+    contents: dict[str, dict[str, Any]]
+    ignored: tuple[str, ...]
+
+    @classmethod
+    def read(cls, folder: Folder) -> Self:
+        """Read the manifest of a folder, or the record of the run that has not ended."""
+        ignored = []
+        for file in (MANIFEST, UNFINISHED):
+            try:
+                if not folder.is_own(file):
+                    continue
+                content = json.loads(read_whole(folder.path / file))
+                json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+            except (OSError, ValueError, RecursionError):
+                ignored.append(file)
+                continue
+            if isinstance(content, dict) and file == UNFINISHED and "outputs" not in content:
+                content = {"outputs": content}  # as versions up to 0.4 wrote it
+            if isinstance(content, dict) and isinstance(content.get("outputs"), dict):
+                return cls._of(folder, content, ignored)
+            ignored.append(file)
+        return cls({}, {}, {}, tuple(ignored))
+
+    @classmethod
+    def _of(cls, folder: Folder, content: dict[str, Any], ignored: list[str]) -> Self:
+        listed, earlier = content["outputs"], content.get("earlier_runs")
+        top = {
+            name: value
+            for name, value in content.items()
+            if name not in ("outputs", "earlier_runs")
+        }
+        last, record = content.get("id"), _record_of(top)
+        if not isinstance(last, str):
+            last = identifier(record) if record else UNKNOWN
+        contents = {**(earlier if isinstance(earlier, dict) else {}), last: top}
+        records = {
+            run: record
+            for run, values in contents.items()
+            if _IDENTIFIER.fullmatch(run) and (record := _record_of(values))
+        }
+        outputs = {}
+        for name, entry in listed.items():
+            fields = entry if isinstance(entry, dict) else {"sha256": entry}
+            sha256, size, run = fields.get("sha256"), fields.get("bytes"), fields.get("run", last)
+            state = _state(folder, name)
+            if state == "own" and isinstance(sha256, str):
+                known = isinstance(run, str) and run in records
+                size = size if isinstance(size, int) else None
+                outputs[name] = Output(sha256, size, run if known else UNKNOWN)
+            elif state != "gone":
+                ignored.append(name)
+        return cls(outputs, records, contents, tuple(ignored))
+
+
+def identifier(record: RunRecord) -> str:
+    """Return a short name for a run: the same where version, options and dataset are."""
+    facts = record.model_dump(mode="json", exclude={"software", "written"})
+    return sha256_of_json([record.software.get("nsd-prep"), facts])[:8]
+
+
+def _record_of(content: object) -> RunRecord | None:
+    try:
+        return RunRecord.model_validate(content)
+    except ValidationError:
+        return None
+
+
+def _state(folder: Folder, name: str) -> Literal["own", "gone", "strange"]:
+    """Return whether a file is the folder's own; no link is followed, and no name leads out."""
+    try:
+        if folder.is_own(name):
+            return "own"
+        parts = name.split("/")
+        is_plain = not any(part in ("", ".", "..") or "\0" in part for part in parts)
+        return "strange" if not is_plain or os.path.lexists(folder.path / name) else "gone"
+    except (OSError, ValueError):  # no file can have such a name
+        return "strange"
