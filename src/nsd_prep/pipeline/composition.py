@@ -325,8 +325,8 @@ class _Pipeline:
     def close(self) -> None:
         """Remove what earlier runs left, and write the manifest, the last file of a run."""
         self._observer.show_checks(self.owned.checks)
-        seconds, name = self._observer.stages.seconds, self._observer.run_name
-        write_manifest(self.run, self.inputs, self.owned, seconds, name)
+        observer = self._observer
+        write_manifest(self.run, self.inputs, self.owned, observer.stages, observer.run_name)
 
     def show_summary(self) -> None:
         """Show what came out."""

@@ -9,6 +9,7 @@ from nsd_prep.checks.registry import as_table
 from nsd_prep.core.atomic import write_json, write_table
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import sha256_of_json
+from nsd_prep.core.progress import Stages
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.versions import software_versions
 from nsd_prep.pipeline import outputs
@@ -27,13 +28,12 @@ def write_manifest(
     run: Run,
     inputs: Inputs,
     owned: Ownership,
-    seconds: Mapping[str, float],
+    stages: Stages,
     run_name: str = "",
 ) -> None:
     """Write what was made from what; the last file of a run.
 
-    What earlier runs left, and this one did not make, is removed. `seconds` has how long each stage
-    took, `run_name` is Prefect's.
+    What earlier runs left, and this one did not make, is removed. `run_name` is Prefect's.
     """
     owned.remove_earlier()
     nsd_ids = inputs.trials.nsd_ids
@@ -60,9 +60,14 @@ def write_manifest(
             name: {"bytes": (run.output_dir / name).stat().st_size, "sha256": sha256}
             for name, sha256 in owned.files.items()
         },
-        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        "seconds": _rounded(stages.seconds),
+        "processor_seconds": _rounded(stages.processor_seconds),
     }
     write_json(run.output_dir / outputs.MANIFEST, manifest)
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(value, 3) for stage, value in seconds.items()}
 
 
 def _source(inputs: Inputs) -> dict[str, Any] | None:
