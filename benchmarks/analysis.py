@@ -2,6 +2,9 @@
 
     python benchmarks/analysis.py
 
+The encoding baseline is fitted to random responses too, 412 images to train and 103 to test, with
+as many features as are computed from pictures where no others are given.
+
 Makes random assemblies with NSD's numbers of images and voxels (515 images, eight subjects, V1, V2,
 V4 and IT: 84,564 voxels) in a temporary folder. Prints how long an RDM takes against its matrix
 product alone, then the time of each part of the analysis and the report, and the peak memory of
@@ -20,7 +23,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
+from nsd_prep.analysis.encoding import score_encoding
+from nsd_prep.analysis.features import Features
 from nsd_prep.analysis.geometry import analyse
 from nsd_prep.analysis.rdm import rdm
 from nsd_prep.assemblies.assembly import (
@@ -41,6 +47,9 @@ from nsd_prep.report.write import write_report_files
 
 AFFINE = np.diag([1.8, 1.8, 1.8, 1.0])
 N_IMAGES = published.REPETITION_COUNTS[8][0]
+N_TRAIN = 412
+#: What `nsd_prep.analysis.image_features.image_features` gives of an image.
+N_FEATURES = 192
 
 
 def write_random_assemblies(folder: Path) -> pd.DataFrame:
@@ -63,6 +72,28 @@ def write_random_assemblies(folder: Path) -> pd.DataFrame:
         write_assembly(build_assembly(responses, nsd_ids, table, {}), folder / f"{region}.nc")
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
+
+
+def random_train_and_test(voxels: pd.DataFrame) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return train and test assemblies of random responses, of the voxels of all regions."""
+    generator = np.random.default_rng(3)
+    names = ["neuroid_id", "subject", "region", "nc_testset"]
+    table = voxels.assign(nc_testset=voxels["noise_ceiling"])[names]
+    coordinates = {name: ("neuroid", table[name].to_numpy()) for name in names}
+    both = []
+    for nsd_ids in (
+        np.arange(N_TRAIN),
+        np.repeat(np.arange(N_TRAIN, N_IMAGES), published.REPETITIONS),
+    ):
+        shape = (len(nsd_ids), len(table), 1)
+        both.append(
+            xr.DataArray(
+                generator.standard_normal(shape, dtype=np.float32),
+                dims=("presentation", "neuroid", "time_bin"),
+                coords={"nsd_id": ("presentation", nsd_ids), **coordinates},
+            )
+        )
+    return both[0], both[1]
 
 
 def random_brain(grid: tuple[int, ...]) -> NDArray[np.float32]:
@@ -91,6 +122,11 @@ def seconds(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
+
+
+def now() -> NDArray[np.float64]:
+    """Return the time, and the processor time of this process, in seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def report_of(voxels: pd.DataFrame, folder: Path) -> None:
@@ -132,7 +168,7 @@ def report_of(voxels: pd.DataFrame, folder: Path) -> None:
         sessions_read=published.SESSION_COUNTS,
         shared_images=published.SHARED_IMAGES,
         images=N_IMAGES,
-        train_images=412,
+        train_images=N_TRAIN,
         regions=dict.fromkeys(published.VOXEL_COUNTS, "random"),
         voxels={region: sum(counts) for region, counts in published.VOXEL_COUNTS.items()},
         voxel_sessions_without_data=0,
@@ -141,10 +177,15 @@ def report_of(voxels: pd.DataFrame, folder: Path) -> None:
         train_fraction=0.8,
         versions={},
     )
-    worked = time.process_time()
-    marks = [time.perf_counter()]
+    train_and_test = random_train_and_test(voxels)
+    known = generator.standard_normal((N_IMAGES, N_FEATURES), dtype=np.float32)
+    features = dict.fromkeys(published.SUBJECTS, Features(np.arange(N_IMAGES), known))
+    marks = [now()]
     geometry = analyse(assemblies())
-    marks.append(time.perf_counter())
+    marks.append(now())
+    with threadpool_limits(1, "blas"):  # as in a run, where it is fitted beside the figures
+        score_encoding(*train_and_test, features)
+    marks.append(now())
     thumbnails = {
         int(nsd_id): generator.integers(0, 256, (72, 72, 3), dtype=np.uint8)
         for nsd_id in images_of_clusters(geometry)
@@ -159,15 +200,18 @@ def report_of(voxels: pd.DataFrame, folder: Path) -> None:
         sessions=sessions,
         thumbnails=thumbnails,
     )
-    marks.append(time.perf_counter())
+    marks.append(now())
     page = write_report_files(folder / "report", report)[-1]
-    marks.append(time.perf_counter())
-    marks = [mark - marks[0] for mark in marks]
-    parts = ("reading and RDMs", "figures and tables", "writing")
-    for part, start, stop in zip(parts, marks, marks[1:], strict=False):
-        print(f"{part:<22} {stop - start:>7.1f} s")
-    print(f"{'all':<22} {marks[-1]:>7.1f} s, {time.process_time() - worked:.1f} s of processor")
-    print(f"{'page':<22} {page.stat().st_size / 1e6:>7.1f} MB")
+    marks.append(now())
+    print(f"{'':<22} {'seconds':>9} {'processor':>9} {'cores busy':>10}")
+    parts = ("reading and RDMs", "encoding baseline", "figures and tables", "writing")
+    for part, start, stop in (
+        *zip(parts, marks, marks[1:], strict=False),
+        ("all", marks[0], marks[-1]),
+    ):
+        wall, processor = stop - start
+        print(f"{part:<22} {wall:>9.1f} {processor:>9.1f} {processor / wall:>10.2f}")
+    print(f"{'page':<22} {page.stat().st_size / 1e6:>9.1f} MB")
 
 
 def main() -> None:
@@ -177,7 +221,7 @@ def main() -> None:
         voxels = write_random_assemblies(Path(name))
         report_of(voxels, Path(name))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{'peak memory':<22} {peak:>7.0f} MB (with making the random data)\n")
+    print(f"{'peak memory':<22} {peak:>9.0f} MB (with making the random data)\n")
     compare_with_product()
 
 

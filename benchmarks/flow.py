@@ -10,8 +10,10 @@ ways run in turn, in processes of their own; the table shows medians:
 - flow again: the same command with nothing changed;
 - flow with everything: with an empty cache, as it runs by default.
 
-Seconds leave out the server's start and the import of libraries; the column beside has all. Further
-options go to the flow: ``--workers 4``, ``--runner processes``.
+Seconds leave out the server's start and the import of libraries; the column beside has all. Then
+come the stages of each way. Processor time is that of all threads of the process, and the cores
+busy are processor time over seconds; both leave out Prefect's server, and workers of their own.
+Further options go to the flow: ``--workers 4``, ``--runner processes``.
 """
 
 import argparse
@@ -40,6 +42,9 @@ from nsd_prep.sources.opening import open_dataset
 FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
 #: What a plain loop has no counterpart for.
 ASSEMBLIES_ONLY = ["--no-report", "--no-brainscore"]
+#: What a run cost: seconds, processor and whole (all in seconds), memory (bytes); and seconds and
+#: processor of each stage, by its name and theirs.
+Cost = dict[str | tuple[str, str], float]
 
 
 def plain_loop(root: Path) -> None:
@@ -49,7 +54,7 @@ def plain_loop(root: Path) -> None:
         sessions = map_trials(run).sessions
     dataset = open_dataset(root)
     selections = {subject: select_voxels(dataset, subject, run.regions) for subject in sessions}
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     for subject, numbers in sessions.items():
         selection = selections[subject]
         places = np.column_stack(
@@ -66,12 +71,13 @@ def plain_loop(root: Path) -> None:
             responses /= np.where(deviation == 0, 1, deviation)
     cost = {
         "seconds": time.perf_counter() - started,
+        "processor": time.process_time() - worked,
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
     print(json.dumps(cost))
 
 
-def flow(root: Path, output: Path, words: list[str]) -> dict[str, float]:
+def flow(root: Path, output: Path, words: list[str]) -> Cost:
     """Run the flow as people do, and return what it cost."""
     started = time.perf_counter()
     command = [sys.executable, str(FLOW), "--nsd-root", str(root), "--output-dir", str(output)]
@@ -80,12 +86,17 @@ def flow(root: Path, output: Path, words: list[str]) -> dict[str, float]:
         _, status, used = os.wait4(process.pid, 0)
     if status:
         raise SystemExit((output.parent / "flow.log").read_text())
-    inside = json.loads((output / "manifest.json").read_text())["seconds"]
+    whole = time.perf_counter() - started
+    manifest = json.loads((output / "manifest.json").read_text())
+    seconds, processor = manifest["seconds"], manifest["processor_seconds"]
     return {
-        "seconds": sum(inside.values()),
-        "whole": time.perf_counter() - started,
+        "seconds": sum(seconds.values()),
+        "processor": sum(processor.values()),
+        "whole": whole,
         "memory": used.ru_maxrss * 1024,
-    } | inside
+        **{(stage, "seconds"): value for stage, value in seconds.items()},
+        **{(stage, "processor"): value for stage, value in processor.items()},
+    }
 
 
 def main() -> None:
@@ -101,7 +112,7 @@ def main() -> None:
         plain_loop(given.nsd_root)
         return
     ways = ("plain loop", "flow", "flow again", "flow with everything")
-    costs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    costs: dict[str, list[Cost]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out"
         for run in range(given.runs + 1):
@@ -118,29 +129,41 @@ def main() -> None:
     show(costs, given.runs)
 
 
-def show(costs: dict[str, list[dict[str, float]]], runs: int) -> None:
-    """Print the medians."""
-    table = Table(title=f"medians of {runs} alternating runs")
-    for column in ("way", "seconds", "times the loop", "with the server's start", "memory"):
-        table.add_column(column, justify="left" if column == "way" else "right")
-    loop = statistics.median(cost["seconds"] for cost in costs["plain loop"])
-    for way, item in costs.items():
-        middle = {name: statistics.median(cost[name] for cost in item) for name in item[0]}
-        table.add_row(
-            way,
-            f"{middle['seconds']:.1f}",
-            f"{middle['seconds'] / loop:.2f}",
-            f"{middle['whole']:.1f}" if "whole" in middle else "",
-            f"{middle['memory'] / 1e6:.0f} MB",
-        )
-    Console().print(table)
-    totals = ("seconds", "whole", "memory")
-    stages = {
-        name: round(statistics.median(cost[name] for cost in costs["flow with everything"]), 1)
-        for name in costs["flow with everything"][0]
-        if name not in totals
+def show(costs: dict[str, list[Cost]], runs: int) -> None:
+    """Print the medians: of each way, and of the stages of each."""
+    medians = {
+        way: {name: statistics.median(cost[name] for cost in items) for name in items[0]}
+        for way, items in costs.items()
     }
-    Console().print("seconds of each stage, with everything:", stages)
+    loop = medians["plain loop"]["seconds"]
+    measures = ("seconds", "times the loop", "processor", "cores busy")
+    ways = Table(title=f"medians of {runs} alternating runs")
+    stages = Table(title="stages")
+    for table, columns in (
+        (ways, ("way", *measures, "with the server's start", "memory")),
+        (stages, ("way", "stage", *measures)),
+    ):
+        for column in columns:
+            table.add_column(column, justify="left" if column in ("way", "stage") else "right")
+    for way, cost in medians.items():
+        ways.add_row(
+            way,
+            *cells(cost["seconds"], cost["processor"], loop),
+            f"{cost['whole']:.1f}" if "whole" in cost else "",
+            f"{cost['memory'] / 1e6:.0f} MB",
+        )
+        for name, seconds in cost.items():
+            if isinstance(name, tuple) and name[1] == "seconds":
+                processor = cost[name[0], "processor"]
+                stages.add_row(way, name[0], *cells(seconds, processor, loop))
+    for table in (ways, stages):
+        Console().print(table)
+
+
+def cells(seconds: float, processor: float, loop: float) -> tuple[str, ...]:
+    """Return seconds, how many times the loop's they are, those of processor, and cores busy."""
+    busy = processor / seconds if seconds else 0.0
+    return f"{seconds:.1f}", f"{seconds / loop:.2f}", f"{processor:.1f}", f"{busy:.2f}"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import xarray as xr
 from brainscore_inputs import Simulation, simulate, write_features
 from numpy.typing import NDArray
 from scipy import stats
+from sklearn.linear_model import RidgeCV
 from synthetic_truth import signal
 
 from nsd_prep.analysis.encoding import (
@@ -89,6 +90,28 @@ class TestScores:
             alpha, r = plain_ridge(simulation, built, column)
             assert scores["alpha"][column] == alpha
             assert scores["correlation"][column] == pytest.approx(r, abs=1e-6)
+
+    @pytest.mark.parametrize("n_features", [6, 192, 1500])
+    def test_each_voxel_is_fitted_as_scikit_learn_fits_it(
+        self, simulation: Simulation, built: TrainAndTest, n_features: int
+    ) -> None:
+        mixing = np.random.default_rng(n_features).standard_normal((6, n_features))
+        values = simulation.latents @ mixing
+        values += np.random.default_rng(7).standard_normal(values.shape)
+        values[:, 1] = values[:, 0]
+        features = Features(simulation.nsd_ids, values)
+        scores = score_encoding(*built, for_both(features))
+        fitted = features.select(built.train["nsd_id"].to_numpy())
+        shown = features.select(built.test["nsd_id"].to_numpy()[::3])
+        mean, deviation = fitted.mean(axis=0), fitted.std(axis=0)
+        ridge = RidgeCV(alphas=ALPHAS, alpha_per_target=True)
+        ridge.fit((fitted - mean) / deviation, built.train.to_numpy()[:, :, 0].astype(float))
+        predicted = ridge.predict((shown - mean) / deviation)
+        observed = built.test.to_numpy()[:, :, 0].reshape(len(shown), 3, -1).mean(axis=1)
+        assert len(set(ridge.alpha_)) > 2
+        assert scores["alpha"].tolist() == ridge.alpha_.tolist()
+        for correlation, x, y in zip(scores["correlation"], predicted.T, observed.T, strict=True):
+            assert correlation == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-6)
 
     def test_fraction_is_the_signed_square_over_the_noise_ceiling(
         self, simulation: Simulation, built: TrainAndTest

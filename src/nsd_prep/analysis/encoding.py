@@ -1,13 +1,13 @@
 """An encoding baseline: how well features of the images predict a region's voxels."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from sklearn.linear_model import RidgeCV
 
 from nsd_prep.analysis.features import Features
 from nsd_prep.analysis.rdm_statistics import jackknife_interval
@@ -17,7 +17,7 @@ from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING, REPETITIONS
 #: Ridge penalties that are tried for each voxel, for features of unit variance.
 ALPHAS: Final = tuple(float(alpha) for alpha in np.logspace(-1, 6, 15))
 
-#: Voxels fitted together: regression takes a dozen times their responses in memory.
+#: Voxels fitted together: regression takes five times their responses in memory.
 _VOXELS_AT_ONCE: Final = 2048
 #: Images for training, and for testing, below which a regression is none: leave-one-out needs two
 #: to fit, and a correlation over two images is 1 or -1.
@@ -66,41 +66,93 @@ def score_encoding(
         }
     )
     alpha, correlation = np.empty(len(table)), np.empty(len(table))
+    ridges: dict[str, _Ridge] = {}
     for subject, _, rows in blocks(table):
-        known = features[int(subject.removeprefix("subj"))]
-        fitted, shown = known.select(train_ids), known.select(test_ids)
-        mean, deviation = fitted.mean(axis=0), fitted.std(axis=0)
-        deviation[deviation == 0] = 1
+        if subject not in ridges:
+            known = features[int(subject.removeprefix("subj"))]
+            ridges = {subject: _Ridge.of(known.select(train_ids), known.select(test_ids))}
         for start in range(rows[0], rows[-1] + 1, _VOXELS_AT_ONCE):
             some = slice(start, min(start + _VOXELS_AT_ONCE, rows[-1] + 1))
             trials = test[:, some].to_numpy().reshape(len(test_ids), REPETITIONS, -1)
-            alpha[some], correlation[some] = _fit_and_correlate(
-                (fitted - mean) / deviation,
-                train[:, some, 0].to_numpy().astype(np.float64),
-                (shown - mean) / deviation,
-                trials.mean(axis=1, dtype=np.float64),
+            alpha[some], predicted = ridges[subject].predict(
+                train[:, some, 0].to_numpy().astype(np.float64)
             )
+            correlation[some] = _correlate(predicted, trials.mean(axis=1, dtype=np.float64))
     ceiling = table["noise_ceiling"].to_numpy() / 100
     fraction = np.full(len(table), np.nan)
     np.divide(correlation * np.abs(correlation), ceiling, out=fraction, where=ceiling > 0)
     return table.assign(alpha=alpha, correlation=correlation, fraction_of_ceiling=fraction)
 
 
-def _fit_and_correlate(
-    fitted: NDArray[np.float64],
-    responses: NDArray[np.float64],
-    shown: NDArray[np.float64],
-    observed: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the penalty and the correlation of each voxel."""
-    ridge = RidgeCV(alphas=ALPHAS, alpha_per_target=True).fit(fitted, responses)
-    predicted = ridge.predict(shown).reshape(observed.shape)
+@dataclass(frozen=True)
+class _Ridge:
+    """Ridge regression from a subject's features, decomposed once for all voxels and penalties.
+
+    Attributes
+    ----------
+    vectors : ndarray of float, shape (n_train, n_components)
+        Eigenvectors of the products of the train images' features with each other.
+    eigenvalues : ndarray of float, shape (n_components,)
+        Not negative.
+    shown : ndarray of float, shape (n_test, n_components)
+        Products of the test images' features with the train images', in terms of the vectors.
+    """
+
+    vectors: NDArray[np.float64]
+    eigenvalues: NDArray[np.float64]
+    shown: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, fitted: NDArray[np.float64], shown: NDArray[np.float64]) -> "_Ridge":
+        """Decompose features of train images, scaled to unit variance over them."""
+        mean, deviation = fitted.mean(axis=0), fitted.std(axis=0)
+        deviation[deviation == 0] = 1
+        fitted, shown = (fitted - mean) / deviation, (shown - mean) / deviation
+        eigenvalues, vectors = np.linalg.eigh(fitted @ fitted.T)
+        # Ascending; features that are centred have no more components than this.
+        rank = min(len(fitted) - 1, fitted.shape[1])
+        vectors = np.ascontiguousarray(vectors[:, -rank:])
+        return cls(vectors, eigenvalues[-rank:].clip(min=0), shown @ fitted.T @ vectors)
+
+    def predict(
+        self, responses: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Fit train responses (n_train, n_voxels) and predict those to the test images.
+
+        The error of a prediction from all other images is the residual of the fit to all, divided
+        by one minus the image's leverage (Rifkin and Lippert 2007, Notes on Regularized Least
+        Squares), so that no image needs a fit of its own.
+
+        Returns
+        -------
+        penalties : ndarray of float, shape (n_voxels,)
+        predicted : ndarray of float, shape (n_test, n_voxels)
+            Up to a constant of each voxel.
+        """
+        centred = responses - responses.mean(axis=0)
+        weights = self.vectors.T @ centred
+        squared, residuals = self.vectors**2, np.empty_like(centred)
+        errors = np.empty((len(ALPHAS), centred.shape[1]))
+        for row, alpha in zip(errors, ALPHAS, strict=True):
+            share = self.eigenvalues / (self.eigenvalues + alpha)
+            np.matmul(self.vectors * share, weights, out=residuals)
+            np.subtract(centred, residuals, out=residuals)
+            np.square(residuals, out=residuals)
+            np.matmul((1 - squared @ share - 1 / len(centred)) ** -2, residuals, out=row)
+        penalties = np.array(ALPHAS)[errors.argmin(axis=0)]
+        return penalties, self.shown @ (weights / (self.eigenvalues[:, np.newaxis] + penalties))
+
+
+def _correlate(
+    predicted: NDArray[np.float64], observed: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the correlation of each voxel, 0 where it does not vary."""
     predicted = predicted - predicted.mean(axis=0)
     observed = observed - observed.mean(axis=0)
     size = np.linalg.norm(predicted, axis=0) * np.linalg.norm(observed, axis=0)
     correlation = np.zeros(observed.shape[1])
     np.divide((predicted * observed).sum(axis=0), size, out=correlation, where=size > 1e-12)
-    return np.broadcast_to(ridge.alpha_, correlation.shape), correlation
+    return correlation
 
 
 def summarise_encoding(scores: pd.DataFrame) -> pd.DataFrame:

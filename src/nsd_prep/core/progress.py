@@ -35,13 +35,18 @@ class Stage:
         self.total = total
         self.done = 0
         self.note = ""
-        self._started = time.monotonic()
+        self._started, self._worked = time.monotonic(), time.process_time()
         self._lock = threading.Lock()
 
     @property
     def seconds(self) -> float:
         """How long it has been under way."""
         return time.monotonic() - self._started
+
+    @property
+    def processor_seconds(self) -> float:
+        """How long this process, with all its threads, has had a processor since it began."""
+        return time.process_time() - self._worked
 
     def advance(self) -> None:
         """Count one more step."""
@@ -76,11 +81,15 @@ def counting_from_here() -> Iterator[None]:
 class Stages:
     """The stages of a run, one after another, and the ``seconds`` that each took, by its name.
 
+    Its ``processor_seconds`` beside them are those of this process: what workers of their own did
+    is not in them.
+
     Where they are ``shown``, a bar on a terminal or lines in the log tell how far a stage is.
     """
 
     def __init__(self, *, shown: bool = True) -> None:
         self.seconds: dict[str, float] = {}
+        self.processor_seconds: dict[str, float] = {}
         self._shown = shown
         self._began = time.monotonic()
 
@@ -100,6 +109,8 @@ class Stages:
         finally:
             _CURRENT.reset(token)
         self.seconds[name] = self.seconds.get(name, 0) + stage.seconds
+        worked = self.processor_seconds.get(name, 0) + stage.processor_seconds
+        self.processor_seconds[name] = worked
         if self._shown:
             steps = f" ({stage.total})" if stage.total else ""
             _logger.info("%s%s: %.1f s", name, steps, stage.seconds)

@@ -14,7 +14,6 @@ _LIBRARIES: Final = (
     "netCDF4",
     "nibabel",
     "scipy",
-    "scikit-learn",
     "matplotlib",
     "prefect",
 )

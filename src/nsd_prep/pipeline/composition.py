@@ -337,8 +337,7 @@ class _Pipeline:
     def close(self) -> None:
         """Write the manifest, the last file of a run."""
         self._observer.show_checks(self.owned.checks)
-        seconds, name = self._observer.stages.seconds, self._observer.run_name
-        write_manifest(self.inputs, self.owned, seconds, name)
+        write_manifest(self.inputs, self.owned, self._observer.stages, self._observer.run_name)
 
     def show_summary(self) -> None:
         """Show what came out."""

@@ -7,6 +7,7 @@ from typing import Any
 from nsd_prep.checks.registry import as_table
 from nsd_prep.core.atomic import write_table
 from nsd_prep.core.check import Check
+from nsd_prep.core.progress import Stages
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.versions import software_versions
 from nsd_prep.pipeline import outputs
@@ -23,13 +24,13 @@ def write_checks(checks: Sequence[Check], folder: Folder) -> StepOutput:
 def write_manifest(
     inputs: Inputs,
     owned: Ownership,
-    seconds: Mapping[str, float],
+    stages: Stages,
     run_name: str = "",
 ) -> None:
     """Write what was made from what; the last file of a run.
 
-    What this run makes again, and made without some file of before, is rid of that file. `seconds`
-    has how long each stage took, `run_name` is Prefect's.
+    What this run makes again, and made without some file of before, is rid of that file. `run_name` is
+    Prefect's.
     """
     manifest: dict[str, Any] = {
         **owned.record,
@@ -41,9 +42,14 @@ def write_manifest(
             str(subject): list(numbers) for subject, numbers in inputs.trials.sessions.items()
         },
         "inputs": [record.model_dump() for record in inputs.files],
-        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        "seconds": _rounded(stages.seconds),
+        "processor_seconds": _rounded(stages.processor_seconds),
     }
     owned.end(manifest)
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(value, 3) for stage, value in seconds.items()}
 
 
 def _source(inputs: Inputs) -> dict[str, Any] | None:
