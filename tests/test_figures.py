@@ -53,7 +53,7 @@ def session_table() -> pd.DataFrame:
             "session": [1, 2, 4, 1, 2],
             "agreement": [0.9, 1.1, 0.8, np.nan, 0.1],
             "share_without_data": [0.0, 0.1, 0.2, 0.5, 0.0],
-            "median_sd": np.nan,
+            "deviation": np.nan,
         }
     )
 
@@ -315,14 +315,14 @@ class TestSessions:
         table = session_figures.summarise_sessions(parts, agreement)
         assert table["subject"].tolist() == ["subj02", "subj01"]
         assert table["share_without_data"].tolist() == [0.05, 0]
-        assert table["median_sd"].tolist() == [1.25, 3]
+        assert table["deviation"].tolist() == [1.25, 3]
         assert table["saturated"].tolist() == [0.005, 0.5]
         assert table["agreement"].tolist()[0] == 0.7
         assert np.isnan(table["agreement"][1])
 
     def test_without_any_number_there_is_nothing_to_draw(self) -> None:
         with pytest.raises(ValueError, match="no value in any of agreement"):
-            session_figures.draw_sessions(session_table()[["subject", "session", "median_sd"]])
+            session_figures.draw_sessions(session_table()[["subject", "session", "deviation"]])
 
 
 class TestSlices:

@@ -209,16 +209,20 @@ class TestNumbers:
                 "between subjects": f"{mean_agreement(rdms):.3f}",
                 "between subjects reliable": f"{mean_agreement(reliable):.3f}",
                 # tests/test_tables.py has the intervals.
-                **{name: row[name] for name in ("low", "high", "low subjects", "high subjects")},
+                **{
+                    f"{end} {over}": row[f"{end} {over}"]
+                    for end in ("low", "high")
+                    for over in ("images", "subjects")
+                },
             }
-            assert float(row["low"]) < mean_agreement(rdms) < float(row["high"])
+            assert float(row["low images"]) < mean_agreement(rdms) < float(row["high images"])
 
     def test_of_pairs_of_regions(self, page: str, simulation: Simulation) -> None:
         rows = table_with(page, "region a", "region b")
         pairs = [(row["region a"], row["region b"]) for row in rows]
         assert pairs == [("V1", "V2"), ("V1", "IT"), ("V2", "IT")]
         for row in rows:
-            for column, reliable in (("all voxels", False), ("reliable voxels", True)):
+            for column, reliable in (("r", False), ("r reliable", True)):
                 means = [
                     np.mean(
                         [
@@ -262,7 +266,7 @@ class TestNumbers:
     def test_of_pairs_of_subjects_in_the_file(self, report: Report, simulation: Simulation) -> None:
         files = {name: table for item in report.sections for name, table in item.files.items()}
         for row in files["between-subjects"].itertuples():
-            for found, reliable in ((row.all_voxels, False), (row.reliable_voxels, True)):
+            for found, reliable in ((row.r, False), (row.r_reliable, True)):
                 pair = [
                     plain_rdm(simulation, row.region, subject, reliable=reliable)
                     for subject in (row.subject_a, row.subject_b)
@@ -639,6 +643,7 @@ class TestRun:
         stored = pd.read_csv(output / "report" / "tables" / "repetitions.csv")
         counts = finished.prepared.repetition_counts
         columns = ["three_times", "twice", "once", "never"]
+        assert stored["subject"].tolist() == [f"subj{subject:02d}" for subject in counts.index]
         assert stored[columns].to_numpy().tolist() == counts.to_numpy().tolist()
 
     @pytest.mark.usefixtures("unrendered")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,12 @@ from nsd_prep.report.figures.sessions import draw_sessions
 from nsd_prep.report.figures.slices import Anatomy, draw_slices, draw_split_half
 from nsd_prep.report.methods import RunFacts, facts_table, listed, methods, references
 from nsd_prep.report.record import Report, Section, Table
+
+#: What the columns beside a correlation are, in the words of their headers.
+_INTERVAL: Final = (
+    "with the ends of its 95 % interval over images (low images, high images) and over subjects "
+    "(low subjects, high subjects)"
+)
 
 
 def compose_report(
@@ -140,10 +147,9 @@ def overview_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
         tables=(
             Table(
                 "Voxels of all subjects; noise ceilings in percent; mean and SD of the mean RDM "
-                "over all pairs of images; mean correlation of RDMs between subjects, with all and "
-                f"with reliable voxels (noise ceiling above {RELIABLE_NOISE_CEILING:g} %); low and "
-                "high are the ends of its 95 % interval with all voxels over images, low_subjects "
-                "and high_subjects over subjects.",
+                "over all pairs of images; between subjects, the mean correlation of their RDMs, "
+                f"{_INTERVAL}; between subjects reliable, the same with reliable voxels alone "
+                f"(noise ceiling above {RELIABLE_NOISE_CEILING:g} %).",
                 table,
             ),
         ),
@@ -214,8 +220,8 @@ def agreement_section(geometry: Geometry) -> Section:
     tables = []
     if len(regions):
         caption = (
-            "Pearson r between the mean RDMs of two regions; low and high are the ends of its 95 % "
-            "interval with all voxels over images, low_subjects and high_subjects over subjects."
+            f"Pearson r between the mean RDMs of two regions, {_INTERVAL}; r reliable, the same "
+            "with reliable voxels alone."
         )
         tables.append(Table(caption, regions))
     if ceilings["subjects"].max() > 1:
@@ -273,8 +279,7 @@ def crossnobis_section(geometry: Geometry, crossnobis: Geometry) -> Section:
             *(
                 (
                     Table(
-                        "Pearson r between two regions, with its 95 % intervals over images and "
-                        "over subjects.",
+                        f"Pearson r between two regions, {_INTERVAL}.",
                         regions,
                     ),
                 )
@@ -301,7 +306,7 @@ def noise_ceiling_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
         ),
         pictures=(draw_noise_ceilings(voxels),),
         tables=(Table("Each subject in each region; noise ceilings in percent.", table),),
-        files={"subjects": table, "noise-ceilings": noise_ceiling_histogram(voxels)},
+        files={"subjects": table, "noise-ceiling-histogram": noise_ceiling_histogram(voxels)},
     )
 
 
@@ -317,7 +322,7 @@ def session_section(sessions: pd.DataFrame) -> Section:
             "processed or copied wrongly, one that is only weaker may have had a tired subject."
         ),
         pictures=(draw_sessions(sessions),),
-        files={"sessions": sessions},
+        files={"session-means": sessions},
     )
 
 
@@ -353,7 +358,9 @@ def places_section(voxels: pd.DataFrame, anatomies: Mapping[str, Anatomy]) -> Se
 
 def repetition_section(counts: pd.DataFrame) -> Section:
     """Return the section with how often each subject saw the shared images."""
-    table = counts.rename(columns={3: "three_times", 2: "twice", 1: "once", 0: "never"})
+    table = counts.rename(
+        index="subj{:02d}".format, columns={3: "three_times", 2: "twice", 1: "once", 0: "never"}
+    )
     return Section(
         name="repetitions",
         title="Repetitions",

@@ -28,7 +28,7 @@ class _Measure(NamedTuple):
 _MEASURES: Final = (
     _Measure("agreement", "agreement with other sessions (1: as predicted)", "viridis", 1, True),
     _Measure("share_without_data", "voxels without data (%)", "magma_r", 100, True),
-    _Measure("median_sd", "median SD of the betas (% signal change)", "viridis", 1, False),
+    _Measure("deviation", "median SD of the betas (% signal change)", "viridis", 1, False),
     _Measure("saturated", "saturated values (%)", "magma_r", 100, True),
 )
 
@@ -41,7 +41,7 @@ def draw_sessions(table: pd.DataFrame) -> ReportFigure:
     table : DataFrame
         A row for each session read: subject (1-based, or ``subj01``), session (1-based), and any
         of agreement (1 is what the ncsnr predicts, 0 chance), share_without_data (0 to 1),
-        median_sd (percent signal change) and saturated (share of values, 0 to 1); NaN where it
+        deviation (percent signal change) and saturated (share of values, 0 to 1); NaN where it
         is not known.
 
     Returns
@@ -112,17 +112,17 @@ def summarise_sessions(parts: pd.DataFrame, agreement: pd.DataFrame | None = Non
     -------
     DataFrame
         A row for each subject and session: agreement (NaN where it is not given),
-        share_without_data, median_sd and saturated, means over regions weighted by their voxels.
+        share_without_data, deviation and saturated, means over regions weighted by their voxels.
     """
     weighted = parts[["subject", "session", "voxels", "constant_voxels"]].assign(
         saturated=parts["saturated"] * parts["voxels"],
-        median_sd=parts["deviation"] * parts["voxels"],
+        deviation=parts["deviation"] * parts["voxels"],
     )
     sums = weighted.groupby(["subject", "session"], sort=False).sum()
     table = pd.DataFrame(
         {
             "share_without_data": sums["constant_voxels"] / sums["voxels"],
-            "median_sd": sums["median_sd"] / sums["voxels"],
+            "deviation": sums["deviation"] / sums["voxels"],
             "saturated": sums["saturated"] / sums["voxels"],
         }
     ).reset_index()
