@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -40,11 +39,15 @@ from nsd_prep.report.figures.slices import Anatomy, draw_slices, draw_split_half
 from nsd_prep.report.methods import RunFacts, facts_table, listed, methods, references
 from nsd_prep.report.record import Report, Section, Table
 
-#: What the columns beside a correlation are, in the words of their headers.
-_INTERVAL: Final = (
-    "with the ends of its 95 % interval over images (low images, high images) and over subjects "
-    "(low subjects, high subjects)"
-)
+
+def _interval(table: pd.DataFrame) -> str:
+    """Say what the columns beside a correlation are, in the words of their headers."""
+    over = [
+        f"over {what} (low {what}, high {what})"
+        for what in ("images", "subjects")
+        if f"low_{what}" in table
+    ]
+    return f", with the ends of its 95 % interval {' and '.join(over)}" if over else ""
 
 
 def compose_report(
@@ -140,19 +143,22 @@ def _kept_by_name(voxels: pd.DataFrame) -> pd.DataFrame:
 def overview_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
     """Return the section with one row for each region."""
     table = region_table(geometry, voxels)
+    shown = table.dropna(axis="columns", how="all")
+    caption = (
+        "Noise ceilings in percent; mean and SD of the RDM over all pairs of images."
+        if "between_subjects" not in shown
+        else "Voxels of all subjects; noise ceilings in percent; mean and SD of the mean RDM over "
+        "all pairs of images; between subjects, the mean correlation of their RDMs"
+        f"{_interval(shown)}; between subjects reliable, the same with reliable voxels alone "
+        f"(noise ceiling above {RELIABLE_NOISE_CEILING:g} %)."
+    )
+    if voxels["subject"].nunique() == 1:
+        shown = shown.drop(columns="mean_of_subject_medians")
     return Section(
         name="regions",
         title="Regions at a glance",
         text="",
-        tables=(
-            Table(
-                "Voxels of all subjects; noise ceilings in percent; mean and SD of the mean RDM "
-                "over all pairs of images; between subjects, the mean correlation of their RDMs, "
-                f"{_INTERVAL}; between subjects reliable, the same with reliable voxels alone "
-                f"(noise ceiling above {RELIABLE_NOISE_CEILING:g} %).",
-                table,
-            ),
-        ),
+        tables=(Table(caption, shown),),
         files={"regions": table},
     )
 
@@ -205,7 +211,8 @@ def agreement_section(geometry: Geometry) -> Section:
     pictures = []
     if len(geometry.all_voxels) > 1:
         pictures.append(draw_between_regions(geometry))
-    if any(len(region.subjects) > 1 for region in geometry.all_voxels):
+    several = any(len(region.subjects) > 1 for region in geometry.all_voxels)
+    if several:
         pictures.append(draw_between_subjects(geometry))
     regions, subjects = between_regions_table(geometry), between_subjects_table(geometry)
     ceilings = rdm_noise_ceiling_table(geometry)
@@ -219,11 +226,12 @@ def agreement_section(geometry: Geometry) -> Section:
         text = "One region of one subject: there is nothing to compare."
     tables = []
     if len(regions):
+        shown = regions.dropna(axis="columns", how="all")
         caption = (
-            f"Pearson r between the mean RDMs of two regions, {_INTERVAL}; r reliable, the same "
-            "with reliable voxels alone."
+            f"Pearson r between the {'mean ' * several}RDMs of two regions{_interval(shown)}; r "
+            "reliable, the same with reliable voxels alone."
         )
-        tables.append(Table(caption, regions))
+        tables.append(Table(caption, shown))
     if ceilings["subjects"].max() > 1:
         caption = (
             "The noise ceiling of the RDMs over subjects (Nili et al. 2014): the mean correlation "
@@ -238,9 +246,13 @@ def agreement_section(geometry: Geometry) -> Section:
         pictures=tuple(pictures),
         tables=tuple(tables),
         files={
-            "between-regions": regions,
-            "between-subjects": subjects,
-            "rdm-noise-ceilings": ceilings,
+            name: table
+            for name, table in (
+                ("between-regions", regions),
+                ("between-subjects", subjects),
+                ("rdm-noise-ceilings", ceilings if several else ceilings[:0]),
+            )
+            if len(table)
         },
     )
 
@@ -261,6 +273,7 @@ def crossnobis_section(geometry: Geometry, crossnobis: Geometry) -> Section:
     ceilings = rdm_noise_ceiling_table(crossnobis)
     table = pd.DataFrame(rows).merge(ceilings, on="region", validate="one_to_one")
     regions = between_regions_table(crossnobis)
+    shown = regions.dropna(axis="columns", how="all")
     return Section(
         name="crossnobis",
         title="Cross-validated distances",
@@ -279,15 +292,16 @@ def crossnobis_section(geometry: Geometry, crossnobis: Geometry) -> Section:
             *(
                 (
                     Table(
-                        f"Pearson r between two regions, {_INTERVAL}.",
-                        regions,
+                        f"Pearson r between two regions{_interval(shown)}.",
+                        shown,
                     ),
                 )
                 if len(regions)
                 else ()
             ),
         ),
-        files={"crossnobis": table, "crossnobis-between-regions": regions},
+        files={"crossnobis": table}
+        | ({"crossnobis-between-regions": regions} if len(regions) else {}),
     )
 
 
@@ -305,7 +319,12 @@ def noise_ceiling_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
             "quite independent, and what is estimated from them is slightly too high."
         ),
         pictures=(draw_noise_ceilings(voxels),),
-        tables=(Table("Each subject in each region; noise ceilings in percent.", table),),
+        tables=(
+            Table(
+                "Each subject in each region; noise ceilings in percent.",
+                table.dropna(axis="columns", how="all"),
+            ),
+        ),
         files={"subjects": table, "noise-ceiling-histogram": noise_ceiling_histogram(voxels)},
     )
 

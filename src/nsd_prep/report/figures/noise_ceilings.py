@@ -45,7 +45,7 @@ def draw_noise_ceilings(voxels: pd.DataFrame) -> ReportFigure:
             chosen = voxels[voxels["region"] == region]
             axis = axes.flat[place]
             shapes = histogram[histogram["region"] == region]
-            _draw_distributions(axis, chosen, shapes, region_colour(place))
+            _draw_distributions(axis, chosen, shapes, region_colour(region))
             share = (chosen["noise_ceiling"] > RELIABLE_NOISE_CEILING).mean()
             axis.set_title(f"{region}  ({share:.0%} of {len(chosen):,} voxels reliable)")
             if place % n_columns == 0:
