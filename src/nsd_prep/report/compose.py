@@ -218,9 +218,12 @@ def agreement_section(geometry: Geometry) -> Section:
     ceilings = rdm_noise_ceiling_table(geometry)
     text = (
         "Neighbouring stages of the visual hierarchy should resemble each other more than distant "
-        "ones, and subjects who saw the same images should agree. A subject who stands out in one "
-        "region has a mask or trials worth a look; one who stands out everywhere has noisier data, "
-        "or the trials of someone else."
+        "ones."
+        if not several
+        else "Neighbouring stages of the visual hierarchy should resemble each other more than "
+        "distant ones, and subjects who saw the same images should agree. A subject who stands out "
+        "in one region has a mask or trials worth a look; one who stands out everywhere has "
+        "noisier data, or the trials of someone else."
     )
     if not pictures:
         text = "One region of one subject: there is nothing to compare."
@@ -241,7 +244,7 @@ def agreement_section(geometry: Geometry) -> Section:
         tables.append(Table(caption, ceilings))
     return Section(
         name="agreement",
-        title="Agreement between regions and subjects",
+        title=f"Agreement between regions{' and subjects' * several}",
         text=text,
         pictures=tuple(pictures),
         tables=tuple(tables),
@@ -271,7 +274,10 @@ def crossnobis_section(geometry: Geometry, crossnobis: Geometry) -> Section:
             }
         )
     ceilings = rdm_noise_ceiling_table(crossnobis)
-    table = pd.DataFrame(rows).merge(ceilings, on="region", validate="one_to_one")
+    several = ceilings["subjects"].max() > 1
+    table = pd.DataFrame(rows)
+    if several:
+        table = table.merge(ceilings, on="region", validate="one_to_one")
     regions = between_regions_table(crossnobis)
     shown = regions.dropna(axis="columns", how="all")
     return Section(
@@ -286,7 +292,10 @@ def crossnobis_section(geometry: Geometry, crossnobis: Geometry) -> Section:
         tables=(
             Table(
                 "Each region: mean and share below 0 of the mean distances, their Pearson r with "
-                "the mean RDM, and the bounds of their noise ceiling over subjects.",
+                "the mean RDM, and the bounds of their noise ceiling over subjects."
+                if several
+                else "Each region: mean and share below 0 of the distances, and their Pearson r "
+                "with the RDM.",
                 table,
             ),
             *(

@@ -167,7 +167,7 @@ def _data(facts: RunFacts) -> str:
         f"{source}: single-trial betas of the preparation {facts.preparation} in the functional "
         f"1.8-mm space, {plural} {subjects}, {span} sessions of {facts.trials_per_session} trials "
         f"for each. Regions of interest were taken from the ROI volumes of the dataset: "
-        f"{regions}, summed over subjects.{_missing_regions(facts)}"
+        f"{regions}{', summed over subjects' * (len(facts.sessions) > 1)}.{_missing_regions(facts)}"
     )
 
 

@@ -188,10 +188,16 @@ def encoding_sections(scores: pd.DataFrame | None, shift: int | None, source: st
             pictures=(draw_encoding(scores),),
             tables=(
                 Table("Medians over reliable voxels.", summary),
-                Table(
-                    "The correlations' mean over subjects, with the ends of its 95 % interval over "
-                    "subjects (low subjects, high subjects).",
-                    encoding_over_subjects(summary),
+                *(
+                    [
+                        Table(
+                            "The correlations' mean over subjects, with the ends of its 95 % "
+                            "interval over subjects (low subjects, high subjects).",
+                            encoding_over_subjects(summary),
+                        )
+                    ]
+                    if scores["subject"].nunique() > 1
+                    else []
                 ),
             ),
             files={"encoding": scores},

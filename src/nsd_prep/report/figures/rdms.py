@@ -76,7 +76,7 @@ def mean_of_subjects(regions: Sequence[RegionGeometry]) -> str:
     """Return what mean RDMs are, as a caption begins: of one subject there is no mean."""
     if any(len(region.subjects) > 1 for region in regions):
         return "Mean over subjects of the representational dissimilarity matrices"
-    return "Representational dissimilarity matrix of the subject"
+    return "The subject's representational dissimilarity matrices"
 
 
 def colour_limits(geometry: Geometry) -> tuple[float, float]:
@@ -159,6 +159,7 @@ def draw_between_regions(geometry: Geometry) -> ReportFigure:
     One panel with all voxels, one with the reliable ones.
     """
     names = [region.region for region in geometry.all_voxels]
+    several = any(len(region.subjects) > 1 for region in geometry.all_voxels)
     matrices = {
         "all voxels": between_regions(geometry.all_voxels),
         f"noise ceiling > {RELIABLE_NOISE_CEILING:g} %": between_regions(geometry.reliable_voxels),
@@ -184,8 +185,8 @@ def draw_between_regions(geometry: Geometry) -> ReportFigure:
             figure,
             "between-regions",
             "Agreement between regions",
-            "Pearson r between the mean RDMs of two regions, over all pairs of images: with all "
-            "voxels, and with those whose noise ceiling lies above "
+            f"Pearson r between the {'mean ' * several}RDMs of two regions, over all pairs of "
+            "images: with all voxels, and with those whose noise ceiling lies above "
             f"{RELIABLE_NOISE_CEILING:g} %.",
             panels,
         )

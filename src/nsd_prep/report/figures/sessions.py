@@ -86,8 +86,11 @@ def draw_sessions(table: pd.DataFrame) -> ReportFigure:
         for axis, measure in zip(axes.flat, measures, strict=False):
             values = session_matrix(table, measure.column, subjects, last) * measure.scale
             _draw_measure(axis, values, measure)
-            axis.set_yticks(range(len(names)), [name.removeprefix("subj0") for name in names])
-            axis.set_ylabel("subject")
+            if len(names) > 2:
+                axis.set_yticks(range(len(names)), [name.removeprefix("subj0") for name in names])
+                axis.set_ylabel("subject")
+            else:  # too low for the label
+                axis.set_yticks(range(len(names)), names)
             panels.append(Panel(axis, names, columns, values))
         for axis in axes[-1]:
             axis.set_xlabel("session")

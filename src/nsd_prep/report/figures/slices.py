@@ -240,7 +240,7 @@ def _draw(
                 cax=figure.add_axes((left, 0.5 - high / 2, wide, 0.2 * high)),
                 extend="max",
             )
-            bar.set_label("ncsnr (of its\n99th percentile)")
+            bar.set_label("ncsnr")
             bar.outline.set_linewidth(0)
         return picture(
             figure,
@@ -266,7 +266,8 @@ def _check_grid(region: str, subject: str, voxels: pd.DataFrame, anatomy: Anatom
 def _caption(region: str, coloured_by: str, kinds: set[Literal["ncsnr", "T1"]]) -> str:
     backgrounds = {
         "T1": "the T1-weighted anatomy",
-        "ncsnr": "the subject's ncsnr, darker where it is higher; what is white has no data",
+        "ncsnr": "the subject's ncsnr, darker where it is higher (1: its 99th percentile); what is "
+        "white has no data",
     }
     return (
         f"The voxels of {region} in each subject, on the sagittal slice of each hemisphere, the "
