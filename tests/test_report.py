@@ -490,6 +490,29 @@ class TestPage:
         assert "Responses of 1 subject to" in found
         assert all(f"Voxels of {region}" in found for region in regions)
         assert "No checks were made" in found
+        assert "over subjects" not in found
+        assert "between subjects" not in found
+        files = {
+            name: table for section in report.sections for name, table in section.files.items()
+        }
+        assert all(len(table) for table in files.values())
+        assert set(re.findall(r'href="tables/(.*?)\.csv"', found)) == set(files)
+
+    def test_columns_beside_a_correlation_are_named_by_its_caption(self, page: str) -> None:
+        captions = {
+            caption: re.findall(r"<th [^>]*>(.*?)</th>", head)
+            for caption, head in re.findall(
+                r"<figcaption>([^<]*)</figcaption>.*?<thead>(.*?)</thead>", page, re.S
+            )
+        }
+        bounded = [(text, names) for text, names in captions.items() if "low images" in names]
+        assert len(bounded) == 2
+        for text, names in bounded:
+            ends = [name for name in names if name.split()[0] in ("low", "high")]
+            assert f"({ends[0]}, {ends[1]})" in text
+            first = names.index(ends[0])
+            assert names[first : first + len(ends)] == ends
+            assert names[first - 1] in ("r", "between subjects")
 
 
 class TestMethods:
