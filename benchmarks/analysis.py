@@ -152,7 +152,7 @@ def report_of(voxels: pd.DataFrame, folder: Path) -> None:
             "session",
             "agreement",
             "share_without_data",
-            "median_sd",
+            "deviation",
             "saturated",
         ],
     )

@@ -212,7 +212,7 @@ def publish(
 
 
 def map_(
-    trials: Path, target: Path, *, values: str = "noise_ceiling_3", outside: float = float("nan")
+    trials: Path, target: Path, *, values: str = "noise_ceiling", outside: float = float("nan")
 ) -> int:
     """Write a value for each voxel of a subject's single trials as a NIfTI file.
 

@@ -1,6 +1,7 @@
 """Comparing assemblies: what differs, how much, and why."""
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -375,6 +376,40 @@ class TestReasons:
         comparison = compare_assemblies("V1", data.assembly(), data.assembly(responses))
         assert comparison.reasons == {"the rows of one side bear other images' ids": ["subj02 V1"]}
 
+    def test_the_example_of_the_documentation(
+        self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        ours = Path("nsd-prep-output") / "Allen2022.V1.nc"
+        ours.parent.mkdir()
+        write_assembly(data.assembly(), ours)
+        text = (Path(__file__).parents[1] / "docs" / "compare.md").read_text()
+        (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
+        exec(example, {})
+        (stated,) = re.findall(r"^  Likely \((.*)\): (.*)\.$", text, re.M)
+        assert compare(Path("exchanged.nc"), ours).files[0].reasons == {stated[1]: [stated[0]]}
+
+    @pytest.mark.parametrize("n_exchanged", [N_VOXELS, 20])
+    def test_subjects_exchanged(self, data: Dataset, n_exchanged: int) -> None:
+        responses = {s: data.repetitions(s).mean(1) for s in (1, 2)}
+        some = slice(0, n_exchanged)
+        for subject in (1, 2):
+            responses[subject][:, some] = data.repetitions(3 - subject).mean(1)[:, some]
+        comparison = compare_assemblies("V1", data.assembly(), data.assembly(responses))
+        assert comparison.reasons == {
+            f"its responses in the second are those of subj0{3 - subject} in the first": [
+                f"subj0{subject} V1"
+            ]
+            for subject in (1, 2)
+        }
+
+    def test_some_images_of_some_voxels_have_two_reasons(self, data: Dataset) -> None:
+        responses = {s: data.repetitions(s).mean(1) for s in (1, 2)}
+        responses[1][:4, :5] += 1
+        found = reasons(data.assembly(), data.assembly(responses))
+        assert "another set of sessions: 4 of 100 images" in found
+        assert f"5 of {N_VOXELS} voxels differ" in found
+
     def test_sessions_exchanged_are_named(self, data: Dataset) -> None:
         def exchanged(subject: int) -> np.ndarray:
             trials = data.trials[subject]
@@ -383,7 +418,9 @@ class TestReasons:
 
         session = np.arange(3 * N_IMAGES) // (3 * N_IMAGES // N_SESSIONS) + 1
         table = pd.concat(
-            pd.DataFrame({"subject": s, "nsd_id": NSD_IDS[data.order[s]], "session": session})
+            pd.DataFrame(
+                {"subject": f"subj{s:02d}", "nsd_id": NSD_IDS[data.order[s]], "session": session}
+            )
             for s in (1, 2)
         )
         other = data.assembly({1: data.repetitions(1).mean(1), 2: exchanged(2)})
@@ -483,8 +520,9 @@ class TestOtherZScores:
 
 
 class TestFiles:
+    @pytest.mark.parametrize("subject", ["subj01", 1])  # as tables of older versions have it
     def test_sessions_are_named_from_the_table_of_trials(
-        self, strong: Dataset, tmp_path: Path
+        self, strong: Dataset, tmp_path: Path, subject: str | int
     ) -> None:
         responses = {s: strong.repetitions(s).mean(1) for s in (1, 2)}
         seen = np.unique(strong.order[1][:50])  # the first of six sessions
@@ -497,7 +535,7 @@ class TestFiles:
             write_assembly(assembly, tmp_path / folder / "Allen2022.V1.nc")
         table = pd.DataFrame(
             {
-                "subject": 1,
+                "subject": subject,
                 "nsd_id": NSD_IDS[strong.order[1]],
                 "session": np.arange(300) // 50 + 1,
             }

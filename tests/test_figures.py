@@ -27,7 +27,12 @@ from nsd_prep.report.figures import sessions as session_figures
 from nsd_prep.report.figures import slices
 from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.slices import Anatomy
-from nsd_prep.report.figures.style import MISSING_COLOUR, booklet, voxel_colours
+from nsd_prep.report.figures.style import (
+    MISSING_COLOUR,
+    booklet,
+    region_colour,
+    voxel_colours,
+)
 
 COUNTS = pd.DataFrame(
     {3: [20, 12], 2: [0, 5], 1: [0, 2], 0: [0, 1]}, index=pd.Index([1, 5], name="subject")
@@ -53,7 +58,7 @@ def session_table() -> pd.DataFrame:
             "session": [1, 2, 4, 1, 2],
             "agreement": [0.9, 1.1, 0.8, np.nan, 0.1],
             "share_without_data": [0.0, 0.1, 0.2, 0.5, 0.0],
-            "median_sd": np.nan,
+            "deviation": np.nan,
         }
     )
 
@@ -289,6 +294,13 @@ class TestClusters:
                 np.testing.assert_array_equal(mosaic[top : top + 30, left : left + 30], matrix)
 
 
+def test_a_region_has_one_colour_in_every_report() -> None:
+    usual = [region_colour(region) for region in ("V1", "V2", "V4", "IT")]
+    assert len(set(usual)) == 4
+    assert region_colour("FFA") == region_colour("FFA")
+    assert not {region_colour("FFA"), region_colour("ventral")} & set(usual)
+
+
 class TestSessions:
     def test_have_a_panel_for_each_measure_that_is_known(self, drawn: list[Figure]) -> None:
         session_figures.draw_sessions(session_table())
@@ -298,6 +310,16 @@ class TestSessions:
         np.testing.assert_allclose(shown[0], [[0.9, 1.1, nan, 0.8], [nan, 0.1, nan, nan]])
         np.testing.assert_allclose(shown[1], [[0, 10, nan, 20], [50, 0, nan, nan]])
         assert len(shown) == 2
+
+    def test_colours_run_to_what_is_suspicious_however_sound_the_sessions_are(
+        self, drawn: list[Figure]
+    ) -> None:
+        nearly_sound = session_table().assign(share_without_data=[0, 0, 0, 0.0007, 0])
+        session_figures.draw_sessions(nearly_sound)
+        image = next(axes.images[0] for axes in drawn[0].axes if "without" in axes.get_title())
+        assert (image.norm.vmin, image.norm.vmax) == (0, 15)
+        colour = image.cmap(image.norm(0.07))
+        assert sum(colour[:3]) / 3 > 0.85
 
     def test_are_summarised_over_regions_by_their_voxels(self) -> None:
         parts = pd.DataFrame(
@@ -315,14 +337,14 @@ class TestSessions:
         table = session_figures.summarise_sessions(parts, agreement)
         assert table["subject"].tolist() == ["subj02", "subj01"]
         assert table["share_without_data"].tolist() == [0.05, 0]
-        assert table["median_sd"].tolist() == [1.25, 3]
+        assert table["deviation"].tolist() == [1.25, 3]
         assert table["saturated"].tolist() == [0.005, 0.5]
         assert table["agreement"].tolist()[0] == 0.7
         assert np.isnan(table["agreement"][1])
 
     def test_without_any_number_there_is_nothing_to_draw(self) -> None:
         with pytest.raises(ValueError, match="no value in any of agreement"):
-            session_figures.draw_sessions(session_table()[["subject", "session", "median_sd"]])
+            session_figures.draw_sessions(session_table()[["subject", "session", "deviation"]])
 
 
 class TestSlices:

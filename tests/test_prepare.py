@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,33 @@ class TestResults:
             assert 0 < left.sizes["neuroid"] < both.sizes["neuroid"]
 
     @pytest.mark.slow
+    def test_any_two_tables_meet_on_their_keys(self, tiny_nsd: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        options = {"subjects": [1, 2], "regions": ["V1", "V2"], "single_trials": True}
+        prepare(nsd_root=tiny_nsd, output_dir=out, report=True, brainscore=True, **options)
+        text = (Path(__file__).parents[1] / "docs" / "output-files.md").read_text()
+        (listed,) = re.findall(r"Tables meet on the columns ([^.]*)\.", text)
+        keys = re.findall(r"`(\w+)`", listed)
+        tables = {path.name: pd.read_csv(path) for path in out.rglob("*.csv")}
+        assert len(tables) == len(list(out.rglob("*.csv")))  # no name stands twice
+        # Checks are of several regions, and subjects, at a time; a file is of one subject's trials.
+        del tables["checks.csv"], tables["subj02.csv"], tables["subj02_voxels.csv"]
+        n_met = 0
+        for (first, one), (second, other) in combinations(tables.items(), 2):
+            on = [key for key in keys if key in one and key in other]
+            if {"stimulus_metadata_train.csv", "stimulus_metadata_test.csv"} == {first, second}:
+                continue  # no image is in both
+            if on:
+                n_met += 1
+                rows = one[on].drop_duplicates().merge(other[on].drop_duplicates())
+                assert len(rows), (first, second, on)
+        assert n_met > 50
+        voxels, reliability = tables["voxels.csv"], tables["reliability.csv"]
+        both = voxels.merge(reliability, validate="1:1")
+        assert both["neuroid_id"].tolist() == voxels["neuroid_id"].tolist()
+        own = voxels.merge(tables["subj01_voxels.csv"])  # noise ceilings are the same too
+        assert len(own) == (voxels["subject"] == "subj01").sum()
+
     def test_cross_validated_distances_are_an_option_of_the_report(
         self, tiny_nsd: Path, tmp_path: Path
     ) -> None:

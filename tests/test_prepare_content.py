@@ -384,7 +384,7 @@ class TestSingleTrials:
         halves = [responses[[rows[nsd_id, half] for nsd_id in twice]] for half in (0, 1)]
         for voxel in range(len(voxels)):
             one, two = (half[:, voxel].astype(np.float64) for half in halves)
-            found = voxels["split_half_correlation"][voxel]
+            found = voxels["first_second_correlation"][voxel]
             if one.std() == 0 or two.std() == 0:
                 assert np.isnan(found)
             else:

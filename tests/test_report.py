@@ -209,16 +209,17 @@ class TestNumbers:
                 "between subjects": f"{mean_agreement(rdms):.3f}",
                 "between subjects reliable": f"{mean_agreement(reliable):.3f}",
                 # tests/test_tables.py has the intervals.
-                **{name: row[name] for name in ("low", "high", "low subjects", "high subjects")},
+                # Of three subjects there is no interval over subjects.
+                **{name: row[name] for name in ("low images", "high images")},
             }
-            assert float(row["low"]) < mean_agreement(rdms) < float(row["high"])
+            assert float(row["low images"]) < mean_agreement(rdms) < float(row["high images"])
 
     def test_of_pairs_of_regions(self, page: str, simulation: Simulation) -> None:
         rows = table_with(page, "region a", "region b")
         pairs = [(row["region a"], row["region b"]) for row in rows]
         assert pairs == [("V1", "V2"), ("V1", "IT"), ("V2", "IT")]
         for row in rows:
-            for column, reliable in (("all voxels", False), ("reliable voxels", True)):
+            for column, reliable in (("r", False), ("r reliable", True)):
                 means = [
                     np.mean(
                         [
@@ -262,7 +263,7 @@ class TestNumbers:
     def test_of_pairs_of_subjects_in_the_file(self, report: Report, simulation: Simulation) -> None:
         files = {name: table for item in report.sections for name, table in item.files.items()}
         for row in files["between-subjects"].itertuples():
-            for found, reliable in ((row.all_voxels, False), (row.reliable_voxels, True)):
+            for found, reliable in ((row.r, False), (row.r_reliable, True)):
                 pair = [
                     plain_rdm(simulation, row.region, subject, reliable=reliable)
                     for subject in (row.subject_a, row.subject_b)
@@ -489,6 +490,29 @@ class TestPage:
         assert "Responses of 1 subject to" in found
         assert all(f"Voxels of {region}" in found for region in regions)
         assert "No checks were made" in found
+        assert "over subjects" not in found
+        assert "between subjects" not in found
+        files = {
+            name: table for section in report.sections for name, table in section.files.items()
+        }
+        assert all(len(table) for table in files.values())
+        assert set(re.findall(r'href="tables/(.*?)\.csv"', found)) == set(files)
+
+    def test_columns_beside_a_correlation_are_named_by_its_caption(self, page: str) -> None:
+        captions = {
+            caption: re.findall(r"<th [^>]*>(.*?)</th>", head)
+            for caption, head in re.findall(
+                r"<figcaption>([^<]*)</figcaption>.*?<thead>(.*?)</thead>", page, re.S
+            )
+        }
+        bounded = [(text, names) for text, names in captions.items() if "low images" in names]
+        assert len(bounded) == 2
+        for text, names in bounded:
+            ends = [name for name in names if name.split()[0] in ("low", "high")]
+            assert f"({ends[0]}, {ends[1]})" in text
+            first = names.index(ends[0])
+            assert names[first : first + len(ends)] == ends
+            assert names[first - 1] in ("r", "between subjects")
 
 
 class TestMethods:
@@ -639,6 +663,7 @@ class TestRun:
         stored = pd.read_csv(output / "report" / "tables" / "repetitions.csv")
         counts = finished.prepared.repetition_counts
         columns = ["three_times", "twice", "once", "never"]
+        assert stored["subject"].tolist() == [f"subj{subject:02d}" for subject in counts.index]
         assert stored[columns].to_numpy().tolist() == counts.to_numpy().tolist()
 
     @pytest.mark.usefixtures("unrendered")

@@ -156,7 +156,7 @@ class TestCompletedRun:
     def test_every_task_run_is_recorded_by_its_name(self, site: Site, runs: Runs) -> None:
         trials = pd.read_csv(runs.output / "trials.csv")
         sessions = {
-            f"extract-subj{subject:02d}-session{session:02d}"
+            f"extract-{subject}-session{session:02d}"
             for subject, session in trials.loc[trials["usable"], ["subject", "session"]].values
         }
         assert len(sessions) > 20

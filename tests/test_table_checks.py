@@ -63,7 +63,9 @@ class TestVoxels:
 
 
 class TestNoiseCeilings:
-    @pytest.mark.parametrize("column", ["voxels", "median", "above_30_percent", "subject"])
+    @pytest.mark.parametrize(
+        "column", ["voxels", "reliable_voxels", "median_noise_ceiling", "subject"]
+    )
     def test_a_column_by_position_is_told(
         self, voxels: pd.DataFrame, assemblies: dict[str, xr.DataArray], column: str
     ) -> None:
@@ -78,7 +80,7 @@ class TestNoiseCeilings:
 class TestTrials:
     def table(self) -> pd.DataFrame:
         rows = pd.MultiIndex.from_product(
-            [[1, 2], [7, 9], range(3)], names=["subject", "nsd_id", "repetition"]
+            [["subj01", "subj02"], [7, 9], range(3)], names=["subject", "nsd_id", "repetition"]
         )
         return rows.to_frame(index=False).assign(usable=True)
 

@@ -71,9 +71,9 @@ class TestBetweenRegions:
                 between_two(simulation, pair, [one for one in SUBJECTS if one != name], None)
                 for name in SUBJECTS
             ]
-            expected = interval(row.all_voxels, images)
-            assert (row.low, row.high) == pytest.approx(expected, abs=1e-4)
-            expected = interval(row.all_voxels, subjects)
+            expected = interval(row.r, images)
+            assert (row.low_images, row.high_images) == pytest.approx(expected, abs=1e-4)
+            expected = interval(row.r, subjects)
             assert (row.low_subjects, row.high_subjects) == pytest.approx(expected, abs=1e-4)
 
     @pytest.mark.filterwarnings("error")
@@ -85,7 +85,7 @@ class TestBetweenRegions:
         rows = table.set_index(["region_a", "region_b"])
         assert np.isnan(rows.loc[("V1", "V2"), "low_subjects"])
         assert np.isfinite(rows.loc[("V1", "IT"), ["low_subjects", "high_subjects"]]).all()
-        assert np.isfinite(rows[["low", "high"]].to_numpy()).all()
+        assert np.isfinite(rows[["low_images", "high_images"]].to_numpy()).all()
 
     @pytest.mark.filterwarnings("error")
     def test_one_region_has_no_rows(self, geometry: Geometry) -> None:
@@ -106,8 +106,8 @@ class TestBetweenSubjects:
         for row in table.iloc[::5].itertuples():
             pair = [row.subject_a, row.subject_b]
             images = [mean_agreement(simulation, row.region, pair, image) for image in range(16)]
-            expected = interval(row.all_voxels, images)
-            assert (row.low, row.high) == pytest.approx(expected, abs=1e-4)
+            expected = interval(row.r, images)
+            assert (row.low_images, row.high_images) == pytest.approx(expected, abs=1e-4)
 
     def test_intervals_of_the_mean_are_those_of_leaving_out_images_and_subjects(
         self, simulation: Simulation, geometry: Geometry
@@ -123,7 +123,7 @@ class TestBetweenSubjects:
                 for name in SUBJECTS
             ]
             expected = interval(row.between_subjects, images)
-            assert (row.low, row.high) == pytest.approx(expected, abs=1e-4)
+            assert (row.low_images, row.high_images) == pytest.approx(expected, abs=1e-4)
             expected = interval(row.between_subjects, subjects)
             assert (row.low_subjects, row.high_subjects) == pytest.approx(expected, abs=1e-4)
 
@@ -138,7 +138,9 @@ class TestBetweenSubjects:
 
         broken = replace(geometry, all_voxels=tuple(map(without_voxels, geometry.all_voxels)))
         table = region_table(broken, simulation.voxels)
-        assert np.isfinite(table[["between_subjects", "low", "high"]].to_numpy()).all()
+        assert np.isfinite(
+            table[["between_subjects", "low_images", "high_images"]].to_numpy()
+        ).all()
         assert np.isnan(table[["low_subjects", "high_subjects"]].to_numpy()).all()  # of three
 
 

@@ -44,9 +44,9 @@ def region_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         region; voxels; reliable_voxels; median_noise_ceiling (percent, voxels of all subjects
         pooled); mean_of_subject_medians; rdm_mean and rdm_sd of the mean RDM's upper triangle
-        (population SD); between_subjects and between_subjects_reliable, means over pairs of r, with
-        the ends of the 95 % interval of the former over images (low, high) and over subjects
-        (low_subjects, high_subjects; NaN of fewer than four).
+        (population SD); between_subjects, the mean over pairs of r, with the ends of its 95 %
+        interval over images (low_images, high_images) and over subjects (low_subjects,
+        high_subjects; NaN of fewer than four); between_subjects_reliable, with reliable voxels.
     """
     rows = []
     for one, reliable in zip(geometry.all_voxels, geometry.reliable_voxels, strict=True):
@@ -64,8 +64,8 @@ def region_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
                 "rdm_mean": float(one.mean_rdm.mean(dtype=np.float64)),
                 "rdm_sd": float(one.mean_rdm.std(dtype=np.float64)),
                 "between_subjects": mean_over_pairs(between_subjects(one)),
-                "between_subjects_reliable": mean_over_pairs(between_subjects(reliable)),
                 **_interval_of_mean(one),
+                "between_subjects_reliable": mean_over_pairs(between_subjects(reliable)),
             }
         )
     return pd.DataFrame(rows)
@@ -82,7 +82,12 @@ def _interval_of_mean(region: RegionGeometry) -> dict[str, float]:
     ]
     low, high = jackknife_interval(found, np.array(without_image))
     ends = jackknife_interval(found, np.array(without_subject))
-    return {"low": low, "high": high, "low_subjects": ends[0], "high_subjects": ends[1]}
+    return {
+        "low_images": low,
+        "high_images": high,
+        "low_subjects": ends[0],
+        "high_subjects": ends[1],
+    }
 
 
 def _without_each_image(triangles: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -137,20 +142,13 @@ def between_regions_table(geometry: Geometry) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        region_a, region_b, and r with all_voxels and with reliable_voxels; low and high, the ends
-        of the 95 % interval of the former over images, and low_subjects and high_subjects over
-        subjects (NaN of fewer than four); a row for each pair. Without the column reliable_voxels
-        where the geometry has none.
+        region_a, region_b, and r with all voxels; low_images and high_images, the ends of its 95 %
+        interval over images, and low_subjects and high_subjects over subjects (NaN of fewer than
+        four); r_reliable, with reliable voxels, where the geometry has any; a row for each pair.
     """
     regions = geometry.all_voxels
     names = [one.region for one in regions]
     all_voxels = between_regions(regions)
-    table = _pairs(
-        ("region_a", "region_b"),
-        names,
-        all_voxels,
-        between_regions(geometry.reliable_voxels) if geometry.reliable_voxels else None,
-    )
     means = np.stack([one.mean_rdm for one in regions])
     place = np.triu_indices(len(names), k=1)
     low, high = jackknife_interval(all_voxels, _without_each_image(means))
@@ -172,9 +170,11 @@ def between_regions_table(geometry: Geometry) -> pd.DataFrame:
         for a, b in zip(*place, strict=True)
     ]
     ends = np.array(over_subjects).reshape(-1, 2)
-    return table.assign(
-        low=low[place], high=high[place], low_subjects=ends[:, 0], high_subjects=ends[:, 1]
-    )
+    table = _pairs(("region_a", "region_b"), names, all_voxels, low, high)
+    table = table.assign(low_subjects=ends[:, 0], high_subjects=ends[:, 1])
+    if not geometry.reliable_voxels:
+        return table
+    return table.assign(r_reliable=between_regions(geometry.reliable_voxels)[place])
 
 
 def rdm_noise_ceiling_table(geometry: Geometry) -> pd.DataFrame:
@@ -207,41 +207,40 @@ def between_subjects_table(geometry: Geometry) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        region, subject_a, subject_b, and r with all_voxels and with reliable_voxels; low and high,
-        the ends of the 95 % interval of the former over images; a row for each pair.
+        region, subject_a, subject_b, and r with all voxels; low_images and high_images, the ends of
+        its 95 % interval over images; r_reliable, with reliable voxels; a row for each pair.
     """
     tables = []
     reliable = {each.region: each for each in geometry.reliable_voxels}
     for one in geometry.all_voxels:
-        table = _pairs(
-            ("subject_a", "subject_b"),
-            list(one.subjects),
-            between_subjects(one),
-            between_subjects(reliable[one.region]),
-        )
+        all_voxels = between_subjects(one)
+        low, high = jackknife_interval(all_voxels, _without_each_image(one.rdms))
+        table = _pairs(("subject_a", "subject_b"), list(one.subjects), all_voxels, low, high)
         table.insert(0, "region", one.region)
         place = np.triu_indices(len(one.subjects), k=1)
-        low, high = jackknife_interval(between_subjects(one), _without_each_image(one.rdms))
-        table = table.assign(low=low[place], high=high[place])
-        tables.append(table)
+        of_reliable = between_subjects(reliable[one.region])[place]
+        tables.append(table.assign(r_reliable=of_reliable))
     return pd.concat(tables, ignore_index=True)
 
 
 def _pairs(
     columns: tuple[str, str],
     names: list[str],
-    all_voxels: NDArray[np.float64],
-    reliable: NDArray[np.float64] | None,
+    correlation: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
 ) -> pd.DataFrame:
+    """List the pairs of a correlation matrix with the ends of their intervals over images."""
     first, second = np.triu_indices(len(names), k=1)
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             columns[0]: [names[place] for place in first],
             columns[1]: [names[place] for place in second],
-            "all_voxels": all_voxels[first, second],
+            "r": correlation[first, second],
+            "low_images": low[first, second],
+            "high_images": high[first, second],
         }
     )
-    return table if reliable is None else table.assign(reliable_voxels=reliable[first, second])
 
 
 def noise_ceiling_histogram(voxels: pd.DataFrame) -> pd.DataFrame:

@@ -41,7 +41,6 @@ _FEWEST_RUNS: Final = 3
 Finding = tuple[Verdict, str]
 WITHOUT_DATA: Final[Finding] = ("not decidable", "too few voxels with data")
 
-_SOUND: Final = "In this the sessions are as they should be."
 _FEWEST_THRESHOLDS: Final = (
     Threshold("fewest sessions", FEWEST_SESSIONS, "no session differs from one other"),
     Threshold("fewest voxels", FEWEST_COMPARED, "simulated sessions: a few may be anything"),
@@ -67,7 +66,7 @@ BETAS_IN_PERCENT: Final = Kind(
             "The betas of all sessions were scaled otherwise than NSD's, 300 to a percent: "
             "download them again, or write them so."
         ),
-        "passed": _SOUND,
+        "passed": "The betas are in percent signal change, as NSD's are.",
         "not decidable": "No voxel varies: nothing can be told of the scale.",
     },
     thresholds=(
@@ -77,11 +76,11 @@ BETAS_IN_PERCENT: Final = Kind(
 )
 
 
-def meanings_of_sessions(wrong: str) -> Mapping[str, str]:
+def meanings_of_sessions(wrong: str, passed: str) -> Mapping[str, str]:
     """Return the meanings of a kind of check that compares sessions."""
     return {
         **any_verdict(wrong),
-        "passed": _SOUND,
+        "passed": passed,
         "not decidable": "Sessions have too little data, or differ too much from each other, to "
         "tell.",
     }
@@ -105,7 +104,8 @@ SCALE_OF_SESSIONS: Final = Kind(
     f"within {SHIFT_SUSPICIOUS:g} deviations",
     meanings=meanings_of_sessions(
         "A session on another scale is of another preparation of the betas, was scaled twice or "
-        f"not at all: {DOWNLOAD_AGAIN}."
+        f"not at all: {DOWNLOAD_AGAIN}.",
+        passed="All sessions of the subject are on one scale.",
     ),
     thresholds=(
         Threshold("factor, suspicious", RATIO_SUSPICIOUS, "simulated sessions"),
@@ -134,7 +134,8 @@ SCALE_OF_RUNS: Final = Kind(
     f"mean within {SHIFT_SUSPICIOUS:g} deviations",
     meanings=meanings_of_sessions(
         "A run on another scale spoils the z-scores of its session: look at its responses, and "
-        "download the session again."
+        "download the session again.",
+        passed="All runs of each session are on one scale.",
     ),
     thresholds=(
         Threshold("factor, suspicious", RATIO_SUSPICIOUS, "simulated sessions"),

@@ -59,7 +59,8 @@ VOXELS_WITH_DATA: Final = Kind(
     unit="share of voxels",
     meanings=meanings_of_sessions(
         "A few voxels may lack data in a session; where most do, the file has holes, or its "
-        f"volumes lie elsewhere: {DOWNLOAD_AGAIN}."
+        f"volumes lie elsewhere: {DOWNLOAD_AGAIN}.",
+        passed="In every session most voxels have data.",
     ),
     thresholds=(
         Threshold("share, failed", LARGEST_SHARE_CONSTANT, "simulated sessions"),
@@ -84,7 +85,8 @@ TRIALS_WITH_DATA: Final = Kind(
     upper=0,
     unit="trials",
     meanings=meanings_of_sessions(
-        f"In such trials nothing was measured: the file has holes; {DOWNLOAD_AGAIN}."
+        f"In such trials nothing was measured: the file has holes; {DOWNLOAD_AGAIN}.",
+        passed="In every trial something was measured.",
     ),
     thresholds=(
         Threshold("trials, failed", _UNIFORM_TRIALS, "one is odd, more are a hole in the file"),
@@ -106,7 +108,8 @@ SATURATION: Final = Kind(
     unit="share of values",
     meanings=meanings_of_sessions(
         "Values at the ends of int16 were cut off; many of them mean that a session was scaled "
-        "twice."
+        "twice.",
+        passed="Hardly a value was cut off at the ends of int16.",
     ),
     thresholds=(
         Threshold("share, failed", SATURATED_FAILED, "chosen"),
@@ -124,7 +127,8 @@ SESSIONS_DIFFER: Final = Kind(
     upper=0,
     unit="sessions",
     meanings=meanings_of_sessions(
-        "Sessions with the same raw values are copies of one file: download them again."
+        "Sessions with the same raw values are copies of one file: download them again.",
+        passed="No two sessions hold the same raw values.",
     ),
 )
 
@@ -145,7 +149,8 @@ VOXELS_IN_PLACE: Final = Kind(
     unit="r",
     meanings=meanings_of_sessions(
         "Which voxels vary much is much the same in all sessions of a subject; a session that "
-        "differs is moved, or another subject's."
+        "differs is moved, or another subject's.",
+        passed="Every session has the subject's own pattern of voxels that vary much.",
     ),
     thresholds=(
         Threshold("r, suspicious", PATTERN_SUSPICIOUS, "simulated sessions"),

@@ -118,20 +118,22 @@ def check_noise_ceilings_table(
         for subject in (*np.unique(subject_of), "all"):
             some = ceilings if subject == "all" else ceilings[subject_of == subject]
             reliable = int((some > RELIABLE_NOISE_CEILING).sum())
-            rows.append((region, subject, len(some), float(np.median(some)), reliable))
+            rows.append((region, subject, len(some), reliable, float(np.median(some))))
     keys = ["region", "subject"]
-    expected = pd.DataFrame(rows, columns=[*keys, "voxels", "median", "above_30_percent"])
+    columns = [*keys, "voxels", "reliable_voxels", "median_noise_ceiling"]
+    expected = pd.DataFrame(rows, columns=columns)
     return _check("noise_ceilings.csv", _differing(table.set_index(keys), expected.set_index(keys)))
 
 
 def check_trials_table(
     table: pd.DataFrame, nsd_ids: NDArray[np.int64], subjects: Sequence[int]
 ) -> Check:
-    """Check that ``trials.csv``, as read, has each of the images three times a subject."""
+    """Check that ``trials.csv``, as read, has each image three times for each subject (1-based)."""
     usable = table[table["usable"]]
     repetitions = usable.groupby(["subject", "nsd_id"])["repetition"]
     rows = pd.DataFrame({"n": repetitions.size(), "sum": repetitions.sum()})
-    keys = pd.MultiIndex.from_product([subjects, nsd_ids], names=["subject", "nsd_id"])
+    names = [f"subj{subject:02d}" for subject in subjects]
+    keys = pd.MultiIndex.from_product([names, nsd_ids], names=["subject", "nsd_id"])
     expected = pd.DataFrame(
         {"n": REPETITIONS, "sum": sum(range(REPETITIONS))}, index=keys, dtype=np.int64
     )

@@ -40,6 +40,16 @@ from nsd_prep.report.methods import RunFacts, facts_table, listed, methods, refe
 from nsd_prep.report.record import Report, Section, Table
 
 
+def _interval(table: pd.DataFrame) -> str:
+    """Say what the columns beside a correlation are, in the words of their headers."""
+    over = [
+        f"over {what} (low {what}, high {what})"
+        for what in ("images", "subjects")
+        if f"low_{what}" in table
+    ]
+    return f", with the ends of its 95 % interval {' and '.join(over)}" if over else ""
+
+
 def compose_report(
     facts: RunFacts,
     geometry: Geometry,
@@ -133,20 +143,22 @@ def _kept_by_name(voxels: pd.DataFrame) -> pd.DataFrame:
 def overview_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
     """Return the section with one row for each region."""
     table = region_table(geometry, voxels)
+    shown = table.dropna(axis="columns", how="all")
+    caption = (
+        "Noise ceilings in percent; mean and SD of the RDM over all pairs of images."
+        if "between_subjects" not in shown
+        else "Voxels of all subjects; noise ceilings in percent; mean and SD of the mean RDM over "
+        "all pairs of images; between subjects, the mean correlation of their RDMs"
+        f"{_interval(shown)}; between subjects reliable, the same with reliable voxels alone "
+        f"(noise ceiling above {RELIABLE_NOISE_CEILING:g} %)."
+    )
+    if voxels["subject"].nunique() == 1:
+        shown = shown.drop(columns="mean_of_subject_medians")
     return Section(
         name="regions",
         title="Regions at a glance",
         text="",
-        tables=(
-            Table(
-                "Voxels of all subjects; noise ceilings in percent; mean and SD of the mean RDM "
-                "over all pairs of images; mean correlation of RDMs between subjects, with all and "
-                f"with reliable voxels (noise ceiling above {RELIABLE_NOISE_CEILING:g} %); low and "
-                "high are the ends of its 95 % interval with all voxels over images, low_subjects "
-                "and high_subjects over subjects.",
-                table,
-            ),
-        ),
+        tables=(Table(caption, shown),),
         files={"regions": table},
     )
 
@@ -199,25 +211,30 @@ def agreement_section(geometry: Geometry) -> Section:
     pictures = []
     if len(geometry.all_voxels) > 1:
         pictures.append(draw_between_regions(geometry))
-    if any(len(region.subjects) > 1 for region in geometry.all_voxels):
+    several = any(len(region.subjects) > 1 for region in geometry.all_voxels)
+    if several:
         pictures.append(draw_between_subjects(geometry))
     regions, subjects = between_regions_table(geometry), between_subjects_table(geometry)
     ceilings = rdm_noise_ceiling_table(geometry)
     text = (
         "Neighbouring stages of the visual hierarchy should resemble each other more than distant "
-        "ones, and subjects who saw the same images should agree. A subject who stands out in one "
-        "region has a mask or trials worth a look; one who stands out everywhere has noisier data, "
-        "or the trials of someone else."
+        "ones."
+        if not several
+        else "Neighbouring stages of the visual hierarchy should resemble each other more than "
+        "distant ones, and subjects who saw the same images should agree. A subject who stands out "
+        "in one region has a mask or trials worth a look; one who stands out everywhere has "
+        "noisier data, or the trials of someone else."
     )
     if not pictures:
         text = "One region of one subject: there is nothing to compare."
     tables = []
     if len(regions):
+        shown = regions.dropna(axis="columns", how="all")
         caption = (
-            "Pearson r between the mean RDMs of two regions; low and high are the ends of its 95 % "
-            "interval with all voxels over images, low_subjects and high_subjects over subjects."
+            f"Pearson r between the {'mean ' * several}RDMs of two regions{_interval(shown)}; r "
+            "reliable, the same with reliable voxels alone."
         )
-        tables.append(Table(caption, regions))
+        tables.append(Table(caption, shown))
     if ceilings["subjects"].max() > 1:
         caption = (
             "The noise ceiling of the RDMs over subjects (Nili et al. 2014): the mean correlation "
@@ -227,14 +244,18 @@ def agreement_section(geometry: Geometry) -> Section:
         tables.append(Table(caption, ceilings))
     return Section(
         name="agreement",
-        title="Agreement between regions and subjects",
+        title=f"Agreement between regions{' and subjects' * several}",
         text=text,
         pictures=tuple(pictures),
         tables=tuple(tables),
         files={
-            "between-regions": regions,
-            "between-subjects": subjects,
-            "rdm-noise-ceilings": ceilings,
+            name: table
+            for name, table in (
+                ("between-regions", regions),
+                ("between-subjects", subjects),
+                ("rdm-noise-ceilings", ceilings if several else ceilings[:0]),
+            )
+            if len(table)
         },
     )
 
@@ -253,8 +274,12 @@ def crossnobis_section(geometry: Geometry, crossnobis: Geometry) -> Section:
             }
         )
     ceilings = rdm_noise_ceiling_table(crossnobis)
-    table = pd.DataFrame(rows).merge(ceilings, on="region", validate="one_to_one")
+    several = ceilings["subjects"].max() > 1
+    table = pd.DataFrame(rows)
+    if several:
+        table = table.merge(ceilings, on="region", validate="one_to_one")
     regions = between_regions_table(crossnobis)
+    shown = regions.dropna(axis="columns", how="all")
     return Section(
         name="crossnobis",
         title="Cross-validated distances",
@@ -267,22 +292,25 @@ def crossnobis_section(geometry: Geometry, crossnobis: Geometry) -> Section:
         tables=(
             Table(
                 "Each region: mean and share below 0 of the mean distances, their Pearson r with "
-                "the mean RDM, and the bounds of their noise ceiling over subjects.",
+                "the mean RDM, and the bounds of their noise ceiling over subjects."
+                if several
+                else "Each region: mean and share below 0 of the distances, and their Pearson r "
+                "with the RDM.",
                 table,
             ),
             *(
                 (
                     Table(
-                        "Pearson r between two regions, with its 95 % intervals over images and "
-                        "over subjects.",
-                        regions,
+                        f"Pearson r between two regions{_interval(shown)}.",
+                        shown,
                     ),
                 )
                 if len(regions)
                 else ()
             ),
         ),
-        files={"crossnobis": table, "crossnobis-between-regions": regions},
+        files={"crossnobis": table}
+        | ({"crossnobis-between-regions": regions} if len(regions) else {}),
     )
 
 
@@ -300,8 +328,13 @@ def noise_ceiling_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
             "quite independent, and what is estimated from them is slightly too high."
         ),
         pictures=(draw_noise_ceilings(voxels),),
-        tables=(Table("Each subject in each region; noise ceilings in percent.", table),),
-        files={"subjects": table, "noise-ceilings": noise_ceiling_histogram(voxels)},
+        tables=(
+            Table(
+                "Each subject in each region; noise ceilings in percent.",
+                table.dropna(axis="columns", how="all"),
+            ),
+        ),
+        files={"subjects": table, "noise-ceiling-histogram": noise_ceiling_histogram(voxels)},
     )
 
 
@@ -317,7 +350,7 @@ def session_section(sessions: pd.DataFrame) -> Section:
             "processed or copied wrongly, one that is only weaker may have had a tired subject."
         ),
         pictures=(draw_sessions(sessions),),
-        files={"sessions": sessions},
+        files={"session-means": sessions},
     )
 
 
@@ -353,7 +386,9 @@ def places_section(voxels: pd.DataFrame, anatomies: Mapping[str, Anatomy]) -> Se
 
 def repetition_section(counts: pd.DataFrame) -> Section:
     """Return the section with how often each subject saw the shared images."""
-    table = counts.rename(columns={3: "three_times", 2: "twice", 1: "once", 0: "never"})
+    table = counts.rename(
+        index="subj{:02d}".format, columns={3: "three_times", 2: "twice", 1: "once", 0: "never"}
+    )
     return Section(
         name="repetitions",
         title="Repetitions",

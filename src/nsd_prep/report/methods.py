@@ -167,7 +167,7 @@ def _data(facts: RunFacts) -> str:
         f"{source}: single-trial betas of the preparation {facts.preparation} in the functional "
         f"1.8-mm space, {plural} {subjects}, {span} sessions of {facts.trials_per_session} trials "
         f"for each. Regions of interest were taken from the ROI volumes of the dataset: "
-        f"{regions}, summed over subjects.{_missing_regions(facts)}"
+        f"{regions}{', summed over subjects' * (len(facts.sessions) > 1)}.{_missing_regions(facts)}"
     )
 
 
@@ -220,17 +220,21 @@ def _ceilings(facts: RunFacts) -> str:
 
 def _analysis(facts: RunFacts) -> str:
     software = ", ".join(f"{name} {version}" for name, version in facts.versions.items())
+    several = len(facts.sessions) > 1
+    averaged = (
+        "; RDMs were averaged over subjects. Agreement between regions is Pearson r between their "
+        "mean RDMs, agreement between subjects Pearson r between their RDMs in a region, averaged "
+        "over pairs of subjects"
+        if several
+        else ". Agreement between regions is Pearson r between their RDMs"
+    )
     return (
         "For each subject and region a representational dissimilarity matrix (RDM; Kriegeskorte et "
         "al., 2008) holds 1 - Pearson r between the response patterns of each pair of the "
-        f"{facts.images:,} images; RDMs were averaged over subjects. Agreement between regions is "
-        "Pearson r between their mean RDMs, agreement between subjects Pearson r between their "
-        "RDMs in a region, averaged over pairs of subjects, each over all pairs of images "
-        "(triangle without the diagonal), with all voxels and with reliable voxels only; their "
-        "95 % intervals, over images and over subjects, are those of the jackknife on Fisher's z "
-        "(Efron & Tibshirani, 1993). Images "
-        "were ordered by hierarchical clustering of the mean RDM with average linkage. Software: "
-        f"{software}."
+        f"{facts.images:,} images{averaged}, each over all pairs of images (triangle without the "
+        "diagonal), with all voxels and with reliable voxels only; 95 % intervals are those of the "
+        "jackknife on Fisher's z (Efron & Tibshirani, 1993). Images were ordered by hierarchical "
+        f"clustering of the {'mean ' * several}RDM with average linkage. Software: {software}."
     )
 
 

@@ -1,4 +1,4 @@
-// Values under the pointer, and closed details opened for the printer. The page reads without it.
+// Values under the pointer, and long tables opened for the printer. The page reads without it.
 "use strict";
 {
   const tip = document.createElement("div");
@@ -55,7 +55,7 @@
 
   let closed = [];
   addEventListener("beforeprint", () => {
-    closed = [...document.querySelectorAll("details:not([open])")];
+    closed = [...document.querySelectorAll("details.rows:not([open])")];
     for (const details of closed) details.open = true;
   });
   addEventListener("afterprint", () => {

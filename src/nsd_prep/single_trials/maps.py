@@ -99,7 +99,7 @@ def write_map(
 
 
 def write_map_of_trials(
-    trials: Path, path: Path, values: str = "noise_ceiling_3", outside: float = float("nan")
+    trials: Path, path: Path, values: str = "noise_ceiling", outside: float = float("nan")
 ) -> None:
     """Write a value for each voxel of a file of single trials as a NIfTI file.
 

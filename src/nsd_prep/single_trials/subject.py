@@ -99,7 +99,7 @@ def write_single_trials_of_subject(
     responses : Path
         ``subj01.nc`` or ``subj01.zarr``.
     table : Path
-        ``subj01.csv``.
+        ``subj01.csv``: the subject, then the columns of the rows.
 
     Raises
     ------
@@ -136,5 +136,6 @@ def write_single_trials_of_subject(
         step=INT16_STEP[options.normalise],
     )
     table = path.with_suffix(".csv")
-    write_text(table, rows.to_csv(lineterminator="\n"))
+    named = rows.assign(subject=f"subj{subject:02d}")[["subject", *rows.columns]]
+    write_text(table, named.to_csv(lineterminator="\n"))
     return path, table

@@ -37,7 +37,7 @@ def trial_voxels(
     -------
     DataFrame
         Index ``voxel``. Columns: those of the space (`nsd_prep.dataset.space.VolumeSpace`); ncsnr
-        (NaN where a voxel has no data in any session); noise_ceiling_1 and noise_ceiling_3
+        (NaN where a voxel has no data in any session); noise_ceiling_1 and noise_ceiling
         (percent, for one trial and for the mean of three, 0 where ncsnr is NaN); and for each
         region ``in_NAME``, bool.
     """
@@ -47,7 +47,7 @@ def trial_voxels(
         **space.table(union),
         "ncsnr": of_voxels,
         "noise_ceiling_1": noise_ceiling(of_voxels, n_averaged=1),
-        f"noise_ceiling_{REPETITIONS}": noise_ceiling(of_voxels, n_averaged=REPETITIONS),
+        "noise_ceiling": noise_ceiling(of_voxels, n_averaged=REPETITIONS),
     }
     members = {f"{MEMBERSHIP}{name}": np.isin(union, voxels) for name, voxels in regions.items()}
     return pd.DataFrame(columns | members).rename_axis(index=VOXEL)
@@ -73,7 +73,7 @@ def with_averaged_noise_ceiling(voxels: pd.DataFrame, images: pd.DataFrame) -> p
     three, two, one = (int(np.count_nonzero(times == number)) for number in (3, 2, 1))
     ceiling = noise_ceiling_of_unequal_repetitions(voxels["ncsnr"].to_numpy(), three, two, one)
     with_column = voxels.copy()
-    place = voxels.columns.get_loc(f"noise_ceiling_{REPETITIONS}") + 1
+    place = voxels.columns.get_loc("noise_ceiling") + 1
     with_column.insert(place, "noise_ceiling_averaged", ceiling)
     return with_column
 

@@ -1,6 +1,6 @@
 """Compare two assemblies, or two output folders: theirs and ours."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nsd_prep.analysis.compare.reasons import close, guess_reasons
+from nsd_prep.analysis.compare.shifts import are_those_of
 from nsd_prep.analysis.compare.sides import Side, in_common, rows_of_voxels, side_of
 from nsd_prep.assemblies.assembly import (
     NEUROID_COORDINATES,
@@ -206,9 +207,12 @@ def _trials(*folders: Path) -> pd.DataFrame | None:
     """Read the table of trials that a run wrote beside its assemblies, where one of them has it."""
     for folder in folders:
         try:
-            return pd.read_csv(folder / "trials.csv")[["subject", "nsd_id", "session"]]
+            table = pd.read_csv(folder / "trials.csv")[["subject", "nsd_id", "session"]]
         except (OSError, ValueError, KeyError):
             continue
+        if pd.api.types.is_integer_dtype(table["subject"]):  # as version 0.4 wrote it
+            table["subject"] = table["subject"].map("subj{:02d}".format)
+        return table
     return None
 
 
@@ -248,8 +252,8 @@ def compare_assemblies(
     tolerance : float
         Largest difference of values that count as equal, and of noise ceilings relative to them.
     trials : DataFrame, optional
-        subject (1-based), nsd_id (0-based) and session (1-based) of each trial: guesses then name
-        sessions.
+        subject (``subj01``), nsd_id (0-based) and session (1-based) of each trial: guesses then
+        name sessions.
 
     Returns
     -------
@@ -260,20 +264,34 @@ def compare_assemblies(
     groups = [_groups(assembly) for assembly in (first, second)]
     differences = []
     voxels_only: tuple[list[str], list[str]] = ([], [])
-    for key in dict.fromkeys([*groups[0], *groups[1]]):
-        nobody = [np.zeros(assembly.sizes["neuroid"], np.bool_) for assembly in (first, second)]
-        sides = (
+    nobody = [np.zeros(assembly.sizes["neuroid"], np.bool_) for assembly in (first, second)]
+    all_sides = {
+        key: (
             side_of(first, groups[0].get(key, nobody[0])),
             side_of(second, groups[1].get(key, nobody[1])),
         )
+        for key in dict.fromkeys([*groups[0], *groups[1]])
+    }
+    for key, sides in all_sides.items():
         common = rows_of_voxels(sides[0].coordinates, sides[1].coordinates)
         for only, side, columns in zip(voxels_only, sides, common, strict=True):
             alone = np.delete(side.coordinates, columns, axis=0)
             only += [f"{' '.join(key)} {tuple(voxel)}" for voxel in alone.tolist()]
         own = trials
         if trials is not None:
-            own = trials[trials["subject"].map("subj{:02d}".format) == key[0]]
-        differences.append(_difference(*key, *sides, tolerance, own))
+            own = trials[trials["subject"] == key[0]]
+        difference = _difference(*key, *sides, tolerance, own)
+        if difference.voxels_differ:
+            subjects = [
+                other[0]
+                for other, (whole, _) in all_sides.items()
+                if other[1] == key[1] and other != key and are_those_of(whole, *sides, tolerance)
+            ]
+            if subjects:
+                listed = " and ".join(subjects)
+                reason = f"its responses in the second are those of {listed} in the first"
+                difference = replace(difference, reasons=(reason,))
+        differences.append(difference)
     ids = [set(assembly["nsd_id"].to_numpy().tolist()) for assembly in (first, second)]
     return FileComparison(
         name,

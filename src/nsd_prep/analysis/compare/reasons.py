@@ -63,10 +63,10 @@ def guess_reasons(
             return sure + without_data
         sure += _exact(first, second, x, y, tolerance)
         some = _some_images(first, second, differs, trials)
-        if not sure and not some:
-            some = _some_voxels(x, y, differs)
+        if not sure:
+            some += _some_voxels(x, y, differs)
         if sure or some:
-            return sure + some
+            return [*sure, *some, *_outside(first, second)]
     return sure or _outside(first, second) or _likely(first, second, x, y)
 
 
@@ -256,7 +256,7 @@ def _likely(first: Side, second: Side, x: Values, y: Values) -> list[str]:
     side = int(np.argmax(odd))
     if odd[side] > 0.2 and odd[1 - side] < 0.1:
         return [f"{SIDES[side]} was not z-scored within sessions"]
-    return _fewer_repetitions(x, y, ceiling) or _other_trials(x, y)
+    return [*_fewer_repetitions(x, y, ceiling), *_other_trials(x, y)]
 
 
 def _fewer_repetitions(x: Values, y: Values, ceiling: Values) -> list[str]:

@@ -7,10 +7,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.analysis.compare.sides import SIDES, Side
+from nsd_prep.analysis.compare.sides import SIDES, Side, rows_of_voxels
 
 #: Voxels or images that are matched by their values at most, and correlation of a match.
 _MATCHED_AT_MOST: Final = 1500
+#: Voxels that are looked for among another subject's.
+_MATCHED_WITH_OTHERS: Final = 100
 _MATCH: Final = 0.999
 FEWEST_MATCHES: Final = 3
 FEWEST_IMAGES_MATCHED: Final = 8
@@ -45,6 +47,9 @@ def other_places(first: Side, second: Side) -> list[str]:
         moved = _moved(first.coordinates[same[:, 0]], second.coordinates[same[:, 1]])
         if moved:
             return [f"the responses lie in a {moved[0]} volume: {moved[1]}"]
+        exchanged = _exchanged(first, second, rows, rows_of_second, same)
+        if exchanged:
+            return [f"the responses of {exchanged} voxels stand under other voxels' coordinates"]
     unique = [np.unique(side.noise_ceiling, return_index=True) for side in (first, second)]
     ceiling, of_first, of_second = np.intersect1d(unique[0][0], unique[1][0], return_indices=True)
     of_first = unique[0][1][of_first[ceiling > 0]]
@@ -57,6 +62,44 @@ def other_places(first: Side, second: Side) -> list[str]:
         if moved:
             return [f"the region's mask is {moved[0]}: {moved[1]}"]
     return []
+
+
+def are_those_of(other: Side, first: Side, second: Side, tolerance: float) -> bool:
+    """Return whether a subject's responses in the second are another's in the first.
+
+    `other` is the other subject in the first, `first` and `second` the subject in both: of the
+    voxels that differ between these, most have their responses in the other.
+    """
+    _, rows, rows_of_second = np.intersect1d(other.nsd_id, second.nsd_id, return_indices=True)
+    columns, columns_of_second = rows_of_voxels(first.coordinates, second.coordinates)
+    wrong = columns_of_second
+    if np.array_equal(first.nsd_id, other.nsd_id):
+        x = first.values[np.ix_(rows, columns)]
+        y = second.values[np.ix_(rows_of_second, columns_of_second)]
+        wrong = columns_of_second[(np.abs(x - y) > tolerance).any(axis=0)]
+    if len(wrong) < FEWEST_MATCHES:
+        return False
+    some = wrong[:: -(-len(wrong) // _MATCHED_WITH_OTHERS)]
+    same = _matches(other.values[rows], second.values[np.ix_(rows_of_second, some)])
+    return same is not None and len(same) >= max(FEWEST_MATCHES, 0.5 * len(some))
+
+
+def _exchanged(
+    first: Side,
+    second: Side,
+    rows: NDArray[np.int64],
+    rows_of_second: NDArray[np.int64],
+    same: NDArray[np.int64],
+) -> int:
+    """Return how many matched voxels lie elsewhere, where what stands in their place differs."""
+    elsewhere = (first.coordinates[same[:, 0]] != second.coordinates[same[:, 1]]).any(axis=1)
+    columns, columns_of_second = rows_of_voxels(first.coordinates, second.coordinates)
+    x = first.values[np.ix_(rows, columns)]
+    y = second.values[np.ix_(rows_of_second, columns_of_second)]
+    in_place = (_unit(x) * _unit(y)).sum(axis=0) > _MATCH
+    agrees = columns_of_second[in_place]
+    number = int((elsewhere & ~np.isin(same[:, 1], agrees)).sum())
+    return number if number > 1 else 0
 
 
 def _matches(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.int64] | None:

@@ -197,6 +197,8 @@ def reliability_table(
 ) -> pd.DataFrame:
     """Return the split-half correlation of each neuroid, in the order of ``voxels.csv``.
 
+    Columns neuroid_id, subject, region, those of the place, and split_half_correlation.
+
     Parameters
     ----------
     voxels : DataFrame
@@ -215,7 +217,7 @@ def reliability_table(
             for (subject, region), correlation in split_half.items()
         ]
     )
-    kept = voxels.loc[voxels["kept"], keys]
+    kept = voxels.loc[voxels["kept"], ["neuroid_id", *keys]]
     return kept.merge(correlations, how="left", on=keys, validate="one_to_one")
 
 

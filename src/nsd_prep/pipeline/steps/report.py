@@ -95,9 +95,9 @@ def gather_report(inputs: ReportInputs, folder: Folder) -> Report:
             facts_of_run(prepared),
             geometry,
             neuroids(prepared).merge(
-                reliability,
+                reliability[["neuroid_id", "split_half_correlation"]],
                 how="left",
-                on=["subject", "region", *prepared.coordinates],
+                on="neuroid_id",
                 validate="one_to_one",
             ),
             prepared.repetition_counts,
@@ -188,9 +188,16 @@ def encoding_sections(scores: pd.DataFrame | None, shift: int | None, source: st
             pictures=(draw_encoding(scores),),
             tables=(
                 Table("Medians over reliable voxels.", summary),
-                Table(
-                    "The correlations' mean over subjects, with its 95 % interval over subjects.",
-                    encoding_over_subjects(summary),
+                *(
+                    [
+                        Table(
+                            "The correlations' mean over subjects, with the ends of its 95 % "
+                            "interval over subjects (low subjects, high subjects).",
+                            encoding_over_subjects(summary),
+                        )
+                    ]
+                    if scores["subject"].nunique() > 1
+                    else []
                 ),
             ),
             files={"encoding": scores},

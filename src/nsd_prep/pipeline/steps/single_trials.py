@@ -129,8 +129,8 @@ def examine_single_trials(
 ) -> StepOutput:
     """Check a subject's single trials, as `write_single_trials` has written them.
 
-    Where images were seen twice, ``subj01_voxels.csv`` is made too: the table of the voxels with
-    ``split_half_correlation``.
+    Where images were seen twice, ``subj01_voxels.csv`` is made too: the subject and its voxels with
+    ``first_second_correlation``, over images between the first and the second presentation.
     """
     rows = subject.trials[shows_images(subject.trials, options.images)]
     if options.average or len(rows_of_presentations(rows, 2)) < FEWEST_IMAGES_OF_SHARE:
@@ -148,7 +148,9 @@ def examine_single_trials(
         agreement = {"all": agreement_of_trials(repetitions)}
         checks += check_sessions(name, agreement, data="single trials")
     target = path.with_name(f"{path.stem}_voxels.csv")
-    write_table(target, subject.voxels.assign(split_half_correlation=correlation))
+    table = subject.voxels.assign(first_second_correlation=correlation)
+    table.insert(0, "subject", name)
+    write_table(target, table)
     return StepOutput.from_paths(folder, [target], checks)
 
 

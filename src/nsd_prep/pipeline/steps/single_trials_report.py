@@ -108,7 +108,7 @@ def _section(
     pictures = [draw_trials_by_session(rows, subject.subject)]
     ncsnr = subject.voxels["ncsnr"].to_numpy()
     for file in examined.files:
-        correlation = read_table(folder.path / file)["split_half_correlation"].to_numpy()
+        correlation = read_table(folder.path / file)["first_second_correlation"].to_numpy()
         pictures.append(draw_reliability(correlation, ncsnr, subject.subject))
     if not options.average and np.isfinite(ncsnr).any():
         best = int(np.nanargmax(ncsnr))
@@ -127,5 +127,5 @@ def _section(
         tables=(Table("Trials of each session.", counts.iloc[:, :_COLUMNS_SHOWN]),)
         if len(counts) <= _SESSIONS_SHOWN
         else (),
-        files={f"sessions-{name}": counts},
+        files={f"trials-by-session-{name}": counts},
     )

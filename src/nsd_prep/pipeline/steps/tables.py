@@ -19,7 +19,7 @@ def write_tables(prepared: Prepared, folder: Folder) -> StepOutput:
     """
     voxels = neuroids(prepared)
     tables = {
-        outputs.TRIALS: prepared.trials,
+        outputs.TRIALS: trials_table(prepared.trials),
         outputs.SPLIT: split_table(prepared),
         outputs.VOXELS: voxels,
         outputs.NOISE_CEILINGS: noise_ceiling_table(voxels),
@@ -33,6 +33,11 @@ def neuroids(prepared: Prepared) -> pd.DataFrame:
     """Return the rows of the voxels that are kept, with the columns of ``voxels.csv``."""
     kept = prepared.voxels[prepared.voxels["kept"]]
     return kept.drop(columns="kept").reset_index(drop=True)
+
+
+def trials_table(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of trials with its subjects as all tables have them (``subj01``)."""
+    return trials.assign(subject=trials["subject"].map("subj{:02d}".format))
 
 
 def split_table(prepared: Prepared) -> pd.DataFrame:
@@ -52,8 +57,8 @@ def noise_ceiling_table(voxels: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        region, subject ("all" for the pooled voxels), voxels, median (percent), and
-        above_30_percent, the number of reliable voxels.
+        region, subject ("all" for the pooled voxels), voxels, reliable_voxels (noise ceiling above
+        30 %), and median_noise_ceiling (percent).
     """
     rows = []
     for region, in_region in voxels.groupby("region", sort=False):
@@ -64,8 +69,8 @@ def noise_ceiling_table(voxels: pd.DataFrame) -> pd.DataFrame:
                     "region": region,
                     "subject": subject,
                     "voxels": len(group),
-                    "median": float(ceilings.median()),
-                    "above_30_percent": int((ceilings > RELIABLE_NOISE_CEILING).sum()),
+                    "reliable_voxels": int((ceilings > RELIABLE_NOISE_CEILING).sum()),
+                    "median_noise_ceiling": float(ceilings.median()),
                 }
             )
     return pd.DataFrame(rows)

@@ -17,6 +17,7 @@ from nsd_prep.analysis.geometry import Geometry, RegionGeometry, average_linkage
 from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.assemblies.assembly import stimulus_ids
 from nsd_prep.report.figures.figure import ReportFigure
+from nsd_prep.report.figures.rdms import mean_of_subjects
 from nsd_prep.report.figures.style import (
     INK,
     PAGE_WIDTH,
@@ -101,9 +102,9 @@ def draw_clusters(
             figure,
             f"clusters-{region.region.lower()}",
             f"Clusters of images in {region.region}",
-            "Mean over subjects of the representational dissimilarity matrices, images in the "
-            "order of hierarchical clustering with average linkage, and the dendrogram; the "
-            "height of a branch is the mean distance between the two clusters that it joins. "
+            f"{mean_of_subjects([region])}, images in the order of hierarchical clustering with "
+            "average linkage, and the dendrogram; the height of a branch is the mean distance "
+            "between the two clusters that it joins. "
             f"{shown}Point at a cell to see its images and distance.",
             [Panel(axes, names, names, clustered)],
             photographs=bool(thumbnails),

@@ -50,13 +50,13 @@ def encoding_figure(scores: pd.DataFrame) -> Figure:
     panels = figure.subplots(n_rows, n_columns, sharey=True, squeeze=False)
     for spare in panels.flat[len(regions) :]:
         spare.set_axis_off()
-    for position, (panel, region) in enumerate(zip(panels.flat, regions, strict=False)):
+    for panel, region in zip(panels.flat, regions, strict=False):
         inside = reliable[reliable["region"] == region]
         values = [
             inside.loc[inside["subject"] == subject, "fraction_of_ceiling"].to_numpy()
             for subject in subjects
         ]
-        colour = region_colour(position)
+        colour = region_colour(region)
         panel.boxplot(
             values,
             whis=(5, 95),

@@ -36,6 +36,8 @@ def draw_noise_ceilings(voxels: pd.DataFrame) -> ReportFigure:
     """
     histogram = noise_ceiling_histogram(voxels)
     regions = list(dict.fromkeys(voxels["region"]))
+    several = voxels["subject"].nunique() > 1
+    together = " for each subject and for all subjects together" if several else ""
     n_columns = min(len(regions), 2)
     n_rows = -(-len(regions) // n_columns)
     with one_style():
@@ -45,7 +47,7 @@ def draw_noise_ceilings(voxels: pd.DataFrame) -> ReportFigure:
             chosen = voxels[voxels["region"] == region]
             axis = axes.flat[place]
             shapes = histogram[histogram["region"] == region]
-            _draw_distributions(axis, chosen, shapes, region_colour(place))
+            _draw_distributions(axis, chosen, shapes, region_colour(region))
             share = (chosen["noise_ceiling"] > RELIABLE_NOISE_CEILING).mean()
             axis.set_title(f"{region}  ({share:.0%} of {len(chosen):,} voxels reliable)")
             if place % n_columns == 0:
@@ -58,10 +60,10 @@ def draw_noise_ceilings(voxels: pd.DataFrame) -> ReportFigure:
             figure,
             "noise-ceilings",
             "Noise ceilings",
-            "Distribution of the voxels' noise ceilings for each subject and for all subjects "
-            f"together, in bins of {BIN_EDGES[1] - BIN_EDGES[0]:g} %, each as wide as its fullest "
-            "bin; bars and numbers are medians. The dashed line is the threshold above which a "
-            f"voxel counts as reliable ({RELIABLE_NOISE_CEILING:g} %).",
+            f"Distribution of the voxels' noise ceilings{together}, in bins of "
+            f"{BIN_EDGES[1] - BIN_EDGES[0]:g} %, each as wide as its fullest bin; bars and numbers "
+            "are medians. The dashed line is the threshold above which a voxel counts as reliable "
+            f"({RELIABLE_NOISE_CEILING:g} %).",
         )
 
 
@@ -69,7 +71,9 @@ def _draw_distributions(
     axis: Axes, chosen: pd.DataFrame, shapes: pd.DataFrame, colour: str
 ) -> None:
     axis.axhline(RELIABLE_NOISE_CEILING, color=QUIET_INK, linewidth=0.7, linestyle=(0, (4, 3)))
-    groups = {**dict(iter(chosen.groupby("subject", sort=False))), ALL_SUBJECTS: chosen}
+    groups = dict(iter(chosen.groupby("subject", sort=False)))
+    if len(groups) > 1:
+        groups[ALL_SUBJECTS] = chosen
     for place, (subject, group) in enumerate(groups.items()):
         counts = shapes.loc[shapes["subject"] == subject, "voxels"].to_numpy()
         half = np.append(counts, counts[-1]) / max(counts.max(), 1) * 0.42

@@ -1,5 +1,6 @@
 """Figures of representational geometry."""
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.analysis.geometry import (
     Geometry,
+    RegionGeometry,
     between_regions,
     between_subjects,
     cluster_order,
@@ -68,6 +70,13 @@ CROSSNOBIS: Final = Distance(
     " Distances are inner products of two images' differences in one repetition and in another, "
     "each voxel divided by its noise variance: 0 on average where two images evoke the same.",
 )
+
+
+def mean_of_subjects(regions: Sequence[RegionGeometry]) -> str:
+    """Return what mean RDMs are, as a caption begins: of one subject there is no mean."""
+    if any(len(region.subjects) > 1 for region in regions):
+        return "Mean over subjects of the representational dissimilarity matrices"
+    return "The subject's representational dissimilarity matrices"
 
 
 def colour_limits(geometry: Geometry) -> tuple[float, float]:
@@ -134,9 +143,9 @@ def draw_mean_rdms(geometry: Geometry, distance: Distance = CORRELATION) -> Repo
             figure,
             distance.name,
             distance.title,
-            f"Mean over subjects of the representational dissimilarity matrices of {n_images} "
-            "images, in the order of their ids (above) and in the order of each region's own "
-            "hierarchical clustering with average linkage (below). Colours run from the "
+            f"{mean_of_subjects(regions)} of {n_images} images, in the order of their ids (above) "
+            "and in the order of each region's own hierarchical clustering with average linkage "
+            "(below). Colours run from the "
             f"{COLOUR_PERCENTILES[0]}nd to the {COLOUR_PERCENTILES[1]}th percentile of all "
             f"regions' distances together ({colours.vmin:.3f} to {colours.vmax:.3f}), so that one "
             "colour means one distance in every panel; the ends of the bar hold what lies beyond."
@@ -150,6 +159,7 @@ def draw_between_regions(geometry: Geometry) -> ReportFigure:
     One panel with all voxels, one with the reliable ones.
     """
     names = [region.region for region in geometry.all_voxels]
+    several = any(len(region.subjects) > 1 for region in geometry.all_voxels)
     matrices = {
         "all voxels": between_regions(geometry.all_voxels),
         f"noise ceiling > {RELIABLE_NOISE_CEILING:g} %": between_regions(geometry.reliable_voxels),
@@ -175,8 +185,8 @@ def draw_between_regions(geometry: Geometry) -> ReportFigure:
             figure,
             "between-regions",
             "Agreement between regions",
-            "Pearson r between the mean RDMs of two regions, over all pairs of images: with all "
-            "voxels, and with those whose noise ceiling lies above "
+            f"Pearson r between the {'mean ' * several}RDMs of two regions, over all pairs of "
+            "images: with all voxels, and with those whose noise ceiling lies above "
             f"{RELIABLE_NOISE_CEILING:g} %.",
             panels,
         )

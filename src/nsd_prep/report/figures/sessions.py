@@ -9,6 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 
+from nsd_prep.checks.session_statistics import SATURATED_SUSPICIOUS, SHARE_CONSTANT_SUSPICIOUS
 from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.style import PAGE_WIDTH, Panel, new_figure, one_style, picture
 
@@ -21,15 +22,21 @@ class _Measure(NamedTuple):
     colours: str
     #: What one unit of the column is multiplied by where it is shown.
     scale: float
-    #: Colours start at 0, not at the lowest value.
-    from_zero: bool
+    #: Between which the colours run, in units of the column: the same in every report.
+    limits: tuple[float, float]
 
 
 _MEASURES: Final = (
-    _Measure("agreement", "agreement with other sessions (1: as predicted)", "viridis", 1, True),
-    _Measure("share_without_data", "voxels without data (%)", "magma_r", 100, True),
-    _Measure("median_sd", "median SD of the betas (% signal change)", "viridis", 1, False),
-    _Measure("saturated", "saturated values (%)", "magma_r", 100, True),
+    _Measure("agreement", "agreement with other sessions (1: as predicted)", "viridis", 1, (0, 1)),
+    _Measure(
+        "share_without_data",
+        "voxels without data (%)",
+        "magma_r",
+        100,
+        (0, SHARE_CONSTANT_SUSPICIOUS),
+    ),
+    _Measure("deviation", "median SD of the betas (% signal change)", "viridis", 1, (0, 4)),
+    _Measure("saturated", "saturated values (%)", "magma_r", 100, (0, SATURATED_SUSPICIOUS)),
 )
 
 
@@ -41,7 +48,7 @@ def draw_sessions(table: pd.DataFrame) -> ReportFigure:
     table : DataFrame
         A row for each session read: subject (1-based, or ``subj01``), session (1-based), and any
         of agreement (1 is what the ncsnr predicts, 0 chance), share_without_data (0 to 1),
-        median_sd (percent signal change) and saturated (share of values, 0 to 1); NaN where it
+        deviation (percent signal change) and saturated (share of values, 0 to 1); NaN where it
         is not known.
 
     Returns
@@ -79,8 +86,11 @@ def draw_sessions(table: pd.DataFrame) -> ReportFigure:
         for axis, measure in zip(axes.flat, measures, strict=False):
             values = session_matrix(table, measure.column, subjects, last) * measure.scale
             _draw_measure(axis, values, measure)
-            axis.set_yticks(range(len(names)), [name.removeprefix("subj0") for name in names])
-            axis.set_ylabel("subject")
+            if len(names) > 2:
+                axis.set_yticks(range(len(names)), [name.removeprefix("subj0") for name in names])
+                axis.set_ylabel("subject")
+            else:  # too low for the label
+                axis.set_yticks(range(len(names)), names)
             panels.append(Panel(axis, names, columns, values))
         for axis in axes[-1]:
             axis.set_xlabel("session")
@@ -91,7 +101,10 @@ def draw_sessions(table: pd.DataFrame) -> ReportFigure:
             "sessions",
             "Sessions",
             "Each scan session that was read; white where a subject has none, or none with an "
-            "image used here. Point at a cell to see its value.",
+            "image used here. Colours are the same in every report: those of voxels without data "
+            "and of saturated values end where a session becomes suspicious "
+            f"({SHARE_CONSTANT_SUSPICIOUS:.0%} and {SATURATED_SUSPICIOUS:.0%}). Point at a cell to "
+            "see its value.",
             panels,
         )
 
@@ -112,17 +125,17 @@ def summarise_sessions(parts: pd.DataFrame, agreement: pd.DataFrame | None = Non
     -------
     DataFrame
         A row for each subject and session: agreement (NaN where it is not given),
-        share_without_data, median_sd and saturated, means over regions weighted by their voxels.
+        share_without_data, deviation and saturated, means over regions weighted by their voxels.
     """
     weighted = parts[["subject", "session", "voxels", "constant_voxels"]].assign(
         saturated=parts["saturated"] * parts["voxels"],
-        median_sd=parts["deviation"] * parts["voxels"],
+        deviation=parts["deviation"] * parts["voxels"],
     )
     sums = weighted.groupby(["subject", "session"], sort=False).sum()
     table = pd.DataFrame(
         {
             "share_without_data": sums["constant_voxels"] / sums["voxels"],
-            "median_sd": sums["median_sd"] / sums["voxels"],
+            "deviation": sums["deviation"] / sums["voxels"],
             "saturated": sums["saturated"] / sums["voxels"],
         }
     ).reset_index()
@@ -160,10 +173,9 @@ def session_matrix(
 
 
 def _draw_measure(axis: Axes, values: NDArray[np.float64], measure: _Measure) -> None:
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    if measure.from_zero:
-        low = min(0.0, low)
-    colours = Normalize(low, high if high > low else low + 1)
+    low, high = (limit * measure.scale for limit in measure.limits)
+    colours = Normalize(low, high)
+    is_below, is_above = float(np.nanmin(values)) < low, float(np.nanmax(values)) > high
     axis.imshow(values, norm=colours, cmap=measure.colours, aspect="auto", interpolation="nearest")
     axis.set_xticks(
         [place for place in range(values.shape[1]) if (place + 1) % 5 == 0 or not place]
@@ -172,7 +184,12 @@ def _draw_measure(axis: Axes, values: NDArray[np.float64], measure: _Measure) ->
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     axis.set_title(measure.title, fontsize=7)
-    bar = axis.figure.colorbar(ScalarMappable(colours, measure.colours), ax=axis, pad=0.02)
+    bar = axis.figure.colorbar(
+        ScalarMappable(colours, measure.colours),
+        ax=axis,
+        pad=0.02,
+        extend=("neither", "max", "min", "both")[2 * is_below + is_above],
+    )
     bar.outline.set_linewidth(0)
 
 

@@ -189,8 +189,8 @@ def draw_one_voxel(
             responses[second],
             ".",
             color=REGION_COLOURS[0],
-            markersize=1.5,
-            alpha=0.5,
+            markersize=_dot(len(first)),
+            alpha=0.6,
             markeredgewidth=0,
             rasterized=True,
         )
@@ -210,13 +210,18 @@ def draw_one_voxel(
         )
 
 
+def _dot(n_dots: int) -> float:
+    """Return the size at which dots are seen, be they hundreds or ten thousands."""
+    return float(np.clip(60 / np.sqrt(max(n_dots, 1)), 1.2, 3.5))
+
+
 def _draw_course(axis: Axes, responses: NDArray[np.float32], session: NDArray[np.int64]) -> None:
     axis.plot(
         np.arange(len(responses)),
         responses,
         ".",
-        color=REPETITION_COLOURS[2],
-        markersize=1.2,
+        color=REPETITION_COLOURS[1],
+        markersize=_dot(len(responses)),
         markeredgewidth=0,
         rasterized=True,
     )
@@ -225,7 +230,7 @@ def _draw_course(axis: Axes, responses: NDArray[np.float32], session: NDArray[np
         low, high = np.percentile(responses[rows], [25, 75])
         ends = [rows[0], rows[-1] + 1]
         axis.fill_between(
-            ends, low, high, color=REGION_COLOURS[0], alpha=0.6, linewidth=0, zorder=3
+            ends, low, high, color=REGION_COLOURS[0], alpha=0.35, linewidth=0, zorder=3
         )
         mean = float(responses[rows].mean())
         axis.plot(ends, [mean, mean], color=INK, linewidth=1, zorder=4)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError
@@ -30,6 +30,10 @@ _AXES: Final = "ijk"
 _GAP: Final = 10
 #: More would show voxels no better: one has two to three pixels.
 _DOTS_PER_INCH: Final = 150
+
+
+#: Grey of an ncsnr of 0, and by how much the 99th percentile is darker.
+_PALEST, _DEPTH = 0.93, 0.5
 
 
 class _Quantity(NamedTuple):
@@ -216,15 +220,28 @@ def _draw(
         axes.set_yticks(middles, subjects, rotation=90, va="center", fontweight="bold")
         for subject, row in zip(subjects, placed, strict=True):
             _label(axes, row, anatomies[subject])
-        high = min(0.9, 3 / (tall + 0.3))
+        kinds = {anatomies[subject].kind for subject in subjects}
+        high = min(0.9, 3.5 / (tall + 0.3))
+        share = 0.65 if "ncsnr" in kinds else 1.0  # what is left is the scale of the grey
+        left, wide = 1 - 0.52 / PAGE_WIDTH, 0.1 / PAGE_WIDTH
         bar = figure.colorbar(
             ScalarMappable(colours, voxel_colours()),
-            cax=figure.add_axes((1 - 0.52 / PAGE_WIDTH, 0.5 - high / 2, 0.1 / PAGE_WIDTH, high)),
+            cax=figure.add_axes((left, 0.5 + high / 2 - share * high, wide, share * high)),
             extend="max",
         )
         bar.set_label(quantity.label)
         bar.outline.set_linewidth(0)
-        kinds = {anatomies[subject].kind for subject in subjects}
+        if "ncsnr" in kinds:
+            greys = LinearSegmentedColormap.from_list(
+                "ncsnr", [f"{_PALEST}", f"{_PALEST - _DEPTH}"]
+            )
+            bar = figure.colorbar(
+                ScalarMappable(Normalize(0, 1), greys),
+                cax=figure.add_axes((left, 0.5 - high / 2, wide, 0.2 * high)),
+                extend="max",
+            )
+            bar.set_label("ncsnr")
+            bar.outline.set_linewidth(0)
         return picture(
             figure,
             name,
@@ -249,7 +266,8 @@ def _check_grid(region: str, subject: str, voxels: pd.DataFrame, anatomy: Anatom
 def _caption(region: str, coloured_by: str, kinds: set[Literal["ncsnr", "T1"]]) -> str:
     backgrounds = {
         "T1": "the T1-weighted anatomy",
-        "ncsnr": "the subject's ncsnr, darker where it is higher; what is white has no data",
+        "ncsnr": "the subject's ncsnr, darker where it is higher (1: its 99th percentile); what is "
+        "white has no data",
     }
     return (
         f"The voxels of {region} in each subject, on the sagittal slice of each hemisphere, the "
@@ -271,7 +289,7 @@ def _label(axes: Axes, row: Sequence[_Slice], anatomy: Anatomy) -> None:
         for x, y, word, across, along in (
             (one.left - 2, middle, low, "right", "center"),
             (one.left + width + 1, middle, high, "left", "center"),
-            (centre, one.top, top, "center", "bottom"),
+            (centre, one.top - 1, top, "center", "bottom"),
             (centre, one.top + height, bottom, "center", "top"),
             (one.left + width, one.top + height, text, "right", "top"),
         ):
@@ -308,7 +326,7 @@ def _slice(voxels: pd.DataFrame, anatomy: Anatomy, view: _View, quantity: _Quant
 
 def _grey(plane: NDArray[np.floating], anatomy: Anatomy) -> NDArray[np.float64]:
     share = np.clip(plane / anatomy.brightest, 0, 1)
-    grey = 0.93 - 0.5 * share if anatomy.kind == "ncsnr" else 0.1 + 0.85 * share
+    grey = _PALEST - _DEPTH * share if anatomy.kind == "ncsnr" else 0.1 + 0.85 * share
     return np.where(np.isfinite(grey), grey, 1.0)
 
 

@@ -1,6 +1,7 @@
 """The one style of all figures, and figures as bytes."""
 
 import io
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,8 +31,10 @@ _PNG_LEVEL: Final = 4
 
 INK: Final = "#1c2126"
 QUIET_INK: Final = "#6b747d"
-#: Colours that stay apart for colour-blind readers (Okabe and Ito 2008), for regions in turn.
+#: Colours that stay apart for colour-blind readers (Okabe and Ito 2008).
 REGION_COLOURS: Final = ("#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9")
+#: Those that a run makes unless told otherwise; all others share the colours that are left.
+_USUAL_REGIONS: Final = ("V1", "V2", "V4", "IT")
 #: Three, two, one and no repetitions.
 REPETITION_COLOURS: Final = ("#0b4f7d", "#4b93c3", "#a9cfe6", "#e3e7ea")
 #: Voxels that have no ncsnr: a colour that no map here holds.
@@ -226,9 +229,12 @@ def _in_few_colours(pixels: Image.Image) -> Image.Image:
     return few
 
 
-def region_colour(position: int) -> str:
-    """Return the colour of the region at a position (0-based) in the run."""
-    return REGION_COLOURS[position % len(REGION_COLOURS)]
+def region_colour(region: str) -> str:
+    """Return the colour of a region, the same in every report: of its name alone."""
+    if region in _USUAL_REGIONS:
+        return REGION_COLOURS[_USUAL_REGIONS.index(region)]
+    others = REGION_COLOURS[len(_USUAL_REGIONS) :]
+    return others[zlib.crc32(region.encode()) % len(others)]
 
 
 def correlation_colours() -> Colormap:
