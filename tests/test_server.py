@@ -4,13 +4,16 @@ import http.server
 import json
 import re
 import threading
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from prefect_site import (
     ENDED,
     Site,
@@ -357,6 +360,28 @@ class TestOperation:
         assert kept["enabled"]
         assert [action["state"] for action in kept["actions"]] == ["CRASHED"]
 
+    def test_a_run_that_pauses_or_waits_is_not_lost(self, site: Site) -> None:
+        described = yaml.safe_load((site.checkout / "deployments" / "lost-runs.yaml").read_text())
+        described["name"] = "the same, sooner"
+        described["trigger"]["within"] = 15
+        waiting = {"PAUSED": "Suspended", "SCHEDULED": "AwaitingRetry", "RUNNING": "Retrying"}
+        runs = {name: running_flow_run(site) for name in (*waiting.values(), "lost")}
+        quick = site.ask("POST", "/automations/", json=described)["id"]
+        try:
+            for flow_run in runs.values():
+                emit_heartbeat(site, flow_run)
+            for kind, name in waiting.items():
+                set_state(site, runs[name], kind, name)
+            lost = site.ended(runs["lost"], 60)
+            states = {
+                name: site.ask("GET", f"/flow_runs/{flow_run}")["state"]["name"]
+                for name, flow_run in runs.items()
+            }
+        finally:
+            site.answer("DELETE", f"/automations/{quick}").raise_for_status()
+        assert "No sign of life" in lost["message"]
+        assert states == {name: name for name in waiting.values()} | {"lost": "Crashed"}
+
     def test_one_process_serves_the_deployments(
         self, site: Site, served: Path, tiny_nsd: Path, tmp_path: Path
     ) -> None:
@@ -371,6 +396,47 @@ class TestOperation:
         state = site.ended(flow_run, 120)
         assert state["type"] == "COMPLETED", served.read_text(errors="replace")[-5000:]
         assert (tmp_path / "output" / "manifest.json").exists()
+
+
+def running_flow_run(site: Site) -> str:
+    """Return the id of a run of the flow that the server takes for running, with nothing behind."""
+    flow = site.ask("POST", "/flows/", json={"name": "nsd-prep"})["id"]
+    state = {"type": "RUNNING", "name": "Running"}
+    return str(site.ask("POST", "/flow_runs/", json={"flow_id": flow, "state": state})["id"])
+
+
+def set_state(site: Site, flow_run: str, kind: str, name: str) -> None:
+    """Let a run say in which state it is."""
+    details = {"scheduled_time": "2100-01-01T00:00:00Z"} if kind == "SCHEDULED" else {}
+    state = {"type": kind, "name": name, "state_details": details}
+    answer = site.ask(
+        "POST", f"/flow_runs/{flow_run}/set_state", json={"state": state, "force": True}
+    )
+    assert answer["status"] == "ACCEPT"
+
+
+def emit_heartbeat(site: Site, flow_run: str) -> None:
+    """Say that a run of the flow is alive, as Prefect's own heartbeats do."""
+    site.answer(
+        "POST",
+        "/events",
+        json=[
+            {
+                "event": "prefect.flow-run.heartbeat",
+                "occurred": datetime.now(UTC).isoformat(),
+                "resource": {"prefect.resource.id": f"prefect.flow-run.{flow_run}"},
+                "related": [
+                    {
+                        "prefect.resource.id": "prefect.flow.any",
+                        "prefect.resource.role": "flow",
+                        "prefect.resource.name": "nsd-prep",
+                    }
+                ],
+                "payload": {},
+                "id": str(uuid.uuid4()),
+            }
+        ],
+    ).raise_for_status()
 
 
 class TestSchedule:
