@@ -28,6 +28,8 @@ from prefect_site import (
 pytestmark = pytest.mark.server
 
 ERROR_LEVEL = 40
+NOWHERE = "/no/such/dataset"
+PAGE = ("01-summary", "02-inputs", "03-progress", "04-all-checks", "05-report", "06-checks")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,9 @@ def worker(site: Site) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def served(site: Site) -> Iterator[Path]:
     """Serve everything from one process; return its log."""
-    expected = {"all-subjects-served", "four-subjects-served", "synthetic-served"}
+    expected = {
+        f"{name}-served" for name in ("all-subjects", "four-subjects", "synthetic", "package")
+    }
     with site.running("serve", "python deployments/serve.py") as log:
         until(
             60,
@@ -99,14 +103,14 @@ class Runs:
     ----------
     synthetic : str
         Of the synthetic deployment.
-    no_root : str
-        Of a deployment for NSD whose root is not set.
+    no_dataset : str
+        Of a deployment for NSD whose root is not there.
     unknown : str
         With a parameter that the flow does not have.
     """
 
     synthetic: str
-    no_root: str
+    no_dataset: str
     unknown: str
     output: Path
 
@@ -124,11 +128,13 @@ def runs(
         synthetic=site.trigger(
             "synthetic", output_dir=str(output), subjects=[1, 2, 5], regions=["V1", "IT"]
         ),
-        no_root=site.trigger("four-subjects", output_dir=str(output.with_name("never"))),
-        unknown=site.trigger("all-subjects", subject=[1]),
+        no_dataset=site.trigger(
+            "four-subjects", nsd_root=NOWHERE, output_dir=str(output.with_name("never"))
+        ),
+        unknown=site.trigger("all-subjects", nsd_root=NOWHERE, subject=[1]),
         output=output,
     )
-    for flow_run in (submitted.no_root, submitted.unknown, submitted.synthetic):
+    for flow_run in (submitted.no_dataset, submitted.unknown, submitted.synthetic):
         site.ended(flow_run, 180)
     return submitted
 
@@ -142,15 +148,17 @@ class TestCompletedRun:
     def test_its_page_shows_progress_inputs_checks_and_summary(
         self, site: Site, runs: Runs
     ) -> None:
-        shown = site.artifacts(runs.synthetic, "progress", "inputs", "all-checks", "summary")
-        assert shown["progress"]["data"] == 100
-        assert "synthetic" in shown["inputs"]["data"]
-        assert str(runs.output) in shown["summary"]["data"]
+        shown = site.artifacts(runs.synthetic, *PAGE)
+        assert shown["03-progress"]["data"] == 100
+        assert "synthetic" in shown["02-inputs"]["data"]
+        assert str(runs.output) in shown["01-summary"]["data"]
         assert "failure" not in shown
+        assert f"/artifacts/artifact/{shown['05-report']['id']}" in shown["01-summary"]["data"]
+        assert (runs.output / "report" / "index.html").as_uri() in shown["01-summary"]["data"]
         tables = [
             json.loads(entry["data"])
             for entry in site.of_run("artifacts", runs.synthetic)
-            if (entry["key"], entry["type"]) == ("all-checks", "table")
+            if (entry["key"], entry["type"]) == ("04-all-checks", "table")
         ]
         written = pd.read_csv(runs.output / "checks.csv")
         assert [len(rows) for rows in tables] == [len(written)]
@@ -178,7 +186,11 @@ class TestCompletedRun:
 
     def test_its_log_is_short_and_without_errors(self, site: Site, runs: Runs) -> None:
         lines = site.logs(runs.synthetic)
-        assert 0 < len(lines) <= 20
+        assert 0 < len(lines) <= 40
+        said = "\n".join(line["message"] for line in lines)
+        assert "assembling regions" in said
+        assert re.search(r"^Checks: 0 failed, ", said, re.MULTILINE)
+        assert not re.search("^Finished in state (Cached|Completed).*for task", said)
         assert [line["message"] for line in lines if line["level"] >= ERROR_LEVEL] == []
 
 
@@ -188,20 +200,25 @@ class TestDeployments:
         assert "?" not in shown.replace("?v=", ""), "a question that nobody answers"
         for name in ("all-subjects", "four-subjects", "synthetic"):
             (step,) = site.deployment(name)["pull_steps"]
-            assert step == {
-                "prefect.deployments.steps.set_working_directory": {"directory": str(site.checkout)}
-            }
+            assert step == {"nsd_prep.deployments.worker_folder": {}}
 
 
 class TestRunThatCannotBe:
-    def test_without_a_root_it_fails_with_a_sentence(self, site: Site, runs: Runs) -> None:
-        state = site.ended(runs.no_root, 1)
+    def test_a_root_that_is_no_dataset_fails_with_a_sentence(self, site: Site, runs: Runs) -> None:
+        state = site.ended(runs.no_dataset, 1)
         assert state["type"] == "FAILED"
-        assert "NSD root is not set" in state["message"]
-        failure = site.artifacts(runs.no_root, "failure")["failure"]
-        assert "NSD root is not set" in failure["data"]
-        assert site.of_run("task_runs", runs.no_root) == []
+        assert NOWHERE in state["message"]
+        failure = site.artifacts(runs.no_dataset, "failure")["failure"]
+        assert NOWHERE in failure["data"]
+        assert site.of_run("task_runs", runs.no_dataset) == []
         assert not runs.output.with_name("never").exists()
+
+    @pytest.mark.usefixtures("worker")
+    def test_without_a_root_it_is_refused_at_submission(self, site: Site) -> None:
+        answer = site.submit("four-subjects")
+        assert answer.status_code == 409
+        assert "Validation failed for field 'nsd_root'" in answer.text
+        assert "should be non-empty" in answer.text
 
     def test_an_unknown_parameter_ends_it_before_anything_runs(
         self, site: Site, runs: Runs
@@ -214,14 +231,14 @@ class TestRunThatCannotBe:
     def test_someone_is_told_of_both(self, runs: Runs, messages: list[str], site: Site) -> None:
         names = [
             site.ask("GET", f"/flow_runs/{flow_run}")["name"]
-            for flow_run in (runs.no_root, runs.unknown)
+            for flow_run in (runs.no_dataset, runs.unknown)
         ]
         until(30, lambda: len(messages) >= 2, "two messages")
         assert len(messages) == 2
         for name in names:
             assert sum(name in message for message in messages) == 1
-        assert sum("NSD root is not set" in message for message in messages) == 1
-        for flow_run in (runs.no_root, runs.unknown):
+        assert sum(NOWHERE in message for message in messages) == 1
+        for flow_run in (runs.no_dataset, runs.unknown):
             page = f"{site.url.removesuffix('/api')}/runs/flow-run/{flow_run}"
             assert sum(message.endswith(page) for message in messages) == 1
         assert not any("None" in message for message in messages)
