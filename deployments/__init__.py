@@ -9,7 +9,7 @@ from nsd_prep.core.atomic import write_text
 from nsd_prep.core.errors import OutputError
 
 #: docs/operating.md describes each of them.
-FILES: Final = ("prefect.yaml", "serve.py", "notify.py", "lost-runs.yaml")
+FILES: Final = ("prefect.yaml", "docker.yaml", "serve.py", "notify.py", "lost-runs.yaml")
 
 
 def write_deployments(folder: Path) -> list[Path]:
@@ -42,6 +42,21 @@ def write_deployments(folder: Path) -> list[Path]:
     for path, text in texts.items():
         write_text(path, text)
     return list(texts)
+
+
+def dataset_root() -> dict[str, str]:
+    """Say where the dataset of the deployments lies, on the machine of the worker.
+
+    Returns
+    -------
+    dict of str to str
+        The value of the server's variable ``nsd_root``, or else of NSD_ROOT in the environment, as
+        ``nsd_root``; nothing where neither is set.
+    """
+    from prefect.variables import Variable
+
+    root = Variable.get("nsd_root") or os.environ.get("NSD_ROOT")
+    return {"nsd_root": str(root)} if root else {}
 
 
 def worker_folder() -> dict[str, str]:

@@ -6,7 +6,6 @@ Run ``python deployments/serve.py --help``.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import yaml
 
 from nsd_prep.core.errors import NSDPrepError
+from nsd_prep.deployments import dataset_root
 from nsd_prep.flows.server import require_server
 
 if TYPE_CHECKING:
@@ -26,15 +26,15 @@ _WORKER_FIELDS: Final = ("entrypoint", "work_pool", "triggers")
 
 
 def described_deployments(file: Path = _FILE) -> list[dict[str, Any]]:
-    """Return what a file of ``prefect deploy`` says of its deployments, variables left as they are."""
+    """Return what a file of ``prefect deploy`` says of its deployments, as it stands."""
     return list(yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"])
 
 
-def with_variables(described: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return deployments with the values of the server's variables; "" for one that is not set."""
-    from prefect.utilities.templating import resolve_variables
+def with_root(described: Sequence[dict[str, Any]], root: dict[str, str]) -> list[dict[str, Any]]:
+    """Return deployments with the root that `dataset_root` says; without one where it says none."""
+    from prefect.utilities.templating import apply_values
 
-    return list(asyncio.run(resolve_variables(list(described))))
+    return list(apply_values(list(described), {"dataset": root}))
 
 
 def served_deployments(described: Sequence[dict[str, Any]]) -> list[RunnerDeployment]:
@@ -102,7 +102,8 @@ def main() -> None:
 
     from prefect import serve
 
-    serve(*served_deployments(with_variables(described_deployments())), limit=given.limit)
+    described = with_root(described_deployments(), dataset_root())
+    serve(*served_deployments(described), limit=given.limit)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ from nsd_prep.pipeline.composition import run_pipeline
 from nsd_prep.tasks.artifacts import RunPage, leave_cancellation, leave_failure
 from nsd_prep.tasks.execution import InTasks
 
-
 #: Names that Prefect and its form give by themselves: two words.
 _GENERATED: Final = re.compile(r"[a-z0-9]+-[a-z0-9]+")
 
@@ -101,3 +100,18 @@ def nsd_flow(**chosen: Any) -> dict[str, Any]:  # noqa: D103 (documented by its 
         "images": result.n_images,
         "files": sorted(name for name in result.files if "stimuli_" not in name),
     }
+
+
+def _root_is_required() -> inspect.Signature:
+    """Return the flow's signature as forms see it: without a root a run is refused at submission.
+
+    Called from Python, the flow takes the default, and says what to do.
+    """
+    stated = inspect.signature(nsd_flow.fn).parameters.values()
+    empty = inspect.Parameter.empty
+    return inspect.Signature(
+        [one.replace(default=empty) if one.name == "nsd_root" else one for one in stated]
+    )
+
+
+nsd_flow.__signature__ = _root_is_required()  # type: ignore[attr-defined]

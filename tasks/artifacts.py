@@ -26,7 +26,6 @@ from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.pipeline.observer import TerminalObserver
 from nsd_prep.pipeline.summary import Summary
 
-
 #: The event at the end of a run that made assemblies.
 CHECKED: Final = "nsd-prep.assemblies.checked"
 #: Keys of what a page shows, numbered since Prefect sorts by them; the report's pieces follow.
@@ -63,7 +62,7 @@ class ProgressArtifact:
 
 
 def show_markdown(key: str, title: str, text: str) -> UUID:
-    """Show Markdown on the page of the run, under a key in lower case with dashes; return its id."""
+    """Show Markdown on the run's page, under a key in lower case with dashes; return its id."""
     return cast(UUID, create_markdown_artifact(text, key=key, description=title))
 
 
@@ -97,8 +96,8 @@ def leave_cancellation(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any
         "What is kept of the cancelled run",
         f"The run `{flow_run.name}` was cancelled. Every session that was recorded as extracted is "
         "kept in the cache, and nothing partial stands under its final name"
-        f"{f' in `{folder}`' if folder else ''}; `manifest.json` is there only when everything else "
-        "is. A run with the same parameters resumes where this one stopped.",
+        f"{f' in `{folder}`' if folder else ''}; `manifest.json` is there only when everything "
+        "else is. A run with the same parameters resumes where this one stopped.",
     )
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import re
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -54,16 +55,27 @@ def test_the_real_ones_name_their_subjects_and_leave_the_root_to_people(
         "all-subjects": [1, 2, 3, 4, 5, 6, 7, 8],
         "four-subjects": [1, 2, 5, 7],
     }
-    variable = "{{ prefect.variables.nsd_root }}"
+    variable = "{{ dataset.nsd_root }}"
     assert [deployment["nsd_root"] for deployment in real.values()] == [variable, variable]
 
 
 def test_without_a_root_a_run_is_refused_by_the_schema_of_the_form() -> None:
     schema = parameter_schema(nsd_flow).model_dump_for_openapi()
-    with pytest.raises(ValidationError, match="field 'nsd_root'.*non-empty"):
+    with pytest.raises(ValidationError, match="'nsd_root' is a required property"):
+        validate({"subjects": [1]}, schema, raise_on_error=True)
+    with pytest.raises(ValidationError, match=r"field 'nsd_root'.*non-empty"):
         validate({"nsd_root": ""}, schema, raise_on_error=True)
-    for root in ({"nsd_root": "/data/nsd"}, {"nsd_root": None, "synthetic": True}, {}):
+    for root in ({"nsd_root": "/data/nsd"}, {"nsd_root": None, "synthetic": True}):
         validate(root, schema, raise_on_error=True)
+    assert nsd_flow.validate_parameters({"synthetic": True})["synthetic"]  # from Python
+
+
+def test_the_root_is_filled_in_where_it_is_known(serve: ModuleType) -> None:
+    described = serve.described_deployments()
+    for root, expected in (({"nsd_root": "/data/nsd"}, ["/data/nsd"] * 2), ({}, [])):
+        filled = [one.get("parameters", {}) for one in serve.with_root(described, root)]
+        assert [one["nsd_root"] for one in filled if one.get("nsd_root")] == expected
+    assert "nsd_root" not in filled[0]
 
 
 def test_the_form_has_titles_in_words_and_what_matters_first() -> None:
@@ -80,7 +92,7 @@ def test_the_form_has_titles_in_words_and_what_matters_first() -> None:
         for choice in field.get("anyOf", [])
         if choice["type"] == "null"
     ]
-    assert len(unset) == sum(field["default"] is None for field in fields.values())
+    assert len(unset) == sum(field.get("default") is None for field in fields.values())
     assert "None" not in unset
 
 
@@ -219,6 +231,21 @@ def test_an_edited_file_is_not_overwritten(tmp_path: Path) -> None:
         write_deployments(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["prefect.yaml"]
     assert (tmp_path / "prefect.yaml").read_text() == "name: mine\n"
+
+
+def test_the_one_for_containers_reads_the_bucket_and_keeps_what_it_writes() -> None:
+    (one,) = yaml.safe_load((DEPLOYMENTS / "docker.yaml").read_text())["deployments"]
+    assert load_flow_from_entrypoint(one["entrypoint"]) is nsd_flow
+    given = nsd_flow.validate_parameters(one["parameters"])
+    assert given["nsd_root"] == "s3://natural-scenes-dataset"
+    assert not given["accept_nsd_terms"], "people accept terms, not files"
+    image = (DEPLOYMENTS.parent / "Dockerfile").read_text()
+    folder = re.search(r"^WORKDIR (/srv/.*)$", image, re.MULTILINE)[1]
+    assert [volume.split(":")[1] for volume in one["work_pool"]["job_variables"]["volumes"]] == [
+        folder
+    ]
+    assert f"PWD={folder}" in image  # where the step before a run goes
+    assert not any(Path(given[name]).is_absolute() for name in ("output_dir", "cache_dir"))
 
 
 def test_their_entrypoint_is_the_installed_flow(described: dict[str, dict[str, Any]]) -> None:

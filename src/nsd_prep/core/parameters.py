@@ -55,8 +55,8 @@ OptionalPreparation = (
     Annotated[Preparation, Field(title="Chosen preparation")]
     | Annotated[None, Field(title="b3, or what a flat dataset holds")]
 )
-#: A folder, as text: an address would not survive as a Path. The empty text is refused by the
-#: schema, and so at submission, where a deployment's root is not set; here it is the same as None.
+#: A folder, as text: an address would not survive as a Path. The schema of forms refuses the empty
+#: text; here it is the same as None.
 Root = Annotated[
     str | None,
     BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value or None),
