@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from prefect import flow
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from pydantic import Field
 
 from nsd_prep import __version__
@@ -42,7 +42,7 @@ def _name() -> str:
     """
     given = str(flow_run.name or "")
     described = _description(flow_run.parameters)
-    if flow_run.deployment_id is None or not given:
+    if deployment.id is None or not given:
         return described
     return f"{described} ({given})" if _GENERATED.fullmatch(given) else given
 

@@ -124,7 +124,7 @@ def test_lines_of_tasks_that_are_well_are_left_out(caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.parametrize(
-    ("given", "deployment", "name"),
+    ("given", "deployment_id", "name"),
     [
         ("Pilot, second try", "an id", "Pilot, second try"),
         ("tau29-legara", "an id", "nsd: subjects 1, 2; V1 (tau29-legara)"),
@@ -133,11 +133,15 @@ def test_lines_of_tasks_that_are_well_are_left_out(caplog: pytest.LogCaptureFixt
     ],
 )
 def test_the_name_that_a_person_gives_is_kept(
-    monkeypatch: pytest.MonkeyPatch, given: str, deployment: str | None, name: str
+    monkeypatch: pytest.MonkeyPatch, given: str, deployment_id: str | None, name: str
 ) -> None:
     parameters = {"nsd_root": "/data/nsd", "subjects": [1, 2], "regions": ["V1"]}
-    run = SimpleNamespace(name=given, deployment_id=deployment, parameters=parameters)
-    monkeypatch.setattr("nsd_prep.flows.nsd_flow.flow_run", run)
+    for name_of_it, fields in (
+        ("flow_run", {"name": given, "parameters": parameters}),
+        ("deployment", {"id": deployment_id}),
+    ):
+        module = f"nsd_prep.flows.nsd_flow.{name_of_it}"
+        monkeypatch.setattr(module, SimpleNamespace(**fields))
     assert nsd_flow.flow_run_name() == name
 
 
