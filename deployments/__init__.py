@@ -1,5 +1,6 @@
 """Deployments of the flow, for people who installed the package without its repository."""
 
+import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -8,7 +9,7 @@ from nsd_prep.core.atomic import write_text
 from nsd_prep.core.errors import OutputError
 
 #: docs/operating.md describes each of them.
-FILES: Final = ("prefect.yaml", "serve.py", "notify.py", "lost-runs.yaml")
+FILES: Final = ("prefect.yaml", "docker.yaml", "serve.py", "notify.py", "lost-runs.yaml")
 
 
 def write_deployments(folder: Path) -> list[Path]:
@@ -41,3 +42,44 @@ def write_deployments(folder: Path) -> list[Path]:
     for path, text in texts.items():
         write_text(path, text)
     return list(texts)
+
+
+def dataset_root() -> dict[str, str]:
+    """Say where the dataset of the deployments lies, on the machine of the worker.
+
+    Returns
+    -------
+    dict of str to str
+        The value of the server's variable ``nsd_root``, or else of NSD_ROOT in the environment, as
+        ``nsd_root``; nothing where neither is set.
+    """
+    from prefect.variables import Variable
+
+    root = Variable.get("nsd_root") or os.environ.get("NSD_ROOT")
+    return {"nsd_root": str(root)} if root else {}
+
+
+def worker_folder() -> dict[str, str]:
+    """Go to the folder in which a worker was started: the step before a run of a deployment.
+
+    Prefect starts a run in a temporary folder, in which relative paths would be lost with it.
+
+    Returns
+    -------
+    dict of str to str
+        The folder as ``directory``, as Prefect takes it from such a step.
+
+    Raises
+    ------
+    OutputError
+        Nothing says which folder it was.
+    """
+    folder = os.environ.get("PWD", "")
+    if not Path(folder).is_absolute() or not Path(folder).is_dir():
+        raise OutputError(
+            f"The folder of the worker is not known: expected it in PWD, as shells set it, found "
+            f"{folder!r}; start the worker from a shell, or with PWD set to the folder in which "
+            "relative paths are to lie."
+        )
+    os.chdir(folder)
+    return {"directory": folder}

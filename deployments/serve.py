@@ -7,41 +7,57 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import yaml
 
 from nsd_prep.core.errors import NSDPrepError
+from nsd_prep.deployments import dataset_root
 from nsd_prep.flows.server import require_server
 
 if TYPE_CHECKING:
-    from prefect import Flow
     from prefect.deployments.runner import RunnerDeployment
 
 _FILE: Final = Path(__file__).with_name("prefect.yaml")
 #: Fields for `prefect deploy` and workers alone.
-_WORKER_FIELDS: Final = ("entrypoint", "work_pool")
+_WORKER_FIELDS: Final = ("entrypoint", "work_pool", "triggers")
 
 
-def served_deployments(flow: Flow[..., Any], file: Path = _FILE) -> list[RunnerDeployment]:
-    """Return the deployments that a file of ``prefect deploy`` describes, to be served.
+def described_deployments(file: Path = _FILE) -> list[dict[str, Any]]:
+    """Return what a file of ``prefect deploy`` says of its deployments, as it stands."""
+    return list(yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"])
+
+
+def with_root(described: Sequence[dict[str, Any]], root: dict[str, str]) -> list[dict[str, Any]]:
+    """Return deployments with the root that `dataset_root` says; without one where it says none."""
+    from prefect.utilities.templating import apply_values
+
+    return list(apply_values(list(described), {"dataset": root}))
+
+
+def served_deployments(described: Sequence[dict[str, Any]]) -> list[RunnerDeployment]:
+    """Return deployments to be served.
 
     Parameters
     ----------
-    flow : Flow
-        The flow of all of them.
-    file : Path
-        YAML: the deployments with parameters, schedules, tags.
+    described : sequence of dict
+        Entrypoint, parameters, schedules, tags of each.
 
     Returns
     -------
     list of RunnerDeployment
-        In the file's order, with ``-served`` after their names.
+        In the same order, with ``-served`` after their names.
     """
-    listed = yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"]
+    from prefect.flows import load_flow_from_entrypoint
+
     return [
-        cast("RunnerDeployment", flow.to_deployment(**_options(described))) for described in listed
+        cast(
+            "RunnerDeployment",
+            load_flow_from_entrypoint(one["entrypoint"]).to_deployment(**_options(one)),
+        )
+        for one in described
     ]
 
 
@@ -56,7 +72,7 @@ def _options(described: dict[str, Any]) -> dict[str, Any]:
             "schedule": CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"]),
             "active": schedule["active"],
         }
-        for schedule in described["schedules"]
+        for schedule in described.get("schedules", [])
     ]
     return options
 
@@ -86,9 +102,8 @@ def main() -> None:
 
     from prefect import serve
 
-    from nsd_prep.flows.nsd_flow import nsd_flow
-
-    serve(*served_deployments(nsd_flow), limit=given.limit)
+    described = with_root(described_deployments(), dataset_root())
+    serve(*served_deployments(described), limit=given.limit)
 
 
 if __name__ == "__main__":

@@ -12,25 +12,43 @@ if __name__ == "__main__":  # before the libraries: its server starts while they
     raise SystemExit(run_command())
 
 import functools
-from collections.abc import Callable
+import inspect
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final
 
 from prefect import flow
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
+from pydantic import Field
 
-from nsd_prep.core.parameters import parameters
+from nsd_prep import __version__
+from nsd_prep.core.parameters import TITLES, parameters
 from nsd_prep.core.threads import share_freed_memory
 from nsd_prep.flows.recording import without_success_lines
 from nsd_prep.pipeline.composition import run_pipeline
 from nsd_prep.pipeline.steps import checks, tables  # noqa: F401 (while the server starts)
-from nsd_prep.tasks.artifacts import RunPage, leave_failure
+from nsd_prep.tasks.artifacts import RunPage, leave_cancellation, leave_failure
 from nsd_prep.tasks.execution import InTasks
+
+#: Names that Prefect and its form give by themselves: two words.
+_GENERATED: Final = re.compile(r"[a-z0-9]+-[a-z0-9]+")
 
 
 def _name() -> str:
-    """Return the name of a run: dataset, subjects and regions."""
-    asked = flow_run.parameters
+    """Return the name of a run: dataset, subjects and regions; or what a person has named it.
+
+    A run of a deployment that has a name like Prefect's own keeps that in parentheses, since it may
+    be a person's all the same.
+    """
+    given = str(flow_run.name or "")
+    described = _description(flow_run.parameters)
+    if deployment.id is None or not given:
+        return described
+    return f"{described} ({given})" if _GENERATED.fullmatch(given) else given
+
+
+def _description(asked: Mapping[str, Any]) -> str:
     root = (
         "synthetic NSD" if asked.get("synthetic") else Path(asked.get("nsd_root") or "no root").name
     )
@@ -40,15 +58,36 @@ def _name() -> str:
 
 
 def _takes(stated: Callable[..., dict[str, Any]]) -> Callable[..., Callable[..., Any]]:
-    """Give a function the signature and the documentation of the parameters, stated once."""
-    return functools.wraps(stated, assigned=("__doc__", "__annotations__"))
+    """Give a function the signature and the documentation of the parameters, stated once.
+
+    Each parameter has a title, for the form.
+    """
+    signature = inspect.signature(stated)
+    titled = [
+        one.replace(
+            annotation=Annotated[
+                one.annotation, Field(json_schema_extra={"title": TITLES[one.name]})
+            ]
+        )
+        for one in signature.parameters.values()
+    ]
+
+    def take(function: Callable[..., Any]) -> Callable[..., Any]:
+        function = functools.wraps(stated, assigned=("__doc__",))(function)
+        function.__signature__ = signature.replace(parameters=titled)  # type: ignore[attr-defined]
+        function.__annotations__ = {one.name: one.annotation for one in titled}
+        return function
+
+    return take
 
 
 @flow(
     name="nsd-prep",
+    version=__version__,
     flow_run_name=_name,
     on_failure=[leave_failure],
     on_crashed=[leave_failure],
+    on_cancellation=[leave_cancellation],
 )
 @_takes(parameters)
 def nsd_flow(**chosen: Any) -> dict[str, Any]:  # noqa: D103 (documented by its parameters)
@@ -62,3 +101,18 @@ def nsd_flow(**chosen: Any) -> dict[str, Any]:  # noqa: D103 (documented by its 
         "images": result.n_images,
         "files": sorted(name for name in result.files if "stimuli_" not in name),
     }
+
+
+def _root_is_required() -> inspect.Signature:
+    """Return the flow's signature as forms see it: without a root a run is refused at submission.
+
+    Called from Python, the flow takes the default, and says what to do.
+    """
+    stated = inspect.signature(nsd_flow.fn).parameters.values()
+    empty = inspect.Parameter.empty
+    return inspect.Signature(
+        [one.replace(default=empty) if one.name == "nsd_root" else one for one in stated]
+    )
+
+
+nsd_flow.__signature__ = _root_is_required()  # type: ignore[attr-defined]

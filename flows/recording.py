@@ -15,6 +15,7 @@ from prefect.settings import (
 )
 
 _CONSOLE_LEVEL: Final = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
+_WELL: Final = ("Finished in state Completed", "Finished in state Cached")
 
 
 def silence_console() -> None:
@@ -70,11 +71,14 @@ def _library_log_to_server() -> Iterator[None]:
 
 @contextmanager
 def without_success_lines() -> Iterator[None]:
-    """Leave out of the logs the line that every task run writes when all is well."""
+    """Leave out of the logs the line that every task run writes when all is well.
+
+    Also where it is well since its result was there already, as in a run that is tried again.
+    """
     logger = logging.getLogger("prefect.task_runs")
 
     def tells_more(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith("Finished in state Completed")
+        return not record.getMessage().startswith(_WELL)
 
     logger.addFilter(tells_more)
     try:

@@ -1,10 +1,10 @@
 """What the page of a run shows: inputs, progress, checks, report, summary, and why it failed."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 from uuid import UUID
 
-from prefect import Flow
+from prefect import Flow, get_run_logger
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
@@ -14,7 +14,9 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.events import emit_event
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_UI_URL
 from typing_extensions import override
 
 from nsd_prep.checks.registry import describe
@@ -23,6 +25,12 @@ from nsd_prep.core.progress import Stage
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.pipeline.observer import TerminalObserver
 from nsd_prep.pipeline.summary import Summary
+
+#: The event at the end of a run that made assemblies.
+CHECKED: Final = "nsd-prep.assemblies.checked"
+#: Keys of what a page shows, numbered since Prefect sorts by them; the report's pieces follow.
+_SUMMARY, _INPUTS, _PROGRESS, _CHECKS = "01-summary", "02-inputs", "03-progress", "04-all-checks"
+_REPORT_FROM: Final = 5
 
 
 class ProgressArtifact:
@@ -41,7 +49,7 @@ class ProgressArtifact:
     def __init__(self, description: str, total: int) -> None:
         self._description, self._total = description, max(total, 1)
         self._sent = 0
-        created = create_progress_artifact(0.0, key="progress", description=description)
+        created = create_progress_artifact(0.0, key=_PROGRESS, description=description)
         self._id = cast(UUID, created)  # not awaited: the flow is not asynchronous
 
     def update(self, done: int, note: str = "") -> None:
@@ -53,9 +61,9 @@ class ProgressArtifact:
             self._sent = percent
 
 
-def show_markdown(key: str, title: str, text: str) -> None:
-    """Show Markdown on the page of the run, under a key in lower case with dashes."""
-    create_markdown_artifact(text, key=key, description=title)
+def show_markdown(key: str, title: str, text: str) -> UUID:
+    """Show Markdown on the run's page, under a key in lower case with dashes; return its id."""
+    return cast(UUID, create_markdown_artifact(text, key=key, description=title))
 
 
 def leave_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
@@ -71,17 +79,62 @@ def leave_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) ->
     state : State
         Its last state.
     """
+    _leave(
+        flow_run,
+        "failure",
+        "Why the run did not complete",
+        f"The run `{flow_run.name}` ended as **{state.name}**.\n\n```text\n{state.message}\n```",
+    )
+
+
+def leave_cancellation(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
+    """Leave an artifact that says what is kept of a run that was cancelled; as `leave_failure`."""
+    folder = flow_run.parameters.get("output_dir")
+    _leave(
+        flow_run,
+        "cancellation",
+        "What is kept of the cancelled run",
+        f"The run `{flow_run.name}` was cancelled. Every session that was recorded as extracted is "
+        "kept in the cache, and nothing partial stands under its final name"
+        f"{f' in `{folder}`' if folder else ''}; `manifest.json` is there only when everything "
+        "else is. A run with the same parameters resumes where this one stopped.",
+    )
+
+
+def _leave(flow_run: FlowRun, key: str, title: str, text: str) -> None:
     with get_client(sync_client=True) as client:
         client.create_artifact(
             ArtifactCreate(
-                type="markdown",
-                key="failure",
-                description="Why the run did not complete",
-                data=f"The run `{flow_run.name}` ended as **{state.name}**.\n\n"
-                f"```text\n{state.message}\n```",
-                flow_run_id=flow_run.id,
+                type="markdown", key=key, description=title, data=text, flow_run_id=flow_run.id
             )
         )
+
+
+def emit_checked(summary: Summary) -> None:
+    """Emit the event that assemblies are written and checked, for other flows to start from.
+
+    Prefect adds the run, its flow and its deployment to what the event is related to.
+    """
+    failed = any(check.verdict == "failed" for check in summary.checks)
+    emit_event(
+        CHECKED,
+        resource={
+            "prefect.resource.id": f"nsd-prep.assemblies.{summary.output_dir}",
+            "prefect.resource.name": summary.output_dir.name,
+            "nsd-prep.verdict": "failed" if failed else "passed",
+        },
+        payload={
+            "output_dir": str(summary.output_dir),
+            "suffix": summary.suffix,
+            "assemblies": {
+                name: sha256 for name, sha256 in summary.files.items() if name.endswith(".nc")
+            },
+            "checks": {
+                verdict: sum(check.verdict == verdict for check in summary.checks)
+                for verdict in VERDICTS
+            },
+        },
+    )
 
 
 class RunPage(TerminalObserver):
@@ -91,6 +144,7 @@ class RunPage(TerminalObserver):
         super().__init__()
         self.run_name = str(flow_run.name or "")
         self._progress: ProgressArtifact | None = None
+        self._report: UUID | None = None
 
     @override
     def session_extracted(self, stage: Stage) -> None:
@@ -101,7 +155,7 @@ class RunPage(TerminalObserver):
     @override
     def show_inputs(self, text: str) -> None:
         super().show_inputs(text)
-        show_markdown("inputs", "What the run will do", text)
+        show_markdown(_INPUTS, "What the run will do", text)
 
     @override
     def show_checks(self, checks: Sequence[Check]) -> None:
@@ -116,18 +170,29 @@ class RunPage(TerminalObserver):
             }
             for one in map(describe, in_order)
         ]
-        create_table_artifact(rows, key="all-checks", description="What was checked of the results")
+        create_table_artifact(rows, key=_CHECKS, description="What was checked of the results")
 
     @override
     def show_report(self, report: StepOutput, output: Folder) -> None:
-        for name in report.files:
-            path = output.path / name
-            if path.suffix == ".md":
-                text = path.read_text(encoding="utf-8")
-                title = text.splitlines()[0].lstrip("# ")
-                show_markdown(path.stem, title, text)
+        pieces = [output.path / name for name in report.files if name.endswith(".md")]
+        # The overview first, and then what was checked.
+        pieces.sort(key=lambda path: (path.stem != "report", path.stem != "checks"))
+        for number, path in enumerate(pieces, _REPORT_FROM):
+            text = path.read_text(encoding="utf-8")
+            title = text.splitlines()[0].lstrip("# ")
+            artifact = show_markdown(f"{number:02}-{path.stem}", title, text)
+            if number == _REPORT_FROM:
+                self._report = artifact
 
     @override
     def show_summary(self, summary: Summary) -> None:
         super().show_summary(summary)
-        show_markdown("summary", "What came out", summary.as_markdown())
+        for line in summary.lines:
+            get_run_logger().info(line.strip())
+        text = summary.as_markdown()
+        if self._report:
+            pages = str(PREFECT_UI_URL.value() or "").rstrip("/")
+            text += f"\n\n[The report, on this server]({pages}/artifacts/artifact/{self._report})"
+        show_markdown(_SUMMARY, "What came out", text)
+        if any(name.endswith(".nc") for name in summary.files):
+            emit_checked(summary)

@@ -105,9 +105,9 @@ class Site:
         """Ask the server's API, and return its answer."""
         return self.answer(method, path, **request).raise_for_status().json()
 
-    def deployment(self, name: str) -> dict[str, Any]:
+    def deployment(self, name: str, flow: str = "nsd-prep") -> dict[str, Any]:
         """Return a deployment as the server keeps it."""
-        return self.ask("GET", f"/deployments/name/nsd-prep/{name}")
+        return self.ask("GET", f"/deployments/name/{flow}/{name}")
 
     def submit(self, deployment: str, **parameters: Any) -> httpx.Response:
         """Trigger a run as the UI does."""

@@ -1,17 +1,26 @@
 """The deployments: what they give the flow, and that both ways of running them are the same."""
 
 import importlib.util
+import logging
+import re
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.validation import ValidationError, validate
 
+from nsd_prep import __version__
 from nsd_prep.core.errors import OutputError
-from nsd_prep.deployments import write_deployments
+from nsd_prep.core.parameters import GROUPS
+from nsd_prep.deployments import worker_folder, write_deployments
 from nsd_prep.flows.nsd_flow import nsd_flow
+from nsd_prep.flows.package_flow import package_flow
+from nsd_prep.flows.recording import without_success_lines
+from nsd_prep.tasks.artifacts import CHECKED
 
 DEPLOYMENTS = Path(__file__).resolve().parents[1] / "deployments"
 
@@ -40,40 +49,141 @@ def test_the_real_ones_name_their_subjects_and_leave_the_root_to_people(
     real = {
         name: deployment["parameters"]
         for name, deployment in described.items()
-        if not deployment["parameters"].get("synthetic")
+        if "subjects" in deployment.get("parameters", {})
     }
     assert {name: deployment["subjects"] for name, deployment in real.items()} == {
         "all-subjects": [1, 2, 3, 4, 5, 6, 7, 8],
         "four-subjects": [1, 2, 5, 7],
     }
-    assert [deployment["nsd_root"] for deployment in real.values()] == [None, None]
+    variable = "{{ dataset.nsd_root }}"
+    assert [deployment["nsd_root"] for deployment in real.values()] == [variable, variable]
+
+
+def test_without_a_root_a_run_is_refused_by_the_schema_of_the_form() -> None:
+    schema = parameter_schema(nsd_flow).model_dump_for_openapi()
+    with pytest.raises(ValidationError, match="'nsd_root' is a required property"):
+        validate({"subjects": [1]}, schema, raise_on_error=True)
+    with pytest.raises(ValidationError, match=r"field 'nsd_root'.*non-empty"):
+        validate({"nsd_root": ""}, schema, raise_on_error=True)
+    for root in ({"nsd_root": "/data/nsd"}, {"nsd_root": None, "synthetic": True}):
+        validate(root, schema, raise_on_error=True)
+    assert nsd_flow.validate_parameters({"synthetic": True})["synthetic"]  # from Python
+
+
+def test_the_root_is_filled_in_where_it_is_known(serve: ModuleType) -> None:
+    described = serve.described_deployments()
+    for root, expected in (({"nsd_root": "/data/nsd"}, ["/data/nsd"] * 2), ({}, [])):
+        filled = [one.get("parameters", {}) for one in serve.with_root(described, root)]
+        assert [one["nsd_root"] for one in filled if one.get("nsd_root")] == expected
+    assert "nsd_root" not in filled[0]
+
+
+def test_the_form_has_titles_in_words_and_what_matters_first() -> None:
+    fields = parameter_schema(nsd_flow).properties
+    in_order = sorted(fields, key=lambda name: fields[name]["position"])
+    assert in_order == [name for names in GROUPS.values() for name in names]
+    assert in_order[:3] == ["nsd_root", "subjects", "regions"]
+    titles = [fields[name]["title"] for name in in_order]
+    assert len(set(titles)) == len(titles)
+    assert not any("_" in title or title[0].islower() for title in titles)
+    unset = [
+        choice["title"]
+        for field in fields.values()
+        for choice in field.get("anyOf", [])
+        if choice["type"] == "null"
+    ]
+    assert len(unset) == sum(field.get("default") is None for field in fields.values())
+    assert "None" not in unset
+
+
+def test_what_a_worker_does_first_is_to_go_to_its_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir("/")  # and back, in the end
+    for folder in ("", "here", str(tmp_path / "gone")):
+        monkeypatch.setenv("PWD", folder)
+        with pytest.raises(OutputError, match=f"found '{folder}'; start the worker from a shell"):
+            worker_folder()
+    monkeypatch.setenv("PWD", str(tmp_path))
+    assert worker_folder() == {"directory": str(tmp_path)}
+    assert Path.cwd() == tmp_path
+
+
+def test_lines_of_tasks_that_are_well_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("prefect.task_runs")
+    caplog.set_level(logging.INFO, "prefect.task_runs")
+    logger.addHandler(caplog.handler)
+    try:
+        with without_success_lines():
+            logger.info("Finished in state Completed()")
+            logger.info("Finished in state Cached(type=COMPLETED)")
+            logger.info("Finished in state Failed()")
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert {record.getMessage() for record in caplog.records} == {"Finished in state Failed()"}
+
+
+@pytest.mark.parametrize(
+    ("given", "deployment_id", "name"),
+    [
+        ("Pilot, second try", "an id", "Pilot, second try"),
+        ("tau29-legara", "an id", "nsd: subjects 1, 2; V1 (tau29-legara)"),
+        ("nsd: subjects 1, 2; V1 (tau29-legara)", "an id", "nsd: subjects 1, 2; V1 (tau29-legara)"),
+        ("tau29-legara", None, "nsd: subjects 1, 2; V1"),
+    ],
+)
+def test_the_name_that_a_person_gives_is_kept(
+    monkeypatch: pytest.MonkeyPatch, given: str, deployment_id: str | None, name: str
+) -> None:
+    parameters = {"nsd_root": "/data/nsd", "subjects": [1, 2], "regions": ["V1"]}
+    for name_of_it, fields in (
+        ("flow_run", {"name": given, "parameters": parameters}),
+        ("deployment", {"id": deployment_id}),
+    ):
+        module = f"nsd_prep.flows.nsd_flow.{name_of_it}"
+        monkeypatch.setattr(module, SimpleNamespace(**fields))
+    assert nsd_flow.flow_run_name() == name
 
 
 def test_the_synthetic_one_says_so_and_writes_elsewhere(
     described: dict[str, dict[str, Any]],
 ) -> None:
     assert described["synthetic"]["parameters"]["synthetic"] is True
-    folders = [deployment["parameters"]["output_dir"] for deployment in described.values()]
+    folders = [
+        deployment["parameters"]["output_dir"]
+        for deployment in described.values()
+        if "parameters" in deployment
+    ]
     assert len(set(folders)) == len(folders) == 3
 
 
 def test_the_flow_takes_their_parameters(described: dict[str, dict[str, Any]]) -> None:
     for deployment in described.values():
-        assert deployment["parameters"].keys() <= nsd_flow.parameters.properties.keys()
-        nsd_flow.validate_parameters(deployment["parameters"])
+        flow = load_flow_from_entrypoint(deployment["entrypoint"])
+        parameters = deployment.get("parameters", {})
+        assert parameters.keys() <= flow.parameters.properties.keys()
+        if parameters:
+            flow.validate_parameters(parameters)
+        assert deployment["enforce_parameter_schema"] is True
+        assert flow.version == __version__
 
 
 def test_schedules_are_weekly_and_wait_to_be_switched_on(
     described: dict[str, dict[str, Any]],
 ) -> None:
-    for deployment in described.values():
+    for name, deployment in described.items():
+        assert deployment["concurrency_limit"] == 1
+        if name == "package":
+            (trigger,) = deployment["triggers"]
+            assert trigger["enabled"] is False
+            assert trigger["expect"] == [CHECKED]
+            continue
         (schedule,) = deployment["schedules"]
         assert schedule["active"] is False
         assert schedule["timezone"]
         minute, hour, *day_and_month, weekday = schedule["cron"].split()
         assert day_and_month == ["*", "*"]
         assert all(part.isdigit() for part in (minute, hour, weekday))
-        assert deployment["concurrency_limit"] == 1
 
 
 def test_serving_offers_the_same_under_names_of_its_own(
@@ -81,15 +191,18 @@ def test_serving_offers_the_same_under_names_of_its_own(
 ) -> None:
     served = {
         deployment.name.removesuffix("-served"): deployment
-        for deployment in serve.served_deployments(nsd_flow)
+        for deployment in serve.served_deployments(serve.described_deployments())
     }
     assert served.keys() == described.keys()
     assert not {deployment.name for deployment in served.values()} & described.keys()
     for name, deployment in described.items():
-        assert served[name].parameters == deployment["parameters"]
+        assert served[name].parameters == deployment.get("parameters", {})
         assert served[name].description == deployment["description"]
         assert served[name].tags == deployment["tags"]
         assert served[name].concurrency_limit == deployment["concurrency_limit"]
+        if "schedules" not in deployment:
+            assert not served[name].schedules
+            continue
         (schedule,) = served[name].schedules
         assert not schedule.active
         assert schedule.schedule.cron == deployment["schedules"][0]["cron"]
@@ -124,6 +237,25 @@ def test_an_edited_file_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "prefect.yaml").read_text() == "name: mine\n"
 
 
+def test_the_one_for_containers_reads_the_bucket_and_keeps_what_it_writes() -> None:
+    (one,) = yaml.safe_load((DEPLOYMENTS / "docker.yaml").read_text())["deployments"]
+    assert load_flow_from_entrypoint(one["entrypoint"]) is nsd_flow
+    given = nsd_flow.validate_parameters(one["parameters"])
+    assert given["nsd_root"] == "s3://natural-scenes-dataset"
+    assert not given["accept_nsd_terms"], "people accept terms, not files"
+    image = (DEPLOYMENTS.parent / "Dockerfile").read_text()
+    folder = re.search(r"^WORKDIR (/srv/.*)$", image, re.MULTILINE)[1]
+    assert [volume.split(":")[1] for volume in one["work_pool"]["job_variables"]["volumes"]] == [
+        folder
+    ]
+    assert f"PWD={folder}" in image  # where the step before a run goes
+    assert not any(Path(given[name]).is_absolute() for name in ("output_dir", "cache_dir"))
+
+
 def test_their_entrypoint_is_the_installed_flow(described: dict[str, dict[str, Any]]) -> None:
-    for deployment in described.values():
-        assert load_flow_from_entrypoint(deployment["entrypoint"]) is nsd_flow
+    flows = {
+        name: load_flow_from_entrypoint(deployment["entrypoint"])
+        for name, deployment in described.items()
+    }
+    assert flows.pop("package") is package_flow
+    assert all(flow is nsd_flow for flow in flows.values())

@@ -1,16 +1,21 @@
 """A server, a worker and the deployments on localhost: what someone who triggers a run gets."""
 
+import hashlib
 import http.server
 import json
 import re
+import shutil
 import threading
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from prefect_site import (
     ENDED,
     Site,
@@ -22,9 +27,14 @@ from prefect_site import (
     until,
 )
 
+from nsd_prep import __version__
+
 pytestmark = pytest.mark.server
 
 ERROR_LEVEL = 40
+FLOWS = {"package": "nsd-prep-package"}
+NOWHERE = "/no/such/dataset"
+PAGE = ("01-summary", "02-inputs", "03-progress", "04-all-checks", "05-report", "06-checks")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +82,9 @@ def worker(site: Site) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def served(site: Site) -> Iterator[Path]:
     """Serve everything from one process; return its log."""
-    expected = {"all-subjects-served", "four-subjects-served", "synthetic-served"}
+    expected = {
+        f"{name}-served" for name in ("all-subjects", "four-subjects", "synthetic", "package")
+    }
     with site.running("serve", "python deployments/serve.py") as log:
         until(
             60,
@@ -96,14 +108,14 @@ class Runs:
     ----------
     synthetic : str
         Of the synthetic deployment.
-    no_root : str
-        Of a deployment for NSD whose root is not set.
+    no_dataset : str
+        Of a deployment for NSD whose root is not there.
     unknown : str
         With a parameter that the flow does not have.
     """
 
     synthetic: str
-    no_root: str
+    no_dataset: str
     unknown: str
     output: Path
 
@@ -121,11 +133,13 @@ def runs(
         synthetic=site.trigger(
             "synthetic", output_dir=str(output), subjects=[1, 2, 5], regions=["V1", "IT"]
         ),
-        no_root=site.trigger("four-subjects", output_dir=str(output.with_name("never"))),
-        unknown=site.trigger("all-subjects", subject=[1]),
+        no_dataset=site.trigger(
+            "four-subjects", nsd_root=NOWHERE, output_dir=str(output.with_name("never"))
+        ),
+        unknown=site.trigger("all-subjects", nsd_root=NOWHERE, subject=[1]),
         output=output,
     )
-    for flow_run in (submitted.no_root, submitted.unknown, submitted.synthetic):
+    for flow_run in (submitted.no_dataset, submitted.unknown, submitted.synthetic):
         site.ended(flow_run, 180)
     return submitted
 
@@ -139,15 +153,17 @@ class TestCompletedRun:
     def test_its_page_shows_progress_inputs_checks_and_summary(
         self, site: Site, runs: Runs
     ) -> None:
-        shown = site.artifacts(runs.synthetic, "progress", "inputs", "all-checks", "summary")
-        assert shown["progress"]["data"] == 100
-        assert "synthetic" in shown["inputs"]["data"]
-        assert str(runs.output) in shown["summary"]["data"]
+        shown = site.artifacts(runs.synthetic, *PAGE)
+        assert shown["03-progress"]["data"] == 100
+        assert "synthetic" in shown["02-inputs"]["data"]
+        assert str(runs.output) in shown["01-summary"]["data"]
         assert "failure" not in shown
+        assert f"/artifacts/artifact/{shown['05-report']['id']}" in shown["01-summary"]["data"]
+        assert (runs.output / "report" / "index.html").as_uri() in shown["01-summary"]["data"]
         tables = [
             json.loads(entry["data"])
             for entry in site.of_run("artifacts", runs.synthetic)
-            if (entry["key"], entry["type"]) == ("all-checks", "table")
+            if (entry["key"], entry["type"]) == ("04-all-checks", "table")
         ]
         written = pd.read_csv(runs.output / "checks.csv")
         assert [len(rows) for rows in tables] == [len(written)]
@@ -175,7 +191,11 @@ class TestCompletedRun:
 
     def test_its_log_is_short_and_without_errors(self, site: Site, runs: Runs) -> None:
         lines = site.logs(runs.synthetic)
-        assert 0 < len(lines) <= 20
+        assert 0 < len(lines) <= 40
+        said = "\n".join(line["message"] for line in lines)
+        assert "assembling regions" in said
+        assert re.search(r"^Checks: 0 failed, ", said, re.MULTILINE)
+        assert not re.search("^Finished in state (Cached|Completed).*for task", said)
         assert [line["message"] for line in lines if line["level"] >= ERROR_LEVEL] == []
 
 
@@ -185,20 +205,113 @@ class TestDeployments:
         assert "?" not in shown.replace("?v=", ""), "a question that nobody answers"
         for name in ("all-subjects", "four-subjects", "synthetic"):
             (step,) = site.deployment(name)["pull_steps"]
-            assert step == {
-                "prefect.deployments.steps.set_working_directory": {"directory": str(site.checkout)}
-            }
+            assert step == {"nsd_prep.deployments.worker_folder": {}}
+
+    @pytest.mark.usefixtures("worker")
+    def test_a_worker_in_another_folder_of_another_user(self, site: Site, tmp_path: Path) -> None:
+        """The checkout's folder is not there for it, nor is the home of who deployed."""
+        deployed = yaml.safe_load((site.checkout / "deployments" / "prefect.yaml").read_text())
+        (away,) = (one for one in deployed["deployments"] if one["name"] == "synthetic")
+        away |= {"name": "elsewhere", "work_pool": {"name": "elsewhere"}}
+        away["parameters"] |= {"subjects": [1, 2, 5], "regions": ["V1"], "check": True}
+        away["schedules"] = []
+        source, folder = tmp_path / "deployer", tmp_path / "worker"
+        for made in (source, folder / "home"):
+            made.mkdir(parents=True)
+        (source / "prefect.yaml").write_text(yaml.safe_dump(deployed | {"deployments": [away]}))
+        site.run(
+            f"cd {source}\nprefect work-pool create elsewhere --type process\n"
+            "prefect --no-prompt deploy --all"
+        )
+        shutil.rmtree(source)
+        start = f"cd {folder}\nprefect worker start --pool elsewhere"
+        home = str(folder / "home")
+        with site.running("elsewhere", start, HOME=home, PREFECT_HOME=home, USER="other"):
+            state = site.ended(site.trigger("elsewhere"), 120)
+        assert state["type"] == "COMPLETED", state["message"]
+        assert (folder / "nsd-prep-output" / "synthetic-nsd").is_dir()
+
+    @pytest.mark.usefixtures("worker")
+    def test_the_version_is_the_package_s_and_wrong_parameters_are_refused(
+        self, site: Site
+    ) -> None:
+        for name in ("all-subjects", "four-subjects", "synthetic", "package"):
+            deployment = site.deployment(name, flow=FLOWS.get(name, "nsd-prep"))
+            assert deployment["version"] == __version__
+            assert deployment["enforce_parameter_schema"] is True
+
+
+class TestEvent:
+    @pytest.mark.usefixtures("worker")
+    def test_a_run_of_all_subjects_starts_packaging(
+        self, site: Site, tiny_nsd: Path, tmp_path: Path
+    ) -> None:
+        (automation,) = [
+            one
+            for one in site.ask("POST", "/automations/filter", json={})
+            if one["name"] == "package__automation_1"
+        ]
+        assert not automation["enabled"]
+        place = f"/automations/{automation['id']}"
+        site.answer("PATCH", place, json={"enabled": True}).raise_for_status()
+        output = tmp_path / "output"
+        try:
+            flow_run = site.trigger(
+                "all-subjects",
+                nsd_root=str(tiny_nsd),
+                output_dir=str(output),
+                cache_dir=str(tmp_path / "cache"),
+                subjects=[1, 2, 5],
+                regions=["V1"],
+                report=False,
+            )
+            assert site.ended(flow_run, 180)["type"] == "COMPLETED"
+            until(90, (output / "packages" / "index.json").exists, "packages")
+        finally:
+            site.answer("PATCH", place, json={"enabled": False}).raise_for_status()
+        question = {"filter": {"event": {"name": ["nsd-prep.assemblies.checked"]}}}
+        events = site.ask("POST", "/events/filter", json=question)["events"]
+        (event,) = (one for one in events if one["payload"]["output_dir"] == str(output))
+        assert event["resource"]["nsd-prep.verdict"] == "passed"
+        digest = hashlib.sha256((output / "Allen2022.V1.nc").read_bytes()).hexdigest()
+        assert event["payload"]["assemblies"]["Allen2022.V1.nc"] == digest
+        written = pd.read_csv(output / "checks.csv")["verdict"].value_counts().to_dict()
+        counted = {name: number for name, number in event["payload"]["checks"].items() if number}
+        assert counted == written
+
+
+class TestCancellation:
+    @pytest.mark.usefixtures("worker")
+    def test_a_cancelled_run_says_what_is_kept(self, site: Site, tmp_path: Path) -> None:
+        flow_run = site.trigger("synthetic", output_dir=str(tmp_path / "output"))
+        until(
+            90,
+            lambda: site.ask("GET", f"/flow_runs/{flow_run}")["state"]["type"] == "RUNNING",
+            "a run under way",
+        )
+        state = {"type": "CANCELLING"}
+        site.ask("POST", f"/flow_runs/{flow_run}/set_state", json={"state": state})
+        assert site.ended(flow_run, 120)["type"] == "CANCELLED"
+        kept = site.artifacts(flow_run, "cancellation")["cancellation"]["data"]
+        assert str(tmp_path / "output") in kept
+        assert "resumes where this one stopped" in kept
 
 
 class TestRunThatCannotBe:
-    def test_without_a_root_it_fails_with_a_sentence(self, site: Site, runs: Runs) -> None:
-        state = site.ended(runs.no_root, 1)
+    def test_a_root_that_is_no_dataset_fails_with_a_sentence(self, site: Site, runs: Runs) -> None:
+        state = site.ended(runs.no_dataset, 1)
         assert state["type"] == "FAILED"
-        assert "NSD root is not set" in state["message"]
-        failure = site.artifacts(runs.no_root, "failure")["failure"]
-        assert "NSD root is not set" in failure["data"]
-        assert site.of_run("task_runs", runs.no_root) == []
+        assert NOWHERE in state["message"]
+        failure = site.artifacts(runs.no_dataset, "failure")["failure"]
+        assert NOWHERE in failure["data"]
+        assert site.of_run("task_runs", runs.no_dataset) == []
         assert not runs.output.with_name("never").exists()
+
+    @pytest.mark.usefixtures("worker")
+    def test_without_a_root_it_is_refused_at_submission(self, site: Site) -> None:
+        answer = site.submit("four-subjects")
+        assert answer.status_code == 409
+        assert "'nsd_root' is a required property" in answer.text
 
     def test_an_unknown_parameter_ends_it_before_anything_runs(
         self, site: Site, runs: Runs
@@ -211,14 +324,14 @@ class TestRunThatCannotBe:
     def test_someone_is_told_of_both(self, runs: Runs, messages: list[str], site: Site) -> None:
         names = [
             site.ask("GET", f"/flow_runs/{flow_run}")["name"]
-            for flow_run in (runs.no_root, runs.unknown)
+            for flow_run in (runs.no_dataset, runs.unknown)
         ]
         until(30, lambda: len(messages) >= 2, "two messages")
         assert len(messages) == 2
         for name in names:
             assert sum(name in message for message in messages) == 1
-        assert sum("NSD root is not set" in message for message in messages) == 1
-        for flow_run in (runs.no_root, runs.unknown):
+        assert sum(NOWHERE in message for message in messages) == 1
+        for flow_run in (runs.no_dataset, runs.unknown):
             page = f"{site.url.removesuffix('/api')}/runs/flow-run/{flow_run}"
             assert sum(message.endswith(page) for message in messages) == 1
         assert not any("None" in message for message in messages)
@@ -253,6 +366,12 @@ class TestOperation:
                 "prefect deployment run nsd-prep/four-subjects --param nsd_root=/data/nsd "
                 "--param 'subjects=[1, 2, 5]' --param 'regions=[\"V1\", \"IT\"]' --watch",
                 "python deployments/serve.py",  # the fixture 'served'
+                "prefect flow-run retry RUN-ID",
+                "prefect flow-run watch RUN-ID",
+                "export PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED=events,flow_runs",
+                "export PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD=7776000",
+                "prefect variable set nsd_root /data/nsd",
+                "prefect automation resume package__automation_1",
                 "prefect deployment schedule ls nsd-prep/all-subjects",
                 "prefect deployment schedule resume nsd-prep/all-subjects SCHEDULE-ID",
                 "python deployments/notify.py https://hooks.example.org/services/...",  # 'messages'
@@ -277,6 +396,8 @@ class TestOperation:
     def test_a_server_at_another_port_for_other_machines(self, site: Site, tmp_path: Path) -> None:
         port = free_port()
         start = (
+            "export PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED=events,flow_runs\n"
+            "export PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD=7776000\n"
             f"export PREFECT_SERVER_UI_API_URL=http://127.0.0.1:{port}/api\n"
             f"prefect --no-prompt server start --host 0.0.0.0 --port {port}"
         )
@@ -284,6 +405,10 @@ class TestOperation:
         with site.running("other-server", start, PREFECT_HOME=str(tmp_path)):
             until(120, lambda: is_healthy(f"{url}/api"), "an answer of the server")
             assert site.client.get(f"{url}/ui-settings").json()["api_url"] == f"{url}/api"
+            vacuum = site.client.get(f"{url}/api/admin/settings").json()
+            vacuum = vacuum["server"]["services"]["db_vacuum"]
+            assert vacuum["enabled"] == ["events", "flow_runs"]
+            assert vacuum["retention_period"] in (7776000, "P90D")
 
     def test_a_server_for_a_cluster(self, site: Site, tmp_path: Path) -> None:
         port = str(free_port())
@@ -302,6 +427,39 @@ class TestOperation:
         )
         assert "finished successfully" in shown
         assert (site.checkout / "nsd-prep-output" / "four-subjects" / "manifest.json").exists()
+
+    def test_a_run_is_retried_and_watched(self, site: Site, runs: Runs) -> None:
+        before = site.ask("GET", f"/flow_runs/{runs.no_dataset}")["run_count"]
+        site.run(f"prefect flow-run retry {runs.no_dataset}")
+        shown = site.run(f"prefect flow-run watch {runs.no_dataset}", status=1)
+        assert "Failed" in shown
+        after = site.ask("GET", f"/flow_runs/{runs.no_dataset}")
+        assert after["run_count"] == before + 1
+        assert after["state"]["type"] == "FAILED"
+
+    @pytest.mark.usefixtures("worker")
+    def test_the_root_is_a_variable_of_the_server(self, site: Site) -> None:
+        deploy = "prefect --no-prompt deploy --prefect-file deployments/prefect.yaml --all"
+        site.run(f"prefect variable set nsd_root /data/nsd\n{deploy}")
+        try:
+            for name in ("all-subjects", "four-subjects"):
+                assert site.deployment(name)["parameters"]["nsd_root"] == "/data/nsd"
+        finally:
+            site.answer("DELETE", "/variables/name/nsd_root").raise_for_status()
+            site.run(deploy)
+        assert "nsd_root" not in site.deployment("all-subjects")["parameters"]
+
+    @pytest.mark.usefixtures("worker")
+    def test_packaging_is_switched_on(self, site: Site) -> None:
+        def enabled() -> bool:
+            listed = site.ask("POST", "/automations/filter", json={})
+            (one,) = [each for each in listed if each["name"] == "package__automation_1"]
+            return bool(one["enabled"])
+
+        site.run("prefect automation resume package__automation_1")
+        assert enabled()
+        site.run("prefect automation pause package__automation_1")
+        assert not enabled()
 
     @pytest.mark.usefixtures("worker")
     def test_a_schedule_is_switched_on(self, site: Site) -> None:
@@ -357,6 +515,28 @@ class TestOperation:
         assert kept["enabled"]
         assert [action["state"] for action in kept["actions"]] == ["CRASHED"]
 
+    def test_a_run_that_pauses_or_waits_is_not_lost(self, site: Site) -> None:
+        described = yaml.safe_load((site.checkout / "deployments" / "lost-runs.yaml").read_text())
+        described["name"] = "the same, sooner"
+        described["trigger"]["within"] = 15
+        waiting = {"PAUSED": "Suspended", "SCHEDULED": "AwaitingRetry", "RUNNING": "Retrying"}
+        runs = {name: running_flow_run(site) for name in (*waiting.values(), "lost")}
+        quick = site.ask("POST", "/automations/", json=described)["id"]
+        try:
+            for flow_run in runs.values():
+                emit_heartbeat(site, flow_run)
+            for kind, name in waiting.items():
+                set_state(site, runs[name], kind, name)
+            lost = site.ended(runs["lost"], 60)
+            states = {
+                name: site.ask("GET", f"/flow_runs/{flow_run}")["state"]["name"]
+                for name, flow_run in runs.items()
+            }
+        finally:
+            site.answer("DELETE", f"/automations/{quick}").raise_for_status()
+        assert "No sign of life" in lost["message"]
+        assert states == {name: name for name in waiting.values()} | {"lost": "Crashed"}
+
     def test_one_process_serves_the_deployments(
         self, site: Site, served: Path, tiny_nsd: Path, tmp_path: Path
     ) -> None:
@@ -371,6 +551,47 @@ class TestOperation:
         state = site.ended(flow_run, 120)
         assert state["type"] == "COMPLETED", served.read_text(errors="replace")[-5000:]
         assert (tmp_path / "output" / "manifest.json").exists()
+
+
+def running_flow_run(site: Site) -> str:
+    """Return the id of a run of the flow that the server takes for running, with nothing behind."""
+    flow = site.ask("POST", "/flows/", json={"name": "nsd-prep"})["id"]
+    state = {"type": "RUNNING", "name": "Running"}
+    return str(site.ask("POST", "/flow_runs/", json={"flow_id": flow, "state": state})["id"])
+
+
+def set_state(site: Site, flow_run: str, kind: str, name: str) -> None:
+    """Let a run say in which state it is."""
+    details = {"scheduled_time": "2100-01-01T00:00:00Z"} if kind == "SCHEDULED" else {}
+    state = {"type": kind, "name": name, "state_details": details}
+    answer = site.ask(
+        "POST", f"/flow_runs/{flow_run}/set_state", json={"state": state, "force": True}
+    )
+    assert answer["status"] == "ACCEPT"
+
+
+def emit_heartbeat(site: Site, flow_run: str) -> None:
+    """Say that a run of the flow is alive, as Prefect's own heartbeats do."""
+    site.answer(
+        "POST",
+        "/events",
+        json=[
+            {
+                "event": "prefect.flow-run.heartbeat",
+                "occurred": datetime.now(UTC).isoformat(),
+                "resource": {"prefect.resource.id": f"prefect.flow-run.{flow_run}"},
+                "related": [
+                    {
+                        "prefect.resource.id": "prefect.flow.any",
+                        "prefect.resource.role": "flow",
+                        "prefect.resource.name": "nsd-prep",
+                    }
+                ],
+                "payload": {},
+                "id": str(uuid.uuid4()),
+            }
+        ],
+    ).raise_for_status()
 
 
 class TestSchedule:

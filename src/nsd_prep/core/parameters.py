@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 Preparation = Literal["b1", "b2", "b3"]
 #: The names of `nsd_prep.dataset.regions.BUILT_IN_REGIONS`.
@@ -42,94 +42,123 @@ Workers = Annotated[int, Field(ge=1)]
 Suffix = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]*$", max_length=100)]
 #: A field that a form sends empty is not set: Path("") would be the current folder.
 _EMPTY_IS_NONE = BeforeValidator(lambda value: None if value == "" else value)
-OptionalPath = Annotated[Path | None, _EMPTY_IS_NONE]
-OptionalText = Annotated[str | None, _EMPTY_IS_NONE]
-OptionalRegion = Annotated[RegionName | None, _EMPTY_IS_NONE]
-#: A folder, as text: an address would not survive as a Path.
+#: The title is what a form shows for a choice.
+_Unset = Annotated[None, Field(title="Not set")]
+OptionalPath = Annotated[Annotated[Path, Field(title="Path")] | _Unset, _EMPTY_IS_NONE]
+OptionalText = Annotated[Annotated[str, Field(title="Text")] | _Unset, _EMPTY_IS_NONE]
+OptionalRegion = Annotated[Annotated[RegionName, Field(title="Region")] | _Unset, _EMPTY_IS_NONE]
+OptionalSubjects = (
+    Annotated[list[Subject], Field(title="Chosen subjects")]
+    | Annotated[None, Field(title="All subjects of the dataset")]
+)
+OptionalPreparation = (
+    Annotated[Preparation, Field(title="Chosen preparation")]
+    | Annotated[None, Field(title="b3, or what a flat dataset holds")]
+)
+#: A folder, as text: an address would not survive as a Path. The schema of forms refuses the empty
+#: text; here it is the same as None.
 Root = Annotated[
     str | None,
     BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value or None),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1, "title": "Folder or address"},
+                {"type": "null", "title": "Not set"},
+            ]
+        }
+    ),
 ]
-#: The parameters in the order in which people need them, for help and forms.
-GROUPS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+#: The parameters with their titles, in the order in which people need them, for help and forms.
+GROUPS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
-        "Input": (
-            "nsd_root",
-            "subjects",
-            "regions",
-            "regions_file",
-            "betas",
-            "synthetic",
-            "accept_nsd_terms",
-        ),
-        "What to make": (
-            "output_dir",
-            "assemblies",
-            "brainscore",
-            "report",
-            "single_trials",
-            "features",
-        ),
-        "Single trials": ("normalise", "images", "average", "split", "dtype", "format"),
-        "How to run": (
-            "check",
-            "refresh",
-            "replace",
-            "cache_dir",
-            "workers",
-            "runner",
-            "dask_address",
-            "keep_voxels",
-        ),
-        "Expert": (
-            "missing_regions",
-            "invalid_voxels",
-            "seed",
-            "train_fraction",
-            "zscore_images",
-            "crossnobis",
-            "suffix",
-        ),
+        "Input": {
+            "nsd_root": "NSD: folder or address",
+            "subjects": "Subjects",
+            "regions": "Regions",
+            "regions_file": "Regions of your own (file)",
+            "betas": "Preparation of the betas",
+            "synthetic": "Synthetic dataset in place of NSD",
+            "accept_nsd_terms": "Accept NSD's terms (for its bucket)",
+        },
+        "What to make": {
+            "output_dir": "Output folder",
+            "assemblies": "Make assemblies",
+            "brainscore": "Make files for Brain-Score",
+            "report": "Write the report",
+            "single_trials": "Write single trials",
+            "features": "Features for the encoding baseline (file)",
+        },
+        "How to run": {
+            "check": "Check the inputs only",
+            "refresh": "Recompute everything",
+            "replace": "Replace results of other options",
+            "cache_dir": "Cache folder ('cache' in the output folder where not set)",
+            "workers": "Workers",
+            "runner": "Runner",
+            "dask_address": "Address of a Dask scheduler",
+            "keep_voxels": "Region whose voxels the cache keeps",
+        },
+        "Single trials": {
+            "normalise": "Single trials: normalisation",
+            "images": "Single trials: images",
+            "average": "Single trials: average over repetitions",
+            "split": "Single trials: training images",
+            "dtype": "Single trials: number format",
+            "format": "Single trials: file format",
+        },
+        "Expert": {
+            "missing_regions": "Expert: regions without voxels",
+            "invalid_voxels": "Expert: voxels without data",
+            "seed": "Expert: seed of the split",
+            "train_fraction": "Expert: share of training images",
+            "zscore_images": "Expert: images of the second z-score",
+            "crossnobis": "Expert: cross-validated distances",
+            "suffix": "Expert: suffix of file names",
+        },
     }
+)
+TITLES: Final[Mapping[str, str]] = MappingProxyType(
+    {name: title for titles in GROUPS.values() for name, title in titles.items()}
 )
 
 
 def parameters(
     *,
     nsd_root: Root = None,
-    output_dir: Annotated[Path, _EMPTY_IS_NONE] = Path("nsd-prep-output"),
-    subjects: list[Subject] | None = None,
+    subjects: OptionalSubjects = None,
     regions: list[RegionName] = ["V1", "V2", "V4", "IT"],  # noqa: B006 (forms show it)
     regions_file: OptionalPath = None,
-    betas: Preparation | None = None,
-    cache_dir: OptionalPath = None,
-    seed: Seed = 42,
-    train_fraction: Fraction = 0.8,
-    invalid_voxels: InvalidVoxels = "keep",
-    missing_regions: MissingRegions = "error",
-    runner: Runner = "threads",
-    workers: Workers = 2,
-    dask_address: OptionalText = None,
-    brainscore: bool = True,
-    zscore_images: ZScoreImages = "all",
-    suffix: Suffix = "",
-    features: OptionalPath = None,
-    report: bool = True,
-    crossnobis: bool = False,
+    betas: OptionalPreparation = None,
+    synthetic: bool = False,
+    accept_nsd_terms: bool = False,
+    output_dir: Annotated[Path, _EMPTY_IS_NONE] = Path("nsd-prep-output"),
     assemblies: bool = True,
+    brainscore: bool = True,
+    report: bool = True,
     single_trials: bool = False,
+    features: OptionalPath = None,
+    check: bool = False,
+    refresh: bool = False,
+    replace: bool = False,
+    cache_dir: OptionalPath = None,
+    workers: Workers = 2,
+    runner: Runner = "threads",
+    dask_address: OptionalText = None,
+    keep_voxels: OptionalRegion = None,
     normalise: Normalise = "session",
     images: SingleTrialImages = "all",
     average: bool = False,
     split: TrainingSplit = "shared1000",
     dtype: StoredType = "float32",
     format: StoredFormat = "netcdf",
-    check: bool = False,
-    refresh: bool = False,
-    replace: bool = False,
-    synthetic: bool = False,
-    accept_nsd_terms: bool = False,
-    keep_voxels: OptionalRegion = None,
+    missing_regions: MissingRegions = "error",
+    invalid_voxels: InvalidVoxels = "keep",
+    seed: Seed = 42,
+    train_fraction: Fraction = 0.8,
+    zscore_images: ZScoreImages = "all",
+    crossnobis: bool = False,
+    suffix: Suffix = "",
 ) -> dict[str, Any]:
     """Turn a copy of the Natural Scenes Dataset into validated neural assemblies.
 
@@ -142,9 +171,6 @@ def parameters(
             (official layout) or 'metadata' (flat layout). Or an address that holds 'nsddata', of
             which only what is needed is read: s3://natural-scenes-dataset, s3://BUCKET/PREFIX,
             https://HOST/PREFIX.
-        output_dir: Folder that the assemblies, tables and the manifest are written to. A run
-            replaces what it makes again; results of other regions and subjects stay, and where
-            what is there was made with other options the run stops before it computes.
         subjects: Subjects (1 to 8), in the order of the neuroids; all of the dataset where none
             is chosen. The images are those that all of them saw three times.
         regions: Built-in regions; each becomes an assembly.
@@ -152,32 +178,35 @@ def parameters(
             for each, such as [FFA] with labels = { floc-faces = [2, 3] }.
         betas: Preparation of the betas in the official layout: b1 (betas_assumehrf), b2
             (betas_fithrf) or b3 (betas_fithrf_GLMdenoise_RR), which is read where none is chosen.
-        cache_dir: Folder for extracted responses, used by later runs; 'cache' in the output
-            folder where none is given.
-        seed: Seed of the split into train and test images.
-        train_fraction: Share of the images that are for training.
-        invalid_voxels: Whether voxels without data in some session are kept, as in the published
-            data (their responses there are 0), or dropped.
-        missing_regions: Whether a region without any voxel in a subject is an error, or skipped:
-            the subject is then without it. Many regions of category localisers are not found in
-            everybody.
-        runner: What works on sessions: threads of this process, processes, or Dask. Processes and
-            Dask need a Prefect server that they can reach.
-        workers: Sessions, or with processes and Dask chunks of sessions, worked on at once.
-        dask_address: Scheduler of a running Dask cluster, such as tcp://10.0.0.1:8786; a cluster
-            on this machine is started where none is given.
-        brainscore: Make the train and test assemblies and stimulus sets that Brain-Score packages.
-        zscore_images: Images over which the train and test assemblies are z-scored once more: all,
-            as in the published data, or those for training alone.
-        suffix: What stands before the extension of the train and test files, such as _8subj.
-        features: netCDF file with features of the images (images by features, with a coordinate
-            nsd_id or stimulus_id), for the encoding baseline in the report.
-        report: Write the report: figures, tables and every check on one page.
-        crossnobis: Show cross-validated distances between images in the report too: they are 0 on
-            average where two images evoke the same, whatever the noise.
+        synthetic: Use a small synthetic NSD, written beside the output folder where it is not
+            there yet, in place of a dataset: NSD's formats, invented responses.
+        accept_nsd_terms: Accept the terms of the Natural Scenes Dataset, without which its own
+            bucket is not read; NSD_ACCEPT_TERMS=1 in the environment does the same.
+        output_dir: Folder that the assemblies, tables and the manifest are written to. A run
+            replaces what it makes again; results of other regions and subjects stay, and where
+            what is there was made with other options the run stops before it computes.
         assemblies: Make the assemblies; without them only single trials are made.
+        brainscore: Make the train and test assemblies and stimulus sets that Brain-Score packages.
+        report: Write the report: figures, tables and every check on one page.
         single_trials: Write all trials of each subject (trials/subj01.nc), with a table of the
             images they show: what encoding and decoding models are trained on.
+        features: netCDF file with features of the images (images by features, with a coordinate
+            nsd_id or stimulus_id), for the encoding baseline in the report.
+        check: Only look at the inputs: list all that is wrong, or what a run would do, and
+            which files of earlier runs would be replaced and which would stay.
+        refresh: Recompute everything, whatever the cache holds.
+        replace: Make the output folder this run's alone: results of other options are no reason
+            to stop, and what earlier runs made there and this one does not is removed at its end.
+        cache_dir: Folder for extracted responses, used by later runs; 'cache' in the output
+            folder where none is given.
+        workers: Sessions, or with processes and Dask chunks of sessions, worked on at once.
+        runner: What works on sessions: threads of this process, processes, or Dask. Processes and
+            Dask need a Prefect server that they can reach.
+        dask_address: Scheduler of a running Dask cluster, such as tcp://10.0.0.1:8786; a cluster
+            on this machine is started where none is given.
+        keep_voxels: Built-in region, such as nsdgeneral, of which the cache keeps all trials of
+            the run's sessions: later runs take every region inside it from there, and read these
+            sessions no more, whether from a folder or an address.
         normalise: Of single trials: z-scores over the session's trials, none (percent signal
             change), or z-scores with mean and SD from the trials of training images alone.
         images: Of single trials: those of all images, of the shared, or of the subject's own.
@@ -185,18 +214,18 @@ def parameters(
         split: Whose training images count for train-only.
         dtype: How single trials are stored; float16 in Zarr alone.
         format: Of the files of single trials: netCDF-4, or Zarr (needs zarr and tensorstore).
-        check: Only look at the inputs: list all that is wrong, or what a run would do, and
-            which files of earlier runs would be replaced and which would stay.
-        refresh: Recompute everything, whatever the cache holds.
-        replace: Make the output folder this run's alone: results of other options are no reason
-            to stop, and what earlier runs made there and this one does not is removed at its end.
-        synthetic: Use a small synthetic NSD, written beside the output folder where it is not
-            there yet, in place of a dataset: NSD's formats, invented responses.
-        accept_nsd_terms: Accept the terms of the Natural Scenes Dataset, without which its own
-            bucket is not read; NSD_ACCEPT_TERMS=1 in the environment does the same.
-        keep_voxels: Built-in region, such as nsdgeneral, of which the cache keeps all trials of
-            the run's sessions: later runs take every region inside it from there, and read these
-            sessions no more, whether from a folder or an address.
+        missing_regions: Whether a region without any voxel in a subject is an error, or skipped:
+            the subject is then without it. Many regions of category localisers are not found in
+            everybody.
+        invalid_voxels: Whether voxels without data in some session are kept, as in the published
+            data (their responses there are 0), or dropped.
+        seed: Seed of the split into train and test images.
+        train_fraction: Share of the images that are for training.
+        zscore_images: Images over which the train and test assemblies are z-scored once more: all,
+            as in the published data, or those for training alone.
+        crossnobis: Show cross-validated distances between images in the report too: they are 0 on
+            average where two images evoke the same, whatever the noise.
+        suffix: What stands before the extension of the train and test files, such as _8subj.
 
     Returns
     -------

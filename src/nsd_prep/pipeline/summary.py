@@ -1,7 +1,7 @@
 """The end of a run, in a form that people read."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import pandas as pd
@@ -91,8 +91,8 @@ class Summary:
         The run.
     tables : sequence of (str, DataFrame of str)
         What to show of the assemblies, as `tables_of_assemblies` gives it; titles first.
-    written : collection of str
-        The names of what was made, in the output folder.
+    files : dict of str to str
+        SHA-256 of what was made, by name in the output folder.
     checks : sequence of Check
         What was checked.
     seconds : float
@@ -103,20 +103,22 @@ class Summary:
         self,
         run: Run,
         tables: Sequence[tuple[str, pd.DataFrame]],
-        written: Collection[str],
+        files: Mapping[str, str],
         checks: Sequence[Check],
         seconds: float,
     ) -> None:
         self._tables = tables
+        self.output_dir, self.suffix = run.output_dir, run.suffix
+        self.files, self.checks = files, checks
         page = run.output_dir / outputs.REPORT / "index.html"
-        self._page = page if f"{outputs.REPORT}/{page.name}" in written else None
+        self._page = page if f"{outputs.REPORT}/{page.name}" in files else None
         self.lines = [
             *_check_lines(checks),
             f"Time: {seconds:.1f} s",
-            f"Files: {len(written)} in {run.output_dir}",
+            f"Files: {len(files)} in {run.output_dir}",
         ]
         others = sorted(
-            path.name for path in run.output_dir.glob("Allen2022.*.nc") if path.name not in written
+            path.name for path in run.output_dir.glob("Allen2022.*.nc") if path.name not in files
         )
         if others:
             self.lines.append(f"Not of this run: {', '.join(others)}")
@@ -136,7 +138,8 @@ class Summary:
             f"**{title}**\n\n{markdown_table(table.columns, table.itertuples(index=False))}"
             for title, table in self._tables
         ]
-        return "\n\n".join([*tables, *(line.strip() for line in self.lines)])
+        page = [f"Report: [{self._page}](<{self._page.as_uri()}>)"] if self._page else []
+        return "\n\n".join([*tables, *(line.strip() for line in self.lines), *page])
 
 
 def tables_of_assemblies(run: Run, prepared: Prepared) -> list[tuple[str, pd.DataFrame]]:

@@ -29,8 +29,8 @@ def write_manifest(
 ) -> None:
     """Write what was made from what; the last file of a run.
 
-    What this run makes again, and made without some file of before, is rid of that file. `run_name` is
-    Prefect's.
+    What this run makes again, and made without some file of before, is rid of that file. `run_name`
+    is Prefect's.
     """
     manifest: dict[str, Any] = {
         **owned.record,

@@ -1,0 +1,32 @@
+"""Packages for Brain-Score of what a run has written, as a flow that another run can start."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from nsd_prep import __version__
+from nsd_prep.assemblies.brainscore.package import write_packages
+from nsd_prep.assemblies.brainscore.plugin import PLUGIN_FOLDER, write_plugin
+from nsd_prep.core.parameters import Suffix
+from nsd_prep.tasks.artifacts import leave_cancellation, leave_failure
+
+
+@flow(
+    name="nsd-prep-package",
+    version=__version__,
+    on_failure=[leave_failure],
+    on_crashed=[leave_failure],
+    on_cancellation=[leave_cancellation],
+)
+def package_flow(output_dir: Path, suffix: Suffix = "") -> dict[str, Any]:
+    """Package a run's output for Brain-Score, as the command ``nsd-prep package`` does.
+
+    Args:
+        output_dir: Output folder of a run, whose checks have passed.
+        suffix: The run's.
+    """
+    target = output_dir / f"packages{suffix}"
+    index = write_packages(output_dir / "brainscore", target, suffix=suffix)
+    write_plugin(index, target / PLUGIN_FOLDER)
+    return {"packages": str(target), "sha1": {file.file: file.sha1 for file in index.files}}
