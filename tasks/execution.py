@@ -9,6 +9,7 @@ from prefect import Task
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import TaskRunner
+from prefect.utilities.annotations import quote
 
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.pipeline.run import Run
@@ -49,16 +50,19 @@ class InTasks:
         **kwargs: _Parameters.kwargs,
     ) -> _Result:
         """Run the task of a step, and return what the step returns."""
-        state: State[Any] = self.task(step)(*args, **kwargs, return_state=True)
+        # Prefect would look for results of other tasks through all that it is given.
+        quoted = [quote(value) for value in args]
+        named = {name: quote(value) for name, value in kwargs.items()}
+        state: State[Any] = self.task(step)(*quoted, **named, return_state=True)
         result: _Result = state.result()
         if _is_cached(state) and not _is_whole(step, result, (*args, *kwargs.values())):
-            result = self.task(step, refresh=True)(*args, **kwargs)
+            result = self.task(step, refresh=True)(*quoted, **named)
         return result
 
     def map(self, step: Step[..., Any], calls: Sequence[Arguments]) -> list[Outcome]:
         """Run the task of a step several times, on the flow's own task runner."""
         task = self.task(step)
-        futures = [task.submit(*arguments) for arguments in calls]
+        futures = [task.submit(*map(quote, arguments)) for arguments in calls]
         return [future.result for future in futures]
 
     @contextmanager
@@ -113,7 +117,9 @@ class _RunnerWorkers:
         task = self._tasks.task(step, refresh=refresh)
         names = list(inspect.signature(step.load()).parameters)
         futures = {
-            self._runner.submit(task, dict(zip(names, arguments, strict=True))): position
+            self._runner.submit(
+                task, dict(zip(names, map(quote, arguments), strict=True))
+            ): position
             for position, arguments in calls.items()
         }
         for future in as_completed(list(futures)):
