@@ -75,7 +75,7 @@ def worker(site: Site) -> Iterator[Path]:
     address = site.url.removeprefix("http://").removesuffix("/api")
     assert "127.0.0.1:4200" in block
     with site.running("worker", block.replace("127.0.0.1:4200", address)) as log:
-        until(60, lambda: "Worker 'ProcessWorker" in log.read_text(), "a worker")
+        until(120, lambda: "Worker 'ProcessWorker" in log.read_text(), "a worker")
         yield log
 
 
