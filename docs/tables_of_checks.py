@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nsd_prep.checks.registry import KINDS
-from nsd_prep.core.check import Kind, Threshold
+from nsd_prep.core.check import Kind, Threshold, Verdict
 
 PAGE = Path(__file__).with_name("checks.md")
 THRESHOLDS = "thresholds"
+UNSOUND: tuple[Verdict, ...] = ("failed", "suspicious", "not decidable")
 BLOCK = re.compile(r"(<!-- table: (?P<name>[^>]+) -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
 
 
@@ -30,15 +31,14 @@ def table(name: str) -> str:
     if name == THRESHOLDS:
         columns = ("number", "value", "where it is from", "checks")
         return as_markdown(columns, rows_of_thresholds())
-    columns = ("check", "one for each", "what is measured", "failed", "suspicious", "not decidable")
+    columns = ("check", "one for each", "what is measured", "its error holds", *UNSOUND)
     return as_markdown(columns, [row_of_kind(kind) for kind in KINDS[name]])
 
 
 def row_of_kind(kind: Kind) -> list[str]:
     """Return what a kind measures, and when it gives which verdict."""
-    verdicts = ("failed", "suspicious", "not decidable")
-    conditions = [kind.conditions.get(verdict, "") for verdict in verdicts]
-    return [kind.name, kind.scope, kind.measures, *conditions]
+    conditions = [kind.conditions.get(verdict, "") for verdict in UNSOUND]
+    return [kind.name, kind.scope, kind.measures, ", ".join(kind.draws), *conditions]
 
 
 def rows_of_thresholds() -> list[list[str]]:

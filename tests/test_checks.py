@@ -1,6 +1,7 @@
 """Checks as data: kinds, verdicts, words made when they are shown, and the table."""
 
 import json
+import re
 import runpy
 import string
 from dataclasses import replace
@@ -124,6 +125,12 @@ class TestKinds:
         reasons = set(kind.meanings) - set(VERDICTS)
         # A verdict without a sentence of its own is told by reasons.
         assert reasons or set(kind.conditions) <= set(kind.meanings)
+
+    @pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.name)
+    def test_each_whose_number_has_an_error_says_what_that_holds(self, kind: Kind) -> None:
+        words = " ".join([*kind.conditions.values(), kind.measures])
+        if re.search(r"surely|standard errors|permuted|robustly|\bp (above|below)", words):
+            assert kind.draws
 
     def test_numbers_that_decide_have_a_source(self) -> None:
         thresholds = [one for kind in ALL_KINDS for one in kind.thresholds]

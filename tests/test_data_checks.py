@@ -20,7 +20,7 @@ from nsd_prep.checks import (
 from nsd_prep.checks.alignment import align, expected_correlation
 from nsd_prep.checks.decision import NO_SHARE, Share, is_as_predicted
 from nsd_prep.checks.published_values import check_published_rdms
-from nsd_prep.checks.region_identity import check_region_identity, exchanges
+from nsd_prep.checks.region_identity import check_region_identity, gains_of_regions
 from nsd_prep.checks.region_order import (
     ORDER_OF_REGION_PAIRS,
     RegionOrder,
@@ -34,9 +34,9 @@ from nsd_prep.checks.subject_agreement import (
     check_subject_agreement,
     rdm_reliability,
     subject_agreement,
-    unit_rdm,
 )
 from nsd_prep.checks.trial_agreement import agreement_of_trials
+from nsd_prep.core.check import PROBLEMS
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset import published
 from nsd_prep.dataset.space import VolumeSpace
@@ -449,40 +449,66 @@ class TestRegionOrder:
     def test_correlations_and_errors_are_those_of_plain_deletion(self) -> None:
         rdms = self.regions(HIERARCHY)
         found = region_order(rdms)
-        means = {name: stack.mean(axis=0) for name, stack in rdms.items()}
 
-        def item(means: dict[str, np.ndarray], keep: np.ndarray) -> np.ndarray:
-            upper = np.triu_indices(len(keep), 1)
-            r = [
-                np.corrcoef(
-                    means[a][np.ix_(keep, keep)][upper], means[b][np.ix_(keep, keep)][upper]
-                )
+        def between(one: str, two: str, images: np.ndarray, subjects: list[int]) -> float:
+            upper = np.triu_indices(len(images), 1)
+            rows = {
+                name: [rdms[name][s][np.ix_(images, images)][upper] for s in subjects]
+                for name in (one, two)
+            }
+            pairs = [(i, j) for i in range(len(subjects)) for j in range(len(subjects)) if i != j]
+            return float(np.mean([np.corrcoef(rows[one][i], rows[two][j])[0, 1] for i, j in pairs]))
+
+        def steps(images: np.ndarray, subjects: list[int]) -> np.ndarray:
+            corrected = [
+                between(a, b, images, subjects)
+                / np.sqrt(between(a, a, images, subjects) * between(b, b, images, subjects))
                 for a, b in ORDER_OF_REGION_PAIRS
             ]
-            return np.array([one[0, 1] for one in r])
+            return -np.diff(corrected)
 
-        whole = np.arange(80)
-        np.testing.assert_allclose(found.correlations, item(means, whole), atol=1e-10)
-        images = np.array([-np.diff(item(means, np.delete(whole, i))) for i in whole])
-        subjects = np.array(
-            [
-                -np.diff(item({n: np.delete(s, k, 0).mean(0) for n, s in rdms.items()}, whole))
-                for k in range(4)
-            ]
-        )
+        whole, everyone = np.arange(80), [0, 1, 2, 3]
+        upper = np.triu_indices(80, 1)
+        means = {name: stack.mean(axis=0)[upper] for name, stack in rdms.items()}
+        of_means = [np.corrcoef(means[a], means[b])[0, 1] for a, b in ORDER_OF_REGION_PAIRS]
+        np.testing.assert_allclose(found.correlations, of_means, atol=1e-10)
+        np.testing.assert_allclose(found.differences, steps(whole, everyone), atol=1e-5)
+        images = np.array([steps(np.delete(whole, i), everyone) for i in whole])
+        subjects = np.array([steps(whole, [s for s in everyone if s != k]) for k in everyone])
         variance = sum((len(x) - 1) * x.var(axis=0) for x in (images, subjects))
-        np.testing.assert_allclose(found.errors, np.sqrt(variance), rtol=1e-6)
+        np.testing.assert_allclose(found.errors, np.sqrt(variance), rtol=0.1)
 
     def test_the_order_of_the_hierarchy_passes_and_another_fails(self) -> None:
         order = region_order(self.regions(HIERARCHY))
         assert check_region_order(order, 80).verdict == "passed"
         exchanged = HIERARCHY | {"V2": HIERARCHY["IT"], "IT": HIERARCHY["V2"]}
         wrong = region_order(self.regions(exchanged))
-        assert check_region_order(wrong, 80).verdict == "failed"
+        assert check_region_order(wrong, 80).verdict in PROBLEMS
 
     def test_differences_within_their_errors_are_not_judged(self) -> None:
         same = region_order(self.regions(dict.fromkeys(HIERARCHY, (1, 1, 1))))
         assert check_region_order(same, 80).verdict == "not decidable"
+
+    def test_noise_that_regions_of_a_subject_share_changes_no_order(self) -> None:
+        """V4 and IT of each subject have the same noise, and V1 has few voxels."""
+        generator = np.random.default_rng(0)
+        images = generator.normal(size=(80, 5))
+        rdms: dict[str, list[np.ndarray]] = {name: [] for name in HIERARCHY}
+        for _ in range(6):
+            noise = generator.normal(size=(80, 5))
+            for name, stack in rdms.items():
+                n_voxels = 8 if name == "V1" else 200
+                shared = noise @ generator.normal(size=(5, n_voxels)) * (name in ("V4", "IT"))
+                own = generator.normal(size=(80, n_voxels))
+                stack.append(rdms_of(images @ generator.normal(size=(5, n_voxels)) + shared + own))
+        order = region_order({name: np.stack(stack) for name, stack in rdms.items()})
+        assert order.correlations[2] > order.correlations[1] + 0.05
+        assert check_region_order(order, 80).verdict == "not decidable"
+
+    @pytest.mark.parametrize("n_subjects", [1, 2])
+    def test_few_subjects_have_no_error(self, n_subjects: int) -> None:
+        rdms = {name: stack[:n_subjects] for name, stack in self.regions(HIERARCHY).items()}
+        assert check_region_order(region_order(rdms), 80).verdict == "not decidable"
 
 
 B3 = "betas_fithrf_GLMdenoise_RR"
@@ -636,7 +662,7 @@ class TestPublished:
         noise = (noise + noise.T) / noise[upper].std()
         rdms = {"V1": 1 + 0.1 * noise, "V2": 1 + 0.2 * noise, "IT": 1 + 0.5 * noise}
         correlations = np.array([0.83, 0.60, 0.9, 0.16])
-        return rdms, RegionOrder(correlations, -np.diff(correlations), np.zeros(3))
+        return rdms, RegionOrder(correlations, -np.diff(correlations), np.zeros(3), np.full(3, 7.0))
 
     def test_rdms_are_judged_for_v1_and_shown_for_it(self) -> None:
         found = {
@@ -765,29 +791,40 @@ class TestRegionIdentity:
 
     def test_gain_is_that_of_plain_correlations_and_its_error_of_deletion(self) -> None:
         rdms = self.rdms(4)
-        own = {name: unit_rdm(stack[0]) for name, stack in rdms.items()}
-        others = {
-            name: unit_rdm(sum(unit_rdm(one) for one in stack[1:])) for name, stack in rdms.items()
-        }
-        found = exchanges(own, others)[0]
+        found = gains_of_regions(rdms)[0]
         assert (found.first, found.second) == ("V1", "V2")
 
-        def gain(keep: np.ndarray) -> float:
+        def gains(keep: np.ndarray) -> np.ndarray:
             upper = np.triu_indices(len(keep), 1)
-            r = {
-                (a, b): np.corrcoef(
-                    own[a][np.ix_(keep, keep)][upper], others[b][np.ix_(keep, keep)][upper]
-                )[0, 1]
-                for a in ("V1", "V2")
-                for b in ("V1", "V2")
-            }
-            return r["V1", "V1"] + r["V2", "V2"] - r["V1", "V2"] - r["V2", "V1"]
+            flat = {n: [one[np.ix_(keep, keep)][upper] for one in rdms[n]] for n in ("V1", "V2")}
+            r = np.corrcoef(np.concatenate([flat["V1"], flat["V2"]]))
+            return r[:4, :4] + r[4:, 4:] - r[:4, 4:] - r[4:, :4]
 
         images = np.arange(60)
-        assert found.gain == pytest.approx(gain(images), abs=1e-4)
-        deleted = np.array([gain(np.delete(images, image)) for image in images])
-        error = np.sqrt(59 * deleted.var())
-        assert found.error == pytest.approx(error, rel=0.15)
+        np.testing.assert_allclose(found.between, gains(images), atol=1e-4)
+        without = [gains(np.delete(images, image))[0, 1:].mean() for image in images]
+        error = np.sqrt((found.influence[0] ** 2).sum())
+        assert error == pytest.approx(np.sqrt(59 * np.var(without)), rel=0.15)
+
+    @pytest.mark.parametrize("n_subjects", [2, 3, 4, 8])
+    def test_regions_of_one_geometry_are_never_called_exchanged(self, n_subjects: int) -> None:
+        """The draw of voxels alone decides which of two such regions another one is like."""
+        for seed in range(20):
+            generator = np.random.default_rng(seed)
+            features = generator.normal(size=(100, 12))
+            rdms = {
+                name: np.stack(
+                    [
+                        rdms_of(features @ generator.normal(size=(12, n_voxels)))
+                        for _ in range(n_subjects)
+                    ]
+                )
+                for name, n_voxels in {"V1": 100, "V2": 20, "V4": 100, "IT": 300}.items()
+            }
+            found = check_region_identity(list(range(1, n_subjects + 1)), rdms)
+            assert {one.verdict for one in found} <= {"passed", "not decidable"}
+            verdict = check_region_order(region_order(rdms), 100).verdict
+            assert verdict in ("passed", "not decidable")
 
     def test_regions_in_their_places_pass_and_exchanged_ones_are_named(self) -> None:
         rdms = self.rdms(5)

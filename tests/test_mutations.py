@@ -26,7 +26,7 @@ from nsd_prep.checks import (
 )
 from nsd_prep.checks.region_order import check_region_order, region_order
 from nsd_prep.checks.registry import describe
-from nsd_prep.core.check import Check
+from nsd_prep.core.check import PROBLEMS, Check
 from nsd_prep.dataset.betas import read_voxels
 from nsd_prep.dataset.design import read_design
 from nsd_prep.dataset.layout import Dataset
@@ -428,11 +428,12 @@ class TestErrorsBetweenSubjects:
 
     @pytest.mark.parametrize("strength", STRENGTHS)
     def test_regions_exchanged_in_one_subject(self, strength: str) -> None:
-        world = make_world(strength)
+        world = make_world(strength, n_subjects=8)
         masks = world[1].masks
         wrong = replace(world[1], masks=masks | {"V1": masks["V4"], "V4": masks["V1"]})
         checks = [one for one in checks_of_world(world | {1: wrong}) if one.name == IDENTITY]
-        assert [one.where for one in checks if one.verdict == "failed"] == ["subj01"]
+        assert [one.where for one in checks if one.verdict in PROBLEMS] == ["subj01"]
+        assert checks[0].verdict == ("suspicious" if strength == "weak" else "failed")
         assert describe(checks[0]).value.startswith(
             "subj01's V1 looks like the others' V4, and its V4 like their V1"
         )
@@ -442,7 +443,8 @@ class TestErrorsBetweenSubjects:
         world = make_world(strength, n_subjects=8)
         rdms = [evidence_of(subject, brain, Preparation())[1] for subject, brain in world.items()]
         stacks = {region: np.stack([item[region] for item in rdms]) for region in BOXES}
-        assert check_region_order(region_order(stacks), N_IMAGES).verdict == "passed"
+        sound = check_region_order(region_order(stacks), N_IMAGES).verdict
+        assert sound == ("not decidable" if strength == "weak" else "passed")
         exchanged = stacks | {"V2": stacks["IT"], "IT": stacks["V2"]}
         assert check_region_order(region_order(exchanged), N_IMAGES).verdict == "failed"
 

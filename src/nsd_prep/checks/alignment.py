@@ -41,6 +41,7 @@ TRIALS_OF_IMAGES: Final = Kind(
     scope="subject, region",
     measures="mean product of an image's repetitions over voxels, as a share of what the stored "
     "ncsnr says",
+    draws=("images", "trials"),
     conditions=CONDITIONS_OF_SHARE,
     value="{share} of the stored ncsnr's signal",
     expectation=EXPECTED_SHARE,
@@ -66,6 +67,7 @@ NCSNR_OF_VOXELS: Final = Kind(
     scope="subject, region",
     measures="slope over voxels of recomputed on stored noise variance; with it r of the ncsnr, "
     "and the r that noise leaves on average",
+    draws=("images", "trials", "voxels"),
     conditions={
         **CONDITIONS_OF_SHARE,
         "failed": f"{CONDITIONS_OF_SHARE['failed']}; or suspicious with r lower than expected by "

@@ -197,6 +197,21 @@ def _margin(share: Share) -> float:
     return share.error * float(-scipy.special.stdtrit(share.n_images - 1, CHANCE_OF_ERROR))
 
 
+def effective_degrees(
+    *parts: tuple[NDArray[np.float64], float],
+) -> NDArray[np.float64]:
+    """Return the degrees of freedom of a sum of variances (Welch and Satterthwaite).
+
+    Parameters
+    ----------
+    *parts : tuple of ndarray of float64 and float
+        Variances of one shape, and the degrees of freedom of their estimates.
+    """
+    total = np.sum([variance for variance, _ in parts], axis=0)
+    spread = np.sum([variance**2 / degrees for variance, degrees in parts], axis=0)
+    return np.asarray(total**2 / np.maximum(spread, np.finfo(np.float64).tiny))
+
+
 def signal_share(ncsnr: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the share of a trial's variance that is signal.
 

@@ -25,6 +25,7 @@ IMAGES_OF_RESPONSES: Final = Kind(
     scope="run with stimulus sets",
     measures="r of the images' features (contrast energy by place, orientation and scale) with "
     "V1's RDM",
+    draws=("images",),
     conditions={
         "failed": f"photographs at chance, where {USUAL_CORRELATION / 2:g} would be seen",
         "not decidable": f"fewer than {FEWEST_IMAGES_COMPARED} images, or at chance otherwise",
@@ -56,6 +57,7 @@ COLOURS: Final = Kind(
     name="colours of the images",
     scope="run with stimulus sets",
     measures="mean over photographs of red less blue",
+    draws=("images",),
     conditions={
         "suspicious": f"below 0 by {_SURELY_COLOURED:g} standard errors: BGR",
         "not decidable": f"fewer than {FEWEST_IMAGES_COMPARED} images, or neither",

@@ -68,6 +68,7 @@ MASK_IN_BRAIN: Final = Kind(
     scope="subject, region",
     measures="voxels without data, and without signal (ncsnr 0), inside and up to "
     f"{_AROUND} voxels around",
+    draws=("voxels",),
     conditions={
         "failed": f"{_FEW_MISSING['failed']} without data; or less signal than around with p below "
         f"{_CHANCE:g}, {_VOXELS_IN_CLUSTER} voxels counted as one",

@@ -41,6 +41,7 @@ SINGLE_TRIALS_OF_IMAGES: Final = Kind(
     scope="subject, with single trials",
     measures=f"mean product of the first two presentations, over the {_VOXELS_THAT_TELL} voxels of "
     "the highest ncsnr (0.33 or more), as a share of what the ncsnr says",
+    draws=("images", "trials"),
     conditions={
         **CONDITIONS_OF_SHARE,
         "failed": f"{CONDITIONS_OF_SHARE['failed']}, from {_ENOUGH_IMAGES} images seen twice",

@@ -29,6 +29,7 @@ SPLIT_HALF_RELIABILITY: Final = Kind(
     name="split-half reliability",
     scope="subject, region",
     measures="mean r over the three pairs of repetitions, as a share of what the ncsnr says",
+    draws=("images", "trials"),
     conditions=CONDITIONS_OF_SHARE,
     value="median {corrected:.3f} beside a noise ceiling of {ceiling:.1f} % (median); {share} of "
     "the prediction",

@@ -29,6 +29,7 @@ RUNS_IN_PLACE: Final = Kind(
     name="runs in their places",
     scope="subject",
     measures="agreement of runs' trials, as for sessions, against the rest of their session",
+    draws=("trials",),
     conditions={
         "failed": f"runs at chance: below {LOWEST_AGREEMENT:g} of the session's agreement, and "
         f"below {HIGHEST_AGREEMENT_OF_MISPLACED:g} by {MARGIN_OF_SURE:g} standard errors",

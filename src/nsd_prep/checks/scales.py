@@ -92,6 +92,7 @@ SCALE_OF_SESSIONS: Final = Kind(
     scope="subject",
     measures="deviation and mean against the subject's other sessions, robustly "
     f"({ROBUST_DEVIATIONS:g} deviations)",
+    draws=("sessions",),
     conditions={
         "failed": f"a factor of {RATIO_FAILED:g}",
         "suspicious": f"a factor of {RATIO_SUSPICIOUS:g}, or a mean {SHIFT_SUSPICIOUS:g} deviations"
@@ -121,6 +122,7 @@ SCALE_OF_RUNS: Final = Kind(
     scope="subject",
     measures="deviation and mean of a run against the other runs of its session, robustly "
     f"({ROBUST_DEVIATIONS_OF_RUNS:g} deviations over the runs of all sessions)",
+    draws=("sessions",),
     conditions={
         "failed": f"a factor of {RATIO_FAILED:g}",
         "suspicious": f"a factor of {RATIO_SUSPICIOUS:g}, or a mean {SHIFT_SUSPICIOUS:g} deviations"

@@ -45,6 +45,7 @@ SESSIONS_IN_PLACE: Final = Kind(
     "with other images'; over all regions, and over each. Of single trials, of all images seen "
     "three times, over the 64 voxels of the highest ncsnr: all trials count, so that one region "
     "and one exchanged run are told",
+    draws=("trials", "sessions"),
     conditions={
         "failed": f"a session at chance: below {LOWEST_AGREEMENT:g}, below "
         f"{HIGHEST_AGREEMENT_OF_MISPLACED:g} by {MARGIN_OF_SURE:g} standard errors, and below "

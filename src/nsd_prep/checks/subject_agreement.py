@@ -42,6 +42,7 @@ SUBJECTS_AGREE: Final = Kind(
     name="subjects agree",
     scope="region",
     measures=f"mean correlation of the subjects' RDMs, images permuted {PERMUTATIONS} times",
+    draws=("images",),
     conditions={
         "suspicious": f"p above {LARGEST_P:g} with {FEWEST_IMAGES_OF_SUSPICION} images or more, "
         f"although the RDMs are reliable enough to see {USUAL_CONSISTENCY:g} of what that allows",
@@ -66,6 +67,7 @@ EACH_SUBJECT_AGREES: Final = Kind(
     name="each subject agrees with the others",
     scope="region",
     measures="correlation of a subject's RDM with the mean of the others'; the subject is named",
+    draws=("images",),
     conditions={
         "failed": f"at chance, where {LOWEST_SHARE_OF_OTHERS:g} of what the others have would be "
         "seen",

@@ -15,6 +15,9 @@ VERDICTS: Final[tuple[Verdict, ...]] = ("failed", "suspicious", "not decidable",
 #: Verdicts that a person should look at.
 PROBLEMS: Final[tuple[Verdict, ...]] = ("failed", "suspicious")
 
+#: What a number may be estimated from: another draw of these gives another number.
+Draw = Literal["images", "trials", "voxels", "sessions", "subjects"]
+
 #: What a text names beside the fields of a check: words, or a number.
 Detail = str | int | float
 
@@ -106,6 +109,9 @@ class Kind:
         What there is one check for, such as "subject, region".
     measures : str
         What is measured, and how; a phrase in Markdown.
+    draws : tuple of str
+        What the error of the measured value holds: which of images, trials, voxels, sessions and
+        subjects are taken as drawn by chance. Empty where nothing is estimated.
     conditions : mapping of str to str
         By verdict, when it is given; a verdict that is not there is never given. Markdown.
     expectation : str
@@ -134,6 +140,7 @@ class Kind:
     upper: float | None = None
     unit: str = ""
     thresholds: tuple[Threshold, ...] = ()
+    draws: tuple[Draw, ...] = ()
 
     def check(
         self,
