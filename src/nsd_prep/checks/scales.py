@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import scipy.special
 from numpy.typing import NDArray
 
 from nsd_prep.core.check import Kind, Threshold, Verdict, any_verdict, worst
@@ -20,9 +21,21 @@ FEWEST_COMPARED: Final = 20
 #: of robust standard deviations over sessions that it must lie away as well.
 RATIO_SUSPICIOUS: Final = 1.5
 RATIO_FAILED: Final = 5.0
+#: Ratio from which a session is suspicious whose others are few: 1 % of subjects with a spread of
+#: 0.23, NSD's largest but one.
+RATIO_OF_FEW: Final = 1.75
+#: A ratio that no real session has, however much the others differ.
+RATIO_IMPOSSIBLE: Final = 50.0
 #: The session's mean, in standard deviations over trials away from the other sessions'.
 SHIFT_SUSPICIOUS: Final = 0.75
+SHIFT_OF_FEW: Final = 1.0
 ROBUST_DEVIATIONS: Final = 5.0
+#: Probability, by Student's t, that a sound session lies so far away: the spread of few sessions is
+#: itself little known. A median deviation tells as much as a standard deviation of 0.37 times the
+#: number (its efficiency for the normal distribution).
+CHANCE_OF_SUSPICIOUS_SCALE: Final = 1e-4
+CHANCE_OF_FAILED_SCALE: Final = 1e-6
+_EFFICIENCY: Final = 0.37
 #: The same of runs, which are many, and of few trials.
 ROBUST_DEVIATIONS_OF_RUNS: Final = 8.0
 #: Percent signal change: outside of the first range betas are not of NSD's scale (NSD's standard
@@ -94,9 +107,10 @@ SCALE_OF_SESSIONS: Final = Kind(
     f"({ROBUST_DEVIATIONS:g} deviations)",
     draws=("sessions",),
     conditions={
-        "failed": f"a factor of {RATIO_FAILED:g}",
+        "failed": f"a factor of {RATIO_FAILED:g} (t, p below {CHANCE_OF_FAILED_SCALE:g}), or of "
+        f"{RATIO_IMPOSSIBLE:g}",
         "suspicious": f"a factor of {RATIO_SUSPICIOUS:g}, or a mean {SHIFT_SUSPICIOUS:g} deviations"
-        " off",
+        f" off (t, p below {CHANCE_OF_SUSPICIOUS_SCALE:g}), or {RATIO_OF_FEW:g} and {SHIFT_OF_FEW:g}",
         "not decidable": "sessions differ too much for that to be sure, or there are fewer than "
         f"{FEWEST_SESSIONS} sessions or {FEWEST_COMPARED} voxels",
         "passed": "within",
@@ -111,6 +125,11 @@ SCALE_OF_SESSIONS: Final = Kind(
     thresholds=(
         Threshold("factor, suspicious", RATIO_SUSPICIOUS, "simulated sessions"),
         Threshold("factor, failed", RATIO_FAILED, "simulated sessions: none of 5000 subjects"),
+        Threshold("factor, where sessions are few", RATIO_OF_FEW, "1 % of simulated subjects"),
+        Threshold("mean, where sessions are few", SHIFT_OF_FEW, "simulated sessions"),
+        Threshold("factor, failed whatever the others", RATIO_IMPOSSIBLE, "no real session"),
+        Threshold("p, suspicious", CHANCE_OF_SUSPICIOUS_SCALE, "40 sessions of two numbers"),
+        Threshold("p, failed", CHANCE_OF_FAILED_SCALE, "one error in a million checks"),
         Threshold("mean, deviations", SHIFT_SUSPICIOUS, "simulated sessions"),
         Threshold("robust deviations over sessions", ROBUST_DEVIATIONS, "simulated sessions"),
         *_FEWEST_THRESHOLDS,
@@ -124,9 +143,10 @@ SCALE_OF_RUNS: Final = Kind(
     f"({ROBUST_DEVIATIONS_OF_RUNS:g} deviations over the runs of all sessions)",
     draws=("sessions",),
     conditions={
-        "failed": f"a factor of {RATIO_FAILED:g}",
+        "failed": f"a factor of {RATIO_FAILED:g} (t, p below {CHANCE_OF_FAILED_SCALE:g}), or of "
+        f"{RATIO_IMPOSSIBLE:g}",
         "suspicious": f"a factor of {RATIO_SUSPICIOUS:g}, or a mean {SHIFT_SUSPICIOUS:g} deviations"
-        " off",
+        f" off (t, p below {CHANCE_OF_SUSPICIOUS_SCALE:g}), or {RATIO_OF_FEW:g} and {SHIFT_OF_FEW:g}",
         "not decidable": "runs differ too much for that to be sure, or there are fewer than "
         f"{_FEWEST_RUNS} runs or {FEWEST_COMPARED} voxels",
         "passed": "within",
@@ -141,6 +161,11 @@ SCALE_OF_RUNS: Final = Kind(
     thresholds=(
         Threshold("factor, suspicious", RATIO_SUSPICIOUS, "simulated sessions"),
         Threshold("factor, failed", RATIO_FAILED, "simulated sessions: none of 5000 subjects"),
+        Threshold("factor, where sessions are few", RATIO_OF_FEW, "1 % of simulated subjects"),
+        Threshold("mean, where sessions are few", SHIFT_OF_FEW, "simulated sessions"),
+        Threshold("factor, failed whatever the others", RATIO_IMPOSSIBLE, "no real session"),
+        Threshold("p, suspicious", CHANCE_OF_SUSPICIOUS_SCALE, "40 sessions of two numbers"),
+        Threshold("p, failed", CHANCE_OF_FAILED_SCALE, "one error in a million checks"),
         Threshold("mean, deviations", SHIFT_SUSPICIOUS, "simulated sessions"),
         Threshold("robust deviations over runs", ROBUST_DEVIATIONS_OF_RUNS, "runs are many"),
         Threshold("fewest runs", _FEWEST_RUNS, "no run differs from one other"),
@@ -238,7 +263,9 @@ def scale_of_sessions(records: SubjectRecords) -> SessionFindings | None:
         others = known.copy()
         others[row] = False
         away = [_away(values[row], values[others]) for values in (log_ratio, shift)]
-        verdict = _verdict_of_scale(log_ratio[row], shift[row], away, ROBUST_DEVIATIONS)
+        verdict = _verdict_of_scale(
+            log_ratio[row], shift[row], away, ROBUST_DEVIATIONS, int(others.sum())
+        )
         if verdict != "passed":
             text = (
                 f"deviation {np.exp(log_ratio[row]):.3g} times the other sessions', mean "
@@ -293,7 +320,11 @@ def scale_of_runs(records: SubjectRecords) -> SessionFindings | None:
         for run in range(log_ratio.shape[1]):
             away = [_away(values[row, run], values) for values in (log_ratio, shift)]
             verdict = _verdict_of_scale(
-                log_ratio[row, run], shift[row, run], away, ROBUST_DEVIATIONS_OF_RUNS
+                log_ratio[row, run],
+                shift[row, run],
+                away,
+                ROBUST_DEVIATIONS_OF_RUNS,
+                log_ratio.size,
             )
             if verdict != "passed":
                 text = (
@@ -351,14 +382,28 @@ def _farthest(
 
 
 def _verdict_of_scale(
-    log_ratio: float, shift: float, away: Sequence[float], enough: float
+    log_ratio: float, shift: float, away: Sequence[float], enough: float, n_others: int
 ) -> Verdict:
-    """Judge deviation and mean by how much they differ, and by how sure that is."""
+    """Judge deviation and mean by how much they differ, and by how sure that is.
+
+    `away` is in robust deviations of the `n_others` that they are compared with.
+    """
     ratio = float(np.exp(abs(log_ratio)))
-    if away[0] > enough and ratio > RATIO_SUSPICIOUS:
-        return "failed" if ratio > RATIO_FAILED else "suspicious"
+    degrees = max(_EFFICIENCY * (n_others - 1), 1.0)
+    unlikely, impossible = (
+        max(enough, -float(scipy.special.stdtrit(degrees, chance)))
+        for chance in (CHANCE_OF_SUSPICIOUS_SCALE, CHANCE_OF_FAILED_SCALE)
+    )
+    if away[0] > enough and ratio > RATIO_FAILED:
+        sure = away[0] > impossible or ratio > RATIO_IMPOSSIBLE
+        return "failed" if sure else "suspicious"
     shifted = abs(shift) > SHIFT_SUSPICIOUS
-    if away[1] > enough and shifted:
+    if (away[0] > unlikely and ratio > RATIO_SUSPICIOUS) or (away[1] > unlikely and shifted):
+        return "suspicious"
+    # More than NSD's sessions differ counts, whatever the spread of few others may be.
+    if (away[0] > enough and ratio > RATIO_OF_FEW) or (
+        away[1] > enough and abs(shift) > SHIFT_OF_FEW
+    ):
         return "suspicious"
     return "not decidable" if ratio > RATIO_SUSPICIOUS or shifted else "passed"
 

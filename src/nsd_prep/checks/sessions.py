@@ -25,6 +25,10 @@ MARGIN_OF_TIRED: Final = 2.5
 #: A session surely above 0 by so many standard errors is weak, not misplaced.
 MARGIN_OF_WEAK: Final = 2.5
 MARGIN_OF_WEAKER_THAN_USUAL: Final = 4.0
+#: Sessions of a subject differ in strength. One is weak that lies so many robust standard deviations
+#: of the subject's sessions below their median, and these are not taken to differ less than NSD's.
+DEVIATIONS_OF_WEAK: Final = 3.5
+_LEAST_SPREAD_OF_STRENGTH: Final = 0.1
 #: The same in one region: small ones are many, and their errors rest on few voxels.
 MARGIN_OF_REGION: Final = 6.0
 FEWEST_TRIALS_OF_REGION: Final = 10
@@ -81,6 +85,7 @@ SESSIONS_IN_PLACE: Final = Kind(
         Threshold("standard errors below that", MARGIN_OF_TIRED, "simulations"),
         Threshold("standard errors above 0, weak", MARGIN_OF_WEAK, "simulations"),
         Threshold("standard errors, suspicious", MARGIN_OF_WEAKER_THAN_USUAL, "simulations"),
+        Threshold("robust deviations of sessions, weak", DEVIATIONS_OF_WEAK, "simulations"),
         Threshold("standard errors in one region", MARGIN_OF_REGION, "small regions are many"),
         Threshold("fewest trials", FEWEST_TRIALS_OF_SESSION, "simulations"),
         Threshold("fewest trials in one region", FEWEST_TRIALS_OF_REGION, "few voxels"),
@@ -111,7 +116,11 @@ def _judged(scores: AgreementScores) -> pd.DataFrame:
     agreement, error = scores.judged(scores.sums.sum(axis=1))
     trials = scores.sums[:, :, 3].sum(axis=1).astype(np.int64)
     usual = _median(agreement)
-    judged = [_judge_session(*each, usual) for each in zip(agreement, error, trials, strict=True)]
+    lowest = _lowest_usual(agreement)
+    judged = [
+        _judge_session(*each, usual, lowest)
+        for each in zip(agreement, error, trials, strict=True)
+    ]
     table = pd.DataFrame(
         {
             "agreement": agreement,
@@ -137,18 +146,31 @@ def _median(agreement: NDArray[np.float64]) -> float:
     return float(np.median(known)) if len(known) else float("nan")
 
 
-def _judge_session(value: float, error: float, n_trials: int, usual: float) -> tuple[Verdict, str]:
+def _lowest_usual(agreement: NDArray[np.float64]) -> float:
+    """Return the agreement below which a session is weaker than a subject's sessions differ."""
+    known = agreement[np.isfinite(agreement)]
+    if not len(known):
+        return float("nan")
+    middle = float(np.median(known))
+    spread = 1.4826 * float(np.median(np.abs(known - middle)))
+    return middle - DEVIATIONS_OF_WEAK * max(spread, _LEAST_SPREAD_OF_STRENGTH)
+
+
+def _judge_session(
+    value: float, error: float, n_trials: int, usual: float, lowest: float
+) -> tuple[Verdict, str]:
     if n_trials < FEWEST_TRIALS_OF_SESSION or not np.isfinite(value):
         return "not decidable", ""
     if value < LOWEST_AGREEMENT and value + MARGIN_OF_SURE * error < HIGHEST_AGREEMENT_OF_MISPLACED:
         if value - MARGIN_OF_WEAK * error > 0:
-            return "suspicious", WEAK
+            return ("suspicious", WEAK) if value < lowest else ("not decidable", "")
         if value + MARGIN_OF_SURE * error < 0:
             return "failed", OPPOSITE
         if value + MARGIN_OF_TIRED * error < TIRED:
             return "failed", AT_CHANCE
         return "suspicious", AT_CHANCE_OR_WEAK
-    if value + MARGIN_OF_WEAKER_THAN_USUAL * error < HIGHEST_AGREEMENT_OF_MISPLACED * min(usual, 1):
+    weaker = HIGHEST_AGREEMENT_OF_MISPLACED * min(usual, 1)
+    if value < lowest and value + MARGIN_OF_WEAKER_THAN_USUAL * error < weaker:
         return "suspicious", WEAK
     if value < LOWEST_AGREEMENT or value - MARGIN_OF_SURE * error <= 0:
         return "not decidable", ""
@@ -191,6 +213,7 @@ def check_sessions(
             usual = min(_median(alone["agreement"].to_numpy()), 1)
             wrong = (
                 (highest < HIGHEST_AGREEMENT_OF_MISPLACED * usual)
+                & (alone["agreement"] < _lowest_usual(alone["agreement"].to_numpy()))
                 & (alone["trials"] >= FEWEST_TRIALS_OF_REGION)
                 & (table["what"] == "")
                 & (table["runs"].map(len) == 0)
