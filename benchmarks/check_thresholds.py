@@ -6,6 +6,8 @@
     python benchmarks/check_thresholds.py --seeds 100 --records       # the records of sessions
     python benchmarks/check_thresholds.py --seeds 100 --subjects      # agreement between subjects
     python benchmarks/check_thresholds.py --seeds 100 --presentations # files of single trials
+    python benchmarks/check_thresholds.py --seeds 80 --regions        # regions: identity, order
+    python benchmarks/check_thresholds.py --seeds 15 --conditions     # sessions that differ
 
 Each size is simulated with median noise ceilings of 5, 10, 20, 35 and 50 % and with 0 and 30 % of
 the noise common to many voxels. Prints, for each size, error and check, the lowest and highest
@@ -19,7 +21,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from simulated_subject import SimulatedSubject, simulate_subject
+from simulated_subject import (
+    Condition,
+    SimulatedSubject,
+    simulate_condition,
+    simulate_subject,
+)
 
 from nsd_prep.checks import SingleTrials, check_session_records
 from nsd_prep.checks.alignment import NCSNR_OF_VOXELS, TRIALS_OF_IMAGES, align, check_alignment
@@ -30,7 +37,8 @@ from nsd_prep.checks.presentations import (
     verdict_of_presentations,
 )
 from nsd_prep.checks.region_identity import check_region_identity
-from nsd_prep.checks.reliability import split_half_reliability
+from nsd_prep.checks.region_order import REGIONS_IN_ORDER, check_region_order, region_order
+from nsd_prep.checks.reliability import check_reliability, split_half_reliability
 from nsd_prep.checks.sessions import check_sessions, session_agreement_table
 from nsd_prep.checks.subject_agreement import (
     check_subject_agreement,
@@ -244,6 +252,124 @@ def simulated_presentations(
             yield key, verdict_of_presentations(share), share.value
 
 
+#: Weights of three groups of features: regions of one geometry, of nearly one, of a hierarchy.
+GEOMETRIES = {
+    "equal": dict.fromkeys(REGIONS_IN_ORDER, (1, 0, 0)),
+    "nearly equal": {
+        name: (np.sqrt(1 - (0.1 * place) ** 2), 0.1 * place, 0)
+        for place, name in enumerate(REGIONS_IN_ORDER)
+    },
+    "hierarchy": {"V1": (1, 0.3, 0), "V2": (1, 0.7, 0.1), "V4": (0.4, 1, 0.3), "IT": (0, 0.4, 1)},
+}
+
+
+def simulated_regions(
+    arguments: argparse.Namespace,
+) -> Iterator[tuple[tuple[object, ...], str, float]]:
+    """Give the verdicts on identity and order of regions, sound ones and exchanged in a subject.
+
+    Drawn anew each time: 60 to 300 images, regions of 5 to 1000 voxels (100 where exchanged),
+    whether regions overlap, what subjects share, whether few features dominate, the noise's
+    strength, and how much of it all regions of a subject share.
+    """
+    exchanges = [(name, ()) for name in GEOMETRIES]
+    exchanges += [("hierarchy", pair) for pair in (("V1", "IT"), ("V1", "V4"), ("V1", "V2"))]
+    cases = itertools.product(exchanges, (2, 3, 4, 8), range(arguments.seeds))
+    for (geometry, exchanged), n_subjects, seed in cases:
+        generator = np.random.default_rng([seed, n_subjects, len(geometry), bool(exchanged)])
+        rdms = _rdms_of_regions(generator, geometry, n_subjects, clear=bool(exchanged))
+        if exchanged:
+            first, second = exchanged
+            rdms[first][1], rdms[second][1] = rdms[second][1].copy(), rdms[first][1].copy()
+        size = f"{geometry}, {n_subjects} subjects"
+        wrong = f"{exchanged} exchanged" if exchanged else "sound"
+        found = check_region_identity(list(range(1, n_subjects + 1)), rdms)
+        for row, one in enumerate(found):
+            is_wrong = exchanged and (row == 1 or n_subjects == 2)
+            yield (size, wrong if is_wrong else "sound", one.name), one.verdict, 0.0
+        order = check_region_order(region_order(rdms), rdms["V1"].shape[1])
+        yield (size, "sound" if not exchanged else "one subject", order.name), order.verdict, 0.0
+
+
+def _rdms_of_regions(
+    generator: np.random.Generator, geometry: str, n_subjects: int, *, clear: bool
+) -> dict[str, np.ndarray]:
+    n_images, n_features = int(generator.choice([60, 150, 300])), 12
+    fewest = 100 if clear else 5
+    n_voxels = np.exp(generator.uniform(np.log(fewest), np.log(1000), 4)).astype(int)
+    shared = float(generator.choice([0.6, 1.0] if clear else [0.0, 0.2, 0.6, 1.0]))
+    strength = float(generator.choice([0.65, 1.0] if clear else [0.33, 0.65, 1.0]))
+    common_noise = float(generator.choice([0.0, 0.3, 0.8]))
+    overlap = bool(generator.integers(2)) and not clear
+    features = np.arange(1, n_features + 1)
+    spectrum = np.ones(n_features) if generator.integers(2) else 1 / features
+    common = generator.normal(size=(3, n_images, n_features))
+    rdms: dict[str, list[np.ndarray]] = {name: [] for name in REGIONS_IN_ORDER}
+    for _ in range(n_subjects):
+        own = generator.normal(size=common.shape)
+        latents = (np.sqrt(shared) * common + np.sqrt(1 - shared) * own) * spectrum
+        noise_of_subject = generator.normal(size=(n_images, 12))
+        before = np.empty((3 * n_features, 0))
+        for number, (name, weights) in zip(n_voxels, GEOMETRIES[geometry].items(), strict=True):
+            tuning = generator.normal(size=(3 * n_features, number))
+            if overlap:
+                half = min(number, before.shape[1]) // 2
+                tuning[:, :half] = before[:, :half]
+            before = tuning
+            signal = np.concatenate([w * x for w, x in zip(weights, latents, strict=True)], 1)
+            values = signal @ tuning
+            values *= strength * generator.lognormal(0, 0.5, number) / values.std()
+            values += np.sqrt(1 - common_noise) * generator.normal(size=values.shape)
+            loading = generator.normal(size=(12, number)) / np.sqrt(12)
+            values += np.sqrt(common_noise) * noise_of_subject @ loading
+            rdms[name].append(1 - np.corrcoef(values))
+    return {name: np.stack(stack) for name, stack in rdms.items()}
+
+
+CONDITIONS: dict[str, Condition] = {
+    "as simulated otherwise": Condition(),
+    "noise by session, SD .6": Condition(noise=0.6),
+    "noise by session, SD 1": Condition(noise=1.0),
+    "signal by session, SD .36": Condition(signal=0.36),
+    "signal by session, SD .5": Condition(signal=0.5),
+    "gain by session, SD .6": Condition(gain=0.6),
+    "repetition suppression of 40 %": Condition(suppression=0.4),
+    "ncsnr a fifth too low": Condition(ncsnr=0.8),
+    "ncsnr a fifth too high": Condition(ncsnr=1.2),
+    "noise of trials correlated .9": Condition(autocorrelation=0.9),
+}
+
+
+def simulated_conditions(
+    arguments: argparse.Namespace,
+) -> Iterator[tuple[tuple[object, ...], str, float]]:
+    """Give the verdicts on sound subjects whose sessions, repetitions or ncsnr differ."""
+    for (name, condition), seed in itertools.product(CONDITIONS.items(), range(arguments.seeds)):
+        generator = np.random.default_rng([seed, 7])
+        trials, raw = simulate_condition(
+            generator,
+            condition,
+            n_voxels=int(generator.choice([60, 200])),
+            noise_ceiling=float(generator.choice(NOISE_CEILINGS)),
+            common_noise=float(generator.choice(COMMON_NOISE)),
+        )
+        lengths = run_lengths(raw.shape[2])
+        records = {
+            session: {"region": describe_part(values, lengths)}
+            for session, values in enumerate(raw, 1)
+        }
+        reliability = split_half_reliability(trials)
+        checks = [
+            *check_alignment("region", "subj01", align(trials)),
+            check_reliability("region", "subj01", reliability, trials.ncsnr),
+            *check_sessions("subj01", {"region": agreement_of_trials(trials)}),
+            *check_session_records(1, records),
+        ]
+        for one in checks:
+            value = np.nan if one.measured is None else one.measured
+            yield ("515 images, 30 sessions", name, one.name), one.verdict, value
+
+
 def main() -> None:
     """Simulate, check, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -254,6 +380,8 @@ def main() -> None:
     parser.add_argument("--records", action="store_true", help="records of sessions")
     parser.add_argument("--subjects", action="store_true", help="agreement between subjects")
     parser.add_argument("--presentations", action="store_true", help="files of single trials")
+    parser.add_argument("--regions", action="store_true", help="identity and order of regions")
+    parser.add_argument("--conditions", action="store_true", help="sessions that differ")
     arguments = parser.parse_args()
     simulate = simulated_checks
     if arguments.records:
@@ -262,6 +390,10 @@ def main() -> None:
         simulate = simulated_subjects
     elif arguments.presentations:
         simulate = simulated_presentations
+    elif arguments.regions:
+        simulate = simulated_regions
+    elif arguments.conditions:
+        simulate = simulated_conditions
     values = defaultdict(list)
     verdicts: dict[tuple[object, ...], Counter[str]] = defaultdict(Counter)
     for key, verdict, value in simulate(arguments):

@@ -163,6 +163,100 @@ def simulate_subject(
     return SimulatedSubject(sessions, image.reshape(n_sessions, -1), stored, signal, gain)
 
 
+@dataclass(frozen=True)
+class Condition:
+    """How sound sessions, repetitions and ncsnr differ.
+
+    Attributes
+    ----------
+    signal, noise, gain : float
+        Standard deviation over sessions of the logarithm of each.
+    suppression : float
+        Share of the signal that the second and third presentation lack.
+    ncsnr : float
+        What the stored ncsnr is multiplied by.
+    autocorrelation : float
+        Of the noise that voxels have in common, from trial to trial.
+    """
+
+    signal: float = 0.0
+    noise: float = 0.0
+    gain: float = 0.0
+    suppression: float = 0.0
+    ncsnr: float = 1.0
+    autocorrelation: float = 0.0
+
+
+def simulate_condition(
+    generator: np.random.Generator,
+    condition: Condition,
+    *,
+    n_voxels: int,
+    noise_ceiling: float,
+    common_noise: float,
+    n_images: int = 515,
+    n_sessions: int = 30,
+) -> tuple[SingleTrials, NDArray[np.int16]]:
+    """Simulate a subject's shared images among three times as many, and all raw trials.
+
+    The stored ncsnr is that of all z-scored trials, as NSD's is: it holds what the condition does.
+
+    Returns
+    -------
+    trials : SingleTrials
+        Of the shared images.
+    raw : ndarray of int16, shape (n_sessions, n_voxels, n_trials)
+        All trials, in betas' units.
+    """
+    ncsnr = simulated_ncsnr(generator, n_voxels, noise_ceiling)
+    n_all = 3 * n_images - 3 * n_images % n_sessions
+    tuning = _normal(generator, _FEATURES, n_voxels)
+    tuning *= (ncsnr / np.linalg.norm(tuning, axis=0)).astype(np.float32)
+    signal = _normal(generator, n_all, _FEATURES) @ tuning
+    image = generator.permutation(np.repeat(np.arange(n_all), REPETITIONS))
+    order = np.argsort(image, kind="stable")
+    repetition = np.empty(len(image), dtype=np.int64)
+    repetition[order] = np.tile(np.arange(REPETITIONS), n_all)
+    noise = _normal(generator, len(image), n_voxels) * np.float32(np.sqrt(1 - common_noise))
+    loading = _normal(generator, _COMMON_NOISE, n_voxels)
+    loading *= (np.sqrt(common_noise) / np.linalg.norm(loading, axis=0)).astype(np.float32)
+    common = _normal(generator, len(image), _COMMON_NOISE)
+    kept = condition.autocorrelation
+    for trial in range(1, len(common) if kept else 0):
+        common[trial] = kept * common[trial - 1] + np.sqrt(1 - kept**2) * common[trial]
+    noise += common @ loading
+
+    def by_session(spread: float) -> NDArray[np.float32]:
+        drawn = np.exp(spread * generator.standard_normal((n_sessions, 1, 1)))
+        return drawn.astype(np.float32)
+
+    suppressed = np.where(repetition > 0, 1 - condition.suppression, 1).astype(np.float32)
+    evoked = (signal[image] * suppressed[:, np.newaxis]).reshape(n_sessions, -1, n_voxels)
+    trials = evoked * by_session(condition.signal)
+    trials += noise.reshape(trials.shape) * by_session(condition.noise)
+    trials *= by_session(condition.gain)
+    zscores = (trials - trials.mean(axis=1, keepdims=True)) / trials.std(axis=1, keepdims=True)
+    order = order.reshape(-1, REPETITIONS)
+    responses = zscores.reshape(-1, n_voxels)[order]
+    variance = responses.var(axis=1, ddof=1).mean(axis=0)
+    stored = np.sqrt(np.maximum(0, 1 - variance) / variance) * condition.ncsnr
+    n_trials = trials.shape[1]
+    shared = order[:n_images]
+    every = 750
+    single = SingleTrials(
+        responses=responses[:n_images],
+        ncsnr=stored.astype(np.float32),
+        session=shared // n_trials + 1,
+        trial=(shared % n_trials) * every // n_trials,
+        trials_per_session=every,
+        sessions=np.arange(1, n_sessions + 1),
+        without_data=np.zeros((n_sessions, n_voxels), dtype=np.bool_),
+    )
+    scale = 400 * generator.lognormal(0, 0.4, n_voxels)
+    raw = np.clip(trials * scale + 150, -32768, 32767).astype(np.int16)
+    return single, raw.swapaxes(1, 2)
+
+
 def _stored_ncsnr(
     generator: np.random.Generator,
     noise: NDArray[np.float32],

@@ -257,10 +257,41 @@ class TestSessions:
         wrong = session == 4
         responses[wrong] = np.random.default_rng(0).permutation(responses[wrong])
         agreement = agreement_of_trials(trials_of(responses, session, ncsnr))
-        found, _ = check_sessions("subj03", {"V1": agreement})
+        found, _ = check_sessions("subj03", {"IT": agreement})
         assert found.verdict == "failed"
         assert found.where == "subj03"
         assert describe(found).value == "at chance: session 4 of 5"
+
+    def test_a_session_blind_in_early_cortex_is_suspicious_and_not_to_be_downloaded_again(
+        self,
+    ) -> None:
+        """As subject 7's session 34: nothing of the images in V1, as the eyes were closed."""
+        responses, session, ncsnr = simulated(0, n_voxels=400)
+        blind = session == 4
+        responses[blind] = np.random.default_rng(0).normal(size=responses[blind].shape)
+        agreement = agreement_of_trials(trials_of(responses, session, ncsnr))
+        found, _ = check_sessions("subj07", {"V1": agreement})
+        assert found.verdict == "suspicious"
+        assert describe(found).value == "at chance in early cortex: session 4 of 5"
+        meaning = describe(found).meaning
+        assert meaning.startswith("The subject may not have looked")
+        assert meaning.index("only where a check of the session's record") < meaning.index("aws s3")
+        known, _ = check_sessions("subj07", {"V1": agreement}, known=(4,))
+        elsewhere, _ = check_sessions("subj07", {"IT": agreement}, known=(4,))
+        assert known.verdict == elsewhere.verdict == "suspicious"
+        assert "download" not in describe(known).meaning + describe(elsewhere).meaning
+
+    def test_sessions_weak_as_the_subjects_differ_are_not_suspicious(self) -> None:
+        """Three of five sessions have half of the signal, or less."""
+        responses, session, ncsnr = simulated(0, n_voxels=400)
+        generator = np.random.default_rng(1)
+        for number, share in {1: 0.3, 2: 0.5, 3: 0.7}.items():
+            here = session == number
+            noise = generator.normal(size=responses[here].shape)
+            responses[here] = share * responses[here] + np.sqrt(1 - share**2) * noise
+        agreement = agreement_of_trials(trials_of(responses, session, ncsnr))
+        found, _ = check_sessions("subj01", {"V1": agreement})
+        assert found.verdict in ("passed", "not decidable")
 
     def test_weak_signals_are_not_judged(self) -> None:
         responses, session, ncsnr = simulated(0, n_voxels=8, strength=0.1)

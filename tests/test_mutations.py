@@ -200,6 +200,7 @@ def told(checks: list[Check]) -> dict[str, Check]:
 TRIALS = "trials belong to their images"
 VOXELS = "ncsnr belongs to its voxels"
 SESSIONS = "sessions in their places"
+RELIABILITY = "split-half reliability"
 RUNS = "runs in their places"
 MASK = "mask in the brain"
 ORIENTATION = "orientation of the masks"
@@ -399,7 +400,7 @@ def test_the_sentence_fits_what_was_found() -> None:
     ("how", "check"),
     [
         pytest.param(Preparation(zscored=False), TRIALS, id="no z-score"),
-        pytest.param(Preparation(averaged=True), TRIALS, id="averages for repetitions"),
+        pytest.param(Preparation(averaged=True), RELIABILITY, id="averages for repetitions"),
         pytest.param(Preparation(fortran_order=True), VOXELS, id="voxels in another order"),
     ],
 )

@@ -36,6 +36,10 @@ _LOWER_THAN_EXPECTED: Final = 1.5
 _SURELY_LOWER: Final = 8.0
 _LOWER_CORRELATION: Final = 0.15
 
+#: Reasons of a slope that is not passed although it is as expected.
+_LOW_CORRELATION: Final = "low correlation"
+_ROOM_FOR_SHIFT: Final = "room for a shift"
+
 TRIALS_OF_IMAGES: Final = Kind(
     name="trials belong to their images",
     scope="subject, region",
@@ -82,16 +86,24 @@ NCSNR_OF_VOXELS: Final = Kind(
     lower=LOWEST_SOUND_SHARE,
     upper=HIGHEST_SHARE,
     unit="share of the prediction",
-    meanings=meanings_of_share(
-        sound="The ncsnr recomputed from the trials follows the stored one from voxel to voxel.",
-        weak="The recomputed ncsnr follows the stored one only in part: volumes and betas lie "
-        "shifted against each other by a voxel or two, are of different preparations, or sessions "
-        "are out of their places.",
-        none="The recomputed ncsnr does not follow the stored one: volumes and betas lie turned or "
-        "shifted against each other, or trials belong to other images.",
-        high="Noise differs between voxels more than the stored ncsnr allows: trials were not "
-        "z-scored within sessions.",
-    ),
+    meanings={
+        **meanings_of_share(
+            sound="The ncsnr recomputed from the trials follows the stored one from voxel to "
+            "voxel.",
+            weak="The recomputed ncsnr follows the stored one only in part: volumes and betas lie "
+            "shifted against each other by a voxel or two, are of different preparations, or "
+            "sessions are out of their places.",
+            none="The recomputed ncsnr does not follow the stored one: volumes and betas lie "
+            "turned or shifted against each other, or trials belong to other images.",
+            high="Noise differs between voxels more than the stored ncsnr allows: trials were not "
+            "z-scored within sessions.",
+        ),
+        _LOW_CORRELATION: "The slope is as expected, and r over voxels is lower than noise leaves: "
+        "volumes and betas may lie shifted by a voxel, or the ncsnr is of other sessions or of "
+        "other betas.",
+        _ROOM_FOR_SHIFT: "The slope is as expected, but its error, with the draw of these voxels, "
+        "leaves room for volumes shifted by a voxel: more voxels or images would tell.",
+    },
     thresholds=(
         *THRESHOLDS_OF_SHARE,
         Threshold("standard errors of r, not passed", _LOWER_THAN_EXPECTED, "simulations"),
@@ -249,8 +261,10 @@ def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> flo
     return float(np.corrcoef(first[known], second[known])[0, 1])
 
 
-def _verdict_of_voxels(alignment: Alignment) -> Verdict:
-    """Judge the slope; a suspicious one is wrong where the correlation is surely too low as well.
+def _verdict_of_voxels(alignment: Alignment) -> tuple[Verdict, str]:
+    """Judge the slope, and give the reason.
+
+    A suspicious one is wrong where the correlation is surely too low as well.
 
     A tired subject's session makes the slope smaller and leaves the correlation; a shift by a voxel
     takes from both.
@@ -263,12 +277,13 @@ def _verdict_of_voxels(alignment: Alignment) -> Verdict:
     verdict = verdict_of_share(slope)
     if verdict == "passed":
         if lower > _LOWER_THAN_EXPECTED:
-            return "not decidable"
+            return "not decidable", _LOW_CORRELATION
         error = np.hypot(slope.error, _DEVIATION_OF_SHIFTED / np.sqrt(n_voxels))
-        return unless_partly_wrong(verdict, replace(slope, error=error))
+        verdict = unless_partly_wrong(verdict, replace(slope, error=error))
+        return verdict, _ROOM_FOR_SHIFT if verdict == "not decidable" else verdict
     if verdict == "suspicious" and lower > _SURELY_LOWER and expected - r > _LOWER_CORRELATION:
-        return "failed"
-    return verdict
+        verdict = "failed"
+    return verdict, reason_of_share(slope, verdict)
 
 
 def check_alignment(region: str, subject: str, alignment: Alignment) -> list[Check]:
@@ -288,7 +303,7 @@ def check_alignment(region: str, subject: str, alignment: Alignment) -> list[Che
     """
     trials, voxels = alignment.trials, alignment.voxels
     verdict_of_trials = verdict_of_share(trials)
-    verdict_of_voxels = _verdict_of_voxels(alignment)
+    verdict_of_voxels, reason = _verdict_of_voxels(alignment)
     slope = "cannot be told from these voxels"
     if np.isfinite(alignment.correlation):
         expected = alignment.expected_correlation
@@ -307,7 +322,7 @@ def check_alignment(region: str, subject: str, alignment: Alignment) -> list[Che
             region=region,
             subject=subject,
             measured=voxels.value,
-            reason=reason_of_share(voxels, verdict_of_voxels),
+            reason=reason,
             slope=slope,
         ),
     ]

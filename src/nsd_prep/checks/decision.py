@@ -20,11 +20,16 @@ from nsd_prep.core.check import Threshold, Verdict, as_verdict
 CHANCE_OF_ERROR: Final = 1e-6
 #: Shares below this are nearer to wrong data than to sound ones.
 LOWEST_SHARE: Final = 0.5
-#: Shares of NSD's size lie above 0.9 in sound data. Below this, and surely below 1, they are
-#: suspicious: the limit follows the error, as with a larger one they are not surely below 1.
-LOWEST_SOUND_SHARE: Final = 0.75
-#: Shares above this are more than any sound data give: repetitions are copies of each other.
-HIGHEST_SHARE: Final = 1.5
+#: Shares of NSD's size lie above 0.9 in sound data, and about this where the stored ncsnr is a
+#: fifth too high. Below it by `_MARGIN_OF_SUSPICIOUS` errors, and surely below 1, they are suspicious.
+LOWEST_SOUND_SHARE: Final = 0.7
+_MARGIN_OF_SUSPICIOUS: Final = 2.3
+#: Shares above this are more than sound data give: repetitions are copies of each other. An ncsnr
+#: that is a fifth too low gives up to 1 / 0.8^2, so that more is surely wrong.
+HIGHEST_SHARE: Final = 1.6
+HIGHEST_OF_LOW_NCSNR: Final = 1 / 0.8**2
+#: Where a part of the data may be wrong, a share passes above this.
+_LOWEST_OF_PASSED: Final = 0.75
 #: A wrong share above this and surely above 0 is partly right.
 PARTLY: Final = 0.2
 _MARGIN_OF_PARTLY_WRONG: Final = 2.0
@@ -38,8 +43,9 @@ EXPECTED_SHARE: Final = f"1 (from {LOWEST_SOUND_SHARE:g} to {HIGHEST_SHARE:g})"
 CONDITIONS_OF_SHARE: Final[Mapping[Verdict, str]] = MappingProxyType(
     {
         "failed": f"below {LOWEST_SHARE:g} and surely below 1, or above {HIGHEST_SHARE:g} and "
-        "surely above 1",
-        "suspicious": f"below {LOWEST_SOUND_SHARE:g} and surely below 1",
+        f"surely above {HIGHEST_OF_LOW_NCSNR:.3g}",
+        "suspicious": f"below {LOWEST_SOUND_SHARE:g} by {_MARGIN_OF_SUSPICIOUS:g} errors and "
+        f"surely below 1, or above {HIGHEST_SHARE:g} and surely above 1",
         "not decidable": f"fewer than {FEWEST_IMAGES_OF_SHARE} images or {FEWEST_VOXELS_OF_SHARE} "
         "voxels with signal, or neither surely above 0 nor surely below 1",
         "passed": "surely above 0",
@@ -49,8 +55,10 @@ CONDITIONS_OF_SHARE: Final[Mapping[Verdict, str]] = MappingProxyType(
 THRESHOLDS_OF_SHARE: Final = (
     Threshold("probability that *surely* means", CHANCE_OF_ERROR, "one error in a million checks"),
     Threshold("nearer to wrong data than to sound ones", LOWEST_SHARE, "half of what is predicted"),
-    Threshold("lowest of sound data", LOWEST_SOUND_SHARE, "simulations of NSD's size: above 0.9"),
-    Threshold("highest of sound data", HIGHEST_SHARE, "copies of each other give far more"),
+    Threshold("lowest of sound data", LOWEST_SOUND_SHARE, "an ncsnr a fifth too high: above 0.69"),
+    Threshold("errors below that", _MARGIN_OF_SUSPICIOUS, "1 % of an ncsnr a fifth too high"),
+    Threshold("highest of sound data", HIGHEST_SHARE, "copies of each other give more"),
+    Threshold("surely more than", HIGHEST_OF_LOW_NCSNR, "an ncsnr a fifth too low: 1 / 0.8^2"),
     Threshold("partly right, where surely above 0", PARTLY, "chosen"),
 )
 
@@ -115,7 +123,7 @@ def is_as_predicted(share: Share) -> bool | None:
     -------
     bool or None
         True where the share is nearer to 1 than to 0 and surely above 0; False where it is nearer
-        to 0 and surely below 1, or above 1.5 and surely above 1; None where its error is too large
+        to 0 and surely below 1, or above 1.6 and surely above 1; None where its error is too large
         to tell. "Surely" means by `CHANCE_OF_ERROR` of Student's t distribution.
     """
     if not np.isfinite(share.value):
@@ -139,10 +147,14 @@ def verdict_of_share(share: Share) -> Verdict:
     Returns
     -------
     str
-        As `is_as_predicted`; suspicious where the share is below 0.75 and surely below 1.
+        As `is_as_predicted`; suspicious where the share is below 0.7 and surely below 1, or more
+        than 1.6 where an ncsnr that is a fifth too low could give it.
     """
     holds = is_as_predicted(share)
-    if holds and share.value < LOWEST_SOUND_SHARE and share.value + _margin(share) < 1:
+    low = share.value + _MARGIN_OF_SUSPICIOUS * share.error < LOWEST_SOUND_SHARE
+    if holds and low and share.value + _margin(share) < 1:
+        return "suspicious"
+    if holds is False and 1 < share.value <= HIGHEST_OF_LOW_NCSNR + _margin(share):
         return "suspicious"
     return as_verdict(holds)
 
@@ -165,7 +177,7 @@ def unless_partly_wrong(verdict: Verdict, share: Share) -> Verdict:
         Passed only where the share is above 0.75 by two standard errors, and 1 would be.
     """
     # By chance too much is found as well as too little.
-    sure = min(share.value, 1) - _MARGIN_OF_PARTLY_WRONG * share.error > LOWEST_SOUND_SHARE
+    sure = min(share.value, 1) - _MARGIN_OF_PARTLY_WRONG * share.error > _LOWEST_OF_PASSED
     return "not decidable" if verdict == "passed" and not sure else verdict
 
 
@@ -185,7 +197,7 @@ def meanings_of_share(*, sound: str, weak: str, none: str, high: str) -> Mapping
     ----------
     sound, weak, none, high : str
         What a share as predicted means, one surely above 0 and too low, one at 0, and one above
-        1.5.
+        1.6.
     """
     unknown = "Too few images or voxels, or too weak a signal, to tell."
     return MappingProxyType(

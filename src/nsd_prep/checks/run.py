@@ -24,6 +24,7 @@ from nsd_prep.checks.trial_agreement import TrialAgreement, agreement_of_trials
 from nsd_prep.checks.trials import SingleTrials
 from nsd_prep.core.check import Check, Kind, Threshold
 from nsd_prep.core.threads import each_in_threads
+from nsd_prep.dataset.published import WEAK_SESSIONS
 
 #: Images and voxels from which something about a subject can be decided.
 ENOUGH_IMAGES: Final = 50
@@ -165,7 +166,11 @@ def check_run(
     found = []
     for subject in subjects:
         own = [one for one in evidence if one.subject == subject]
-        sessions = check_sessions(f"subj{subject:02d}", {one.region: one.trials for one in own})
+        sessions = check_sessions(
+            f"subj{subject:02d}",
+            {one.region: one.trials for one in own},
+            known=WEAK_SESSIONS.get(subject, ()) if scope is not None else (),
+        )
         found += [*sessions, _check_decided(subject, own, sessions)]
     regions = [region for region, of_subjects in rdms.items() if len(of_subjects) >= 2]
 

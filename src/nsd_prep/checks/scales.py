@@ -21,8 +21,8 @@ FEWEST_COMPARED: Final = 20
 #: of robust standard deviations over sessions that it must lie away as well.
 RATIO_SUSPICIOUS: Final = 1.5
 RATIO_FAILED: Final = 5.0
-#: Ratio from which a session is suspicious whose others are few: 1 % of subjects with a spread of
-#: 0.23, NSD's largest but one.
+#: Ratio from which a session is suspicious whose others are few: under 1 % of simulated subjects
+#: whose sessions' scales spread by 0.15.
 RATIO_OF_FEW: Final = 1.75
 #: A ratio that no real session has, however much the others differ.
 RATIO_IMPOSSIBLE: Final = 50.0
@@ -110,7 +110,8 @@ SCALE_OF_SESSIONS: Final = Kind(
         "failed": f"a factor of {RATIO_FAILED:g} (t, p below {CHANCE_OF_FAILED_SCALE:g}), or of "
         f"{RATIO_IMPOSSIBLE:g}",
         "suspicious": f"a factor of {RATIO_SUSPICIOUS:g}, or a mean {SHIFT_SUSPICIOUS:g} deviations"
-        f" off (t, p below {CHANCE_OF_SUSPICIOUS_SCALE:g}), or {RATIO_OF_FEW:g} and {SHIFT_OF_FEW:g}",
+        f" off (t, p below {CHANCE_OF_SUSPICIOUS_SCALE:g}), or {RATIO_OF_FEW:g} and "
+        f"{SHIFT_OF_FEW:g}",
         "not decidable": "sessions differ too much for that to be sure, or there are fewer than "
         f"{FEWEST_SESSIONS} sessions or {FEWEST_COMPARED} voxels",
         "passed": "within",
@@ -146,7 +147,8 @@ SCALE_OF_RUNS: Final = Kind(
         "failed": f"a factor of {RATIO_FAILED:g} (t, p below {CHANCE_OF_FAILED_SCALE:g}), or of "
         f"{RATIO_IMPOSSIBLE:g}",
         "suspicious": f"a factor of {RATIO_SUSPICIOUS:g}, or a mean {SHIFT_SUSPICIOUS:g} deviations"
-        f" off (t, p below {CHANCE_OF_SUSPICIOUS_SCALE:g}), or {RATIO_OF_FEW:g} and {SHIFT_OF_FEW:g}",
+        f" off (t, p below {CHANCE_OF_SUSPICIOUS_SCALE:g}), or {RATIO_OF_FEW:g} and "
+        f"{SHIFT_OF_FEW:g}",
         "not decidable": "runs differ too much for that to be sure, or there are fewer than "
         f"{_FEWEST_RUNS} runs or {FEWEST_COMPARED} voxels",
         "passed": "within",

@@ -1,6 +1,6 @@
 """Is every session in its place? Its trials agree with others' of the same images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -25,8 +25,9 @@ MARGIN_OF_TIRED: Final = 2.5
 #: A session surely above 0 by so many standard errors is weak, not misplaced.
 MARGIN_OF_WEAK: Final = 2.5
 MARGIN_OF_WEAKER_THAN_USUAL: Final = 4.0
-#: Sessions of a subject differ in strength. One is weak that lies so many robust standard deviations
-#: of the subject's sessions below their median, and these are not taken to differ less than NSD's.
+#: Sessions of a subject differ in strength. One is weak that lies so many robust standard
+#: deviations of the subject's sessions below their median; these are taken to differ by 0.1 at
+#: least, as NSD's do.
 DEVIATIONS_OF_WEAK: Final = 3.5
 _LEAST_SPREAD_OF_STRENGTH: Final = 0.1
 #: The same in one region: small ones are many, and their errors rest on few voxels.
@@ -37,10 +38,22 @@ FEWEST_TRIALS_OF_SESSION: Final = 4
 
 AT_CHANCE: Final = "at chance"
 OPPOSITE: Final = "of the opposite sign"
-_MISPLACED: Final = (AT_CHANCE, OPPOSITE)
 WEAK: Final = "weak"
 AT_CHANCE_OR_WEAK: Final = "at chance or weak"
+#: A session at chance, of early visual cortex alone: the subject may not have looked.
+UNSEEN: Final = "at chance in early cortex"
+#: Sessions that NSD is known to have.
+KNOWN: Final = "known"
+#: Regions that tell nothing of a subject who did not look at the images.
+EARLY_CORTEX: Final = frozenset(
+    {"V1", "V2", "V3", "V4", "hV4", "V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "early"}
+)
+_MISPLACED: Final = (AT_CHANCE, OPPOSITE, UNSEEN)
 _SESSIONS_NAMED: Final = 10
+_WHERE_RECORD_SPEAKS: Final = (
+    "only where a check of the session's record (its scale, its voxels, its trials with data) is "
+    f"failed or suspicious too, {DOWNLOAD_AGAIN}."
+)
 
 SESSIONS_IN_PLACE: Final = Kind(
     name="sessions in their places",
@@ -53,9 +66,10 @@ SESSIONS_IN_PLACE: Final = Kind(
     conditions={
         "failed": f"a session at chance: below {LOWEST_AGREEMENT:g}, below "
         f"{HIGHEST_AGREEMENT_OF_MISPLACED:g} by {MARGIN_OF_SURE:g} standard errors, and below "
-        f"{TIRED:g} by {MARGIN_OF_TIRED:g}; or of the opposite sign",
-        "suspicious": "one that is weak, or that may be at chance; one that is weak in one region "
-        f"by {MARGIN_OF_REGION:g} standard errors",
+        f"{TIRED:g} by {MARGIN_OF_TIRED:g}; not one alone in early cortex alone, and none that NSD "
+        "is known for; or of the opposite sign",
+        "suspicious": "one that is weak, or at chance otherwise, or that may be; one that is weak in "
+        f"one region by {MARGIN_OF_REGION:g} standard errors",
         "not decidable": f"fewer than {FEWEST_TRIALS_OF_SESSION} trials, or too weak a signal",
         "passed": f"above {LOWEST_AGREEMENT:g}, and above 0 by {MARGIN_OF_SURE:g} standard errors",
     },
@@ -68,12 +82,20 @@ SESSIONS_IN_PLACE: Final = Kind(
         "not decidable": "Some sessions have too few shared images, or too weak a signal, to tell.",
         "all at chance": "No session agrees with another: the order of sessions or trials, or the "
         "design, is another subject's or is counted from another number.",
-        AT_CHANCE: "A session at chance is another session's or subject's file, or its trials are "
-        f"in another order: {DOWNLOAD_AGAIN}.",
+        AT_CHANCE: "The subject may have slept or not have looked, or the head moved: compare "
+        "regions elsewhere in the brain. At chance everywhere it is another session's or subject's "
+        f"file, or its trials are in another order; {_WHERE_RECORD_SPEAKS}",
+        UNSEEN: "The subject may not have looked (closed eyes, a tired subject): compare higher "
+        "areas, where such a session is in order. At chance there too, it is another session's or "
+        f"subject's file, or its trials are in another order; {_WHERE_RECORD_SPEAKS}",
+        KNOWN: "NSD is known for these sessions: they are weak, and their trials are right "
+        "(subject 7's session 34 is blind in early visual cortex and in order elsewhere). Leave "
+        "them out where that matters; there is nothing to repair.",
         OPPOSITE: "A session of the opposite sign disagrees with the others as much as sessions "
         f"agree: its betas were multiplied by a negative number; {DOWNLOAD_AGAIN}.",
-        AT_CHANCE_OR_WEAK: "Such a session is a tired subject's, or another session's or subject's "
-        f"file, or its trials are in another order: look at its mean image, and {DOWNLOAD_AGAIN}.",
+        AT_CHANCE_OR_WEAK: "Such a session is most likely a tired subject's, or one whose eyes "
+        "were closed: compare higher areas, and look at its mean image. Otherwise it is another "
+        f"session's or subject's file, or its trials are in another order; {_WHERE_RECORD_SPEAKS}",
         WEAK: "A weak session may be a tired subject's, or its voxels lie elsewhere (the head "
         "moved, or it is another preparation): look at its mean image before you use it.",
     },
@@ -118,8 +140,7 @@ def _judged(scores: AgreementScores) -> pd.DataFrame:
     usual = _median(agreement)
     lowest = _lowest_usual(agreement)
     judged = [
-        _judge_session(*each, usual, lowest)
-        for each in zip(agreement, error, trials, strict=True)
+        _judge_session(*each, usual, lowest) for each in zip(agreement, error, trials, strict=True)
     ]
     table = pd.DataFrame(
         {
@@ -178,7 +199,11 @@ def _judge_session(
 
 
 def check_sessions(
-    subject: str, regions: Mapping[str, TrialAgreement], data: str = ""
+    subject: str,
+    regions: Mapping[str, TrialAgreement],
+    data: str = "",
+    *,
+    known: Collection[int] = (),
 ) -> list[Check]:
     """Check that a subject's sessions and runs are in their places, and name those that are not.
 
@@ -190,6 +215,8 @@ def check_sessions(
         Of all the subject's regions.
     data : str
         As in `nsd_prep.core.check.Check`.
+    known : collection of int
+        Sessions (1-based) of which it is known that they are weak or blind, and right.
 
     Returns
     -------
@@ -200,10 +227,15 @@ def check_sessions(
     """
     scores = AgreementScores(list(regions.values()))
     table = _judged(scores)
+    at_chance = table["what"] == AT_CHANCE
+    if at_chance.sum() == 1 and set(regions) <= EARLY_CORTEX:
+        table.loc[at_chance, ["verdict", "what"]] = ["suspicious", UNSEEN]
+    of_known = table.index.isin(list(known)) & at_chance
+    table.loc[of_known, "verdict"] = "suspicious"
     verdicts: list[Verdict] = list(table["verdict"])
     named = [
         f"{what}: {_named(table.index[table['what'] == what])} of {len(table)}"
-        for what in (AT_CHANCE, OPPOSITE, AT_CHANCE_OR_WEAK, WEAK)
+        for what in (AT_CHANCE, OPPOSITE, UNSEEN, AT_CHANCE_OR_WEAK, WEAK)
         if (table["what"] == what).any()
     ]
     if len(regions) > 1:
@@ -239,20 +271,23 @@ def check_sessions(
         data=data,
         session=lowest,
         measured=None if lowest is None else judged[lowest],
-        reason=_reason(table, verdict),
+        reason=_reason(table, verdict, known),
         found="; ".join(named),
     )
     return [sessions, check_runs(subject, table[~table["what"].isin(_MISPLACED)], data)]
 
 
-def _reason(table: pd.DataFrame, verdict: Verdict) -> str:
+def _reason(table: pd.DataFrame, verdict: Verdict, known: Collection[int]) -> str:
     """Return which meaning goes with the verdict, by what was found."""
     if verdict in ("passed", "not decidable"):
         return verdict
     what = table["what"]
+    named = table.index[what != ""]
+    if len(named) and set(named) <= set(known):
+        return KNOWN
     if (what == AT_CHANCE).all():
         return "all at chance"
-    kinds = (AT_CHANCE, OPPOSITE, AT_CHANCE_OR_WEAK)
+    kinds = (AT_CHANCE, OPPOSITE, UNSEEN, AT_CHANCE_OR_WEAK)
     return next((kind for kind in kinds if (what == kind).any()), WEAK)
 
 

@@ -61,6 +61,11 @@ REPETITION_COUNTS: Final[Mapping[int, tuple[int, int, int, int]]] = MappingProxy
         8: (515, 251, 141, 93),
     }
 )
+#: Sessions whose responses are known to be weak, by subject (1-based); their trials are right.
+#: Subject 7's session 34 agrees with the others in higher areas, and not in early visual cortex.
+WEAK_SESSIONS: Final[Mapping[int, tuple[int, ...]]] = MappingProxyType(
+    {6: (3, 7, 20), 7: (22, 34, 40), 8: (8,)}
+)
 #: Mean over the eight subjects of the median noise ceiling of each, in percent, and its tolerance.
 MEAN_MEDIAN_NOISE_CEILING: Final[Mapping[str, float]] = MappingProxyType(
     {"V1": 37.0, "V2": 31.1, "V4": 26.4}

@@ -22,6 +22,7 @@ from nsd_prep.core.atomic import write_table
 from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
+from nsd_prep.dataset.published import WEAK_SESSIONS
 from nsd_prep.dataset.trials import shows_images
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.store import Store
@@ -64,6 +65,7 @@ class SubjectTrials:
     ) -> None:
         selection = inputs.masks[subject].selection
         self.subject = subject
+        self.is_nsd = inputs.dataset.is_nsd
         self.trials = inputs.trials.all_trials[subject]
         self.regions = {name: voxels for name, voxels in selection.regions.items() if len(voxels)}
         ncsnr = inputs.noise_ceilings[subject].volume.values
@@ -146,7 +148,8 @@ def examine_single_trials(
     repetitions = repetitions_in_file(path, rows, ncsnr, trials_per_session, first_two)
     if repetitions is not None:
         agreement = {"all": agreement_of_trials(repetitions)}
-        checks += check_sessions(name, agreement, data="single trials")
+        known = WEAK_SESSIONS.get(subject.subject, ()) if subject.is_nsd else ()
+        checks += check_sessions(name, agreement, data="single trials", known=known)
     target = path.with_name(f"{path.stem}_voxels.csv")
     write_table(target, subject.voxels.assign(split_half_correlation=correlation))
     return StepOutput.from_paths(folder, [target], checks)
