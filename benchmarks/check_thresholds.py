@@ -274,7 +274,7 @@ def simulated_regions(
     """
     exchanges = [(name, ()) for name in GEOMETRIES]
     exchanges += [("hierarchy", pair) for pair in (("V1", "IT"), ("V1", "V4"), ("V1", "V2"))]
-    cases = itertools.product(exchanges, (2, 3, 4, 8), range(arguments.seeds))
+    cases = itertools.product(exchanges, (2, 3, 4, 5, 8), range(arguments.seeds))
     for (geometry, exchanged), n_subjects, seed in cases:
         generator = np.random.default_rng([seed, n_subjects, len(geometry), bool(exchanged)])
         rdms = _rdms_of_regions(generator, geometry, n_subjects, clear=bool(exchanged))

@@ -200,7 +200,6 @@ def told(checks: list[Check]) -> dict[str, Check]:
 TRIALS = "trials belong to their images"
 VOXELS = "ncsnr belongs to its voxels"
 SESSIONS = "sessions in their places"
-RELIABILITY = "split-half reliability"
 RUNS = "runs in their places"
 MASK = "mask in the brain"
 ORIENTATION = "orientation of the masks"

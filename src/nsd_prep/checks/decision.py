@@ -21,7 +21,8 @@ CHANCE_OF_ERROR: Final = 1e-6
 #: Shares below this are nearer to wrong data than to sound ones.
 LOWEST_SHARE: Final = 0.5
 #: Shares of NSD's size lie above 0.9 in sound data, and about this where the stored ncsnr is a
-#: fifth too high. Below it by `_MARGIN_OF_SUSPICIOUS` errors, and surely below 1, they are suspicious.
+#: fifth too high. Below it by `_MARGIN_OF_SUSPICIOUS` errors, and surely below 1, they are
+#: suspicious.
 LOWEST_SOUND_SHARE: Final = 0.7
 _MARGIN_OF_SUSPICIOUS: Final = 2.3
 #: Shares above this are more than sound data give: repetitions are copies of each other. An ncsnr

@@ -68,8 +68,8 @@ SESSIONS_IN_PLACE: Final = Kind(
         f"{HIGHEST_AGREEMENT_OF_MISPLACED:g} by {MARGIN_OF_SURE:g} standard errors, and below "
         f"{TIRED:g} by {MARGIN_OF_TIRED:g}; not one alone in early cortex alone, and none that NSD "
         "is known for; or of the opposite sign",
-        "suspicious": "one that is weak, or at chance otherwise, or that may be; one that is weak in "
-        f"one region by {MARGIN_OF_REGION:g} standard errors",
+        "suspicious": "one that is weak, or at chance otherwise, or that may be; one that is weak "
+        f"in one region by {MARGIN_OF_REGION:g} standard errors",
         "not decidable": f"fewer than {FEWEST_TRIALS_OF_SESSION} trials, or too weak a signal",
         "passed": f"above {LOWEST_AGREEMENT:g}, and above 0 by {MARGIN_OF_SURE:g} standard errors",
     },
