@@ -125,7 +125,7 @@ class Gains:
         of_images = float((influence**2).sum())
         degrees = effective_degrees(
             (np.array(draws), max(self._pairs() - 2, 1)),
-            (np.array(of_images), len(influence) - 1),
+            (np.array(of_images), max(len(influence) - 1, 1)),
         )
         return Estimate(gain, float(np.sqrt(draws + of_images)), float(degrees))
 

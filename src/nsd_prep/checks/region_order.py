@@ -120,7 +120,9 @@ def region_order(rdms: Mapping[str, NDArray[np.floating]]) -> RegionOrder:
         ]
         of_images = (np.stack(by_image, axis=1) ** 2).sum(axis=1)
         errors = np.sqrt(of_subjects + of_images)
-        degrees = effective_degrees((of_subjects, n_subjects - 1), (of_images, n_images - 1))
+        degrees = effective_degrees(
+            (of_subjects, n_subjects - 1), (of_images, max(n_images - 1, 1))
+        )
     means = {name: np.asarray(rdms[name]).mean(axis=0) for name in REGIONS_IN_ORDER}
     correlations = np.array([_correlation(means[a], means[b]) for a, b in ORDER_OF_REGION_PAIRS])
     return RegionOrder(correlations, differences, errors, degrees)
