@@ -30,6 +30,7 @@ from nsd_prep.checks.registry import describe
 from nsd_prep.core.content import content
 from nsd_prep.core.digests import digest_of_table
 from nsd_prep.core.errors import ExtractionFaultError, NSDPrepError, OutputError
+from nsd_prep.core.progress import Stages
 from nsd_prep.core.records import Folder
 from nsd_prep.extraction import sessions as extraction
 from nsd_prep.extraction.store import Store
@@ -114,7 +115,7 @@ STAGES: dict[str, Stage] = {
     "write_report": lambda run: write_report_files(run.out / "run" / "report", _report(run)),
     "write_checks": lambda run: closing.write_checks(run.validate.checks, run.output),
     "add": lambda run: _added(run),
-    "write_manifest": lambda run: closing.write_manifest(run.load_inputs, run.add, {}),
+    "write_manifest": lambda run: closing.write_manifest(run.load_inputs, run.add, Stages()),
 }
 
 

@@ -258,7 +258,8 @@ class TestKeptVoxels:
             single_trials=False,
         )
         server.down()
-        assert run(server.url, tmp_path / "out", **inside) == expected
+        cache = tmp_path / "out" / "cache"
+        assert run(server.url, tmp_path / "inside", cache_dir=cache, **inside) == expected
 
     def test_the_outputs_are_those_without_it(
         self, original: SmallNSD, expected: dict[str, str], tmp_path: Path

@@ -304,7 +304,7 @@ class TestChecks:
                 "not decidable",
                 "",
                 "",
-                "V1-V2 0.1 (differences none)",
+                "V1-V2 0.1 (differences between subjects none)",
                 "V1-V2 > V2-V4 > V4-IT > V1-IT",
             ),
             ("passed", "", "", "<1 & more images", "the image of every row"),

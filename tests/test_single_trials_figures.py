@@ -151,6 +151,15 @@ class TestShareOfPrediction:
             third = len(second) // 3
             return np.concatenate([np.roll(second[:third], 1, axis=0), second[third:]])
 
+        # An ncsnr that is a fifth too high gives as low a share.
+        ncsnr = np.linspace(0, 1.2, 600)
+        assert self.verdict(800, ncsnr, partly) == "not decidable"
+
+    def test_two_fifths_of_the_rows_of_other_images(self) -> None:
+        def partly(_first: np.ndarray, second: np.ndarray) -> np.ndarray:
+            some = 2 * len(second) // 5
+            return np.concatenate([np.roll(second[:some], 1, axis=0), second[some:]])
+
         ncsnr = np.linspace(0, 1.2, 600)
         assert self.verdict(800, ncsnr, partly) == "suspicious"
 
