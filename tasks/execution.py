@@ -116,10 +116,14 @@ class _RunnerWorkers:
     ) -> Iterator[tuple[int, PrefectFuture[Any]]]:
         task = self._tasks.task(step, refresh=refresh)
         names = list(inspect.signature(step.load()).parameters)
+
+        def parameters(arguments: Arguments) -> dict[str, Any]:
+            # Dask takes a quote, which is a tuple, for a collection to look through.
+            quoted = arguments if self._run.runner == "dask" else map(quote, arguments)
+            return dict(zip(names, quoted, strict=True))
+
         futures = {
-            self._runner.submit(
-                task, dict(zip(names, map(quote, arguments), strict=True))
-            ): position
+            self._runner.submit(task, parameters(arguments)): position
             for position, arguments in calls.items()
         }
         for future in as_completed(list(futures)):

@@ -193,7 +193,6 @@ class TestCompletedRun:
         lines = site.logs(runs.synthetic)
         assert 0 < len(lines) <= 40
         said = "\n".join(line["message"] for line in lines)
-        assert "assembling regions" in said
         assert re.search(r"^Checks: 0 failed, ", said, re.MULTILINE)
         assert not re.search("^Finished in state (Cached|Completed).*for task", said)
         assert [line["message"] for line in lines if line["level"] >= ERROR_LEVEL] == []
@@ -326,15 +325,19 @@ class TestRunThatCannotBe:
             site.ask("GET", f"/flow_runs/{flow_run}")["name"]
             for flow_run in (runs.no_dataset, runs.unknown)
         ]
-        until(30, lambda: len(messages) >= 2, "two messages")
-        assert len(messages) == 2
-        for name in names:
-            assert sum(name in message for message in messages) == 1
-        assert sum(NOWHERE in message for message in messages) == 1
-        for flow_run in (runs.no_dataset, runs.unknown):
-            page = f"{site.url.removesuffix('/api')}/runs/flow-run/{flow_run}"
-            assert sum(message.endswith(page) for message in messages) == 1
-        assert not any("None" in message for message in messages)
+        pages = [
+            f"{site.url.removesuffix('/api')}/runs/flow-run/{flow_run}"
+            for flow_run in (runs.no_dataset, runs.unknown)
+        ]
+
+        def of_both() -> list[str]:  # a run that is retried or lost meanwhile is told of, too
+            return [text for text in messages if any(map(text.endswith, pages))]
+
+        until(30, lambda: len(of_both()) >= 2, "two messages")
+        for name, page in zip(names, pages, strict=True):
+            assert any(name in text and text.endswith(page) for text in of_both())
+        assert any(NOWHERE in text for text in of_both())
+        assert not any("None" in text for text in of_both())
 
     @pytest.mark.parametrize(
         ("field", "value"),
@@ -407,7 +410,7 @@ class TestOperation:
             assert site.client.get(f"{url}/ui-settings").json()["api_url"] == f"{url}/api"
             vacuum = site.client.get(f"{url}/api/admin/settings").json()
             vacuum = vacuum["server"]["services"]["db_vacuum"]
-            assert vacuum["enabled"] == ["events", "flow_runs"]
+            assert sorted(vacuum["enabled"]) == ["events", "flow_runs"]
             assert vacuum["retention_period"] in (7776000, "P90D")
 
     def test_a_server_for_a_cluster(self, site: Site, tmp_path: Path) -> None:
@@ -433,9 +436,12 @@ class TestOperation:
         site.run(f"prefect flow-run retry {runs.no_dataset}")
         shown = site.run(f"prefect flow-run watch {runs.no_dataset}", status=1)
         assert "Failed" in shown
-        after = site.ask("GET", f"/flow_runs/{runs.no_dataset}")
-        assert after["run_count"] == before + 1
-        assert after["state"]["type"] == "FAILED"
+
+        def again() -> bool:
+            after = site.ask("GET", f"/flow_runs/{runs.no_dataset}")
+            return after["run_count"] > before and after["state"]["type"] == "FAILED"
+
+        until(120, again, "another end of the run")
 
     @pytest.mark.usefixtures("worker")
     def test_the_root_is_a_variable_of_the_server(self, site: Site) -> None:
