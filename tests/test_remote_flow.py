@@ -215,7 +215,8 @@ class TestWithoutANetwork:
         assert run(server.url, tmp_path / "out") == expected
         assert caplog.text.count("the copies in") == 1
         # What is made of what is stored needs no network either.
-        assert run(server.url, tmp_path / "out", regions=["V1"], brainscore=False)
+        cache = tmp_path / "out" / "cache"
+        assert run(server.url, tmp_path / "v1", regions=["V1"], brainscore=False, cache_dir=cache)
 
     def test_a_first_run_stops_with_a_sentence(
         self, server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
