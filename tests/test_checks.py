@@ -15,7 +15,9 @@ from nsd_prep.checks.placement import INSIDE_BRAIN_MASK
 from nsd_prep.checks.published_values import PUBLISHED_WEAKEST_SUBJECT
 from nsd_prep.checks.registry import KINDS, as_table, describe, raise_failed
 from nsd_prep.checks.scales import SCALE_OF_SESSIONS
+from nsd_prep.checks.tables import TABLES_OF_DATA
 from nsd_prep.core.check import PROBLEMS, VERDICTS, Check, Kind, any_verdict, worst
+from nsd_prep.core.content import content
 from nsd_prep.core.errors import FailedChecksError
 from nsd_prep.core.records import StepOutput
 
@@ -184,3 +186,10 @@ def test_templates_name_nothing_by_position() -> None:
         for template in (kind.value, kind.expectation):
             names = [name for _, name, _, _ in string.Formatter().parse(template) if name != ""]
             assert all(name is None or name.isidentifier() for name in names)
+
+
+def test_a_check_has_the_same_content_after_its_record_was_read() -> None:
+    check = TABLES_OF_DATA.check(True, data="voxels.csv", measured=0, lower=0, upper=np.int64(2))
+    record = StepOutput(checks=(check,))
+    (read,) = StepOutput.model_validate_json(record.model_dump_json()).checks
+    assert repr(content(read)) == repr(content(check))

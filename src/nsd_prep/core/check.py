@@ -173,7 +173,7 @@ class Kind:
         **details
             Numbers, or what is shown as `str` writes it.
         """
-        number = None if measured is None else float(measured)
+        number = _as_float(measured)
         return Check(
             self.name,
             as_verdict(verdict),
@@ -183,8 +183,8 @@ class Kind:
             None if session is None else int(session),
             run,
             number if number is not None and isfinite(number) else None,
-            self.lower if lower is None else lower,
-            self.upper if upper is None else upper,
+            _as_float(self.lower if lower is None else lower),
+            _as_float(self.upper if upper is None else upper),
             unit or self.unit,
             reason,
             {name: _detail(value) for name, value in details.items()},
@@ -201,6 +201,11 @@ class Kind:
     def meaning_of(self, check: Check) -> str:
         """Return the sentence that goes with the check's reason or verdict."""
         return self.meanings[check.reason or check.verdict]
+
+
+def _as_float(number: SupportsFloat | None) -> float | None:
+    """Return a number as it is read back from a record, which knows floats alone."""
+    return None if number is None else float(number)
 
 
 def any_verdict(meaning: str) -> Mapping[str, str]:
