@@ -1,5 +1,7 @@
 """The checks of single trials, volumes and RDMs, against independent computations."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,6 +36,7 @@ from nsd_prep.checks.subject_agreement import (
     check_subject_agreement,
     rdm_reliability,
     subject_agreement,
+    unit_rdm,
 )
 from nsd_prep.checks.trial_agreement import agreement_of_trials
 from nsd_prep.core.check import PROBLEMS
@@ -412,9 +415,38 @@ class TestSubjectAgreement:
         assert found.mean == pytest.approx(r[np.triu_indices(4, 1)].mean(), abs=1e-5)
 
     def test_agreement_has_the_smallest_p(self) -> None:
-        found = subject_agreement(self.subjects(0, 0.8), permutations=200)
+        found = subject_agreement(self.subjects(0, 0.95, n_images=10), permutations=200)
         assert found.p == pytest.approx(1 / 201)
         np.testing.assert_allclose(found.p_of_subjects, 1 / 201)
+
+    def test_plain_agreement_needs_no_permutation(self) -> None:
+        found = subject_agreement(self.subjects(0, 0.8, n_images=60), permutations=0)
+        assert 0 < found.p < 0.005
+        assert (found.p_of_subjects < 0.005).all()
+
+    def test_spread_is_that_over_all_permutations(self) -> None:
+        """Of five images all 120 orders can be tried."""
+        first, second = (rdm + rdm.T for rdm in np.random.default_rng(0).normal(size=(2, 5, 5)))
+        first, second = unit_rdm(first), unit_rdm(second)
+        products = [
+            (first[np.ix_(order, order)] * second).sum()
+            for order in map(list, itertools.permutations(range(5)))
+        ]
+        found = subject_agreement(np.stack([first, second]), permutations=1)
+        assert found.spread == pytest.approx(np.std(products), rel=1e-5)
+        np.testing.assert_allclose(found.spread_of_subjects, np.std(products), rtol=1e-5)
+
+    def test_spread_of_several_subjects_is_that_of_many_permutations(self) -> None:
+        rdms = self.subjects(1, 0.3, n_images=20)
+        generator = np.random.default_rng(0)
+        means = []
+        for _ in range(3000):
+            orders = [generator.permutation(20) for _ in rdms]
+            permuted = [unit_rdm(r)[np.ix_(o, o)] for r, o in zip(rdms, orders, strict=True)]
+            pairs = itertools.combinations(permuted, 2)
+            means.append(np.mean([(one * two).sum() for one, two in pairs]))
+        found = subject_agreement(rdms, permutations=1)
+        assert found.spread == pytest.approx(np.std(means), rel=0.05)
 
     def test_p_is_spread_evenly_where_nothing_agrees(self) -> None:
         p = np.array([subject_agreement(self.subjects(s, 0), permutations=60).p for s in range(40)])

@@ -5,7 +5,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.checks.subject_agreement import LARGEST_P, SEEN, subject_agreement
+from nsd_prep.checks.subject_agreement import (
+    LARGEST_P,
+    PERMUTATIONS,
+    SEEN,
+    subject_agreement,
+)
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict, any_verdict
 
 #: Correlation that the features' RDM has with V1's in natural images, in place (about 0.4); at
@@ -43,7 +48,7 @@ IMAGES_OF_RESPONSES: Final = Kind(
         "few images": "Too few images to tell.",
     },
     thresholds=(
-        Threshold("largest p", LARGEST_P, "images permuted 500 times"),
+        Threshold("largest p", LARGEST_P, f"images permuted up to {PERMUTATIONS} times"),
         Threshold(
             "r in natural images",
             USUAL_CORRELATION,

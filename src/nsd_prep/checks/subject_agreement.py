@@ -28,7 +28,7 @@ SEEN: Final = 5.0
 SAME_DATA: Final = 0.98
 
 _AGREEMENT_THRESHOLDS: Final = (
-    Threshold("largest p", LARGEST_P, f"images permuted {PERMUTATIONS} times"),
+    Threshold("largest p", LARGEST_P, f"images permuted up to {PERMUTATIONS} times"),
     Threshold(
         "usual share of what reliability allows",
         USUAL_CONSISTENCY,
@@ -41,7 +41,7 @@ _AGREEMENT_THRESHOLDS: Final = (
 SUBJECTS_AGREE: Final = Kind(
     name="subjects agree",
     scope="region",
-    measures=f"mean correlation of the subjects' RDMs, images permuted {PERMUTATIONS} times",
+    measures="mean correlation of the subjects' RDMs, images permuted",
     draws=("images",),
     conditions={
         "suspicious": f"p above {LARGEST_P:g} with {FEWEST_IMAGES_OF_SUSPICION} images or more, "
@@ -124,8 +124,10 @@ class SubjectAgreement:
     mean : float
         Over pairs of subjects.
     p : float
-        Share of permutations with at least the mean observed, which is counted among them; from
-        `IMAGES_PERMUTED` images, evenly spaced, where there are more.
+        How often permuted images would agree as much as the mean: a bound from the standard
+        deviation where that is at most `LARGEST_P`; else the share of permutations with at least
+        the mean observed, which is counted among them, from `IMAGES_PERMUTED` images, evenly
+        spaced, where there are more.
     with_others : ndarray of float64, shape (n_subjects,)
         r of each subject's RDM with the mean of the others'.
     p_of_subjects : ndarray of float64, shape (n_subjects,)
@@ -151,53 +153,115 @@ class SubjectAgreement:
 def subject_agreement(
     rdms: NDArray[np.floating], *, permutations: int = PERMUTATIONS, seed: int = 0
 ) -> SubjectAgreement:
-    """Correlate the RDMs of subjects, and permute the images of each to see what chance gives.
+    """Correlate the RDMs of subjects, and compare with those of permuted images.
+
+    Mean and variance over all permutations are known without one (Mantel 1967, Cancer Research
+    27:209), and no distribution exceeds its mean by z standard deviations with a probability above
+    1 / (1 + z^2) (Cantelli). Images are permuted only where this bound does not settle it.
 
     Parameters
     ----------
     rdms : ndarray of float, shape (n_subjects, n_images, n_images)
         Symmetric; at least two subjects. What is not finite counts as the RDM's mean.
     permutations : int
-        How many.
+        How many, where they are needed.
     seed : int
         Of the permutations.
 
     Returns
     -------
     SubjectAgreement
-        p is at least 1 / (permutations + 1).
+        p is at least 1 / (permutations + 1) where images were permuted.
     """
     units = np.stack([unit_rdm(rdm) for rdm in rdms])
     correlation = np.einsum("kij,lij->kl", units, units, optimize=True).astype(np.float64)
     constant = ~units.any(axis=(1, 2))
     correlation[constant] = correlation[:, constant] = np.nan
-    mean, with_others = _agreements(units, _rest(units))
-    n_images = rdms.shape[1]
-    if n_images > IMAGES_PERMUTED:
-        some = np.linspace(0, n_images - 1, IMAGES_PERMUTED).astype(np.int64)
-        units = np.stack([unit_rdm(rdm[np.ix_(some, some)]) for rdm in rdms])
     rest = _rest(units)
-    observed, observed_of_subjects = _agreements(units, rest)
-
-    generator = np.random.default_rng(seed)
-    by_chance = np.empty(permutations)
-    of_subjects_by_chance = np.empty((permutations, len(units)))
-    permuted = np.empty_like(units)
-    for index in range(permutations):
-        for subject, unit in enumerate(units):
-            order = generator.permutation(len(unit))
-            permuted[subject] = unit.take(order, axis=0).take(order, axis=1)
-        by_chance[index], of_subjects_by_chance[index] = _agreements(permuted, rest)
+    mean, with_others = _agreements(units, rest)
+    spread, spread_of_subjects = _spreads(units, rest)
+    p = float(_largest_p(mean, spread))
+    p_of_subjects = _largest_p(with_others, spread_of_subjects)
+    if max(p, *p_of_subjects) > LARGEST_P:
+        p, p_of_subjects = _permuted(rdms, permutations, seed)
     return SubjectAgreement(
         correlation,
         mean,
-        float((1 + np.count_nonzero(by_chance >= observed)) / (permutations + 1)),
+        p,
         with_others,
-        (1 + (of_subjects_by_chance >= observed_of_subjects).sum(axis=0)) / (permutations + 1),
-        float(by_chance.std()),
-        of_subjects_by_chance.std(axis=0),
-        n_images,
+        p_of_subjects,
+        float(spread),
+        spread_of_subjects,
+        rdms.shape[1],
     )
+
+
+def _largest_p(
+    agreement: NDArray[np.float64] | float, spread: NDArray[np.float64] | float
+) -> NDArray[np.float64]:
+    """Return Cantelli's bound of the probability of an agreement or more; 1 of none."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.asarray(agreement) / spread
+    return np.where(z > 0, 1 / (1 + z**2), 1.0)
+
+
+def _spreads(
+    units: NDArray[np.float32], rest: NDArray[np.float32]
+) -> tuple[np.float64, NDArray[np.float64]]:
+    """Return the standard deviations over permutations of what `_agreements` returns.
+
+    Each subject's images are permuted independently, so that pairs of subjects do not covary.
+    """
+    n_subjects = len(units)
+    sums = [_sums(unit) for unit in units]
+    n_images = units.shape[1]
+    pairs = sum(_variance(*two, n_images) for two in combinations(sums, 2))
+    of_subjects = [
+        _variance(own, _sums(others), n_images) for own, others in zip(sums, rest, strict=True)
+    ]
+    return 2 * np.sqrt(pairs) / (n_subjects * (n_subjects - 1)), np.sqrt(of_subjects)
+
+
+def _sums(unit: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return what the variance takes of an RDM whose sum is 0, for pairs of its entries.
+
+    The sum of the products of all pairs that are the same entry, share one image, and share none.
+    """
+    same = np.einsum("ij,ij->", unit, unit, dtype=np.float64)
+    of_images = (unit.sum(axis=1, dtype=np.float64) ** 2).sum()
+    return np.array([same, of_images - same, 2 * same - 4 * of_images])
+
+
+def _variance(first: NDArray[np.float64], second: NDArray[np.float64], n_images: int) -> float:
+    """Return the variance of the inner product of two RDMs over permutations of one's images."""
+    n = n_images
+    counts = np.array([n * (n - 1), n * (n - 1) * (n - 2), n * (n - 1) * (n - 2) * (n - 3)])
+    terms = np.array([2, 4, 1]) * first * second
+    return max(0.0, float(np.divide(terms, counts, where=counts > 0, out=np.zeros(3)).sum()))
+
+
+def _permuted(
+    rdms: NDArray[np.floating], permutations: int, seed: int
+) -> tuple[float, NDArray[np.float64]]:
+    """Return the shares of permutations with at least the agreement observed, as `p` and so on."""
+    n_images = rdms.shape[1]
+    some = np.arange(n_images)
+    if n_images > IMAGES_PERMUTED:
+        some = np.linspace(0, n_images - 1, IMAGES_PERMUTED).astype(np.int64)
+    units = np.stack([unit_rdm(rdm[np.ix_(some, some)]) for rdm in rdms])
+    rest = _rest(units)
+    observed, observed_of_subjects = _agreements(units, rest)
+    generator = np.random.default_rng(seed)
+    as_much, as_much_of_subjects = 1, np.ones(len(units))
+    permuted = np.empty_like(units)
+    for _ in range(permutations):
+        for subject, unit in enumerate(units):
+            order = generator.permutation(len(unit))
+            permuted[subject] = unit.take(order, axis=0).take(order, axis=1)
+        by_chance, of_subjects_by_chance = _agreements(permuted, rest)
+        as_much += by_chance >= observed
+        as_much_of_subjects += of_subjects_by_chance >= observed_of_subjects
+    return as_much / (permutations + 1), as_much_of_subjects / (permutations + 1)
 
 
 def _rest(units: NDArray[np.float32]) -> NDArray[np.float32]:
