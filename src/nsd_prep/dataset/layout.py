@@ -7,10 +7,29 @@ from typing import Final, Literal
 
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.dataset.source import Source
-from nsd_prep.dataset.space import FUNC1PT8MM
+from nsd_prep.dataset.space import (
+    FSAVERAGE,
+    FUNC1PT8MM,
+    HEMISPHERES,
+    NATIVESURFACE,
+    SURFACES,
+    Hemisphere,
+    SpaceName,
+)
 
 Layout = Literal["official", "flat"]
-Hemisphere = Literal["lh", "rh"]
+#: Where betas of fsaverage come from: the files of the subject's own surface, or of fsaverage.
+SurfaceFiles = Literal["native", "mgh"]
+#: A transform between the spaces of a subject, which its files name so.
+Transform = Literal[
+    "white-to-fsaverage",
+    "fsaverage-to-white",
+    "func1pt8-to-white",
+    "func1pt8-to-pial",
+    "func1pt8-to-layerB1",
+    "func1pt8-to-layerB2",
+    "func1pt8-to-layerB3",
+]
 DESCRIPTION_FILE: Final = "dataset.json"
 #: Volumes of labels that were drawn on no surface: their names stand once, for all subjects.
 SUBCORTICAL_VOLUMES: Final = ("MTL", "thalamus")
@@ -40,6 +59,11 @@ class Dataset:
         For a synthetic dataset, the folder of its truth below the root.
     source : Source
         What gives the files.
+    space : {"func1pt8mm", "func1mm", "fsaverage", "nativesurface"}
+        In which space its betas, labels and noise ceilings are read.
+    surface_files : {"native", "mgh"}
+        In fsaverage, whether betas are taken from the files of the subject's own surface, through
+        its transform, or from those of fsaverage.
     """
 
     root: Path
@@ -51,6 +75,8 @@ class Dataset:
     sessions: Mapping[int, int]
     truth_folder: str | None = None
     source: Source = field(kw_only=True, compare=False)
+    space: SpaceName = FUNC1PT8MM
+    surface_files: SurfaceFiles = "native"
 
     def exists(self, path: Path) -> bool:
         """Return whether the dataset has a file."""
@@ -69,16 +95,47 @@ class Dataset:
         """Return how many trials the sessions of a subject (1-based) hold."""
         return self.sessions[subject] * self.trials_per_session
 
-    def session_file(self, subject: int, session: int) -> Path:
-        """Return the path of a session's betas (subject and session 1-based)."""
-        return self._betas_folder(subject) / f"betas_session{session:02d}.hdf5"
+    @property
+    def is_surface(self) -> bool:
+        """Whether the space is a pair of surfaces."""
+        return self.space in SURFACES
 
-    def ncsnr_file(self, subject: int) -> Path:
-        """Return the path of a subject's noise ceiling SNR."""
-        return self._betas_folder(subject) / "ncsnr.nii.gz"
+    @property
+    def sides(self) -> tuple[Hemisphere | None, ...]:
+        """The hemispheres that have files of betas and ncsnr of their own; (None,) of a volume."""
+        return HEMISPHERES if self.is_surface else (None,)
+
+    @property
+    def is_through_native(self) -> bool:
+        """Whether betas of fsaverage are taken from the files of the subject's own surface."""
+        return self.space == FSAVERAGE and self.surface_files == "native"
+
+    def session_file(
+        self, subject: int, session: int, hemisphere: Hemisphere | None = None
+    ) -> Path:
+        """Return the path of a session's betas (subject and session 1-based).
+
+        On surfaces those of a hemisphere.
+        """
+        if hemisphere is None:
+            return self._betas_folder(subject) / f"betas_session{session:02d}.hdf5"
+        space = NATIVESURFACE if self.is_through_native else self.space
+        ending = ".mgh" if space == FSAVERAGE else ".hdf5"
+        name = f"{hemisphere}.betas_session{session:02d}{ending}"
+        return self._betas_folder(subject, space) / name
+
+    def ncsnr_file(self, subject: int, hemisphere: Hemisphere | None = None) -> Path:
+        """Return the path of a subject's noise ceiling SNR; on surfaces a hemisphere's."""
+        name = "ncsnr.nii.gz" if hemisphere is None else f"{hemisphere}.ncsnr.mgh"
+        return self._betas_folder(subject) / name
 
     def roi_file(self, subject: int, volume: str, hemisphere: Hemisphere | None = None) -> Path:
-        """Return the path of a volume of region labels, bilateral unless a hemisphere is given."""
+        """Return the path of region labels: of a volume, or on surfaces of a hemisphere.
+
+        Of a volume they are bilateral unless a hemisphere is given.
+        """
+        if self.is_surface:
+            return self._label_folder(subject) / f"{hemisphere}.{volume}.mgz"
         name = f"{volume}.nii.gz" if hemisphere is None else f"{hemisphere}.{volume}.nii.gz"
         if self.layout == "official":
             return self._volumes_folder(subject) / "roi" / name
@@ -90,20 +147,29 @@ class Dataset:
             return None
         if volume in SUBCORTICAL_VOLUMES:
             return self.root / "nsddata" / "templates" / f"{volume}.ctab"
-        folder = self.root / "nsddata" / "freesurfer" / f"subj{subject:02d}" / "label"
-        return folder / f"{volume}.mgz.ctab"
+        return self._label_folder(subject) / f"{volume}.mgz.ctab"
+
+    def transform_file(self, subject: int, transform: Transform, hemisphere: Hemisphere) -> Path:
+        """Return the path of a transform between a subject's spaces, in a hemisphere."""
+        folder = self.root / "nsddata" / "ppdata" / f"subj{subject:02d}" / "transforms"
+        return folder / f"{hemisphere}.{transform}.mgz"
+
+    def mesh_file(self, surface: str, hemisphere: Hemisphere) -> Path:
+        """Return the path of a mesh of fsaverage, such as ``"inflated"``."""
+        folder = self.root / "nsddata" / "freesurfer" / FSAVERAGE / "surf"
+        return folder / f"{hemisphere}.{surface}"
 
     def brain_mask_file(self, subject: int) -> Path | None:
-        """Return the path of a subject's brain mask; the flat layout has none."""
-        if self.layout == "flat":
+        """Return the path of a subject's brain mask; the flat layout and surfaces have none."""
+        if self.layout == "flat" or self.is_surface:
             return None
         return self._volumes_folder(subject) / "brainmask.nii.gz"
 
     def anatomy_file(self, subject: int) -> Path | None:
-        """Return the path of a subject's T1 on the betas' grid; the flat layout has none."""
-        if self.layout == "flat":
+        """Return the path of a subject's T1 on the betas' grid; see `brain_mask_file`."""
+        if self.layout == "flat" or self.is_surface:
             return None
-        return self._volumes_folder(subject) / f"T1_to_{FUNC1PT8MM}.nii.gz"
+        return self._volumes_folder(subject) / f"T1_to_{self.space}.nii.gz"
 
     @property
     def design_file(self) -> Path:
@@ -137,13 +203,17 @@ class Dataset:
         return self.root / "metadata"
 
     def _volumes_folder(self, subject: int) -> Path:
-        return self.root / "nsddata" / "ppdata" / f"subj{subject:02d}" / FUNC1PT8MM
+        return self.root / "nsddata" / "ppdata" / f"subj{subject:02d}" / self.space
 
-    def _betas_folder(self, subject: int) -> Path:
+    def _label_folder(self, subject: int) -> Path:
+        anatomy = FSAVERAGE if self.space == FSAVERAGE else f"subj{subject:02d}"
+        return self.root / "nsddata" / "freesurfer" / anatomy / "label"
+
+    def _betas_folder(self, subject: int, space: SpaceName | None = None) -> Path:
         if self.layout == "flat":
             return self.root / f"subj{subject:02d}" / "betas"
-        folder = self.root / "nsddata_betas" / "ppdata" / f"subj{subject:02d}" / FUNC1PT8MM
-        return folder / self.preparation
+        folder = self.root / "nsddata_betas" / "ppdata" / f"subj{subject:02d}"
+        return folder / (space or self.space) / self.preparation
 
 
 #: Folders of either layout in a dataset's root, beside those of flat subjects.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterError
 from nsd_prep.core.parameters import MissingRegions
-from nsd_prep.dataset.layout import Dataset, Hemisphere
+from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.regions import (
     RegionDefinition,
     VoxelSelection,
@@ -17,13 +17,12 @@ from nsd_prep.dataset.regions import (
     numbered_labels,
     voxels_with_labels,
 )
+from nsd_prep.dataset.space import HEMISPHERES, Hemisphere
 from nsd_prep.dataset.volumes import (
     Volume,
     read_label_table,
     read_label_volume,
 )
-
-_HEMISPHERES: tuple[Hemisphere, Hemisphere] = ("lh", "rh")
 
 
 class Bilateral(NamedTuple):
@@ -67,7 +66,7 @@ def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> Bilate
         The three volumes are there and disagree, or the hemispheres overlap.
     """
     bilateral_file = dataset.roi_file(subject, volume)
-    files = [dataset.roi_file(subject, volume, hemisphere) for hemisphere in _HEMISPHERES]
+    files = [dataset.roi_file(subject, volume, hemisphere) for hemisphere in HEMISPHERES]
     if not all(dataset.exists(file) for file in files):
         if dataset.exists(bilateral_file):
             return Bilateral(read_label_volume(bilateral_file, dataset.read))

@@ -16,8 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nsd_prep.core.digests import read_whole
 from nsd_prep.core.errors import ParameterError
-from nsd_prep.dataset.layout import Hemisphere
-from nsd_prep.dataset.space import VolumeSpace
+from nsd_prep.dataset.space import Hemisphere, VolumeSpace
 from nsd_prep.dataset.volumes import OUTSIDE_CORTEX
 
 #: Part of file names, which may have 255 bytes.

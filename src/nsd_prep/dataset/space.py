@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar, Final, Protocol, Self
+from typing import Any, ClassVar, Final, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,8 +12,16 @@ from typing_extensions import override
 from nsd_prep.core.errors import ParameterError
 
 Sites = NDArray[np.int64]
-#: NSD's name of the space of the betas that are read.
+#: NSD's names of the spaces that betas come in: two volumes, and two pairs of surfaces.
+SpaceName = Literal["func1pt8mm", "func1mm", "fsaverage", "nativesurface"]
+Hemisphere = Literal["lh", "rh"]
 FUNC1PT8MM: Final = "func1pt8mm"
+FUNC1MM: Final = "func1mm"
+FSAVERAGE: Final = "fsaverage"
+NATIVESURFACE: Final = "nativesurface"
+SURFACES: Final[tuple[SpaceName, ...]] = (FSAVERAGE, NATIVESURFACE)
+#: The order of hemispheres everywhere.
+HEMISPHERES: Final[tuple[Hemisphere, Hemisphere]] = ("lh", "rh")
 #: Millimetres by which affines of the same space may differ, as they were rounded.
 AFFINE_TOLERANCE: Final = 1e-3
 
@@ -38,7 +46,7 @@ class Space(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The axes of all sites in the betas' HDF5, whose C order is that of the sites."""
+        """The axes of values for all sites, whose C order is that of the sites."""
 
     @property
     def n_sites(self) -> int:
@@ -172,10 +180,115 @@ class VolumeSpace(Space):
 
     @override
     def attributes(self) -> dict[str, Any]:
-        """Return ``grid``, three numbers, and ``affine``, 16 numbers, row by row."""
-        return {"grid": list(self.grid), "affine": self.affine.ravel().tolist()}
+        """Return ``grid``, three numbers, and ``affine``, 16 numbers, row by row.
+
+        Of another volume than func1pt8mm also ``space``, its name.
+        """
+        name = {} if self.name == FUNC1PT8MM else {"space": self.name}
+        return {**name, "grid": list(self.grid), "affine": self.affine.ravel().tolist()}
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
         """Return the space of which a file has the `attributes`."""
-        return cls(attributes["grid"], attributes["affine"])
+        name = str(attributes.get("space", FUNC1PT8MM))
+        return cls(attributes["grid"], attributes["affine"], name)
+
+
+@dataclass(frozen=True)
+class SurfaceSpace(Space):
+    """The vertices of a pair of surfaces: those of the left hemisphere, then those of the right.
+
+    Attributes
+    ----------
+    vertices : tuple of int
+        Vertices of the left and of the right hemisphere.
+    name : str
+        NSD's name of the space: fsaverage or nativesurface.
+    columns, coordinates : tuple of str
+        hemisphere ("lh" or "rh"), and vertex_index (int64): 0-based within its hemisphere.
+    """
+
+    columns: ClassVar = ("hemisphere", "vertex_index")
+    coordinates: ClassVar = ("hemisphere", "vertex_index")
+
+    vertices: tuple[int, int]
+    name: str = FSAVERAGE
+
+    def __post_init__(self) -> None:
+        left, right = (int(number) for number in self.vertices)
+        object.__setattr__(self, "vertices", (left, right))
+
+    @property
+    @override
+    def shape(self) -> tuple[int]:
+        return (sum(self.vertices),)
+
+    def hemisphere_sites(self, hemisphere: Hemisphere) -> tuple[int, int]:
+        """Return the first site of a hemisphere, and the one behind its last."""
+        left = self.vertices[0]
+        return (0, left) if hemisphere == "lh" else (left, self.n_sites)
+
+    @override
+    def table(self, sites: Sites) -> dict[str, NDArray[Any]]:
+        is_right = np.asarray(sites) >= self.vertices[0]
+        hemispheres = np.array(HEMISPHERES)[is_right.astype(np.int64)]
+        vertices = np.asarray(sites, np.int64) - self.vertices[0] * is_right
+        return dict(zip(self.columns, (hemispheres, vertices), strict=True))
+
+    def sites(self, table: Mapping[Any, ArrayLike]) -> Sites:
+        """Return the sites of a table's rows, from its columns hemisphere and vertex_index.
+
+        Raises
+        ------
+        ParameterError
+            A hemisphere has another name, or no such vertex.
+        """
+        hemispheres = np.asarray(table["hemisphere"]).astype(str)
+        vertices = np.asarray(table["vertex_index"], np.int64)
+        strange = sorted({*hemispheres.tolist()} - {*HEMISPHERES})
+        if strange:
+            raise ParameterError(f"The hemisphere {strange[0]!r} is unknown: expected lh or rh.")
+        sites = vertices.copy()
+        for hemisphere, n_vertices in zip(HEMISPHERES, self.vertices, strict=True):
+            own = hemispheres == hemisphere
+            outside = vertices[own & ((vertices < 0) | (vertices >= n_vertices))]
+            if len(outside):
+                raise ParameterError(
+                    f"The vertex {outside[0]} of {hemisphere} lies outside of {self.name}: "
+                    f"expected 0 to {n_vertices - 1}; give the vertices of the same subject and "
+                    "space."
+                )
+            sites[own] += self.hemisphere_sites(hemisphere)[0]
+        return sites
+
+    @override
+    def neighbours(self, sites: Sites, steps: int) -> Sites:
+        """Return none: which vertices are neighbours only a mesh tells, and none is read."""
+        return np.zeros(0, dtype=np.int64)
+
+    @override
+    def difference(self, other: Self) -> str:
+        if (self.name, self.vertices) == (other.name, other.vertices):
+            return ""
+        return (
+            f"{self.vertices[0]} and {self.vertices[1]} vertices of {self.name} in place of "
+            f"{other.vertices[0]} and {other.vertices[1]} of {other.name}"
+        )
+
+    @override
+    def attributes(self) -> dict[str, Any]:
+        """Return ``space``, its name, and ``vertices``, two numbers."""
+        return {"space": self.name, "vertices": list(self.vertices)}
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
+        """Return the space of which a file has the `attributes`."""
+        left, right = attributes["vertices"]
+        return cls((int(left), int(right)), str(attributes["space"]))
+
+
+def space_from_attributes(attributes: Mapping[str, Any]) -> VolumeSpace | SurfaceSpace:
+    """Return the space of which a file has the attributes that `Space.attributes` gave."""
+    if "vertices" in attributes:
+        return SurfaceSpace.from_attributes(attributes)
+    return VolumeSpace.from_attributes(attributes)
