@@ -32,7 +32,7 @@ ZScoreImages = Literal["all", "train"]
 Runner = Literal["threads", "processes", "dask"]
 Normalise = Literal["session", "none", "train-only"]
 SingleTrialImages = Literal["all", "shared", "unique"]
-TrainingSplit = Literal["shared1000", "shared515", "nsd_prep"]
+TrainingSplit = Literal["shared1000", "shared1000_37", "algonauts2023", "shared515", "nsd_prep"]
 StoredType = Literal["float32", "float16", "int16"]
 StoredFormat = Literal["netcdf", "zarr"]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -104,6 +104,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "images": "Single trials: images",
             "average": "Single trials: average over repetitions",
             "split": "Single trials: training images",
+            "split_file": "Single trials: a split of your own (file)",
             "dtype": "Single trials: number format",
             "format": "Single trials: file format",
         },
@@ -150,6 +151,7 @@ def parameters(
     images: SingleTrialImages = "all",
     average: bool = False,
     split: TrainingSplit = "shared1000",
+    split_file: OptionalPath = None,
     dtype: StoredType = "float32",
     format: StoredFormat = "netcdf",
     missing_regions: MissingRegions = "error",
@@ -212,6 +214,9 @@ def parameters(
         images: Of single trials: those of all images, of the shared, or of the subject's own.
         average: Of single trials: one row an image, averaged over its repetitions.
         split: Whose training images count for train-only.
+        split_file: CSV file with a split of your own, in place of split: columns nsd_id (0-based)
+            and split (train, test or unused). It becomes the column split_file of the trials, and
+            images that it does not list are unused.
         dtype: How single trials are stored; float16 in Zarr alone.
         format: Of the files of single trials: netCDF-4, or Zarr (needs zarr and tensorstore).
         missing_regions: Whether a region without any voxel in a subject is an error, or skipped:

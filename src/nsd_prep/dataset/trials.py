@@ -14,13 +14,13 @@ from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.core.parameters import SingleTrialImages
 from nsd_prep.dataset.design import Design
 from nsd_prep.dataset.published import REPETITIONS, TRIALS_PER_SESSION, run_lengths
-from nsd_prep.dataset.splits import SPLITS, split_columns
+from nsd_prep.dataset.splits import OWN_SPLIT, SPLITS, split_columns
 
 #: Names of the index: what a row is.
 TRIAL: Final = "trial"
 IMAGE: Final = "image"
 #: Columns of a table of trials that a table of images keeps.
-_OF_AN_IMAGE: Final = ("nsd_id", "coco_id", "is_shared", *SPLITS)
+_OF_AN_IMAGE: Final = ("nsd_id", "coco_id", "is_shared", *SPLITS, OWN_SPLIT)
 #: The columns of a trial table, in order.
 TRIAL_COLUMNS: Final = (
     "subject",
@@ -122,6 +122,7 @@ def trial_table(
     splits = split_columns(
         trials["nsd_id"].to_numpy(),
         design,
+        subject,
         sessions,
         trials_per_session,
         usable_nsd_ids,
@@ -188,7 +189,8 @@ def image_table(trials: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         Index ``image`` (0-based). Columns: nsd_id (0-based, ascending), coco_id where the trials
-        have it, n_repetitions, is_shared, and the splits.
+        have it, n_repetitions, is_shared, and the splits: an image is in the part of its first
+        trial.
     """
     columns = [column for column in _OF_AN_IMAGE if column in trials]
     images = trials[columns].drop_duplicates("nsd_id").sort_values("nsd_id", ignore_index=True)

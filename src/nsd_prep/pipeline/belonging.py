@@ -104,7 +104,7 @@ def _differences(ours: RunRecord, theirs: RunRecord) -> Iterator[Difference]:
         if mine.brainscore and other.brainscore and mine.suffix == other.suffix:
             names.append("zscore_images")
     if mine.single_trials and other.single_trials:
-        names += ["normalise", "images", "average", "dtype", "format"]
+        names += ["normalise", "images", "average", "dtype", "format", "split_file"]
         if "train-only" in (mine.normalise, other.normalise):
             names.append("split")
             if "nsd_prep" in (mine.split, other.split):

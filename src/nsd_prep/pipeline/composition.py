@@ -207,7 +207,7 @@ class _Pipeline:
         """Write and check all trials of each subject, and their report."""
         run, output, owned = self.run, self.output, self.owned
         options = SingleTrialOptions(
-            run.normalise, run.split, run.images, run.average, run.dtype, run.format
+            run.normalise, run.training_split, run.images, run.average, run.dtype, run.format
         )
         place = outputs.SINGLE_TRIALS if run.assemblies else ""
         subjects, written, examined = [], {}, {}

@@ -42,6 +42,7 @@ class Options(_Record):
     images: str
     average: bool
     split: str
+    split_file: str | None = None
     dtype: str
     format: str
 

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep.core.digests import read_whole, sha256_of_bytes
 from nsd_prep.core.errors import InputFileError, ParameterError, PreflightError
 from nsd_prep.core.problems import Problems
+from nsd_prep.core.records import FileRecord
 from nsd_prep.dataset import published
 from nsd_prep.dataset.behaviour import behaviour_file, read_behaviour
 from nsd_prep.dataset.design import Design, read_design
@@ -18,7 +20,13 @@ from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.misplaced import betas_in_other_forms
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, VoxelSelection
 from nsd_prep.dataset.source import Identity
-from nsd_prep.dataset.splits import train_images, training_trials
+from nsd_prep.dataset.splits import (
+    OWN_SPLIT,
+    UNUSED,
+    read_split_file,
+    train_images,
+    training_trials,
+)
 from nsd_prep.dataset.stimulus_table import contradictions, read_stimulus_table
 from nsd_prep.dataset.trials import (
     check_planned_trials,
@@ -78,16 +86,34 @@ def map_trials(run: Run) -> Trials:
     is_train = train_images(len(usable_nsd_ids(table)), run.seed, run.train_fraction)
     counts = repetition_counts(table, design.shared_nsd_ids)
     all_trials = {}
+    own_split, own_file = _own_split(run, design)
     if run.single_trials:
         nsd_ids = usable_nsd_ids(table)
         all_trials = {
-            subject: _all_trials(run, dataset, design, subject, nsd_ids) for subject in run.subjects
+            subject: _all_trials(run, dataset, design, subject, nsd_ids, own_split)
+            for subject in run.subjects
         }
-    return Trials(table, counts, is_train, tuple(recorder.files.values()), all_trials)
+    files = (*recorder.files.values(), *([] if own_file is None else [own_file]))
+    return Trials(table, counts, is_train, files, all_trials)
+
+
+def _own_split(run: Run, design: Design) -> tuple[pd.Series | None, FileRecord | None]:
+    """Return the part of each image that the split file lists, by nsd_id, and the file's record."""
+    if not (run.single_trials and run.split_file):
+        return None, None
+    content = read_whole(run.split_file)
+    split = read_split_file(run.split_file, np.unique(design.nsd_id_of_image), lambda _: content)
+    path, sha256 = str(run.split_file), sha256_of_bytes(content)
+    return split, FileRecord(path=path, bytes=len(content), sha256=sha256)
 
 
 def _all_trials(
-    run: Run, dataset: Dataset, design: Design, subject: int, nsd_ids: NDArray[np.int64]
+    run: Run,
+    dataset: Dataset,
+    design: Design,
+    subject: int,
+    nsd_ids: NDArray[np.int64],
+    own_split: pd.Series | None,
 ) -> pd.DataFrame:
     """Return all trials of a subject, with what the dataset has beside the design."""
     table = dataset.stimulus_table
@@ -101,14 +127,16 @@ def _all_trials(
         train_fraction=run.train_fraction,
         coco_ids=read_coco_ids(table, dataset.read) if dataset.exists(table) else None,
     )
+    if own_split is not None:
+        trials[OWN_SPLIT] = own_split.reindex(trials["nsd_id"], fill_value=UNUSED).to_numpy(object)
     if run.normalise == "train-only":
-        training = trials.loc[training_trials(trials, run.split), "session"]
+        training = trials.loc[training_trials(trials, run.training_split), "session"]
         written = trials.loc[shows_images(trials, run.images), "session"]
         lacking = sorted(set(written) - set(training))
         if lacking:
             raise ParameterError(
                 f"Sessions {', '.join(map(str, lacking))} of subject {subject} show no training "
-                f"image of the split {run.split}: expected some in each session for "
+                f"image of the split {run.training_split}: expected some in each session for "
                 'normalise="train-only"; choose split="shared1000", or another normalisation.'
             )
     behaviour = behaviour_file(dataset, subject)

@@ -31,12 +31,15 @@ from nsd_prep.core.parameters import (
 from nsd_prep.dataset.layout import DATASET_FOLDERS, Dataset, chosen_subjects
 from nsd_prep.dataset.published import REPETITIONS
 from nsd_prep.dataset.regions import RegionDefinition, chosen_regions, read_regions_file
+from nsd_prep.dataset.splits import OWN_SPLIT
 from nsd_prep.pipeline.cache import MIRROR
 from nsd_prep.single_trials.writer import check_storage
 from nsd_prep.sources.folder import FolderSource
 from nsd_prep.sources.opening import open_dataset
 
 _logger: Final = logging.getLogger(__name__)
+#: Where no split is chosen.
+_USUAL_SPLIT: Final = "shared1000"
 
 
 class Run(BaseModel):
@@ -73,6 +76,7 @@ class Run(BaseModel):
     images: SingleTrialImages
     average: bool
     split: TrainingSplit
+    split_file: Path | None
     dtype: StoredType
     format: StoredFormat
     check: bool
@@ -83,6 +87,11 @@ class Run(BaseModel):
     keep_voxels: OptionalRegion
 
     _dataset: Dataset = PrivateAttr()
+
+    @property
+    def training_split(self) -> str:
+        """The column of trials whose training images count for train-only."""
+        return OWN_SPLIT if self.split_file else self.split
 
     def dataset(self) -> Dataset:
         """Return the dataset that the run reads: one object, with one set of connections."""
@@ -133,6 +142,7 @@ def plan_run(
     betas: Preparation | None,
     cache_dir: Path | None,
     features: Path | None,
+    split_file: Path | None,
     accept_nsd_terms: bool,
     **others: Any,
 ) -> Run:
@@ -173,10 +183,12 @@ def plan_run(
     if isinstance(dataset.source, FolderSource):
         for name, folder in (("output_dir", output_dir), ("cache_dir", cache_dir)):
             _refuse_dataset(name, folder, dataset.root)
-    features = _absolute(features) if features else None
-    if features and not features.is_file():
-        found = "is not there" if not features.exists() else "is a folder, a pipe or a device"
-        raise ParameterError(f"The features file {features} {found}: correct features=.")
+    features = _own_file(features, "features", "features")
+    split_file = _own_file(split_file, "split", "split_file")
+    if split_file and others.get("split", _USUAL_SPLIT) != _USUAL_SPLIT:
+        raise ParameterError(
+            f"Both split={others['split']} and split_file={split_file} are given: give one of them."
+        )
     run = Run.checked(
         nsd_root=str(nsd_root) if "://" in str(nsd_root) else str(dataset.root),
         output_dir=output_dir,
@@ -185,6 +197,7 @@ def plan_run(
         subjects=chosen_subjects(dataset, subjects),
         regions=chosen_regions(regions, own),
         features=features,
+        split_file=split_file,
         accept_nsd_terms=accept_nsd_terms,
         **others,
     )
@@ -213,7 +226,7 @@ def _without_effect(run: Run) -> Iterator[tuple[str, str]]:
         (
             "single_trials=True",
             run.single_trials,
-            ("normalise", "images", "average", "dtype", "format"),
+            ("normalise", "images", "average", "dtype", "format", "split_file"),
         ),
         (
             'single_trials=True and normalise="train-only"',
@@ -224,6 +237,17 @@ def _without_effect(run: Run) -> Iterator[tuple[str, str]]:
         for name in names:
             if not there and getattr(run, name) != usual[name]:
                 yield name, needed
+
+
+def _own_file(path: str | Path | None, what: str, name: str) -> Path | None:
+    """Return the absolute path of a file of the user's, which must be there."""
+    if not path:
+        return None
+    file = _absolute(path)
+    if not file.is_file():
+        found = "is not there" if not file.exists() else "is a folder, a pipe or a device"
+        raise ParameterError(f"The {what} file {file} {found}: correct {name}=.")
+    return file
 
 
 def _refuse_dataset(name: str, folder: Path, root: Path) -> None:

@@ -15,7 +15,6 @@ from nsd_prep.core.parameters import (
     SingleTrialImages,
     StoredFormat,
     StoredType,
-    TrainingSplit,
 )
 from nsd_prep.dataset.splits import training_trials
 from nsd_prep.dataset.trials import image_table, shows_images
@@ -33,8 +32,8 @@ class SingleTrialOptions:
     ----------
     normalise : {"session", "none", "train-only"}
         As in `nsd_prep.single_trials.normalise.normalised`.
-    split : {"shared1000", "shared515", "nsd_prep"}
-        Whose training images count, for ``train-only``.
+    split : str
+        Whose training images count, for ``train-only``: a column of the trials.
     images : {"all", "shared", "unique"}
         Whose trials are written; normalisation is over all trials of a session all the same.
     average : bool
@@ -46,7 +45,7 @@ class SingleTrialOptions:
     """
 
     normalise: Normalise = "session"
-    split: TrainingSplit = "shared1000"
+    split: str = "shared1000"
     images: SingleTrialImages = "all"
     average: bool = False
     dtype: StoredType = "float32"
@@ -114,7 +113,9 @@ def write_single_trials_of_subject(
         trials,
         options.normalise,
         keep=keep,
-        is_training=training_trials(trials, options.split),
+        is_training=training_trials(trials, options.split)
+        if options.normalise == "train-only"
+        else None,
     )
     recorded = {"subject": subject} | options.attributes() | dict(attributes)
     if options.average:

@@ -39,7 +39,7 @@ def trial_count_table(trials: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame of int64
         Index session (1-based). Columns: trials, images, first, second, third (presentations),
-        shared (trials of shared images), and for each split SPLIT_train and SPLIT_test.
+        shared (trials of shared images), and SPLIT_train and SPLIT_test for each split there is.
     """
     by_session = trials.groupby("session")
     columns = {"trials": by_session.size(), "images": by_session["nsd_id"].nunique()}
@@ -47,7 +47,7 @@ def trial_count_table(trials: pd.DataFrame) -> pd.DataFrame:
     for repetition, name in enumerate(_PRESENTATIONS):
         columns[name] = (trials["repetition"] == repetition).groupby(session).sum()
     columns["shared"] = trials["is_shared"].groupby(session).sum()
-    for split in SPLITS:
+    for split in (name for name in SPLITS if name in trials):
         for part in (TRAIN, TEST):
             columns[f"{split}_{part}"] = (trials[split] == part).groupby(session).sum()
     return pd.DataFrame(columns).astype(np.int64)
