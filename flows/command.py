@@ -43,20 +43,20 @@ Examples:
   {name}
       try everything on a small synthetic NSD, written beside the output
   {name} --nsd-root /data/nsd --check
-      look at the inputs, and show what a run would read and write
+      check the inputs, and show what a run would read and write
   {name} --nsd-root /data/nsd --output-dir allen2022
       all eight subjects; V1, V2, V4 and IT
   {name} --nsd-root /data/nsd --subjects 1 2 5 7 --regions V1 IT
-      four subjects, who share 1000 images; what was extracted before is used again
+      four subjects, who share 1000 images; sessions extracted before are reused
 ```
 
-NSD_ROOT in the environment stands for --nsd-root.
+The environment variable NSD_ROOT is the default of --nsd-root.
 """
 _TRIALS: Final = """\
 Write all trials of each subject, with a table of the images they show.
 
-What encoding and decoding models are trained on: one file a subject, its rows the trials, its
-columns the voxels of the regions. As 'run --single-trials --no-assemblies', with the same options:
+These are data for training encoding and decoding models: one file per subject, with trials as rows
+and voxels as columns. Equivalent to 'run --single-trials --no-assemblies', with the same options:
 
 ```text
   nsd-prep trials --nsd-root /data/nsd --subjects 1 --regions nsdgeneral --output-dir trials

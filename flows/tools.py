@@ -21,19 +21,19 @@ def synth(
     ] = "voxel_chunks",
     every_chunk: list[str] | None = None,
 ) -> int:
-    """Write a synthetic NSD: NSD's formats, responses simulated from a truth kept beside them.
+    """Write a synthetic dataset: NSD's formats, with responses simulated from a known truth.
 
-    The same options give the same bytes.
+    The truth is stored with the dataset. The same options always give the same bytes.
 
     Args:
-        root: Folder to make; it must not hold files.
+        root: Folder to create; it must not contain files.
         scale: tiny: three subjects, for tests; demo: eight small subjects; full: NSD's grids,
             sessions and voxel counts, about 5 GB, some minutes.
-        layout: How the files lie below ROOT.
+        layout: Arrangement of the files below ROOT.
         seed: Seed of the simulation.
-        subjects: Write only these subjects of the scale; their bytes do not depend on the choice.
-        storage: How the betas are stored in HDF5; voxel_chunks is NSD's own way.
-        every_chunk: Sessions, such as 1:1 for subject 1, session 1, of which every voxel is
+        subjects: Write only these subjects; which ones you choose does not change their bytes.
+        storage: HDF5 layout of the betas; NSD itself uses voxel_chunks.
+        every_chunk: Sessions, such as 1:1 for subject 1, session 1, for which every voxel is
             stored, as in a real file (1.1 GB each at full scale).
     """
     from rich.console import Console
@@ -71,11 +71,11 @@ def _subject_and_session(text: str) -> tuple[int, int]:
 
 
 def cache(folder: Path, *, clear: Annotated[bool, _Flag] = False) -> int:
-    """Show how large a run's cache is, or clear it; the next run fills it again.
+    """Show the size of a run's cache, or clear it; the next run fills it again.
 
     Args:
         folder: A cache or output folder.
-        clear: Remove what it holds.
+        clear: Remove its contents.
     """
     from nsd_prep.pipeline.cache import CONTENTS, cache_sizes, clear_cache
     from nsd_prep.pipeline.summary import size_as_text
@@ -91,12 +91,12 @@ def cache(folder: Path, *, clear: Annotated[bool, _Flag] = False) -> int:
 def compare(first: Path, second: Path, *, tolerance: float = 1e-5) -> int:
     """Compare two assemblies, or the assemblies of two output folders.
 
-    Shows where they differ: shapes, coordinates, images, voxels, values by subject and region, and
-    a likely reason. The exit status is 0 when they are equal, 1 when they differ.
+    Shows where they differ (shapes, coordinates, images, voxels, values by subject and region) and
+    a likely reason. The exit status is 0 if they are equal and 1 if they differ.
 
     Args:
         first: A .nc file, or a folder of them.
-        second: The same, of the other side.
+        second: What to compare it with, of the same kind.
         tolerance: Largest difference that counts as equal.
     """
     from nsd_prep.analysis.compare.compare import compare
@@ -120,14 +120,14 @@ def package(
     """Package a run's output for Brain-Score.
 
     Writes the packaged assemblies and stimulus sets with their SHA-1, an index, and a plugin
-    folder that is ready to register. The files must be those that the run's manifest lists, and no
-    check may have failed. The same inputs give the same bytes.
+    folder that is ready to be registered. The files must match the run's manifest, and no check
+    may have failed. The same inputs always give the same bytes.
 
     Args:
-        output: Output folder of a run, or what is kept there of an earlier one: brainscore-ID.
-        target: Folder to write; 'packages' with the suffix, in the output folder, by default.
-        suffix: The run's.
-        unchecked: Package without a look at the run's manifest and checks; the package says so.
+        output: Output folder of a run, or the folder brainscore-ID that was kept of an earlier one.
+        target: Folder to write to; by default, 'packages' plus the suffix, in the output folder.
+        suffix: Suffix that the run was given.
+        unchecked: Ignore the run's manifest and checks; the package records that.
     """
     from nsd_prep.assemblies.brainscore.package import write_packages
     from nsd_prep.assemblies.brainscore.plugin import PLUGIN_FOLDER, write_plugin
@@ -154,20 +154,19 @@ def publish(
     allow_non_nsd: Annotated[bool, _Flag] = False,
     unchecked: Annotated[bool, _Flag] = False,
 ) -> int:
-    """Show what an upload of packages to an S3-compatible bucket would do, or do it.
+    """Upload packages to an S3-compatible bucket; a dry run unless --upload is given.
 
-    Each object is verified, an interrupted upload resumes, and version ids are written to the
-    index and the plugin.
+    Each object is verified, interrupted uploads resume, and version ids are written to the index
+    and the plugin.
 
     Args:
-        packages: What 'package' wrote.
+        packages: Folder that 'nsd-prep package' wrote.
         destination: s3://BUCKET/PREFIX.
         endpoint: Address of the server; Amazon's by default.
-        upload: Upload, in place of a dry run.
-        overwrite: Replace objects that hold other bytes.
-        allow_non_nsd: Upload also what was made from a dataset that is not NSD, such as a
-            synthetic one.
-        unchecked: Upload also what was packaged with --unchecked.
+        upload: Upload instead of a dry run.
+        overwrite: Replace objects that have different content.
+        allow_non_nsd: Allow packages made from a dataset other than NSD, such as a synthetic one.
+        unchecked: Allow packages made with --unchecked.
     """
     from importlib.util import find_spec
 
@@ -214,14 +213,14 @@ def publish(
 def map_(
     trials: Path, target: Path, *, values: str = "noise_ceiling", outside: float = float("nan")
 ) -> int:
-    """Write a value for each voxel of a subject's single trials as a NIfTI file.
+    """Write one value per voxel of a subject's single trials as a NIfTI file.
 
     Args:
-        trials: What 'trials' wrote for a subject, such as trials/subj01.nc.
-        target: The file to write, .nii.gz or .nii: in the space of the subject's other volumes.
+        trials: File that 'nsd-prep trials' wrote for a subject, such as trials/subj01.nc.
+        target: File to write, .nii.gz or .nii, in the space of the subject's other volumes.
         values: A column of the voxels, such as ncsnr, noise_ceiling_1 or in_V1, or a .npy file
             with a number for each voxel, in the order of the file of trials.
-        outside: What all other voxels of the volume get.
+        outside: Value of all other voxels of the volume.
     """
     from nsd_prep.single_trials.maps import write_map_of_trials
 
@@ -231,10 +230,10 @@ def map_(
 
 
 def deployments(folder: Path = Path("deployments")) -> int:
-    """Write the deployments of the flow for Prefect, to be edited (docs/operating.md).
+    """Write a copy of the flow's Prefect deployments for you to edit (see docs/operating.md).
 
     Args:
-        folder: Folder to write them into; files that were edited there are not replaced.
+        folder: Folder to write to; files that you have edited there are not overwritten.
     """
     from nsd_prep.deployments import write_deployments
 

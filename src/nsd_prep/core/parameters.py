@@ -76,9 +76,9 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "nsd_root": "NSD: folder or address",
             "subjects": "Subjects",
             "regions": "Regions",
-            "regions_file": "Regions of your own (file)",
+            "regions_file": "Your own regions (file)",
             "betas": "Preparation of the betas",
-            "synthetic": "Synthetic dataset in place of NSD",
+            "synthetic": "Use a synthetic dataset instead of NSD",
             "accept_nsd_terms": "Accept NSD's terms (for its bucket)",
         },
         "What to make": {
@@ -92,19 +92,19 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "How to run": {
             "check": "Check the inputs only",
             "refresh": "Recompute everything",
-            "replace": "Replace results of other options",
-            "cache_dir": "Cache folder ('cache' in the output folder where not set)",
+            "replace": "Replace results made with other options",
+            "cache_dir": "Cache folder (default: 'cache' in the output folder)",
             "workers": "Workers",
             "runner": "Runner",
             "dask_address": "Address of a Dask scheduler",
-            "keep_voxels": "Region whose voxels the cache keeps",
+            "keep_voxels": "Region to keep in the cache",
         },
         "Single trials": {
             "normalise": "Single trials: normalisation",
             "images": "Single trials: images",
             "average": "Single trials: average over repetitions",
             "split": "Single trials: training images",
-            "split_file": "Single trials: a split of your own (file)",
+            "split_file": "Single trials: your own split (file)",
             "dtype": "Single trials: number format",
             "format": "Single trials: file format",
         },
@@ -112,7 +112,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "missing_regions": "Expert: regions without voxels",
             "invalid_voxels": "Expert: voxels without data",
             "seed": "Expert: seed of the split",
-            "train_fraction": "Expert: share of training images",
+            "train_fraction": "Expert: fraction of training images",
             "zscore_images": "Expert: images of the second z-score",
             "crossnobis": "Expert: cross-validated distances",
             "suffix": "Expert: suffix of file names",
@@ -169,68 +169,70 @@ def parameters(
     interrupted resumes where it stopped when the same command is given again.
 
     Args:
-        nsd_root: Folder of the dataset, on the machine that runs the flow: it holds 'nsddata'
-            (official layout) or 'metadata' (flat layout). Or an address that holds 'nsddata', of
-            which only what is needed is read: s3://natural-scenes-dataset, s3://BUCKET/PREFIX,
-            https://HOST/PREFIX.
-        subjects: Subjects (1 to 8), in the order of the neuroids; all of the dataset where none
-            is chosen. The images are those that all of them saw three times.
+        nsd_root: The dataset: a folder on the machine that runs the flow, which contains 'nsddata'
+            (official layout) or 'metadata' (flat layout); or an address that contains 'nsddata',
+            of which only the parts that are needed are read: s3://natural-scenes-dataset,
+            s3://BUCKET/PREFIX or https://HOST/PREFIX.
+        subjects: Subjects (1 to 8), in the order of the neuroids; by default, all subjects in the
+            dataset. Only images that all of them saw three times are used.
         regions: Built-in regions; each becomes an assembly.
-        regions_file: TOML file with regions of your own, made beside the built-in ones: a table
-            for each, such as [FFA] with labels = { floc-faces = [2, 3] }.
+        regions_file: TOML file with your own regions, which are added to the built-in ones: one
+            table per region, such as [FFA] with labels = { floc-faces = [2, 3] }.
         betas: Preparation of the betas in the official layout: b1 (betas_assumehrf), b2
-            (betas_fithrf) or b3 (betas_fithrf_GLMdenoise_RR), which is read where none is chosen.
-        synthetic: Use a small synthetic NSD, written beside the output folder where it is not
-            there yet, in place of a dataset: NSD's formats, invented responses.
-        accept_nsd_terms: Accept the terms of the Natural Scenes Dataset, without which its own
-            bucket is not read; NSD_ACCEPT_TERMS=1 in the environment does the same.
-        output_dir: Folder that the assemblies, tables and the manifest are written to. A run
-            replaces what it makes again; results of other regions and subjects stay, and where
-            what is there was made with other options the run stops before it computes.
-        assemblies: Make the assemblies; without them only single trials are made.
-        brainscore: Make the train and test assemblies and stimulus sets that Brain-Score packages.
-        report: Write the report: figures, tables and every check on one page.
-        single_trials: Write all trials of each subject (trials/subj01.nc), with a table of the
-            images they show: what encoding and decoding models are trained on.
-        features: netCDF file with features of the images (images by features, with a coordinate
-            nsd_id or stimulus_id), for the encoding baseline in the report.
-        check: Only look at the inputs: list all that is wrong, or what a run would do, and
-            which files of earlier runs would be replaced and which would stay.
-        refresh: Recompute everything, whatever the cache holds.
-        replace: Make the output folder this run's alone: results of other options are no reason
-            to stop, and what earlier runs made there and this one does not is removed at its end.
-        cache_dir: Folder for extracted responses, used by later runs; 'cache' in the output
-            folder where none is given.
-        workers: Sessions, or with processes and Dask chunks of sessions, worked on at once.
-        runner: What works on sessions: threads of this process, processes, or Dask. Processes and
-            Dask need a Prefect server that they can reach.
-        dask_address: Scheduler of a running Dask cluster, such as tcp://10.0.0.1:8786; a cluster
-            on this machine is started where none is given.
-        keep_voxels: Built-in region, such as nsdgeneral, of which the cache keeps all trials of
-            the run's sessions: later runs take every region inside it from there, and read these
-            sessions no more, whether from a folder or an address.
-        normalise: Of single trials: z-scores over the session's trials, none (percent signal
-            change), or z-scores with mean and SD from the trials of training images alone.
-        images: Of single trials: those of all images, of the shared, or of the subject's own.
-        average: Of single trials: one row an image, averaged over its repetitions.
-        split: Whose training images count for train-only.
-        split_file: CSV file with a split of your own, in place of split: columns nsd_id (0-based)
-            and split (train, test or unused). It becomes the column split_file of the trials, and
-            images that it does not list are unused.
-        dtype: How single trials are stored; float16 in Zarr alone.
-        format: Of the files of single trials: netCDF-4, or Zarr (needs zarr and tensorstore).
-        missing_regions: Whether a region without any voxel in a subject is an error, or skipped:
-            the subject is then without it. Many regions of category localisers are not found in
-            everybody.
-        invalid_voxels: Whether voxels without data in some session are kept, as in the published
-            data (their responses there are 0), or dropped.
+            (betas_fithrf) or b3 (betas_fithrf_GLMdenoise_RR); b3 by default.
+        synthetic: Use a small synthetic dataset with NSD's formats and simulated responses. It is
+            written beside the output folder unless it is there already.
+        accept_nsd_terms: Accept the terms of the Natural Scenes Dataset, which is required to read
+            from its own bucket. Setting NSD_ACCEPT_TERMS=1 in the environment does the same.
+        output_dir: Folder for assemblies, tables and the manifest. A run replaces files that it
+            writes again and keeps results of other regions and subjects; if the folder holds
+            results made with different options, it stops before computing anything.
+        assemblies: Make assemblies; without them, only single trials are written.
+        brainscore: Make the train and test assemblies and stimulus sets that are packaged for
+            Brain-Score.
+        report: Write the report: figures, tables and all checks on one page.
+        single_trials: Write all trials of each subject (trials/subj01.nc), with a table of their
+            images, for training encoding and decoding models.
+        features: netCDF file with image features (images by features, with a coordinate nsd_id or
+            stimulus_id), for the encoding baseline in the report.
+        check: Only check the inputs: list all problems, or what a run would do, which files it
+            would replace and which would stay.
+        refresh: Ignore the cache and recompute everything.
+        replace: Accept results made with different options in the output folder, and remove them
+            at the end of the run, so that the folder holds only what this run has made.
+        cache_dir: Folder where extracted responses are kept for later runs; by default, 'cache' in
+            the output folder.
+        workers: How many sessions (with processes and Dask, chunks of sessions) are processed at
+            the same time.
+        runner: Where sessions are processed: in threads of this process, in other processes, or on
+            a Dask cluster. Processes and Dask need a Prefect server that they can reach.
+        dask_address: Scheduler of a running Dask cluster, such as tcp://10.0.0.1:8786; by default,
+            a cluster is started on this machine.
+        keep_voxels: Built-in region, such as nsdgeneral, whose trials are kept in the cache for
+            all sessions of the run. Later runs take any region inside it from there, without
+            reading these sessions again.
+        normalise: Single trials: z-scores over all trials of the session, none (percent signal
+            change), or z-scores with the mean and SD of the training images' trials.
+        images: Single trials: trials of all images, of shared images, or of images that only this
+            subject saw.
+        average: Single trials: average over repetitions, so that each image has one row.
+        split: Single trials: the split whose training images train-only uses.
+        split_file: CSV file with your own split, used instead of split: columns nsd_id (0-based)
+            and split (train, test or unused). It becomes the column split_file of the trials;
+            images that are not listed are unused.
+        dtype: Single trials: number format; float16 is available for Zarr only.
+        format: Single trials: netCDF-4, or Zarr (requires zarr and tensorstore).
+        missing_regions: If a subject has no voxels of a region: stop with an error, or skip the
+            region for that subject. Many category-selective regions are not found in everyone.
+        invalid_voxels: Keep voxels without data in some session, as in the published data (their
+            responses there are 0), or drop them.
         seed: Seed of the split into train and test images.
-        train_fraction: Share of the images that are for training.
+        train_fraction: Fraction of the images used for training.
         zscore_images: Images over which the train and test assemblies are z-scored once more: all,
-            as in the published data, or those for training alone.
-        crossnobis: Show cross-validated distances between images in the report too: they are 0 on
-            average where two images evoke the same, whatever the noise.
-        suffix: What stands before the extension of the train and test files, such as _8subj.
+            as in the published data, or training images only.
+        crossnobis: Add cross-validated distances between images to the report; their expected value
+            is 0 for images that evoke the same response, however strong the noise.
+        suffix: Suffix of the train and test files' names, such as _8subj.
 
     Returns
     -------
