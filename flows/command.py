@@ -177,7 +177,7 @@ def _status(command: App, words: Sequence[str]) -> int:
         for name, value in bound.arguments.items():
             option = f"--{name.replace('_', '-')}"
             if value == [] and option in words:
-                raise _UsageError(f"{option} is given without a value: give some, or leave it out.")
+                raise _UsageError(f"{option} has no value: give at least one, or leave it out.")
         result = function(*bound.args, **bound.kwargs)
         return result if isinstance(result, int) else 0
     except UnknownCommandError:
@@ -188,9 +188,9 @@ def _status(command: App, words: Sequence[str]) -> int:
     except UnusedCliTokensError as error:
         unused = (error.unused_tokens or [""])[0]
         _print_error(
-            f"{unused!r} belongs to no option: give the dataset as --nsd-root {unused}."
+            f"{unused!r} does not belong to any option: give the dataset as --nsd-root {unused}."
             if "/" in unused or Path(unused).exists()
-            else f"{unused!r} belongs to no option: leave it out; --help lists all options."
+            else f"{unused!r} does not belong to any option: leave it out; --help lists them."
         )
         return 2
     except CycloptsError as error:
@@ -210,7 +210,7 @@ def _status(command: App, words: Sequence[str]) -> int:
         raise
     except OSError as error:
         _print_error(
-            f"{error}: what is done is kept; check the disk and run the same command again."
+            f"{error}: finished work is kept; check the disk and run the same command again."
         )
         return 1
 
@@ -226,7 +226,7 @@ def _refuse_empty(words: Sequence[str]) -> None:
         if option in _MAY_BE_EMPTY or not option.startswith("--"):
             continue
         if word.endswith("=") or following == "":
-            raise _UsageError(f"{option} is given an empty value: give one, or leave it out.")
+            raise _UsageError(f"{option} has an empty value: give one, or leave it out.")
 
 
 def _explained(error: CycloptsError, words: Sequence[str]) -> str:
@@ -354,11 +354,11 @@ def _synthetic(asked: dict[str, Any]) -> Path:
     from nsd_prep.pipeline.synthetic_beside import synthetic_beside
 
     if not asked["synthetic"]:
-        print("No --nsd-root is given: a synthetic NSD stands in.", flush=True)  # noqa: T201
+        print("No --nsd-root given: using a synthetic dataset.", flush=True)  # noqa: T201
     root = synthetic_beside(asked["output_dir"], asked["nsd_root"])
     print(  # noqa: T201
-        f"Using the synthetic NSD at {root}: NSD's formats, invented responses. Give --nsd-root "
-        "for real ones.",
+        f"Using the synthetic dataset at {root}: NSD's formats, simulated responses. Give "
+        "--nsd-root to use real data.",
         flush=True,
     )
     return root

@@ -192,7 +192,7 @@ class _Server:
             return
         print(  # noqa: T201
             f"error: Prefect's temporary server has ended ({_reason(status)}), and the run with "
-            "it: what is done is kept; run the same command again.",
+            "it: finished work is kept; run the same command again.",
             file=sys.stderr,
             flush=True,
         )

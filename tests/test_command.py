@@ -80,7 +80,7 @@ class TestRefusals:
         self, tiny_nsd: Path, capsys: pytest.CaptureFixture[str], option: str
     ) -> None:
         shown = said(capsys, "run", "--nsd-root", tiny_nsd, option, "--check", status=2)
-        assert f"{option} is given without a value" in shown
+        assert f"{option} has no value" in shown
 
     @pytest.mark.parametrize("command", ["run", "trials"])
     def test_a_root_without_its_option(

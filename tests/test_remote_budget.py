@@ -70,7 +70,7 @@ class TestAServerThatIsGone:
         began = time.monotonic()
         errors = []
         for identity in identities:
-            with pytest.raises(RemoteFaultError, match="what is extracted is kept") as raised:
+            with pytest.raises(RemoteFaultError, match="extracted sessions are kept") as raised:
                 SessionReader(client).read_voxels(identity, VOXELS, GRID, N_TRIALS)
             errors.append(raised.value)
         assert time.monotonic() - began < 2 * BUDGET + 1

@@ -376,7 +376,7 @@ class TestCommandLine:
         words = ["run", "--nsd-root", server.url, "--output-dir", str(tmp_path / "out"), "--check"]
         assert main(words) == 0
         shown = capsys.readouterr().out
-        assert "To fetch where nothing is in the cache:" in shown
+        assert "To fetch if the cache is empty:" in shown
         for unit in (" requests, ", "at 100 Mbit/s", "at 1 Gbit/s"):
             assert unit in shown
         looked_at = [name for method, name in server.requested if method == "GET"]

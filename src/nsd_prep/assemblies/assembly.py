@@ -187,7 +187,7 @@ def write_assembly(
                 same = _is_same(written, assembly)
         if not same:
             raise OutputError(
-                f"{path} was not written as it should be: what the disk gives back differs; check "
+                f"{path} was not written correctly: reading it back gives different bytes; check "
                 "the disk and run the same command again."
             )
 

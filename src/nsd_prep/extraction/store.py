@@ -228,7 +228,7 @@ class Store(Folder):
             partial.write_bytes(content)
             if sha256_of_file(partial) != sha256:
                 raise OutputError(
-                    f"{path} was not written as it should be: what the disk gives back differs; "
+                    f"{path} was not written correctly: reading it back gives different bytes; "
                     "check the disk and run the same command again."
                 )
         part = StoredArray.model_validate(

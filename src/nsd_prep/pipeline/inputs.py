@@ -179,7 +179,7 @@ class Inputs:
 
     @property
     def bytes_to_read(self) -> int:
-        """Bytes of the betas that a run reads where nothing is in the cache."""
+        """Bytes of the betas that a run reads if the cache is empty."""
         trials = self.dataset.trials_per_session
         return sum(len(self.masks[subject].voxels) * trials * _BETA for subject, _ in self.betas)
 

@@ -77,7 +77,7 @@ def _fetching(inputs: Inputs) -> str:
     )
     times = ", ".join(f"{seconds:.0f} s at {link}" for link, seconds in found.seconds.items())
     return (
-        f"\nTo fetch where nothing is in the cache: {found.requests} requests, "
+        f"\nTo fetch if the cache is empty: {found.requests} requests, "
         f"{size_as_text(found.bytes)}; {times}."
     )
 

@@ -167,7 +167,7 @@ def write_rows(
                 stored = np.ascontiguousarray(rows[place])
             if zlib.crc32(stored.data) != checksum:
                 raise OutputError(
-                    f"{path} was not written as it should be: what the disk gives back differs in "
+                    f"{path} was not written correctly: reading it back gives different bytes in "
                     f"the rows {place.start} to {place.stop}; check the disk and run the same "
                     "command again."
                 )

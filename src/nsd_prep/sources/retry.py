@@ -46,7 +46,7 @@ _LONGEST_PAUSE: Final = 5.0
 _PASSING: Final = ("408", "425", "429")
 _LASTING: Final = ("501", "511")
 
-_KEPT: Final = "check the network and run the same command again; what is extracted is kept"
+_KEPT: Final = "check the network and run the same command again; extracted sessions are kept"
 
 _Answer = TypeVar("_Answer")
 
