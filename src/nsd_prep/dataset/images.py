@@ -90,6 +90,41 @@ def check_images_file(path: Path, nsd_ids: NDArray[np.int64] | None = None) -> N
         stored_images(path, file, np.empty(0, np.int64) if nsd_ids is None else nsd_ids)
 
 
+class StoredImages:
+    """An open file of images, of which any may be read.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (height, width, 3) of an image.
+    """
+
+    def __init__(self, stored: h5py.Dataset) -> None:
+        self._stored = stored
+        _, height, width, channels = stored.shape
+        self.shape = (int(height), int(width), int(channels))
+
+    def read(self, nsd_id: int) -> NDArray[np.uint8]:
+        """Return an image (0-based id)."""
+        with HDF5_LOCK:
+            return self._stored[nsd_id]
+
+
+@contextmanager
+def opened_images(path: Path, nsd_ids: NDArray[np.int64]) -> Iterator[StoredImages]:
+    """Open the file of images, which holds some ids (0-based), to read them in any order.
+
+    Raises
+    ------
+    MissingFilesError, InputFileError, OSError
+        As `read_images`.
+    """
+    with _opened(path) as file:
+        with HDF5_LOCK:
+            stored = StoredImages(stored_images(path, file, nsd_ids))
+        yield stored
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     if path.exists() and not path.is_file():

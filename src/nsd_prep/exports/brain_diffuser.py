@@ -1,0 +1,94 @@
+"""The arrays of responses and images that brain-diffuser reads."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsd_prep.core.atomic import write_text
+from nsd_prep.core.progress import current_stage
+from nsd_prep.dataset.images import opened_images
+from nsd_prep.dataset.published import BETA_SCALE
+from nsd_prep.dataset.splits import TEST, TRAIN, part_of_split
+from nsd_prep.exports.files import npy_rows
+from nsd_prep.exports.record import ExportFolder
+from nsd_prep.exports.source import TrialsFile
+from nsd_prep.exports.tables import images_as_csv, sites_as_csv
+
+REGION: Final = "nsdgeneral"
+SPLIT: Final = "shared1000_37"
+README: Final = """\
+`subj0X/nsd_{train,test}_fmriavg_nsdgeneral_subX.npy` are float64, (images, voxels), and
+`subj0X/nsd_{train,test}_stim_subX.npy` uint8, (images, height, width, 3).
+
+- Rows: the images of the split `shared1000_37`, each part in the order in which the subject first
+  saw its images; `subj0X/nsd_{train,test}_images_subX.csv` has the `nsd_id` (0-based) of each
+  row. Test are the shared images. The subject's last three sessions are not used, as they were
+  withheld when the paper was written: 982 test images in place of 1,000 (subjects 1, 2, 5, 7).
+- Columns: the voxels of nsdgeneral (label above 0), in the order in which a boolean mask takes
+  them from the NIfTI array: i slowest, k fastest. `subj0X/voxels_subX.csv` has a line for each
+  column.
+- Values: means over the repetitions in these sessions of the stored integers, 300 times percent
+  signal change, which the paper's code divides by 300. They are not z-scored.
+
+What differs from the paper's: images are uint8 in place of float64, the same values in an eighth
+of the space. Captions are not made. {images}
+"""
+NO_IMAGES: Final = "Here no images were given, so the files of images are not made."
+
+
+def write(folder: ExportFolder, trials: TrialsFile, images_file: Path | None) -> None:
+    """Write a subject's means, the tables of their rows and columns, and their images."""
+    trials.require("brain-diffuser", "none", on_surface=False)
+    subject = f"subj{trials.subject:02d}"
+    columns = trials.in_nifti_order(trials.sites_of(REGION))
+    voxels = f"{subject}/voxels_sub{trials.subject}.csv"
+    text = sites_as_csv(trials, columns)
+    digest = trials.digest
+    folder.write([voxels], digest, lambda: write_text(folder.path / voxels, text))
+    for part in (TRAIN, TEST):
+        images = trials.images_of(part_of_split(trials.trials, SPLIT, part), by_first_trial=True)
+        name = f"{subject}/nsd_{part}_fmriavg_nsdgeneral_sub{trials.subject}.npy"
+        table = f"{subject}/nsd_{part}_images_sub{trials.subject}.csv"
+
+        def write_part(
+            name: str = name, table: str = table, images: list[NDArray[np.int64]] = images
+        ) -> None:
+            write_text(folder.path / table, images_as_csv(trials, images))
+            _write_means(folder.path / name, trials, images, columns)
+
+        folder.write([table, name], digest, write_part)
+        if images_file is not None:
+            nsd_ids = trials.nsd_ids(images)
+            stimuli = f"{subject}/nsd_{part}_stim_sub{trials.subject}.npy"
+            path, source = folder.path / stimuli, images_file
+            folder.write(
+                [stimuli],
+                digest,
+                lambda path=path, source=source, nsd_ids=nsd_ids: _write_images(  # type: ignore[misc]
+                    path, source, nsd_ids
+                ),
+            )
+
+
+def _write_means(
+    path: Path, trials: TrialsFile, images: list[NDArray[np.int64]], columns: NDArray[np.int64]
+) -> None:
+    with npy_rows(path, (len(images), len(columns)), "<f8") as rows:
+        for block in trials.blocks_of(images):
+            responses = trials.reader[np.concatenate(block)][:, columns]
+            # Back to the integers, exactly: what the paper averages are these, in float32.
+            stored = np.rint(responses * np.float32(BETA_SCALE))
+            ends = np.cumsum([len(image) for image in block])[:-1]
+            rows.append(np.stack([one.mean(axis=0) for one in np.split(stored, ends)]))
+            current_stage().advance()
+
+
+def _write_images(path: Path, source: Path, nsd_ids: NDArray[np.int64]) -> None:
+    with (
+        opened_images(source, nsd_ids) as stored,
+        npy_rows(path, (len(nsd_ids), *stored.shape), "|u1") as rows,
+    ):
+        for nsd_id in nsd_ids.tolist():
+            rows.append(stored.read(nsd_id)[np.newaxis])

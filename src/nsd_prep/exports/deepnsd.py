@@ -1,0 +1,112 @@
+"""The tables of responses and voxels that DeepNSD reads."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nsd_prep.core.atomic import write_text, written_whole
+from nsd_prep.core.digests import sha256_of_json
+from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.progress import current_stage
+from nsd_prep.exports.record import ExportFolder
+from nsd_prep.exports.source import TrialsFile
+from nsd_prep.single_trials.voxels import MEMBERSHIP
+
+README: Final = """\
+`voxel_betas.csv` has the index `voxel_id` and a column for each image, `voxel_metadata.csv` the
+index `voxel_id` and the columns `subj_id`, `ncsnr` and 0 or 1 for each region, `shared1000.csv` a
+line for each image, in the order of the columns.
+
+- Rows: the voxels of each subject that the single trials hold, subject after subject, in the
+  order in which a boolean mask takes them from the NIfTI array: i slowest, k fastest.
+  `S1-12-21-47` is the voxel (i, j, k) = (12, 21, 47), 0-based, of subject 1.
+- Columns: the shared images that all exported subjects saw, `nsd_id` (0-based) ascending.
+- Values: means over the repetitions that there are of z-scores over the 750 trials of each
+  session, in float32, with nine digits, which give each value exactly.
+
+What differs from the paper's: which voxels there are is your choice (`--regions`, `--min-ncsnr`);
+the paper takes those of its regions with an ncsnr above 0.2. Its combined regions EVC and OTC are
+not made. Images are named by `nsd_id`, and are no files.
+"""
+
+
+def write(folder: ExportFolder, subjects: Sequence[TrialsFile]) -> None:
+    """Write the tables of all subjects."""
+    for trials in subjects:
+        trials.require("deepnsd", "session", on_surface=False)
+    nsd_ids = _shared_images(subjects)
+    names = ["voxel_betas.csv", "voxel_metadata.csv", "shared1000.csv"]
+
+    def write_files() -> None:
+        metadata = pd.concat([_metadata(trials) for trials in subjects])
+        regions = [name for name in metadata if name not in ("subj_id", "ncsnr")]
+        # A region that a subject lacks is nowhere in it.
+        metadata = metadata.fillna(dict.fromkeys(regions, 0)).astype(dict.fromkeys(regions, int))
+        write_text(folder.path / names[1], metadata.to_csv(lineterminator="\n"))
+        stimuli = pd.DataFrame(
+            {"image_name": [f"nsd-{one:05d}.png" for one in nsd_ids.tolist()], "nsd_id": nsd_ids}
+        )
+        write_text(folder.path / names[2], stimuli.to_csv(index=False, lineterminator="\n"))
+        with ExitStack() as stack:
+            partial = stack.enter_context(written_whole(folder.path / names[0]))
+            file = stack.enter_context(partial.open("w", encoding="ascii", newline="\n"))
+            file.write(",".join(["voxel_id", *map(str, nsd_ids.tolist())]) + "\n")
+            line = ",".join(["%.9g"] * len(nsd_ids))
+            for trials in subjects:
+                columns = _columns(trials)
+                means = _means(trials, nsd_ids)[:, columns]
+                for voxel, values in zip(_voxel_ids(trials, columns), means.T, strict=True):
+                    file.write(f"{voxel},{line % tuple(values.tolist())}\n")
+
+    folder.write(names, sha256_of_json([trials.digest for trials in subjects]), write_files)
+
+
+def _shared_images(subjects: Sequence[TrialsFile]) -> NDArray[np.int64]:
+    seen = [
+        set(trials.trials.loc[trials.trials["is_shared"].astype(bool), "nsd_id"].tolist())
+        for trials in subjects
+    ]
+    images = np.array(sorted(set.intersection(*seen)), dtype=np.int64)
+    if not len(images):
+        listed = ", ".join(str(trials.subject) for trials in subjects)
+        raise ParameterError(
+            f"The subjects {listed} saw no shared image in common, which the export deepnsd is "
+            "made of: export others, or each by itself."
+        )
+    return images
+
+
+def _columns(trials: TrialsFile) -> NDArray[np.int64]:
+    return trials.in_nifti_order(np.arange(len(trials.sites)))
+
+
+def _voxel_ids(trials: TrialsFile, columns: NDArray[np.int64]) -> list[str]:
+    places = trials.sites[["nifti_i", "nifti_j", "nifti_k"]].to_numpy()[columns].tolist()
+    return [f"S{trials.subject}-{i}-{j}-{k}" for i, j, k in places]
+
+
+def _metadata(trials: TrialsFile) -> pd.DataFrame:
+    columns = _columns(trials)
+    table = {"subj_id": trials.subject, "ncsnr": trials.sites["ncsnr"].to_numpy()[columns]} | {
+        name.removeprefix(MEMBERSHIP): trials.sites[name].to_numpy()[columns].astype(np.int64)
+        for name in trials.regions
+    }
+    return pd.DataFrame(table, index=pd.Index(_voxel_ids(trials, columns), name="voxel_id"))
+
+
+def _means(trials: TrialsFile, nsd_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the mean response to each image (n_images, n_sites), of its trials in their order."""
+    means = np.empty((len(nsd_ids), trials.reader.shape[1]), dtype=np.float32)
+    start = 0
+    for block in trials.blocks_of(trials.images_of(trials.trials["nsd_id"].isin(nsd_ids))):
+        responses = trials.reader[np.concatenate(block)]
+        ends = np.cumsum([len(image) for image in block])[:-1]
+        for one in np.split(responses, ends):
+            means[start] = one.mean(axis=0)
+            start += 1
+        current_stage().advance()
+    return means

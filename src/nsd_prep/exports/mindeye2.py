@@ -1,0 +1,52 @@
+"""The file of responses that MindEye2 reads."""
+
+from typing import Final
+
+from nsd_prep.core.atomic import write_text
+from nsd_prep.core.progress import current_stage
+from nsd_prep.exports.files import hdf5_rows
+from nsd_prep.exports.record import ExportFolder
+from nsd_prep.exports.source import TrialsFile
+from nsd_prep.exports.tables import sites_as_csv, trials_as_csv
+
+REGION: Final = "nsdgeneral"
+README: Final = """\
+`betas_all_subj0X_fp32_renorm.hdf5` holds the dataset `betas`, float32, (trials, voxels).
+
+- Rows: every trial of the subject's sessions, in the order of the experiment; row t of
+  `trials_subj0X.csv` says which image trial t shows (`nsd_id`, 0-based). Trials of sessions that
+  a split does not use are there all the same.
+- Columns: the voxels of nsdgeneral (label above 0), in the order in which a boolean mask takes
+  them from the NIfTI array: i slowest, k fastest. `voxels_subj0X.csv` has a line for each column.
+- Values: z-scores over the 750 trials of each session, each session by itself, with the
+  population's standard deviation, in float32; 0 where a voxel is constant in a session. The
+  trials of test images are among those that mean and standard deviation come from, as in the
+  paper's file.
+
+What differs from the paper's: it has 30,000 rows for each subject, this file as many as the
+subject has trials; the last bits of the z-scores, since the order of additions is not published.
+The images (`coco_images_224_float16.hdf5`) and the webdatasets of indices are not made:
+`trials_subj0X.csv` stands for the latter.
+"""
+
+
+def write(folder: ExportFolder, trials: TrialsFile) -> None:
+    """Write a subject's file and the tables of its rows and columns."""
+    trials.require("mindeye2", "session", on_surface=False)
+    columns = trials.in_nifti_order(trials.sites_of(REGION))
+    name = f"betas_all_subj{trials.subject:02d}_fp32_renorm.hdf5"
+    tables = {
+        f"trials_subj{trials.subject:02d}.csv": trials_as_csv(trials),
+        f"voxels_subj{trials.subject:02d}.csv": sites_as_csv(trials, columns),
+    }
+
+    def write_files() -> None:
+        for table, text in tables.items():
+            write_text(folder.path / table, text)
+        shape = (len(trials.trials), len(columns))
+        with hdf5_rows(folder.path / name, "betas", shape, "<f4") as rows:
+            for session in trials.sessions():
+                rows.append(trials.reader[session][:, columns])
+                current_stage().advance()
+
+    folder.write([*tables, name], trials.digest, write_files)

@@ -1,0 +1,121 @@
+"""What an export has written: a manifest, by which an interrupted one resumes where it stopped."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from nsd_prep import __version__
+from nsd_prep.core.atomic import remove_stale_partials, write_json
+from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.records import Folder
+
+MANIFEST: Final = "manifest.json"
+_KIND: Final = "nsd-prep export"
+
+
+class ExportFolder:
+    """A folder that an export writes into.
+
+    Parameters
+    ----------
+    path : Path
+        The folder; it is made where it is missing.
+    like : str
+        What is exported.
+
+    Attributes
+    ----------
+    n_resumed : int
+        Files that were there, whole, from the same trials.
+
+    Raises
+    ------
+    ParameterError
+        It holds something else than such an export.
+    """
+
+    def __init__(self, path: Path, like: str) -> None:
+        self.path, self._like = path, like
+        self._folder = Folder(path=path)
+        self._outputs: dict[str, dict[str, Any]] = {}
+        self.n_resumed = 0
+        self._read()
+        path.mkdir(parents=True, exist_ok=True)
+        remove_stale_partials(path)
+
+    def _read(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise ParameterError(f"{self.path} is a file: give a folder for the export.")
+        file = self.path / MANIFEST
+        if not file.exists():
+            return
+        try:
+            content = json.loads(file.read_bytes())
+            kind, like = content["kind"], content["like"]
+            outputs = {str(name): dict(entry) for name, entry in content["outputs"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            kind, like, outputs = None, None, {}
+        if kind != _KIND or like != self._like:
+            found = f"an export like {like}" if kind == _KIND else "something else"
+            raise ParameterError(
+                f"{self.path} holds {found} ({MANIFEST}), expected nothing or an export like "
+                f"{self._like}: choose another folder."
+            )
+        self._outputs = outputs
+
+    def write(self, names: Iterable[str], source: str, write: Callable[[], None]) -> None:
+        """Write files, where they are not there from the same source.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Of the files that `write` writes.
+        source : str
+            Digest of what they are made of.
+        write : callable
+            Writes them, each whole or not at all.
+
+        Raises
+        ------
+        ParameterError
+            A file is there that no export has written.
+        """
+        names = list(names)
+        entries = {name: self._outputs.get(name, {}) for name in names}
+        if all(entry.get("source") == source for entry in entries.values()) and self._folder.holds(
+            {name: str(entry.get("sha256")) for name, entry in entries.items()}
+        ):
+            self.n_resumed += len(names)
+            return
+        for name, entry in entries.items():
+            path = self.path / name
+            if path.exists() and not (
+                entry and self._folder.holds({name: str(entry.get("sha256"))})
+            ):
+                raise ParameterError(
+                    f"{path} is there, and is not what an export wrote: move it away, or choose "
+                    "another folder."
+                )
+        write()
+        for name in names:
+            path = self.path / name
+            self._outputs[name] = {
+                "sha256": self._folder.digest_of(name),
+                "bytes": path.stat().st_size,
+                "source": source,
+            }
+        self._note()
+
+    def _note(self) -> None:
+        manifest = {
+            "kind": _KIND,
+            "like": self._like,
+            "software": {"nsd-prep": __version__},
+            "outputs": dict(sorted(self._outputs.items())),
+        }
+        write_json(self.path / MANIFEST, manifest)
+
+    def files(self) -> list[Path]:
+        """Return all files that the manifest lists, and the manifest."""
+        return [self.path / name for name in (*sorted(self._outputs), MANIFEST)]
