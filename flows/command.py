@@ -73,7 +73,14 @@ _OPTIONS: Final[dict[str, Any]] = {
 
 
 #: Commands, for what the library says of their parameters.
-_COMMANDS: Final = (parameters, tools.synth, tools.cache, tools.package, tools.publish)
+_COMMANDS: Final = (
+    parameters,
+    tools.synth,
+    tools.cache,
+    tools.export,
+    tools.package,
+    tools.publish,
+)
 
 
 def _run_app(name: str, words: str) -> App:
@@ -123,6 +130,7 @@ def app() -> App:
         tools.synth,
         tools.cache,
         tools.compare,
+        tools.export,
         tools.package,
         tools.publish,
         tools.deployments,

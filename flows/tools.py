@@ -229,6 +229,57 @@ def map_(
     return 0
 
 
+def export(
+    source: str,
+    target: Path,
+    *,
+    like: Literal["mindeye2", "brain-diffuser", "algonauts2023", "deepnsd"],
+    subjects: list[int] | None = None,
+    betas: Literal["b1", "b2", "b3"] | None = None,
+    images: Path | None = None,
+    cache_dir: Path | None = None,
+    accept_nsd_terms: Annotated[bool, _Flag] = False,
+) -> int:
+    """Write responses in the files that the code of a paper reads (docs/exports.md).
+
+    Each folder gets a README.md, which says how the files are made, in which order rows and voxels
+    stand, and what differs from the paper's. An interrupted export resumes where it stopped.
+
+    Args:
+        source: The dataset, a folder or an address; or single trials that 'trials' wrote: a file,
+            or a folder of them.
+        target: Folder to write, for this export alone.
+        like: Whose files: mindeye2 (z-scored trials in nsdgeneral), brain-diffuser (means and
+            images, split by the sessions before 2023), algonauts2023 (the challenge's, of trials
+            in the space fsaverage), or deepnsd (tables of the shared images).
+        subjects: Of a dataset, the subjects to export; all by default.
+        betas: Of a dataset, the preparation, as 'run' has it.
+        images: Of single trials, nsd_stimuli.hdf5, for the images that brain-diffuser reads.
+        cache_dir: Of a dataset, where extracted responses and single trials are kept; nsd-prep in
+            your cache folder by default.
+        accept_nsd_terms: Accept the terms of NSD, for its own bucket.
+    """
+    from nsd_prep.exports.export import export_trials, is_trials
+
+    if "://" not in source and is_trials(Path(source)):
+        from nsd_prep.core.progress import Stages
+
+        with Stages().stage("exporting"):
+            files = export_trials(Path(source), target, like, images=images)
+    else:
+        from nsd_prep.notebook import open_nsd
+
+        nsd = open_nsd(
+            source, preparation=betas, cache_dir=cache_dir, accept_nsd_terms=accept_nsd_terms
+        )
+        try:
+            files = nsd.export(like, target, subjects=subjects)
+        finally:
+            nsd.close()
+    print(f"Written: {len(files)} files in {target}")  # noqa: T201
+    return 0
+
+
 def deployments(folder: Path = Path("deployments")) -> int:
     """Write a copy of the flow's Prefect deployments for you to edit (see docs/operating.md).
 

@@ -14,7 +14,13 @@ from nsd_prep.core.atomic import write_text
 from nsd_prep.core.digests import sha256_of_json
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.folders import user_cache_folder
-from nsd_prep.core.parameters import Normalise, Preparation, SingleTrialImages, TrainingSplit
+from nsd_prep.core.parameters import (
+    MissingRegions,
+    Normalise,
+    Preparation,
+    SingleTrialImages,
+    TrainingSplit,
+)
 from nsd_prep.core.parameters import parameters as run_parameters
 from nsd_prep.core.progress import Stages
 from nsd_prep.core.records import Folder, StepOutput
@@ -26,6 +32,8 @@ from nsd_prep.dataset.regions import (
     chosen_regions,
     definition_as_text,
 )
+from nsd_prep.dataset.space import FUNC1PT8MM
+from nsd_prep.exports.export import NEEDS, Like, export_trials, require_like
 from nsd_prep.extraction.sessions import SessionRecord, TrialSelection
 from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline.cache import in_use
@@ -271,7 +279,61 @@ class NSD:
         chosen: dict[str, Any] = {"normalise": normalise, "images": images, "split": split}
         Run.checked(**dict(self._run) | chosen)
         options = SingleTrialOptions(**chosen, average=average)
-        _, inputs = self._load(subject, regions, self._trials(subject, self._all_trials))
+        return open_single_trials(self._single_trials_file(subject, regions, options))
+
+    def export(
+        self,
+        like: Like,
+        target: str | Path,
+        *,
+        subjects: Sequence[int] | None = None,
+    ) -> list[Path]:
+        """Write responses as the code of a paper reads them.
+
+        Single trials of the regions that the files need are written into the cache first; of a
+        dataset in a folder the images are taken too, where the files have some. An interrupted
+        export resumes where it stopped.
+
+        Parameters
+        ----------
+        like : {"mindeye2", "brain-diffuser", "algonauts2023", "deepnsd"}
+            Whose files.
+        target : str or Path
+            A folder, for this export alone; its ``README.md`` says how the files are made.
+        subjects : sequence of int, optional
+            1-based; all that are open where none are given.
+
+        Returns
+        -------
+        list of Path
+            All files of the export.
+        """
+        require_like(like)
+        dataset, needs = self._run.dataset(), NEEDS[like]
+        needs.require_space(like, getattr(dataset, "space", FUNC1PT8MM))
+        options = SingleTrialOptions(normalise=needs.normalise)
+        chosen = self.subjects if subjects is None else tuple(subjects)
+        files = [
+            self._single_trials_file(subject, needs.regions, options, lacking="skip")
+            for subject in chosen
+        ]
+        images = dataset.images_file
+        with Stages().stage("exporting"):
+            return export_trials(files, target, like, images=images if images.is_file() else None)
+
+    def _single_trials_file(
+        self,
+        subject: int,
+        regions: Regions,
+        options: SingleTrialOptions,
+        lacking: MissingRegions = "error",
+    ) -> Path:
+        """Return the file of a subject's single trials in the cache, written where it is not there.
+
+        `lacking` is what becomes of regions that the subject has not.
+        """
+        trials_of_subject = self._trials(subject, self._all_trials)
+        _, inputs = self._load(subject, regions, trials_of_subject, lacking)
         with in_use(self.cache_dir):
             sessions = self._extract(inputs, "all")
             trials = SubjectTrials(inputs, int(subject), sessions, self._store)
@@ -282,7 +344,7 @@ class NSD:
                 with Stages().stage("writing single trials", len(sessions)):
                     made = write_single_trials(trials, options, "", folder)
                 write_text(folder.path / _RECORD, made.model_dump_json())
-            return open_single_trials(folder.path / next(iter(made.files)))
+            return folder.path / next(iter(made.files))
 
     @cached_property
     def _shared_trials(self) -> Trials:
@@ -301,11 +363,20 @@ class NSD:
         table = trials.table[trials.table["subject"] == subject]
         return replace(trials, table=table, all_trials=all_trials)
 
-    def _load(self, subject: int, regions: Regions, trials: Trials) -> tuple[Run, Inputs]:
+    def _load(
+        self,
+        subject: int,
+        regions: Regions,
+        trials: Trials,
+        lacking: MissingRegions = "error",
+    ) -> tuple[Run, Inputs]:
         """Look at what a subject's trials and regions need, as a run of the flow does."""
         definitions = self._definitions(regions)
-        run = self._run.model_copy(update={"subjects": (int(subject),), "regions": definitions})
+        chosen = {"subjects": (int(subject),), "regions": definitions, "missing_regions": lacking}
+        run = self._run.model_copy(update=chosen)
         inputs = load_inputs(run, trials=trials)
+        if lacking == "skip":
+            return run, inputs
         for region, volume, label in inputs.masks[subject].selection.absent_labels:
             _logger.warning(
                 f"Subject {subject} has no voxel with the label {label} of {volume}, one of the "

@@ -12,6 +12,7 @@ from nsd_prep.core.digests import sha256_of_bytes
 from nsd_prep.core.errors import MissingFilesError, ParameterError
 from nsd_prep.core.parameters import Normalise
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, RegionDefinition
+from nsd_prep.dataset.space import FUNC1PT8MM
 from nsd_prep.exports import algonauts2023, brain_diffuser, deepnsd, mindeye2
 from nsd_prep.exports.labels import REGIONS_OF_LABELS
 from nsd_prep.exports.record import ExportFolder
@@ -34,6 +35,15 @@ class Needs(NamedTuple):
 
     normalise: Normalise
     regions: Mapping[str, RegionDefinition]
+    space: str = FUNC1PT8MM
+
+    def require_space(self, like: str, space: str) -> None:
+        """Raise a ParameterError where responses lie in another space than an export's."""
+        if space != self.space:
+            raise ParameterError(
+                f"The export {like} is made of responses in the space {self.space}, found {space}: "
+                "open the dataset in that space."
+            )
 
 
 _NSDGENERAL: Final = {"nsdgeneral": BUILT_IN_REGIONS["nsdgeneral"]}
@@ -41,7 +51,7 @@ NEEDS: Final[Mapping[Like, Needs]] = MappingProxyType(
     {
         "mindeye2": Needs("session", _NSDGENERAL),
         "brain-diffuser": Needs("none", _NSDGENERAL),
-        "algonauts2023": Needs("none", _NSDGENERAL | dict(REGIONS_OF_LABELS)),
+        "algonauts2023": Needs("none", _NSDGENERAL | dict(REGIONS_OF_LABELS), "fsaverage"),
         "deepnsd": Needs("session", dict(REGIONS_OF_LABELS)),
     }
 )

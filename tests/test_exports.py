@@ -1,0 +1,391 @@
+"""Exports: each read as a paper's code reads it, and compared with the raw betas."""
+
+import json
+from pathlib import Path
+
+import h5py
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from single_trials_inputs import Subject
+from small_nsd import SmallNSD
+
+from nsd_prep.core.errors import InputFileError, MissingFilesError, OutputError, ParameterError
+from nsd_prep.exports import LIKES, export_trials
+from nsd_prep.exports.labels import ATLASES
+from nsd_prep.flows.command import main
+from nsd_prep.notebook import open_nsd
+from nsd_prep.single_trials.subject import SingleTrialOptions, write_single_trials_of_subject
+from nsd_prep.single_trials.writer import write_rows
+from nsd_prep.synthetic.formats import write_pictures
+from nsd_prep.synthetic.labels import LABEL_NAMES
+
+SUBJECT = 1
+
+
+def masked(small: SmallNSD, session: int) -> np.ndarray:
+    """Return a session's stored betas (n_trials, n_voxels) as a NIfTI mask of nsdgeneral gives."""
+    mask = nibabel.load(small.roi_path(SUBJECT, "nsdgeneral")).get_fdata() > 0
+    return small.betas[SUBJECT, session][:, mask]
+
+
+def shown(small: SmallNSD, subject: int = SUBJECT) -> list[int]:
+    """Return the 0-based image of each trial."""
+    n_trials = small.sessions[subject] * small.trials_per_session
+    return [
+        small.subjectim[subject - 1][image - 1] - 1 for image in small.masterordering[:n_trials]
+    ]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file of images, each another one."""
+    n_images = 16 + 8 * 16
+    values = np.arange(n_images * 4 * 5 * 3) % 251
+    path = tmp_path_factory.mktemp("images") / "nsd_stimuli.hdf5"
+    write_pictures(path, values.reshape(n_images, 4, 5, 3).astype(np.uint8))
+    return path
+
+
+def written(small: SmallNSD, folder: Path, normalise: str, **options: object) -> Path:
+    """Write single trials of the subject, of V1, IT and nsdgeneral."""
+    subject = Subject.load(small, SUBJECT)
+    path, _ = write_single_trials_of_subject(
+        folder,
+        SUBJECT,
+        subject.sessions(),
+        subject.trials,
+        subject.voxels,
+        SingleTrialOptions(normalise=normalise, **options),
+        subject.space.attributes() | {"dataset": "small", "preparation": "b3"},
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def zscored(official: SmallNSD, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(official, tmp_path_factory.mktemp("zscored"), "session")
+
+
+@pytest.fixture(scope="module")
+def percent(official: SmallNSD, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(official, tmp_path_factory.mktemp("percent"), "none")
+
+
+class TestMindEye2:
+    def test_all_trials_zscored_in_the_order_of_a_nifti_mask(
+        self, official: SmallNSD, zscored: Path, tmp_path: Path
+    ) -> None:
+        export_trials(zscored, tmp_path, "mindeye2")
+        with h5py.File(tmp_path / "betas_all_subj01_fp32_renorm.hdf5", "r") as file:
+            assert list(file) == ["betas"]
+            betas = file["betas"][:]
+        assert betas.dtype == np.float32
+        expected = []
+        for session in range(1, 5):
+            values = np.asfortranarray(
+                masked(official, session).astype(np.float32) / np.float32(300)
+            )
+            deviation = values.std(axis=0)
+            constant = (values == values[0]).all(axis=0)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                zscores = (values - values.mean(axis=0)) / deviation
+            zscores[:, constant] = 0
+            expected.append(zscores)
+        np.testing.assert_array_equal(betas, np.concatenate(expected))
+        table = pd.read_csv(tmp_path / "trials_subj01.csv", index_col="trial")
+        assert table["nsd_id"].tolist() == shown(official)
+        voxels = pd.read_csv(tmp_path / "voxels_subj01.csv")
+        mask = official.labels[SUBJECT, "nsdgeneral"] > 0
+        assert voxels[["nifti_i", "nifti_j", "nifti_k"]].to_numpy().tolist() == (
+            np.argwhere(mask).tolist()
+        )
+
+    def test_same_trials_same_bytes(self, zscored: Path, tmp_path: Path) -> None:
+        first = export_trials(zscored, tmp_path / "first", "mindeye2")
+        second = export_trials(zscored, tmp_path / "second", "mindeye2")
+        assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+@pytest.fixture(scope="module")
+def diffuser(percent: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the export like brain-diffuser."""
+    target = tmp_path_factory.mktemp("brain-diffuser")
+    export_trials(percent, target, "brain-diffuser", images=pictures)
+    return target
+
+
+class TestBrainDiffuser:
+    @pytest.mark.parametrize("part", ["train", "test"])
+    def test_means_and_images(
+        self, official: SmallNSD, diffuser: Path, pictures: Path, part: str
+    ) -> None:
+        # Of four sessions the first alone lies before the last three.
+        trials_of: dict[int, list[int]] = {}
+        for trial, nsd_id in enumerate(shown(official)[:24]):
+            if (nsd_id + 1 in official.sharedix) == (part == "test"):
+                trials_of.setdefault(nsd_id, []).append(trial)
+        betas = masked(official, 1).astype(np.float32)
+        means = np.load(diffuser / f"subj01/nsd_{part}_fmriavg_nsdgeneral_sub1.npy")
+        assert means.dtype == np.float64
+        expected = np.zeros((len(trials_of), betas.shape[1]))
+        for row, trials in enumerate(trials_of.values()):
+            expected[row] = betas[sorted(trials)].mean(0)
+        assert max(map(len, trials_of.values())) > 1
+        np.testing.assert_array_equal(means, expected)
+        with h5py.File(pictures, "r") as file:
+            brick = file["imgBrick"][:]
+        images = np.load(diffuser / f"subj01/nsd_{part}_stim_sub1.npy")
+        np.testing.assert_array_equal(images, brick[list(trials_of)])
+        table = pd.read_csv(diffuser / f"subj01/nsd_{part}_images_sub1.csv", index_col="row")
+        assert table["nsd_id"].tolist() == list(trials_of)
+        assert table["n_repetitions"].tolist() == [len(rows) for rows in trials_of.values()]
+
+    def test_bytes_are_those_of_numpy(self, diffuser: Path, tmp_path: Path) -> None:
+        path = diffuser / "subj01/nsd_train_fmriavg_nsdgeneral_sub1.npy"
+        np.save(tmp_path / "again.npy", np.load(path))
+        assert path.read_bytes() == (tmp_path / "again.npy").read_bytes()
+
+    def test_without_images_there_are_none_and_the_readme_says_so(
+        self, percent: Path, diffuser: Path, tmp_path: Path
+    ) -> None:
+        export_trials(percent, tmp_path, "brain-diffuser")
+        assert not list(tmp_path.rglob("*stim*"))
+        assert "no images were given" in (tmp_path / "README.md").read_text()
+        assert "no images were given" not in (diffuser / "README.md").read_text()
+
+
+class TestDeepNSD:
+    def test_tables_of_two_subjects(self, tiny_nsd: Path, tmp_path: Path) -> None:
+        nsd = open_nsd(tiny_nsd, cache_dir=tmp_path / "cache")
+        nsd.export("deepnsd", tmp_path / "out", subjects=[2, 1])
+        betas = pd.read_csv(tmp_path / "out/voxel_betas.csv").set_index("voxel_id")
+        metadata = pd.read_csv(tmp_path / "out/voxel_metadata.csv").set_index("voxel_id")
+        stimuli = pd.read_csv(tmp_path / "out/shared1000.csv")
+        assert betas.index.equals(metadata.index)
+        assert metadata["subj_id"].drop_duplicates().tolist() == [1, 2]
+        assert {"V1v", "hV4", "FFA-1", "EBA", "ventral"} < set(metadata)
+        assert np.isin(metadata["V1v"], [0, 1]).all()
+        assert metadata["V1v"].sum() > 10
+        nsd_ids = [int(column) for column in betas.columns]
+        assert stimuli["nsd_id"].tolist() == nsd_ids == sorted(nsd_ids)
+        for subject in (1, 2):
+            # By hand: the voxel's own chunk of each session, z-scored and averaged.
+            own = metadata[(metadata["subj_id"] == subject) & (metadata["V1v"] == 1)].index[3]
+            _, i, j, k = (int(part) for part in own[1:].split("-"))
+            assert own.startswith(f"S{subject}-")
+            zscores = []
+            for path in sorted(tiny_nsd.rglob(f"ppdata/subj0{subject}/*/*/betas_session*.hdf5")):
+                with h5py.File(path, "r") as file:
+                    values = file["betas"][:, k, j, i].astype(np.float64) / 300
+                deviation = values.std() or 1.0  # no data in this session
+                zscores += ((values - values.mean()) / deviation).tolist()
+            trials = nsd.trials(subject)["nsd_id"].to_numpy()
+            expected = [np.mean(np.array(zscores)[trials == nsd_id]) for nsd_id in nsd_ids]
+            np.testing.assert_allclose(betas.loc[own], expected, atol=2e-6)
+
+    def test_names_of_labels_are_those_of_the_datasets_tables(self) -> None:
+        for atlas, names in ATLASES.items():
+            assert tuple(LABEL_NAMES[atlas].values()) == names
+
+
+#: Vertices of the left and of the right hemisphere.
+VERTICES = (30, 25)
+SURFACE_SESSIONS, SURFACE_TRIALS = 5, 12
+
+
+@pytest.fixture(scope="module")
+def surface(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame, np.ndarray]:
+    """Write percent signal change of vertices, and return the file, its trials and the values."""
+    rng = np.random.default_rng(5)
+    n_trials = SURFACE_SESSIONS * SURFACE_TRIALS
+    nsd_id = rng.permutation(np.repeat(np.arange(20), 3)) * 7
+    session = np.repeat(np.arange(SURFACE_SESSIONS) + 1, SURFACE_TRIALS)
+    early = set(nsd_id[session <= 2].tolist())
+    split = np.where(session <= 2, "train", "unused").astype(object)
+    split[[one not in early for one in nsd_id]] = "test"
+    trials = pd.DataFrame(
+        {"nsd_id": nsd_id, "session": session, "is_shared": False, "algonauts2023": split}
+    ).rename_axis(index="trial")
+    side = np.repeat(["lh", "rh"], [20, 15])
+    vertex = np.concatenate([np.arange(20) + 5, np.arange(15) + 3])
+    sites = pd.DataFrame(
+        {
+            "hemisphere": side.astype(object),
+            "vertex_index": vertex,
+            "ncsnr": rng.random(35).astype(np.float32),
+            "in_nsdgeneral": np.arange(35) % 5 != 0,
+            "in_V1v": np.arange(35) % 7 == 1,
+            "in_hV4": np.arange(35) % 7 == 2,
+            "in_EBA": np.arange(35) == 3,
+        }
+    ).rename_axis(index="voxel")
+    values = rng.normal(size=(n_trials, 35)).astype(np.float32)
+    values[session == 2, 4] = 0  # no data
+    path = tmp_path_factory.mktemp("surface") / "subj01.nc"
+    attributes = {
+        "subject": 1,
+        "normalisation": "none",
+        "images": "all",
+        "averaged": 0,
+        "space": "fsaverage",
+        "vertices": list(VERTICES),
+    }
+    write_rows(path, [values], trials, sites, attributes=attributes)
+    return path, trials.join(pd.DataFrame(index=trials.index)), values
+
+
+class TestAlgonauts2023:
+    def test_files_are_the_challenges(
+        self, surface: tuple[Path, pd.DataFrame, np.ndarray], tmp_path: Path
+    ) -> None:
+        path, trials, values = surface
+        export_trials(path, tmp_path, "algonauts2023")
+        zscores = np.concatenate(
+            [
+                (block - block.mean(axis=0)) / np.where(block.std(axis=0) > 0, block.std(axis=0), 1)
+                for block in np.split(values.astype(np.float64), SURFACE_SESSIONS)
+            ]
+        )
+        root = tmp_path / "subj01"
+        chosen = [one for one in range(35) if one % 5 and one != 4]
+        for side, first, last, shift in (("lh", 0, 20, 5), ("rh", 20, 35, 3)):
+            columns = [one for one in chosen if first <= one < last]
+            for part, folder in (("train", "training"), ("test", "test")):
+                rows = trials["algonauts2023"] == part
+                ids = sorted(set(trials.loc[rows, "nsd_id"]))
+                got = np.load(root / f"{folder}_split/{folder}_fmri/{side}_{folder}_fmri.npy")
+                assert got.dtype == np.float32
+                expected = [
+                    zscores[(rows & (trials["nsd_id"] == one)).to_numpy()][:, columns].mean(axis=0)
+                    for one in ids
+                ]
+                np.testing.assert_array_equal(got, np.array(expected, dtype=np.float32))
+                listed = pd.read_csv(root / f"{folder}_images.csv")["nsd_id"]
+                assert listed.tolist() == ids
+            masks = root / "roi_masks"
+            everything = np.load(masks / f"{side}.all-vertices_fsaverage_space.npy")
+            assert np.flatnonzero(everything).tolist() == [one - first + shift for one in columns]
+            labels = np.load(masks / f"{side}.prf-visualrois_challenge_space.npy")
+            assert labels.tolist() == [{1: 1, 2: 7}.get(one % 7, 0) for one in columns]
+            on_surface = np.load(masks / f"{side}.prf-visualrois_fsaverage_space.npy")
+            assert len(on_surface) == VERTICES[side == "rh"]
+            assert on_surface[everything == 1].tolist() == labels.tolist()
+        mapping = np.load(masks / "mapping_prf-visualrois.npy", allow_pickle=True).item()
+        assert mapping[0] == "Unknown"
+        assert mapping[7] == "hV4"
+        assert not (masks / "mapping_streams.npy").exists()
+
+    def test_noise_ceiling_is_that_of_the_test_images(
+        self, surface: tuple[Path, pd.DataFrame, np.ndarray], tmp_path: Path
+    ) -> None:
+        path, trials, _ = surface
+        export_trials(path, tmp_path, "algonauts2023")
+        times = trials.loc[trials["algonauts2023"] == "test", "nsd_id"].value_counts()
+        ceiling = np.load(tmp_path / "subj01/test_split/noise_ceiling/lh_noise_ceiling.npy")
+        term = (1 / times).mean()
+        assert ((ceiling > 0) & (ceiling < 1 / (1 + term))).all()
+
+    def test_volumes_are_refused(self, percent: Path, tmp_path: Path, tiny_nsd: Path) -> None:
+        with pytest.raises(ParameterError, match="in the space fsaverage, found func1pt8mm"):
+            export_trials(percent, tmp_path / "out", "algonauts2023")
+        with pytest.raises(ParameterError, match="in the space fsaverage, found func1pt8mm"):
+            open_nsd(tiny_nsd, cache_dir=tmp_path / "cache").export("algonauts2023", tmp_path)
+
+
+class TestResuming:
+    def test_what_is_there_is_not_made_again(self, zscored: Path, tmp_path: Path) -> None:
+        export_trials(zscored, tmp_path, "mindeye2")
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+        export_trials(zscored, tmp_path, "mindeye2")
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+        (tmp_path / "betas_all_subj01_fp32_renorm.hdf5").unlink()
+        export_trials(zscored, tmp_path, "mindeye2")
+        assert (tmp_path / "betas_all_subj01_fp32_renorm.hdf5").exists()
+
+    def test_an_interrupted_export_leaves_nothing_half_written(
+        self, percent: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        module = "nsd_prep.exports.brain_diffuser._write_images"
+        monkeypatch.setattr(module, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            export_trials(percent, tmp_path, "brain-diffuser", images=pictures)
+        made = json.loads((tmp_path / "manifest.json").read_text())["outputs"]
+        there = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
+        assert there == {*made, "manifest.json"}
+        monkeypatch.undo()
+        kept = tmp_path / "subj01/nsd_train_fmriavg_nsdgeneral_sub1.npy"
+        time = kept.stat().st_mtime_ns
+        export_trials(percent, tmp_path, "brain-diffuser", images=pictures)
+        assert kept.stat().st_mtime_ns == time
+
+    def test_files_of_others_stay(self, zscored: Path, percent: Path, tmp_path: Path) -> None:
+        other = tmp_path / "trials_subj01.csv"
+        other.write_text("mine")
+        with pytest.raises(ParameterError, match="is not what an export wrote"):
+            export_trials(zscored, tmp_path, "mindeye2")
+        assert other.read_text() == "mine"
+        other.unlink()
+        export_trials(zscored, tmp_path, "mindeye2")
+        with pytest.raises(ParameterError, match="holds an export like mindeye2"):
+            export_trials(percent, tmp_path, "brain-diffuser")
+        other.write_text("changed")
+        with pytest.raises(ParameterError, match="is not what an export wrote"):
+            export_trials(zscored, tmp_path, "mindeye2")
+
+    def test_a_full_disk_leaves_no_file(
+        self, zscored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("nsd_prep.exports.files.Rows.append", full)
+        with pytest.raises(OutputError, match="the disk is full"):
+            export_trials(zscored, tmp_path, "mindeye2")
+        assert not list(tmp_path.glob("*.hdf5"))
+        assert not (tmp_path / "manifest.json").exists()
+
+
+class TestBadInput:
+    def test_other_values_than_the_paper_has(self, zscored: Path, tmp_path: Path) -> None:
+        with pytest.raises(ParameterError, match="normalise='none', found 'session'"):
+            export_trials(zscored, tmp_path / "out", "brain-diffuser")
+
+    def test_means(self, official: SmallNSD, tmp_path: Path) -> None:
+        path = written(official, tmp_path, "session", average=True)
+        with pytest.raises(InputFileError, match="holds means over repetitions"):
+            export_trials(path, tmp_path / "out", "mindeye2")
+
+    def test_some_images(self, official: SmallNSD, tmp_path: Path) -> None:
+        path = written(official, tmp_path, "session", images="shared")
+        with pytest.raises(ParameterError, match="those of shared images"):
+            export_trials(path, tmp_path / "out", "mindeye2")
+
+    def test_no_trials(self, tmp_path: Path) -> None:
+        with pytest.raises(MissingFilesError, match="There are no single trials in"):
+            export_trials(tmp_path, tmp_path / "out", "mindeye2")
+
+    def test_an_unknown_form_names_those_there_are(
+        self, zscored: Path, tmp_path: Path, tiny_nsd: Path
+    ) -> None:
+        with pytest.raises(ParameterError, match=", ".join(LIKES)):
+            export_trials(zscored, tmp_path, "mindeye3")
+        with pytest.raises(ParameterError, match=", ".join(LIKES)):
+            open_nsd(tiny_nsd, cache_dir=tmp_path).export("mindeye3", tmp_path)
+
+    def test_a_region_that_the_trials_lack(self, tmp_path: Path, surface: tuple) -> None:
+        path = surface[0]
+        with pytest.raises(ParameterError, match="in the space func1pt8mm, found fsaverage"):
+            export_trials(path, tmp_path / "out", "mindeye2")
+
+
+@pytest.mark.slow
+def test_command_line(tiny_nsd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache, out = tmp_path / "cache", tmp_path / "out"
+    words = ["export", str(tiny_nsd), str(out), "--subjects", "1", "--cache-dir", str(cache)]
+    assert main([*words, "--like", "brain-diffuser"]) == 0
+    assert "Written: 9 files" in capsys.readouterr().out
+    assert np.load(out / "subj01/nsd_test_stim_sub1.npy").shape[1:] == (8, 8, 3)
+    assert main([*words, "--like", "mindeye3"]) == 2
+    assert "mindeye2" in capsys.readouterr().err
