@@ -53,7 +53,7 @@ class Rows:
             length -= len(content)
         if length or checksum != self._checksum:
             raise OutputError(
-                f"{self._path} was not written as it should be: what the disk gives back differs; "
+                f"{self._path} was not written correctly: reading it back gives different bytes; "
                 "check the disk and run the same command again."
             )
 
