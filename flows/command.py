@@ -96,20 +96,20 @@ def _command(run: Callable[[dict[str, Any]], int], **defaults: Any) -> Callable[
     for number, (group, names) in enumerate(GROUPS.items()):
         in_group = Parameter(group=Group(group, sort_key=number))
         for name in names:
-            one = stated[name]
+            parameter = stated[name]
             # Text, since an address would not survive as a path; shells complete it as one.
-            hint = str | Path | None if name == "nsd_root" else one.annotation
-            default = defaults.get(name, one.default)
-            grouped.append(one.replace(annotation=Annotated[hint, in_group], default=default))
+            hint = str | Path | None if name == "nsd_root" else parameter.annotation
+            default = defaults.get(name, parameter.default)
+            grouped.append(parameter.replace(annotation=Annotated[hint, in_group], default=default))
 
     @functools.wraps(parameters)
     def command(**given: Any) -> int:
         if given.get("regions_file") and "regions" not in given:
             given["regions"] = []  # a file of regions stands for the default ones
-        return run({one.name: one.default for one in grouped} | given)
+        return run({parameter.name: parameter.default for parameter in grouped} | given)
 
     command.__signature__ = inspect.Signature(grouped)  # type: ignore[attr-defined]
-    command.__annotations__ = {one.name: one.annotation for one in grouped}
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in grouped}
     return command
 
 
@@ -211,8 +211,8 @@ def _status(command: App, words: Sequence[str]) -> int:
         _print_error(error)
         return 1
     except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        found = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        _print_error(f"{found}; correct the name and try again.")
+        problem = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        _print_error(f"{problem}; correct the name and try again.")
         return 1
     except BrokenPipeError:
         raise

@@ -64,18 +64,18 @@ def _takes(stated: Callable[..., dict[str, Any]]) -> Callable[..., Callable[...,
     """
     signature = inspect.signature(stated)
     titled = [
-        one.replace(
+        parameter.replace(
             annotation=Annotated[
-                one.annotation, Field(json_schema_extra={"title": TITLES[one.name]})
+                parameter.annotation, Field(json_schema_extra={"title": TITLES[parameter.name]})
             ]
         )
-        for one in signature.parameters.values()
+        for parameter in signature.parameters.values()
     ]
 
     def take(function: Callable[..., Any]) -> Callable[..., Any]:
         function = functools.wraps(stated, assigned=("__doc__",))(function)
         function.__signature__ = signature.replace(parameters=titled)  # type: ignore[attr-defined]
-        function.__annotations__ = {one.name: one.annotation for one in titled}
+        function.__annotations__ = {parameter.name: parameter.annotation for parameter in titled}
         return function
 
     return take

@@ -151,18 +151,18 @@ class _Server:
             time.sleep(0.05)
         status = self._process.poll()
         if status is None:
-            found = f"did not answer at {self.url} within {_START_SECONDS} s"
+            problem = f"did not answer at {self.url} within {_START_SECONDS} s"
         else:
-            found = f"could not start ({_reason(status)}: {self._last_words()})"
+            problem = f"could not start ({_reason(status)}: {self._last_words()})"
         if self._has_copy:
             with suppress(OSError):
                 _empty_database().unlink(missing_ok=True)
-            found += (
+            problem += (
                 f", with a database made from {_empty_database()}, which is removed now since this "
                 "Prefect may not be able to read it"
             )
         raise OutputError(
-            f"Prefect's temporary server {found}: see that there is space in "
+            f"Prefect's temporary server {problem}: see that there is space in "
             f"{self._folder.parent}, or start a server with 'prefect server start' and set "
             "PREFECT_API_URL to its address; then run the command again."
         )

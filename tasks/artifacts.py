@@ -162,13 +162,13 @@ class RunPage(TerminalObserver):
         in_order = sorted(checks, key=lambda check: VERDICTS.index(check.verdict))
         rows = [
             {
-                "verdict": one.check.verdict,
-                "check": one.check.name,
-                "where": one.check.where,
-                "value": one.value,
-                "expectation": one.expectation,
+                "verdict": row.check.verdict,
+                "check": row.check.name,
+                "where": row.check.where,
+                "value": row.value,
+                "expectation": row.expectation,
             }
-            for one in map(describe, in_order)
+            for row in map(describe, in_order)
         ]
         create_table_artifact(rows, key=_CHECKS, description="What was checked of the results")
 

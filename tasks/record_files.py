@@ -42,7 +42,7 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 def _of_this_library(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     value = _once(pairs)
-    known = {f"{one.__module__}.{one.__qualname__}" for one in _CLASSES}
+    known = {f"{kind.__module__}.{kind.__qualname__}" for kind in _CLASSES}
     if "__exc_type__" in value or value.get("__class__", next(iter(known))) not in known:
         raise ValueError("it names a class of something else")
     return value

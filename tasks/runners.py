@@ -67,10 +67,10 @@ def _check_scheduler(address: str) -> None:
     from distributed.comm.registry import get_backend
 
     try:
-        scheme, place = parse_address(address)
+        scheme, location = parse_address(address)
         get_backend(scheme)
         if scheme in ("tcp", "tls"):
-            socket.create_connection(parse_host_port(place), _SECONDS_TO_CONNECT).close()
+            socket.create_connection(parse_host_port(location), _SECONDS_TO_CONNECT).close()
     except (ValueError, OSError, OverflowError) as error:
         raise ParameterError(
             f"No Dask scheduler can be reached at {address!r} ({error}): expected the address of "

@@ -163,8 +163,8 @@ def region_geometry(
     n_without_variance = np.zeros(len(subjects), dtype=np.int64)
     rdms = np.full((len(subjects), n_images * (n_images - 1) // 2), np.nan, dtype=np.float32)
     for row, subject in enumerate(subjects):
-        places = np.flatnonzero(subject_of_neuroid == subject)
-        block = slice(int(places[0]), int(places[-1]) + 1)
+        columns = np.flatnonzero(subject_of_neuroid == subject)
+        block = slice(int(columns[0]), int(columns[-1]) + 1)
         kept = keep[block] & (subject_of_neuroid[block] == subject)
         # A slice is not copied; an index would be.
         patterns = responses[:, block] if kept.all() else responses[:, block][:, kept]
@@ -250,10 +250,10 @@ def correlations(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     centred[constant] = np.nan
     centred -= centred.mean(axis=1, keepdims=True)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
-    found = np.clip(centred @ centred.T, -1, 1)
-    defined = np.isfinite(found.diagonal())
-    found[defined, defined] = 1
-    return found
+    correlation = np.clip(centred @ centred.T, -1, 1)
+    defined = np.isfinite(correlation.diagonal())
+    correlation[defined, defined] = 1
+    return correlation
 
 
 def mean_over_pairs(matrix: NDArray[np.float64]) -> float:

@@ -38,15 +38,15 @@ def image_features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         image.
     """
     bank = _filters()
-    found = np.empty((len(images), FIELDS * FIELDS * len(bank)), dtype=np.float32)
+    features = np.empty((len(images), FIELDS * FIELDS * len(bank)), dtype=np.float32)
     for start in range(0, len(images), _IMAGES_AT_ONCE):
         block = _small_grey(images[start : start + _IMAGES_AT_ONCE])
         spectrum = scipy.fft.fft2(block - block.mean(axis=(1, 2), keepdims=True))
         energy = np.abs(scipy.fft.ifft2(spectrum[:, np.newaxis] * bank)) ** 2
         shape = (len(block), len(bank), FIELDS, _SIDE // FIELDS, FIELDS, _SIDE // FIELDS)
         fields = np.sqrt(energy.reshape(shape).mean(axis=(3, 5)))
-        found[start : start + len(block)] = fields.transpose(0, 2, 3, 1).reshape(len(block), -1)
-    return found
+        features[start : start + len(block)] = fields.transpose(0, 2, 3, 1).reshape(len(block), -1)
+    return features
 
 
 def _small_grey(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -80,7 +80,7 @@ def _filters() -> NDArray[np.float32]:
         away = np.angle(np.exp(1j * (angle - orientation)))
         for frequency in FREQUENCIES:
             octaves = np.log2(radius / frequency)
-            one = np.exp(-(octaves**2) / 2 / _OCTAVES**2 - away**2 / 2 / _RADIANS**2)
-            one[0, 0] = 0
-            bank.append(one)
+            gain = np.exp(-(octaves**2) / 2 / _OCTAVES**2 - away**2 / 2 / _RADIANS**2)
+            gain[0, 0] = 0
+            bank.append(gain)
     return np.stack(bank).astype(np.float32)

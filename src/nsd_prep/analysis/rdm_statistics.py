@@ -163,5 +163,7 @@ def correlations_without_each_image(rdms: NDArray[np.floating]) -> NDArray[np.fl
         covariance[:, b, a] = covariance[:, a, b]
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.sqrt(np.einsum("iaa->ia", covariance))
-        found: NDArray[np.float64] = covariance / (spread[:, :, np.newaxis] * spread[:, np.newaxis])
-    return found
+        correlation: NDArray[np.float64] = covariance / (
+            spread[:, :, np.newaxis] * spread[:, np.newaxis]
+        )
+    return correlation

@@ -49,22 +49,22 @@ def region_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
         high_subjects; NaN of fewer than four); between_subjects_reliable, with reliable voxels.
     """
     rows = []
-    for one, reliable in zip(geometry.all_voxels, geometry.reliable_voxels, strict=True):
-        chosen = voxels[voxels["region"] == one.region]
+    for region, reliable in zip(geometry.all_voxels, geometry.reliable_voxels, strict=True):
+        chosen = voxels[voxels["region"] == region.region]
         ceiling = chosen["noise_ceiling"]
         rows.append(
             {
-                "region": one.region,
+                "region": region.region,
                 "voxels": len(chosen),
                 "reliable_voxels": int((ceiling > RELIABLE_NOISE_CEILING).sum()),
                 "median_noise_ceiling": float(ceiling.median()),
                 "mean_of_subject_medians": float(
                     chosen.groupby("subject")["noise_ceiling"].median().mean()
                 ),
-                "rdm_mean": float(one.mean_rdm.mean(dtype=np.float64)),
-                "rdm_sd": float(one.mean_rdm.std(dtype=np.float64)),
-                "between_subjects": mean_over_pairs(between_subjects(one)),
-                **_interval_of_mean(one),
+                "rdm_mean": float(region.mean_rdm.mean(dtype=np.float64)),
+                "rdm_sd": float(region.mean_rdm.std(dtype=np.float64)),
+                "between_subjects": mean_over_pairs(between_subjects(region)),
+                **_interval_of_mean(region),
                 "between_subjects_reliable": mean_over_pairs(between_subjects(reliable)),
             }
         )
@@ -74,14 +74,14 @@ def region_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
 def _interval_of_mean(region: RegionGeometry) -> dict[str, float]:
     """Return the ends of the intervals of the mean r between subjects, by column."""
     correlation = between_subjects(region)
-    found = mean_over_pairs(correlation)
-    without_image = [mean_over_pairs(one) for one in _without_each_image(region.rdms)]
+    mean = mean_over_pairs(correlation)
+    without_image = [mean_over_pairs(rdms) for rdms in _without_each_image(region.rdms)]
     without_subject = [
         mean_over_pairs(np.delete(np.delete(correlation, row, axis=0), row, axis=1))
         for row in np.flatnonzero(region.has_rdm)
     ]
-    low, high = jackknife_interval(found, np.array(without_image))
-    ends = jackknife_interval(found, np.array(without_subject))
+    low, high = jackknife_interval(mean, np.array(without_image))
+    ends = jackknife_interval(mean, np.array(without_subject))
     return {
         "low_images": low,
         "high_images": high,
@@ -92,7 +92,7 @@ def _interval_of_mean(region: RegionGeometry) -> dict[str, float]:
 
 def _without_each_image(triangles: NDArray[np.float32]) -> NDArray[np.float64]:
     return correlations_without_each_image(
-        np.stack([from_upper_triangle(one) for one in triangles])
+        np.stack([from_upper_triangle(pairs) for pairs in triangles])
     )
 
 
@@ -109,16 +109,16 @@ def subject_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     groups = dict(iter(voxels.groupby(["region", "subject"], sort=False)))
-    for one in geometry.all_voxels:
-        agreement = between_subjects(one)
+    for region in geometry.all_voxels:
+        agreement = between_subjects(region)
         np.fill_diagonal(agreement, np.nan)
-        for place, subject in enumerate(one.subjects):
-            chosen = groups[one.region, subject]
+        for row, subject in enumerate(region.subjects):
+            chosen = groups[region.region, subject]
             ceiling = chosen["noise_ceiling"]
-            others = agreement[place][np.isfinite(agreement[place])]
+            others = agreement[row][np.isfinite(agreement[row])]
             rows.append(
                 {
-                    "region": one.region,
+                    "region": region.region,
                     "subject": subject,
                     "voxels": len(chosen),
                     "reliable_voxels": int((ceiling > RELIABLE_NOISE_CEILING).sum()),
@@ -127,9 +127,9 @@ def subject_table(geometry: Geometry, voxels: pd.DataFrame) -> pd.DataFrame:
                     "lower_quartile": float(ceiling.quantile(0.25)),
                     "upper_quartile": float(ceiling.quantile(0.75)),
                     "highest": float(ceiling.max()),
-                    "rdm_mean": float(one.rdms[place].mean(dtype=np.float64)),
-                    "rdm_sd": float(one.rdms[place].std(dtype=np.float64)),
-                    "patterns_without_variance": int(one.n_without_variance[place]),
+                    "rdm_mean": float(region.rdms[row].mean(dtype=np.float64)),
+                    "rdm_sd": float(region.rdms[row].std(dtype=np.float64)),
+                    "patterns_without_variance": int(region.n_without_variance[row]),
                     "with_other_subjects": float(others.mean()) if len(others) else np.nan,
                 }
             )
@@ -147,14 +147,15 @@ def between_regions_table(geometry: Geometry) -> pd.DataFrame:
         four); r_reliable, with reliable voxels, where the geometry has any; a row for each pair.
     """
     regions = geometry.all_voxels
-    names = [one.region for one in regions]
+    names = [region.region for region in regions]
     all_voxels = between_regions(regions)
-    means = np.stack([one.mean_rdm for one in regions])
-    place = np.triu_indices(len(names), k=1)
+    means = np.stack([region.mean_rdm for region in regions])
+    upper = np.triu_indices(len(names), k=1)
     low, high = jackknife_interval(all_voxels, _without_each_image(means))
-    subjects = dict.fromkeys(name for one in regions for name in one.subjects_with_rdm)
+    subjects = dict.fromkeys(name for region in regions for name in region.subjects_with_rdm)
     left_out = {
-        subject: between_regions([one.without(subject) for one in regions]) for subject in subjects
+        subject: between_regions([region.without(subject) for region in regions])
+        for subject in subjects
     }
     over_subjects = [
         jackknife_interval(
@@ -167,14 +168,14 @@ def between_regions_table(geometry: Geometry) -> pd.DataFrame:
                 ]
             ),
         )
-        for a, b in zip(*place, strict=True)
+        for a, b in zip(*upper, strict=True)
     ]
     ends = np.array(over_subjects).reshape(-1, 2)
     table = _pairs(("region_a", "region_b"), names, all_voxels, low, high)
     table = table.assign(low_subjects=ends[:, 0], high_subjects=ends[:, 1])
     if not geometry.reliable_voxels:
         return table
-    return table.assign(r_reliable=between_regions(geometry.reliable_voxels)[place])
+    return table.assign(r_reliable=between_regions(geometry.reliable_voxels)[upper])
 
 
 def rdm_noise_ceiling_table(geometry: Geometry) -> pd.DataFrame:
@@ -187,12 +188,12 @@ def rdm_noise_ceiling_table(geometry: Geometry) -> pd.DataFrame:
         ceiling over subjects (Nili et al. 2014), with all voxels; NaN of fewer than two subjects.
     """
     rows = []
-    for one in geometry.all_voxels:
-        known = one.rdms[one.has_rdm]
+    for region in geometry.all_voxels:
+        known = region.rdms[region.has_rdm]
         bounds = rdm_noise_ceiling(known)
         rows.append(
             {
-                "region": one.region,
+                "region": region.region,
                 "subjects": len(known),
                 "lower_bound": bounds.lower,
                 "upper_bound": bounds.upper,
@@ -212,13 +213,13 @@ def between_subjects_table(geometry: Geometry) -> pd.DataFrame:
     """
     tables = []
     reliable = {each.region: each for each in geometry.reliable_voxels}
-    for one in geometry.all_voxels:
-        all_voxels = between_subjects(one)
-        low, high = jackknife_interval(all_voxels, _without_each_image(one.rdms))
-        table = _pairs(("subject_a", "subject_b"), list(one.subjects), all_voxels, low, high)
-        table.insert(0, "region", one.region)
-        place = np.triu_indices(len(one.subjects), k=1)
-        of_reliable = between_subjects(reliable[one.region])[place]
+    for region in geometry.all_voxels:
+        all_voxels = between_subjects(region)
+        low, high = jackknife_interval(all_voxels, _without_each_image(region.rdms))
+        table = _pairs(("subject_a", "subject_b"), list(region.subjects), all_voxels, low, high)
+        table.insert(0, "region", region.region)
+        upper = np.triu_indices(len(region.subjects), k=1)
+        of_reliable = between_subjects(reliable[region.region])[upper]
         tables.append(table.assign(r_reliable=of_reliable))
     return pd.concat(tables, ignore_index=True)
 
@@ -234,8 +235,8 @@ def _pairs(
     first, second = np.triu_indices(len(names), k=1)
     return pd.DataFrame(
         {
-            columns[0]: [names[place] for place in first],
-            columns[1]: [names[place] for place in second],
+            columns[0]: [names[index] for index in first],
+            columns[1]: [names[index] for index in second],
             "r": correlation[first, second],
             "low_images": low[first, second],
             "high_images": high[first, second],
@@ -278,9 +279,9 @@ def mean_rdm_table(nsd_ids: NDArray[np.int64], region: RegionGeometry) -> pd.Dat
         then a column for each image, named by its stimulus_id.
     """
     names = stimulus_ids(nsd_ids)
-    place = np.empty(len(names), dtype=np.int64)
-    place[cluster_order(region.mean_rdm)] = np.arange(len(names))
+    position = np.empty(len(names), dtype=np.int64)
+    position[cluster_order(region.mean_rdm)] = np.arange(len(names))
     distances = pd.DataFrame(from_upper_triangle(region.mean_rdm), columns=names)
-    distances.insert(0, "place_in_clusters", place)
+    distances.insert(0, "place_in_clusters", position)
     distances.insert(0, "stimulus_id", names)
     return distances

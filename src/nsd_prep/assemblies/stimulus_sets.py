@@ -30,12 +30,12 @@ _HELD: Final = 2
 
 def pictures_of(made: StepOutput, folder: Folder) -> dict[int, Path]:
     """Return where the images of written stimulus sets lie, by nsd_id (0-based), ascending."""
-    found = {}
+    pictures = {}
     for name in made.files:
         path = folder.path / name
         if path.suffix in _EXTENSIONS.values():
-            found[int(path.stem.removeprefix("nsd_"))] = path
-    return dict(sorted(found.items()))
+            pictures[int(path.stem.removeprefix("nsd_"))] = path
+    return dict(sorted(pictures.items()))
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:

@@ -66,9 +66,9 @@ def subject_major(voxels: pd.DataFrame) -> pd.DataFrame:
     Subjects in the order in which they first appear; within a subject V1, V2, V4, IT, then other
     regions in the order in which they first appear; within a region unchanged.
     """
-    found = voxels["region"].unique().tolist()
-    regions = [name for name in VOXEL_COUNTS if name in found]
-    regions += [name for name in found if name not in regions]
+    names = voxels["region"].unique().tolist()
+    regions = [name for name in VOXEL_COUNTS if name in names]
+    regions += [name for name in names if name not in regions]
     subjects = voxels["subject"].unique().tolist()
     region_rank = voxels["region"].map(regions.index).to_numpy()
     subject_rank = voxels["subject"].map(subjects.index).to_numpy()

@@ -66,13 +66,13 @@ def sampled_sha256(path: Path) -> str:
         size = os.fstat(file.fileno()).st_size
         digest = hashlib.sha256(f"{size}".encode())
         n_blocks = 2 + size // _STRETCH_BYTES
-        places = np.linspace(0, max(0, size - _BLOCK_BYTES), n_blocks).astype(np.int64).tolist()
+        offsets = np.linspace(0, max(0, size - _BLOCK_BYTES), n_blocks).astype(np.int64).tolist()
         if hasattr(os, "posix_fadvise"):  # all at once, and nothing beside them
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-            for place in places:
-                os.posix_fadvise(file.fileno(), place, _BLOCK_BYTES, os.POSIX_FADV_WILLNEED)
-        for place in places:
-            digest.update(os.pread(file.fileno(), _BLOCK_BYTES, place))
+            for offset in offsets:
+                os.posix_fadvise(file.fileno(), offset, _BLOCK_BYTES, os.POSIX_FADV_WILLNEED)
+        for offset in offsets:
+            digest.update(os.pread(file.fileno(), _BLOCK_BYTES, offset))
     return digest.hexdigest()
 
 

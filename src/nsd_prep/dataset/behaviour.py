@@ -89,15 +89,15 @@ def _places(
             f"The behaviour {path} holds subject {other.iloc[0]:g}: expected {subject}; {advice}"
         )
     session = trials["session"].to_numpy()
-    held = rows["SESSION"].value_counts()
+    counts = rows["SESSION"].value_counts()
     planned = trials["session"].value_counts()
-    for number, n_rows in held.sort_index().items():
+    for number, n_rows in counts.sort_index().items():
         if n_rows != planned.get(number, 0):
             raise InputFileError(
                 f"The behaviour {path} has {n_rows} trials in session {number:g}: expected "
                 f"{planned.get(number, 0)}; {advice}"
             )
-    place = np.flatnonzero(np.isin(session, held.index))
+    place = np.flatnonzero(np.isin(session, counts.index))
     shown = rows["73KID"].to_numpy() - 1  # the file counts from 1
     wrong = np.flatnonzero(shown != trials["nsd_id"].to_numpy()[place])
     if len(wrong):

@@ -233,11 +233,11 @@ def _checked(
     # Of a disk that fails `get` would say that there is no dataset.
     betas = file[DATASET_NAME] if DATASET_NAME in file else None  # noqa: SIM401
     if not isinstance(betas, h5py.Dataset):
-        held = ", ".join(sorted(map(str, file))) or "nothing"
-        held = held if betas is None else "a group of this name"
+        content = ", ".join(sorted(map(str, file))) or "nothing"
+        content = content if betas is None else "a group of this name"
         raise InputFileError(
-            f"{path} has no dataset '{DATASET_NAME}': expected it to hold the betas, found {held}; "
-            "download the file again."
+            f"{path} has no dataset '{DATASET_NAME}': expected it to hold the betas, found "
+            f"{content}; download the file again."
         )
     if betas.is_virtual or betas.external:
         # Where those files are missing HDF5 gives the fill value for them, without an error.

@@ -95,9 +95,9 @@ def _whole_numbers(path: Path, name: str, values: Any) -> NDArray[np.int64]:
     """Return a matrix of whole numbers, as a MAT v5 file holds every array of them."""
     is_matrix = isinstance(values, np.ndarray) and values.dtype.kind in "iuf" and values.ndim == 2
     if not is_matrix or values.size == 0:
-        found = f"{getattr(values, 'dtype', type(values).__name__)} {getattr(values, 'shape', '')}"
+        actual = f"{getattr(values, 'dtype', type(values).__name__)} {getattr(values, 'shape', '')}"
         raise InputFileError(
-            f"The design {path} has in {name} an array of {found}: expected a matrix of whole "
+            f"The design {path} has in {name} an array of {actual}: expected a matrix of whole "
             f"numbers up to {_LARGEST_NUMBER}; download it again."
         )
     # Not by np.abs, which leaves the lowest int64 below zero.
@@ -146,5 +146,5 @@ def _check_design(path: Path, design: Design) -> None:
 
 
 def _first_double(ids: NDArray[np.int64]) -> int:
-    found, times = np.unique(ids, return_counts=True)
-    return int(found[times > 1][0])
+    unique, times = np.unique(ids, return_counts=True)
+    return int(unique[times > 1][0])

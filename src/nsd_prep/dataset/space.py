@@ -131,14 +131,14 @@ class VolumeSpace(Space):
         ParameterError
             A voxel lies outside of the grid.
         """
-        place = np.stack([np.asarray(table[f"nifti_{axis}"], np.int64) for axis in "ijk"], axis=1)
+        ijk = np.stack([np.asarray(table[f"nifti_{axis}"], np.int64) for axis in "ijk"], axis=1)
         shape = self.grid[::-1]
-        if len(place) and (place.min() < 0 or (place.max(axis=0) >= shape).any()):
+        if len(ijk) and (ijk.min() < 0 or (ijk.max(axis=0) >= shape).any()):
             raise ParameterError(
-                f"A voxel lies at (i, j, k) = {tuple(place.max(axis=0).tolist())} or beyond: "
+                f"A voxel lies at (i, j, k) = {tuple(ijk.max(axis=0).tolist())} or beyond: "
                 f"expected all within (X, Y, Z) = {shape}; give the grid of the same subject."
             )
-        return np.ravel_multi_index(tuple(place.T[::-1]), self.grid).astype(np.int64)
+        return np.ravel_multi_index(tuple(ijk.T[::-1]), self.grid).astype(np.int64)
 
     @override
     def neighbours(self, sites: Sites, steps: int) -> Sites:

@@ -113,10 +113,10 @@ def contradictions(
         One sentence a contradiction, at most one a subject.
     """
     advice = "one of the two is damaged or of another release; download both again."
-    found = []
+    problems = []
     marked = np.sort(stimulus_table.index[stimulus_table["shared1000"] == 1].to_numpy())
     if not np.array_equal(marked, np.sort(design.shared_nsd_ids)):
-        found.append(
+        problems.append(
             f"The design {design_file} and the stimulus table {stimulus_table_file} disagree: "
             f"sharedix lists {len(design.shared_nsd_ids)} images and shared1000 marks "
             f"{len(marked)}, not the same ones; {advice}"
@@ -133,13 +133,13 @@ def contradictions(
         wrong = np.flatnonzero((listed != expected).any(axis=0))
         if len(wrong) or len(trial) != n_trials:
             first = int(wrong[0]) if len(wrong) else int(np.argmax(np.bincount(trial)))
-            found.append(
+            problems.append(
                 f"The design {design_file} and the stimulus table {stimulus_table_file} disagree "
                 f"for subject {subject} at {max(len(wrong), 1)} of {n_trials} trials: in trial "
                 f"{first + 1} the design shows nsd_id {expected[0, first]} (repetition "
                 f"{expected[1, first]}), the table {_shown(listed[:, first])}; {advice}"
             )
-    return found
+    return problems
 
 
 def _shown(listed: NDArray[np.int64]) -> str:

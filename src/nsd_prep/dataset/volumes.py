@@ -127,10 +127,10 @@ def read_label_volume(path: Path, read: Read = read_whole) -> Volume:
         labels = values.astype(np.int16)
     wrong = values != labels
     if wrong.any() or labels.min() < OUTSIDE_CORTEX:
-        found = values[wrong | (labels < OUTSIDE_CORTEX)].flat[0]
+        value = values[wrong | (labels < OUTSIDE_CORTEX)].flat[0]
         raise InputFileError(
             f"{path} is not a volume of labels: expected whole numbers from -1 up, found "
-            f"{found:g}; give the label volume that NSD distributes."
+            f"{value:g}; give the label volume that NSD distributes."
         )
     return Volume(labels, space)
 

@@ -57,20 +57,20 @@ def _table(differences: Iterable[Difference]) -> Table:
         table.add_column(column)
     for column in ("largest", "typical", "r"):
         table.add_column(column, justify="right")
-    for one in differences:
-        if not one.n_voxels:  # of one side alone: named above
+    for difference in differences:
+        if not difference.n_voxels:  # of one side alone: named above
             continue
         table.add_row(
-            one.subject,
-            one.region,
-            f"{one.images_differ} of {one.n_images}",
-            f"{one.voxels_differ} of {one.n_voxels}",
+            difference.subject,
+            difference.region,
+            f"{difference.images_differ} of {difference.n_images}",
+            f"{difference.voxels_differ} of {difference.n_voxels}",
             *(
                 "-" if math.isnan(number) else f"{number:{form}}"
                 for number, form in (
-                    (one.largest, ".3g"),
-                    (one.typical, ".3g"),
-                    (one.correlation, ".5f"),
+                    (difference.largest, ".3g"),
+                    (difference.typical, ".3g"),
+                    (difference.correlation, ".5f"),
                 )
             ),
         )

@@ -263,11 +263,11 @@ def agreement_section(geometry: Geometry) -> Section:
 def crossnobis_section(geometry: Geometry, crossnobis: Geometry) -> Section:
     """Return the section with cross-validated distances beside the RDMs."""
     rows = []
-    for one, distances in zip(geometry.all_voxels, crossnobis.all_voxels, strict=True):
-        both = np.stack([one.mean_rdm, distances.mean_rdm])
+    for region, distances in zip(geometry.all_voxels, crossnobis.all_voxels, strict=True):
+        both = np.stack([region.mean_rdm, distances.mean_rdm])
         rows.append(
             {
-                "region": one.region,
+                "region": region.region,
                 "mean_distance": float(distances.mean_rdm.mean(dtype=np.float64)),
                 "share_below_0": float((distances.mean_rdm < 0).mean()),
                 "r_with_1_minus_r": float(correlations(both)[0, 1]),

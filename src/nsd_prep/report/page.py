@@ -97,7 +97,7 @@ def cells_json(matrices: Sequence[Cells]) -> str:
         null) or, for a large symmetric matrix, low, high and bytes: its upper triangle in base64,
         a byte each, 255 steps from low to high.
     """
-    return json.dumps([_cells(one) for one in matrices]).replace("<", "\\u003c")
+    return json.dumps([_cells(matrix) for matrix in matrices]).replace("<", "\\u003c")
 
 
 def _cells(matrix: Cells) -> dict[str, Any]:

@@ -160,12 +160,12 @@ def grouped(checks: Sequence[DescribedCheck]) -> list[CheckGroup]:
         first check within.
     """
     by_name: dict[str, list[DescribedCheck]] = {}
-    for one in checks:
-        by_name.setdefault(one.check.name, []).append(one)
+    for check in checks:
+        by_name.setdefault(check.check.name, []).append(check)
     groups = []
     for name, members in by_name.items():
         numbers = verdict_numbers(members)
-        meanings = tuple(dict.fromkeys(one.meaning for one in members))
+        meanings = tuple(dict.fromkeys(check.meaning for check in members))
         groups.append(CheckGroup(name, meanings, next(iter(numbers)), numbers, tuple(members)))
     return sorted(groups, key=lambda group: VERDICTS.index(group.verdict))
 
@@ -173,7 +173,10 @@ def grouped(checks: Sequence[DescribedCheck]) -> list[CheckGroup]:
 def problems(checks: Sequence[DescribedCheck]) -> list[dict[str, str]]:
     """Return the rows of failed and of suspicious checks, failed ones first."""
     return [
-        check_row(one) for verdict in PROBLEMS for one in checks if one.check.verdict == verdict
+        check_row(check)
+        for verdict in PROBLEMS
+        for check in checks
+        if check.check.verdict == verdict
     ]
 
 

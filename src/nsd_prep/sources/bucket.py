@@ -229,7 +229,7 @@ class BucketSource(Source):
         pictures = fetch_images(self.client, nsd_ids)
 
         def pixels(nsd_id: int) -> NDArray[np.uint8]:
-            return next(shown for one, shown in pictures if one == nsd_id)
+            return next(shown for number, shown in pictures if number == nsd_id)
 
         return pixels
 

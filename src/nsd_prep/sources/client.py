@@ -104,10 +104,10 @@ class Client:
             The server does not answer.
         """
         futures = {name: self.submit(self.identity, name) for name in names}
-        found, missing = {}, []
+        results, missing = {}, []
         for name, future in futures.items():
             try:
-                found[name] = future.result()
+                results[name] = future.result()
             except MissingFilesError as error:
                 missing.append(str(error))
         if len(missing) == 1:
@@ -115,7 +115,7 @@ class Client:
         if missing:
             listed = "".join(f"\n  - {problem}" for problem in missing)
             raise MissingFilesError(f"{len(missing)} files cannot be read:{listed}")
-        return found
+        return results
 
     def fetch(
         self,

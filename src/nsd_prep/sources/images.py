@@ -130,12 +130,12 @@ def _read_ranges(client: Client, ids: list[int]) -> Iterator[tuple[int, NDArray[
         def ranges(opened: h5py.File) -> Ranges:
             images = stored_images(identity.path, opened, np.array(ids, dtype=np.int64))
             whole = [slice(0, length) for length in images.shape[1:]]
-            boxes = [(slice(one, one + 1), *whole) for one in chosen]  # noqa: B023 (called at once)
+            boxes = [(slice(index, index + 1), *whole) for index in chosen]  # noqa: B023 (called at once)
             return stored_ranges(images, file, boxes)
 
         keys = file.fetch(_opened(file, ranges))
-        for one in chosen:
-            yield one, _opened(file, lambda opened: opened[DATASET_NAME][one], keep=False)  # noqa: B023
+        for index in chosen:
+            yield index, _opened(file, lambda opened: opened[DATASET_NAME][index], keep=False)  # noqa: B023
         file.remove(keys)
 
 

@@ -176,8 +176,8 @@ def _dataset_near(root: Path) -> Path | None:
         inside = sorted(path for path in root.iterdir() if path.is_dir())
     except OSError:
         return None
-    found = [path for path in inside if (path / "nsddata").is_dir()]
-    return found[0] if len(found) == 1 else None
+    roots = [path for path in inside if (path / "nsddata").is_dir()]
+    return roots[0] if len(roots) == 1 else None
 
 
 def _description(path: Path, source: Source) -> _Description | None:

@@ -277,8 +277,8 @@ def _proxy(url: str) -> str | None:
 
 
 def _certificate_problem(error: Exception) -> str:
-    found = re.search(r"certificate: (\w+)|InvalidCertificate\(\s*(\w+)", str(error))
-    return next(filter(None, found.groups()), "invalid") if found else "invalid"
+    match = re.search(r"certificate: (\w+)|InvalidCertificate\(\s*(\w+)", str(error))
+    return next(filter(None, match.groups()), "invalid") if match else "invalid"
 
 
 def _status(error: Exception) -> str:

@@ -136,7 +136,7 @@ class SparseFile(io.RawIOBase):
 
     def holes(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Return the (start, stop) of what is not there between two bytes."""
-        found = []
+        gaps = []
         at = bisect_right(self._starts, start) - 1
         if at >= 0:
             start = max(start, self._starts[at] + len(self._segments[at]))
@@ -144,11 +144,11 @@ class SparseFile(io.RawIOBase):
             at += 1
             until = min(stop, self._starts[at] if at < len(self._starts) else stop)
             if until > start:
-                found.append((start, until))
+                gaps.append((start, until))
             if at >= len(self._starts):
                 break
             start = self._starts[at] + len(self._segments[at])
-        return found
+        return gaps
 
     def read_into(self, start: int, buffer: memoryview) -> None:
         """Fill a buffer with the bytes from `start` on; OSError where some were not fetched."""

@@ -174,8 +174,8 @@ def _shape_of_brain(
     # Off the grid's middle, as real brains are: a volume that is turned is then seen.
     centre = (size - 1) / 2 + generator.choice([-1, 1], 3) * generator.uniform(0.35, 0.65, 3)
     z, y, x = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in grid[::-1]), indexing="ij")
-    place = np.stack([x, y, z])
-    brain = (((place - centre[:, None, None, None]) / (0.49 * size)[:, None, None, None]) ** 2).sum(
+    xyz = np.stack([x, y, z])
+    brain = (((xyz - centre[:, None, None, None]) / (0.49 * size)[:, None, None, None]) ** 2).sum(
         axis=0
     ) < 1
     depths = np.empty((2, *grid[::-1]))
@@ -183,7 +183,7 @@ def _shape_of_brain(
     for side, sign in ((0, -1.0), (1, 1.0)):
         middle = centre + np.array([sign * 0.24 * size[0], 0.0, 0.0])
         radii = size * np.array([0.215, 0.455, 0.435]) * generator.uniform(0.97, 1.03, 3)
-        scaled = (place - middle[:, None, None, None]) / radii[:, None, None, None]
+        scaled = (xyz - middle[:, None, None, None]) / radii[:, None, None, None]
         radius = np.sqrt((scaled**2).sum(axis=0)) + 1e-9
         waves = generator.normal(0, 1, (6, 3))
         waves *= generator.uniform(5, 11, (6, 1)) / np.linalg.norm(waves, axis=1, keepdims=True)
@@ -193,7 +193,7 @@ def _shape_of_brain(
             for wave, phase in zip(waves, phases, strict=True)
         )
         surface = 1 + _FOLD_DEPTH * fold / np.sqrt(3)
-        distance = np.sqrt(((place - middle[:, None, None, None]) ** 2).sum(axis=0))
+        distance = np.sqrt(((xyz - middle[:, None, None, None]) ** 2).sum(axis=0))
         depths[side] = (surface - radius) * distance / radius
         # A voxel across the midline is no cortex of this hemisphere.
         depths[side][sign * (x - centre[0]) < 0.25] = -1

@@ -92,17 +92,17 @@ class FileComparison:
         return (
             not self.problems
             and not self.orders
-            and not any(one.images_differ for one in self.differences)
+            and not any(difference.images_differ for difference in self.differences)
         )
 
     @property
     def reasons(self) -> dict[str, list[str]]:
         """The guesses, and for each the subjects and regions that it explains."""
-        found: dict[str, list[str]] = {order: [self.name] for order in self.orders}
-        for one in self.differences:
-            for reason in one.reasons:
-                found.setdefault(reason, []).append(f"{one.subject} {one.region}")
-        return found
+        places: dict[str, list[str]] = {order: [self.name] for order in self.orders}
+        for difference in self.differences:
+            for reason in difference.reasons:
+                places.setdefault(reason, []).append(f"{difference.subject} {difference.region}")
+        return places
 
 
 @dataclass(frozen=True)
@@ -326,12 +326,12 @@ def _in_order_of(first: xr.DataArray, second: xr.DataArray) -> tuple[xr.DataArra
 
 def _groups(assembly: xr.DataArray) -> dict[tuple[str, str], NDArray[np.bool_]]:
     table = pd.DataFrame({name: assembly[name].to_numpy() for name in ("subject", "region")})
-    found = {}
+    members = {}
     for (subject, region), rows in table.groupby(["subject", "region"], sort=False).indices.items():
         member = np.zeros(len(table), dtype=np.bool_)
         member[rows] = True
-        found[str(subject), str(region)] = member
-    return found
+        members[str(subject), str(region)] = member
+    return members
 
 
 def _form(assembly: xr.DataArray) -> str:
@@ -381,30 +381,30 @@ def _problems(
     voxels_only: tuple[list[str], list[str]],
     tolerance: float,
 ) -> list[str]:
-    found = []
+    differences = []
     if _form(first) != _form(second):
-        found.append(f"form: {_form(first)} and {_form(second)}")
+        differences.append(f"form: {_form(first)} and {_form(second)}")
     names = [list(map(str, assembly.coords)) for assembly in (first, second)]
     if names[0] != names[1]:
-        found.append(f"coordinates: {', '.join(names[0])} and {', '.join(names[1])}")
+        differences.append(f"coordinates: {', '.join(names[0])} and {', '.join(names[1])}")
     for coordinate in (name for name in names[0] if name in names[1]):
         values = [assembly[coordinate].to_numpy() for assembly in (first, second)]
         if values[0].dtype.kind != values[1].dtype.kind:
-            found.append(f"{coordinate}: of type {values[0].dtype} and {values[1].dtype}")
+            differences.append(f"{coordinate}: of type {values[0].dtype} and {values[1].dtype}")
         elif values[0].shape != values[1].shape:
-            found.append(f"{coordinate}: {len(values[0])} and {len(values[1])} values")
+            differences.append(f"{coordinate}: {len(values[0])} and {len(values[1])} values")
         else:
             same = values[0] == values[1]
             if values[0].dtype.kind == "f":
                 same |= np.isclose(values[0], values[1], tolerance, tolerance, equal_nan=True)
             wrong = np.flatnonzero(~same)
             if len(wrong):
-                found.append(
+                differences.append(
                     f"{coordinate}: {len(wrong)} of {len(values[0])} values differ, the first "
                     f"{values[0][wrong[0]]} and {values[1][wrong[0]]}"
                 )
     for which, only in zip(("first", "second"), voxels_only, strict=True):
         if only:
             listed = ", ".join(only[:_NAMED]) + (" and so on" if len(only) > _NAMED else "")
-            found.append(f"{len(only)} voxels only in the {which}: {listed}")
-    return found
+            differences.append(f"{len(only)} voxels only in the {which}: {listed}")
+    return differences

@@ -80,18 +80,18 @@ def close(
 
 def _other_rows(first: Side, second: Side, n_common: int) -> list[str]:
     """Explain rows that one side has more, where what is common agrees."""
-    found = []
+    reasons = []
     if first.rows_of_image != second.rows_of_image:
         more = first.rows_of_image > second.rows_of_image
-        found.append(
+        reasons.append(
             f"{SIDES[not more]} has its repetitions not averaged: their mean is the other's row"
         )
     if len(first.nsd_id) != n_common or len(second.nsd_id) != n_common:
-        found.append(
+        reasons.append(
             "another set of sessions or subjects: the images in common agree, and which images "
             "were seen three times differs"
         )
-    return found
+    return reasons
 
 
 def _ceilings(first: Side, second: Side, tolerance: float) -> list[str]:
@@ -102,9 +102,9 @@ def _ceilings(first: Side, second: Side, tolerance: float) -> list[str]:
     if used.sum() < FEWEST_MATCHES or np.allclose(x, y, tolerance, tolerance):
         return []
     x, y = x[used], y[used]
-    for side, (one, other) in enumerate(((y, x), (x, y))):
-        squared = one / (100 - one) / REPETITIONS
-        if np.allclose(other * 100, one, rtol=1e-4):
+    for side, (own, other) in enumerate(((y, x), (x, y))):
+        squared = own / (100 - own) / REPETITIONS
+        if np.allclose(other * 100, own, rtol=1e-4):
             return [f"the noise ceilings of {SIDES[side]} are fractions, not percent"]
         if np.allclose(other, np.sqrt(squared), rtol=1e-4):
             return [f"{SIDES[side]} has the ncsnr in place of noise ceilings"]
@@ -137,13 +137,13 @@ def _without_data(x: Values, y: Values, differs: NDArray[np.bool_], tolerance: f
 
 def _exact(first: Side, second: Side, x: Values, y: Values, tolerance: float) -> list[str]:
     """Find what turns one side into the other without remainder."""
-    found = []
+    reasons = []
     for side, (given, rounded) in enumerate(((y, x), (x, y))):
         # The mean of float16 rows is not a float16.
         if (first, second)[side].rows_of_image == 1 and _is_float16_of(given, rounded):
-            found.append(f"{SIDES[side]} was stored as float16")
-    if found:
-        return found
+            reasons.append(f"{SIDES[side]} was stored as float16")
+    if reasons:
+        return reasons
     factor = float((x * y).sum() / max((x * x).sum(), 1e-300))
     if abs(factor - 1) > 1e-6 and _relatively_close(factor * x, y, tolerance):
         return [_factor(factor)]
@@ -152,8 +152,8 @@ def _exact(first: Side, second: Side, x: Values, y: Values, tolerance: float) ->
         varies = deviation > 0
         again = (given - given.mean(axis=0))[:, varies] / deviation[varies]
         if varies.any() and _relatively_close(again, scaled[:, varies], 10 * tolerance):
-            found.append(f"{SIDES[side]} was z-scored once more, over its images")
-    return found
+            reasons.append(f"{SIDES[side]} was z-scored once more, over its images")
+    return reasons
 
 
 def _factor(factor: float) -> str:
@@ -273,11 +273,11 @@ def _fewer_repetitions(x: Values, y: Values, ceiling: Values) -> list[str]:
     noise = 1 / (1 + ceiling / (100 - ceiling) / REPETITIONS)
     # In noisier and less noisy voxels alike: it is the trials' own noise, not some other.
     noisier = noise > np.median(noise)
-    found = [
+    ratios = [
         float(difference[voxels].sum() / noise[voxels].sum()) for voxels in (noisier, ~noisier)
     ]
     for expected, what in _DIFFERENCES:
-        if abs(added - 1) < 0.5 and np.allclose(found, expected, rtol=_DIFFERENCE_TOLERANCE):
+        if abs(added - 1) < 0.5 and np.allclose(ratios, expected, rtol=_DIFFERENCE_TOLERANCE):
             return [f"{SIDES[side]} {what}"]
     return []
 
@@ -324,7 +324,7 @@ def _other_trials(x: Values, y: Values) -> list[str]:
 
 def _unrelated(first: Side, second: Side) -> list[str]:
     """Tell trials of other images from voxels of other places, where nothing agrees."""
-    found = []
+    reasons = []
     for name, side in zip(SIDES, (first, second), strict=True):
         known = side.noise_ceiling > 0
         if known.sum() < 10:
@@ -339,10 +339,10 @@ def _unrelated(first: Side, second: Side) -> list[str]:
         centred = predicted - predicted.mean()
         slope = float(centred @ variance / (centred @ centred))
         if slope < 0.5 and variance.mean() < (predicted.mean() + 1 / REPETITIONS) / 2:
-            found.append(f"{name} assigns trials to wrong images: their average holds no signal")
+            reasons.append(f"{name} assigns trials to wrong images: their average holds no signal")
         elif slope < 0.5:
-            found.append(
+            reasons.append(
                 f"{name} has the responses of other voxels than its noise ceilings: a transposed "
                 "or flipped volume"
             )
-    return found
+    return reasons

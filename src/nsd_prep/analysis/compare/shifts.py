@@ -32,9 +32,9 @@ def other_ids(first: Side, second: Side) -> list[str]:
     for offset in (1, -1):
         if (step == offset).mean() >= _SHARE_OF_MATCHES:
             return [f"the ids of {SIDES[offset > 0]} are off by one: 1-based ids taken as 0-based"]
-    place = of_second - of_first
+    shift = of_second - of_first
     for offset in (1, -1):
-        if (place == offset).mean() >= _SHARE_OF_MATCHES:
+        if (shift == offset).mean() >= _SHARE_OF_MATCHES:
             return ["the ids are off by one: each row bears its neighbour's id"]
     return ["the rows of one side bear other images' ids"]
 

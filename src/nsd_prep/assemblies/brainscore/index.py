@@ -90,8 +90,8 @@ class PackageIndex(BaseModel):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        found = sorted((one.kind, one.split) for one in self.files)
-        if found != sorted((kind, split) for kind in get_args(PackagedKind) for split in SPLITS):
+        kinds = sorted((packaged.kind, packaged.split) for packaged in self.files)
+        if kinds != sorted((kind, split) for kind in get_args(PackagedKind) for split in SPLITS):
             raise ValueError("files: expected one of each kind and half")
         base_name(self.dataset)
         return self
@@ -109,7 +109,9 @@ class PackageIndex(BaseModel):
 
     def file(self, kind: PackagedKind, split: Split) -> PackagedFile:
         """Return the file of a kind and a half."""
-        return next(one for one in self.files if (one.kind, one.split) == (kind, split))
+        return next(
+            packaged for packaged in self.files if (packaged.kind, packaged.split) == (kind, split)
+        )
 
     def write(self, folder: Path) -> None:
         """Write the index to a folder of packages."""
@@ -139,9 +141,9 @@ def sha1_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha1").hexdigest()
 
 
-def is_whole(packages: Path, one: PackagedFile) -> bool:
+def is_whole(packages: Path, packaged: PackagedFile) -> bool:
     """Return whether a packaged file is there with the bytes that were written."""
     try:
-        return sha1_of_file(packages / one.file) == one.sha1
+        return sha1_of_file(packages / packaged.file) == packaged.sha1
     except OSError:
         return False

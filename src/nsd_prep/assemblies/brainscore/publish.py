@@ -150,27 +150,32 @@ def plan_upload(
     index = PackageIndex.read(packages)
     stage = current_stage()
     stage.total = len(index.files)
-    for one in index.files:
-        stage.note = one.file
-        if not is_whole(packages, one):
+    for packaged in index.files:
+        stage.note = packaged.file
+        if not is_whole(packages, packaged):
             raise InputFileError(
-                f"{packages / one.file} is gone or altered since it was packaged: expected SHA-1 "
-                f"{one.sha1}; make the packages again, with nsd-prep package."
+                f"{packages / packaged.file} is gone or altered since it was packaged: expected "
+                f"SHA-1 {packaged.sha1}; make the packages again, with nsd-prep package."
             )
     if client is None:
-        return [Step(one, destination.key(one.file), "not compared", None) for one in index.files]
+        return [
+            Step(packaged, destination.key(packaged.file), "not compared", None)
+            for packaged in index.files
+        ]
     _require_bucket(client, destination.bucket)
     steps = []
-    for one in index.files:
-        stage.note = f"the bucket's {one.file}"
-        key = destination.key(one.file)
+    for packaged in index.files:
+        stage.note = f"the bucket's {packaged.file}"
+        key = destination.key(packaged.file)
         there = _head(client, destination.bucket, key)
         if there is None:
-            steps.append(Step(one, key, "upload", None))
-        elif _sha1_of_object(client, destination.bucket, key, there) == one.sha1:
-            steps.append(Step(one, key, "already there", _version(there)))
+            steps.append(Step(packaged, key, "upload", None))
+        elif _sha1_of_object(client, destination.bucket, key, there) == packaged.sha1:
+            steps.append(Step(packaged, key, "already there", _version(there)))
         else:
-            steps.append(Step(one, key, "overwrite" if overwrite else "differs", _version(there)))
+            steps.append(
+                Step(packaged, key, "overwrite" if overwrite else "differs", _version(there))
+            )
     return steps
 
 
@@ -255,8 +260,8 @@ def _put(client: Any, bucket: str, step: Step, path: Path) -> None:
 
 def _verified_version(client: Any, bucket: str, step: Step) -> str | None:
     there = _head(client, bucket, step.key) or {}
-    found = _sha1_of_object(client, bucket, step.key, there) if there else "no object"
-    _require_sha1(_object(bucket, step.key), found, step.file.sha1)
+    actual = _sha1_of_object(client, bucket, step.key, there) if there else "no object"
+    _require_sha1(_object(bucket, step.key), actual, step.file.sha1)
     return _version(there)
 
 
@@ -336,7 +341,7 @@ def _moved(index: PackageIndex, location: str) -> PackageIndex:
     """Name the location; version ids of another one say nothing there."""
     if index.location == location:
         return index
-    files = tuple(one.model_copy(update={"version_id": None}) for one in index.files)
+    files = tuple(packaged.model_copy(update={"version_id": None}) for packaged in index.files)
     return index.model_copy(update={"files": files, "location": location})
 
 

@@ -113,10 +113,10 @@ def _pieces(content: Content, starts: Integers, length: int) -> NDArray[np.uint8
     """Return pieces, shape (n_pieces, length), of a file that gives them."""
     ranges = merged(starts, np.full(len(starts), length), content.gap)
     ends = np.cumsum(ranges.stops - ranges.starts)
-    held = np.empty(int(ends[-1]), dtype=np.uint8)
+    buffer = np.empty(int(ends[-1]), dtype=np.uint8)
     for (start, stop), end in zip(ranges, ends.tolist(), strict=True):
-        content.read_into(start, held.data[end - (stop - start) : end])
+        content.read_into(start, buffer.data[end - (stop - start) : end])
     held_in = np.searchsorted(ranges.starts, starts, side="right") - 1
     places = starts - ranges.stops[held_in] + ends[held_in]
-    windows = np.ndarray((len(held) - length + 1,), f"V{length}", held, strides=(1,))
+    windows = np.ndarray((len(buffer) - length + 1,), f"V{length}", buffer, strides=(1,))
     return windows[places].view(np.uint8).reshape(-1, length)

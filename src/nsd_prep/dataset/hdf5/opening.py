@@ -31,5 +31,5 @@ def errno_of(error: Exception) -> int | None:
     """Return the errno that h5py gives, or only its text holds; None where the file is at fault."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    found = re.search(r"errno = ([1-9][0-9]*)", str(error))
-    return int(found[1]) if found else None
+    match = re.search(r"errno = ([1-9][0-9]*)", str(error))
+    return int(match[1]) if match else None

@@ -89,12 +89,12 @@ class ChunkPlaces:
 
     def index_of(self, voxels: Integers) -> Integers:
         """Return the bytes where all nodes begin that lead from the root to some voxels' chunks."""
-        found = [np.array([ROOT], dtype=np.int64)]
+        addresses = [np.array([ROOT], dtype=np.int64)]
         children = voxels
         for level, n_nodes in enumerate(self.level_sizes):
             children = np.unique(np.minimum(children // _KEPT, n_nodes - 1))
-            found.append(self.nodes(level, children))
-        return np.unique(np.concatenate(found))
+            addresses.append(self.nodes(level, children))
+        return np.unique(np.concatenate(addresses))
 
     def ranges(self, voxels: Integers, gap: int) -> Ranges:
         """Return all that HDF5 reads of the file to find and read the chunks of voxels.

@@ -49,8 +49,8 @@ def merged(starts: Integers, lengths: Integers, gap: int = 0) -> Ranges:
 
     Starts and lengths (n,) come in any order; those of no bytes are left out.
     """
-    held = lengths > 0
-    starts, lengths = starts[held], lengths[held]
+    is_present = lengths > 0
+    starts, lengths = starts[is_present], lengths[is_present]
     if not len(starts):
         return Ranges(np.zeros(0, np.int64), np.zeros(0, np.int64))
     order = np.argsort(starts, kind="stable")

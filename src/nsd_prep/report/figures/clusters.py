@@ -154,13 +154,13 @@ def clusters_in_order(
     for n_branches in range(2, len(order) + 1):
         labels = fcluster(tree, n_branches, criterion="maxclust")[order]
         edges = np.flatnonzero(np.diff(labels)) + 1
-        found = [part for part in np.split(order, edges) if len(part) >= THUMBNAILS_SHOWN]
-        if len(found) > len(best):
-            best = found
+        large = [part for part in np.split(order, edges) if len(part) >= THUMBNAILS_SHOWN]
+        if len(large) > len(best):
+            best = large
         if len(best) >= n_clusters:
             break
-    largest = sorted(range(len(best)), key=lambda place: -len(best[place]))[:n_clusters]
-    return [best[place] for place in sorted(largest)]
+    largest = sorted(range(len(best)), key=lambda cluster: -len(best[cluster]))[:n_clusters]
+    return [best[cluster] for cluster in sorted(largest)]
 
 
 class _Cluster(NamedTuple):
@@ -175,12 +175,12 @@ def _illustrated(
 ) -> list[_Cluster]:
     """Return the clusters to be illustrated, with the images nearest to all others of each."""
     matrix = from_upper_triangle(region.mean_rdm)
-    found = []
+    clusters = []
     for images in clusters_in_order(tree, order, CLUSTERS_SHOWN):
         distances = matrix[np.ix_(images, images)].mean(axis=1)
         nearest = np.argsort(distances, kind="stable")[:THUMBNAILS_SHOWN]
-        found.append(_Cluster(images, images[nearest]))
-    return found
+        clusters.append(_Cluster(images, images[nearest]))
+    return clusters
 
 
 def images_of_clusters(geometry: Geometry) -> NDArray[np.int64]:
@@ -215,7 +215,7 @@ def _draw_thumbnails(
     pictures: Sequence[NDArray[np.uint8] | None],
 ) -> None:
     """Draw the most central images of each cluster, joined to its rows by a line."""
-    place = np.argsort(order)
+    position = np.argsort(order)
     first = (CLUSTERS_SHOWN - len(clusters)) / 2
     edge, gap = len(order) - 0.5, 0.003 * len(order) - 0.5
     for number, cluster in enumerate(clusters):
@@ -231,7 +231,7 @@ def _draw_thumbnails(
                 aspect="auto",
                 interpolation="antialiased",
             )
-        low, high = int(place[cluster.images].min()), int(place[cluster.images].max())
+        low, high = int(position[cluster.images].min()), int(position[cluster.images].max())
         matrix_axes.plot(
             [edge, edge],
             [low + gap, high - gap],

@@ -43,16 +43,16 @@ def draw_noise_ceilings(voxels: pd.DataFrame) -> ReportFigure:
     with one_style():
         figure = new_figure(PAGE_WIDTH * n_columns / 2 + 0.2 * (2 - n_columns), 1.9 * n_rows)
         axes = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
-        for place, region in enumerate(regions):
+        for column, region in enumerate(regions):
             chosen = voxels[voxels["region"] == region]
-            axis = axes.flat[place]
+            axis = axes.flat[column]
             shapes = histogram[histogram["region"] == region]
             _draw_distributions(axis, chosen, shapes, region_colour(region))
             share = (chosen["noise_ceiling"] > RELIABLE_NOISE_CEILING).mean()
             axis.set_title(f"{region}  ({share:.0%} of {len(chosen):,} voxels reliable)")
-            if place % n_columns == 0:
+            if column % n_columns == 0:
                 axis.set_ylabel("noise ceiling (%)")
-            if place + n_columns >= len(regions):
+            if column + n_columns >= len(regions):
                 axis.set_xlabel("subject")
         for axis in axes.flat[len(regions) :]:
             axis.set_axis_off()
@@ -74,21 +74,21 @@ def _draw_distributions(
     groups = dict(iter(chosen.groupby("subject", sort=False)))
     if len(groups) > 1:
         groups[ALL_SUBJECTS] = chosen
-    for place, (subject, group) in enumerate(groups.items()):
+    for position, (subject, group) in enumerate(groups.items()):
         counts = shapes.loc[shapes["subject"] == subject, "voxels"].to_numpy()
         half = np.append(counts, counts[-1]) / max(counts.max(), 1) * 0.42
         axis.fill_betweenx(
             BIN_EDGES,
-            place - half,
-            place + half,
+            position - half,
+            position + half,
             step="post",
             color=QUIET_INK if subject == ALL_SUBJECTS else colour,
             alpha=0.75,
             linewidth=0,
         )
         median = float(group["noise_ceiling"].median())
-        axis.plot([place - 0.28, place + 0.28], [median, median], color=INK, linewidth=1.2)
-        axis.text(place, 101, f"{median:.1f}", ha="center", va="bottom", fontsize=6)
+        axis.plot([position - 0.28, position + 0.28], [median, median], color=INK, linewidth=1.2)
+        axis.text(position, 101, f"{median:.1f}", ha="center", va="bottom", fontsize=6)
     axis.set_xticks(range(len(groups)), [_short(subject) for subject in groups])
     axis.set_xlim(-0.6, len(groups) - 0.4)
     axis.set_ylim(0, 108)

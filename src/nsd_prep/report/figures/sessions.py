@@ -178,9 +178,9 @@ def _draw_measure(axis: Axes, values: NDArray[np.float64], measure: _Measure) ->
     is_below, is_above = float(np.nanmin(values)) < low, float(np.nanmax(values)) > high
     axis.imshow(values, norm=colours, cmap=measure.colours, aspect="auto", interpolation="nearest")
     axis.set_xticks(
-        [place for place in range(values.shape[1]) if (place + 1) % 5 == 0 or not place]
+        [column for column in range(values.shape[1]) if (column + 1) % 5 == 0 or not column]
     )
-    axis.set_xticklabels([f"{int(place) + 1}" for place in axis.get_xticks()])
+    axis.set_xticklabels([f"{int(column) + 1}" for column in axis.get_xticks()])
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     axis.set_title(measure.title, fontsize=7)

@@ -214,7 +214,7 @@ def _draw(
         axes.imshow(mosaic, interpolation="none")  # each voxel as it is, also in a PDF
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-        middles = [one.left + one.image.shape[1] / 2 for one in placed[0]]
+        middles = [placement.left + placement.image.shape[1] / 2 for placement in placed[0]]
         axes.set_xticks(middles, [view.title for view in _VIEWS], fontweight="bold", fontsize=7.5)
         middles = [row[0].top + row[0].image.shape[0] / 2 for row in placed]
         axes.set_yticks(middles, subjects, rotation=90, va="center", fontweight="bold")
@@ -281,17 +281,17 @@ def _caption(region: str, coloured_by: str, kinds: set[Literal["ncsnr", "T1"]]) 
 def _label(axes: Axes, row: Sequence[_Slice], anatomy: Anatomy) -> None:
     """Write the letters of the ends of both axes, and the index of the slice."""
     ends = anatomy.ends()
-    for one, view in zip(row, _VIEWS, strict=True):
-        height, width = one.image.shape[:2]
-        middle, centre = one.top + height / 2, one.left + width / 2
+    for placement, view in zip(row, _VIEWS, strict=True):
+        height, width = placement.image.shape[:2]
+        middle, centre = placement.top + height / 2, placement.left + width / 2
         (low, high), (bottom, top) = ends[view.right], ends[view.up]
-        text = f"{_AXES[view.fixed]} = {one.place}" if one.place >= 0 else "no voxels"
+        text = f"{_AXES[view.fixed]} = {placement.place}" if placement.place >= 0 else "no voxels"
         for x, y, word, across, along in (
-            (one.left - 2, middle, low, "right", "center"),
-            (one.left + width + 1, middle, high, "left", "center"),
-            (centre, one.top - 1, top, "center", "bottom"),
-            (centre, one.top + height, bottom, "center", "top"),
-            (one.left + width, one.top + height, text, "right", "top"),
+            (placement.left - 2, middle, low, "right", "center"),
+            (placement.left + width + 1, middle, high, "left", "center"),
+            (centre, placement.top - 1, top, "center", "bottom"),
+            (centre, placement.top + height, bottom, "center", "top"),
+            (placement.left + width, placement.top + height, text, "right", "top"),
         ):
             axes.text(
                 x, y, word, ha=across, va=along, fontsize=5.5, color=QUIET_INK, in_layout=False
@@ -300,25 +300,25 @@ def _label(axes: Axes, row: Sequence[_Slice], anatomy: Anatomy) -> None:
 
 def _slice(voxels: pd.DataFrame, anatomy: Anatomy, view: _View, quantity: _Quantity) -> _Slice:
     """Return the slice that holds most of the voxels, -1 as its index where there are none."""
-    places = voxels[["nifti_i", "nifti_j", "nifti_k"]].to_numpy(dtype=np.int64)
+    indices = voxels[["nifti_i", "nifti_j", "nifti_k"]].to_numpy(dtype=np.int64)
     brain = anatomy.volume.transpose()  # NIfTI (X, Y, Z)
     low, high = anatomy.box
-    low, high = np.minimum(low, places.min(axis=0)), np.maximum(high, places.max(axis=0) + 1)
+    low, high = np.minimum(low, indices.min(axis=0)), np.maximum(high, indices.max(axis=0) + 1)
     values = voxels[quantity.column].to_numpy()
     colours = voxel_colours()(values / quantity.highest)[:, :3]
     colours[np.isnan(values)] = to_rgb(MISSING_COLOUR)
     if view.hemisphere:
         chosen = anatomy.is_left(voxels) == (view.hemisphere == "left")
-        places, colours = places[chosen], colours[chosen]
+        indices, colours = indices[chosen], colours[chosen]
     shape = (int(high[view.up] - low[view.up]), int(high[view.right] - low[view.right]))
-    if len(places) == 0:
+    if len(indices) == 0:
         return _Slice(-1, np.full((*shape, 3), 255, dtype=np.uint8))
-    index = int(np.bincount(places[:, view.fixed]).argmax())
+    index = int(np.bincount(indices[:, view.fixed]).argmax())
     plane = brain.transpose(view.fixed, view.up, view.right)[index]
     plane = plane[low[view.up] : high[view.up], low[view.right] : high[view.right]]
     image = np.repeat(_grey(plane, anatomy)[:, :, np.newaxis], 3, axis=2)
-    shown = places[:, view.fixed] == index
-    at = (places[shown, view.up] - low[view.up], places[shown, view.right] - low[view.right])
+    shown = indices[:, view.fixed] == index
+    at = (indices[shown, view.up] - low[view.up], indices[shown, view.right] - low[view.right])
     image[at] = colours[shown]
     # Indices count upwards, pixels downwards.
     return _Slice(index, np.round(255 * image[::-1]).astype(np.uint8))
@@ -337,19 +337,20 @@ def _mosaic(rows: Sequence[Sequence[_Slice]]) -> tuple[NDArray[np.uint8], list[l
     size everywhere.
     """
     widths = [
-        max(one.image.shape[1] for one in column) + _GAP for column in zip(*rows, strict=True)
+        max(placement.image.shape[1] for placement in column) + _GAP
+        for column in zip(*rows, strict=True)
     ]
-    heights = [max(one.image.shape[0] for one in row) + _GAP for row in rows]
+    heights = [max(placement.image.shape[0] for placement in row) + _GAP for row in rows]
     lefts, tops = np.cumsum([0, *widths]), np.cumsum([0, *heights])
     # With an opacity, which matplotlib would add at a cost.
     mosaic = np.full((int(tops[-1]), int(lefts[-1]), 4), 255, dtype=np.uint8)
     placed = []
     for row, top, height in zip(rows, tops, heights, strict=False):
         line = []
-        for one, left, width in zip(row, lefts, widths, strict=False):
-            n_rows, n_columns = one.image.shape[:2]
+        for placement, left, width in zip(row, lefts, widths, strict=False):
+            n_rows, n_columns = placement.image.shape[:2]
             y, x = int(top) + (height - n_rows) // 2, int(left) + (width - n_columns) // 2
-            mosaic[y : y + n_rows, x : x + n_columns, :3] = one.image
-            line.append(one._replace(left=x, top=y))
+            mosaic[y : y + n_rows, x : x + n_columns, :3] = placement.image
+            line.append(placement._replace(left=x, top=y))
         placed.append(line)
     return mosaic, placed
