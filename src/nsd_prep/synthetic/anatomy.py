@@ -18,7 +18,7 @@ _FOLD_DEPTH = 0.05  # of the radius
 # A patch is longer along x, so that its voxels lie in runs of the file as long as those of real
 # regions: what reading them from a server costs depends on it.
 _WEIGHTS_OF_AXES = (0.15, 1.0, 1.0)
-_OVERLAP_SHARE = 0.06  # of hV4's voxels, at least 4
+OVERLAP_SHARE: Final = 0.06  # of hV4's voxels, at least 4
 
 
 class _Patch(NamedTuple):
@@ -54,7 +54,41 @@ NO_PATCH: Final = -1
 
 
 @dataclass(frozen=True)
-class Cortex:
+class CorticalSites:
+    """Sites of the cortex, voxels or vertices, and the patches that hold them.
+
+    Attributes
+    ----------
+    position : (n_sites, 3) array of float64
+        Along (right, anterior, superior): of voxels their NIfTI indices (i, j, k).
+    right : (n_sites,) array of bool
+        Right hemisphere.
+    depth : (n_sites,) array of float64
+        Depth below the outer surface.
+    patch : (n_sites,) array of int64
+        Index into `PATCHES`, or `NO_PATCH`.
+    overlap : (n_sites,) array of bool
+        Sites of hV4 that belong to the ventral stream as well.
+    """
+
+    position: NDArray[np.float64]
+    right: NDArray[np.bool_]
+    depth: NDArray[np.float64]
+    patch: NDArray[np.int64]
+    overlap: NDArray[np.bool_]
+
+    def in_patches(self, *names: str) -> NDArray[np.bool_]:
+        """Tell which sites lie in one of the named patches: (n_sites,) bool."""
+        return np.isin(self.patch, [PATCH_CODES[name] for name in names])
+
+    @property
+    def ventral(self) -> NDArray[np.bool_]:
+        """Tell which sites are the ventral stream (IT), the overlap included."""
+        return self.in_patches("ventral") | self.overlap
+
+
+@dataclass(frozen=True)
+class Cortex(CorticalSites):
     """The cortical voxels of a subject, in C order of the reversed volume (Z, Y, X).
 
     Attributes
@@ -65,35 +99,11 @@ class Cortex:
         The brain mask.
     voxel_index : (n_cortex,) array of int64
         0-based flat indices into the reversed volume, ascending.
-    position : (n_cortex, 3) array of float64
-        NIfTI voxel indices (i, j, k).
-    right : (n_cortex,) array of bool
-        Right hemisphere.
-    depth : (n_cortex,) array of float64
-        Depth below the outer surface, voxels.
-    patch : (n_cortex,) array of int64
-        Index into `PATCHES`, or `NO_PATCH`.
-    overlap : (n_cortex,) array of bool
-        Voxels of hV4 that belong to the ventral stream as well.
     """
 
     grid: tuple[int, int, int]
     brain: NDArray[np.bool_]
     voxel_index: NDArray[np.int64]
-    position: NDArray[np.float64]
-    right: NDArray[np.bool_]
-    depth: NDArray[np.float64]
-    patch: NDArray[np.int64]
-    overlap: NDArray[np.bool_]
-
-    def in_patches(self, *names: str) -> NDArray[np.bool_]:
-        """Tell which cortical voxels lie in one of the named patches: (n_cortex,) bool."""
-        return np.isin(self.patch, [PATCH_CODES[name] for name in names])
-
-    @property
-    def ventral(self) -> NDArray[np.bool_]:
-        """Tell which cortical voxels are the ventral stream (IT), the overlap included."""
-        return self.in_patches("ventral") | self.overlap
 
 
 def make_cortex(plan: SubjectPlan, subject: int, seed: int) -> Cortex:
@@ -114,7 +124,7 @@ def make_cortex(plan: SubjectPlan, subject: int, seed: int) -> Cortex:
     position = np.column_stack([i, j, k]).astype(np.float64)
     depth = np.where(right, depths[1].ravel()[voxel_index], depths[0].ravel()[voxel_index])
 
-    overlap_count = min(max(4, round(_OVERLAP_SHARE * plan.voxels["V4"])), plan.voxels["V4"])
+    overlap_count = min(max(4, round(OVERLAP_SHARE * plan.voxels["V4"])), plan.voxels["V4"])
     counts = _patch_counts(plan.voxels, overlap_count, generator)
     patch = np.full(len(voxel_index), NO_PATCH)
     overlap = np.zeros(len(voxel_index), dtype=bool)
@@ -131,7 +141,7 @@ def make_cortex(plan: SubjectPlan, subject: int, seed: int) -> Cortex:
         v4 = np.flatnonzero((patch == PATCH_CODES["hV4"]) & (right == bool(side)))
         towards = seeds[side, PATCH_CODES["ventral"]]
         overlap[nearest(position, v4, towards, halves[side])] = True
-    return Cortex(plan.grid, brain, voxel_index, position, right, depth, patch, overlap)
+    return Cortex(position, right, depth, patch, overlap, plan.grid, brain, voxel_index)
 
 
 def nearest(

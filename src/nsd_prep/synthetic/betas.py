@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.synthetic.plan import REPETITIONS
 from nsd_prep.synthetic.streams import Purpose, random_stream
-from nsd_prep.synthetic.voxels import Voxels
+from nsd_prep.synthetic.voxels import Tuned, Voxels
 
 _PER_PERCENT: Final = 300  # int16 units of 1 % signal change
 _LOWEST, _HIGHEST = np.iinfo(np.int16).min, np.iinfo(np.int16).max
@@ -42,39 +42,80 @@ def simulate_session(
         Percent signal change times 300, rounded and clipped; 0 where a voxel has no data.
     """
     generator = random_stream(seed, Purpose.SESSION, subject, session)
-    n_voxels = len(voxels.voxel_index)
-    gain = generator.uniform(0.8, 1.25)
-    offset = generator.normal(0, 0.3) + 0.2 * generator.standard_normal(n_voxels, dtype=np.float32)
-    betas = generator.standard_normal((n_voxels, len(features)), dtype=np.float32)
-    betas += (voxels.tuning * voxels.signal_strength[:, np.newaxis]) @ features.T
-    betas *= (_PER_PERCENT * gain * voxels.scale[:, np.newaxis]).astype(np.float32)
-    betas += (_PER_PERCENT * (voxels.mean + offset)[:, np.newaxis]).astype(np.float32)
-    stored = _as_int16(betas)
+    stored = _as_int16(_simulated(voxels, features, generator, _PER_PERCENT))
     stored[~voxels.has_data[:, session - 1]] = 0
     return stored
 
 
+def simulate_vertices(
+    vertices: Tuned, features: NDArray[np.float32], session: int, generator: np.random.Generator
+) -> NDArray[np.float32]:
+    """Simulate the betas of vertices in one session (1-based), as `simulate_session` does.
+
+    (n_vertices, n_trials) float32, percent signal change; NaN where a vertex has no data.
+    """
+    betas = _simulated(vertices, features, generator, 1)
+    betas[~vertices.has_data[:, session - 1]] = np.nan
+    return betas
+
+
+def stored_betas(betas: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Give percent signal change as HDF5 files hold it: int16, times 300; 0 for NaN."""
+    return _as_int16(np.nan_to_num(_PER_PERCENT * betas))
+
+
+def _simulated(
+    sites: Tuned,
+    features: NDArray[np.float32],
+    generator: np.random.Generator,
+    per_percent: float,
+) -> NDArray[np.float32]:
+    """Simulate betas, percent signal change times `per_percent`: (n_sites, n_trials) float32."""
+    n_sites = len(sites.region)
+    gain = generator.uniform(0.8, 1.25)
+    offset = generator.normal(0, 0.3) + 0.2 * generator.standard_normal(n_sites, dtype=np.float32)
+    betas = generator.standard_normal((n_sites, len(features)), dtype=np.float32)
+    betas += (sites.tuning * sites.signal_strength[:, np.newaxis]) @ features.T
+    betas *= (per_percent * gain * sites.scale[:, np.newaxis]).astype(np.float32)
+    betas += (per_percent * (sites.mean + offset)[:, np.newaxis]).astype(np.float32)
+    return betas
+
+
 class BackgroundSession:
-    """Noise in the voxels of the brain that have no label, in file order, a part at a time."""
+    """Noise in the sites of the brain that have no label, in file order, a part at a time.
+
+    `sites` draws what is true of them in every session, `session` their betas in one.
+    """
 
     def __init__(
-        self, n_voxels: int, n_trials: int, *, subject: int, session: int, seed: int
+        self,
+        n_sites: int,
+        n_trials: int,
+        *,
+        sites: np.random.Generator,
+        session: np.random.Generator,
     ) -> None:
-        generator = random_stream(seed, Purpose.BACKGROUND_VOXELS, subject)
-        self._scale = (1.0 * generator.lognormal(0, 0.35, n_voxels)).astype(np.float32)
-        self._mean = generator.normal(0.1, 0.4, n_voxels).astype(np.float32)
+        self._scale = (1.0 * sites.lognormal(0, 0.35, n_sites)).astype(np.float32)
+        self._mean = sites.normal(0.1, 0.4, n_sites).astype(np.float32)
         self._n_trials = n_trials
-        self._generator = random_stream(seed, Purpose.BACKGROUND_SESSION, subject, session)
+        self._generator = session
         self._done = 0
 
     def next_voxels(self, count: int) -> NDArray[np.int16]:
         """Simulate the next voxels: (count, n_trials) int16, percent signal change times 300."""
+        return _as_int16(self._simulated(count, _PER_PERCENT))
+
+    def next_vertices(self, count: int) -> NDArray[np.float32]:
+        """Simulate the next vertices: (count, n_trials) float32, percent signal change."""
+        return self._simulated(count, 1)
+
+    def _simulated(self, count: int, per_percent: float) -> NDArray[np.float32]:
         part = slice(self._done, self._done + count)
         self._done += count
         betas = self._generator.standard_normal((count, self._n_trials), dtype=np.float32)
-        betas *= _PER_PERCENT * self._scale[part, np.newaxis]
-        betas += _PER_PERCENT * self._mean[part, np.newaxis]
-        return _as_int16(betas)
+        betas *= per_percent * self._scale[part, np.newaxis]
+        betas += per_percent * self._mean[part, np.newaxis]
+        return betas
 
 
 def _as_int16(betas: NDArray[np.float32]) -> NDArray[np.int16]:

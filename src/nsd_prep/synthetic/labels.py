@@ -1,4 +1,4 @@
-"""The ROI label volumes of a subject, in NSD's families, and their label names."""
+"""The ROI labels of a subject's cortex, in NSD's families, and their label names."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.synthetic.anatomy import Cortex, nearest, partition
+from nsd_prep.synthetic.anatomy import CorticalSites, nearest, partition
 
 LabelNames = Mapping[int, str]
 
@@ -101,9 +101,9 @@ LABEL_NAMES: Final[Mapping[str, LabelNames]] = MappingProxyType(
 """The names of the labels of each family (ROI volume), by label."""
 
 
-def make_labels(cortex: Cortex) -> dict[str, NDArray[np.int64]]:
-    """Label the cortical voxels in every family of ROIs: (n_cortex,) int64, 0 for no label."""
-    prf = np.zeros(len(cortex.voxel_index), dtype=np.int64)
+def make_labels(cortex: CorticalSites) -> dict[str, NDArray[np.int64]]:
+    """Label the sites of a cortex in every family of ROIs: (n_sites,) int64, 0 for no label."""
+    prf = np.zeros(len(cortex.patch), dtype=np.int64)
     for label, name in enumerate(_PRF, start=1):
         prf[cortex.in_patches(name)] = label
 
@@ -130,21 +130,21 @@ def make_labels(cortex: Cortex) -> dict[str, NDArray[np.int64]]:
 
 
 def _each_hemisphere(
-    cortex: Cortex,
+    cortex: CorticalSites,
     inside: NDArray[np.bool_],
     part: Callable[[NDArray[np.int64]], NDArray[np.int64]],
 ) -> NDArray[np.int64]:
     """Label the voxels `inside` of each hemisphere by itself; `part` is given their indices."""
-    labels = np.zeros(len(cortex.voxel_index), dtype=np.int64)
+    labels = np.zeros(len(cortex.patch), dtype=np.int64)
     for right in (False, True):
         voxels = np.flatnonzero(inside & (cortex.right == right))
         labels[voxels] = part(voxels)
     return labels
 
 
-def _parcels(cortex: Cortex, parcels: Mapping[tuple[str, ...], LabelNames]) -> NDArray[np.int64]:
+def _parcels(cortex: CorticalSites, parcels: Mapping[tuple[str, ...], LabelNames]) -> NDArray[np.int64]:
     """Split patches into compact parcels with the given labels."""
-    labels = np.zeros(len(cortex.voxel_index), dtype=np.int64)
+    labels = np.zeros(len(cortex.patch), dtype=np.int64)
     for patches, names in parcels.items():
         numbers = np.array(list(names))
         labels += _each_hemisphere(
@@ -157,7 +157,7 @@ def _parcels(cortex: Cortex, parcels: Mapping[tuple[str, ...], LabelNames]) -> N
     return labels
 
 
-def _eccentricities(cortex: Cortex, prf: NDArray[np.int64]) -> NDArray[np.int64]:
+def _eccentricities(cortex: CorticalSites, prf: NDArray[np.int64]) -> NDArray[np.int64]:
     """Label the visual areas by their distance from the occipital pole, in five rings."""
 
     def rings(voxels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -170,7 +170,7 @@ def _eccentricities(cortex: Cortex, prf: NDArray[np.int64]) -> NDArray[np.int64]
     return _each_hemisphere(cortex, prf > 0, rings)
 
 
-def _sulci(cortex: Cortex, streams: NDArray[np.int64]) -> NDArray[np.int64]:
+def _sulci(cortex: CorticalSites, streams: NDArray[np.int64]) -> NDArray[np.int64]:
     """Label the inner half of the labelled cortex."""
     inner = (streams > 0) & (cortex.depth > np.median(cortex.depth[streams > 0]))
     return _each_hemisphere(
@@ -178,7 +178,7 @@ def _sulci(cortex: Cortex, streams: NDArray[np.int64]) -> NDArray[np.int64]:
     )
 
 
-def _category_areas(cortex: Cortex, n_areas: int, number: int) -> NDArray[np.int64]:
+def _category_areas(cortex: CorticalSites, n_areas: int, number: int) -> NDArray[np.int64]:
     """Grow small areas from points of the ventral stream that differ between families."""
 
     def areas(voxels: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -19,12 +19,17 @@ class Purpose(IntEnum):
     BACKGROUND_SESSION = 9
     PICTURES = 10
     STIMULUS_TABLE = 11
+    SURFACES = 12
+    VERTICES = 13
+    SURFACE_SESSION = 14
+    BACKGROUND_VERTICES = 15
+    BACKGROUND_SURFACE_SESSION = 16
 
 
 def random_stream(seed: int, purpose: Purpose, *identifiers: int) -> np.random.Generator:
     """Give the generator of one purpose, the same whatever else is drawn before or after.
 
-    `identifiers` are subject and session (1-based), or subject, or nothing.
+    `identifiers` are subject, session (both 1-based) and hemisphere (0: left), or fewer of them.
     """
     # SFC64 is the fastest of NumPy's bit generators for float32 normal numbers.
     sequence = np.random.SeedSequence((seed, int(purpose), *identifiers))

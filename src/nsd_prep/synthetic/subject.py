@@ -14,6 +14,7 @@ from nsd_prep.synthetic.formats import Block, Storage, write_betas, write_label_
 from nsd_prep.synthetic.labels import LABEL_NAMES, make_labels
 from nsd_prep.synthetic.latents import own_latents, shared_latents
 from nsd_prep.synthetic.plan import REGIONS, SyntheticPlan
+from nsd_prep.synthetic.streams import Purpose, random_stream
 from nsd_prep.synthetic.truth import SubjectTruth, write_subject_truth
 from nsd_prep.synthetic.voxels import Voxels, make_voxels
 
@@ -57,7 +58,10 @@ def write_synthetic_subject(
         blocks: Iterator[Block] = iter([(voxels.voxel_index, betas)])
         if full[session - 1]:
             noise = BackgroundSession(
-                len(background), n_trials, subject=subject, session=session, seed=seed
+                len(background),
+                n_trials,
+                sites=random_stream(seed, Purpose.BACKGROUND_VOXELS, subject),
+                session=random_stream(seed, Purpose.BACKGROUND_SESSION, subject, session),
             )
             blocks = _whole_volume(
                 cortex, (voxels.voxel_index, betas), background, noise, session, background_snr

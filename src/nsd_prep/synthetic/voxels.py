@@ -29,27 +29,24 @@ _SATURATED_SHARE: Final = 0.002  # ... so strong that int16 does not hold all of
 
 
 @dataclass(frozen=True)
-class Voxels:
-    """The labelled voxels of a subject, in file order (C order of the reversed volume).
+class Tuned:
+    """How sites, voxels or vertices, respond.
 
     Attributes
     ----------
-    voxel_index : (n_voxels,) array of int64
-        0-based flat indices into the reversed volume (Z, Y, X), ascending.
-    region : (n_voxels,) array of int64
-        Index into `nsd_prep.synthetic.plan.REGIONS`: whose tuning the voxel has. A voxel of hV4
+    region : (n_sites,) array of int64
+        Index into `nsd_prep.synthetic.plan.REGIONS`: whose tuning the site has. A site of hV4
         that is in the ventral stream too has V4's.
-    tuning : (n_voxels, n_features) array of float32
+    tuning : (n_sites, n_features) array of float32
         Rows of unit length.
-    signal_strength : (n_voxels,) array of float32
+    signal_strength : (n_sites,) array of float32
         SD of the signal over images, in units of the noise's SD: the true ncsnr.
-    mean, scale : (n_voxels,) array of float32
+    mean, scale : (n_sites,) array of float32
         Mean response, and SD of the trial-to-trial noise, percent signal change.
-    has_data : (n_voxels, n_sessions) array of bool
-        False where the voxel is invalid in a session, and all of its betas are 0.
+    has_data : (n_sites, n_sessions) array of bool
+        False where the site is invalid in a session, and all of its betas are 0.
     """
 
-    voxel_index: NDArray[np.int64]
     region: NDArray[np.int64]
     tuning: NDArray[np.float32]
     signal_strength: NDArray[np.float32]
@@ -58,21 +55,45 @@ class Voxels:
     has_data: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class Voxels(Tuned):
+    """The labelled voxels of a subject, in file order (C order of the reversed volume).
+
+    Attributes
+    ----------
+    voxel_index : (n_voxels,) array of int64
+        0-based flat indices into the reversed volume (Z, Y, X), ascending.
+    """
+
+    voxel_index: NDArray[np.int64]
+
+
 def make_voxels(plan: SubjectPlan, cortex: Cortex, subject: int, seed: int) -> Voxels:
     """Draw the truth of every voxel that has a label in any family."""
     labelled = np.any([labels > 0 for labels in make_labels(cortex).values()], axis=0)
-    voxel_index = cortex.voxel_index[labelled]
+    generator = random_stream(seed, Purpose.VOXELS, subject)
+    tuned = draw_tuned(plan, regions_of_patches(cortex.patch[labelled]), generator)
+    return Voxels(**vars(tuned), voxel_index=cortex.voxel_index[labelled])
+
+
+def regions_of_patches(patch: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give whose tuning the sites of patches have: indices into `plan.REGIONS`."""
     of_patch = [
         REGIONS.index(patch.region if patch.region in REGIONS else "other") for patch in PATCHES
     ]
-    region = np.array(of_patch)[cortex.patch[labelled]]
-    generator = random_stream(seed, Purpose.VOXELS, subject)
-    n_voxels = len(voxel_index)
+    return np.array(of_patch)[patch]
+
+
+def draw_tuned(
+    plan: SubjectPlan, region: NDArray[np.int64], generator: np.random.Generator
+) -> Tuned:
+    """Draw how sites respond whose regions are indices into `plan.REGIONS`."""
+    n_sites = len(region)
     tuning = tuning_of_voxels(region, generator)
-    strength = np.empty(n_voxels, dtype=np.float32)
-    has_data = np.ones((n_voxels, plan.sessions), dtype=bool)
-    mean = generator.normal(0.4, 0.5, n_voxels).astype(np.float32)
-    scale = (1.4 * generator.lognormal(0, 0.35, n_voxels)).astype(np.float32)
+    strength = np.empty(n_sites, dtype=np.float32)
+    has_data = np.ones((n_sites, plan.sessions), dtype=bool)
+    mean = generator.normal(0.4, 0.5, n_sites).astype(np.float32)
+    scale = (1.4 * generator.lognormal(0, 0.35, n_sites)).astype(np.float32)
     for code, name in enumerate(REGIONS):
         inside = np.flatnonzero(region == code)
         strength[inside] = _signal_strengths(name, plan, len(inside), generator)
@@ -85,7 +106,7 @@ def make_voxels(plan: SubjectPlan, cortex: Cortex, subject: int, seed: int) -> V
             # 45 % signal change: about a trial in 50 is beyond the 109.2 % that int16 holds.
             mean[strong] = 10.0
             scale[strong] = 45.0
-    return Voxels(voxel_index, region, tuning, strength, mean, scale, has_data)
+    return Tuned(region, tuning, strength, mean, scale, has_data)
 
 
 def _signal_strengths(
