@@ -20,6 +20,8 @@ def synth(
         "voxel_chunks", "contiguous", "gzip", "trial_chunks", "odd_chunks"
     ] = "voxel_chunks",
     every_chunk: list[str] | None = None,
+    volumes: bool = True,
+    surfaces: bool | None = None,
 ) -> int:
     """Write a synthetic dataset: NSD's formats, with responses simulated from a known truth.
 
@@ -33,8 +35,12 @@ def synth(
         seed: Seed of the simulation.
         subjects: Write only these subjects; which ones you choose does not change their bytes.
         storage: HDF5 layout of the betas; NSD itself uses voxel_chunks.
-        every_chunk: Sessions, such as 1:1 for subject 1, session 1, for which every voxel is
-            stored, as in a real file (1.1 GB each at full scale).
+        every_chunk: Sessions, such as 1:1 for subject 1, session 1, for which every voxel and
+            every vertex is stored, as in a real file (1.1 GB each at full scale).
+        volumes: Write the voxels of func1pt8mm.
+        surfaces: Write fsaverage and each subject's own surface (official layout only). The tiny
+            scale includes them by default. At full scale, .mgh files (0.5 GB each) are written
+            only for the sessions of --every-chunk.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -51,6 +57,8 @@ def synth(
             subjects=subjects,
             full_sessions=[_subject_and_session(text) for text in every_chunk or ()],
             storage=storage,
+            volumes=volumes,
+            surfaces=surfaces,
             progress=lambda what, done, total: bar.update(
                 task, description=what, completed=done, total=total
             ),

@@ -551,7 +551,7 @@ class TestTruth:
 
     def test_the_dataset_says_where_its_truth_is(self, official: Path) -> None:
         files = open_dataset(official).truth_files
-        assert sorted(files) == sorted((official / "truth").iterdir())
+        assert sorted(files) == sorted((official / "truth").glob("*.npz"))
 
     def test_a_folder_named_truth_says_nothing(self, tmp_path: Path) -> None:
         for folder in ("truth", "nsddata"):
@@ -591,7 +591,7 @@ class TestWriting:
             progress=lambda what, done, total: calls.append((what, done, total)),
         )
         assert digests(tmp_path / "root") == digests(official)
-        assert calls[-1] == ("session files", 17, 17)
+        assert calls[-1] == ("session files", 51, 51)
 
     def test_both_layouts_hold_the_same_files(self, official: Path, tmp_path: Path) -> None:
         root = tmp_path / "flat"

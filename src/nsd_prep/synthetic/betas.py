@@ -141,11 +141,20 @@ class NoiseCeilingSNR:
         Which of the subject's images each trial shows.
     has_data : (n_voxels, n_sessions) array of bool
         Which voxels have data in which session.
+    split : int, optional
+        Use only the half of the images whose numbers are even (0) or odd (1).
     """
 
-    def __init__(self, image_numbers: NDArray[np.int64], has_data: NDArray[np.bool_]) -> None:
-        _, inverse, shown = np.unique(image_numbers, return_inverse=True, return_counts=True)
+    def __init__(
+        self,
+        image_numbers: NDArray[np.int64],
+        has_data: NDArray[np.bool_],
+        split: int | None = None,
+    ) -> None:
+        numbers, inverse, shown = np.unique(image_numbers, return_inverse=True, return_counts=True)
         complete = shown == REPETITIONS
+        if split is not None:
+            complete &= numbers % 2 == split
         row_of_number = np.where(complete, np.cumsum(complete) - 1, -1)
         self._rows = row_of_number[inverse.reshape(image_numbers.shape)]
         self._sums = np.zeros((int(complete.sum()), len(has_data)), dtype=np.float32)
@@ -174,27 +183,42 @@ class NoiseCeilingSNR:
 
     def result(self) -> NDArray[np.float32]:
         """Give the ncsnr: (n_voxels,) float32, NaN where a voxel has no data in any session."""
+        return self.pooled()
+
+    def pooled(self, *others: "NoiseCeilingSNR") -> NDArray[np.float32]:
+        """Give the ncsnr over the images of this and of other halves of the same data."""
+        sums, weights = self._noise_variance()
+        for other in others:
+            sums, weights = (
+                mine + theirs
+                for mine, theirs in zip((sums, weights), other._noise_variance(), strict=True)
+            )
+        with np.errstate(invalid="ignore", divide="ignore"):
+            variance = sums / weights
+            ncsnr = np.sqrt(np.maximum(0, 1 - variance) / variance)
+        ncsnr[~self._has_data.any(axis=1)] = np.nan
+        return ncsnr.astype(np.float32)
+
+    def _noise_variance(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Give v^2 as a sum over images and its weight, each (n_voxels,)."""
         n_images = len(self._sums)
         of_means = np.zeros(len(self._squares))
         for start in range(0, n_images, 256):
             part = self._sums[start : start + 256].astype(np.float64)
             of_means += np.einsum("ij,ij->j", part, part) / REPETITIONS
-        with np.errstate(invalid="ignore", divide="ignore"):
-            variance = (self._squares - of_means) / ((REPETITIONS - 1) * n_images)
-            variance[self._partly] = self._partly_variance()
-            ncsnr = np.sqrt(np.maximum(0, 1 - variance) / variance)
-        ncsnr[~self._has_data.any(axis=1)] = np.nan
-        return ncsnr.astype(np.float32)
+        sums = self._squares - of_means
+        weights = np.full(len(sums), float((REPETITIONS - 1) * n_images))
+        sums[self._partly], weights[self._partly] = self._partly_variance()
+        return sums, weights
 
-    def _partly_variance(self) -> NDArray[np.float64]:
-        """Give v^2 of the voxels that lack data in some session, over the images that remain."""
+    def _partly_variance(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Give the same for voxels that lack data in some session, over the remaining images."""
         order = np.argsort(self._rows, axis=None, kind="stable")
         order = order[self._rows.ravel()[order] >= 0].reshape(-1, REPETITIONS)
         z = self._partly_z.reshape(len(self._partly), self._rows.size)[:, order]
         variance = z.var(axis=2, ddof=1)
         remaining = ~np.isnan(variance)
-        sums: NDArray[np.float64] = np.where(remaining, variance, 0).sum(axis=1)
-        return np.asarray(sums / remaining.sum(axis=1))
+        return np.where(remaining, variance, 0).sum(axis=1), remaining.sum(axis=1).astype(float)
 
 
 def _without_repetition(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:

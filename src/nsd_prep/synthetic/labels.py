@@ -142,7 +142,9 @@ def _each_hemisphere(
     return labels
 
 
-def _parcels(cortex: CorticalSites, parcels: Mapping[tuple[str, ...], LabelNames]) -> NDArray[np.int64]:
+def _parcels(
+    cortex: CorticalSites, parcels: Mapping[tuple[str, ...], LabelNames]
+) -> NDArray[np.int64]:
     """Split patches into compact parcels with the given labels."""
     labels = np.zeros(len(cortex.patch), dtype=np.int64)
     for patches, names in parcels.items():

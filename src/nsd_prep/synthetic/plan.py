@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, log
 
 from nsd_prep.core.errors import ParameterError
 
@@ -52,6 +52,44 @@ class SubjectPlan:
 
 
 @dataclass(frozen=True)
+class SurfacePlan:
+    """The shape of a dataset's surfaces.
+
+    Attributes
+    ----------
+    fsaverage : int
+        Vertices of a hemisphere of fsaverage: 10 * 4**n + 2, an icosahedron divided n times.
+    native : mapping of int to tuple of int
+        Vertices of the left and of the right hemisphere of each subject's own surface.
+    vertices : mapping of str to tuple of int
+        Vertices of V1, V2, V3, V4 and IT on fsaverage, left and right, and under ``other`` of each
+        of the four streams midlateral, midparietal, lateral and parietal.
+    by_default : bool
+        Whether surfaces are written where nothing is said.
+    every_mgh : bool
+        Whether every session has the ``.mgh`` of fsaverage, or those that are written in full.
+    """
+
+    fsaverage: int
+    native: Mapping[int, tuple[int, int]]
+    vertices: Mapping[str, tuple[int, int]]
+    by_default: bool = False
+    every_mgh: bool = True
+
+    def __post_init__(self) -> None:
+        size = self.fsaverage - 2
+        if size < 10 or size % 10 or not log(size // 10, 4).is_integer():
+            raise ParameterError(
+                f"fsaverage must have 10 * 4**n + 2 vertices, such as 642, got {self.fsaverage}"
+            )
+        if sorted(self.vertices) != sorted(REGIONS):
+            raise ParameterError(
+                f"vertices must have exactly the regions {', '.join(REGIONS)}, "
+                f"got {', '.join(self.vertices)}"
+            )
+
+
+@dataclass(frozen=True)
 class SyntheticPlan:
     """The shape of a whole dataset.
 
@@ -74,6 +112,8 @@ class SyntheticPlan:
         Height and width of the pictures, pixels.
     processes : int
         Processes that write subjects side by side; the bytes do not depend on it.
+    surfaces : SurfacePlan, optional
+        The shape of its surfaces, where it can have them.
     """
 
     name: str
@@ -83,6 +123,7 @@ class SyntheticPlan:
     shared_repetitions: Mapping[tuple[int, ...], int]
     image_size: tuple[int, int]
     processes: int = 1
+    surfaces: SurfacePlan | None = None
 
     def __post_init__(self) -> None:
         if not self.subjects or not set(self.subjects) <= set(range(1, SUBJECTS_IN_DESIGN + 1)):
@@ -103,6 +144,11 @@ class SyntheticPlan:
                     f"a key of shared_repetitions needs one number for each of the session counts "
                     f"{self.session_counts}, got {key}"
                 )
+        if self.surfaces is not None and not set(self.subjects) <= set(self.surfaces.native):
+            raise ParameterError(
+                f"surfaces must have the subjects {sorted(self.subjects)}, "
+                f"got {sorted(self.surfaces.native)}"
+            )
         if self.shared_images > self.images_per_subject:
             raise ParameterError(
                 f"{self.shared_images} shared images are more than the {self.images_per_subject} "
@@ -166,6 +212,32 @@ _MEDIANS = (
     (21.5, 20.1, 19.4, 4.7),
 )
 
+# Vertices of the left and the right hemisphere of NSD's subjects, and of fsaverage.
+_NATIVE_VERTICES = {
+    1: (227_021, 226_601),
+    2: (239_633, 239_309),
+    3: (240_830, 243_023),
+    4: (228_495, 227_262),
+    5: (197_594, 198_908),
+    6: (253_634, 259_406),
+    7: (198_770, 200_392),
+    8: (224_364, 224_398),
+}
+_FSAVERAGE_VERTICES = 163_842
+
+
+def _small_surfaces(
+    fsaverage: int, vertices: tuple[tuple[int, int], ...], *, by_default: bool
+) -> SurfacePlan:
+    """Return surfaces with as many native vertices for each of fsaverage's as NSD's have."""
+    native = {
+        subject: (left * fsaverage // _FSAVERAGE_VERTICES, right * fsaverage // _FSAVERAGE_VERTICES)
+        for subject, (left, right) in _NATIVE_VERTICES.items()
+    }
+    regions = dict(zip(REGIONS, vertices, strict=True))
+    return SurfacePlan(fsaverage, native, regions, by_default=by_default)
+
+
 # Six sessions of few trials say little about a voxel, so the smallest dataset has a strong signal.
 _STRONG = (72.0, 68.0, 65.0, 45.0)
 
@@ -180,6 +252,9 @@ _TINY = SyntheticPlan(
     },
     shared_repetitions={(3, 3): 24, (2, 3): 5, (1, 3): 2, (0, 3): 1},
     image_size=(8, 8),
+    surfaces=_small_surfaces(
+        642, ((11, 10), (9, 10), (5, 6), (8, 7), (26, 28), (3, 3)), by_default=True
+    ),
 )
 
 _DEMO = SyntheticPlan(
@@ -207,10 +282,14 @@ _DEMO = SyntheticPlan(
         (0, 0, 3): 2,
     },
     image_size=(64, 64),
+    surfaces=_small_surfaces(
+        2562, ((74, 72), (60, 63), (30, 31), (42, 45), (170, 172), (8, 9)), by_default=False
+    ),
 )
 
-# Grids, sessions and voxels of V1, V2, V4 and IT are NSD's. The shared images' repetitions within
-# 30, 32 and 40 sessions add up to the published counts: 515/251/141/93 and 614/213/103/70.
+# Grids, sessions, voxels and vertices of V1, V2, V4 and IT are NSD's. The shared images'
+# repetitions within 30, 32 and 40 sessions add up to the published counts: 515/251/141/93 and
+# 614/213/103/70.
 _FULL = SyntheticPlan(
     name="synthetic-full",
     trials_per_session=750,
@@ -238,6 +317,19 @@ _FULL = SyntheticPlan(
     },
     image_size=(16, 16),
     processes=2,
+    surfaces=SurfacePlan(
+        fsaverage=_FSAVERAGE_VERTICES,
+        native=_NATIVE_VERTICES,
+        vertices={
+            "V1": (2153, 2123),
+            "V2": (1643, 1748),
+            "V3": (300, 310),
+            "V4": (410, 504),
+            "IT": (9480, 9585),
+            "other": (120, 130),
+        },
+        every_mgh=False,
+    ),
 )
 
 PLANS: Mapping[str, SyntheticPlan] = {"tiny": _TINY, "demo": _DEMO, "full": _FULL}

@@ -1,4 +1,4 @@
-"""Write one subject's files: label volumes, betas, ncsnr, masks, truth."""
+"""Write one subject's files: volumes, surfaces, truth."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +15,7 @@ from nsd_prep.synthetic.labels import LABEL_NAMES, make_labels
 from nsd_prep.synthetic.latents import own_latents, shared_latents
 from nsd_prep.synthetic.plan import REGIONS, SyntheticPlan
 from nsd_prep.synthetic.streams import Purpose, random_stream
+from nsd_prep.synthetic.surface_files import write_subject_surfaces
 from nsd_prep.synthetic.truth import SubjectTruth, write_subject_truth
 from nsd_prep.synthetic.voxels import Voxels, make_voxels
 
@@ -28,23 +29,81 @@ def write_synthetic_subject(
     seed: int,
     storage: Storage,
     full_sessions: Sequence[int],
-    on_session: Callable[[int], None] | None = None,
+    volumes: bool,
+    surfaces: bool,
+    on_file: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write all files of one subject (1-based).
+    """Write all files of one subject (1-based), of volumes, of surfaces, or of both.
 
-    In `full_sessions` (1-based) the whole volume is written; `on_session` is called with the
-    session after each session's file.
+    In `full_sessions` (1-based) the whole volume is written, and every vertex; `on_file` is called
+    after each file of betas.
     """
     sessions, n_trials = plan.subjects[subject].sessions, plan.trials_per_session
     cortex = make_cortex(plan.subjects[subject], subject, seed)
     voxels = make_voxels(plan.subjects[subject], cortex, subject, seed)
-    _write_labels(dataset, subject, cortex)
-
     numbers = design.masterordering[: sessions * n_trials].reshape(sessions, n_trials)
     own = own_latents(plan, subject, seed)
     features = np.hstack([shared_latents(plan, seed)[design.subjectim[subject - 1] - 1], own])
-    background = np.setdiff1d(np.flatnonzero(cortex.brain), voxels.voxel_index)
     full = np.isin(np.arange(1, sessions + 1), full_sessions)
+    # Of a dataset without volumes no file has an ncsnr of voxels.
+    ncsnr = np.full(len(voxels.voxel_index), np.nan, dtype=np.float32)
+    if volumes:
+        ncsnr = _write_volumes(
+            dataset,
+            subject,
+            cortex=cortex,
+            voxels=voxels,
+            numbers=numbers,
+            features=features,
+            seed=seed,
+            storage=storage,
+            full=full,
+            on_file=on_file,
+        )
+    if surfaces:
+        write_subject_surfaces(
+            dataset,
+            plan,
+            subject,
+            cortex=cortex,
+            numbers=numbers,
+            features=features,
+            seed=seed,
+            storage=storage,
+            full=full,
+            on_file=on_file,
+        )
+    truth = SubjectTruth(
+        grid=np.array(cortex.grid),
+        voxel_index=voxels.voxel_index,
+        in_region=_membership(cortex, voxels),
+        tuning_region=voxels.region,
+        tuning=voxels.tuning,
+        signal_strength=voxels.signal_strength,
+        has_data=voxels.has_data,
+        own_latents=own,
+        ncsnr=ncsnr,
+    )
+    write_subject_truth(dataset.root, subject, truth)
+
+
+def _write_volumes(
+    dataset: Dataset,
+    subject: int,
+    *,
+    cortex: Cortex,
+    voxels: Voxels,
+    numbers: NDArray[np.int64],
+    features: NDArray[np.float32],
+    seed: int,
+    storage: Storage,
+    full: NDArray[np.bool_],
+    on_file: Callable[[], None],
+) -> NDArray[np.float32]:
+    """Write a subject's volumes; give the ncsnr of the labelled voxels."""
+    sessions, n_trials = numbers.shape
+    _write_labels(dataset, subject, cortex)
+    background = np.setdiff1d(np.flatnonzero(cortex.brain), voxels.voxel_index)
     snr = NoiseCeilingSNR(numbers, voxels.has_data)
     # Elsewhere in the brain an ncsnr is only there where every session is.
     background_snr = (
@@ -67,9 +126,8 @@ def write_synthetic_subject(
                 cortex, (voxels.voxel_index, betas), background, noise, session, background_snr
             )
         path = _made(dataset.session_file(subject, session))
-        write_betas(path, blocks, n_trials=n_trials, grid=cortex.grid, storage=storage)
-        if on_session is not None:
-            on_session(session)
+        write_betas(path, blocks, n_trials=n_trials, sites=cortex.brain.shape, storage=storage)
+        on_file()
 
     ncsnr = np.full(cortex.brain.size, np.nan, dtype=np.float32)
     ncsnr[voxels.voxel_index] = snr.result()
@@ -77,18 +135,7 @@ def write_synthetic_subject(
         ncsnr[background] = background_snr.result()
     write_nifti(_made(dataset.ncsnr_file(subject)), ncsnr.reshape(cortex.brain.shape))
     _write_masks(dataset, subject, cortex, voxels, background[:, np.newaxis], full)
-    truth = SubjectTruth(
-        grid=np.array(cortex.grid),
-        voxel_index=voxels.voxel_index,
-        in_region=_membership(cortex, voxels),
-        tuning_region=voxels.region,
-        tuning=voxels.tuning,
-        signal_strength=voxels.signal_strength,
-        has_data=voxels.has_data,
-        own_latents=own,
-        ncsnr=ncsnr[voxels.voxel_index],
-    )
-    write_subject_truth(dataset.root, subject, truth)
+    return ncsnr[voxels.voxel_index]
 
 
 def _made(path: Path) -> Path:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset.layout import DESCRIPTION_FILE
+from nsd_prep.dataset.space import HEMISPHERES, Hemisphere
 from nsd_prep.sources.opening import open_dataset
 from nsd_prep.synthetic.design import SyntheticDesign
 
@@ -44,6 +45,28 @@ class SubjectTruth:
     signal_strength: NDArray[np.float32]
     has_data: NDArray[np.bool_]
     own_latents: NDArray[np.float32]
+    ncsnr: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class VertexTruth:
+    """The truth of the vertices of a subject's hemisphere that respond, ascending.
+
+    Attributes
+    ----------
+    vertex_index : (n_vertices,) array of int64
+        On the subject's own surface, 0-based.
+    region, tuning, signal_strength, has_data
+        As in `voxels.Tuned`.
+    ncsnr : (n_vertices,) array of float32
+        The ncsnr in the subject's file, computed from the simulated betas.
+    """
+
+    vertex_index: NDArray[np.int64]
+    region: NDArray[np.int64]
+    tuning: NDArray[np.float32]
+    signal_strength: NDArray[np.float32]
+    has_data: NDArray[np.bool_]
     ncsnr: NDArray[np.float32]
 
 
@@ -91,6 +114,20 @@ def write_subject_truth(root: Path, subject: int, truth: SubjectTruth) -> None:
     _save(root, f"subj{subject:02d}.npz", vars(truth))
 
 
+def write_vertex_truth(root: Path, subject: int, truth: Mapping[Hemisphere, VertexTruth]) -> None:
+    """Write the truth of one subject's surfaces below ``root/truth``."""
+    arrays = {
+        f"{hemisphere}_{name}": values
+        for hemisphere, of_vertices in truth.items()
+        for name, values in vars(of_vertices).items()
+    }
+    _save(root, _vertex_file(subject), arrays)
+
+
+def _vertex_file(subject: int) -> str:
+    return f"surfaces/subj{subject:02d}.npz"
+
+
 def _save(root: Path, name: str, arrays: Mapping[str, Any]) -> None:
     path = root / TRUTH_FOLDER / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,6 +151,31 @@ def read_truth(root: Path) -> SyntheticTruth:
         raise InputFileError(
             f"{root} holds no complete synthetic dataset: expected {DESCRIPTION_FILE} and the "
             f"files of the truth that it names, found {error}; write it again."
+        ) from error
+
+
+def read_vertex_truth(root: Path, subject: int) -> dict[Hemisphere, VertexTruth]:
+    """Read what is true of a subject's surfaces (1-based), by hemisphere.
+
+    InputFileError where the dataset was written without.
+    """
+    path = root / TRUTH_FOLDER / _vertex_file(subject)
+    try:
+        arrays = _load(path)
+        return {
+            hemisphere: VertexTruth(
+                **{
+                    name.removeprefix(f"{hemisphere}_"): values
+                    for name, values in arrays.items()
+                    if name.startswith(f"{hemisphere}_")
+                }
+            )
+            for hemisphere in HEMISPHERES
+        }
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+        raise InputFileError(
+            f"{root} holds no synthetic surfaces of subject {subject}: expected {path}, found "
+            f"{error}; write the dataset with surfaces."
         ) from error
 
 

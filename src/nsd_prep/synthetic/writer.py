@@ -28,6 +28,7 @@ from nsd_prep.synthetic.formats import STORAGE_FORMS, Storage, write_mat, write_
 from nsd_prep.synthetic.latents import draw_pictures, shared_latents
 from nsd_prep.synthetic.plan import PLANS, SyntheticPlan
 from nsd_prep.synthetic.subject import write_synthetic_subject
+from nsd_prep.synthetic.surface_files import write_fsaverage
 from nsd_prep.synthetic.truth import TRUTH_FOLDER, SyntheticTruth, read_truth, write_common_truth
 
 Layout = Literal["official", "flat"]
@@ -44,6 +45,8 @@ def write_synthetic_nsd(
     subjects: Sequence[int] | None = None,
     full_sessions: Sequence[tuple[int, int]] = (),
     storage: Storage = "voxel_chunks",
+    volumes: bool = True,
+    surfaces: bool | None = None,
     progress: Progress | None = None,
 ) -> SyntheticTruth:
     """Write a synthetic NSD: its file formats to the letter, with a known truth.
@@ -54,7 +57,7 @@ def write_synthetic_nsd(
         The dataset's folder; must not exist yet, or be empty. It gets its name only when
         everything is written; what a killed process left in its place is removed.
     scale : {"tiny", "demo", "full"} or SyntheticPlan
-        ``tiny``: 3 subjects, for tests (2 MB). ``demo``: all eight, small (30 MB). ``full``:
+        ``tiny``: 3 subjects, for tests (7 MB). ``demo``: all eight, small (30 MB). ``full``:
         NSD's grids, sessions and voxels of V1, V2, V4 and IT (5 GB); two processes write it, so a
         script that calls this must guard it with ``if __name__ == "__main__"``. Or a shape of
         one's own.
@@ -67,10 +70,18 @@ def write_synthetic_nsd(
         files are the same whichever others are written.
     full_sessions : sequence of (subject, session)
         Sessions (both 1-based) in which every chunk is allocated, as in a real file, with noise
-        in the brain's other voxels. Elsewhere only voxels with a label in some family have data.
+        in the brain's other voxels and vertices. Elsewhere only those with a label in some family
+        have data.
     storage : str
         How the betas lie in their HDF5 files: ``voxel_chunks`` as in NSD, or ``contiguous``,
         ``gzip``, ``trial_chunks``, ``odd_chunks``, for tests.
+    volumes : bool
+        Write func1pt8mm: betas, ncsnr, labels and masks of voxels.
+    surfaces : bool, optional
+        Write fsaverage and the subjects' own surfaces, with transforms between all spaces, as the
+        official layout has them. Where nothing is said the tiny scale has them, and the others do
+        not (demo: 100 MB, full: 13 GB more). At full scale the ``.mgh`` of fsaverage, 0.5 GB a
+        hemisphere, are written of `full_sessions` alone.
     progress : callable, optional
         Called as ``progress("session files", done, total)``.
 
@@ -82,7 +93,8 @@ def write_synthetic_nsd(
     Raises
     ------
     ParameterError
-        A scale, layout, storage, seed, subject or session that there is not.
+        A scale, layout, storage, seed, subject or session that there is not; surfaces in the flat
+        layout, or neither volumes nor surfaces.
     OutputError
         The root exists and is not empty, or cannot be written.
     """
@@ -91,6 +103,7 @@ def write_synthetic_nsd(
     plan = PLANS[scale] if isinstance(scale, str) else scale
     chosen = _chosen_subjects(plan, subjects)
     _check_choices(plan, chosen, layout, storage, seed, full_sessions)
+    with_surfaces = _chosen_surfaces(plan, layout, volumes, surfaces)
     design = make_design(plan, seed)
     root = Path(root).expanduser().absolute()
     with _new_folder(root) as folder:
@@ -105,8 +118,11 @@ def write_synthetic_nsd(
             source=FolderSource(folder),
         )
         _write_experiment(dataset, plan, design, seed)
+        if with_surfaces and plan.surfaces is not None:
+            write_fsaverage(dataset, plan.surfaces, seed)
         options = {"seed": seed, "storage": storage}
-        _write_subjects(dataset, plan, design, full_sessions, options, progress)
+        kinds = {"volumes": volumes, "surfaces": with_surfaces}
+        _write_subjects(dataset, plan, design, full_sessions, {**options, **kinds}, progress)
         _write_description(dataset, options, full_sessions)
     return read_truth(root)
 
@@ -141,6 +157,23 @@ def _check_choices(
                 f"full_sessions must name sessions that are written, got subject {subject}, "
                 f"session {session}"
             )
+
+
+def _chosen_surfaces(
+    plan: SyntheticPlan, layout: str, volumes: bool, surfaces: bool | None
+) -> bool:
+    """Return whether surfaces are written."""
+    possible = plan.surfaces is not None and layout == "official"
+    if surfaces and not possible:
+        raise ParameterError(
+            f"surfaces of {plan.name} cannot be written in the layout {layout}: they need a plan "
+            "that has them, and the official layout"
+        )
+    if surfaces is None:
+        surfaces = possible and plan.surfaces is not None and plan.surfaces.by_default
+    if not volumes and not surfaces:
+        raise ParameterError("volumes or surfaces must be written, got neither")
+    return surfaces
 
 
 @contextmanager
@@ -194,7 +227,8 @@ def _write_subjects(
     progress: Progress | None,
 ) -> None:
     """Write subjects, in processes of their own where the plan has several; the longest first."""
-    total = sum(dataset.sessions.values())
+    files_of_session = options["volumes"] + 2 * options["surfaces"]
+    total = sum(dataset.sessions.values()) * files_of_session
     report = partial(progress or (lambda *_: None), "session files")
     jobs = [
         partial(
@@ -211,7 +245,7 @@ def _write_subjects(
     if plan.processes == 1 or len(jobs) == 1:
         written = count(1)
         for job in jobs:
-            job(on_session=lambda _: report(next(written), total))
+            job(on_file=lambda: report(next(written), total))
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(plan.processes, context, initializer=end_with_parent) as pool:
@@ -221,7 +255,7 @@ def _write_subjects(
                 finished, pending = wait(pending, timeout=1.0, return_when="FIRST_COMPLETED")
                 for future in finished:
                     future.result()
-                files = sum(1 for _ in dataset.root.rglob("betas_session*.hdf5"))
+                files = sum(1 for _ in dataset.root.rglob("*betas_session*.hdf5"))
                 report(files, total)
         finally:
             pool.shutdown(cancel_futures=True)
