@@ -133,6 +133,7 @@ def app() -> App:
         tools.export,
         tools.package,
         tools.publish,
+        tools.regions,
         tools.deployments,
     ):
         whole.command(tool)

@@ -288,6 +288,43 @@ def export(
     return 0
 
 
+def regions(
+    root: str,
+    *,
+    subjects: list[int] | None = None,
+    format: Literal["table", "csv", "json"] = "table",
+    accept_nsd_terms: Annotated[bool, _Flag] = False,
+) -> int:
+    """List every label of every atlas that a dataset has, and how many voxels subjects have of it.
+
+    The names are those that a file of regions takes (docs/regions.md). In the table a cell is the
+    number of voxels in the left and in the right hemisphere, and '-' where a subject lacks the
+    label.
+
+    Args:
+        root: The dataset, a folder or an address.
+        subjects: The subjects to list; all by default.
+        format: What to print: a table, CSV, or JSON, each a line or an object for a label of a
+            subject.
+        accept_nsd_terms: Accept the terms of NSD, for its own bucket.
+    """
+    from nsd_prep.core.progress import Stages
+    from nsd_prep.dataset.atlases import as_text, label_table_of_atlases
+    from nsd_prep.dataset.layout import chosen_subjects
+    from nsd_prep.sources.opening import open_dataset
+
+    dataset = open_dataset(root, accept_nsd_terms=accept_nsd_terms or None)
+    with Stages().stage("reading labels"):
+        table = label_table_of_atlases(dataset, chosen_subjects(dataset, subjects))
+    if format == "csv":
+        print(table.to_csv(index=False, lineterminator="\n"), end="")  # noqa: T201
+    else:
+        print(  # noqa: T201
+            as_text(table) if format == "table" else table.to_json(orient="records", indent=1)
+        )
+    return 0
+
+
 def deployments(folder: Path = Path("deployments")) -> int:
     """Write a copy of the flow's Prefect deployments for you to edit (see docs/operating.md).
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import pandas as pd
 import xarray as xr
 
 from nsd_prep.core.atomic import write_text
@@ -24,6 +25,7 @@ from nsd_prep.core.parameters import (
 from nsd_prep.core.parameters import parameters as run_parameters
 from nsd_prep.core.progress import Stages
 from nsd_prep.core.records import Folder, StepOutput
+from nsd_prep.dataset.atlases import label_table_of_atlases
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
 from nsd_prep.dataset.regions import (
@@ -32,7 +34,6 @@ from nsd_prep.dataset.regions import (
     chosen_regions,
     definition_as_text,
 )
-from nsd_prep.dataset.space import FUNC1PT8MM
 from nsd_prep.exports.export import NEEDS, Like, export_trials, require_like
 from nsd_prep.extraction.sessions import SessionRecord, TrialSelection
 from nsd_prep.extraction.store import Store
@@ -162,6 +163,16 @@ class NSD:
     def close(self) -> None:
         """Close the connections to a bucket or web server; of a folder nothing is open."""
         self._run.dataset().source.close()
+
+    def atlases(self) -> pd.DataFrame:
+        """Return every label of every atlas, by name, and how many sites subjects have of it.
+
+        Returns
+        -------
+        DataFrame
+            As `nsd_prep.dataset.atlases.label_table_of_atlases` gives it.
+        """
+        return label_table_of_atlases(self._run.dataset(), self.subjects)
 
     def trials(self, subject: int) -> xr.Dataset:
         """Return which image each trial of a subject shows.
@@ -310,7 +321,7 @@ class NSD:
         """
         require_like(like)
         dataset, needs = self._run.dataset(), NEEDS[like]
-        needs.require_space(like, getattr(dataset, "space", FUNC1PT8MM))
+        needs.require_space(like, dataset.space)
         options = SingleTrialOptions(normalise=needs.normalise)
         chosen = self.subjects if subjects is None else tuple(subjects)
         files = [
