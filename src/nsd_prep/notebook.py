@@ -26,6 +26,9 @@ from nsd_prep.core.parameters import parameters as run_parameters
 from nsd_prep.core.progress import Stages
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.dataset.atlases import label_table_of_atlases
+from nsd_prep.dataset.coco import with_annotations
+from nsd_prep.dataset.design import read_design
+from nsd_prep.dataset.image_table import table_of_images
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
 from nsd_prep.dataset.regions import (
@@ -173,6 +176,25 @@ class NSD:
             As `nsd_prep.dataset.atlases.label_table_of_atlases` gives it.
         """
         return label_table_of_atlases(self._run.dataset(), self.subjects)
+
+    def images(self, *, coco_annotations: str | Path | None = None) -> pd.DataFrame:
+        """Return what each image of the dataset is a part of, and when each subject saw it.
+
+        Parameters
+        ----------
+        coco_annotations : str or Path, optional
+            A folder with COCO's ``captions_*.json`` and ``instances_*.json``, for captions and
+            categories; it takes some seconds.
+
+        Returns
+        -------
+        DataFrame
+            As `nsd_prep.dataset.image_table.table_of_images` gives it, and with annotations
+            `nsd_prep.dataset.coco.with_annotations`.
+        """
+        dataset = self._run.dataset()
+        images = table_of_images(dataset, read_design(dataset.design_file, dataset.read))
+        return with_annotations(images, Path(coco_annotations)) if coco_annotations else images
 
     def trials(self, subject: int) -> xr.Dataset:
         """Return which image each trial of a subject shows.

@@ -105,6 +105,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "average": "Single trials: average over repetitions",
             "split": "Single trials: training images",
             "split_file": "Single trials: your own split (file)",
+            "coco_annotations": "Single trials: COCO's annotations (folder)",
             "dtype": "Single trials: number format",
             "format": "Single trials: file format",
         },
@@ -152,6 +153,7 @@ def parameters(
     average: bool = False,
     split: TrainingSplit = "shared1000",
     split_file: OptionalPath = None,
+    coco_annotations: OptionalPath = None,
     dtype: StoredType = "float32",
     format: StoredFormat = "netcdf",
     missing_regions: MissingRegions = "error",
@@ -220,6 +222,9 @@ def parameters(
         split_file: CSV file with your own split, used instead of split: columns nsd_id (0-based)
             and split (train, test or unused). It becomes the column split_file of the trials;
             images that are not listed are unused.
+        coco_annotations: Folder with COCO's captions_*.json and instances_*.json of 2017, from
+            which the table of images (images.csv, written with single trials) gets captions and
+            categories, with the share of each object's area that the crop keeps.
         dtype: Single trials: number format; float16 is available for Zarr only.
         format: Single trials: netCDF-4, or Zarr (requires zarr and tensorstore).
         missing_regions: If a subject has no voxels of a region: stop with an error, or skip the

@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
+from nsd_prep.dataset.image_table import IMAGES_CSV, IMAGES_PARQUET
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.earlier import Options, RunRecord
 
 _TABLES: Final = (outputs.VOXELS, outputs.NOISE_CEILINGS, outputs.SESSIONS, outputs.RELIABILITY)
+_IMAGES: Final = ([IMAGES_CSV], [IMAGES_PARQUET])
 _TRIALS_REPORT: Final = f"{outputs.SINGLE_TRIALS}/{outputs.REPORT}"
 
 
@@ -40,6 +42,8 @@ def makes(run: Options, name: str) -> bool:
             subject = re.fullmatch(r"subj(\d\d)(_voxels)?\.(nc|zarr|csv)", rest[0] if rest else "")
             if subject:
                 return int(subject[1]) in run.subjects
+            if rest in _IMAGES:
+                return True
             if rest[:1] == [outputs.REPORT]:
                 return run.report
     if not run.assemblies:
@@ -65,6 +69,9 @@ def is_covered(name: str, ours: Options, theirs: Options) -> bool:
     trials = not theirs.single_trials or (
         ours.single_trials and regions and set(theirs.subjects) <= set(ours.subjects)
     )
+    if name.removeprefix(f"{outputs.SINGLE_TRIALS}/") in (IMAGES_CSV, IMAGES_PARQUET):
+        # The same for all subjects and regions of a dataset, but for the annotations.
+        return theirs.coco_annotations in (None, ours.coco_annotations)
     same_kind = ours.assemblies == theirs.assemblies
     shown = ours.features == theirs.features and ours.crossnobis >= theirs.crossnobis
     first = name.split("/")[0]
@@ -82,8 +89,8 @@ def is_covered(name: str, ours: Options, theirs: Options) -> bool:
 def name_aside(name: str, run: str) -> str:
     """Return the name that a file of what several share gets when it is not made again in full."""
     path = PurePosixPath(name)
-    if len(path.parts) == 1:
-        return f"{path.stem}-{run}{path.suffix}"
+    if len(path.parts) == 1 or path.parts[1:] in ((IMAGES_CSV,), (IMAGES_PARQUET,)):
+        return path.with_name(f"{path.stem}-{run}{path.suffix}").as_posix()
     folder = _TRIALS_REPORT if name.startswith(f"{_TRIALS_REPORT}/") else path.parts[0]
     return f"{folder}-{run}{name.removeprefix(folder)}"
 

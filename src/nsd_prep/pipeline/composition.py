@@ -32,7 +32,7 @@ from nsd_prep.pipeline.steps.assemblies import Representations
 from nsd_prep.pipeline.steps.brainscore import Images
 from nsd_prep.pipeline.steps.closing import write_checks, write_manifest
 from nsd_prep.pipeline.steps.report_inputs import Encoding, ReportInputs, truth_and_digest
-from nsd_prep.pipeline.steps.single_trials import SubjectTrials
+from nsd_prep.pipeline.steps.single_trials import ImageTable, SubjectTrials
 from nsd_prep.pipeline.summary import Summary, describe_inputs, tables_of_assemblies
 from nsd_prep.pipeline.synthetic_beside import synthetic_beside
 from nsd_prep.report.stamp import is_stamped, stamp_page
@@ -210,6 +210,10 @@ class _Pipeline:
             run.normalise, run.training_split, run.images, run.average, run.dtype, run.format
         )
         place = outputs.SINGLE_TRIALS if run.assemblies else ""
+        if self.inputs.trials.images is not None:
+            images = ImageTable(self.inputs.trials.images, run.coco_annotations)
+            with self._stage("writing the table of images"):
+                owned.add(self._call(step_table.WRITE_IMAGES, images, place, output))
         subjects, written, examined = [], {}, {}
         with self._stage("writing single trials", len(self.inputs.betas)):
             for number in run.subjects:

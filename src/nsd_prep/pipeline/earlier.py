@@ -43,6 +43,7 @@ class Options(_Record):
     average: bool
     split: str
     split_file: str | None = None
+    coco_annotations: str | None = None
     dtype: str
     format: str
 

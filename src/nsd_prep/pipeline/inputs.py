@@ -37,6 +37,8 @@ class Trials:
     all_trials : mapping of int to DataFrame
         For single trials, all trials of each subject (1-based), as
         `nsd_prep.dataset.trials.trial_table`.
+    images : DataFrame or None
+        For single trials, as `nsd_prep.dataset.image_table.table_of_images`.
     """
 
     table: pd.DataFrame
@@ -44,6 +46,7 @@ class Trials:
     is_train: NDArray[np.bool_]
     files: tuple[FileRecord, ...] = ()
     all_trials: Mapping[int, pd.DataFrame] = field(default_factory=dict)
+    images: pd.DataFrame | None = None
 
     @property
     def nsd_ids(self) -> NDArray[np.int64]:

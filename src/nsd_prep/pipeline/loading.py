@@ -14,7 +14,9 @@ from nsd_prep.core.problems import Problems
 from nsd_prep.core.records import FileRecord
 from nsd_prep.dataset import published
 from nsd_prep.dataset.behaviour import behaviour_file, read_behaviour
+from nsd_prep.dataset.coco import annotation_files
 from nsd_prep.dataset.design import Design, read_design
+from nsd_prep.dataset.image_table import table_of_images
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.misplaced import betas_in_other_forms
@@ -86,6 +88,7 @@ def map_trials(run: Run) -> Trials:
     is_train = train_images(len(usable_nsd_ids(table)), run.seed, run.train_fraction)
     counts = repetition_counts(table, design.shared_nsd_ids)
     all_trials = {}
+    images = None
     own_split, own_file = _own_split(run, design)
     if run.single_trials:
         nsd_ids = usable_nsd_ids(table)
@@ -93,8 +96,11 @@ def map_trials(run: Run) -> Trials:
             subject: _all_trials(run, dataset, design, subject, nsd_ids, own_split)
             for subject in run.subjects
         }
+        images = table_of_images(dataset, design)
+        if run.coco_annotations and "coco_split" in images:
+            annotation_files(run.coco_annotations, sorted(set(images["coco_split"])))
     files = (*recorder.files.values(), *([] if own_file is None else [own_file]))
-    return Trials(table, counts, is_train, files, all_trials)
+    return Trials(table, counts, is_train, files, all_trials, images)
 
 
 def _own_split(run: Run, design: Design) -> tuple[pd.Series | None, FileRecord | None]:

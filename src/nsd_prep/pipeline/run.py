@@ -77,6 +77,7 @@ class Run(BaseModel):
     average: bool
     split: TrainingSplit
     split_file: Path | None
+    coco_annotations: Path | None
     dtype: StoredType
     format: StoredFormat
     check: bool
@@ -143,6 +144,7 @@ def plan_run(
     cache_dir: Path | None,
     features: Path | None,
     split_file: Path | None,
+    coco_annotations: Path | None,
     accept_nsd_terms: bool,
     **others: Any,
 ) -> Run:
@@ -198,6 +200,7 @@ def plan_run(
         regions=chosen_regions(regions, own),
         features=features,
         split_file=split_file,
+        coco_annotations=_absolute(coco_annotations) if coco_annotations else None,
         accept_nsd_terms=accept_nsd_terms,
         **others,
     )
@@ -226,7 +229,7 @@ def _without_effect(run: Run) -> Iterator[tuple[str, str]]:
         (
             "single_trials=True",
             run.single_trials,
-            ("normalise", "images", "average", "dtype", "format", "split_file"),
+            ("normalise", "images", "average", "dtype", "format", "split_file", "coco_annotations"),
         ),
         (
             'single_trials=True and normalise="train-only"',

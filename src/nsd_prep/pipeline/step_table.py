@@ -77,6 +77,7 @@ EXAMINE_SINGLE_TRIALS: Final = Step(
     "examine-single-trials-subj{subject.subject:02d}",
     version=2,
 )
+WRITE_IMAGES: Final = Step("write-images", single_trials.write_table_of_images)
 WRITE_SINGLE_TRIALS_REPORT: Final = Step(
     "write-single-trials-report", single_trials_report.write_single_trials_report
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep import __version__
@@ -19,9 +20,16 @@ from nsd_prep.checks.sessions import check_sessions
 from nsd_prep.checks.trial_agreement import agreement_of_trials
 from nsd_prep.checks.trials_file import repetitions_in_file
 from nsd_prep.core.atomic import write_table
-from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
+from nsd_prep.core.digests import (
+    digest_of_array,
+    digest_of_table,
+    sampled_sha256,
+    sha256_of_json,
+)
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
+from nsd_prep.dataset.coco import annotation_files, with_annotations
+from nsd_prep.dataset.image_table import write_images
 from nsd_prep.dataset.published import WEAK_SESSIONS
 from nsd_prep.dataset.trials import shows_images
 from nsd_prep.extraction.sessions import SessionRecord
@@ -101,6 +109,41 @@ class SubjectTrials:
             parts = {name: self._store.read(part) for name, part in record.all_trials.items()}
             yield record.session, join_regions(parts, self.regions)
             stage.advance()
+
+
+class ImageTable:
+    """The images of a dataset, and where their annotations are.
+
+    Parameters
+    ----------
+    images : DataFrame
+        As `nsd_prep.dataset.image_table.table_of_images`.
+    annotations : Path, optional
+        The folder of COCO's annotations.
+    """
+
+    def __init__(self, images: pd.DataFrame, annotations: Path | None = None) -> None:
+        self._images, self._annotations = images, annotations
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the table, and what tells whether the annotations are still the same."""
+        samples = {}
+        if self._annotations is not None and "coco_split" in self._images:
+            files = annotation_files(self._annotations, sorted(set(self._images["coco_split"])))
+            samples = {path.name: sampled_sha256(path) for path in files.values()}
+        return sha256_of_json([self._images.to_csv(index=False), samples])
+
+    def table(self) -> pd.DataFrame:
+        """Return the table, with captions and categories where there are annotations."""
+        if self._annotations is None:
+            return self._images
+        return with_annotations(self._images, self._annotations)
+
+
+def write_table_of_images(images: ImageTable, place: str, folder: Folder) -> StepOutput:
+    """Write ``images.csv``, and ``images.parquet`` where pyarrow is installed."""
+    return StepOutput.from_paths(folder, write_images(folder.path / place, images.table()))
 
 
 def write_single_trials(
