@@ -245,6 +245,9 @@ def export(
     subjects: list[int] | None = None,
     betas: Literal["b1", "b2", "b3"] | None = None,
     images: Path | None = None,
+    min_ncsnr: float | None = None,
+    min_noise_ceiling: float | None = None,
+    min_reliability: float | None = None,
     cache_dir: Path | None = None,
     accept_nsd_terms: Annotated[bool, _Flag] = False,
 ) -> int:
@@ -263,6 +266,9 @@ def export(
         subjects: Of a dataset, the subjects to export; all by default.
         betas: Of a dataset, the preparation, as 'run' has it.
         images: Of single trials, nsd_stimuli.hdf5, for the images that brain-diffuser reads.
+        min_ncsnr: Of a dataset, export only voxels with at least this ncsnr.
+        min_noise_ceiling: The same for the noise ceiling of means of three trials, in percent.
+        min_reliability: The same for the split-half reliability.
         cache_dir: Of a dataset, where extracted responses and single trials are kept; nsd-prep in
             your cache folder by default.
         accept_nsd_terms: Accept the terms of NSD, for its own bucket.
@@ -281,7 +287,14 @@ def export(
             source, preparation=betas, cache_dir=cache_dir, accept_nsd_terms=accept_nsd_terms
         )
         try:
-            files = nsd.export(like, target, subjects=subjects)
+            files = nsd.export(
+                like,
+                target,
+                subjects=subjects,
+                min_ncsnr=min_ncsnr,
+                min_noise_ceiling=min_noise_ceiling,
+                min_reliability=min_reliability,
+            )
         finally:
             nsd.close()
     print(f"Written: {len(files)} files in {target}")  # noqa: T201

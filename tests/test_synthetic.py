@@ -449,6 +449,20 @@ class TestBetas:
                 expected = slow_ncsnr(betas[:, :, voxel], numbers)
                 np.testing.assert_allclose(stored[voxel], expected, rtol=2e-4, atol=2e-3)
 
+    def test_ncsnr_of_a_half_is_that_of_its_images(
+        self, official: Path, truth: SyntheticTruth
+    ) -> None:
+        ordering = expdesign(official)["masterordering"][0].astype(int)
+        betas = all_betas(official, 1, SESSIONS[1])
+        numbers = ordering[: SESSIONS[1] * TRIALS]
+        for split in (1, 2):
+            stored = volume(betas_folder(official, 1) / f"ncsnr_split{split}.nii.gz")
+            stored = stored.transpose(2, 1, 0).ravel()
+            own = np.where(numbers % 2 == split % 2, numbers, -np.arange(1, len(numbers) + 1))
+            for voxel in truth.subjects[1].voxel_index[::9]:
+                expected = slow_ncsnr(betas[:, :, voxel], own.tolist())
+                np.testing.assert_allclose(stored[voxel], expected, rtol=5e-4, atol=2e-2)
+
     def test_signal_strength_is_recovered(self, truth: SyntheticTruth) -> None:
         for of_subject in truth.subjects.values():
             known = ~np.isnan(of_subject.ncsnr)

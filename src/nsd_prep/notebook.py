@@ -51,6 +51,7 @@ from nsd_prep.pipeline.run import Run, plan_run
 from nsd_prep.pipeline.step import InThreads
 from nsd_prep.pipeline.steps.single_trials import SubjectTrials, write_single_trials
 from nsd_prep.single_trials import open_single_trials
+from nsd_prep.single_trials.reliability import VoxelMinima
 from nsd_prep.single_trials.subject import SingleTrialOptions
 from nsd_prep.single_trials.voxels import trial_voxels
 
@@ -222,8 +223,10 @@ class NSD:
         # Without trials no session is looked at.
         _, inputs = self._load(subject, regions, replace(trials, table=trials.table[:0]))
         selection = inputs.masks[subject].selection
-        ncsnr = inputs.noise_ceilings[subject].volume.values
-        table = trial_voxels(selection.regions, selection.space, ncsnr)
+        ceilings = inputs.noise_ceilings[subject]
+        table = trial_voxels(
+            selection.regions, selection.space, ceilings.volume.values, ceilings.splits
+        )
         attributes = {"subject": subject} | selection.space.attributes()
         return (
             xr.Dataset.from_dataframe(table)
@@ -296,12 +299,16 @@ class NSD:
         images: SingleTrialImages = "all",
         average: bool = False,
         split: TrainingSplit = "shared1000",
+        min_ncsnr: float | None = None,
+        min_noise_ceiling: float | None = None,
+        min_reliability: float | None = None,
     ) -> xr.Dataset:
         """Return all trials of a subject in some regions; values are read when they are used.
 
         The first call writes ``subj01.nc`` of ``nsd-prep trials`` into the cache, session by
         session; later ones open it. Options are those of
-        `nsd_prep.single_trials.subject.SingleTrialOptions`.
+        `nsd_prep.single_trials.subject.SingleTrialOptions`; ``min_ncsnr``, ``min_noise_ceiling``
+        and ``min_reliability`` those of `nsd_prep.single_trials.reliability.VoxelMinima`.
 
         Returns
         -------
@@ -312,7 +319,8 @@ class NSD:
         chosen: dict[str, Any] = {"normalise": normalise, "images": images, "split": split}
         Run.checked(**dict(self._run) | chosen)
         options = SingleTrialOptions(**chosen, average=average)
-        return open_single_trials(self._single_trials_file(subject, regions, options))
+        minima = VoxelMinima(min_ncsnr, min_noise_ceiling, min_reliability)
+        return open_single_trials(self._single_trials_file(subject, regions, options, minima))
 
     def export(
         self,
@@ -320,6 +328,9 @@ class NSD:
         target: str | Path,
         *,
         subjects: Sequence[int] | None = None,
+        min_ncsnr: float | None = None,
+        min_noise_ceiling: float | None = None,
+        min_reliability: float | None = None,
     ) -> list[Path]:
         """Write responses as the code of a paper reads them.
 
@@ -335,6 +346,8 @@ class NSD:
             A folder, for this export alone; its ``README.md`` says how the files are made.
         subjects : sequence of int, optional
             1-based; all that are open where none are given.
+        min_ncsnr, min_noise_ceiling, min_reliability : float, optional
+            Which voxels are taken, as in `single_trials`.
 
         Returns
         -------
@@ -345,9 +358,10 @@ class NSD:
         dataset, needs = self._run.dataset(), NEEDS[like]
         needs.require_space(like, dataset.space)
         options = SingleTrialOptions(normalise=needs.normalise)
+        minima = VoxelMinima(min_ncsnr, min_noise_ceiling, min_reliability)
         chosen = self.subjects if subjects is None else tuple(subjects)
         files = [
-            self._single_trials_file(subject, needs.regions, options, lacking="skip")
+            self._single_trials_file(subject, needs.regions, options, minima, lacking="skip")
             for subject in chosen
         ]
         images = dataset.images_file
@@ -359,6 +373,7 @@ class NSD:
         subject: int,
         regions: Regions,
         options: SingleTrialOptions,
+        minima: VoxelMinima,
         lacking: MissingRegions = "error",
     ) -> Path:
         """Return the file of a subject's single trials in the cache, written where it is not there.
@@ -369,7 +384,7 @@ class NSD:
         _, inputs = self._load(subject, regions, trials_of_subject, lacking)
         with in_use(self.cache_dir):
             sessions = self._extract(inputs, "all")
-            trials = SubjectTrials(inputs, int(subject), sessions, self._store)
+            trials = SubjectTrials(inputs, int(subject), sessions, self._store, minima)
             name = sha256_of_json([trials.digest, asdict(options)])[:24]
             folder = Folder(path=self._store.path / "single-trials" / name)
             made = _whole(folder)
@@ -405,7 +420,12 @@ class NSD:
     ) -> tuple[Run, Inputs]:
         """Look at what a subject's trials and regions need, as a run of the flow does."""
         definitions = self._definitions(regions)
-        chosen = {"subjects": (int(subject),), "regions": definitions, "missing_regions": lacking}
+        chosen: dict[str, Any] = {
+            "subjects": (int(subject),),
+            "regions": definitions,
+            "missing_regions": lacking,
+        }
+        chosen["single_trials"] = True
         run = self._run.model_copy(update=chosen)
         inputs = load_inputs(run, trials=trials)
         if lacking == "skip":

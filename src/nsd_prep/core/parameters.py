@@ -51,6 +51,8 @@ OptionalSubjects = (
     Annotated[list[Subject], Field(title="Chosen subjects")]
     | Annotated[None, Field(title="All subjects of the dataset")]
 )
+#: A minimum that voxels must have; none where it is not set.
+Minimum = Annotated[float, Field(ge=0, title="At least")] | Annotated[None, Field(title="Not set")]
 OptionalPreparation = (
     Annotated[Preparation, Field(title="Chosen preparation")]
     | Annotated[None, Field(title="b3, or what a flat dataset holds")]
@@ -106,6 +108,9 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "split": "Single trials: training images",
             "split_file": "Single trials: your own split (file)",
             "coco_annotations": "Single trials: COCO's annotations (folder)",
+            "min_ncsnr": "Single trials: voxels with at least this ncsnr",
+            "min_noise_ceiling": "Single trials: voxels with at least this noise ceiling (percent)",
+            "min_reliability": "Single trials: voxels with at least this split-half reliability",
             "dtype": "Single trials: number format",
             "format": "Single trials: file format",
         },
@@ -154,6 +159,9 @@ def parameters(
     split: TrainingSplit = "shared1000",
     split_file: OptionalPath = None,
     coco_annotations: OptionalPath = None,
+    min_ncsnr: Minimum = None,
+    min_noise_ceiling: Minimum = None,
+    min_reliability: Minimum = None,
     dtype: StoredType = "float32",
     format: StoredFormat = "netcdf",
     missing_regions: MissingRegions = "error",
@@ -225,6 +233,12 @@ def parameters(
         coco_annotations: Folder with COCO's captions_*.json and instances_*.json of 2017, from
             which the table of images (images.csv, written with single trials) gets captions and
             categories, with the share of each object's area that the crop keeps.
+        min_ncsnr: Single trials: keep only voxels whose ncsnr is at least this.
+        min_noise_ceiling: Single trials: keep only voxels whose noise ceiling, of means of three
+            trials, is at least this many percent.
+        min_reliability: Single trials: keep only voxels whose split-half reliability (the
+            correlation between first and second presentations of images, with the Spearman-Brown
+            correction) is at least this. Takes one more pass over the sessions.
         dtype: Single trials: number format; float16 is available for Zarr only.
         format: Single trials: netCDF-4, or Zarr (requires zarr and tensorstore).
         missing_regions: If a subject has no voxels of a region: stop with an error, or skip the

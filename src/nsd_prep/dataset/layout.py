@@ -129,6 +129,13 @@ class Dataset:
         name = "ncsnr.nii.gz" if hemisphere is None else f"{hemisphere}.ncsnr.mgh"
         return self._betas_folder(subject) / name
 
+    def ncsnr_split_file(
+        self, subject: int, split: int, hemisphere: Hemisphere | None = None
+    ) -> Path:
+        """Return the path of the ncsnr over a half (1 or 2) of the images, as `ncsnr_file`."""
+        path = self.ncsnr_file(subject, hemisphere)
+        return path.with_name(path.name.replace("ncsnr", f"ncsnr_split{split}"))
+
     def roi_file(self, subject: int, volume: str, hemisphere: Hemisphere | None = None) -> Path:
         """Return the path of region labels: of a volume, or on surfaces of a hemisphere.
 

@@ -174,5 +174,6 @@ def _readme(like: Like, text: str, subjects: Sequence[TrialsFile]) -> str:
             f"- subject {trials.subject}: {facts.get('dataset', 'unknown dataset')}, "
             f"{facts.get('preparation', 'unknown preparation')}, {len(trials.trials)} trials, "
             f"{len(trials.sites)} voxels or vertices"
+            + "".join(f", {name} {facts[name]:g}" for name in sorted(facts) if "min_" in name)
         )
     return "\n".join(lines) + "\n"

@@ -112,6 +112,7 @@ def _differences(ours: RunRecord, theirs: RunRecord) -> Iterator[Difference]:
             names.append("zscore_images")
     if mine.single_trials and other.single_trials:
         names += ["normalise", "images", "average", "dtype", "format", "split_file"]
+        names += ["min_ncsnr", "min_noise_ceiling", "min_reliability"]
         if "train-only" in (mine.normalise, other.normalise):
             names.append("split")
             if "nsd_prep" in (mine.split, other.split):

@@ -217,7 +217,9 @@ class _Pipeline:
         subjects, written, examined = [], {}, {}
         with self._stage("writing single trials", len(self.inputs.betas)):
             for number in run.subjects:
-                trials = SubjectTrials(self.inputs, number, sessions, self.store)
+                trials = SubjectTrials(
+                    self.inputs, number, sessions, self.store, run.minima, output.path / place
+                )
                 subjects.append(trials)
                 written[number] = owned.add(
                     self._call(step_table.WRITE_SINGLE_TRIALS, trials, options, place, output)

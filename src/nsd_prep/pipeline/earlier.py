@@ -44,6 +44,9 @@ class Options(_Record):
     split: str
     split_file: str | None = None
     coco_annotations: str | None = None
+    min_ncsnr: float | None = None
+    min_noise_ceiling: float | None = None
+    min_reliability: float | None = None
     dtype: str
     format: str
 

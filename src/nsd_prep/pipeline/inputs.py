@@ -110,11 +110,14 @@ class NoiseCeilings:
         ncsnr, float32; NaN where a voxel has no data.
     files : tuple of FileRecord
         What was read.
+    splits : tuple of ndarray of float32, shape (n_sites,)
+        For single trials, ncsnr over each half of the images, where the dataset has both.
     """
 
     subject: int
     volume: Volume
     files: tuple[FileRecord, ...] = ()
+    splits: tuple[NDArray[np.float32], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

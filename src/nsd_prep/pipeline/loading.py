@@ -30,6 +30,7 @@ from nsd_prep.dataset.splits import (
     training_trials,
 )
 from nsd_prep.dataset.stimulus_table import contradictions, read_stimulus_table
+from nsd_prep.dataset.surfaces import read_vertex_ncsnr
 from nsd_prep.dataset.trials import (
     check_planned_trials,
     read_coco_ids,
@@ -196,7 +197,30 @@ def load_noise_ceilings(run: Run, subject: int) -> NoiseCeilings:
     """
     dataset, recorder = _recorded(run.dataset())
     volume = read_ncsnr(dataset.ncsnr_file(subject), dataset.read)
-    return NoiseCeilings(subject, volume, tuple(recorder.files.values()))
+    splits = _read_ncsnr_splits(dataset, subject, volume.space.n_sites) if run.single_trials else ()
+    return NoiseCeilings(subject, volume, tuple(recorder.files.values()), splits)
+
+
+def _read_ncsnr_splits(
+    dataset: Dataset, subject: int, n_sites: int
+) -> tuple[NDArray[np.float32], ...]:
+    """Read the ncsnr of all sites over each half of the images, where both are there."""
+    splits = []
+    for split in (1, 2):
+        files = [dataset.ncsnr_split_file(subject, split, side) for side in dataset.sides]
+        if not all(map(dataset.exists, files)):
+            return ()
+        if dataset.is_surface:
+            values = np.concatenate([read_vertex_ncsnr(file, dataset.read) for file in files])
+        else:
+            values = read_ncsnr(files[0], dataset.read).values.ravel()
+        if len(values) != n_sites:
+            raise InputFileError(
+                f"{files[0]} has the ncsnr of {len(values)} sites: expected {n_sites}, as "
+                f"{dataset.ncsnr_file(subject, dataset.sides[0])} has; download both again."
+            )
+        splits.append(values)
+    return tuple(splits)
 
 
 def look_at_sessions(

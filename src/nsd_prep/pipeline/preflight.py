@@ -108,6 +108,11 @@ def _fetch_small_files(run: Run) -> None:
             wanted.append(dataset.label_table(subject, volume))
         if run.single_trials:
             wanted.append(behaviour_file(dataset, subject))
+            wanted += [
+                dataset.ncsnr_split_file(subject, split, side)
+                for split in (1, 2)
+                for side in dataset.sides
+            ]
     dataset.source.fetch_files([path for path in wanted if path is not None])
 
 

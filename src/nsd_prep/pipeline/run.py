@@ -12,6 +12,7 @@ from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.parameters import (
     Fraction,
     InvalidVoxels,
+    Minimum,
     MissingRegions,
     Normalise,
     OptionalRegion,
@@ -33,6 +34,7 @@ from nsd_prep.dataset.published import REPETITIONS
 from nsd_prep.dataset.regions import RegionDefinition, chosen_regions, read_regions_file
 from nsd_prep.dataset.splits import OWN_SPLIT
 from nsd_prep.pipeline.cache import MIRROR
+from nsd_prep.single_trials.reliability import VoxelMinima
 from nsd_prep.single_trials.writer import check_storage
 from nsd_prep.sources.folder import FolderSource
 from nsd_prep.sources.opening import open_dataset
@@ -78,6 +80,9 @@ class Run(BaseModel):
     split: TrainingSplit
     split_file: Path | None
     coco_annotations: Path | None
+    min_ncsnr: Minimum
+    min_noise_ceiling: Minimum
+    min_reliability: Minimum
     dtype: StoredType
     format: StoredFormat
     check: bool
@@ -88,6 +93,11 @@ class Run(BaseModel):
     keep_voxels: OptionalRegion
 
     _dataset: Dataset = PrivateAttr()
+
+    @property
+    def minima(self) -> VoxelMinima:
+        """What voxels of single trials must have at least."""
+        return VoxelMinima(self.min_ncsnr, self.min_noise_ceiling, self.min_reliability)
 
     @property
     def training_split(self) -> str:
@@ -229,7 +239,18 @@ def _without_effect(run: Run) -> Iterator[tuple[str, str]]:
         (
             "single_trials=True",
             run.single_trials,
-            ("normalise", "images", "average", "dtype", "format", "split_file", "coco_annotations"),
+            (
+                "normalise",
+                "images",
+                "average",
+                "dtype",
+                "format",
+                "split_file",
+                "coco_annotations",
+                "min_ncsnr",
+                "min_noise_ceiling",
+                "min_reliability",
+            ),
         ),
         (
             'single_trials=True and normalise="train-only"',

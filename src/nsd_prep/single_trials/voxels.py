@@ -1,6 +1,6 @@
 """The table of a subject's voxels: the union of regions, each voxel once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -21,6 +21,7 @@ def trial_voxels(
     regions: Mapping[str, NDArray[np.int64]],
     space: Space,
     ncsnr: NDArray[np.float32],
+    ncsnr_of_splits: Sequence[NDArray[np.float32]] = (),
 ) -> pd.DataFrame:
     """Return a row for each voxel of the union of regions.
 
@@ -32,12 +33,15 @@ def trial_voxels(
         Whose sites these are.
     ncsnr : ndarray of float32, shape `space.shape`
         The subject's, as `nsd_prep.dataset.volumes.read_ncsnr` gives it.
+    ncsnr_of_splits : sequence of ndarray of float32
+        The same, of each of the halves of the images for which NSD gives it.
 
     Returns
     -------
     DataFrame
         Index ``voxel``. Columns: those of the space (`nsd_prep.dataset.space.VolumeSpace`); ncsnr
-        (NaN where a voxel has no data in any session); noise_ceiling_1 and noise_ceiling
+        (NaN where a voxel has no data in any session), ncsnr_split1 and ncsnr_split2 where they
+        are given; noise_ceiling_1 and noise_ceiling
         (percent, for one trial and for the mean of three, 0 where ncsnr is NaN); and for each
         region ``in_NAME``, bool.
     """
@@ -46,6 +50,10 @@ def trial_voxels(
     columns = {
         **space.table(union),
         "ncsnr": of_voxels,
+        **{
+            f"ncsnr_split{number}": values.ravel()[union]
+            for number, values in enumerate(ncsnr_of_splits, start=1)
+        },
         "noise_ceiling_1": noise_ceiling(of_voxels, n_averaged=1),
         "noise_ceiling": noise_ceiling(of_voxels, n_averaged=REPETITIONS),
     }

@@ -105,6 +105,7 @@ def _write_volumes(
     _write_labels(dataset, subject, cortex)
     background = np.setdiff1d(np.flatnonzero(cortex.brain), voxels.voxel_index)
     snr = NoiseCeilingSNR(numbers, voxels.has_data)
+    halves = [NoiseCeilingSNR(numbers, voxels.has_data, split) for split in (1, 0)]
     # Elsewhere in the brain an ncsnr is only there where every session is.
     background_snr = (
         NoiseCeilingSNR(numbers, np.ones((len(background), sessions), bool)) if full.all() else None
@@ -113,7 +114,8 @@ def _write_volumes(
         betas = simulate_session(
             voxels, features[numbers[session - 1] - 1], subject=subject, session=session, seed=seed
         )
-        snr.add(session, betas)
+        for one in (snr, *halves):
+            one.add(session, betas)
         blocks: Iterator[Block] = iter([(voxels.voxel_index, betas)])
         if full[session - 1]:
             noise = BackgroundSession(
@@ -134,6 +136,11 @@ def _write_volumes(
     if background_snr is not None:
         ncsnr[background] = background_snr.result()
     write_nifti(_made(dataset.ncsnr_file(subject)), ncsnr.reshape(cortex.brain.shape))
+    for split, half in enumerate(halves, start=1):
+        of_half = np.full(cortex.brain.size, np.nan, dtype=np.float32)
+        of_half[voxels.voxel_index] = half.result()
+        path = dataset.ncsnr_split_file(subject, split)
+        write_nifti(path, of_half.reshape(cortex.brain.shape))
     _write_masks(dataset, subject, cortex, voxels, background[:, np.newaxis], full)
     return ncsnr[voxels.voxel_index]
 

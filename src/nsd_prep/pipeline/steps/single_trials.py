@@ -35,8 +35,15 @@ from nsd_prep.dataset.trials import shows_images
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline.inputs import Inputs
+from nsd_prep.single_trials.normalise import normalised_sessions
+from nsd_prep.single_trials.reliability import (
+    SPLIT_HALF,
+    VoxelMinima,
+    spearman_brown,
+    split_half_reliability,
+)
 from nsd_prep.single_trials.subject import SingleTrialOptions, write_single_trials_of_subject
-from nsd_prep.single_trials.voxels import join_regions, trial_voxels
+from nsd_prep.single_trials.voxels import VOXEL, join_regions, trial_voxels
 from nsd_prep.single_trials.writer import FORMATS
 
 
@@ -53,6 +60,10 @@ class SubjectTrials:
         What was extracted of the subject's sessions.
     store : Store
         Where it lies.
+    minima : VoxelMinima, optional
+        Which voxels are taken, where not all are.
+    scratch : Path, optional
+        For temporary files; the store's folder where none is given.
 
     Attributes
     ----------
@@ -61,7 +72,7 @@ class SubjectTrials:
     trials : DataFrame
         As `nsd_prep.dataset.trials.trial_table`, with columns of behaviour or not.
     voxels : DataFrame
-        As `nsd_prep.single_trials.voxels.trial_voxels`.
+        As `nsd_prep.single_trials.voxels.trial_voxels`; those that are taken.
     regions : dict of str to ndarray of int64
         The voxels of each region that the subject has, as sites of its space.
     attributes : dict
@@ -69,20 +80,31 @@ class SubjectTrials:
     """
 
     def __init__(
-        self, inputs: Inputs, subject: int, sessions: Sequence[SessionRecord], store: Store
+        self,
+        inputs: Inputs,
+        subject: int,
+        sessions: Sequence[SessionRecord],
+        store: Store,
+        minima: VoxelMinima | None = None,
+        scratch: Path | None = None,
     ) -> None:
         selection = inputs.masks[subject].selection
         self.subject = subject
         self.is_nsd = inputs.dataset.is_nsd
         self.trials = inputs.trials.all_trials[subject]
         self.regions = {name: voxels for name, voxels in selection.regions.items() if len(voxels)}
-        ncsnr = inputs.noise_ceilings[subject].volume.values
-        self.voxels = trial_voxels(self.regions, selection.space, ncsnr)
+        ceilings = inputs.noise_ceilings[subject]
+        self._all_voxels = trial_voxels(
+            self.regions, selection.space, ceilings.volume.values, ceilings.splits
+        )
+        self._minima = minima or VoxelMinima()
+        self._scratch = scratch or store.path
         self.attributes: dict[str, Any] = {
             "software": f"nsd-prep {__version__}",
             "dataset": inputs.dataset.name,
             "preparation": inputs.dataset.preparation,
             **selection.space.attributes(),
+            **self._minima.attributes(),
         }
         self._records = sorted(
             (record for record in sessions if record.subject == subject),
@@ -99,16 +121,44 @@ class SubjectTrials:
             for region, part in record.all_trials.items()
         ]
         regions = [[name, digest_of_array(voxels)] for name, voxels in self.regions.items()]
-        tables = [digest_of_table(self.trials), digest_of_table(self.voxels)]
+        tables = [digest_of_table(self.trials), digest_of_table(self._all_voxels)]
         return sha256_of_json([self.subject, self.attributes, regions, tables, parts])
 
     def sessions(self) -> Iterator[tuple[int, NDArray[np.int16]]]:
         """Read the sessions (1-based), ascending: all trials as stored (n_voxels, n_trials)."""
-        stage = current_stage()
+        stage, taken = current_stage(), self._taken
+        for session, values in self._whole_sessions():
+            yield session, values if taken.all() else values[taken]
+            stage.advance()
+
+    def _whole_sessions(self) -> Iterator[tuple[int, NDArray[np.int16]]]:
         for record in self._records:
             parts = {name: self._store.read(part) for name, part in record.all_trials.items()}
             yield record.session, join_regions(parts, self.regions)
-            stage.advance()
+
+    @property
+    def voxels(self) -> pd.DataFrame:
+        """The voxels that are taken."""
+        if self._taken.all():
+            return self._with_reliability
+        taken = self._with_reliability[self._taken].reset_index(drop=True)
+        return taken.rename_axis(index=VOXEL)
+
+    @cached_property
+    def _taken(self) -> NDArray[np.bool_]:
+        return self._minima.select(self._with_reliability)
+
+    @cached_property
+    def _with_reliability(self) -> pd.DataFrame:
+        """All voxels; with their split-half reliability where it decides which are taken."""
+        if self._minima.reliability is None:
+            return self._all_voxels
+        zscores = normalised_sessions(self._whole_sessions(), self.trials, "session")
+        reliability = split_half_reliability(zscores, self.trials, self._scratch)
+        place = self._all_voxels.columns.get_loc("noise_ceiling") + 1
+        voxels = self._all_voxels.copy()
+        voxels.insert(place, SPLIT_HALF, reliability)
+        return voxels
 
 
 class ImageTable:
@@ -175,7 +225,8 @@ def examine_single_trials(
     """Check a subject's single trials, as `write_single_trials` has written them.
 
     Where images were seen twice, ``subj01_voxels.csv`` is made too: the subject and its voxels with
-    ``first_second_correlation``, over images between the first and the second presentation.
+    ``first_second_correlation``, over images between the first and the second presentation, and
+    ``split_half_reliability``, what follows from it for the mean of two.
     """
     rows = subject.trials[shows_images(subject.trials, options.images)]
     if options.average or len(rows_of_presentations(rows, 2)) < FEWEST_IMAGES_OF_SHARE:
@@ -195,6 +246,8 @@ def examine_single_trials(
         checks += check_sessions(name, agreement, data="single trials", known=known)
     target = path.with_name(f"{path.stem}_voxels.csv")
     table = subject.voxels.assign(first_second_correlation=correlation)
+    if SPLIT_HALF not in table:
+        table[SPLIT_HALF] = spearman_brown(correlation)
     table.insert(0, "subject", name)
     write_table(target, table)
     return StepOutput.from_paths(folder, [target], checks)
