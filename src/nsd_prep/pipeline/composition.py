@@ -300,6 +300,7 @@ class _Pipeline:
                 stimuli=stimuli,
                 encoding=encoding,
                 crossnobis=run.crossnobis,
+                cortex=self.inputs.cortex,
             )
             with self._stage("writing the report"):
                 report = owned.add(self._call(step_table.WRITE_REPORT, gathered, output))

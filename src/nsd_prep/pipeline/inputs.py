@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.core.records import FileRecord
+from nsd_prep.dataset.cortex import Cortex
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.regions import VoxelSelection
 from nsd_prep.dataset.source import Identity
@@ -138,6 +139,8 @@ class Inputs:
         The file of the images' features.
     no_images : str
         Why no stimulus sets can be made of the images; empty where they can be, or need not be.
+    cortex : Cortex or None
+        What maps are drawn on.
     """
 
     dataset: Dataset
@@ -147,11 +150,13 @@ class Inputs:
     betas: Mapping[tuple[int, int], Identity]
     features: FileRecord | None = None
     no_images: str = ""
+    cortex: Cortex | None = None
 
     @property
     def files(self) -> list[FileRecord | Identity]:
         """Every file that was looked at, each once."""
         read = [*self.trials.files, *((self.features,) if self.features else ())]
+        read += self.cortex.files if self.cortex else ()
         for subject, masks in self.masks.items():
             read += [*masks.files, *self.noise_ceilings[subject].files]
         return [*{record.path: record for record in read}.values(), *self.betas.values()]

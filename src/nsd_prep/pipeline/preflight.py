@@ -18,6 +18,7 @@ from nsd_prep.dataset.regions import BUILT_IN_REGIONS, ROI_VOLUMES
 from nsd_prep.dataset.source import Source
 from nsd_prep.dataset.stimulus_table import count_images
 from nsd_prep.pipeline import step_table
+from nsd_prep.pipeline.cortex import load_cortex
 from nsd_prep.pipeline.inputs import Inputs, Trials
 from nsd_prep.pipeline.loading import check_space, look_at_sessions
 from nsd_prep.pipeline.run import Run
@@ -81,13 +82,14 @@ def load_inputs(
         features = problems.collect(_check_features, run, trials)
     if _fits_synthetic_latents(run):
         problems.collect(read_truth, run.dataset().source.root)
+    cortex = problems.collect(load_cortex, run, masks)
     betas = {}
     if trials is not None:
         betas = problems.collect(look_at_sessions, run.dataset(), trials.sessions, masks) or {}
     if problems.found or trials is None:
         raise PreflightError(_with_addresses(problems.found, run.dataset().source))
     no_images = _why_no_images(run, trials)
-    return Inputs(run.dataset(), trials, masks, noise_ceilings, betas, features, no_images)
+    return Inputs(run.dataset(), trials, masks, noise_ceilings, betas, features, no_images, cortex)
 
 
 def _fetch_small_files(run: Run) -> None:

@@ -20,12 +20,14 @@ from nsd_prep.analysis.tables import (
 from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import Check
 from nsd_prep.core.progress import current_stage
+from nsd_prep.dataset.cortex import Cortex
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 from nsd_prep.report.figures.clusters import (
     FEWEST_IMAGES_CLUSTERED,
     draw_clusters,
     draw_subject_rdms,
 )
+from nsd_prep.report.figures.cortex import NOISE_CEILING, SPLIT_HALF, draw_cortex
 from nsd_prep.report.figures.noise_ceilings import draw_noise_ceilings, draw_repetitions
 from nsd_prep.report.figures.rdms import (
     CROSSNOBIS,
@@ -58,6 +60,7 @@ def compose_report(
     checks: Sequence[Check],
     *,
     anatomies: Mapping[str, Anatomy] = MappingProxyType({}),
+    cortex: Cortex | None = None,
     sessions: pd.DataFrame | None = None,
     thumbnails: Mapping[int, NDArray[np.uint8]] | None = None,
     further: Callable[[], Sequence[Section]] = tuple,
@@ -82,6 +85,8 @@ def compose_report(
     anatomies : mapping of str to Anatomy
         For each subject (``subj01``) the volume that its voxels are drawn on; without any, voxels
         are not drawn.
+    cortex : Cortex, optional
+        What noise ceilings and reliability are drawn on; without it they are not.
     sessions : DataFrame, optional
         As `nsd_prep.report.figures.sessions.draw_sessions` takes it.
     thumbnails : mapping of int to ndarray of uint8, shape (height, width, 3), optional
@@ -106,6 +111,7 @@ def compose_report(
         lambda: [noise_ceiling_section(geometry, voxels)],
         lambda: [session_section(sessions)] if sessions is not None and len(sessions) else [],
         lambda: [places_section(voxels, anatomies)] if anatomies else [],
+        lambda: [cortex_section(voxels, cortex)] if cortex is not None else [],
         lambda: [repetition_section(repetition_counts)],
         further,
     ]
@@ -381,6 +387,24 @@ def places_section(voxels: pd.DataFrame, anatomies: Mapping[str, Anatomy]) -> Se
                 else []
             ),
         ),
+    )
+
+
+def cortex_section(sites: pd.DataFrame, cortex: Cortex) -> Section:
+    """Return the section with maps on the inflated cortex."""
+    quantities = [NOISE_CEILING]
+    if "split_half_correlation" in sites:
+        quantities.append(SPLIT_HALF)
+    return Section(
+        name="cortex",
+        title="Maps on the cortex",
+        text=(
+            "Early visual areas lie around the occipital pole, on the medial side; high-level "
+            "regions on the ventral and the lateral side. A region that is scattered, or lies "
+            "elsewhere, or on one side alone where both are expected, has labels of another "
+            "surface or hemisphere."
+        ),
+        pictures=tuple(draw_cortex(sites, cortex, quantity) for quantity in quantities),
     )
 
 

@@ -103,6 +103,7 @@ def gather_report(inputs: ReportInputs, folder: Folder) -> Report:
             prepared.repetition_counts,
             inputs.checks,
             anatomies=anatomies(inputs.masks, inputs.noise_ceilings),
+            cortex=inputs.cortex,
             sessions=summarise_sessions(sessions, sessions.drop_duplicates(["subject", "session"])),
             thumbnails={nsd_id: thumbnail(read_picture(pictures[nsd_id])) for nsd_id in shown},
             further=further,

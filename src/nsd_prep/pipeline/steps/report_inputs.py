@@ -7,6 +7,7 @@ from pathlib import Path
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import sha256_of_bytes, sha256_of_json
 from nsd_prep.core.records import FileRecord, StepOutput
+from nsd_prep.dataset.cortex import Cortex
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.pipeline.inputs import Masks, NoiseCeilings
 from nsd_prep.pipeline.prepared import Prepared
@@ -60,6 +61,8 @@ class ReportInputs:
         The encoding baseline.
     crossnobis : bool
         Whether cross-validated distances are shown too.
+    cortex : Cortex or None
+        What maps are drawn on.
     """
 
     prepared: Prepared
@@ -71,6 +74,7 @@ class ReportInputs:
     stimuli: StepOutput = field(default_factory=StepOutput)
     encoding: Encoding | None = None
     crossnobis: bool = False
+    cortex: Cortex | None = None
 
 
 def truth_and_digest(dataset: Dataset) -> tuple[Path | None, str]:

@@ -1,0 +1,74 @@
+"""The cortex that a report draws its maps on, where it can."""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from nsd_prep.core.errors import InputFileError
+from nsd_prep.dataset.cortex import (
+    MESH_FILES,
+    Cortex,
+    FsaverageIndex,
+    leads_to_fsaverage,
+    read_fsaverage_index,
+    read_meshes,
+)
+from nsd_prep.dataset.layout import Dataset
+from nsd_prep.dataset.space import HEMISPHERES
+from nsd_prep.pipeline.inputs import Masks
+from nsd_prep.pipeline.loading import recorded
+from nsd_prep.pipeline.run import Run
+
+#: Vertices of a hemisphere of FreeSurfer's fsaverage, of which fsaverage5 is a part.
+_FSAVERAGE: Final = 163_842
+
+
+def load_cortex(run: Run, masks: Mapping[int, Masks]) -> Cortex | None:
+    """Read what a report needs to draw maps on fsaverage.
+
+    None where no report is written, nilearn is not installed, the dataset is not in a folder, or it
+    lacks the transforms of every subject or the mesh.
+
+    Raises
+    ------
+    InputFileError
+        A transform or a mesh is not sound, or of another size than the others.
+    """
+    dataset, recorder = recorded(run.dataset())
+    is_remote = dataset.source.transfer is not None
+    if not (run.assemblies and run.report) or is_remote or find_spec("nilearn") is None:
+        return None
+    indices: dict[str, FsaverageIndex] = {}
+    for subject, own in masks.items():
+        space = own.selection.space
+        if leads_to_fsaverage(dataset, subject, space.name):
+            indices[f"subj{subject:02d}"] = read_fsaverage_index(dataset, subject, space)
+    sizes = {len(index.sites) // 2 for index in indices.values()}
+    if len(sizes) > 1:
+        raise InputFileError(
+            f"The transforms of the subjects lead to different surfaces: expected one fsaverage, "
+            f"found hemispheres of {', '.join(map(str, sorted(sizes)))} vertices; download the "
+            f"transforms of {', '.join(indices)} again."
+        )
+    if sizes == {_FSAVERAGE}:  # drawn on fsaverage5, the only size that is drawn within seconds
+        return Cortex(indices, None, tuple(recorder.files.values()))
+    if not sizes or not all(map(dataset.exists, _mesh_files(dataset))):
+        return None
+    meshes = read_meshes(dataset)
+    for path in _mesh_files(dataset):
+        dataset.read(path)  # its digest is recorded
+    for hemisphere, mesh in zip(HEMISPHERES, meshes, strict=True):
+        if {len(mesh.coordinates)} != sizes:
+            raise InputFileError(
+                f"{dataset.mesh_file('inflated', hemisphere)} is not the surface that the "
+                f"transforms lead to: expected {sizes.pop()} vertices, found "
+                f"{len(mesh.coordinates)}; download both again."
+            )
+    return Cortex(indices, meshes, tuple(recorder.files.values()))
+
+
+def _mesh_files(dataset: Dataset) -> list[Path]:
+    return [
+        dataset.mesh_file(name, hemisphere) for name in MESH_FILES for hemisphere in HEMISPHERES
+    ]

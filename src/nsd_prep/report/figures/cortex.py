@@ -1,0 +1,203 @@
+"""Figures of values on the inflated cortex of fsaverage."""
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from nsd_prep.dataset.cortex import Cortex, CortexMesh, FsaverageIndex
+from nsd_prep.report.figures.figure import ReportFigure
+from nsd_prep.report.figures.style import (
+    PAGE_WIDTH,
+    new_figure,
+    one_style,
+    picture,
+    region_colour,
+    voxel_colours,
+)
+
+_VIEWS: Final = ("lateral", "medial", "ventral")
+_SIDES: Final = ("left", "right")
+_DOTS_PER_INCH: Final = 150
+#: Views have wide margins.
+_ZOOM: Final = 1.45
+
+
+class Quantity(NamedTuple):
+    """What colours show: a column of the table of sites, and where the colours end."""
+
+    name: str
+    column: str
+    title: str
+    label: str
+    highest: float
+    explained: str
+
+
+NOISE_CEILING: Final = Quantity(
+    "cortex-noise-ceiling",
+    "noise_ceiling",
+    "Noise ceilings on the cortex",
+    "noise ceiling (%)",
+    80.0,
+    "The noise ceiling",
+)
+SPLIT_HALF: Final = Quantity(
+    "cortex-split-half",
+    "split_half_correlation",
+    "Split-half reliability on the cortex",
+    "split-half r",
+    0.6,
+    "The split-half reliability, the mean correlation over images between two repetitions,",
+)
+
+
+def draw_cortex(sites: pd.DataFrame, cortex: Cortex, quantity: Quantity) -> ReportFigure:
+    """Draw a quantity of the sites of all regions on the cortex, with the regions outlined.
+
+    Parameters
+    ----------
+    sites : DataFrame
+        A row for each site of each region: subject (``subj01``), region, the columns of the
+        subject's space, ncsnr, noise_ceiling (percent), and those of the quantity.
+    cortex : Cortex
+        Where they are drawn; subjects without an index are left out.
+    quantity : Quantity
+        What is drawn.
+
+    Returns
+    -------
+    ReportFigure
+        Both hemispheres from three sides; at each vertex the mean over the subjects that have a
+        value there.
+    """
+    from nilearn.plotting import plot_surf, plot_surf_contours
+
+    sites = sites[sites["subject"].isin(list(cortex.indices))]
+    values = _mean_over_subjects(sites, cortex, quantity)
+    outlines = {
+        str(region): _n_subjects(rows, cortex)
+        for region, rows in sites.groupby("region", sort=False)
+    }
+    colours = Normalize(0, quantity.highest)
+    with one_style():
+        figure = new_figure(PAGE_WIDTH, 3.9)
+        figure.set_layout_engine("none")
+        meshes = cortex.meshes or _fsaverage5()
+        for row, (side, surface) in enumerate(zip(_SIDES, meshes, strict=True)):
+            n_vertices = len(surface.coordinates)
+            mesh: Any = [surface.coordinates, surface.faces]
+            for column, view in enumerate(_VIEWS):
+                frame = (0.29 * column, 0.08 + 0.44 * (1 - row), 0.29, 0.44)
+                axes: Any = figure.add_axes(frame, projection="3d")
+                plot_surf(
+                    mesh,
+                    values[row][:n_vertices],
+                    bg_map=surface.sulcal_depth,
+                    hemi=side,
+                    view=view,
+                    engine="matplotlib",
+                    cmap=voxel_colours(),
+                    vmin=0,
+                    vmax=quantity.highest,
+                    colorbar=False,
+                    axes=axes,
+                    figure=figure,
+                )
+                for region, n_subjects in outlines.items():
+                    inside = (n_subjects[row][:n_vertices] > 0).astype(np.int64)
+                    if inside.any() and not inside.all():
+                        plot_surf_contours(
+                            mesh,
+                            inside,
+                            axes=axes,
+                            figure=figure,
+                            levels=[1],
+                            colors=[region_colour(region)],
+                        )
+                axes.set_box_aspect(None, zoom=_ZOOM)
+                figure.text(
+                    0.29 * column + 0.145,
+                    0.965 - 0.44 * row,
+                    f"{side}, {view}",
+                    ha="center",
+                    va="top",
+                    fontsize=7.5,
+                    fontweight="bold",
+                )
+        bar = figure.colorbar(
+            ScalarMappable(colours, voxel_colours()),
+            cax=figure.add_axes((0.9, 0.25, 0.014, 0.5)),
+            extend="max",
+        )
+        bar.set_label(quantity.label)
+        bar.outline.set_linewidth(0)
+        figure.legend(
+            [Line2D([], [], color=region_colour(region), linewidth=2) for region in outlines],
+            list(outlines),
+            loc="lower center",
+            ncols=min(8, len(outlines)),
+        )
+        n_subjects = sites["subject"].nunique()
+        return picture(
+            figure,
+            quantity.name,
+            quantity.title,
+            f"{quantity.explained} on the inflated cortex of fsaverage, from the lateral, the "
+            "medial and the ventral side of each hemisphere"
+            + (
+                f"; the mean over the subjects, of {n_subjects}, that have a value at a vertex"
+                if n_subjects > 1
+                else ""
+            )
+            + f". Outlines: {', '.join(outlines)}. Light gyri and dark sulci have no value.",
+            pixels_alone=True,
+            dots_per_inch=_DOTS_PER_INCH,
+        )
+
+
+def _fsaverage5() -> tuple[CortexMesh, CortexMesh]:
+    """Return the mesh that nilearn ships; nothing is fetched."""
+    from nilearn.datasets import load_fsaverage, load_fsaverage_data
+
+    surface = load_fsaverage("fsaverage5")["inflated"].parts
+    depth = load_fsaverage_data("fsaverage5", data_type="sulcal").data.parts
+    left, right = (
+        CortexMesh(surface[side].coordinates, surface[side].faces, depth[side]) for side in _SIDES
+    )
+    return left, right
+
+
+def _mean_over_subjects(
+    sites: pd.DataFrame, cortex: Cortex, quantity: Quantity
+) -> NDArray[np.float32]:
+    """Return the mean at each vertex of both hemispheres, (2, n_vertices)."""
+    known = sites[quantity.column].where(sites["ncsnr"].notna())
+    total: Any = 0.0
+    count: Any = 0
+    for subject, rows in sites.groupby("subject", sort=False):
+        values = _on_fsaverage(known[rows.index].to_numpy(), rows, cortex.indices[str(subject)])
+        total = total + np.nan_to_num(values)
+        count = count + np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        mean: NDArray[np.float32] = (total / count).reshape(2, -1)
+    return mean
+
+
+def _n_subjects(rows: pd.DataFrame, cortex: Cortex) -> NDArray[np.int64]:
+    """Return how many subjects have a region at each vertex of both hemispheres."""
+    count: Any = 0
+    for subject, own in rows.groupby("subject", sort=False):
+        inside = _on_fsaverage(np.ones(len(own)), own, cortex.indices[str(subject)])
+        count = count + np.isfinite(inside)
+    return np.asarray(count).reshape(2, -1)
+
+
+def _on_fsaverage(
+    values: NDArray[np.floating], rows: pd.DataFrame, index: FsaverageIndex
+) -> NDArray[np.float32]:
+    return index.values(values, index.space.sites(rows))
