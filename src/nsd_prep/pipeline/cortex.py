@@ -1,6 +1,7 @@
 """The cortex that a report draws its maps on, where it can."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -17,8 +18,8 @@ from nsd_prep.dataset.cortex import (
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.space import HEMISPHERES
 from nsd_prep.pipeline.inputs import Masks
-from nsd_prep.pipeline.loading import recorded
 from nsd_prep.pipeline.run import Run
+from nsd_prep.sources.recorder import Recorder
 
 #: Vertices of a hemisphere of FreeSurfer's fsaverage, of which fsaverage5 is a part.
 _FSAVERAGE: Final = 163_842
@@ -35,7 +36,9 @@ def load_cortex(run: Run, masks: Mapping[int, Masks]) -> Cortex | None:
     InputFileError
         A transform or a mesh is not sound, or of another size than the others.
     """
-    dataset, recorder = recorded(run.dataset())
+    dataset = run.dataset()
+    recorder = Recorder(dataset.source)
+    dataset = replace(dataset, source=recorder)
     is_remote = dataset.source.transfer is not None
     if not (run.assemblies and run.report) or is_remote or find_spec("nilearn") is None:
         return None

@@ -56,7 +56,7 @@ def map_trials(run: Run) -> Trials:
     PreflightError, InputFileError, ParameterError
         The design contradicts itself, its copy or the dataset's shape, or gives no image.
     """
-    dataset, recorder = recorded(run.dataset())
+    dataset, recorder = _recorded(run.dataset())
     design = read_design(dataset.design_file, dataset.read)
     if dataset.is_nsd:
         _check_published_sizes(dataset.design_file, design)
@@ -160,7 +160,7 @@ def load_masks(run: Run, subject: int) -> Masks:
     MissingFilesError, InputFileError, ParameterError
         As `nsd_prep.dataset.masks.select_voxels`.
     """
-    dataset, recorder = recorded(run.dataset())
+    dataset, recorder = _recorded(run.dataset())
     kept = {run.keep_voxels: BUILT_IN_REGIONS[run.keep_voxels]} if run.keep_voxels else {}
     selection = select_voxels(dataset, subject, run.regions | kept, run.missing_regions)
     keep = selection.regions[run.keep_voxels] if run.keep_voxels else None
@@ -195,7 +195,7 @@ def load_noise_ceilings(run: Run, subject: int) -> NoiseCeilings:
     FileNotFoundError, InputFileError
         As `nsd_prep.dataset.volumes.read_ncsnr`.
     """
-    dataset, recorder = recorded(run.dataset())
+    dataset, recorder = _recorded(run.dataset())
     volume = read_ncsnr(dataset.ncsnr_file(subject), dataset.read)
     splits = _read_ncsnr_splits(dataset, subject, volume.space.n_sites) if run.single_trials else ()
     return NoiseCeilings(subject, volume, tuple(recorder.files.values()), splits)
@@ -278,7 +278,7 @@ def look_at_sessions(
     return {key: identities[path] for key, path in there.items()}
 
 
-def recorded(dataset: Dataset) -> tuple[Dataset, Recorder]:
+def _recorded(dataset: Dataset) -> tuple[Dataset, Recorder]:
     """Return a dataset that records what is read of it."""
     recorder = Recorder(dataset.source)
     return replace(dataset, source=recorder), recorder
