@@ -1,9 +1,14 @@
 """Fixtures of the whole suite: small datasets with an independent truth."""
 
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+
+# NumPy reads these when it is imported. The tests' arrays are small and several tests run at once:
+# threads of BLAS that wait for each other took three times the processor time of the work itself.
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
 import hypothesis
 import pytest
@@ -51,6 +56,29 @@ def tiny_nsd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tiny") / "nsd"
     write_synthetic_nsd(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def prefect_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for what the tests' servers keep, such as a database without runs."""
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="module")
+def prefect_server(prefect_folder: Path) -> Iterator[None]:
+    """Start the temporary server of the command line, for all the tests of a file."""
+    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+
+    from nsd_prep.flows.server import temporary_server
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(prefect_folder / "home"))
+        patch.setenv("XDG_CACHE_HOME", str(prefect_folder / "cache"))
+        patch.delenv("PREFECT_API_URL", raising=False)
+        with temporary_server() as wait_until_it_answers:
+            wait_until_it_answers()
+            with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: prefect_folder / "results"}):
+                yield
 
 
 @pytest.fixture

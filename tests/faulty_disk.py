@@ -9,9 +9,11 @@ import errno
 import io
 import os
 import re
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import h5py
@@ -46,13 +48,15 @@ _ERRNO = {"error": errno.EIO, "full": errno.ENOSPC}
 class FaultyDisk:
     """Counts the calls that touch a folder, and lets one of them fail.
 
-    `calls` lists (operation, file); `at` is the index of the one that fails, by `fault`.
+    `calls` lists (operation, file), and `origins` the library's functions that led to each; `at` is
+    the index of the one that fails, by `fault`.
     """
 
     folder: Path
     at: int | None = None
     fault: str = ""
     calls: list[tuple[str, str]] = field(default_factory=list)
+    origins: list[tuple[CodeType, ...]] = field(default_factory=list)
     is_full: bool = False
 
     def next(self, operation: str, path: object) -> str:
@@ -62,6 +66,7 @@ class FaultyDisk:
         index = len(self.calls)
         name = re.sub(r"\.[^.]+\.partial$", "", os.fspath(path).removeprefix(str(self.folder)))
         self.calls.append((operation, name))
+        self.origins.append(_origin())
         if index == self.at:
             if self.fault == "full":
                 self.is_full = True
@@ -74,6 +79,12 @@ class FaultyDisk:
 
     def _holds(self, path: str | os.PathLike[str]) -> bool:
         return os.fspath(path).startswith(f"{self.folder}{os.sep}")
+
+
+def _origin() -> tuple[CodeType, ...]:
+    """Return the library's functions on the stack."""
+    functions = (frame.f_code for frame, _ in traceback.walk_stack(None))
+    return tuple(code for code in functions if f"{os.sep}nsd_prep{os.sep}" in code.co_filename)
 
 
 def failure(fault: str, path: object) -> OSError:

@@ -6,21 +6,15 @@ import hashlib
 import json
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.io
 from brainscore_inputs import write_features
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
 from small_nsd import SmallNSD, write_small_nsd
 
 import nsd_prep
@@ -31,20 +25,15 @@ from nsd_prep.dataset import betas
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS
 from nsd_prep.flows.command import main, run_command
 from nsd_prep.flows.nsd_flow import nsd_flow
-from nsd_prep.pipeline import step_table
+from nsd_prep.pipeline import step_table, synthetic_beside
 from nsd_prep.report.stamp import without_stamp
+from nsd_prep.synthetic import write_synthetic_nsd
 from nsd_prep.tasks import policy
 
 READ_VOXELS = betas.read_voxels
 SLOW = pytest.mark.slow
 
-
-@pytest.fixture(scope="module", autouse=True)
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Start one temporary server for all the tests of this file."""
-    storage = {PREFECT_LOCAL_STORAGE_PATH: tmp_path_factory.mktemp("results")}
-    with prefect_test_harness(server_startup_timeout=120), temporary_settings(storage):
-        yield
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 @pytest.fixture(autouse=True)
@@ -369,27 +358,6 @@ class TestParameters:
         assert all(item.get("description") for item in properties.values())
 
 
-class TestRecords:
-    def test_every_task_run_is_named_and_recorded(self, tiny_nsd: Path, tmp_path: Path) -> None:
-        state = prepare(
-            nsd_root=tiny_nsd, output_dir=tmp_path / "out", subjects=[2], return_state=True
-        )
-        flow_run = state.state_details.flow_run_id
-        sessions = pd.read_csv(tmp_path / "out" / "trials.csv").query("usable")["session"]
-        regions = len(list((tmp_path / "out").glob("*.nc")))
-        # Trials, masks, noise ceilings; sessions; tables, assemblies; three kinds of checks.
-        expected = 3 + sessions.nunique() + 1 + regions + 3
-        deadline = time.monotonic() + 20
-        names: set[str] = set()
-        with get_client(sync_client=True) as client:
-            while len(names) < expected and time.monotonic() < deadline:
-                of_this_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))
-                names = {run.name for run in client.read_task_runs(flow_run_filter=of_this_run)}
-        assert len(names) == expected
-        assert {f"extract-subj02-session{session:02d}" for session in (1, 2, 3)} <= names
-        assert {"load-masks-subj02", "assemble-V1", "assemble-IT"} <= names
-
-
 class TestCommand:
     def test_it_ends_well_and_shows_a_summary(
         self, tiny_nsd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -527,6 +495,11 @@ class TestCommand:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
+        def write_tiny(root: Path, scale: str) -> None:
+            assert scale == "demo"
+            write_synthetic_nsd(root)
+
+        monkeypatch.setattr(synthetic_beside, "write_synthetic_nsd", write_tiny)
         monkeypatch.delenv("NSD_ROOT", raising=False)
         assert run_command(["--output-dir", str(tmp_path / "out"), "--check"]) == 0
         assert "synthetic NSD" in capsys.readouterr().out

@@ -1,9 +1,10 @@
 """Whatever input changes, a second run gives what a first one into an empty folder gives."""
 
 import contextlib
+import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.io
-from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
 from small_nsd import SmallNSD, write_betas, write_design, write_small_nsd
 
 from nsd_prep import prepare
 from nsd_prep.core.errors import FailedChecksError
 from nsd_prep.flows.nsd_flow import nsd_flow
 
+SILENT = functools.partial(prepare, progress=False)
 REGIONS = '[FFA]\nlabels.floc-faces = ["FFA-1", "FFA-2"]\n'
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Start one temporary server for all the tests of this file."""
-    storage = {PREFECT_LOCAL_STORAGE_PATH: tmp_path_factory.mktemp("results")}
-    with prefect_test_harness(server_startup_timeout=120), temporary_settings(storage):
-        yield
 
 
 @pytest.fixture
@@ -45,9 +37,7 @@ def small(tmp_path: Path) -> SmallNSD:
     return small
 
 
-def run(
-    small: SmallNSD, out: Path, way: Callable[..., Any] = nsd_flow, **asked: Any
-) -> dict[str, str]:
+def run(small: SmallNSD, out: Path, way: Callable[..., Any], **asked: Any) -> dict[str, str]:
     """Run the flow, or prepare; return the SHA-256 of every output but the manifest."""
     regions = small.root.parent / "regions.toml"
     regions.write_text(REGIONS)
@@ -152,24 +142,28 @@ CHANGES = {
 
 
 class TestChangedInputs:
-    @pytest.mark.parametrize(
-        "what",
-        [
-            pytest.param(name, marks=[] if name == "design" else pytest.mark.slow)
-            for name in CHANGES
-        ],
-    )
     def test_the_outputs_are_those_of_a_run_into_an_empty_folder(
-        self, small: SmallNSD, tmp_path: Path, what: str
+        self, small: SmallNSD, tmp_path: Path
     ) -> None:
-        change, keeps_times = CHANGES[what]
-        before = run(small, tmp_path / "out")
-        times = {path: path.stat().st_mtime_ns for path in small.root.rglob("*") if path.is_file()}
-        change(small)
-        for path, time in times.items():
-            if keeps_times and path.exists():
-                os.utime(path, ns=(time, time))
-        # The dataset's name is an option: results of another one are only replaced when told to.
-        again = run(small, tmp_path / "out", replace=what == "dataset.json")
-        assert again == run(small, tmp_path / "empty", prepare, progress=False)
-        assert again != before
+        check_a_change(small, tmp_path, "design", SILENT)
+
+    @pytest.mark.slow
+    @pytest.mark.usefixtures("prefect_server")
+    @pytest.mark.parametrize("what", CHANGES)
+    def test_the_flow_s_outputs_are_too(self, small: SmallNSD, tmp_path: Path, what: str) -> None:
+        check_a_change(small, tmp_path, what, nsd_flow)
+
+
+def check_a_change(small: SmallNSD, folder: Path, what: str, way: Callable[..., Any]) -> None:
+    """Run, change an input, and run into the same folder and into an empty one."""
+    change, keeps_times = CHANGES[what]
+    before = run(small, folder / "out", way)
+    times = {path: path.stat().st_mtime_ns for path in small.root.rglob("*") if path.is_file()}
+    change(small)
+    for path, time in times.items():
+        if keeps_times and path.exists():
+            os.utime(path, ns=(time, time))
+    # The dataset's name is an option: results of another one are only replaced when told to.
+    again = run(small, folder / "out", way, replace=what == "dataset.json")
+    assert again == run(small, folder / "empty", SILENT)
+    assert again != before

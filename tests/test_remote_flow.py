@@ -19,8 +19,6 @@ import h5py
 import numpy as np
 import psutil
 import pytest
-from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
 from range_server import ServerProcess
 from small_nsd import SmallNSD, write_betas, write_small_nsd
 
@@ -39,14 +37,6 @@ from nsd_prep.sources.consent import TERMS
 FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
 SILENT = functools.partial(nsd_prep.prepare, progress=False)
 V1_VENTRAL = "[V1-ventral]\nlabels.prf-visualrois = [1]\n"
-
-
-@pytest.fixture
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Start a temporary Prefect server."""
-    storage = {PREFECT_LOCAL_STORAGE_PATH: tmp_path_factory.mktemp("results")}
-    with prefect_test_harness(server_startup_timeout=120), temporary_settings(storage):
-        yield
 
 
 @pytest.fixture(autouse=True)
@@ -138,13 +128,25 @@ def expected(original: SmallNSD, tmp_path_factory: pytest.TempPathFactory) -> di
     return run(original.root, tmp_path_factory.mktemp("folder") / "out")
 
 
+@pytest.fixture(params=["prepare", pytest.param("flow", marks=pytest.mark.slow)])
+def way(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Return how a run is made."""
+    if request.param == "prepare":
+        return SILENT
+    request.getfixturevalue("prefect_server")
+    return nsd_flow
+
+
 class TestSameBytes:
-    @pytest.mark.usefixtures("prefect")
     def test_as_from_the_folder_and_again_without_the_sessions(
-        self, server: ServerProcess, expected: dict[str, str], tmp_path: Path
+        self,
+        server: ServerProcess,
+        expected: dict[str, str],
+        tmp_path: Path,
+        way: Callable[..., Any],
     ) -> None:
         out = tmp_path / "out"
-        assert run(server.url, out, nsd_flow) == expected
+        assert run(server.url, out, way) == expected
         assert any(name.startswith("brainscore/stimuli_train") for name in expected)
         first = json.loads((out / "manifest.json").read_text())["source"]
         requests = first["transfer"]["requests"]
@@ -154,7 +156,7 @@ class TestSameBytes:
         assert set(requests) == {"betas", "images", "sizes", "small files"}
 
         server.reset_counters()
-        assert run(server.url, out, nsd_flow) == expected
+        assert run(server.url, out, way) == expected
         times = Counter(name for _, name in server.requested)
         assert set(times.values()) == {1}
         assert not any(name.endswith(".hdf5") for name in times)
@@ -192,12 +194,11 @@ class TestSameBytes:
         assert sum(failures["transfer"]["failures"].values()) >= 28
 
     @pytest.mark.slow
-    @pytest.mark.usefixtures("prefect")
-    @pytest.mark.parametrize("runner", ["threads", "processes"])
-    def test_with_the_flow(
-        self, server: ServerProcess, expected: dict[str, str], tmp_path: Path, runner: str
+    @pytest.mark.usefixtures("prefect_server")
+    def test_with_processes(
+        self, server: ServerProcess, expected: dict[str, str], tmp_path: Path
     ) -> None:
-        assert run(server.url, tmp_path / "out", nsd_flow, runner=runner) == expected
+        assert run(server.url, tmp_path / "out", nsd_flow, runner="processes") == expected
 
 
 class TestWithoutANetwork:
