@@ -267,7 +267,7 @@ def whole(content: Content) -> Content:
 class TestEveryCall:
     @pytest.mark.parametrize(
         "calls",
-        ["one of each way through the library", pytest.param("all", marks=pytest.mark.slow)],
+        ["one of each way to the disk", pytest.param("all", marks=pytest.mark.slow)],
     )
     @pytest.mark.parametrize("name", STAGES)
     def test_a_fault_gives_a_right_result_or_a_clear_failure(
