@@ -165,7 +165,7 @@ class TestRefusals:
 
 
 class TestEnd:
-    @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["run", "--check"]])
+    @pytest.mark.parametrize("words", [["--help"], ["run", "--check"]])
     def test_a_reader_that_goes_away(
         self, tiny_nsd: Path, tmp_path: Path, words: list[str]
     ) -> None:

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import xarray as xr
 from brainscore_inputs import Simulation, simulate, write_features
-from numpy.typing import NDArray
 from scipy import stats
 from sklearn.linear_model import RidgeCV
 from synthetic_truth import signal
@@ -79,17 +78,6 @@ class TestScores:
         scores = score_encoding(*built, own)
         assert median_fraction(scores, "subj01") > 0.8
         assert median_fraction(scores, "subj02") < 0.2
-
-    def test_correlation_is_that_of_a_plain_ridge_regression(
-        self, simulation: Simulation, built: TrainAndTest
-    ) -> None:
-        features = Features(simulation.nsd_ids, simulation.latents)
-        scores = score_encoding(*built, for_both(features))
-        assert set(scores["alpha"]) <= set(ALPHAS)
-        for column in (0, 70, len(scores) - 1):
-            alpha, r = plain_ridge(simulation, built, column)
-            assert scores["alpha"][column] == alpha
-            assert scores["correlation"][column] == pytest.approx(r, abs=1e-6)
 
     @pytest.mark.parametrize("n_features", [6, 192, 1500])
     def test_each_voxel_is_fitted_as_scikit_learn_fits_it(
@@ -164,7 +152,7 @@ class TestShiftOfIds:
 
     def test_is_not_found_in_features_that_predict_nothing(self, built: TrainAndTest) -> None:
         ids = np.arange(int(max(built.train["nsd_id"].max(), built.test["nsd_id"].max())) + 3)
-        for seed in range(5):
+        for seed in range(2):
             values = np.random.default_rng(seed).standard_normal((len(ids), 6))
             features = for_both(Features(ids, values))
             assert shift_of_ids(*built, features, score_encoding(*built, features)) is None
@@ -201,33 +189,6 @@ class TestIdsThatCountFromOne:
         n_images = count_images(dataset)
         assert n_images == len(pd.read_csv(dataset.stimulus_table))
         assert count_images(replace(dataset, is_nsd=True)) == 73_000
-
-
-def plain_ridge(simulation: Simulation, built: TrainAndTest, column: int) -> tuple[float, float]:
-    """Leave-one-out by leaving one out, normal equations by solving them."""
-    x = simulation.latents[simulation.is_train]
-    mean, deviation = x.mean(axis=0), x.std(axis=0)
-    x = (x - mean) / deviation
-    y = built.train.to_numpy()[:, column, 0].astype(float)
-
-    def fit(x: NDArray[np.float64], y: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
-        one = np.column_stack([x, np.ones(len(x))])
-        penalty = np.diag([alpha] * x.shape[1] + [0.0])
-        return np.asarray(np.linalg.solve(one.T @ one + penalty, one.T @ y))
-
-    def error(alpha: float) -> float:
-        total = 0.0
-        for left_out in range(len(y)):
-            kept = np.arange(len(y)) != left_out
-            weights = fit(x[kept], y[kept], alpha)
-            total += (y[left_out] - np.append(x[left_out], 1) @ weights) ** 2
-        return total
-
-    alpha = min(ALPHAS, key=error)
-    shown = (simulation.latents[~simulation.is_train] - mean) / deviation
-    predicted = np.column_stack([shown, np.ones(len(shown))]) @ fit(x, y, alpha)
-    observed = built.test.to_numpy()[:, column, 0].reshape(-1, 3).mean(axis=1)
-    return alpha, float(np.corrcoef(predicted, observed)[0, 1])
 
 
 class TestSummary:

@@ -483,12 +483,17 @@ def pictures(simulation: Simulation, geometry: Geometry) -> list[ReportFigure]:
     return drawings(simulation, geometry)
 
 
+@pytest.fixture(scope="module")
+def pdf(pictures: list[ReportFigure]) -> bytes:
+    return booklet(pictures)
+
+
 def test_the_same_data_give_the_same_bytes(
-    simulation: Simulation, geometry: Geometry, pictures: list[ReportFigure]
+    simulation: Simulation, geometry: Geometry, pictures: list[ReportFigure], pdf: bytes
 ) -> None:
     again = drawings(simulation, geometry)
     assert again == pictures
-    assert booklet(again) == booklet(pictures) == booklet(pictures)
+    assert booklet(again) == pdf
 
 
 def test_pictures_are_no_wider_than_a_page(pictures: list[ReportFigure]) -> None:
@@ -499,8 +504,7 @@ def test_pictures_are_no_wider_than_a_page(pictures: list[ReportFigure]) -> None
         assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_booklet_has_a_page_for_each_figure(pictures: list[ReportFigure]) -> None:
-    pdf = booklet(pictures)
+def test_booklet_has_a_page_for_each_figure(pictures: list[ReportFigure], pdf: bytes) -> None:
     assert pdf.startswith(b"%PDF")
     assert len(re.findall(rb"/Type /Page\b", pdf)) == len(pictures) - 3
     assert pdf.count(b"/FontFile2") < len(pictures)

@@ -117,7 +117,8 @@ class TestCopies:
     def test_so_does_a_dataset(self, small_dataset: Dataset) -> None:
         assert pickle.loads(pickle.dumps(small_dataset)) == small_dataset
 
-    def test_a_spawned_worker(self, nsd: NSD) -> None:
+    def test_a_spawned_worker(self, official: SmallNSD, tmp_path: Path) -> None:
+        nsd = open_nsd(official.root, cache_dir=tmp_path / "cache")
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as workers:
             given = workers.submit(nsd.responses, 1, "V1").result()
         xr.testing.assert_identical(given, nsd.responses(1, "V1"))

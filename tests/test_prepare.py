@@ -7,8 +7,6 @@ import inspect
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -229,9 +227,7 @@ class TestResults:
         self, tiny_nsd: Path, tmp_path: Path
     ) -> None:
         options = {"nsd_root": tiny_nsd, "output_dir": tmp_path / "out", "regions": ["V1", "V2"]}
-        prepare(report=True, **options)
         tables = tmp_path / "out" / "report" / "tables"
-        assert not (tables / "crossnobis.csv").exists()
         prepare(report=True, **options, crossnobis=True)
         found = pd.read_csv(tables / "crossnobis.csv").set_index("region")
         assert list(found.index) == ["V1", "V2"]
@@ -506,16 +502,6 @@ class TestWhatIsShown:
         checks = pd.read_csv(out / "checks.csv").set_index("name")
         assert checks.loc["stimulus sets", "verdict"] == "not decidable"
         assert str(images) in checks.loc["stimulus sets", "value"]
-
-
-def test_without_prefect(tiny_nsd: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys, nsd_prep; "
-        f"nsd_prep.prepare(nsd_root={str(tiny_nsd)!r}, output_dir={str(tmp_path / 'out')!r}, "
-        "regions=['V1'], report=False); "
-        "assert 'prefect' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
 class TestSessionsOfSingleTrialsAlone:
