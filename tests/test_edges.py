@@ -108,6 +108,8 @@ EDGES["all at once"] = (
 )
 
 
+#: Those of which voxels are left, where those without data in a session are dropped.
+FEW_VOXELS = ("one voxel", "one voxel alone", "no reliable voxel", "all at once")
 #: The edge of all edges, and data that lose voxels; the others are slow.
 FAST = (("all at once", "keep"), ("no reliable voxel", "drop"))
 
@@ -116,7 +118,7 @@ FAST = (("all at once", "keep"), ("no reliable voxel", "drop"))
     ("edge", "invalid_voxels"),
     [
         pytest.param(*one, marks=[] if one in FAST else pytest.mark.slow)
-        for one in product(EDGES, ("keep", "drop"))
+        for one in [*product(EDGES, ["keep"]), *product(FEW_VOXELS, ["drop"])]
     ],
 )
 def test_a_run_ends_well(small: SmallNSD, tmp_path: Path, edge: str, invalid_voxels: str) -> None:

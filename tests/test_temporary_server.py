@@ -95,25 +95,20 @@ def test_nothing_of_the_environment_reaches_it(user: User, tiny_nsd: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", ["profiles.toml", ".env", "prefect.toml", "pyproject.toml"])
-def test_nothing_of_a_file_of_settings_reaches_it(user: User, tiny_nsd: Path, file: str) -> None:
-    path = user.folder / file
-    if file == "profiles.toml":
-        path = user.home / "prefect" / file
-        path.parent.mkdir()
-    path.write_text(
-        {
-            "profiles.toml": 'active = "mine"\n[profiles.mine]\n'
-            'PREFECT_SERVER_API_AUTH_STRING = "user:secret"\n'
-            'PREFECT_DEFAULT_RESULT_STORAGE_BLOCK = "s3-bucket/none"\n',
-            ".env": "PREFECT_SERVER_API_AUTH_STRING=user:secret\n"
-            "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK=s3-bucket/none\n",
-            "prefect.toml": '[server.api]\nauth_string = "user:secret"\n'
-            '[results]\ndefault_storage_block = "s3-bucket/none"\n',
-            "pyproject.toml": '[tool.prefect.server.api]\nauth_string = "user:secret"\n'
-            '[tool.prefect.results]\ndefault_storage_block = "s3-bucket/none"\n',
-        }[file]
-    )
+def test_nothing_of_files_of_settings_reaches_it(user: User, tiny_nsd: Path) -> None:
+    (user.home / "prefect").mkdir()
+    for path, text in {
+        user.home / "prefect" / "profiles.toml": 'active = "mine"\n[profiles.mine]\n'
+        'PREFECT_SERVER_API_AUTH_STRING = "user:secret"\n'
+        'PREFECT_DEFAULT_RESULT_STORAGE_BLOCK = "s3-bucket/none"\n',
+        user.folder / ".env": "PREFECT_SERVER_API_AUTH_STRING=user:secret\n"
+        "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK=s3-bucket/none\n",
+        user.folder / "prefect.toml": '[server.api]\nauth_string = "user:secret"\n'
+        '[results]\ndefault_storage_block = "s3-bucket/none"\n',
+        user.folder / "pyproject.toml": '[tool.prefect.server.api]\nauth_string = "user:secret"\n'
+        '[tool.prefect.results]\ndefault_storage_block = "s3-bucket/none"\n',
+    }.items():
+        path.write_text(text)
     ran = user.run(tiny_nsd, "--no-report")
     assert ran.returncode == 0, ran.stderr
     assert "Traceback" not in ran.stderr
