@@ -9,10 +9,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
 from cyclopts import (
     App,
@@ -26,7 +27,7 @@ from rich.console import Console
 
 from nsd_prep import __version__
 from nsd_prep.core.errors import NSDPrepError, RemoteFaultError
-from nsd_prep.core.parameters import GROUPS, parameters
+from nsd_prep.core.parameters import GROUPS, RegionName, parameters
 from nsd_prep.core.progress import Stages, counting_from_here
 from nsd_prep.core.versions import software_versions
 from nsd_prep.flows import interruption, tools
@@ -62,6 +63,48 @@ and voxels as columns. Equivalent to 'run --single-trials --no-assemblies', with
   nsd-prep trials --nsd-root /data/nsd --subjects 1 --regions nsdgeneral --output-dir trials
 ```
 """
+#: Options of 'trials' that a run has not, or not with all values.
+_TRIALS_ALONE: Final = MappingProxyType(
+    {
+        one.name: one
+        for one in (
+            inspect.Parameter(
+                "normalise",
+                inspect.Parameter.KEYWORD_ONLY,
+                annotation=Literal["session", "none", "train-only", "run"],
+            ),
+            inspect.Parameter(
+                "experiment",
+                inspect.Parameter.KEYWORD_ONLY,
+                default="nsd",
+                annotation=Annotated[
+                    Literal["nsd", "imagery", "synthetic"],
+                    Parameter(
+                        group=Group("Single trials", sort_key=list(GROUPS).index("Single trials")),
+                        help="NSD's main experiment, or NSD-imagery or NSD-synthetic: these are "
+                        "z-scored over all their rows (session), over each run (run), or not "
+                        "(none).",
+                    ),
+                ],
+            ),
+        )
+    }
+)
+#: Options of 'trials' that apply to NSD's two other experiments too.
+_OF_EXPERIMENTS: Final = (
+    "nsd_root",
+    "subjects",
+    "regions",
+    "regions_file",
+    "betas",
+    "accept_nsd_terms",
+    "output_dir",
+    "cache_dir",
+    "normalise",
+    "dtype",
+    "format",
+    "experiment",
+)
 #: Options for which nothing is a value.
 _MAY_BE_EMPTY: Final = ("--suffix",)
 _OPTIONS: Final[dict[str, Any]] = {
@@ -89,8 +132,15 @@ def _run_app(name: str, words: str) -> App:
     return app
 
 
-def _command(run: Callable[[dict[str, Any]], int], **defaults: Any) -> Callable[..., int]:
-    """Return a command that takes the parameters in groups, and does a run with them."""
+def _command(
+    run: Callable[[dict[str, Any]], int],
+    more: Mapping[str, inspect.Parameter] = MappingProxyType({}),
+    **defaults: Any,
+) -> Callable[..., int]:
+    """Return a command that takes the parameters in groups, and does a run with them.
+
+    `more` are parameters of this command alone, or in place of those of the same name.
+    """
     stated = inspect.signature(parameters).parameters
     grouped = []
     for number, (group, names) in enumerate(GROUPS.items()):
@@ -99,8 +149,10 @@ def _command(run: Callable[[dict[str, Any]], int], **defaults: Any) -> Callable[
             parameter = stated[name]
             # Text, since an address would not survive as a path; shells complete it as one.
             hint = str | Path | None if name == "nsd_root" else parameter.annotation
+            hint = more[name].annotation if name in more else hint
             default = defaults.get(name, parameter.default)
             grouped.append(parameter.replace(annotation=Annotated[hint, in_group], default=default))
+    grouped += [parameter for name, parameter in more.items() if name not in stated]
 
     @functools.wraps(parameters)
     def command(**given: Any) -> int:
@@ -123,7 +175,7 @@ def app() -> App:
     whole.command(_run_app("run", "nsd-prep run"))
     trials = App(name="trials", help=_TRIALS, **_OPTIONS)
     # What a run replaces is its own: another folder by default.
-    trials.default(_command(_trials, output_dir=Path("nsd-prep-trials")))
+    trials.default(_command(_trials, _TRIALS_ALONE, output_dir=Path("nsd-prep-trials")))
     whole.command(trials)
     whole.command(tools.map_, name="map")
     for tool in (
@@ -256,8 +308,58 @@ def _explained(error: CycloptsError, words: Sequence[str]) -> str:
 
 
 def _trials(asked: dict[str, Any]) -> int:
-    """Run the flow for single trials in place of assemblies."""
+    """Run the flow for single trials in place of assemblies; or write another experiment."""
+    experiment = asked.pop("experiment")
+    if experiment != "nsd":
+        return _experiment(asked, experiment)
+    if asked["normalise"] == "run":
+        raise _UsageError(
+            "--normalise run is for --experiment imagery and synthetic: choose session, none or "
+            "train-only."
+        )
     return _run(asked | {"single_trials": True, "assemblies": False})
+
+
+def _experiment(asked: dict[str, Any], experiment: Literal["imagery", "synthetic"]) -> int:
+    """Write the rows of NSD-imagery or NSD-synthetic, without Prefect."""
+    usual = parameters()
+    for name, value in asked.items():
+        if name not in _OF_EXPERIMENTS and value != usual[name]:
+            raise _UsageError(
+                f"--{name.replace('_', '-')} is for NSD's main experiment: leave it out with "
+                f"--experiment {experiment}."
+            )
+    root = asked["nsd_root"] or os.environ.get("NSD_ROOT")
+    if not root:
+        raise _UsageError(f"--experiment {experiment} needs --nsd-root: give the dataset.")
+    from nsd_prep.checks.registry import raise_failed
+    from nsd_prep.notebook import open_nsd
+
+    output = asked["output_dir"].expanduser().absolute()
+    with _lines_on_terminal():
+        nsd = open_nsd(
+            root,
+            subjects=asked["subjects"],
+            preparation=asked["betas"],
+            regions_file=asked["regions_file"],
+            cache_dir=asked["cache_dir"] or output / "cache",
+            accept_nsd_terms=asked["accept_nsd_terms"],
+        )
+        own = [name for name in nsd.regions if name not in get_args(RegionName)]
+        try:
+            files, checks = nsd.write_experiment(
+                experiment,
+                output,
+                [*asked["regions"], *own],
+                normalise=asked["normalise"],
+                dtype=asked["dtype"],
+                format=asked["format"],
+            )
+        finally:
+            nsd.close()
+    print(f"Written: {len(files)} files in {output}")  # noqa: T201
+    raise_failed(checks)
+    return 0
 
 
 def _run(asked: dict[str, Any]) -> int:

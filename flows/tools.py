@@ -20,6 +20,7 @@ def synth(
         "voxel_chunks", "contiguous", "gzip", "trial_chunks", "odd_chunks"
     ] = "voxel_chunks",
     every_chunk: list[str] | None = None,
+    experiments: list[Literal["imagery", "synthetic"]] | None = None,
     volumes: bool = True,
     surfaces: bool | None = None,
 ) -> int:
@@ -41,6 +42,7 @@ def synth(
         surfaces: Write fsaverage and each subject's own surface (official layout only). The tiny
             scale includes them by default. At full scale, .mgh files (0.5 GB each) are written
             only for the sessions of --every-chunk.
+        experiments: Write NSD's other experiments too, NSD-imagery and NSD-synthetic.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -55,6 +57,7 @@ def synth(
             layout=layout,
             seed=seed,
             subjects=subjects,
+            experiments=experiments or (),
             full_sessions=[_subject_and_session(text) for text in every_chunk or ()],
             storage=storage,
             volumes=volumes,

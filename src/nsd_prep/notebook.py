@@ -8,10 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
-from nsd_prep.core.atomic import write_text
+from nsd_prep import __version__
+from nsd_prep.checks.experiment_runs import check_experiment
+from nsd_prep.checks.registry import as_table
+from nsd_prep.core.atomic import write_table, write_text
+from nsd_prep.core.check import Check
 from nsd_prep.core.digests import sha256_of_json
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.folders import user_cache_folder
@@ -20,6 +26,8 @@ from nsd_prep.core.parameters import (
     Normalise,
     Preparation,
     SingleTrialImages,
+    StoredFormat,
+    StoredType,
     TrainingSplit,
 )
 from nsd_prep.core.parameters import parameters as run_parameters
@@ -28,6 +36,14 @@ from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.dataset.atlases import label_table_of_atlases
 from nsd_prep.dataset.coco import with_annotations
 from nsd_prep.dataset.design import read_design
+from nsd_prep.dataset.experiments import (
+    ROWS,
+    Experiment,
+    betas_file,
+    require_experiment,
+    rows_of_experiment,
+    valid_file,
+)
 from nsd_prep.dataset.image_table import table_of_images
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
@@ -37,13 +53,14 @@ from nsd_prep.dataset.regions import (
     chosen_regions,
     definition_as_text,
 )
+from nsd_prep.dataset.volumes import read_volume
 from nsd_prep.exports.export import NEEDS, Like, export_trials, require_like
 from nsd_prep.extraction.sessions import SessionRecord, TrialSelection
 from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline.cache import in_use
 from nsd_prep.pipeline.composition import extract
 from nsd_prep.pipeline.inputs import Inputs, Trials
-from nsd_prep.pipeline.loading import map_trials
+from nsd_prep.pipeline.loading import check_space, map_trials
 from nsd_prep.pipeline.observer import TerminalObserver
 from nsd_prep.pipeline.preflight import load_inputs
 from nsd_prep.pipeline.prepared import Prepared
@@ -51,9 +68,17 @@ from nsd_prep.pipeline.run import Run, plan_run
 from nsd_prep.pipeline.step import InThreads
 from nsd_prep.pipeline.steps.single_trials import SubjectTrials, write_single_trials
 from nsd_prep.single_trials import open_single_trials
+from nsd_prep.single_trials.experiments import (
+    ExperimentNormalise,
+    experiment_voxels,
+    normalised_rows,
+    require_normalise,
+    write_experiment,
+)
 from nsd_prep.single_trials.reliability import VoxelMinima
 from nsd_prep.single_trials.subject import SingleTrialOptions
 from nsd_prep.single_trials.voxels import trial_voxels
+from nsd_prep.single_trials.writer import check_storage
 
 _logger: Final = logging.getLogger(__name__)
 #: Says which files in a folder of single trials are whole.
@@ -393,6 +418,152 @@ class NSD:
                     made = write_single_trials(trials, options, "", folder)
                 write_text(folder.path / _RECORD, made.model_dump_json())
             return folder.path / next(iter(made.files))
+
+    def experiment(
+        self,
+        experiment: Experiment,
+        subject: int,
+        regions: Regions,
+        *,
+        normalise: ExperimentNormalise = "session",
+    ) -> xr.Dataset:
+        """Return a subject's responses in NSD-imagery or NSD-synthetic.
+
+        Parameters
+        ----------
+        experiment : {"imagery", "synthetic"}
+            Which.
+        subject : int
+            1-based.
+        regions
+            As in `single_trials`.
+        normalise : {"run", "session", "none"}
+            z-scores over each run, or over all rows; or percent signal change.
+
+        Returns
+        -------
+        Dataset, dims (trial, voxel)
+            The variable ``response``, float32, and the columns of
+            `nsd_prep.dataset.experiments.rows_of_experiment` and
+            `nsd_prep.single_trials.experiments.experiment_voxels` as coordinates.
+        """
+        require_normalise(normalise)
+        values, rows, voxels, attributes = self._experiment(experiment, subject, regions)
+        responses = normalised_rows(values, rows["run"].to_numpy(), normalise)
+        coordinates = {
+            column: (frame.index.name, frame[column].to_numpy())
+            for frame in (rows, voxels)
+            for column in frame
+        }
+        variables = {"response": (("trial", "voxel"), responses)}
+        return xr.Dataset(variables, coordinates, attributes)
+
+    def write_experiment(
+        self,
+        experiment: Experiment,
+        folder: str | Path,
+        regions: Regions,
+        *,
+        subjects: Sequence[int] | None = None,
+        normalise: ExperimentNormalise = "session",
+        dtype: StoredType = "float32",
+        format: StoredFormat = "netcdf",
+    ) -> tuple[list[Path], list[Check]]:
+        """Write NSD-imagery or NSD-synthetic, a file a subject, and check it.
+
+        Parameters
+        ----------
+        experiment, regions, normalise
+            As in `experiment`.
+        folder : str or Path
+            Gets ``subj01_imagery.nc``, ``subj01_imagery.csv`` and so on, and
+            ``checks_imagery.csv``.
+        subjects : sequence of int, optional
+            1-based; all that are open where none are given.
+        dtype, format
+            As in `nsd_prep.single_trials.writer.write_rows`.
+
+        Returns
+        -------
+        files : list of Path
+            What was written.
+        checks : list of Check
+            Of each subject and task: do repetitions agree in each run?
+        """
+        require_normalise(normalise)
+        check_storage(dtype, format)
+        chosen = self.subjects if subjects is None else tuple(subjects)
+        for subject in chosen:
+            self._require_open(subject)
+            require_experiment(self._run.dataset(), subject, experiment)
+        files: list[Path] = []
+        checks: list[Check] = []
+        with Stages().stage(f"writing NSD-{experiment}", len(chosen)) as stage:
+            for subject in chosen:
+                values, rows, voxels, attributes = self._experiment(experiment, subject, regions)
+                files += write_experiment(
+                    Path(folder),
+                    subject,
+                    experiment,
+                    values,
+                    rows,
+                    voxels,
+                    attributes,
+                    normalise=normalise,
+                    dtype=dtype,
+                    format=format,
+                )
+                zscores = normalised_rows(values, rows["run"].to_numpy(), "session")
+                ncsnr = voxels["ncsnr_core"].to_numpy()
+                checks += check_experiment(f"subj{subject:02d}", experiment, zscores, rows, ncsnr)
+                stage.advance()
+        table = Path(folder) / f"checks_{experiment}.csv"
+        write_table(table, as_table(checks))
+        return [*files, table], checks
+
+    def _experiment(
+        self, experiment: Experiment, subject: int, regions: Regions
+    ) -> tuple[NDArray[np.int16], pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+        """Return stored values (n_voxels, n_rows), rows, voxels and attributes of an experiment."""
+        dataset = self._run.dataset()
+        if dataset.is_surface:
+            raise ParameterError(
+                f"NSD-{experiment} is read in volumes alone, found the space {dataset.space}: open "
+                "the dataset without space=."
+            )
+        self._require_open(subject)
+        require_experiment(dataset, subject, experiment)
+        trials = self._trials(subject, self._shared_trials)
+        _, inputs = self._load(subject, regions, replace(trials, table=trials.table[:0]))
+        selection = inputs.masks[subject].selection
+        voxels = trial_voxels(
+            {name: sites for name, sites in selection.regions.items() if len(sites)},
+            selection.space,
+            inputs.noise_ceilings[subject].volume.values,
+        )
+        sites = selection.union()
+        path, n_rows = betas_file(dataset, subject, experiment), ROWS[experiment]
+        dataset.source.identities([path])
+        dataset.source.check_session(path, selection.space.shape, n_rows)
+        values = dataset.source.read_voxels(path, sites, selection.space.shape, n_rows)
+        rows = rows_of_experiment(dataset, subject, experiment)
+        is_valid = None
+        if dataset.exists(mask := valid_file(dataset, subject, experiment)):
+            volume = read_volume(mask, dataset.read)
+            check_space(subject, str(mask), volume, selection)
+            is_valid = volume.values.ravel()[sites] > 0
+        attributes = {
+            "software": f"nsd-prep {__version__}",
+            "dataset": dataset.name,
+            "preparation": path.parent.name,
+            **selection.space.attributes(),
+        }
+        return values, rows, experiment_voxels(voxels, values, rows, is_valid), attributes
+
+    def _require_open(self, subject: int) -> None:
+        if subject not in self.subjects:
+            listed = ", ".join(map(str, self.subjects))
+            raise ParameterError(f"The subject {subject!r} is not open: give one of {listed}.")
 
     @cached_property
     def _shared_trials(self) -> Trials:

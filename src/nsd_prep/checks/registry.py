@@ -22,6 +22,7 @@ from nsd_prep.checks.assembly import (
     UNIQUE_IDS,
     VOXELS_MEASURED,
 )
+from nsd_prep.checks.experiment_runs import REPETITIONS_BY_RUN
 from nsd_prep.checks.hemispheres import HEMISPHERES
 from nsd_prep.checks.images import COLOURS, IMAGES_OF_RESPONSES, STIMULUS_SETS
 from nsd_prep.checks.placement import INSIDE_BRAIN_MASK, MASK_IN_BRAIN, ORIENTATION
@@ -86,6 +87,7 @@ KINDS: Final[Mapping[str, tuple[Kind, ...]]] = MappingProxyType(
             SPLIT_HALF_RELIABILITY,
             SESSIONS_IN_PLACE,
             RUNS_IN_PLACE,
+            REPETITIONS_BY_RUN,
             SUBJECT_CAN_BE_JUDGED,
             MASK_IN_BRAIN,
             INSIDE_BRAIN_MASK,

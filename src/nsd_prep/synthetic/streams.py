@@ -24,6 +24,8 @@ class Purpose(IntEnum):
     SURFACE_SESSION = 14
     BACKGROUND_VERTICES = 15
     BACKGROUND_SURFACE_SESSION = 16
+    EXPERIMENT = 17
+    EXPERIMENT_BETAS = 18
 
 
 def random_stream(seed: int, purpose: Purpose, *identifiers: int) -> np.random.Generator:

@@ -15,6 +15,7 @@ from nsd_prep.core.atomic import explained_write_errors, partial_path, remove_st
 from nsd_prep.core.errors import OutputError, ParameterError
 from nsd_prep.core.folders import visible
 from nsd_prep.core.threads import end_with_parent
+from nsd_prep.dataset.experiments import Experiment
 from nsd_prep.dataset.layout import DESCRIPTION_FILE, Dataset
 from nsd_prep.dataset.published import DEFAULT_PREPARATION, PREPARATION_FOLDERS
 from nsd_prep.sources.folder import FolderSource
@@ -24,6 +25,7 @@ from nsd_prep.synthetic.design import (
     make_design,
     stimulus_table,
 )
+from nsd_prep.synthetic.experiments import EXPERIMENTS, write_experiments
 from nsd_prep.synthetic.formats import STORAGE_FORMS, Storage, write_mat, write_pictures
 from nsd_prep.synthetic.latents import draw_pictures, shared_latents
 from nsd_prep.synthetic.plan import PLANS, SyntheticPlan
@@ -47,6 +49,7 @@ def write_synthetic_nsd(
     storage: Storage = "voxel_chunks",
     volumes: bool = True,
     surfaces: bool | None = None,
+    experiments: Sequence[Experiment] = (),
     progress: Progress | None = None,
 ) -> SyntheticTruth:
     """Write a synthetic NSD: its file formats to the letter, with a known truth.
@@ -82,6 +85,8 @@ def write_synthetic_nsd(
         official layout has them. Where nothing is said the tiny scale has them, and the others do
         not (demo: 100 MB, full: 13 GB more). At full scale the ``.mgh`` of fsaverage, 0.5 GB a
         hemisphere, are written of `full_sessions` alone.
+    experiments : sequence of {"imagery", "synthetic"}
+        NSD's two other experiments, in the volumes of the official layout.
     progress : callable, optional
         Called as ``progress("session files", done, total)``.
 
@@ -103,6 +108,7 @@ def write_synthetic_nsd(
     plan = PLANS[scale] if isinstance(scale, str) else scale
     chosen = _chosen_subjects(plan, subjects)
     _check_choices(plan, chosen, layout, storage, seed, full_sessions)
+    _check_experiments(experiments, layout, volumes)
     with_surfaces = _chosen_surfaces(plan, layout, volumes, surfaces)
     design = make_design(plan, seed)
     root = Path(root).expanduser().absolute()
@@ -123,8 +129,19 @@ def write_synthetic_nsd(
         options = {"seed": seed, "storage": storage}
         kinds = {"volumes": volumes, "surfaces": with_surfaces}
         _write_subjects(dataset, plan, design, full_sessions, {**options, **kinds}, progress)
+        write_experiments(dataset, plan, experiments, seed)
         _write_description(dataset, options, full_sessions)
     return read_truth(root)
+
+
+def _check_experiments(experiments: Sequence[str], layout: str, volumes: bool) -> None:
+    unknown = [one for one in experiments if one not in EXPERIMENTS]
+    if unknown:
+        raise ParameterError(
+            f"experiments must be among {', '.join(EXPERIMENTS)}, got {unknown[0]!r}"
+        )
+    if experiments and (layout != "official" or not volumes):
+        raise ParameterError("experiments are written in the volumes of the official layout alone")
 
 
 def _chosen_subjects(plan: SyntheticPlan, subjects: Iterable[int] | None) -> tuple[int, ...]:

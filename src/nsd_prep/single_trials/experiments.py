@@ -1,0 +1,209 @@
+"""The rows of NSD-imagery and NSD-synthetic: normalised, with their voxels, as a file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nsd_prep.core.atomic import write_text
+from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.parameters import StoredFormat, StoredType
+from nsd_prep.dataset.experiments import Experiment
+from nsd_prep.dataset.published import BETA_SCALE
+from nsd_prep.extraction.zscore import zscore_trials
+from nsd_prep.single_trials.writer import FORMATS, write_rows
+
+#: z-scores over each run, or over all rows; or percent signal change.
+ExperimentNormalise = Literal["run", "session", "none"]
+UNITS: Final[Mapping[ExperimentNormalise, str]] = {
+    "run": "standard deviations of the run's rows",
+    "session": "standard deviations of all rows",
+    "none": "percent signal change",
+}
+
+
+def require_normalise(normalise: str) -> None:
+    """Raise a ParameterError where an experiment is not normalised so."""
+    if normalise not in UNITS:
+        raise ParameterError(
+            f"The rows of this experiment are not normalised by {normalise!r}: give one of "
+            f"{', '.join(UNITS)} with normalise=."
+        )
+
+
+def normalised_rows(
+    values: NDArray[np.int16], run: NDArray[Any], normalise: ExperimentNormalise
+) -> NDArray[np.float32]:
+    """Normalise the rows of an experiment.
+
+    Parameters
+    ----------
+    values : ndarray of int16, shape (n_voxels, n_rows)
+        As stored: 300 times the percent signal change.
+    run : ndarray, shape (n_rows,)
+        The run of each row.
+    normalise : {"run", "session", "none"}
+        z-scores over the rows of each run or over all rows, as
+        `nsd_prep.extraction.zscore.zscore_trials`; or percent signal change.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows, n_voxels)
+        z-scores are 0 where a voxel is constant.
+    """
+    if normalise == "none":
+        return np.ascontiguousarray(np.divide(values, np.float32(BETA_SCALE), dtype=np.float32).T)
+    if normalise == "session":
+        return np.ascontiguousarray(zscore_trials(values)[0].T)
+    responses = np.empty(values.shape[::-1], dtype=np.float32)
+    for name in pd.unique(run):
+        rows = np.flatnonzero(run == name)
+        responses[rows] = zscore_trials(np.ascontiguousarray(values[:, rows]))[0].T
+    return responses
+
+
+def pooled_ncsnr(values: NDArray[np.int16], image: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the ncsnr of voxels whose images were seen unequally often.
+
+    The noise variance is the images' variances over their repetitions (N - 1), pooled by their
+    degrees of freedom; the total variance is that over all rows (N - 1); the signal's is what the
+    noise leaves of it.
+
+    Parameters
+    ----------
+    values : ndarray of int16, shape (n_voxels, n_rows)
+        As stored, or any multiple.
+    image : ndarray of int64, shape (n_rows,)
+        The image of each row.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_voxels,)
+        NaN where a voxel is constant.
+    """
+    responses = values.T.astype(np.float64)
+    place, times = np.unique(image, return_inverse=True, return_counts=True)[1:]
+    sums = np.zeros((len(times), responses.shape[1]))
+    np.add.at(sums, place, responses)
+    deviations = responses - (sums / times[:, np.newaxis])[place]
+    noise = np.square(deviations).sum(axis=0) / (times - 1).sum()
+    total = responses.var(axis=0, ddof=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(noise > 0, np.sqrt(np.maximum(0, total - noise)) / np.sqrt(noise), np.nan)
+
+
+def pooled_noise_ceiling(
+    ncsnr: NDArray[np.float64], image: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the noise ceiling (percent) of means over the repetitions that each image has.
+
+    100 s^2 / (s^2 + m), with m the mean over images of one over their repetitions; 0 where ncsnr
+    is NaN.
+    """
+    times = np.unique(image, return_counts=True)[1]
+    signal = np.square(np.nan_to_num(ncsnr, nan=0.0))
+    return 100 * signal / (signal + np.mean(1 / times))
+
+
+def experiment_voxels(
+    voxels: pd.DataFrame,
+    values: NDArray[np.int16],
+    rows: pd.DataFrame,
+    is_valid: NDArray[np.bool_] | None,
+) -> pd.DataFrame:
+    """Return the table of an experiment's voxels.
+
+    Parameters
+    ----------
+    voxels : DataFrame
+        As `nsd_prep.single_trials.voxels.trial_voxels`.
+    values : ndarray of int16, shape (n_voxels, n_rows)
+        As stored.
+    rows : DataFrame
+        As `nsd_prep.dataset.experiments.rows_of_experiment`.
+    is_valid : ndarray of bool, shape (n_voxels,), optional
+        Which have data in the experiment.
+
+    Returns
+    -------
+    DataFrame
+        Where the voxels lie and in which regions; ncsnr_core, that of NSD's main experiment;
+        is_valid where it is known; and of NSD-synthetic ncsnr and noise_ceiling, of the experiment
+        itself.
+    """
+    where = [name for name in voxels if not name.startswith(("ncsnr", "noise_ceiling", "in_"))]
+    table = voxels[where].assign(ncsnr_core=voxels["ncsnr"])
+    if is_valid is not None:
+        table["is_valid"] = is_valid
+    if "image" in rows:
+        image = rows["image"].to_numpy()
+        ncsnr = pooled_ncsnr(values, image)
+        table["ncsnr"] = ncsnr.astype(np.float32)
+        table["noise_ceiling"] = pooled_noise_ceiling(ncsnr, image)
+    return table.join(voxels[[name for name in voxels if name.startswith("in_")]])
+
+
+def write_experiment(
+    folder: Path,
+    subject: int,
+    experiment: Experiment,
+    values: NDArray[np.int16],
+    rows: pd.DataFrame,
+    voxels: pd.DataFrame,
+    attributes: Mapping[str, Any],
+    *,
+    normalise: ExperimentNormalise = "session",
+    dtype: StoredType = "float32",
+    format: StoredFormat = "netcdf",
+) -> tuple[Path, Path]:
+    """Write a subject's rows of an experiment, and the table of the rows.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files go.
+    subject : int
+        1-based.
+    experiment : {"imagery", "synthetic"}
+        Which.
+    values : ndarray of int16, shape (n_voxels, n_rows)
+        As stored.
+    rows, voxels : DataFrame
+        As `nsd_prep.dataset.experiments.rows_of_experiment` and `experiment_voxels`.
+    attributes : mapping
+        What else determines the data, and `nsd_prep.dataset.space.Space.attributes`.
+    normalise : {"run", "session", "none"}
+        As in `normalised_rows`.
+    dtype, format
+        As in `nsd_prep.single_trials.writer.write_rows`.
+
+    Returns
+    -------
+    responses, table : Path
+        ``subj01_imagery.nc`` or ``.zarr``, and ``subj01_imagery.csv``.
+    """
+    path = folder / f"subj{subject:02d}_{experiment}{FORMATS[format]}"
+    recorded = {
+        "subject": subject,
+        "experiment": f"NSD-{experiment}",
+        "normalisation": normalise,
+        "units": UNITS[normalise],
+    }
+    responses = normalised_rows(values, rows["run"].to_numpy(), normalise)
+    write_rows(
+        path,
+        [responses],
+        rows,
+        voxels,
+        dtype=dtype,
+        format=format,
+        attributes=recorded | dict(attributes),
+        step=1 / BETA_SCALE if normalise == "none" else 0.001,
+    )
+    table = path.with_suffix(".csv")
+    named = rows.assign(subject=f"subj{subject:02d}")[["subject", *rows.columns]]
+    write_text(table, named.to_csv(lineterminator="\n"))
+    return path, table
