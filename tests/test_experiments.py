@@ -243,18 +243,18 @@ class TestSynthetic:
             rows_of_experiment(open_dataset(root), 1, "synthetic")
 
 
-class TestChecks:
-    @pytest.fixture(scope="class", params=["imagery", "synthetic"])
-    def parts(
-        self, request: pytest.FixtureRequest, nsd: NSD
-    ) -> tuple[str, np.ndarray, pd.DataFrame, np.ndarray]:
-        found = nsd.experiment(request.param, 1, ["V1", "IT"])
-        names = (
-            ["run", "task", "target", "epoch"] if request.param == "imagery" else ["run", "image"]
-        )
-        rows = pd.DataFrame({name: found[name].to_numpy() for name in names})
-        return request.param, found["response"].to_numpy(), rows, found["ncsnr_core"].to_numpy()
+@pytest.fixture(scope="module", params=["imagery", "synthetic"])
+def parts(
+    request: pytest.FixtureRequest, nsd: NSD
+) -> tuple[str, np.ndarray, pd.DataFrame, np.ndarray]:
+    """Return an experiment, its z-scores, its rows and the voxels' core ncsnr."""
+    found = nsd.experiment(request.param, 1, ["V1", "IT"])
+    names = ["run", "task", "target", "epoch"] if request.param == "imagery" else ["run", "image"]
+    rows = pd.DataFrame({name: found[name].to_numpy() for name in names})
+    return request.param, found["response"].to_numpy(), rows, found["ncsnr_core"].to_numpy()
 
+
+class TestChecks:
     def test_sound_rows_pass(self, parts: tuple) -> None:
         experiment, responses, rows, ncsnr = parts
         verdicts = [

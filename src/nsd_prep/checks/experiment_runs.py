@@ -78,36 +78,36 @@ def run_agreements(
     unit = centred / np.where(length > 0, length, 1)
     similarity = unit @ unit.T
     generator = np.random.default_rng(0)
+    label = np.unique(shown.astype(str), return_inverse=True)[1]
     found = []
     for name in pd.unique(run):
         rows, others = np.flatnonzero(run == name), np.flatnonzero(run != name)
-        alone = not np.isin(shown[rows], shown[others]).any()
+        alone = not np.isin(label[rows], label[others]).any()
         columns = rows if alone else others
-        block = similarity[np.ix_(rows, columns)]
-        apart = rows[:, np.newaxis] != columns
-        labels = shown[rows]
-
-        def agreement(
-            labels: NDArray[np.object_],
-            block: NDArray[np.float32] = block,
-            apart: NDArray[np.bool_] = apart,
-            columns: NDArray[np.int64] = columns,
-            alone: bool = alone,
-        ) -> float:
-            of_columns = labels if alone else shown[columns]
-            same = (labels[:, np.newaxis] == of_columns) & apart
-            other = (labels[:, np.newaxis] != of_columns) & apart
-            if not same.any() or not other.any():
-                return float("nan")
-            return float(block[same].mean() - block[other].mean())
-
-        value = agreement(labels)
-        if np.isnan(value):
-            found.append(RunAgreement(str(name), value, float("nan")))
-            continue
-        null = [agreement(generator.permutation(labels)) for _ in range(_EXCHANGES)]
-        found.append(RunAgreement(str(name), value, float(np.std(null))))
+        block = similarity[np.ix_(rows, columns)].astype(np.float64)
+        if alone:
+            np.fill_diagonal(block, 0)
+        exchanged = [label[rows], *(generator.permutation(label[rows]) for _ in range(_EXCHANGES))]
+        values = [_gain(block, own, own if alone else label[columns], alone) for own in exchanged]
+        found.append(RunAgreement(str(name), values[0], float(np.std(values[1:]))))
     return found
+
+
+def _gain(
+    block: NDArray[np.float64], rows: NDArray[np.int64], columns: NDArray[np.int64], alone: bool
+) -> float:
+    """Return the mean of a block where row and column have one label, less that where not.
+
+    NaN where all have, or none has. In a run that is compared with itself (`alone`) no row is
+    compared with itself.
+    """
+    same = rows[:, np.newaxis] == columns
+    n_same = int(same.sum()) - (len(rows) if alone else 0)
+    n_other = same.size - int(same.sum())
+    if n_same == 0 or n_other == 0:
+        return float("nan")
+    of_same = float(np.einsum("ij,ij->", block, same))
+    return of_same / n_same - (float(block.sum()) - of_same) / n_other
 
 
 def check_experiment(
