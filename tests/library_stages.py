@@ -13,6 +13,7 @@ from nsd_prep.core.check import Check
 from nsd_prep.core.errors import FailedChecksError
 from nsd_prep.core.parameters import parameters
 from nsd_prep.core.records import FileIdentity, Folder
+from nsd_prep.dataset.beta_files import beta_files
 from nsd_prep.dataset.design import read_design
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
@@ -105,8 +106,8 @@ def request_for(
         subject=subject,
         session=session,
         source=dataset.source,
-        path=dataset.session_file(subject, session),
-        betas=FileIdentity.from_path(dataset.session_file(subject, session)),
+        files=beta_files(dataset, subject, session, selection.space, None),
+        betas=(FileIdentity.from_path(dataset.session_file(subject, session)),),
         n_trials=dataset.trials_per_session,
         trials=tuple(trials.loc[trials["session"] == session, "trial_in_session"]),
         space=selection.space,

@@ -199,10 +199,13 @@ class TestMissingBetas:
             (f"func1pt8mm/{B3}/betas_session01.nii.gz", "it is NIfTI: download the .hdf5 files"),
             ("func1pt8mm/betas_assumehrf/betas_session01.hdf5", 'b1: give betas="b1" to read it'),
             ("func1pt8mm/betas_fithrf/betas_session01.hdf5", 'b2: give betas="b2" to read it'),
-            (f"func1mm/{B3}/betas_session01.hdf5", "on the 1-mm grid: download func1pt8mm"),
-            ("func1mm/betas_fithrf/betas_session01.nii.gz", "on the 1-mm grid"),
-            (f"fsaverage/{B3}/lh.betas_session01.mgh", "on the surface fsaverage"),
-            (f"nativesurface/{B3}/lh.betas_session01.hdf5", "on the subject's surface"),
+            (
+                f"func1mm/{B3}/betas_session01.hdf5",
+                'give space="func1mm" to read it, or download func1pt8mm',
+            ),
+            ("func1mm/betas_fithrf/betas_session01.nii.gz", "in the space func1mm"),
+            (f"fsaverage/{B3}/lh.betas_session01.mgh", "in the space fsaverage"),
+            (f"nativesurface/{B3}/lh.betas_session01.hdf5", "in the space nativesurface"),
         ],
     )
     def test_other_forms_in_the_official_layout(

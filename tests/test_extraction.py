@@ -27,6 +27,7 @@ from nsd_prep.core.digests import (
 from nsd_prep.core.errors import InputFileError, OutputError
 from nsd_prep.core.records import FileIdentity, FileSample
 from nsd_prep.dataset import betas
+from nsd_prep.dataset.beta_files import BetaFile
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, VoxelSelection
@@ -214,15 +215,15 @@ class TestReading:
 class TestKeys:
     def test_each_thing_that_determines_the_responses_changes_the_key(self, request_of) -> None:
         request = request_of("V1")
-        identity = request.betas
+        (identity,) = request.betas
         changes: list[dict[str, object]] = [
             {"trials": request.trials[:-1]},
             {"n_trials": 23},
             {"space": replace(request.space, grid=request.space.grid[::-1])},
             {"regions": {"V1": request.regions["V1"][1:]}},
-            {"betas": identity.model_copy(update={"bytes": identity.bytes + 1})},
-            {"betas": identity.model_copy(update={"modified": identity.modified + 1})},
-            {"betas": identity.model_copy(update={"path": "/elsewhere"})},
+            {"betas": (identity.model_copy(update={"bytes": identity.bytes + 1}),)},
+            {"betas": (identity.model_copy(update={"modified": identity.modified + 1}),)},
+            {"betas": (identity.model_copy(update={"path": "/elsewhere"}),)},
         ]
         changed = [replace(request, **change) for change in changes]
         keys = {one.part_keys["shared", "V1"] for one in (request, *changed)}
@@ -237,8 +238,8 @@ class TestKeys:
             subject=1,
             session=2,
             source=FolderSource(Path("/data/nsd")),
-            path=Path(path),
-            betas=FileIdentity(path=path, bytes=123_456, modified=1_700_000_000_000_000_000),
+            files=(BetaFile(Path(path), (4, 5, 6), 0, 120),),
+            betas=(FileIdentity(path=path, bytes=123_456, modified=1_700_000_000_000_000_000),),
             n_trials=24,
             trials=(0, 5, 7),
             space=VolumeSpace((4, 5, 6), np.diag([1.8, 1.8, 1.8, 1])),
@@ -483,8 +484,9 @@ class TestKeptVoxels:
     ) -> None:
         extract_session(kept)
         request = request_of("IT")
-        other = request.betas.model_copy(update={"bytes": request.betas.bytes + 1})
-        for changed in (replace(request, session=3), replace(request, betas=other)):
+        (betas,) = request.betas
+        other = betas.model_copy(update={"bytes": betas.bytes + 1})
+        for changed in (replace(request, session=3), replace(request, betas=(other,))):
             assert voxels_to_read(changed).tolist() == request.regions["IT"].tolist()
 
     def test_refresh_does_not_take_them(self, request_of, kept: SessionRequest) -> None:
@@ -606,7 +608,7 @@ class TestReplacedSessions:
         for _ in range(2):
             again = extract_session(requested()).parts["V1"]
             assert voxels_read == []
-            assert again.sample == FileSample.from_path(path)
+            assert again.sample == FileSample.from_paths(path)
             assert again.digest == part.digest
         # And from here on a replacement is noticed.
         replace_as_download(path, empty_end)

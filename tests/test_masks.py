@@ -59,7 +59,7 @@ class TestSelection:
     def test_one_hemisphere_beside_the_bilateral_volume(self, damageable: SmallNSD) -> None:
         damageable.roi_path(1, "rh.streams").unlink()
         labels = read_bilateral_volume(open_dataset(damageable.root), 1, "streams")
-        assert np.array_equal(labels.volume.values.T, damageable.labels[1, "streams"])
+        assert np.array_equal(labels.labels.values.T, damageable.labels[1, "streams"])
 
     def test_a_region_confined_to_a_hemisphere(self, small: SmallNSD, small_dataset) -> None:
         definitions = {

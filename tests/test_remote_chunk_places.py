@@ -4,12 +4,13 @@ import struct
 from itertools import chain
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from remote_files import chunk_places, random_betas, write_in_order
 
 from nsd_prep.dataset import published
-from nsd_prep.dataset.hdf5.places import NODE_BYTES, ROOT, ChunkPlaces
+from nsd_prep.dataset.hdf5.places import NODE_BYTES, ROOT, ChunkPlaces, node_bytes
 
 
 def nodes_of(path: Path) -> dict[int, list[int]]:
@@ -96,5 +97,21 @@ def test_the_published_size_of_subject_1_to_the_byte() -> None:
     assert ChunkPlaces.predict((83, 104, 81), 750).file_bytes == 1_094_445_528
 
 
-def test_a_node_of_four_dimensions() -> None:
-    assert NODE_BYTES == 3656
+def test_nodes_of_volumes_and_of_surfaces() -> None:
+    assert NODE_BYTES == node_bytes(4) == 3656
+    assert node_bytes(2) == 2616
+
+
+@pytest.mark.parametrize("n_vertices", [1, 63, 64, 65, 121, 4000])
+def test_each_chunk_of_a_file_of_a_surface(tmp_path: Path, n_vertices: int) -> None:
+    path = tmp_path / "lh.session.hdf5"
+    with h5py.File(path, "w", libver="earliest") as file:
+        betas = file.create_dataset("betas", (750, n_vertices), "<i2", chunks=(750, 1))
+        for vertex in range(n_vertices):
+            betas.id.write_direct_chunk((0, vertex), np.full(750, vertex, "<i2"))
+    places = ChunkPlaces.predict((n_vertices,), 750)
+    assert path.stat().st_size == places.file_bytes
+    with h5py.File(path) as file:
+        look_up = file["betas"].id.get_chunk_info_by_coord
+        found = [look_up((0, vertex)).byte_offset for vertex in range(n_vertices)]
+    assert places.chunks(np.arange(n_vertices)).tolist() == found

@@ -12,6 +12,7 @@ import pytest
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.parameters import Runner
 from nsd_prep.core.records import FileIdentity
+from nsd_prep.dataset.beta_files import BetaFile
 from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.extraction.sessions import SessionRequest
 from nsd_prep.extraction.store import Store
@@ -29,8 +30,8 @@ def requests(sessions: dict[int, int]) -> list[SessionRequest]:
             subject=subject,
             session=session,
             source=FolderSource(Path("root")),
-            path=Path("betas"),
-            betas=FileIdentity(path="betas", bytes=1, modified=1),
+            files=(BetaFile(Path("betas"), (1, 1, 1), 0, 1),),
+            betas=(FileIdentity(path="betas", bytes=1, modified=1),),
             n_trials=3,
             trials=(0,),
             space=VolumeSpace((1, 1, 1), np.eye(4)),

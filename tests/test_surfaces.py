@@ -2,12 +2,12 @@
 
 import gzip
 import pickle
-import struct
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from small_surfaces import mgh, write_mgh
 
 from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.dataset.layout import Dataset
@@ -21,20 +21,6 @@ from nsd_prep.dataset.surfaces import (
 from nsd_prep.sources.folder import FolderSource
 
 SPACE = SurfaceSpace((7, 5))
-
-
-def mgh(values: np.ndarray, *, kind: int = 3) -> bytes:
-    """Return an MGH file of float32 values (V,), (V, n, 1) or (V, 1, 1, n_frames), by hand."""
-    shape = (*values.shape, *(1,) * (4 - values.ndim))
-    header = struct.pack(">iiiiiii", 1, *shape, kind, 0) + bytes(2)
-    body = values.T.astype(">f4").tobytes()  # the first axis runs fastest
-    return header.ljust(284, b"\0") + body + bytes(16)
-
-
-def write(path: Path, values: np.ndarray) -> Path:
-    content = mgh(values)
-    path.write_bytes(gzip.compress(content) if path.suffix == ".mgz" else content)
-    return path
 
 
 class TestSpace:
@@ -81,56 +67,56 @@ class TestFiles:
     @pytest.mark.parametrize("name", ["lh.ncsnr.mgh", "lh.ncsnr.mgz"])
     def test_values_of_vertices(self, tmp_path: Path, name: str) -> None:
         values = np.array([0.5, np.nan, 0, 3.25], np.float32)
-        read = read_vertex_ncsnr(write(tmp_path / name, values))
+        read = read_vertex_ncsnr(write_mgh(tmp_path / name, values))
         assert read.dtype == np.float32
         assert read.dtype.isnative
         np.testing.assert_array_equal(read, values)
 
     def test_coordinates_of_vertices(self, tmp_path: Path) -> None:
         values = np.arange(12, dtype=np.float32).reshape(4, 3)
-        path = write(tmp_path / "lh.func1pt8-to-white.mgz", values)
+        path = write_mgh(tmp_path / "lh.func1pt8-to-white.mgz", values)
         assert np.array_equal(read_vertices(path), values)
         with pytest.raises(InputFileError, match="has 3 values for each vertex"):
             read_vertex_labels(path)
 
     def test_labels(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "lh.streams.mgz", np.array([0, 5, 1, 180]))
+        path = write_mgh(tmp_path / "lh.streams.mgz", np.array([0, 5, 1, 180]))
         assert read_vertex_labels(path).tolist() == [0, 5, 1, 180]
 
     @pytest.mark.parametrize("wrong", [-1, 0.5, np.nan, 40_000])
     def test_what_is_no_label_is_refused(self, tmp_path: Path, wrong: float) -> None:
-        path = write(tmp_path / "lh.streams.mgz", np.array([0, 5, wrong]))
+        path = write_mgh(tmp_path / "lh.streams.mgz", np.array([0, 5, wrong]))
         with pytest.raises(InputFileError, match="does not hold labels"):
             read_vertex_labels(path)
 
     @pytest.mark.parametrize("wrong", [-0.1, 101, np.inf])
     def test_what_is_no_ncsnr_is_refused(self, tmp_path: Path, wrong: float) -> None:
-        path = write(tmp_path / "lh.ncsnr.mgh", np.array([0, np.nan, wrong]))
+        path = write_mgh(tmp_path / "lh.ncsnr.mgh", np.array([0, np.nan, wrong]))
         with pytest.raises(InputFileError, match="does not hold ncsnr"):
             read_vertex_ncsnr(path)
 
     def test_an_index_counts_from_one(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "lh.white-to-fsaverage.mgz", np.array([1, 9, 3, 3]))
+        path = write_mgh(tmp_path / "lh.white-to-fsaverage.mgz", np.array([1, 9, 3, 3]))
         index = read_vertex_index(path, 4, 9)
         assert index.dtype == np.int64
         assert index.tolist() == [0, 8, 2, 2]
 
     @pytest.mark.parametrize("wrong", [0, 10, 1.5, np.nan, 9999, -1])
     def test_an_index_outside_of_the_surface_is_refused(self, tmp_path: Path, wrong: float) -> None:
-        path = write(tmp_path / "lh.white-to-fsaverage.mgz", np.array([1, 9, wrong]))
+        path = write_mgh(tmp_path / "lh.white-to-fsaverage.mgz", np.array([1, 9, wrong]))
         with pytest.raises(InputFileError, match=r"from 1 to 9, found .* at the vertex 2"):
             read_vertex_index(path, 3, 9)
 
     def test_as_many_counterparts_as_vertices(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "lh.white-to-fsaverage.mgz", np.array([1, 9, 2]))
+        path = write_mgh(tmp_path / "lh.white-to-fsaverage.mgz", np.array([1, 9, 2]))
         with pytest.raises(InputFileError, match="found 3 values"):
             read_vertex_index(path, 4, 9)
 
     def test_9999_stands_for_none_where_it_is_far_too_often_there(self, tmp_path: Path) -> None:
         index = np.r_[np.arange(1, 12_001), np.arange(1, 2_001)]
-        path = write(tmp_path / "lh.white-to-fsaverage.mgz", index)
+        path = write_mgh(tmp_path / "lh.white-to-fsaverage.mgz", index)
         assert read_vertex_index(path, 14_000, 12_000)[9998] == 9998
-        write(path, np.where(index % 1000 == 7, 9999, index))
+        write_mgh(path, np.where(index % 1000 == 7, 9999, index))
         with pytest.raises(InputFileError, match="9999, which stands for none, at 15 vertices"):
             read_vertex_index(path, 14_000, 12_000)
 
@@ -147,7 +133,7 @@ class TestFiles:
             read_vertices(path)
 
     def test_frames_are_no_values_of_vertices(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "lh.betas.mgh", np.zeros((4, 1, 1, 3)))
+        path = write_mgh(tmp_path / "lh.betas.mgh", np.zeros((4, 1, 1, 3)))
         with pytest.raises(InputFileError, match="expected"):
             read_vertices(path)
 

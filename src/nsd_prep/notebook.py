@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 import pandas as pd
@@ -26,8 +26,10 @@ from nsd_prep.core.parameters import (
     Normalise,
     Preparation,
     SingleTrialImages,
+    SpaceName,
     StoredFormat,
     StoredType,
+    SurfaceFiles,
     TrainingSplit,
 )
 from nsd_prep.core.parameters import parameters as run_parameters
@@ -50,9 +52,11 @@ from nsd_prep.dataset.published import PREPARATION_FOLDERS
 from nsd_prep.dataset.regions import (
     BUILT_IN_REGIONS,
     RegionDefinition,
+    built_in_regions,
     chosen_regions,
     definition_as_text,
 )
+from nsd_prep.dataset.space import FUNC1PT8MM
 from nsd_prep.dataset.volumes import read_volume
 from nsd_prep.exports.export import NEEDS, Like, export_trials, require_like
 from nsd_prep.extraction.sessions import SessionRecord, TrialSelection
@@ -98,6 +102,8 @@ def open_nsd(
     regions_file: str | Path | None = None,
     cache_dir: str | Path | None = None,
     accept_nsd_terms: bool = False,
+    space: SpaceName = FUNC1PT8MM,
+    surface_files: SurfaceFiles | None = None,
 ) -> "NSD":
     """Open a copy of NSD.
 
@@ -118,6 +124,10 @@ def open_nsd(
         in the user's cache folder (``XDG_CACHE_HOME`` or ``~/.cache``) where none is given.
     accept_nsd_terms : bool
         Accept the terms of NSD, without which its own bucket is not read.
+    space : {"func1pt8mm", "func1mm", "fsaverage", "nativesurface"}
+        Where responses lie, which decides what a region is: `NSD.regions`.
+    surface_files : {"native", "mgh"}, optional
+        What betas of fsaverage are taken from; native where these are there, where none is given.
 
     Returns
     -------
@@ -140,6 +150,10 @@ def open_nsd(
     asked = run_parameters(
         output_dir=cache, cache_dir=cache, betas=preparation, brainscore=False, report=False
     )
+    if space not in get_args(SpaceName):
+        listed = ", ".join(get_args(SpaceName))
+        raise ParameterError(f"The space {space} is unknown: give one of {listed}.")
+    asked |= {"space": space, "surface_files": surface_files}
     asked |= {"nsd_root": root, "subjects": subjects, "regions": tuple(BUILT_IN_REGIONS)}
     asked |= {"regions_file": regions_file, "accept_nsd_terms": accept_nsd_terms}
     return NSD(plan_run(**asked))
@@ -240,9 +254,9 @@ class NSD:
         Returns
         -------
         Dataset, dims (voxel,)
-            The columns of `nsd_prep.single_trials.voxels.trial_voxels`; the indices in both orders
-            are coordinates. Its attributes ``grid`` and ``affine`` are what
-            `nsd_prep.single_trials.maps.brain_map` takes.
+            The columns of `nsd_prep.single_trials.voxels.trial_voxels`; those that say where a
+            voxel or vertex lies are coordinates. The attributes ``grid`` and ``affine`` of a volume
+            are what `nsd_prep.single_trials.maps.brain_map` takes.
         """
         trials = self._trials(subject, self._shared_trials)
         # Without trials no session is looked at.
@@ -250,7 +264,7 @@ class NSD:
         selection = inputs.masks[subject].selection
         ceilings = inputs.noise_ceilings[subject]
         table = trial_voxels(
-            selection.regions, selection.space, ceilings.volume.values, ceilings.splits
+            selection.regions, selection.space, ceilings.ncsnr.values, ceilings.splits
         )
         attributes = {"subject": subject} | selection.space.attributes()
         return (
@@ -615,9 +629,10 @@ class NSD:
         else:
             several = [regions] if isinstance(regions, str | RegionDefinition) else regions
             asked = [self._named(region) for region in several]
-        built_in = [name for name, one in asked if one == BUILT_IN_REGIONS.get(name)]
+        in_space = built_in_regions(self._run.space)
+        built_in = [name for name, one in asked if one == in_space.get(name)]
         own = {name: one for name, one in asked if one and name not in built_in}
-        return chosen_regions(built_in, own)
+        return chosen_regions(built_in, own, self._run.space)
 
     def _named(self, region: Region) -> tuple[str, RegionDefinition | None]:
         if isinstance(region, RegionDefinition):

@@ -16,20 +16,42 @@ from nsd_prep.core.atomic import written_whole
 from nsd_prep.core.errors import OutputError
 from nsd_prep.core.hdf5_lock import HDF5_LOCK
 from nsd_prep.core.netcdf import netcdf_errors
-from nsd_prep.dataset.space import Space, VolumeSpace
+from nsd_prep.dataset.space import Space, SurfaceSpace, VolumeSpace
 
 #: Bytes of an assembly that are read back at once to be compared with what was written.
 _BYTES_AT_ONCE: Final = 16_000_000
 #: Name of the one variable in a file.
 VARIABLE: Final = "data"
 PRESENTATION_COORDINATES: Final = ("stimulus_id", "nsd_id")
-NEUROID_COORDINATES: Final = (
-    "neuroid_id",
-    "subject",
-    "region",
-    "nc_testset",
-    *VolumeSpace.coordinates,
-)
+
+
+def neuroid_coordinates(places: Sequence[str]) -> tuple[str, ...]:
+    """Return the coordinates of neuroids, in the consumer's order.
+
+    Parameters
+    ----------
+    places : sequence of str
+        Which of them say where a neuroid lies: `nsd_prep.dataset.space.Space.coordinates`.
+    """
+    if tuple(places) == SurfaceSpace.coordinates:
+        return ("neuroid_id", "subject", *places, "region", "nc_testset")
+    return ("neuroid_id", "subject", "region", "nc_testset", *places)
+
+
+def places_of(assembly: xr.DataArray) -> tuple[str, ...]:
+    """Return which coordinates of an assembly say where a neuroid lies."""
+    on_surface = any(name in assembly.coords for name in SurfaceSpace.coordinates)
+    return SurfaceSpace.coordinates if on_surface else VolumeSpace.coordinates
+
+
+def without_gaps(assembly: xr.DataArray) -> xr.DataArray:
+    """Return an assembly with 0 where a vertex has no data; the same one where all have.
+
+    In a volume, responses without data are 0; on surfaces they are NaN in a region's assembly, as
+    published, and 0 in what is packaged.
+    """
+    gaps = np.isnan(assembly.to_numpy())
+    return assembly.copy(data=np.where(gaps, np.float32(0), assembly)) if gaps.any() else assembly
 
 
 @dataclass(frozen=True)
@@ -82,9 +104,9 @@ def voxel_table(region: str, subjects: Sequence[SubjectVoxels]) -> pd.DataFrame:
     -------
     DataFrame
         The columns of ``voxels.csv``: neuroid_id, subject, region, the columns of the space
-        (`nsd_prep.dataset.space.VolumeSpace`), ncsnr, noise_ceiling (percent) and
+        (`nsd_prep.dataset.space.Space`), ncsnr, noise_ceiling (percent) and
         sessions_without_data; and ``kept``: whether the voxel becomes a neuroid; one that does not
-        has no neuroid_id.
+        has no neuroid_id. On surfaces ids name the hemisphere, and count on over both.
     """
     tables = []
     for voxels in subjects:
@@ -92,15 +114,20 @@ def voxel_table(region: str, subjects: Sequence[SubjectVoxels]) -> pd.DataFrame:
         n_voxels = len(voxels.voxels)
         kept = np.ones(n_voxels, dtype=np.bool_) if voxels.kept is None else voxels.kept
         number = np.cumsum(kept) - 1
-        ids = [
-            f"{name}_{region}_v{n:04d}" if is_kept else ""
-            for n, is_kept in zip(number.tolist(), kept.tolist(), strict=True)
-        ]
+        places = voxels.space.table(voxels.voxels)
+        if isinstance(voxels.space, SurfaceSpace):
+            sides = places["hemisphere"].tolist()
+            named = [
+                f"{name}_{side}_{region}_v{n:05d}"
+                for side, n in zip(sides, number.tolist(), strict=True)
+            ]
+        else:
+            named = [f"{name}_{region}_v{n:04d}" for n in number.tolist()]
         columns = {
-            "neuroid_id": ids,
+            "neuroid_id": np.where(kept, named, "").tolist(),
             "subject": name,
             "region": region,
-            **voxels.space.table(voxels.voxels),
+            **places,
             "ncsnr": voxels.ncsnr,
             "noise_ceiling": voxels.noise_ceiling,
             "sessions_without_data": voxels.sessions_without_data,
@@ -122,7 +149,7 @@ def build_assembly(
     Parameters
     ----------
     responses : ndarray of float32, shape (n_images, n_neuroids)
-        Averaged z-scores.
+        Averaged z-scores; on surfaces NaN where a vertex has no data.
     nsd_ids : ndarray of int64, shape (n_images,)
         0-based, ascending.
     voxels : DataFrame, n_neuroids rows
@@ -137,17 +164,26 @@ def build_assembly(
     DataArray, dims (presentation, neuroid)
         Without index variables; coordinates in the consumer's order.
     """
+    ceiling = voxels["noise_ceiling"].to_numpy(dtype=np.float64)
+    if tuple(coordinates) == SurfaceSpace.coordinates:
+        ceiling = np.where(voxels["ncsnr"].isna(), np.nan, ceiling)
     columns = {
-        "stimulus_id": ("presentation", np.array(stimulus_ids(nsd_ids))),
-        "nsd_id": ("presentation", nsd_ids),
-        "neuroid_id": ("neuroid", voxels["neuroid_id"].to_numpy(dtype=str)),
-        "subject": ("neuroid", voxels["subject"].to_numpy(dtype=str)),
-        "region": ("neuroid", voxels["region"].to_numpy(dtype=str)),
-        "nc_testset": ("neuroid", voxels["noise_ceiling"].to_numpy(dtype=np.float64)),
-    } | {name: ("neuroid", voxels[name].to_numpy(dtype=np.int64)) for name in coordinates}
+        "neuroid_id": voxels["neuroid_id"].to_numpy(dtype=str),
+        "subject": voxels["subject"].to_numpy(dtype=str),
+        "region": voxels["region"].to_numpy(dtype=str),
+        "nc_testset": ceiling,
+    }
+    for name in coordinates:
+        kind = str if name == "hemisphere" else np.int64
+        columns[name] = voxels[name].to_numpy(dtype=kind)
+    of_neuroids = {name: ("neuroid", columns[name]) for name in neuroid_coordinates(coordinates)}
     return xr.DataArray(
         responses,
-        coords=columns,
+        coords={
+            "stimulus_id": ("presentation", np.array(stimulus_ids(nsd_ids))),
+            "nsd_id": ("presentation", nsd_ids),
+            **of_neuroids,
+        },
         dims=("presentation", "neuroid"),
         name=VARIABLE,
         attrs=dict(attributes),

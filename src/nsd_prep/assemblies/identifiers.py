@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from nsd_prep.core.errors import InputFileError
+from nsd_prep.dataset.space import FSAVERAGE, FUNC1PT8MM, SURFACES
 
 Split = Literal["train", "test"]
 
@@ -15,6 +16,9 @@ COMPLETE_SUBJECTS: Final = frozenset({"subj01", "subj02", "subj05", "subj07"})
 #: What the attribute ``dataset`` of an assembly holds where it was made from NSD itself.
 NSD: Final = "NSD"
 _PUBLISHED: Final = "Allen2022"
+
+#: What the names of data in a space have; of published data there are two.
+_OF_SPACES: Final = {FUNC1PT8MM: "", FSAVERAGE: "_surface"}
 
 #: Names that may enter file names and generated Python; they hold neither quotes nor slashes.
 REGION_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9_-]*"
@@ -46,9 +50,19 @@ def variant(subjects: Collection[str]) -> str:
     return "_4subj" if set(subjects) == COMPLETE_SUBJECTS else ""
 
 
-def assembly_identifier(dataset: str, subjects: Collection[str], split: Split) -> str:
+def of_space(space: str) -> str:
+    """Return ``_surface`` for fsaverage, nothing for func1pt8mm, and for others their name.
+
+    Only what lies in these two can be taken for the published data.
+    """
+    return _OF_SPACES.get(space, f"_{space}")
+
+
+def assembly_identifier(
+    dataset: str, subjects: Collection[str], split: Split, space: str = FUNC1PT8MM
+) -> str:
     """Return the identifier of an assembly, for subjects as ``subj01``."""
-    return f"{base_name(dataset)}_fMRI{variant(subjects)}_{split}_Assembly"
+    return f"{base_name(dataset)}_fMRI{of_space(space)}{variant(subjects)}_{split}_Assembly"
 
 
 def stimulus_set_identifier(dataset: str, subjects: Collection[str], split: Split) -> str:
@@ -56,14 +70,29 @@ def stimulus_set_identifier(dataset: str, subjects: Collection[str], split: Spli
     return f"{base_name(dataset)}_fMRI{variant(subjects)}_{split}_Stimuli"
 
 
-def registry_prefix(dataset: str, subjects: Collection[str]) -> str:
-    """Return what the registry entries of a choice of subjects (``subj01``) begin with."""
-    return f"{base_name(dataset)}_fmri{variant(subjects)}"
+def registry_prefix(dataset: str, subjects: Collection[str], space: str = FUNC1PT8MM) -> str:
+    """Return what the registry entries of a choice of subjects (``subj01``) begin with.
+
+    Stimulus sets are the same whatever the space: their entries are those of func1pt8mm.
+    """
+    return f"{base_name(dataset)}_fmri{of_space(space)}{variant(subjects)}"
 
 
-def packaged_assembly_file(folder: Path, split: Split, suffix: str = "") -> Path:
+def region_assembly_file(region: str, space: str = FUNC1PT8MM) -> str:
+    """Return the name of a region's assembly."""
+    return f"Allen2022{'_surface' if space in SURFACES else ''}.{region}.nc"
+
+
+def packaged_assembly_file(
+    folder: Path, split: Split, suffix: str = "", space: str = FUNC1PT8MM
+) -> Path:
     """Return where a run leaves an assembly; upstream's later steps read one with a suffix."""
-    return folder / f"Allen2022_fmri_{split}{suffix}.nc"
+    return folder / f"{packaged_name(split, space)}{suffix}.nc"
+
+
+def packaged_name(split: Split, space: str = FUNC1PT8MM) -> str:
+    """Return how the train or the test assembly of all regions is called."""
+    return f"Allen2022_fmri{'_surface' if space in SURFACES else ''}_{split}"
 
 
 def stimulus_metadata_file(folder: Path, split: Split, suffix: str = "") -> Path:

@@ -1,5 +1,6 @@
 """Train and test assemblies: all regions in one file, z-scored once more, over images."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from nsd_prep.assemblies.assembly import build_assembly
 from nsd_prep.core.parameters import ZScoreImages
 from nsd_prep.dataset.published import REPETITIONS, VOXEL_COUNTS
+from nsd_prep.dataset.space import SurfaceSpace, VolumeSpace
 from nsd_prep.extraction.repetitions import averaged
 
 #: Single-trial z-scores of a subject (1-based) and a region: float32, (n_images, 3, n_voxels).
@@ -47,24 +49,33 @@ class ImageScale(NamedTuple):
     deviation: NDArray[np.float64]
 
     def apply(self, responses: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return responses (..., n_voxels), z-scored."""
-        return ((responses - self.mean) / self.deviation).astype(np.float32)
+        """Return responses (..., n_voxels), z-scored; 0 where there are no data, NaN."""
+        scaled = ((responses - self.mean) / self.deviation).astype(np.float32)
+        return np.nan_to_num(scaled, copy=False, nan=0.0)
 
 
 def scale_over_images(rows: NDArray[np.float32]) -> ImageScale:
     """Compute mean and SD of each voxel over images, of averaged rows (n_images, n_voxels).
 
-    In float64: a constant voxel then has SD 0 exactly.
+    In float64: a constant voxel then has SD 0 exactly. Images without data, NaN, are left out.
     """
-    deviation = rows.std(axis=0, dtype=np.float64)
-    return ImageScale(rows.mean(axis=0, dtype=np.float64), np.where(deviation == 0, 1, deviation))
+    mean, deviation = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
+    gaps = np.isnan(mean)
+    if gaps.any():
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Mean of empty slice|Degrees of freedom")
+            mean[gaps] = np.nanmean(rows[:, gaps], axis=0, dtype=np.float64)
+            deviation[gaps] = np.nanstd(rows[:, gaps], axis=0, dtype=np.float64)
+    return ImageScale(mean, np.where(deviation == 0, 1, deviation))
 
 
-def subject_major(voxels: pd.DataFrame) -> pd.DataFrame:
+def in_consumers_order(voxels: pd.DataFrame) -> pd.DataFrame:
     """Sort the neuroids of all regions, a row each, as Brain-Score's files do.
 
-    Subjects in the order in which they first appear; within a subject V1, V2, V4, IT, then other
-    regions in the order in which they first appear; within a region unchanged.
+    Subject by subject, and within a subject V1, V2, V4, IT, then other regions in the order in
+    which they first appear; on surfaces region by region, in this order, and within a region
+    subject by subject. Subjects are in the order in which they first appear; within a region of a
+    subject nothing is moved.
     """
     names = voxels["region"].unique().tolist()
     regions = [name for name in VOXEL_COUNTS if name in names]
@@ -72,7 +83,9 @@ def subject_major(voxels: pd.DataFrame) -> pd.DataFrame:
     subjects = voxels["subject"].unique().tolist()
     region_rank = voxels["region"].map(regions.index).to_numpy()
     subject_rank = voxels["subject"].map(subjects.index).to_numpy()
-    return voxels.iloc[np.lexsort((region_rank, subject_rank))].reset_index(drop=True)
+    is_on_surface = "vertex_index" in voxels
+    keys = (subject_rank, region_rank) if is_on_surface else (region_rank, subject_rank)
+    return voxels.iloc[np.lexsort(keys)].reset_index(drop=True)
 
 
 def blocks(neuroids: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.intp]]]:
@@ -130,14 +143,15 @@ def build_train_and_test(
     Returns
     -------
     TrainAndTest
-        With the same neuroids, subject-major.
+        With the same neuroids, as `in_consumers_order` sorts them.
 
     Raises
     ------
     ValueError
         `repetitions` gives an array of another shape.
     """
-    ordered = subject_major(voxels)
+    ordered = in_consumers_order(voxels)
+    places = SurfaceSpace if "vertex_index" in voxels else VolumeSpace
     train_ids, test_ids = nsd_ids[is_train], nsd_ids[~is_train]
     train = np.empty((len(train_ids), len(ordered)), dtype=np.float32)
     test = np.empty((len(test_ids), REPETITIONS, len(ordered)), dtype=np.float32)
@@ -158,10 +172,14 @@ def build_train_and_test(
     described = {**attributes, "zscore_images": zscore_images}
     repetition = np.tile(np.arange(REPETITIONS, dtype=np.int64), len(test_ids))
     return TrainAndTest(
-        _in_time_bin(build_assembly(train, train_ids, ordered, described)),
+        _in_time_bin(build_assembly(train, train_ids, ordered, described, places.coordinates)),
         _in_time_bin(
             build_assembly(
-                test.reshape(-1, len(ordered)), np.repeat(test_ids, REPETITIONS), ordered, described
+                test.reshape(-1, len(ordered)),
+                np.repeat(test_ids, REPETITIONS),
+                ordered,
+                described,
+                places.coordinates,
             ),
             repetition,
         ),

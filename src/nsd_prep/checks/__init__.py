@@ -8,9 +8,10 @@ written in docs/checks.md.
 
 from nsd_prep.checks.hemispheres import check_hemispheres
 from nsd_prep.checks.images import check_colours, check_images
-from nsd_prep.checks.placement import check_placement
+from nsd_prep.checks.placement import check_placement, check_placement_on_surface
 from nsd_prep.checks.published_values import (
     Scope,
+    check_published_gaps,
     check_published_region,
     check_published_repetitions,
 )
@@ -26,6 +27,8 @@ __all__ = [
     "check_hemispheres",
     "check_images",
     "check_placement",
+    "check_placement_on_surface",
+    "check_published_gaps",
     "check_published_region",
     "check_published_repetitions",
     "check_run",

@@ -8,10 +8,15 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.assemblies.assembly import NEUROID_COORDINATES, PRESENTATION_COORDINATES
+from nsd_prep.assemblies.assembly import (
+    PRESENTATION_COORDINATES,
+    neuroid_coordinates,
+    places_of,
+)
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict, any_verdict
 from nsd_prep.dataset.noise_ceiling import predicted_response_deviation
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING, REPETITIONS
+from nsd_prep.dataset.space import SurfaceSpace
 
 #: Share of a region's voxels that may lack data or an ncsnr; above it the mask is misplaced.
 LARGEST_SHARE_WITHOUT_DATA: Final = 0.1
@@ -94,13 +99,17 @@ UNIQUE_IDS: Final = Kind(
 NO_NAN: Final = Kind(
     name="no NaN",
     scope=_ASSEMBLY,
-    measures="values that are not finite",
+    measures="values that are not finite; on surfaces, but for NaN of vertices that lack data",
     conditions={"failed": "one or more", "passed": "none"},
-    value="{measured:.0f} values",
+    value="{measured:.0f} values{gaps}",
     expectation="0 values that are not finite",
     upper=0,
     unit="values",
-    meanings=any_verdict("A single NaN would spread through a model's fit."),
+    meanings={
+        **any_verdict("A single NaN would spread through a model's fit."),
+        "surface": "Vertices without data are NaN here, as published, and 0 in what is packaged; "
+        "any other NaN would spread through a model's fit.",
+    },
 )
 NOISE_CEILING_IN_RANGE: Final = Kind(
     name="noise ceiling in range",
@@ -217,7 +226,11 @@ VOXELS_MEASURED: Final = Kind(
 
 
 def check_form(
-    region: str, assembly: xr.DataArray, subjects: Sequence[int], nsd_ids: NDArray[np.int64]
+    region: str,
+    assembly: xr.DataArray,
+    subjects: Sequence[int],
+    nsd_ids: NDArray[np.int64],
+    voxels: pd.DataFrame | None = None,
 ) -> list[Check]:
     """Check the form of a region's assembly: dims, coordinates, subjects, ids, values.
 
@@ -231,26 +244,36 @@ def check_form(
         The run's subjects (1-based), in the order of the neuroids.
     nsd_ids : ndarray of int64, shape (n_images,)
         The run's images (0-based), ascending.
+    voxels : DataFrame, optional
+        The rows of the voxel table that are the neuroids. On surfaces those may be NaN that lack
+        data in some session.
 
     Returns
     -------
     list of Check
         In a fixed order.
     """
-    coordinates = [*PRESENTATION_COORDINATES, *NEUROID_COORDINATES]
+    places = places_of(assembly)
+    coordinates = [*PRESENTATION_COORDINATES, *neuroid_coordinates(places)]
+    is_surface = places == SurfaceSpace.coordinates
     ids = assembly["neuroid_id"].to_numpy()
     names = assembly["subject"].to_numpy()
     in_order = list(dict.fromkeys(names.tolist()))
     runs = 1 + int(np.count_nonzero(names[1:] != names[:-1]))
     ceiling = assembly["nc_testset"].to_numpy()
     values = assembly.to_numpy()
-    missing = int(np.count_nonzero(~np.isfinite(values)))
+    gaps = np.zeros(values.shape[1], dtype=np.bool_)
+    if is_surface and voxels is not None and len(voxels) == len(gaps):
+        gaps = voxels["sessions_without_data"].to_numpy() > 0
+    n_gaps = int(np.count_nonzero(np.isnan(values[:, gaps])))
+    missing = int(np.count_nonzero(~np.isfinite(values))) - n_gaps
     spread = np.ptp(values, axis=assembly.get_axis_num("presentation"))
     flat = names[(spread == 0) & (ceiling > RELIABLE_NOISE_CEILING)].tolist()
     flat_in = ", ".join(f"{flat.count(name)} in {name}" for name in in_order if name in flat)
     expected = [f"subj{subject:02d}" for subject in subjects]
     n_ids = len(set(ids.tolist()))
-    in_range = (ceiling >= 0) & (ceiling <= 100)
+    in_range = (ceiling >= 0) & (ceiling <= 100) | (is_surface & np.isnan(ceiling))
+    lowest, highest = np.nanmin(ceiling), np.nanmax(ceiling)
     return [
         DIMENSIONS.check(
             assembly.dims == ("presentation", "neuroid")
@@ -286,13 +309,19 @@ def check_form(
         UNIQUE_IDS.check(
             n_ids == len(ids), region=region, measured=n_ids, lower=len(ids), upper=len(ids)
         ),
-        NO_NAN.check(missing == 0, region=region, measured=missing),
+        NO_NAN.check(
+            missing == 0,
+            region=region,
+            measured=missing,
+            reason="surface" if is_surface else "",
+            gaps=f", and {n_gaps} of vertices without data" if is_surface else "",
+        ),
         NOISE_CEILING_IN_RANGE.check(
             bool(in_range.all()),
             region=region,
-            measured=ceiling.min() if ceiling.min() < 0 else ceiling.max(),
-            lowest=ceiling.min(),
-            highest=ceiling.max(),
+            measured=lowest if lowest < 0 else highest,
+            lowest=lowest,
+            highest=highest,
         ),
         NO_RELIABLE_CONSTANT.check(
             not flat,

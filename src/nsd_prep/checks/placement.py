@@ -74,7 +74,8 @@ MASK_IN_BRAIN: Final = Kind(
         f"{_CHANCE:g}, {_VOXELS_IN_CLUSTER} voxels counted as one",
         "suspicious": f"{_FEW_MISSING['suspicious']} without data; or less signal than around with "
         f"p below {_CHANCE_OF_SUSPICION:g}",
-        "not decidable": f"fewer than {_FEWEST_AROUND} voxels around",
+        "not decidable": f"fewer than {_FEWEST_AROUND} voxels around; on surfaces, whose mesh is "
+        "not read",
         "passed": "as much signal as around",
     },
     value="{missing:.1%} of {n_inside} voxels without data, {without:.1%} without signal; around, "
@@ -88,6 +89,7 @@ MASK_IN_BRAIN: Final = Kind(
         "region lies at the edge of coverage.",
         "empty": "Nothing has signal here: the ncsnr volume is empty.",
         "not decidable": "Too few voxels lie around the region to compare.",
+        "no mesh": "What lies around a region on a surface only its mesh tells, which is not read.",
         "less signal": "The region has less signal than what lies around it: its mask is "
         "misplaced, or the region lies in dropout.",
     },
@@ -125,7 +127,7 @@ ORIENTATION: Final = Kind(
     conditions={
         "failed": f"a copy has more than {_CLEARLY_MORE:g} times the signal, and the regions have "
         f"{_FEWEST_FOR_ORIENTATION} voxels on both sides or the copy fits a boundary of signal",
-        "not decidable": "a copy has more signal otherwise",
+        "not decidable": "a copy has more signal otherwise; on surfaces, which have no axes",
         "passed": "no copy has as much",
     },
     value="signal {measured:.3f} under the regions, {turned:.3f} under them with {turn}",
@@ -137,6 +139,7 @@ ORIENTATION: Final = Kind(
         "failed": "Labels and ncsnr lie turned against each other: read both with their axes fully "
         "reversed.",
         "small": "So small, or one-sided, regions may have less signal than what they turn onto.",
+        "surface": "This does not apply to surfaces, whose vertices have no axes to be turned.",
     },
     thresholds=(
         Threshold("times the signal", _CLEARLY_MORE, "simulated cortex"),
@@ -206,6 +209,40 @@ def check_placement(
     return found
 
 
+def check_placement_on_surface(
+    subject: int, regions: Mapping[str, NDArray[np.int64]], ncsnr: NDArray[np.float32]
+) -> list[Check]:
+    """Check that a subject's regions have data, as far as vertices tell without a mesh.
+
+    Parameters
+    ----------
+    subject : int
+        1-based.
+    regions : mapping of str to ndarray of int64, shape (n_vertices,)
+        Each region's vertices: sites of the space.
+    ncsnr : ndarray of float32, shape (n_sites,)
+        NaN where a vertex has no data.
+
+    Returns
+    -------
+    list of Check
+        As `check_placement`; that turned masks have more signal is not decidable.
+    """
+    name = f"subj{subject:02d}"
+    nothing = np.zeros(0, dtype=np.float32)
+    found = [
+        _check_signal_inside(region, name, ncsnr[vertices], nothing, ncsnr, "no mesh")
+        for region, vertices in regions.items()
+        if len(vertices)
+    ]
+    measured = float(np.nan_to_num(signal_share(ncsnr[union_of_regions(regions)])).mean())
+    turned = float("nan")
+    not_turned = ORIENTATION.check(
+        None, subject=name, measured=measured, reason="surface", turned=turned, turn="no turn"
+    )
+    return [*found, not_turned]
+
+
 def _check_grids(
     name: str,
     regions: Mapping[str, NDArray[np.int64]],
@@ -233,6 +270,7 @@ def _check_signal_inside(
     inside: NDArray[np.float32],
     around: NDArray[np.float32],
     ncsnr: NDArray[np.float32],
+    why_none_around: str = "",
 ) -> Check:
     """Compare the ncsnr of a region's voxels with that of those around it."""
     n_inside, n_around = len(inside), len(around)
@@ -250,7 +288,7 @@ def _check_signal_inside(
         verdict = "suspicious" if (ncsnr > 0).any() else "failed"
         measured, reason = without, "empty"
     elif n_around < _FEWEST_AROUND:
-        verdict = "not decidable"
+        verdict, reason = "not decidable", why_none_around
     elif without - surroundings > _LARGEST_EXCESS:
         chance = _chance_of(n_without, n_inside, n_without_around, n_around)
         if chance < _CHANCE_OF_SUSPICION:

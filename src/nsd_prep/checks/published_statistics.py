@@ -67,6 +67,26 @@ RELIABLE_VOXELS: Final[Mapping[str, int]] = MappingProxyType(
 #: Relative: a count does not move unless the ncsnr or the mask does.
 RELIABLE_VOXELS_TOLERANCE: Final = 0.001
 
+#: Of the published assemblies on fsaverage: pooled median noise ceiling in percent of all eight
+#: subjects, and of those who saw all the shared images three times.
+SURFACE_MEDIAN_NOISE_CEILING: Final[Mapping[str, float]] = MappingProxyType(
+    {"V1": 34.5, "V2": 35.9, "V4": 45.2, "IT": 18.6}
+)
+SURFACE_MEDIAN_NOISE_CEILING_OF_FOUR: Final[Mapping[str, float]] = MappingProxyType(
+    {"V1": 39.1, "V2": 39.2, "V4": 51.7, "IT": 20.6}
+)
+#: Vertices whose noise ceiling lies above 30 %, of the same.
+SURFACE_RELIABLE_VERTICES: Final[Mapping[str, int]] = MappingProxyType(
+    {"V1": 18_542, "V2": 15_351, "V4": 5782, "IT": 52_451}
+)
+SURFACE_RELIABLE_VERTICES_OF_FOUR: Final[Mapping[str, int]] = MappingProxyType(
+    {"V1": 9778, "V2": 8081, "V4": 3078, "IT": 28_714}
+)
+#: Means of an image at a vertex without data, of all eight subjects and 515 images.
+SURFACE_CELLS_WITHOUT_DATA: Final[Mapping[str, int]] = MappingProxyType(
+    {"V1": 986, "V2": 343, "V4": 0, "IT": 0}
+)
+
 #: Images of the RDMs.
 RDM_IMAGES: Final = 515
 #: Standard deviation of the mean RDM over its upper triangle.

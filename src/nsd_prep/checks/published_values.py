@@ -14,6 +14,7 @@ from nsd_prep.checks.subject_agreement import SubjectAgreement
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict
 from nsd_prep.dataset import published
 from nsd_prep.dataset.published import DEFAULT_PREPARATION, PREPARATION_FOLDERS
+from nsd_prep.dataset.space import FSAVERAGE, FUNC1PT8MM, HEMISPHERES
 
 _AS_PUBLISHED: Final = "As published of the real dataset."
 _SOURCE: Final = "`published_statistics.py`"
@@ -147,6 +148,13 @@ PUBLISHED_REGION_CORRELATION: Final = _kind(
     statistics.RDM_TOLERANCE,
     with_it=True,
 )
+PUBLISHED_CELLS_WITHOUT_DATA: Final = _kind(
+    "published cells without data",
+    "region",
+    "responses to an image that are NaN, on fsaverage, of all subjects and 515 images",
+    "cells",
+    value="{measured:.0f}",
+)
 PUBLISHED_REPETITIONS: Final = Kind(
     name="published repetitions",
     scope="subject",
@@ -179,10 +187,13 @@ class Scope:
         Folder of the betas, as `Dataset.preparation`; empty where it is unknown (flat layout).
     sessions : mapping of int to int
         For each of the run's subjects (1-based, in the order of the neuroids), how many sessions.
+    space : str
+        Where responses lie; of func1pt8mm and fsaverage there are published numbers.
     """
 
     preparation: str
     sessions: Mapping[int, int]
+    space: str = FUNC1PT8MM
 
     @property
     def is_published(self) -> bool | None:
@@ -226,6 +237,10 @@ def check_published_region(region: str, voxels: pd.DataFrame, scope: Scope) -> l
         each subject; with all eight also the mean of their medians, the pooled median, the number
         of reliable voxels and the highest.
     """
+    if scope.space == FSAVERAGE:
+        return _check_region_of_fsaverage(region, voxels, scope)
+    if scope.space != FUNC1PT8MM:
+        return []
     by_subject = voxels.groupby("subject", sort=False)["noise_ceiling"]
     named, region = region, statistics.PUBLISHED_AS.get(region, region)
     found = []
@@ -325,6 +340,89 @@ def check_published_region(region: str, voxels: pd.DataFrame, scope: Scope) -> l
     ]
 
 
+def _check_region_of_fsaverage(region: str, voxels: pd.DataFrame, scope: Scope) -> list[Check]:
+    """Compare vertices and noise ceilings with the published assemblies on fsaverage.
+
+    Vertices of each subject, whatever the betas; where the betas are b3, and the subjects all eight
+    or those who saw all shared images three times, the pooled median and the number of reliable
+    ones.
+    """
+    named, region = region, statistics.PUBLISHED_AS.get(region, region)
+    found = []
+    for subject in scope.sessions:
+        name = f"subj{subject:02d}"
+        own = voxels.loc[voxels["subject"] == name, "hemisphere"]
+        sizes = {"": published.FSAVERAGE_REGION_SIZES.get(region)}
+        sides = published.FSAVERAGE_REGION_VERTICES.get(region, (None, None))
+        sizes |= dict(zip(HEMISPHERES, sides, strict=True))
+        found += [
+            _compared(
+                PUBLISHED_VOXEL_COUNT,
+                int((own == side).sum()) if side else len(own),
+                expected,
+                0,
+                True,
+                region=named,
+                subject=name,
+                data=side,
+            )
+            for side, expected in sizes.items()
+            if expected is not None
+        ]
+    medians, reliable = {
+        published.SUBJECTS: (
+            statistics.SURFACE_MEDIAN_NOISE_CEILING,
+            statistics.SURFACE_RELIABLE_VERTICES,
+        ),
+        statistics.FOUR_SUBJECTS: (
+            statistics.SURFACE_MEDIAN_NOISE_CEILING_OF_FOUR,
+            statistics.SURFACE_RELIABLE_VERTICES_OF_FOUR,
+        ),
+    }.get(tuple(sorted(scope.sessions)), ({}, {}))
+    if scope.is_published is False or region not in medians:
+        return found
+    ceilings = voxels["noise_ceiling"].where(voxels["ncsnr"].notna())
+    n_reliable = int((ceilings > published.RELIABLE_NOISE_CEILING).sum())
+    tolerance = statistics.RELIABLE_VOXELS_TOLERANCE * reliable[region]
+    return [
+        *found,
+        _compared(
+            PUBLISHED_POOLED_NOISE_CEILING,
+            float(ceilings.median()),
+            medians[region],
+            statistics.NOISE_CEILING_TOLERANCE,
+            scope.is_published,
+            region=named,
+        ),
+        _compared(
+            PUBLISHED_RELIABLE_VOXELS,
+            n_reliable,
+            reliable[region],
+            tolerance,
+            scope.is_published,
+            region=named,
+        ),
+    ]
+
+
+def check_published_gaps(region: str, n_gaps: int, n_images: int, scope: Scope) -> list[Check]:
+    """Compare how many responses of a region on fsaverage are NaN with the published assemblies.
+
+    None but of all eight subjects, their 515 images and b3 (or an unknown preparation).
+    """
+    expected = statistics.SURFACE_CELLS_WITHOUT_DATA.get(region)
+    applies = scope.space == FSAVERAGE and scope.has_all_subjects and scope.has_all_sessions
+    if expected is None or not applies or scope.is_published is False:
+        return []
+    if n_images != statistics.RDM_IMAGES:
+        return []
+    return [
+        _compared(
+            PUBLISHED_CELLS_WITHOUT_DATA, n_gaps, expected, 0, scope.is_published, region=region
+        )
+    ]
+
+
 def check_published_repetitions(counts: pd.DataFrame, n_images: int, scope: Scope) -> list[Check]:
     """Compare the repetitions of NSD itself with those published.
 
@@ -395,6 +493,7 @@ def check_published_rdms(
     n_images = {len(rdm) for rdm in mean_rdms.values()}
     if (
         scope.is_published is False
+        or scope.space != FUNC1PT8MM
         or tuple(scope.sessions) != published.SUBJECTS
         or not scope.has_all_sessions
         or n_images != {statistics.RDM_IMAGES}
@@ -466,6 +565,7 @@ def _compared(
     *,
     region: str = "",
     subject: str = "",
+    data: str = "",
 ) -> Check:
     """Compare a number; where it is not known whether it applies, a difference says nothing."""
     # Rounding of the decimal numbers must not decide at the tolerance's edge.
@@ -474,6 +574,7 @@ def _compared(
         True if same else False if applies else None,
         region=region,
         subject=subject,
+        data=data,
         measured=value,
         lower=expected - tolerance,
         upper=expected + tolerance,

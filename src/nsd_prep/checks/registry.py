@@ -28,6 +28,7 @@ from nsd_prep.checks.images import COLOURS, IMAGES_OF_RESPONSES, STIMULUS_SETS
 from nsd_prep.checks.placement import INSIDE_BRAIN_MASK, MASK_IN_BRAIN, ORIENTATION
 from nsd_prep.checks.presentations import SINGLE_TRIALS_OF_IMAGES
 from nsd_prep.checks.published_values import (
+    PUBLISHED_CELLS_WITHOUT_DATA,
     PUBLISHED_HIGHEST_NOISE_CEILING,
     PUBLISHED_IMAGE_COUNT,
     PUBLISHED_MEAN_NOISE_CEILING,
@@ -108,6 +109,7 @@ KINDS: Final[Mapping[str, tuple[Kind, ...]]] = MappingProxyType(
             PUBLISHED_POOLED_NOISE_CEILING,
             PUBLISHED_RELIABLE_VOXELS,
             PUBLISHED_HIGHEST_NOISE_CEILING,
+            PUBLISHED_CELLS_WITHOUT_DATA,
             PUBLISHED_REPETITIONS,
             PUBLISHED_IMAGE_COUNT,
             PUBLISHED_RDM_DEVIATION,

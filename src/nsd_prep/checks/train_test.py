@@ -7,12 +7,17 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.assemblies.assembly import NEUROID_COORDINATES, PRESENTATION_COORDINATES
-from nsd_prep.assemblies.identifiers import Split
+from nsd_prep.assemblies.assembly import (
+    PRESENTATION_COORDINATES,
+    neuroid_coordinates,
+    places_of,
+)
+from nsd_prep.assemblies.identifiers import Split, packaged_name
 from nsd_prep.assemblies.train_test import TrainAndTest, scale_over_images
 from nsd_prep.checks.assembly import COORDINATES, DIMENSIONS, IMAGE_ORDER, NO_NAN, TRAIN_AND_TEST
 from nsd_prep.core.check import Check, Kind, Threshold, any_verdict
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING, REPETITIONS
+from nsd_prep.dataset.space import FSAVERAGE, FUNC1PT8MM, SurfaceSpace
 
 #: Largest difference between the z-scored average of a test image and the average of its three
 #: z-scored rows: what float32 leaves.
@@ -21,7 +26,6 @@ AVERAGE_TOLERANCE: Final = 1e-5
 _VOXELS_AT_ONCE: Final = 4096
 _DIMENSIONS: Final = ("presentation", "neuroid", "time_bin")
 _TIME_COORDINATES: Final = ("time_bin_start", "time_bin_end")
-_BOTH: Final = "Allen2022_fmri_train, Allen2022_fmri_test"
 
 REPETITIONS_APART: Final = Kind(
     name="repetitions apart",
@@ -46,15 +50,18 @@ SAME_NEUROIDS: Final = Kind(
 SUBJECT_MAJOR: Final = Kind(
     name="subject-major",
     scope="train, test",
-    measures="stretches of neuroids of one subject, and neuroid ids",
+    measures="stretches of neuroids of one subject (on surfaces, of one region), and neuroid ids",
     conditions={
-        "failed": "more stretches than subjects, or a neuroid twice",
-        "passed": "as many stretches as subjects",
+        "failed": "more stretches than subjects (or regions), or a neuroid twice",
+        "passed": "as many stretches as subjects (or regions)",
     },
-    value="{measured:.0f} runs of {upper:.0f} subjects",
-    expectation="every subject's neuroids together, each neuroid once",
+    value="{measured:.0f} runs of {upper:.0f} {major}s",
+    expectation="every {major}'s neuroids together, each neuroid once",
     unit="stretches",
-    meanings=any_verdict("Subjects are fitted one by one."),
+    meanings={
+        **any_verdict("Subjects are fitted one by one."),
+        "region": "On surfaces neuroids stand region by region, as published.",
+    },
 )
 AGREES_WITH_REGION: Final = Kind(
     name="agrees with the region's assembly",
@@ -138,7 +145,7 @@ def check_train_and_test(
         *_check_form("test", test, repeated, ("repetition",)),
         REPETITIONS_APART.check(
             np.array_equal(test["repetition"], np.tile(np.arange(REPETITIONS), len(test_ids))),
-            data="Allen2022_fmri_test",
+            data=_name(test, "test"),
             measured=test.sizes["presentation"],
             lower=len(repeated),
             upper=len(repeated),
@@ -146,7 +153,7 @@ def check_train_and_test(
         ),
         SAME_NEUROIDS.check(
             np.array_equal(columns[0], columns[1]),
-            data=_BOTH,
+            data=f"{_name(train, 'train')}, {_name(test, 'test')}",
             measured=len(columns[0]),
             lower=len(columns[1]),
             upper=len(columns[1]),
@@ -156,7 +163,11 @@ def check_train_and_test(
 
 
 def check_agreement(
-    assemblies: TrainAndTest, region: str, assembly: xr.DataArray, is_train: NDArray[np.bool_]
+    assemblies: TrainAndTest,
+    region: str,
+    assembly: xr.DataArray,
+    is_train: NDArray[np.bool_],
+    voxels: pd.DataFrame | None = None,
 ) -> Check:
     """Check the values of a region against its assembly of the same run.
 
@@ -168,6 +179,9 @@ def check_agreement(
     assembly : DataArray, dims (presentation, neuroid)
         The region's.
     is_train : ndarray of bool, shape (n_images,)
+    voxels : DataFrame, optional
+        As in `check_train_and_test`. The test rows of vertices that lack data in some session are
+        not compared: the region's mean is over the other sessions.
 
     Returns
     -------
@@ -178,6 +192,10 @@ def check_agreement(
     columns = np.flatnonzero(assemblies.train["region"].to_numpy() == region)
     ids = assemblies.train["neuroid_id"].to_numpy()[columns]
     over_train = assemblies.train.attrs.get("zscore_images") == "train"
+    complete = np.ones(len(ids), dtype=np.bool_)
+    if voxels is not None and places_of(assembly) == SurfaceSpace.coordinates:
+        n_without = voxels.set_index("neuroid_id")["sessions_without_data"]
+        complete = n_without.reindex(ids).to_numpy() == 0
     differences = [0.0]
     if not np.array_equal(ids, assembly["neuroid_id"].to_numpy()):
         differences.append(np.inf)
@@ -187,9 +205,10 @@ def check_agreement(
         rows = assembly.to_numpy()[:, start : start + _VOXELS_AT_ONCE]
         scaled = scale_over_images(rows[is_train] if over_train else rows).apply(rows)
         trials = test[:, block].reshape(-1, REPETITIONS, len(block))
+        apart = np.abs(trials.mean(axis=1) - scaled[~is_train])
         differences += [
             float(np.abs(train[:, block] - scaled[is_train]).max()),
-            float(np.abs(trials.mean(axis=1) - scaled[~is_train]).max()),
+            float(apart[:, complete[start : start + _VOXELS_AT_ONCE]].max(initial=0)),
         ]
     difference = float(np.max(differences))
     return AGREES_WITH_REGION.check(
@@ -200,17 +219,28 @@ def check_agreement(
     )
 
 
+def _name(assembly: xr.DataArray, split: Split) -> str:
+    """Return how the train or the test assembly is called."""
+    is_surface = places_of(assembly) == SurfaceSpace.coordinates
+    return packaged_name(split, FSAVERAGE if is_surface else FUNC1PT8MM)
+
+
 def _check_form(
     split: Split, assembly: xr.DataArray, nsd_ids: NDArray[np.int64], further: tuple[str, ...]
 ) -> list[Check]:
-    coordinates = [*PRESENTATION_COORDINATES, *further, *NEUROID_COORDINATES, *_TIME_COORDINATES]
-    # One subject's neuroids stand together: as many runs of a name as there are names.
-    names, ids = assembly["subject"].to_numpy(), assembly["neuroid_id"].to_numpy()
+    places = places_of(assembly)
+    neuroid = neuroid_coordinates(places)
+    coordinates = [*PRESENTATION_COORDINATES, *further, *neuroid, *_TIME_COORDINATES]
+    is_surface = places == SurfaceSpace.coordinates
+    # Neuroids of one subject stand together, on surfaces those of one region: as many runs of a
+    # name as there are names.
+    major = "region" if is_surface else "subject"
+    names, ids = assembly[major].to_numpy(), assembly["neuroid_id"].to_numpy()
     runs = 1 + int(np.count_nonzero(names[1:] != names[:-1]))
-    n_subjects, n_images = len(set(names.tolist())), len(np.unique(nsd_ids))
+    n_names, n_images = len(set(names.tolist())), len(np.unique(nsd_ids))
     wrong = int(np.count_nonzero(~np.isfinite(assembly.to_numpy())))
     n_rows = len(nsd_ids)
-    data = f"Allen2022_fmri_{split}"
+    data = _name(assembly, split)
     return [
         DIMENSIONS.check(
             assembly.dims == _DIMENSIONS
@@ -241,12 +271,14 @@ def _check_form(
             which=split,
         ),
         SUBJECT_MAJOR.check(
-            runs == n_subjects and len(set(ids.tolist())) == len(ids),
+            runs == n_names and len(set(ids.tolist())) == len(ids),
             data=data,
             measured=runs,
-            upper=n_subjects,
+            upper=n_names,
+            major=major,
+            reason=major if is_surface else "",
         ),
-        NO_NAN.check(wrong == 0, data=data, measured=wrong),
+        NO_NAN.check(wrong == 0, data=data, measured=wrong, gaps=""),
     ]
 
 
@@ -264,7 +296,7 @@ def _check_ceiling(test: xr.DataArray, voxels: pd.DataFrame | None) -> Check:
             reason = "without data"
     return RELIABLE_VOXELS_HAVE_CEILING.check(
         None if n_images < 2 else not without_ceiling.any(),
-        data="Allen2022_fmri_test",
+        data=_name(test, "test"),
         measured=without_ceiling.sum(),
         reason=reason,
         n_reliable=len(reliable),

@@ -8,6 +8,10 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 Preparation = Literal["b1", "b2", "b3"]
+#: NSD's names of the spaces that betas come in: two volumes, and two pairs of surfaces.
+SpaceName = Literal["func1pt8mm", "func1mm", "fsaverage", "nativesurface"]
+#: Where betas of fsaverage come from: the files of the subject's own surface, or of fsaverage.
+SurfaceFiles = Literal["native", "mgh"]
 #: The names of `nsd_prep.dataset.regions.BUILT_IN_REGIONS`.
 RegionName = Literal[
     "V1",
@@ -57,6 +61,10 @@ OptionalPreparation = (
     Annotated[Preparation, Field(title="Chosen preparation")]
     | Annotated[None, Field(title="b3, or what a flat dataset holds")]
 )
+OptionalSurfaceFiles = (
+    Annotated[SurfaceFiles, Field(title="Chosen files")]
+    | Annotated[None, Field(title="native where these are there, else mgh")]
+)
 #: A folder, as text: an address would not survive as a Path. The schema of forms refuses the empty
 #: text; here it is the same as None.
 Root = Annotated[
@@ -80,6 +88,8 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "regions": "Regions",
             "regions_file": "Your own regions (file)",
             "betas": "Preparation of the betas",
+            "space": "Space: a volume or surfaces",
+            "surface_files": "Files that betas of fsaverage come from",
             "synthetic": "Use a synthetic dataset instead of NSD",
             "accept_nsd_terms": "Accept NSD's terms (for its bucket)",
         },
@@ -137,6 +147,8 @@ def parameters(
     regions: list[RegionName] = ["V1", "V2", "V4", "IT"],  # noqa: B006 (forms show it)
     regions_file: OptionalPath = None,
     betas: OptionalPreparation = None,
+    space: SpaceName = "func1pt8mm",
+    surface_files: OptionalSurfaceFiles = None,
     synthetic: bool = False,
     accept_nsd_terms: bool = False,
     output_dir: Annotated[Path, _EMPTY_IS_NONE] = Path("nsd-prep-output"),
@@ -190,6 +202,13 @@ def parameters(
             table per region, such as [FFA] with labels = { floc-faces = [2, 3] }.
         betas: Preparation of the betas in the official layout: b1 (betas_assumehrf), b2
             (betas_fithrf) or b3 (betas_fithrf_GLMdenoise_RR); b3 by default.
+        space: Where responses lie: in the volume of 1.8 mm (func1pt8mm) or of 1 mm (func1mm), on
+            the surface of an average brain (fsaverage), or on each subject's own (nativesurface).
+            What a region is depends on it: on fsaverage V1 to V4 are labels of an atlas.
+        surface_files: What betas of fsaverage are taken from: the files of the subjects' own
+            surfaces, of which only the wanted vertices are read (native), or those of fsaverage,
+            which are the published values and are read whole (mgh). Native where these are there,
+            and mgh where only those are, where none is chosen.
         synthetic: Use a small synthetic dataset with NSD's formats and simulated responses. It is
             written beside the output folder unless it is there already.
         accept_nsd_terms: Accept the terms of the Natural Scenes Dataset, which is required to read

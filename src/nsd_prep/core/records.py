@@ -1,6 +1,6 @@
 """Records of files: what was read, and what a step wrote."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -37,7 +37,7 @@ class FileIdentity(BaseModel):
 
 
 class FileSample(BaseModel):
-    """What a large file held when it was read, as far as some of its blocks tell.
+    """What a large file, or several, held when they were read, as far as some blocks tell.
 
     Size and modification time do not tell: a download gives a file the time of its object.
 
@@ -56,20 +56,26 @@ class FileSample(BaseModel):
     sha256: str
 
     @classmethod
-    def from_path(cls, path: Path) -> Self:
-        """Return what a file holds now."""
-        changed = path.stat().st_ctime_ns  # first: what is written meanwhile changes it again
-        return cls(changed=changed, sha256=sampled_sha256(path))
+    def from_paths(cls, *paths: Path) -> Self:
+        """Return what a file, or several together, hold now: of several, the last change."""
+        changed = _last_change(paths)  # first: what is written meanwhile changes it again
+        samples = [sampled_sha256(path) for path in paths]
+        sha256 = samples[0] if len(samples) == 1 else sha256_of_json(samples)
+        return cls(changed=changed, sha256=sha256)
 
-    def renewed(self, path: Path) -> Self | None:
-        """Return the sample of a file that is still the same, None of another.
+    def renewed(self, *paths: Path) -> Self | None:
+        """Return the sample of files that are still the same, None of others.
 
         The blocks are only read where the change time is another one.
         """
-        if path.stat().st_ctime_ns == self.changed:
+        if _last_change(paths) == self.changed:
             return self
-        now = self.from_path(path)
+        now = self.from_paths(*paths)
         return now if now.sha256 == self.sha256 else None
+
+
+def _last_change(paths: Sequence[Path]) -> int:
+    return max(path.stat().st_ctime_ns for path in paths)
 
 
 class FileRecord(BaseModel):

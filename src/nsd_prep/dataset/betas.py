@@ -1,7 +1,8 @@
-"""Betas of a session: read for some voxels, and z-scored over the session's trials.
+"""Betas of a session: read for some voxels, or vertices of a hemisphere.
 
 This is the only module that touches beta files: voxels go in, (voxel, trial) comes out. Another
-way of storing betas is another way to fill `read_voxels`.
+way of storing betas is another way to fill `read_voxels`: HDF5 has one of its own, MGH one in
+`nsd_prep.dataset.frames`.
 """
 
 import logging
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError, NSDPrepError, RemoteFaultError
 from nsd_prep.core.hdf5_lock import HDF5_LOCK
+from nsd_prep.dataset.frames import check_frames, read_frames
 from nsd_prep.dataset.hdf5.blocks import read_blocks
 from nsd_prep.dataset.hdf5.content import Content, LocalContent
 from nsd_prep.dataset.hdf5.gather import find_chunks, gather_chunks, look_up_chunks
@@ -25,7 +27,12 @@ from nsd_prep.dataset.hdf5.index import ChunkIndex, index_of
 from nsd_prep.dataset.hdf5.opening import errno_of, opened_to_read
 from nsd_prep.dataset.published import BETA_SCALE
 
+#: Betas as they are stored: int16 (300 times the percent signal change) in HDF5, float32 (percent
+#: signal change) in MGH.
+Betas = NDArray[Any]
+
 DATASET_NAME: Final = "betas"
+MGH: Final = ".mgh"
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -51,6 +58,11 @@ class StorageForm(NamedTuple):
     chunk_index: ChunkIndex | None
 
 
+def stored_type(path: Path) -> str:
+    """Return the type of values in a file of betas, as NumPy writes it: int16, in MGH float32."""
+    return "<f4" if path.suffix == MGH else "<i2"
+
+
 def check_session_file(
     path: Path | str, shape: tuple[int, ...], n_trials: int, content: Content | None = None
 ) -> None:
@@ -59,7 +71,10 @@ def check_session_file(
     Arguments and errors are those of `read_voxels`.
     """
     with _content(path, content) as given:
-        storage_form(path, shape, n_trials, given)
+        if Path(path).suffix == MGH:
+            check_frames(path, shape[0], n_trials, given)
+        else:
+            storage_form(path, shape, n_trials, given)
 
 
 def read_voxels(
@@ -68,7 +83,7 @@ def read_voxels(
     shape: tuple[int, ...],
     n_trials: int,
     content: Content | None = None,
-) -> NDArray[np.int16]:
+) -> Betas:
     """Read all trials of some voxels of a session, and little else.
 
     Files stored voxel by voxel, as NSD's are, are read chunk by chunk, where the file's own index
@@ -77,11 +92,12 @@ def read_voxels(
     Parameters
     ----------
     path : Path
-        A session's HDF5 file, its dataset ``betas`` of shape (n_trials, *shape).
+        A session's HDF5 file, its dataset ``betas`` of shape (n_trials, *shape); or its MGH file of
+        shape (V, 1, 1, n_trials).
     voxels : ndarray of int64, shape (n_voxels,)
         Sites (0-based), ascending: indices into the raveled `shape` (C order).
     shape : tuple of int
-        `nsd_prep.dataset.space.Space.shape`: (Z, Y, X) of a volume.
+        (Z, Y, X) of a volume, (V,) of a hemisphere.
     n_trials : int
         750 in NSD.
     content : Content, optional
@@ -90,16 +106,18 @@ def read_voxels(
     Returns
     -------
     ndarray of int16, shape (n_voxels, n_trials)
-        As stored: 300 times the percent signal change.
+        As stored: 300 times the percent signal change. Of MGH float32, percent signal change.
 
     Raises
     ------
     OSError
         There is no such file, or the disk fails.
     InputFileError
-        The file is truncated, not HDF5, or holds something else.
+        The file is truncated, not HDF5 or MGH, or holds something else.
     """
     with _content(path, content) as given:
+        if Path(path).suffix == MGH:
+            return read_frames(path, voxels, shape[0], n_trials, given)
         form = storage_form(path, shape, n_trials, given)
         if not len(voxels):
             return np.zeros((0, n_trials), dtype=np.int16)

@@ -1,11 +1,12 @@
 """Where every file of a copy of NSD lies, and the dataset's shape."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.parameters import SpaceName, SurfaceFiles
 from nsd_prep.dataset.source import Source
 from nsd_prep.dataset.space import (
     FSAVERAGE,
@@ -14,12 +15,9 @@ from nsd_prep.dataset.space import (
     NATIVESURFACE,
     SURFACES,
     Hemisphere,
-    SpaceName,
 )
 
 Layout = Literal["official", "flat"]
-#: Where betas of fsaverage come from: the files of the subject's own surface, or of fsaverage.
-SurfaceFiles = Literal["native", "mgh"]
 #: A transform between the spaces of a subject, which its files name so.
 Transform = Literal[
     "white-to-fsaverage",
@@ -109,6 +107,16 @@ class Dataset:
     def is_through_native(self) -> bool:
         """Whether betas of fsaverage are taken from the files of the subject's own surface."""
         return self.space == FSAVERAGE and self.surface_files == "native"
+
+    @property
+    def stores_floats(self) -> bool:
+        """Whether its files of betas hold float32, and not int16."""
+        return self.space == FSAVERAGE and self.surface_files == "mgh"
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What betas are taken from, where there is a choice, for the attributes of files."""
+        return {"surface_files": self.surface_files} if self.space == FSAVERAGE else {}
 
     def session_file(
         self, subject: int, session: int, hemisphere: Hemisphere | None = None
@@ -266,6 +274,21 @@ def chosen_subjects(dataset: Dataset, subjects: Iterable[int] | None) -> tuple[i
             "with subjects=."
         )
     return chosen
+
+
+def surface_files_there(dataset: Dataset, subjects: Iterable[int]) -> SurfaceFiles:
+    """Return which files betas of fsaverage can be taken from: native where these are there.
+
+    The first sessions of some subjects (1-based) tell.
+    """
+    subjects = tuple(subjects)
+    choices: tuple[SurfaceFiles, ...] = ("native", "mgh")
+    for choice in choices:
+        of_choice = replace(dataset, space=FSAVERAGE, surface_files=choice)
+        files = [of_choice.session_file(subject, 1, "lh") for subject in subjects]
+        if all(map(dataset.exists, files)):
+            return choice
+    return "native"
 
 
 def _listed(values: Iterable[int]) -> str:

@@ -1,4 +1,4 @@
-"""Masks of a subject's regions, read from the dataset's volumes of region labels."""
+"""Masks of a subject's regions, read from the dataset's region labels."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,13 +11,15 @@ from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterErr
 from nsd_prep.core.parameters import MissingRegions
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.regions import (
+    LABELS_OF_SPACES,
     RegionDefinition,
     VoxelSelection,
     merge_hemispheres,
     numbered_labels,
     voxels_with_labels,
 )
-from nsd_prep.dataset.space import HEMISPHERES, Hemisphere
+from nsd_prep.dataset.space import HEMISPHERES, Hemisphere, SurfaceSpace
+from nsd_prep.dataset.surfaces import SurfaceMap, read_vertex_labels
 from nsd_prep.dataset.volumes import (
     Volume,
     read_label_table,
@@ -30,14 +32,14 @@ class Bilateral(NamedTuple):
 
     Attributes
     ----------
-    volume : Volume
-        Labels, int16, of both.
+    labels : Volume or SurfaceMap
+        Labels, int16, of both, for all sites.
     sides : tuple of two ndarrays of int64, or None
         Labelled voxels (sites) of the left and of the right hemisphere,
         where the dataset has a volume of each.
     """
 
-    volume: Volume
+    labels: Volume | SurfaceMap
     sides: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
 
@@ -69,7 +71,7 @@ def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> Bilate
     files = [dataset.roi_file(subject, volume, hemisphere) for hemisphere in HEMISPHERES]
     if not all(dataset.exists(file) for file in files):
         if dataset.exists(bilateral_file):
-            return Bilateral(read_label_volume(bilateral_file, dataset.read))
+            return Bilateral(read_label_volume(bilateral_file, dataset.read, dataset.space))
         names = ", ".join(
             str(file) for file in (bilateral_file, *files) if not dataset.exists(file)
         )
@@ -77,7 +79,7 @@ def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> Bilate
             f"The labels {volume} of subject {subject} are missing: expected {bilateral_file}, or "
             f"the volumes of both hemispheres beside it (not there: {names}); download them."
         )
-    left, right = (read_label_volume(file, dataset.read) for file in files)
+    left, right = (read_label_volume(file, dataset.read, dataset.space) for file in files)
     _check_same_space(subject, {files[0]: left, files[1]: right})
     labels, overlap = merge_hemispheres(left.values, right.values)
     if overlap:
@@ -90,7 +92,7 @@ def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> Bilate
     sides = (np.flatnonzero(left.values > 0), np.flatnonzero(right.values > 0))
     if not dataset.exists(bilateral_file):
         return Bilateral(merged, sides)
-    bilateral = read_label_volume(bilateral_file, dataset.read)
+    bilateral = read_label_volume(bilateral_file, dataset.read, dataset.space)
     _check_same_space(subject, {files[0]: left, bilateral_file: bilateral})
     different = np.count_nonzero(bilateral.values != merged.values)
     if different:
@@ -102,8 +104,53 @@ def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> Bilate
     return Bilateral(bilateral, sides)
 
 
-def _check_same_space(subject: int, volumes: Mapping[Path, Volume]) -> None:
-    """Raise where volumes of a subject lie in another space than the first of them."""
+def read_surface_labels(
+    dataset: Dataset, subject: int, name: str, hemisphere: Hemisphere | None = None
+) -> Bilateral:
+    """Read the labels of both hemispheres' vertices.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        On fsaverage or subjects' own surfaces.
+    subject : int
+        1-based.
+    name : str
+        Such as ``"streams"``.
+    hemisphere : {"lh", "rh"}, optional
+        Where it is given, vertices of the other have no label.
+
+    Raises
+    ------
+    MissingFilesError
+        A hemisphere's file is not there.
+    InputFileError
+        A file is not sound.
+    """
+    files = [dataset.roi_file(subject, name, side) for side in HEMISPHERES]
+    missing = [str(file) for file in files if not dataset.exists(file)]
+    if missing:
+        held = LABELS_OF_SPACES[dataset.space]
+        advice = (
+            "download it"
+            if name in held
+            else f"{dataset.space} has no labels of this name, choose a region of these"
+        )
+        raise MissingFilesError(
+            f"The labels {name} of subject {subject} are missing: expected {', '.join(missing)}, "
+            f"of those that {dataset.space} has, {', '.join(held)}; {advice}."
+        )
+    left, right = (read_vertex_labels(file, dataset.read) for file in files)
+    space = SurfaceSpace((len(left), len(right)), dataset.space)
+    labels = np.concatenate([left, right])
+    if hemisphere is not None:
+        first, stop = space.hemisphere_sites(hemisphere)
+        labels[:first] = labels[stop:] = 0
+    return Bilateral(SurfaceMap(labels, space))
+
+
+def _check_same_space(subject: int, volumes: Mapping[Path, Volume | SurfaceMap]) -> None:
+    """Raise where labels of a subject lie in another space than the first of them."""
     (first_path, first), *others = volumes.items()
     for path, volume in others:
         if difference := volume.space.difference(first.space):
@@ -144,7 +191,7 @@ def select_voxels(
     ParameterError
         A region is empty in this subject, with "skip" all of them, or a label's name is unknown.
     """
-    volumes: dict[tuple[str, Hemisphere | None], Volume] = {}
+    volumes: dict[tuple[str, Hemisphere | None], Volume | SurfaceMap] = {}
     hemispheres = None
     regions: dict[str, NDArray[np.int64]] = {}
     absent: list[tuple[str, str, int]] = []
@@ -154,7 +201,7 @@ def select_voxels(
             key = (volume, definition.hemisphere)
             if key not in volumes:
                 read = _read_labels(dataset, subject, *key)
-                volumes[key] = read.volume
+                volumes[key] = read.labels
                 hemispheres = hemispheres or read.sides
             numbers = _label_numbers(dataset, subject, name, volume, labels)
             parts.append(voxels_with_labels(volumes[key].values, numbers))
@@ -218,6 +265,8 @@ def labels_that_are_nowhere(selections: Iterable[VoxelSelection]) -> list[str]:
 def _read_labels(
     dataset: Dataset, subject: int, volume: str, hemisphere: Hemisphere | None
 ) -> Bilateral:
+    if dataset.is_surface:
+        return read_surface_labels(dataset, subject, volume, hemisphere)
     if hemisphere is None:
         return read_bilateral_volume(dataset, subject, volume)
     file = dataset.roi_file(subject, volume, hemisphere)
@@ -226,7 +275,7 @@ def _read_labels(
             f"The labels {volume} of subject {subject} in hemisphere {hemisphere} are missing: "
             f"expected {file}; download it."
         )
-    return Bilateral(read_label_volume(file, dataset.read))
+    return Bilateral(read_label_volume(file, dataset.read, dataset.space))
 
 
 def _label_numbers(
@@ -249,6 +298,8 @@ def _label_numbers(
 
 
 def _file(dataset: Dataset, subject: int, volume: str, hemisphere: Hemisphere | None) -> Path:
+    if dataset.is_surface:
+        return dataset.roi_file(subject, volume, hemisphere or "lh")
     file = dataset.roi_file(subject, volume, hemisphere)
     if hemisphere is None and not dataset.exists(file):
         return dataset.roi_file(subject, volume, "lh")

@@ -2,9 +2,26 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
+from nsd_prep.dataset.space import (
+    FSAVERAGE,
+    FUNC1MM,
+    FUNC1PT8MM,
+    HEMISPHERES,
+    NATIVESURFACE,
+    SURFACES,
+)
+
+#: How a session's betas are called in each space.
+_NAMES: Final = {
+    FUNC1PT8MM: ("{}.hdf5", "{}.nii.gz"),
+    FUNC1MM: ("{}.hdf5", "{}.nii.gz"),
+    FSAVERAGE: ("lh.{}.mgh",),
+    NATIVESURFACE: ("lh.{}.hdf5",),
+}
 
 
 def betas_in_other_forms(dataset: Dataset, files: Iterable[Path]) -> dict[Path, str]:
@@ -32,12 +49,15 @@ def betas_in_other_forms(dataset: Dataset, files: Iterable[Path]) -> dict[Path, 
 
 def _candidates(dataset: Dataset, file: Path) -> Iterator[tuple[Path, str]]:
     """Give the other forms that NSD has of a session's betas (NSD data manual, "Betas")."""
-    folder, name = file.parent, file.stem
-    for ending in (".nii.gz", ".nii"):
-        yield folder / f"{name}{ending}", "it is NIfTI: download the .hdf5 files beside it"
-    for side in ("lh", "rh"):
-        for ending in (".mgh", ".hdf5"):
-            yield folder / f"{side}.{name}{ending}", "it is on a surface: download func1pt8mm"
+    folder, name = file.parent, file.name.removeprefix("lh.").removeprefix("rh.")
+    name = name.removesuffix(file.suffix)
+    if not dataset.is_surface:
+        for ending in (".nii.gz", ".nii"):
+            yield folder / f"{name}{ending}", "it is NIfTI: download the .hdf5 files beside it"
+        for side in HEMISPHERES:
+            for ending in (".mgh", ".hdf5"):
+                path = folder / f"{side}.{name}{ending}"
+                yield path, f"it is on a surface: download {dataset.space}"
     if dataset.layout == "flat":
         return
     space = folder.parent
@@ -45,17 +65,18 @@ def _candidates(dataset: Dataset, file: Path) -> Iterator[tuple[Path, str]]:
         if other != dataset.preparation:
             advice = f'it is the preparation {preparation}: give betas="{preparation}" to read it'
             yield space / other / file.name, advice
-        subject = space.parent
-        for ending in (".hdf5", ".nii.gz"):
-            yield (
-                subject / "func1mm" / other / f"{name}{ending}",
-                "it is on the 1-mm grid: download func1pt8mm",
-            )
-        yield (
-            subject / "fsaverage" / other / f"lh.{name}.mgh",
-            "it is on the surface fsaverage: download func1pt8mm",
-        )
-        yield (
-            subject / "nativesurface" / other / f"lh.{name}.hdf5",
-            "it is on the subject's surface: download func1pt8mm",
-        )
+        for where, names in _NAMES.items():
+            if where != space.name:
+                advice = _advice(dataset, where)
+                for pattern in names:
+                    yield space.parent / where / other / pattern.format(name), advice
+
+
+def _advice(dataset: Dataset, space: str) -> str:
+    """Return what to do about betas that lie in another space than those that are missing."""
+    if dataset.space == FSAVERAGE and space in SURFACES:
+        files = "mgh" if dataset.is_through_native else "native"
+        return f'it is of {space}: give surface_files="{files}" to read it'
+    return (
+        f'it is in the space {space}: give space="{space}" to read it, or download {dataset.space}'
+    )

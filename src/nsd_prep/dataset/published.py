@@ -31,6 +31,20 @@ GRIDS: Final[Mapping[int, tuple[int, int, int]]] = MappingProxyType(
         8: (80, 103, 78),
     }
 )
+#: Vertices of the left and the right hemisphere: of a subject's own surface, and of fsaverage.
+NATIVE_VERTICES: Final[Mapping[int, tuple[int, int]]] = MappingProxyType(
+    {
+        1: (227021, 226601),
+        2: (239633, 239309),
+        3: (240830, 243023),
+        4: (228495, 227262),
+        5: (197594, 198908),
+        6: (253634, 259406),
+        7: (198770, 200392),
+        8: (224364, 224398),
+    }
+)
+FSAVERAGE_VERTICES: Final = (163842, 163842)
 #: Numbers of images: in all, for a subject, and shared by the subjects.
 IMAGES: Final = 73_000
 IMAGES_OF_A_SUBJECT: Final = 10_000
@@ -47,6 +61,14 @@ VOXEL_COUNTS: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
         "V4": (687, 483, 426, 475, 542, 477, 397, 495),
         "IT": (7604, 8185, 8167, 7645, 6619, 9666, 6515, 8350),
     }
+)
+#: Vertices of a region on fsaverage, the same in all subjects: left and right.
+FSAVERAGE_REGION_VERTICES: Final[Mapping[str, tuple[int, int]]] = MappingProxyType(
+    {"V1": (2153, 2123), "V2": (1643, 1748), "V4": (410, 504)}
+)
+#: The same of both hemispheres together.
+FSAVERAGE_REGION_SIZES: Final[Mapping[str, int]] = MappingProxyType(
+    {"V1": 4276, "V2": 3391, "V4": 914, "IT": 19065}
 )
 #: How many shared images a subject saw 3, 2, 1 and 0 times.
 REPETITION_COUNTS: Final[Mapping[int, tuple[int, int, int, int]]] = MappingProxyType(

@@ -16,7 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nsd_prep.core.digests import read_whole
 from nsd_prep.core.errors import ParameterError
-from nsd_prep.dataset.space import Hemisphere, VolumeSpace
+from nsd_prep.core.parameters import SpaceName
+from nsd_prep.dataset.space import (
+    FSAVERAGE,
+    FUNC1MM,
+    FUNC1PT8MM,
+    NATIVESURFACE,
+    Hemisphere,
+    SurfaceSpace,
+    VolumeSpace,
+)
 from nsd_prep.dataset.volumes import OUTSIDE_CORTEX
 
 #: Part of file names, which may have 255 bytes.
@@ -72,6 +81,39 @@ ROI_VOLUMES: Final = (
 )
 
 
+#: Region labels that NSD has on fsaverage, and those that it has on subjects' own surfaces beside
+#: them (NSD data manual, "ROIs").
+_FSAVERAGE_LABELS: Final = (
+    "HCP_MMP1",
+    "Kastner2015",
+    "corticalsulc",
+    "fVTC",
+    "gEVC",
+    "gVTC",
+    "hVTC",
+    "nsdgeneral",
+    "streams",
+    "visualsulc",
+)
+_OWN_LABELS: Final = (
+    "floc-bodies",
+    "floc-faces",
+    "floc-places",
+    "floc-words",
+    "prf-eccrois",
+    "prf-visualrois",
+)
+#: The region labels that NSD has in each space.
+LABELS_OF_SPACES: Final[Mapping[SpaceName, tuple[str, ...]]] = MappingProxyType(
+    {
+        FUNC1PT8MM: ROI_VOLUMES,
+        FUNC1MM: ROI_VOLUMES,
+        FSAVERAGE: _FSAVERAGE_LABELS,
+        NATIVESURFACE: (*_FSAVERAGE_LABELS, *_OWN_LABELS),
+    }
+)
+
+
 class RegionDefinition(BaseModel):
     """What a region is: labels in one volume of region labels, or in several.
 
@@ -92,7 +134,8 @@ class RegionDefinition(BaseModel):
     hemisphere: Hemisphere | None = None
 
 
-#: The regions that need no file of the user's. Label numbers: NSD data manual, "ROIs".
+#: The regions that need no file of the user's, as volumes and subjects' own surfaces have them.
+#: Label numbers: NSD data manual, "ROIs".
 BUILT_IN_REGIONS: Final[Mapping[str, RegionDefinition]] = MappingProxyType(
     {
         "V1": RegionDefinition(labels={"prf-visualrois": (1, 2)}),
@@ -113,6 +156,24 @@ BUILT_IN_REGIONS: Final[Mapping[str, RegionDefinition]] = MappingProxyType(
         "parietal": RegionDefinition(labels={"streams": (7,)}),
     }
 )
+
+
+#: What these regions are on fsaverage, which has no labels of the subjects' own retinotopy: those
+#: of an atlas that NSD calls Kastner2015.
+_FSAVERAGE_REGIONS: Final[Mapping[str, RegionDefinition]] = MappingProxyType(
+    {
+        "V1": RegionDefinition(labels={"Kastner2015": (1, 2)}),
+        "V2": RegionDefinition(labels={"Kastner2015": (3, 4)}),
+        "V3": RegionDefinition(labels={"Kastner2015": (5, 6)}),
+        "V4": RegionDefinition(labels={"Kastner2015": (7,)}),
+    }
+)
+
+
+def built_in_regions(space: SpaceName) -> dict[str, RegionDefinition]:
+    """Return what the built-in regions are in a space: the same names in every one."""
+    others = _FSAVERAGE_REGIONS if space == FSAVERAGE else {}
+    return {**BUILT_IN_REGIONS, **others}
 
 
 def read_regions_file(path: Path) -> dict[str, RegionDefinition]:
@@ -170,7 +231,9 @@ def nearest_region(name: str) -> str | None:
 
 
 def chosen_regions(
-    names: Sequence[str], own: Mapping[str, RegionDefinition]
+    names: Sequence[str],
+    own: Mapping[str, RegionDefinition],
+    space: SpaceName = FUNC1PT8MM,
 ) -> dict[str, RegionDefinition]:
     """Return the definitions of a run's regions: the built-in ones named, then the user's own.
 
@@ -180,6 +243,8 @@ def chosen_regions(
         Built-in regions.
     own : mapping of str to RegionDefinition
         The user's regions, all of which are made.
+    space : {"func1pt8mm", "func1mm", "fsaverage", "nativesurface"}
+        The run's, which decides what built-in regions are.
 
     Returns
     -------
@@ -222,7 +287,8 @@ def chosen_regions(
                 "built-in one: give it another name."
             )
         taken.add(name.casefold())
-    return {name: BUILT_IN_REGIONS[name] for name in names} | dict(own)
+    built_in = built_in_regions(space)
+    return {name: built_in[name] for name in names} | dict(own)
 
 
 def numbered_labels(labels: Iterable[int | str], table: Mapping[str, int]) -> tuple[int, ...]:
@@ -281,7 +347,7 @@ class VoxelSelection:
 
     Attributes
     ----------
-    space : VolumeSpace
+    space : VolumeSpace or SurfaceSpace
         Where they lie.
     regions : mapping of str to ndarray of int64, shape (n_voxels,)
         For each region, sites of the space, ascending. Regions may share voxels, and one that a
@@ -293,7 +359,7 @@ class VoxelSelection:
         the dataset has for each.
     """
 
-    space: VolumeSpace
+    space: VolumeSpace | SurfaceSpace
     regions: Mapping[str, NDArray[np.int64]]
     absent_labels: tuple[tuple[str, str, int], ...] = ()
     hemispheres: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None

@@ -6,17 +6,30 @@ root is the folder of its mirror.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator, SerializerFunctionWrapHandler, WrapSerializer
 
 from nsd_prep.core.records import FileIdentity
 from nsd_prep.dataset.identity import RemoteIdentity
 
 #: What tells whether a large file is still the same.
 Identity = FileIdentity | RemoteIdentity
+
+
+def _several(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _one_alone(value: Any, serialize: SerializerFunctionWrapHandler) -> Any:
+    identities = serialize(value)
+    return identities[0] if len(identities) == 1 else identities
+
+
+#: Those of a session's files; in a record one stands alone, as it did before there were surfaces.
+Identities = Annotated[tuple[Identity, ...], BeforeValidator(_several), WrapSerializer(_one_alone)]
 
 
 class Transfer(NamedTuple):
@@ -88,7 +101,7 @@ class Source(Protocol):
 
     def read_voxels(
         self, path: Path, voxels: NDArray[np.int64], shape: tuple[int, ...], n_trials: int
-    ) -> NDArray[np.int16]:
+    ) -> NDArray[Any]:
         """Read all trials of some voxels of a session, as `nsd_prep.dataset.betas.read_voxels`."""
 
     def images(

@@ -10,10 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from typing_extensions import override
 
 from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.parameters import SpaceName
 
 Sites = NDArray[np.int64]
-#: NSD's names of the spaces that betas come in: two volumes, and two pairs of surfaces.
-SpaceName = Literal["func1pt8mm", "func1mm", "fsaverage", "nativesurface"]
 Hemisphere = Literal["lh", "rh"]
 FUNC1PT8MM: Final = "func1pt8mm"
 FUNC1MM: Final = "func1mm"
@@ -62,7 +61,7 @@ class Space(Protocol):
         Those that are given are left out.
         """
 
-    def difference(self, other: Self) -> str:
+    def difference(self, other: "Space") -> str:
         """Return what this space has in place of another's, or "" where they are the same."""
 
     def attributes(self) -> dict[str, Any]:
@@ -170,7 +169,9 @@ class VolumeSpace(Space):
         return np.stack([ijk @ row[:3] + row[3] for row in self.affine[:3]], axis=1)
 
     @override
-    def difference(self, other: Self) -> str:
+    def difference(self, other: Space) -> str:
+        if not isinstance(other, VolumeSpace):
+            return f"{self.name} in place of {other.name}"
         if self.grid != other.grid:
             return f"the grid (Z, Y, X) = {self.grid} in place of {other.grid}"
         difference = np.abs(self.affine - other.affine).max()
@@ -267,7 +268,9 @@ class SurfaceSpace(Space):
         return np.zeros(0, dtype=np.int64)
 
     @override
-    def difference(self, other: Self) -> str:
+    def difference(self, other: Space) -> str:
+        if not isinstance(other, SurfaceSpace):
+            return f"{self.name} in place of {other.name}"
         if (self.name, self.vertices) == (other.name, other.vertices):
             return ""
         return (

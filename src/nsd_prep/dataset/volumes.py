@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.digests import read_whole
 from nsd_prep.core.errors import InputFileError
-from nsd_prep.dataset.space import VolumeSpace
+from nsd_prep.core.parameters import SpaceName
+from nsd_prep.dataset.space import FUNC1PT8MM, VolumeSpace
 
 #: A label volume's value outside the cortex.
 OUTSIDE_CORTEX = -1
@@ -52,7 +53,7 @@ class Volume(NamedTuple):
     space: VolumeSpace
 
 
-def read_volume(path: Path, read: Read = read_whole) -> Volume:
+def read_volume(path: Path, read: Read = read_whole, space: SpaceName = FUNC1PT8MM) -> Volume:
     """Read a three-dimensional NIfTI volume of real numbers, its axes fully reversed.
 
     Parameters
@@ -61,6 +62,8 @@ def read_volume(path: Path, read: Read = read_whole) -> Volume:
         A ``.nii.gz`` or ``.nii`` file with axes (X, Y, Z).
     read : callable
         Returns the content of the file.
+    space : {"func1pt8mm", "func1mm"}
+        What its space is called.
 
     Returns
     -------
@@ -98,10 +101,10 @@ def read_volume(path: Path, read: Read = read_whole) -> Volume:
             "download it again."
         )
     x, y, z = values.shape
-    return Volume(values.transpose(2, 1, 0), VolumeSpace((z, y, x), affine))
+    return Volume(values.transpose(2, 1, 0), VolumeSpace((z, y, x), affine, space))
 
 
-def read_label_volume(path: Path, read: Read = read_whole) -> Volume:
+def read_label_volume(path: Path, read: Read = read_whole, space: SpaceName = FUNC1PT8MM) -> Volume:
     """Read a volume of region labels, its axes fully reversed.
 
     Parameters
@@ -109,8 +112,8 @@ def read_label_volume(path: Path, read: Read = read_whole) -> Volume:
     path : Path
         A NIfTI file with axes (X, Y, Z): -1 outside the cortex (in MTL and thalamus 0), 0 without
         a label, 1 and up the labels.
-    read : callable
-        Returns the content of the file.
+    read, space
+        As `read_volume`.
 
     Returns
     -------
@@ -122,7 +125,7 @@ def read_label_volume(path: Path, read: Read = read_whole) -> Volume:
     OSError, InputFileError
         As `read_volume`; InputFileError also where the values are not labels.
     """
-    values, space = read_volume(path, read)
+    values, place = read_volume(path, read, space)
     with np.errstate(invalid="ignore"):
         labels = values.astype(np.int16)
     wrong = values != labels
@@ -132,18 +135,18 @@ def read_label_volume(path: Path, read: Read = read_whole) -> Volume:
             f"{path} is not a volume of labels: expected whole numbers from -1 up, found "
             f"{value:g}; give the label volume that NSD distributes."
         )
-    return Volume(labels, space)
+    return Volume(labels, place)
 
 
-def read_ncsnr(path: Path, read: Read = read_whole) -> Volume:
+def read_ncsnr(path: Path, read: Read = read_whole, space: SpaceName = FUNC1PT8MM) -> Volume:
     """Read a volume of noise ceiling SNRs, its axes fully reversed.
 
     Parameters
     ----------
     path : Path
         ``ncsnr.nii.gz``, with axes (X, Y, Z).
-    read : callable
-        Returns the content of the file.
+    read, space
+        As `read_volume`.
 
     Returns
     -------
@@ -155,14 +158,14 @@ def read_ncsnr(path: Path, read: Read = read_whole) -> Volume:
     OSError, InputFileError
         As `read_volume`; InputFileError also where the values cannot be ncsnr.
     """
-    values, space = read_volume(path, read)
+    values, place = read_volume(path, read, space)
     wrong = (values < 0) | (values > LARGEST_NCSNR)
     if wrong.any():
         raise InputFileError(
             f"{path} does not hold ncsnr: expected NaN or values from 0 to {LARGEST_NCSNR:g}, "
             f"found {values[wrong].flat[0]:g}; download it again."
         )
-    return Volume(values.astype(np.float32, copy=False), space)
+    return Volume(values.astype(np.float32, copy=False), place)
 
 
 def _first_line(error: BaseException) -> str:

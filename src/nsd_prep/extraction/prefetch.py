@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
+from nsd_prep.dataset.beta_files import read_of_files
 from nsd_prep.extraction.sessions import SessionRequest, voxels_to_read
 
 #: Sessions whose ranges are requested before they are read.
@@ -33,9 +34,9 @@ class Prefetch:
             request = self._waiting.popleft()
             if request.source.transfer is None:
                 continue
-            if len(voxels := voxels_to_read(request)):
-                shape, n_trials = request.space.shape, request.n_trials
-                request.source.prefetch(request.path, voxels, shape, n_trials)
+            if len(sites := voxels_to_read(request)):
+                for file, own in read_of_files(request.files, sites):
+                    request.source.prefetch(file.path, own, file.shape, request.n_trials)
 
     def traffic(self, n_done: int) -> str:
         """Return what was transferred so far, how fast, and the time left; "" of a folder.

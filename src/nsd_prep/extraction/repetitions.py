@@ -1,5 +1,6 @@
 """Responses of a subject: sessions put together into images and repetitions."""
 
+import warnings
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -75,7 +76,7 @@ def repetitions_of_images(
 
 
 def averaged(responses: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Average the repetitions of each image, in float32.
+    """Average the repetitions of each image, in float32; those without data, NaN, are left out.
 
     Parameters
     ----------
@@ -85,5 +86,12 @@ def averaged(responses: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns
     -------
     ndarray of float32, shape (n_images, n_voxels)
+        NaN where no repetition has data.
     """
-    return responses.mean(axis=1)
+    mean = responses.mean(axis=1)
+    gaps = np.isnan(mean).any(axis=0)
+    if gaps.any():
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Mean of empty slice")
+            mean[:, gaps] = np.nanmean(responses[:, :, gaps], axis=1)
+    return mean

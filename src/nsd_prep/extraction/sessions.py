@@ -22,13 +22,15 @@ from nsd_prep.core.errors import (
     RemoteFaultError,
 )
 from nsd_prep.core.records import FileIdentity, FileSample, Sealed
+from nsd_prep.dataset.beta_files import BetaFile, read_of_files
+from nsd_prep.dataset.betas import Betas, stored_type
 from nsd_prep.dataset.identity import RemoteIdentity
 from nsd_prep.dataset.published import run_lengths
-from nsd_prep.dataset.source import Identity, Source
-from nsd_prep.dataset.space import Space
+from nsd_prep.dataset.source import Identities, Identity, Source
+from nsd_prep.dataset.space import FUNC1PT8MM, Space, SurfaceSpace
 from nsd_prep.extraction.statistics import describe_part
 from nsd_prep.extraction.store import Store, StoredArray
-from nsd_prep.extraction.zscore import zscore_trials
+from nsd_prep.extraction.zscore import without_data, zscore_trials, zscore_vertices
 
 #: What is kept of a session: z-scores of the trials with a shared image, or all trials as stored.
 TrialSelection = Literal["shared", "all"]
@@ -51,10 +53,10 @@ class SessionRequest:
         1-based.
     source : Source
         What gives the session's file.
-    path : Path
-        The session's file, as the source knows it.
-    betas : FileIdentity or RemoteIdentity
-        What tells whether it is still the same.
+    files : tuple of BetaFile
+        The session's files, which hold all sites together.
+    betas : tuple of FileIdentity or of RemoteIdentity
+        For each of them, what tells whether it is still the same.
     n_trials : int
         Trials in the session.
     trials : tuple of int
@@ -75,8 +77,8 @@ class SessionRequest:
     subject: int
     session: int
     source: Source = field(compare=False)
-    path: Path
-    betas: Identity
+    files: tuple[BetaFile, ...]
+    betas: tuple[Identity, ...]
     n_trials: int
     trials: tuple[int, ...]
     space: Space
@@ -98,15 +100,31 @@ class SessionRequest:
 
     def key(self, kind: TrialSelection, voxels: NDArray[np.int64]) -> str:
         """Return the digest of all that determines a part with some voxels."""
-        determined = {
+        betas = [identity.model_dump() for identity in self.betas]
+        determined: dict[str, Any] = {
             "version": EXTRACTION_VERSION,
-            "betas": self.betas.model_dump(),
+            "betas": betas[0] if len(betas) == 1 else betas,
             "n_trials": self.n_trials,
             "grid": self.space.shape,
             "voxels": digest_of_array(voxels),
             "trials": self.trials if kind == "shared" else "all",
         }
+        if self.is_surface:
+            own = [
+                digest_of_array(file.own_sites(voxels[file.rows(voxels)])) for file in self.files
+            ]
+            determined |= {"space": self.space.attributes(), "vertices": own}
         return sha256_of_json(determined)
+
+    @property
+    def is_surface(self) -> bool:
+        """Whether responses lie on a pair of surfaces, and are z-scored as published there."""
+        return isinstance(self.space, SurfaceSpace)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The session's files, as the source knows them."""
+        return tuple(file.path for file in self.files)
 
     def voxels(self, region: str) -> NDArray[np.int64]:
         """Return the voxels of a region, or those of `keep` for `KEPT`."""
@@ -121,13 +139,13 @@ class SessionRequest:
         content = [self.subject, self.session, keys]
         with suppress(OSError):  # that it is gone will be told when it is read
             # Where it is another one, the store decides whether its parts are of this file.
-            content += [file.stat().st_ctime_ns] if (file := self.local_file) else []
+            content += [file.stat().st_ctime_ns for file in self.local_files]
         return sha256_of_json(content)
 
     @property
-    def local_file(self) -> Path | None:
-        """The session's file; None where it is a remote one."""
-        return Path(self.betas.path) if isinstance(self.betas, FileIdentity) else None
+    def local_files(self) -> tuple[Path, ...]:
+        """The session's files; none where they are remote ones."""
+        return tuple(Path(one.path) for one in self.betas if isinstance(one, FileIdentity))
 
     @property
     def parts(self) -> list[tuple[TrialSelection, str]]:
@@ -144,8 +162,9 @@ class SessionRequest:
 
     @property
     def group(self) -> str:
-        """The subject, for `Store.voxel_sets`."""
-        return f"subj{self.subject:02d}"
+        """The subject, for `Store.voxel_sets`; with the space, where that is another."""
+        space = "" if self.space.name == FUNC1PT8MM else f"-{self.space.name}"
+        return f"subj{self.subject:02d}{space}"
 
     def invalidate(self) -> None:
         """Make the store drop what this request could be given, so that it is extracted again."""
@@ -178,12 +197,13 @@ class SessionRequest:
         part = self.store.find_whole(self._name(key), key)
         if part is None or not self.is_possible(kind, len(voxels), part):
             return None
-        if (file := self.local_file) is None:
+        if not (files := self.local_files):
             return part
         # Older records have no sample: what they say is believed once, and then held to it.
-        sample = part.sample.renewed(file) if part.sample else FileSample.from_path(file)
+        sample = part.sample.renewed(*files) if part.sample else FileSample.from_paths(*files)
         if sample is None:
-            _logger.warning("%s was replaced since it was read: reading it again.", file)
+            names = " or ".join(map(str, files))
+            _logger.warning("%s was replaced since it was read: reading it again.", names)
             return None
         if sample != part.sample:
             part = part.with_sample(sample)
@@ -211,8 +231,13 @@ class SessionRequest:
         """Return whether a part has the form that this request would give it."""
         runs = [run["n_trials"] for run in part.statistics["runs"]]
         shared = ("<f4", (len(self.trials), n_voxels))
-        expected = shared if kind == "shared" else ("<i2", (n_voxels, self.n_trials))
+        expected = shared if kind == "shared" else (self.stored_as, (n_voxels, self.n_trials))
         return (part.dtype, part.shape) == expected and runs == list(run_lengths(self.n_trials))
+
+    @property
+    def stored_as(self) -> str:
+        """The type of the files' values."""
+        return stored_type(self.files[0].path)
 
     def part_name(self, kind: TrialSelection, region: str) -> str:
         """Return the name in the store of a part."""
@@ -237,12 +262,12 @@ class ReplacedSessionsError(ExtractionError):
     ----------
     problems : sequence of str
         One sentence each.
-    betas : mapping of (int, int) to RemoteIdentity
+    betas : mapping of (int, int) to tuple of RemoteIdentity
         What is there now, by subject and session (1-based).
     """
 
     def __init__(
-        self, problems: Sequence[str], betas: Mapping[tuple[int, int], RemoteIdentity]
+        self, problems: Sequence[str], betas: Mapping[tuple[int, int], tuple[RemoteIdentity, ...]]
     ) -> None:
         super().__init__(problems)
         self.betas = dict(betas)
@@ -259,8 +284,8 @@ class SessionRecord(Sealed):
     ----------
     subject, session : int
         1-based.
-    betas : FileIdentity or RemoteIdentity
-        The file.
+    betas : tuple of FileIdentity or of RemoteIdentity
+        The files.
     parts : dict of str to StoredArray
         z-scores of the kept trials (n_kept_trials, n_voxels), by region.
     all_trials : dict of str to StoredArray
@@ -271,7 +296,7 @@ class SessionRecord(Sealed):
 
     subject: int
     session: int
-    betas: Identity
+    betas: Identities
     parts: dict[str, StoredArray]
     all_trials: dict[str, StoredArray] = Field(default_factory=dict)
     kept: StoredArray | None = None
@@ -311,8 +336,8 @@ def extract_session(request: SessionRequest) -> SessionRecord:
     """
     found = {place: request.find(*place) for place in request.parts}
     missing = [place for place, part in found.items() if part is None]
-    file = request.local_file
-    sample = FileSample.from_path(file) if missing and file else None
+    files = request.local_files
+    sample = FileSample.from_paths(*files) if missing and files else None
     values = _values(request, list(dict.fromkeys(region for _, region in missing)), sample)
     for kind, region in missing:
         found[kind, region] = _store(request, kind, region, values[region], sample)
@@ -347,9 +372,9 @@ def _union(request: SessionRequest, regions: Sequence[str]) -> NDArray[np.int64]
 
 def _values(
     request: SessionRequest, regions: Sequence[str], sample: FileSample | None
-) -> dict[str, NDArray[np.int16]]:
+) -> dict[str, Betas]:
     """Return the betas (n_voxels, n_trials) of some regions, from the store where it has them."""
-    values: dict[str, NDArray[np.int16]] = {}
+    values: dict[str, Betas] = {}
     for region in regions:
         if (stored := request.find_around(region)) is not None:
             part, rows = stored
@@ -358,22 +383,46 @@ def _values(
     if not to_read:
         return values
     voxels = _union(request, to_read)
-    source, path = request.source, request.path
-    read = source.read_voxels(path, voxels, request.space.shape, request.n_trials)
-    found = source.identity(path)
-    changed = sample is not None and sample.renewed(Path(request.betas.path)) is None
+    read = _read(request, voxels)
+    source = request.source
+    found = tuple(map(source.identity, request.paths))
+    changed = sample is not None and sample.renewed(*request.local_files) is None
     if found != request.betas or changed:
+        expected = zip(request.paths, request.betas, strict=True)
+        files = [
+            (path, one.bytes)
+            for (path, one), now in zip(expected, found, strict=True)
+            if changed or now != one
+        ]
         message = (
-            f"{source.where(path)} was changed during the run: expected the file of "
-            f"{request.betas.bytes} bytes that was there when it began; see that nothing writes "
+            f"{source.where(files[0][0])} was changed during the run: expected the file of "
+            f"{files[0][1]} bytes that was there when it began; see that nothing writes "
             "it, and run the same command again."
         )
         # A server has a whole file or another; in a folder it may be half written.
-        if isinstance(found, RemoteIdentity):
-            raise ReplacedSessionsError([message], {(request.subject, request.session): found})
+        if remote := [one for one in found if isinstance(one, RemoteIdentity)]:
+            replaced = {(request.subject, request.session): tuple(remote)}
+            raise ReplacedSessionsError([message], replaced)
         raise InputFileError(message)
     for region in to_read:
         values[region] = read[np.searchsorted(voxels, request.voxels(region))]
+    return values
+
+
+def _read(request: SessionRequest, sites: NDArray[np.int64]) -> Betas:
+    """Read all trials of some sites (ascending) from the files that hold them."""
+    values: Betas | None = None
+    for file, own in read_of_files(request.files, sites):
+        read = request.source.read_voxels(file.path, own, file.shape, request.n_trials)
+        rows = file.rows(sites)
+        if file.index is not None:  # sites may share one of the file's, which is read once
+            read = read[np.searchsorted(own, file.own_sites(sites[rows]))]
+        if rows == slice(0, len(sites)):
+            return read
+        if values is None:
+            values = np.empty((len(sites), request.n_trials), dtype=read.dtype)
+        values[rows] = read
+    assert values is not None
     return values
 
 
@@ -381,15 +430,16 @@ def _store(
     request: SessionRequest,
     kind: TrialSelection,
     region: str,
-    values: NDArray[np.int16],
+    values: Betas,
     sample: FileSample | None,
 ) -> StoredArray:
     if kind == "all":
         request.store.write_voxels(request.group, request.voxels(region))
         kept: NDArray[Any] = values
-        constant = values.min(axis=1) == values.max(axis=1)
+        constant = without_data(values)
     else:
-        zscores, constant = zscore_trials(values, request.trials)
+        zscore = zscore_vertices if request.is_surface else zscore_trials
+        zscores, constant = zscore(values, request.trials)
         kept = zscores.T
     name, key = request.part_name(kind, region), request.part_keys[kind, region]
     statistics = describe_part(values, run_lengths(request.n_trials))
@@ -412,7 +462,7 @@ def extract_sessions(requests: Sequence[SessionRequest]) -> list[SessionRecord]:
     """
     records = []
     errors: dict[str, Exception] = {}
-    replaced: dict[tuple[int, int], RemoteIdentity] = {}
+    replaced: dict[tuple[int, int], tuple[RemoteIdentity, ...]] = {}
     for request in requests:
         try:
             records.append(extract_session(request))

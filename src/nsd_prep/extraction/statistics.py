@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from nsd_prep.core.digests import sha256_of_bytes
+from nsd_prep.dataset.betas import Betas
 from nsd_prep.dataset.published import BETA_SCALE
 
 #: Voxels, evenly spaced, of which mean and deviation are taken, and how many are kept one by one.
@@ -100,13 +101,14 @@ class BetaStatistics(BaseModel):
         )
 
 
-def describe_part(values: NDArray[np.int16], runs: tuple[int, ...]) -> BetaStatistics:
+def describe_part(values: Betas, runs: tuple[int, ...]) -> BetaStatistics:
     """Describe a region's raw betas in a session.
 
     Parameters
     ----------
-    values : ndarray of int16, shape (n_voxels, n_trials)
-        As stored: 300 times the percent signal change; at least one voxel and trial.
+    values : ndarray, shape (n_voxels, n_trials)
+        As stored: int16, 300 times the percent signal change; or float32, percent signal change,
+        NaN in all trials of a vertex without data. At least one voxel and trial.
     runs : tuple of int
         Trials of each run, as `run_lengths` gives them.
 
@@ -115,10 +117,14 @@ def describe_part(values: NDArray[np.int16], runs: tuple[int, ...]) -> BetaStati
     BetaStatistics
         Of this region alone, whatever others are read with it.
     """
+    is_integer = values.dtype == np.int16
+    if not is_integer:
+        values = np.nan_to_num(values)  # no data are zeros where betas are integers
     lowest, highest = values.min(axis=1), values.max(axis=1)
     varies = lowest != highest
     cut_off = values[(lowest == _LOWEST) | (highest == _HIGHEST)]
-    saturated = np.count_nonzero((cut_off == _LOWEST) | (cut_off == _HIGHEST)) / values.size
+    n_cut_off = np.count_nonzero((cut_off == _LOWEST) | (cut_off == _HIGHEST))
+    saturated = n_cut_off / values.size if is_integer else 0.0
     uniform = _uniform_trials(values, varies)
     sample = values[_evenly_spaced(len(values), _SAMPLED)]
     varying = sample[(sample != sample[:, :1]).any(axis=1)]
@@ -133,7 +139,7 @@ def describe_part(values: NDArray[np.int16], runs: tuple[int, ...]) -> BetaStati
         runs=tuple(of_runs),
         voxel_mean=tuple(map(_rounded, mean)),
         voxel_deviation=tuple(map(_rounded, deviation)),
-        sample_sha256=sha256_of_bytes(kept.astype("<i2", copy=False).tobytes())
+        sample_sha256=sha256_of_bytes(kept.astype("<i2" if is_integer else "<f4").tobytes())
         if deviation.any()
         else "",
     )
@@ -144,14 +150,14 @@ def _evenly_spaced(n_voxels: int, most: int) -> NDArray[np.int64]:
 
 
 def _mean_and_deviation(
-    values: NDArray[np.int16],
+    values: Betas,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return each voxel's mean and standard deviation over trials, percent signal change."""
-    scaled = values / np.float32(BETA_SCALE)
+    scaled = values / np.float32(_scale(values))
     return scaled.mean(axis=1), scaled.std(axis=1)
 
 
-def _uniform_trials(values: NDArray[np.int16], varies: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _uniform_trials(values: Betas, varies: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the trials in which all voxels that vary have one value."""
     uniform = np.zeros(values.shape[1], dtype=np.bool_)
     varying = np.flatnonzero(varies)
@@ -167,7 +173,7 @@ def _uniform_trials(values: NDArray[np.int16], varies: NDArray[np.bool_]) -> NDA
 
 
 def _statistics(
-    values: NDArray[np.int16], uniform: NDArray[np.bool_], runs: tuple[int, ...]
+    values: Betas, uniform: NDArray[np.bool_], runs: tuple[int, ...]
 ) -> list[TrialStatistics]:
     """Return the statistics of the session, then of each run.
 
@@ -177,7 +183,9 @@ def _statistics(
     lengths = np.array(runs, dtype=np.int64)
     n_trials = np.concatenate([[len(uniform)], lengths])
     starts = np.cumsum(lengths, dtype=np.int64) - lengths
-    scaled = values.astype(np.float64) / BETA_SCALE if len(values) else np.zeros((1, len(uniform)))
+    scaled = (
+        values.astype(np.float64) / _scale(values) if len(values) else np.zeros((1, len(uniform)))
+    )
     sums = np.stack([np.add.reduceat(power, starts, axis=1) for power in (scaled, scaled**2)])
     sums = np.concatenate([sums.sum(axis=2, keepdims=True), sums], axis=2)
     mean, square = sums / n_trials
@@ -195,6 +203,11 @@ def _statistics(
         )
         for part in range(len(n_trials))
     ]
+
+
+def _scale(values: Betas) -> int:
+    """Return by what values as stored are divided for percent signal change."""
+    return BETA_SCALE if values.dtype == np.int16 else 1
 
 
 def _rounded(value: float) -> float:

@@ -55,7 +55,7 @@ class StoredArray(Sealed):
     shape : tuple of int
         (n_trials, n_voxels).
     dtype : str
-        ``"<f4"`` for z-scores, ``"<i2"`` for betas as stored.
+        ``"<f4"`` for z-scores, ``"<i2"`` for betas as stored, or ``"<f4"`` where these are.
     constant_voxels : tuple of int
         Positions (0-based) among the region's voxels of those without data in this session.
     statistics : dict
@@ -84,11 +84,13 @@ class StoredArray(Sealed):
     @model_validator(mode="after")
     def _check_possible(self) -> Self:
         """Require what every part is like: a record that was altered may be sealed again."""
-        n_voxels = self.shape[1 if self.dtype == "<f4" else 0]
-        constant = self.constant_voxels
+        # z-scores have trials first; betas of volumes, and of some surfaces, have them last.
         statistics = BetaStatistics.model_validate(self.statistics)
+        n_voxels = self.shape[0] if self.dtype == "<i2" else statistics.n_voxels
+        constant = self.constant_voxels
         if not (
-            list(constant) == sorted(set(constant))
+            n_voxels in self.shape
+            and list(constant) == sorted(set(constant))
             and all(0 <= voxel < n_voxels for voxel in constant)
             and statistics.model_dump(mode="json") == self.statistics
             and statistics.is_possible

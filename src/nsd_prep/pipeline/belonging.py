@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
+from nsd_prep.assemblies.identifiers import region_assembly_file
 from nsd_prep.dataset.image_table import IMAGES_CSV, IMAGES_PARQUET
+from nsd_prep.dataset.space import FUNC1PT8MM
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.earlier import Options, RunRecord
 
@@ -53,7 +55,8 @@ def makes(run: Options, name: str) -> bool:
     if parts[0] == outputs.BRAINSCORE:
         return run.brainscore
     tables = (*_TABLES, outputs.TRIALS, outputs.SPLIT)
-    return name in tables or name in map(outputs.assembly_file, run.regions)
+    assemblies = [region_assembly_file(region, run.space) for region in run.regions]
+    return name in tables or name in assemblies
 
 
 def is_covered(name: str, ours: Options, theirs: Options) -> bool:
@@ -139,4 +142,6 @@ _FACTS: Final[dict[str, Callable[[RunRecord], str | None]]] = {
     "nsd-prep": lambda record: record.software.get("nsd-prep"),
     "dataset": lambda record: record.dataset.get("name"),
     "preparation": lambda record: record.dataset.get("preparation"),
+    "space": lambda record: record.dataset.get("space", FUNC1PT8MM),
+    "surface files": lambda record: record.dataset.get("surface_files"),
 }

@@ -5,10 +5,17 @@ import os
 import re
 from typing import Any, Final, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from nsd_prep.core.digests import read_whole, sha256_of_json
 from nsd_prep.core.records import Folder
+from nsd_prep.dataset.space import FUNC1PT8MM
 from nsd_prep.pipeline.outputs import MANIFEST
 
 #: The same as a manifest, of a run that has not ended.
@@ -49,6 +56,15 @@ class Options(_Record):
     min_reliability: float | None = None
     dtype: str
     format: str
+    space: str = FUNC1PT8MM
+
+    @model_serializer(mode="wrap")
+    def _without_usual_space(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what older records do not have: the identifier of a run stays what it is."""
+        fields: dict[str, Any] = serialize(self)
+        if self.space == FUNC1PT8MM:
+            del fields["space"]
+        return fields
 
 
 class RunRecord(_Record):

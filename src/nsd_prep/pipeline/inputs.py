@@ -1,6 +1,6 @@
 """What the first look loads: trials, masks, noise ceilings, and which sessions are needed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -8,10 +8,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.core.records import FileRecord
+from nsd_prep.dataset.beta_files import BetaFile, NativeVertices, beta_files, read_of_files
+from nsd_prep.dataset.betas import MGH
 from nsd_prep.dataset.cortex import Cortex
+from nsd_prep.dataset.frames import frames_bytes
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.regions import VoxelSelection
 from nsd_prep.dataset.source import Identity
+from nsd_prep.dataset.surfaces import SurfaceMap
 from nsd_prep.dataset.trials import needed_sessions, usable_nsd_ids
 from nsd_prep.dataset.volumes import Volume
 from nsd_prep.extraction.sessions import SessionRecord, SessionRequest, TrialSelection
@@ -77,6 +81,8 @@ class Masks:
         Voxels of each region.
     keep : ndarray of int64, shape (n_voxels,), or None
         Voxels of which all trials are kept, as those of a region.
+    native : NativeVertices or None
+        Where betas of fsaverage are taken from the files of the subject's own surface.
     brain : ndarray of bool, shape (Z, Y, X), or None
         The brain mask, where the dataset has one.
     anatomy : ndarray of float, shape (Z, Y, X), or None
@@ -91,6 +97,7 @@ class Masks:
     anatomy: NDArray[np.floating] | None = None
     files: tuple[FileRecord, ...] = ()
     keep: NDArray[np.int64] | None = None
+    native: NativeVertices | None = None
 
     @property
     def voxels(self) -> NDArray[np.int64]:
@@ -107,8 +114,8 @@ class NoiseCeilings:
     ----------
     subject : int
         1-based.
-    volume : Volume
-        ncsnr, float32; NaN where a voxel has no data.
+    ncsnr : Volume or SurfaceMap
+        For all sites, float32; NaN where one has no data.
     files : tuple of FileRecord
         What was read.
     splits : tuple of ndarray of float32, shape (n_sites,)
@@ -116,7 +123,7 @@ class NoiseCeilings:
     """
 
     subject: int
-    volume: Volume
+    ncsnr: Volume | SurfaceMap
     files: tuple[FileRecord, ...] = ()
     splits: tuple[NDArray[np.float32], ...] = ()
 
@@ -133,8 +140,8 @@ class Inputs:
         Images and sessions.
     masks, noise_ceilings : mapping of int
         Of each subject (1-based), in the run's order.
-    betas : mapping of (int, int) to FileIdentity
-        The file of each needed session, by subject and session (1-based), or its address.
+    betas : mapping of (int, int) to tuple of FileIdentity
+        The files of each needed session, by subject and session (1-based), or their addresses.
     features : FileRecord or None
         The file of the images' features.
     no_images : str
@@ -147,7 +154,7 @@ class Inputs:
     trials: Trials
     masks: Mapping[int, Masks]
     noise_ceilings: Mapping[int, NoiseCeilings]
-    betas: Mapping[tuple[int, int], Identity]
+    betas: Mapping[tuple[int, int], tuple[Identity, ...]]
     features: FileRecord | None = None
     no_images: str = ""
     cortex: Cortex | None = None
@@ -159,7 +166,8 @@ class Inputs:
         read += self.cortex.files if self.cortex else ()
         for subject, masks in self.masks.items():
             read += [*masks.files, *self.noise_ceilings[subject].files]
-        return [*{record.path: record for record in read}.values(), *self.betas.values()]
+        betas = [identity for files in self.betas.values() for identity in files]
+        return [*{record.path: record for record in read}.values(), *betas]
 
     def as_extracted(self, sessions: Sequence[SessionRecord]) -> "Inputs":
         """Return these inputs with the files of betas that were read in the end."""
@@ -191,8 +199,25 @@ class Inputs:
     @property
     def bytes_to_read(self) -> int:
         """Bytes of the betas that a run reads if the cache is empty."""
-        trials = self.dataset.trials_per_session
-        return sum(len(self.masks[subject].voxels) * trials * _BETA for subject, _ in self.betas)
+        return sum(
+            own_bytes
+            for subject, session in self.betas
+            for own_bytes in self._bytes_of_session(subject, session)
+        )
+
+    def _bytes_of_session(self, subject: int, session: int) -> Iterator[int]:
+        """Give the bytes that are read of each file of a session."""
+        sites, n_trials = self.masks[subject].voxels, self.dataset.trials_per_session
+        for file, own in read_of_files(self.beta_files(subject, session), sites):
+            if file.path.suffix == MGH:  # every frame is passed through
+                yield frames_bytes(file.shape[0], n_trials)
+            else:
+                yield len(own) * n_trials * _BETA
+
+    def beta_files(self, subject: int, session: int) -> tuple[BetaFile, ...]:
+        """Return the files of a session (subject and session 1-based)."""
+        masks = self.masks[subject]
+        return beta_files(self.dataset, subject, session, masks.selection.space, masks.native)
 
     @property
     def bytes_to_write(self) -> int:
@@ -206,7 +231,8 @@ class Inputs:
         made = stored + len(self.trials.nsd_ids) * sum(self.n_voxels.values())
         kept = [self.masks[subject].keep for subject, _ in self.betas]
         n_kept = sum(len(voxels) for voxels in kept if voxels is not None)
-        return made * _RESPONSE + n_kept * self.dataset.trials_per_session * _BETA
+        beta = _RESPONSE if self.dataset.stores_floats else _BETA
+        return made * _RESPONSE + n_kept * self.dataset.trials_per_session * beta
 
     def requests(
         self, store: Store, kinds: tuple[TrialSelection, ...] = ("shared",)
@@ -221,8 +247,8 @@ class Inputs:
                 subject=subject,
                 session=session,
                 source=self.dataset.source,
-                path=self.dataset.session_file(subject, session),
-                betas=identity,
+                files=self.beta_files(subject, session),
+                betas=identities,
                 n_trials=self.dataset.trials_per_session,
                 trials=in_session.get((subject, session), ()),
                 space=self.masks[subject].selection.space,
@@ -235,5 +261,5 @@ class Inputs:
                 kinds=kinds,
                 keep=self.masks[subject].keep,
             )
-            for (subject, session), identity in self.betas.items()
+            for (subject, session), identities in self.betas.items()
         ]

@@ -14,14 +14,20 @@ from nsd_prep.core.problems import Problems
 from nsd_prep.core.records import FileRecord
 from nsd_prep.dataset import published
 from nsd_prep.dataset.behaviour import behaviour_file, read_behaviour
+from nsd_prep.dataset.beta_files import (
+    beta_files,
+    check_published_vertices,
+    read_native_vertices,
+)
 from nsd_prep.dataset.coco import annotation_files
 from nsd_prep.dataset.design import Design, read_design
 from nsd_prep.dataset.image_table import table_of_images
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.misplaced import betas_in_other_forms
-from nsd_prep.dataset.regions import BUILT_IN_REGIONS, VoxelSelection
+from nsd_prep.dataset.regions import VoxelSelection, built_in_regions
 from nsd_prep.dataset.source import Identity
+from nsd_prep.dataset.space import FUNC1PT8MM, HEMISPHERES, SurfaceSpace
 from nsd_prep.dataset.splits import (
     OWN_SPLIT,
     UNUSED,
@@ -30,7 +36,7 @@ from nsd_prep.dataset.splits import (
     training_trials,
 )
 from nsd_prep.dataset.stimulus_table import contradictions, read_stimulus_table
-from nsd_prep.dataset.surfaces import read_vertex_ncsnr
+from nsd_prep.dataset.surfaces import SurfaceMap, read_vertex_ncsnr
 from nsd_prep.dataset.trials import (
     check_planned_trials,
     read_coco_ids,
@@ -161,7 +167,8 @@ def load_masks(run: Run, subject: int) -> Masks:
         As `nsd_prep.dataset.masks.select_voxels`.
     """
     dataset, recorder = _recorded(run.dataset())
-    kept = {run.keep_voxels: BUILT_IN_REGIONS[run.keep_voxels]} if run.keep_voxels else {}
+    built_in = built_in_regions(dataset.space)
+    kept = {run.keep_voxels: built_in[run.keep_voxels]} if run.keep_voxels else {}
     selection = select_voxels(dataset, subject, run.regions | kept, run.missing_regions)
     keep = selection.regions[run.keep_voxels] if run.keep_voxels else None
     selection = replace(
@@ -169,17 +176,25 @@ def load_masks(run: Run, subject: int) -> Masks:
         regions={name: selection.regions[name] for name in run.regions},
         absent_labels=tuple(label for label in selection.absent_labels if label[0] in run.regions),
     )
-    expected = published.GRIDS[subject][::-1]
     space = selection.space
-    if dataset.is_nsd and space.grid != expected:
+    if isinstance(space, SurfaceSpace):
+        check_published_vertices(dataset, subject, space, "The region labels")
+        through = dataset.is_through_native
+        native = read_native_vertices(dataset, subject, space) if through else None
+        files = tuple(recorder.files.values())
+        return Masks(subject, selection, files=files, keep=keep, native=native)
+    expected = published.GRIDS[subject][::-1]
+    if dataset.is_nsd and dataset.space == FUNC1PT8MM and space.shape != expected:
         raise InputFileError(
-            f"The label volumes of subject {subject} lie on the grid (Z, Y, X) {space.grid}: "
+            f"The label volumes of subject {subject} lie on the grid (Z, Y, X) {space.shape}: "
             f"expected {expected}, NSD's {space.name}; download them again, in that space."
         )
     optional = []
     for path in (dataset.brain_mask_file(subject), dataset.anatomy_file(subject)):
         there = path is not None and dataset.exists(path)
-        volume = read_volume(path, dataset.read) if path is not None and there else None
+        volume = (
+            read_volume(path, dataset.read, dataset.space) if path is not None and there else None
+        )
         if path is not None and volume is not None:
             check_space(subject, str(path), volume, selection)
         optional.append(None if volume is None else volume.values)
@@ -188,7 +203,7 @@ def load_masks(run: Run, subject: int) -> Masks:
 
 
 def load_noise_ceilings(run: Run, subject: int) -> NoiseCeilings:
-    """Read the noise ceiling SNR of a subject's (1-based) whole volume.
+    """Read the noise ceiling SNR of all sites of a subject (1-based).
 
     Raises
     ------
@@ -196,9 +211,16 @@ def load_noise_ceilings(run: Run, subject: int) -> NoiseCeilings:
         As `nsd_prep.dataset.volumes.read_ncsnr`.
     """
     dataset, recorder = _recorded(run.dataset())
-    volume = read_ncsnr(dataset.ncsnr_file(subject), dataset.read)
-    splits = _read_ncsnr_splits(dataset, subject, volume.space.n_sites) if run.single_trials else ()
-    return NoiseCeilings(subject, volume, tuple(recorder.files.values()), splits)
+    ncsnr: Volume | SurfaceMap
+    if dataset.is_surface:
+        files = [dataset.ncsnr_file(subject, hemisphere) for hemisphere in HEMISPHERES]
+        left, right = (read_vertex_ncsnr(file, dataset.read) for file in files)
+        space = SurfaceSpace((len(left), len(right)), dataset.space)
+        ncsnr = SurfaceMap(np.concatenate([left, right]), space)
+    else:
+        ncsnr = read_ncsnr(dataset.ncsnr_file(subject), dataset.read, dataset.space)
+    splits = _read_ncsnr_splits(dataset, subject, ncsnr.space.n_sites) if run.single_trials else ()
+    return NoiseCeilings(subject, ncsnr, tuple(recorder.files.values()), splits)
 
 
 def _read_ncsnr_splits(
@@ -213,7 +235,7 @@ def _read_ncsnr_splits(
         if dataset.is_surface:
             values = np.concatenate([read_vertex_ncsnr(file, dataset.read) for file in files])
         else:
-            values = read_ncsnr(files[0], dataset.read).values.ravel()
+            values = read_ncsnr(files[0], dataset.read, dataset.space).values.ravel()
         if len(values) != n_sites:
             raise InputFileError(
                 f"{files[0]} has the ncsnr of {len(values)} sites: expected {n_sites}, as "
@@ -225,7 +247,7 @@ def _read_ncsnr_splits(
 
 def look_at_sessions(
     dataset: Dataset, sessions: Mapping[int, tuple[int, ...]], masks: Mapping[int, Masks]
-) -> dict[tuple[int, int], Identity]:
+) -> dict[tuple[int, int], tuple[Identity, ...]]:
     """Open the betas of every needed session and check their form.
 
     Parameters
@@ -239,8 +261,8 @@ def look_at_sessions(
 
     Returns
     -------
-    dict of (int, int) to FileIdentity
-        By subject and session.
+    dict of (int, int) to tuple of FileIdentity
+        By subject and session, of each of its files.
 
     Raises
     ------
@@ -249,13 +271,16 @@ def look_at_sessions(
     """
     problems = Problems()
     paths = {
-        (subject, session): dataset.session_file(subject, session)
+        (subject, session): tuple(
+            dataset.session_file(subject, session, side) for side in dataset.sides
+        )
         for subject, numbers in sessions.items()
         for session in numbers
     }
+    every = [path for files in paths.values() for path in files]
     source = dataset.source
-    source.look_up(list(paths.values()))
-    missing = [path for path in paths.values() if not source.exists(path)]
+    source.look_up(every)
+    missing = [path for path in every if not source.exists(path)]
     if missing and source.transfer is not None:
         problems.collect(source.identities, missing)  # tells those that are not there from others
     elif missing:
@@ -267,15 +292,19 @@ def look_at_sessions(
             f"{len(missing)} {noun} missing: expected each session that holds a usable trial, "
             f"download them, or describe a smaller copy in dataset.json:{listed}"
         )
-    there = {key: path for key, path in paths.items() if path not in missing}
-    for (subject, _), path in there.items():
-        if subject in masks:
-            shape = masks[subject].selection.space.shape
-            problems.collect(source.check_session, path, shape, dataset.trials_per_session)
-    identities = problems.collect(source.identities, list(there.values()))
+    for subject, session in paths:
+        if subject not in masks:
+            continue
+        own = masks[subject]
+        for file in beta_files(dataset, subject, session, own.selection.space, own.native):
+            if file.path not in missing:
+                n_trials = dataset.trials_per_session
+                problems.collect(source.check_session, file.path, file.shape, n_trials)
+    there = [path for path in every if path not in missing]
+    identities = problems.collect(source.identities, there)
     if problems.found or identities is None:
         raise PreflightError(problems.found)
-    return {key: identities[path] for key, path in there.items()}
+    return {key: tuple(identities[path] for path in files) for key, files in paths.items()}
 
 
 def _recorded(dataset: Dataset) -> tuple[Dataset, Recorder]:
@@ -306,10 +335,12 @@ def _check_published_sizes(path: Any, design: Design) -> None:
         )
 
 
-def check_space(subject: int, path: str, volume: Volume, selection: VoxelSelection) -> None:
-    """Raise InputFileError where a volume lies elsewhere than a subject's label volumes."""
+def check_space(
+    subject: int, path: str, volume: Volume | SurfaceMap, selection: VoxelSelection
+) -> None:
+    """Raise InputFileError where values lie elsewhere than a subject's region labels."""
     if difference := volume.space.difference(selection.space):
         raise InputFileError(
-            f"{path} lies in another space than the label volumes of subject {subject}: expected "
+            f"{path} lies in another space than the region labels of subject {subject}: expected "
             f"the same, found {difference}; download both again."
         )

@@ -25,11 +25,6 @@ BRAINSCORE: Final = "brainscore"
 _A_PAGE: Final = re.compile(rf"({SINGLE_TRIALS}/)?{REPORT}(-[0-9a-f]{{8}})?/index\.html")
 
 
-def assembly_file(region: str) -> str:
-    """Return the name of a region's assembly."""
-    return f"Allen2022.{region}.nc"
-
-
 class OutputFolder(Folder):
     """The folder that a run writes into."""
 

@@ -250,6 +250,7 @@ def _record(run: Run, inputs: Inputs) -> dict[str, Any]:
             "name": inputs.dataset.name,
             "layout": inputs.dataset.layout,
             "preparation": inputs.dataset.preparation,
+            **run.place(),
         },
         "images": {
             "number": len(nsd_ids),

@@ -12,10 +12,12 @@ from nsd_prep.core.errors import NSDPrepError, PreflightError
 from nsd_prep.core.problems import Problems
 from nsd_prep.core.records import FileRecord
 from nsd_prep.dataset.behaviour import behaviour_file
+from nsd_prep.dataset.beta_files import NATIVE_TRANSFORMS
 from nsd_prep.dataset.images import check_images_file
 from nsd_prep.dataset.masks import labels_that_are_nowhere
-from nsd_prep.dataset.regions import BUILT_IN_REGIONS, ROI_VOLUMES
+from nsd_prep.dataset.regions import LABELS_OF_SPACES, built_in_regions
 from nsd_prep.dataset.source import Source
+from nsd_prep.dataset.space import HEMISPHERES
 from nsd_prep.dataset.stimulus_table import count_images
 from nsd_prep.pipeline import step_table
 from nsd_prep.pipeline.cortex import load_cortex
@@ -76,7 +78,7 @@ def load_inputs(
     for subject in set(masks) & set(noise_ceilings):
         ncsnr = noise_ceilings[subject]
         selection = masks[subject].selection
-        problems.collect(check_space, subject, ncsnr.files[0].path, ncsnr.volume, selection)
+        problems.collect(check_space, subject, ncsnr.files[0].path, ncsnr.ncsnr, selection)
     features = None
     if run.features is not None and trials is not None:
         features = problems.collect(_check_features, run, trials)
@@ -97,16 +99,24 @@ def _fetch_small_files(run: Run) -> None:
     dataset = run.dataset()
     volumes = {name for region in run.regions.values() for name in region.labels}
     if run.keep_voxels:  # of whatever region a later run may ask for
-        volumes |= {*BUILT_IN_REGIONS[run.keep_voxels].labels, *ROI_VOLUMES}
+        own = built_in_regions(dataset.space)[run.keep_voxels].labels
+        volumes |= {*own, *LABELS_OF_SPACES[dataset.space]}
+    sides = dataset.sides if dataset.is_surface else (None, *HEMISPHERES)
     wanted: list[Path | None] = [dataset.design_file, dataset.stimulus_table]
     for subject in run.subjects:
         wanted += [
-            dataset.ncsnr_file(subject),
+            *(dataset.ncsnr_file(subject, side) for side in dataset.sides),
             dataset.brain_mask_file(subject),
             dataset.anatomy_file(subject),
         ]
+        if dataset.is_through_native:
+            wanted += [
+                dataset.transform_file(subject, transform, hemisphere)
+                for transform in NATIVE_TRANSFORMS
+                for hemisphere in HEMISPHERES
+            ]
         for volume in sorted(volumes):
-            wanted += [dataset.roi_file(subject, volume, side) for side in (None, "lh", "rh")]
+            wanted += [dataset.roi_file(subject, volume, side) for side in sides]
             wanted.append(dataset.label_table(subject, volume))
         if run.single_trials:
             wanted.append(behaviour_file(dataset, subject))
@@ -115,7 +125,8 @@ def _fetch_small_files(run: Run) -> None:
                 for split in (1, 2)
                 for side in dataset.sides
             ]
-    dataset.source.fetch_files([path for path in wanted if path is not None])
+    # On fsaverage all subjects have the same labels.
+    dataset.source.fetch_files(list(dict.fromkeys(path for path in wanted if path is not None)))
 
 
 def _by_subject(

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.assemblies.assembly import SubjectVoxels, voxel_table
+from nsd_prep.assemblies.identifiers import region_assembly_file
 from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
@@ -53,6 +54,8 @@ class Prepared:
         Whether voxels without data in some session are kept.
     is_nsd : bool
         Whether published sizes and numbers apply.
+    space : {"func1pt8mm", "func1mm", "fsaverage", "nativesurface"}
+        Where the voxels lie.
     coordinates : tuple of str
         Which columns of `voxels` say where a neuroid lies.
     trials_per_session : int
@@ -81,6 +84,7 @@ class Prepared:
         self.is_nsd = dataset.is_nsd
         self.trials_per_session = dataset.trials_per_session
         self.dataset_sessions = {subject: dataset.sessions[subject] for subject in run.subjects}
+        self.space = dataset.space
         self.coordinates = inputs.masks[run.subjects[0]].selection.space.coordinates
         self._store = store
         self._records = {
@@ -106,7 +110,7 @@ class Prepared:
                         f"session, and all {len(voxels)} would be dropped: use "
                         'invalid_voxels="keep", or leave out the region or the subject.'
                     )
-                ncsnr = inputs.noise_ceilings[subject].volume.values.flat[voxels]
+                ncsnr = inputs.noise_ceilings[subject].ncsnr.values.flat[voxels]
                 row = SubjectVoxels(
                     subject,
                     selection.space,
@@ -141,6 +145,10 @@ class Prepared:
                 ],
             ]
         )
+
+    def assembly_file(self, region: str) -> str:
+        """Return the name of a region's assembly."""
+        return region_assembly_file(region, self.space)
 
     @property
     def nsd_ids(self) -> NDArray[np.int64]:
@@ -190,7 +198,8 @@ class Prepared:
         Returns
         -------
         ndarray of float32, shape (n_images, 3, n_voxels)
-            z-scores; all voxels, also those that are not kept.
+            z-scores; all voxels, also those that are not kept. On surfaces NaN in sessions in
+            which a vertex has no data.
         """
         trials = self.trials[self.trials["subject"] == subject]
         in_session = dict(iter(trials.groupby("session")))
@@ -205,3 +214,7 @@ class Prepared:
             for session, part in parts.items()
         )
         return repetitions_of_images(stored, self.nsd_ids, next(iter(parts.values())).shape[1])
+
+    def repetitions_without_gaps(self, subject: int, region: str) -> NDArray[np.float32]:
+        """Read the same, with 0 where a vertex has no data, as a voxel has it."""
+        return np.nan_to_num(self.repetitions(subject, region), copy=False, nan=0.0)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -21,17 +22,20 @@ from nsd_prep.core.parameters import (
     Runner,
     Seed,
     SingleTrialImages,
+    SpaceName,
     StoredFormat,
     StoredType,
     Suffix,
+    SurfaceFiles,
     TrainingSplit,
     Workers,
     ZScoreImages,
     parameters,
 )
-from nsd_prep.dataset.layout import DATASET_FOLDERS, Dataset, chosen_subjects
+from nsd_prep.dataset.layout import DATASET_FOLDERS, Dataset, chosen_subjects, surface_files_there
 from nsd_prep.dataset.published import REPETITIONS
 from nsd_prep.dataset.regions import RegionDefinition, chosen_regions, read_regions_file
+from nsd_prep.dataset.space import FSAVERAGE, FUNC1PT8MM
 from nsd_prep.dataset.splits import OWN_SPLIT
 from nsd_prep.pipeline.cache import MIRROR
 from nsd_prep.single_trials.reliability import VoxelMinima
@@ -57,6 +61,8 @@ class Run(BaseModel):
     output_dir: Path
     cache_dir: Path
     betas: Preparation | None
+    space: SpaceName
+    surface_files: SurfaceFiles | None
     subjects: tuple[int, ...]
     regions: dict[str, RegionDefinition]
     seed: Seed
@@ -111,11 +117,13 @@ class Run(BaseModel):
     def attributes(self) -> dict[str, str | int | float]:
         """Return what determines the data of the run's assemblies; nothing of when or where."""
         dataset = self.dataset()
+        numbers = "float64" if dataset.is_surface else "float32"
         return {
             "software": f"nsd-prep {__version__}",
             "dataset": dataset.name,
             "preparation": dataset.preparation,
-            "normalisation": "z-score over the trials of each session (float32, population SD)",
+            **self.place(),
+            "normalisation": f"z-score over the trials of each session ({numbers}, population SD)",
             "subjects": " ".join(str(subject) for subject in self.subjects),
             "repetitions": REPETITIONS,
             "noise_ceiling_k": REPETITIONS,
@@ -123,6 +131,12 @@ class Run(BaseModel):
             "seed": self.seed,
             "train_fraction": self.train_fraction,
         }
+
+    def place(self) -> dict[str, str]:
+        """Return where responses lie, if not in func1pt8mm, and what they are taken from."""
+        if self.space == FUNC1PT8MM:
+            return {}
+        return {"space": self.space, **self.dataset().origin}
 
     @classmethod
     def checked(cls, **values: Any) -> Self:
@@ -151,6 +165,8 @@ def plan_run(
     regions: Sequence[str],
     regions_file: Path | None,
     betas: Preparation | None,
+    space: SpaceName,
+    surface_files: SurfaceFiles | None,
     cache_dir: Path | None,
     features: Path | None,
     split_file: Path | None,
@@ -191,7 +207,16 @@ def plan_run(
         mirror_folder=cache_dir / MIRROR,
         # Not accepted here may still have been accepted before, or in the environment.
         accept_nsd_terms=accept_nsd_terms or None,
+        space=space,
     )
+    chosen = chosen_subjects(dataset, subjects)
+    chosen_files = surface_files
+    if space == FSAVERAGE:
+        chosen_files = surface_files or surface_files_there(dataset, chosen)
+        dataset = replace(dataset, surface_files=chosen_files)
+    elif surface_files is not None:
+        chosen_files = None
+        _logger.warning(f'surface_files= has no effect without space="{FSAVERAGE}".')
     if isinstance(dataset.source, FolderSource):
         for name, folder in (("output_dir", output_dir), ("cache_dir", cache_dir)):
             _refuse_dataset(name, folder, dataset.root)
@@ -206,8 +231,10 @@ def plan_run(
         output_dir=output_dir,
         cache_dir=cache_dir,
         betas=betas,
-        subjects=chosen_subjects(dataset, subjects),
-        regions=chosen_regions(regions, own),
+        space=space,
+        surface_files=chosen_files,
+        subjects=chosen,
+        regions=chosen_regions(regions, own, space),
         features=features,
         split_file=split_file,
         coco_annotations=_absolute(coco_annotations) if coco_annotations else None,

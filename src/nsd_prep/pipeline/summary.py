@@ -13,6 +13,9 @@ from nsd_prep.checks.images import STIMULUS_SETS
 from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import PROBLEMS, VERDICTS, Check
 from nsd_prep.core.markdown import markdown_table
+from nsd_prep.dataset.beta_files import read_of_files
+from nsd_prep.dataset.betas import MGH
+from nsd_prep.dataset.spaces import describe_spaces
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.prepared import Prepared
@@ -37,13 +40,15 @@ def describe_inputs(run: Run, inputs: Inputs) -> str:
     dataset = inputs.dataset
     subjects = ", ".join(str(subject) for subject in run.subjects)
     voxels = ", ".join(f"{region} {number}" for region, number in inputs.n_voxels.items())
+    what = "vertices" if dataset.is_surface else "voxels"
+    place = ", ".join(["", *run.place().values()])
     return (
-        f"{dataset.name} ({dataset.layout} layout, {dataset.preparation}) at {run.nsd_root}: "
-        f"subjects {subjects}; voxels {voxels}.\n"
+        f"{dataset.name} ({dataset.layout} layout, {dataset.preparation}{place}) at "
+        f"{run.nsd_root}: subjects {subjects}; {what} {voxels}.\n"
         f"{len(inputs.trials.nsd_ids)} images were seen three times by all; {len(inputs.betas)} "
         f"sessions hold them: {size_as_text(inputs.bytes_to_read)} to read where nothing is in "
         f"the cache, {size_as_text(inputs.bytes_to_write)} to write."
-        f"{_missing_regions(inputs)}{_no_images(inputs)}{_fetching(inputs)}"
+        f"{_missing_regions(inputs)}{_no_images(inputs)}{_fetching(inputs)}{_spaces(run, inputs)}"
     )
 
 
@@ -61,19 +66,24 @@ def _no_images(inputs: Inputs) -> str:
     return f"\nNo stimulus sets will be made: {inputs.no_images}" if inputs.no_images else ""
 
 
+def _spaces(run: Run, inputs: Inputs) -> str:
+    """Return which spaces a folder can be read in, where inputs are only looked at."""
+    dataset = inputs.dataset
+    if not run.check or dataset.layout == "flat" or dataset.source.transfer is not None:
+        return ""
+    return f"\n{describe_spaces(dataset, run.subjects)}"
+
+
 def _fetching(inputs: Inputs) -> str:
     """Return what reading the sessions from an address takes; nothing for a folder."""
     if inputs.dataset.source.transfer is None:
         return ""
     n_trials = inputs.dataset.trials_per_session
+    sessions = Counter(subject for subject, _ in inputs.betas)
     found = estimate(
-        SessionsToFetch(
-            sum(one == subject for one, _ in inputs.betas),
-            masks.voxels,
-            masks.selection.space.shape,
-            n_trials,
-        )
+        SessionsToFetch(sessions[subject], own, file.shape, n_trials, file.path.suffix == MGH)
         for subject, masks in inputs.masks.items()
+        for file, own in read_of_files(inputs.beta_files(subject, 1), masks.voxels)
     )
     times = ", ".join(f"{seconds:.0f} s at {link}" for link, seconds in found.seconds.items())
     return (
@@ -118,7 +128,7 @@ class Summary:
             f"Files: {len(files)} in {run.output_dir}",
         ]
         others = sorted(
-            path.name for path in run.output_dir.glob("Allen2022.*.nc") if path.name not in files
+            path.name for path in run.output_dir.glob("Allen2022*.nc") if path.name not in files
         )
         if others:
             self.lines.append(f"Not of this run: {', '.join(others)}")
@@ -160,7 +170,7 @@ def _assemblies(run: Run, prepared: Prepared) -> pd.DataFrame:
     rows, without = [], prepared.subjects_without
     for region in run.regions:
         pooled = ceilings.loc[(region, "all")]
-        name = outputs.assembly_file(region)
+        name = prepared.assembly_file(region)
         rows.append(
             {
                 "region": region,

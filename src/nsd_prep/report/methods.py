@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from nsd_prep.dataset.published import BETA_SCALE, RELIABLE_NOISE_CEILING, REPETITIONS
+from nsd_prep.dataset.space import FSAVERAGE, FUNC1MM, FUNC1PT8MM, NATIVESURFACE, SURFACES
 
 #: The data set's paper.
 ALLEN_2022: Final = (
@@ -66,6 +67,10 @@ class RunFacts:
         Software and versions.
     subjects_without : mapping of str to sequence of int
         The subjects (1-based) who lack a region, of each region that one of them lacks.
+    space : str
+        Where responses lie.
+    surface_files : str
+        On fsaverage, what betas are taken from: native or mgh.
     """
 
     dataset: str
@@ -85,6 +90,23 @@ class RunFacts:
     train_fraction: float
     versions: Mapping[str, str]
     subjects_without: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    space: str = FUNC1PT8MM
+    surface_files: str = ""
+
+    @property
+    def is_surface(self) -> bool:
+        """Whether responses are those of vertices."""
+        return self.space in SURFACES
+
+    @property
+    def site(self) -> str:
+        """What a place with a response is called."""
+        return "vertex" if self.is_surface else "voxel"
+
+    @property
+    def sites(self) -> str:
+        """What such places are called."""
+        return "vertices" if self.is_surface else "voxels"
 
 
 def facts_table(facts: RunFacts) -> dict[str, str]:
@@ -100,26 +122,30 @@ def facts_table(facts: RunFacts) -> dict[str, str]:
     dict of str to str
         In the order of a table.
     """
+    gaps = "NaN, and 0 in train and test" if facts.is_surface else "0"
     n_sessions, n_read = sum(facts.sessions.values()), sum(facts.sessions_read.values())
     return {
         "Dataset": facts.dataset + ("" if facts.is_nsd else " (not NSD itself)"),
         "Betas": facts.preparation,
         "Subjects": listed([str(subject) for subject in facts.sessions]),
         "Sessions": f"{n_read} read of {n_sessions}; the others hold no trial that is used",
-        "Normalisation": f"z-score of each voxel over the {facts.trials_per_session} trials of a "
-        "session (population SD)",
+        **({} if facts.space == FUNC1PT8MM else {"Space": _space(facts)}),
+        "Normalisation": f"z-score of each {facts.site} over the {facts.trials_per_session} trials "
+        "of a session (population SD)",
         "Images": f"{facts.images:,} of {facts.shared_images:,} shared images, seen {REPETITIONS} "
         "times by every subject; mean over repetitions",
         "Split": f"{facts.train_images} train, {facts.images - facts.train_images} test "
         f"(seed {facts.seed}, train fraction {facts.train_fraction:g})",
         "Regions": "\n".join(
-            f"{name}: {facts.voxels[name]:,} voxels ({definition})"
+            f"{name}: {facts.voxels[name]:,} {facts.sites} ({definition})"
             f"{_lacking(facts.subjects_without.get(name, ()), '; not found in ')}"
             for name, definition in facts.regions.items()
         ),
-        "Voxels without data in a session": "kept; their responses there are 0"
-        if facts.invalid_voxels == "keep"
-        else "left out",
+        f"{facts.sites.capitalize()} without data in a session": (
+            f"kept; their responses there are {gaps}"
+            if facts.invalid_voxels == "keep"
+            else "left out"
+        ),
         "Noise ceiling": f"100 · ncsnr² / (ncsnr² + 1/{REPETITIONS}) percent; reliable above "
         f"{RELIABLE_NOISE_CEILING:g} %",
         "Software": ", ".join(f"{name} {version}" for name, version in facts.versions.items()),
@@ -157,18 +183,36 @@ def _data(facts: RunFacts) -> str:
             f"We used the dataset {facts.dataset}, which is in the file formats of the Natural "
             "Scenes Dataset (NSD; Allen et al., 2022)"
         )
+    labels = "atlas" if facts.is_surface else "ROI volume"
+    taken_from = "labels of vertices" if facts.is_surface else "ROI volumes"
     sessions = sorted(set(facts.sessions.values()))
     span = f"{sessions[0]}" if len(sessions) == 1 else f"{sessions[0]} to {sessions[-1]}"
     regions = "; ".join(
-        f"{name} (ROI volume and labels: {definition}; {facts.voxels[name]:,} voxels)"
+        f"{name} ({labels} and labels: {definition}; {facts.voxels[name]:,} {facts.sites})"
         for name, definition in facts.regions.items()
     )
     return (
-        f"{source}: single-trial betas of the preparation {facts.preparation} in the functional "
-        f"1.8-mm space, {plural} {subjects}, {span} sessions of {facts.trials_per_session} trials "
-        f"for each. Regions of interest were taken from the ROI volumes of the dataset: "
+        f"{source}: single-trial betas of the preparation {facts.preparation} {_space(facts)}, "
+        f"{plural} {subjects}, {span} sessions of {facts.trials_per_session} trials "
+        f"for each. Regions of interest were taken from the {taken_from} of the dataset: "
         f"{regions}{', summed over subjects' * (len(facts.sessions) > 1)}.{_missing_regions(facts)}"
     )
+
+
+def _space(facts: RunFacts) -> str:
+    """Return where responses lie, and what they were taken from, in words."""
+    native = "in the native surface space of each subject"
+    if facts.space == FSAVERAGE and facts.surface_files == "native":
+        return (
+            "on the surface fsaverage (betas of each subject's own surface, taken to fsaverage by "
+            "the nearest vertex)"
+        )
+    return {
+        FUNC1PT8MM: "in the functional 1.8-mm space",
+        FUNC1MM: "in the functional 1-mm space",
+        FSAVERAGE: "on the surface fsaverage",
+        NATIVESURFACE: native,
+    }[facts.space]
 
 
 def _missing_regions(facts: RunFacts) -> str:
@@ -186,22 +230,31 @@ def _lacking(subjects: Sequence[int], before: str, after: str = "") -> str:
 
 
 def _responses(facts: RunFacts) -> str:
-    if facts.invalid_voxels == "keep":
+    if facts.invalid_voxels == "keep" and facts.is_surface:
+        invalid = (
+            "a vertex without data in a session was left out of means over repetitions there "
+            f"({facts.voxel_sessions_without_data:,} vertex-sessions)"
+        )
+    elif facts.invalid_voxels == "keep":
         invalid = (
             "a voxel without variance within a session has a response of 0 to the trials of that "
             f"session ({facts.voxel_sessions_without_data:,} voxel-sessions)"
         )
     else:
-        invalid = "voxels without variance within one of the sessions used were left out"
+        invalid = f"{facts.sites} without variance within one of the sessions used were left out"
     n_test = facts.images - facts.train_images
+    converted = f"were converted to percent signal change (divided by {BETA_SCALE}) and"
+    if facts.surface_files == "mgh":
+        converted = "are percent signal change;"
+    precision = "double" if facts.is_surface else "single"
     return (
-        f"Betas were converted to percent signal change (divided by {BETA_SCALE}) and each voxel's "
+        f"Betas {converted} each {facts.site}'s "
         f"were z-scored within each session, over all of its {facts.trials_per_session} trials "
-        f"(population standard deviation, single precision); {invalid}. Of the "
+        f"(population standard deviation, {precision} precision); {invalid}. Of the "
         f"{facts.shared_images:,} images that are shared by all subjects of the dataset we kept "
         f"the {facts.images:,} that every one of these subjects saw {REPETITIONS} times, and "
-        f"averaged the {REPETITIONS} z-scored responses of each voxel to each image. Images were "
-        f"split at random into {facts.train_images:,} for training and {n_test:,} for testing "
+        f"averaged the {REPETITIONS} z-scored responses of each {facts.site} to each image. Images "
+        f"were split at random into {facts.train_images:,} for training and {n_test:,} for testing "
         f"(NumPy RandomState, seed {facts.seed})."
     )
 
@@ -209,12 +262,13 @@ def _responses(facts: RunFacts) -> str:
 def _ceilings(facts: RunFacts) -> str:
     counts = "; ".join(f"{name} {number:,}" for name, number in facts.voxels.items())
     return (
-        "The noise ceiling of a voxel, in percent of the variance of its averaged responses, is NC "
-        f"= 100 · ncsnr² / (ncsnr² + 1/{REPETITIONS}), with ncsnr the noise ceiling "
-        "signal-to-noise ratio distributed with the dataset (Allen et al., 2022) and "
-        f"{REPETITIONS} the number of repetitions averaged; voxels without an ncsnr have a noise "
-        f"ceiling of 0. Voxels with a noise ceiling above {RELIABLE_NOISE_CEILING:g} % are called "
-        f"reliable. No voxel was excluded by its noise ceiling (voxels: {counts})."
+        f"The noise ceiling of a {facts.site}, in percent of the variance of its averaged "
+        f"responses, is NC = 100 · ncsnr² / (ncsnr² + 1/{REPETITIONS}), with ncsnr the noise "
+        "ceiling signal-to-noise ratio distributed with the dataset (Allen et al., 2022) and "
+        f"{REPETITIONS} the number of repetitions averaged; {facts.sites} without an ncsnr have "
+        f"a noise ceiling of 0. {facts.sites.capitalize()} with a noise ceiling above "
+        f"{RELIABLE_NOISE_CEILING:g} % are called reliable. "
+        f"No {facts.site} was excluded by its noise ceiling ({facts.sites}: {counts})."
     )
 
 
@@ -232,9 +286,10 @@ def _analysis(facts: RunFacts) -> str:
         "For each subject and region a representational dissimilarity matrix (RDM; Kriegeskorte et "
         "al., 2008) holds 1 - Pearson r between the response patterns of each pair of the "
         f"{facts.images:,} images{averaged}, each over all pairs of images (triangle without the "
-        "diagonal), with all voxels and with reliable voxels only; 95 % intervals are those of the "
-        "jackknife on Fisher's z (Efron & Tibshirani, 1993). Images were ordered by hierarchical "
-        f"clustering of the {'mean ' * several}RDM with average linkage. Software: {software}."
+        f"diagonal), with all {facts.sites} and with reliable {facts.sites} only; 95 % intervals "
+        "are those of the jackknife on Fisher's z (Efron & Tibshirani, 1993). Images were "
+        f"ordered by hierarchical clustering of the {'mean ' * several}RDM with average linkage. "
+        f"Software: {software}."
     )
 
 

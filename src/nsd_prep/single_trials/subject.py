@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.parameters import (
@@ -16,6 +14,7 @@ from nsd_prep.core.parameters import (
     StoredFormat,
     StoredType,
 )
+from nsd_prep.dataset.betas import Betas
 from nsd_prep.dataset.splits import training_trials
 from nsd_prep.dataset.trials import image_table, shows_images
 from nsd_prep.single_trials.average import averaged_images
@@ -67,7 +66,7 @@ class SingleTrialOptions:
 def write_single_trials_of_subject(
     folder: Path,
     subject: int,
-    sessions: Iterable[tuple[int, NDArray[np.int16]]],
+    sessions: Iterable[tuple[int, Betas]],
     trials: pd.DataFrame,
     voxels: pd.DataFrame,
     options: SingleTrialOptions,
@@ -81,7 +80,7 @@ def write_single_trials_of_subject(
         Where the files go; with averages also a temporary file of the same size.
     subject : int
         1-based.
-    sessions : iterable of (int, ndarray of int16, shape (n_voxels, n_trials))
+    sessions : iterable of (int, ndarray, shape (n_voxels, n_trials))
         Every session (1-based, ascending) with the values of all its trials, as stored.
     trials : DataFrame
         All of the subject's trials, as `nsd_prep.dataset.trials.trial_table` gives them, with
@@ -116,6 +115,7 @@ def write_single_trials_of_subject(
         is_training=training_trials(trials, options.split)
         if options.normalise == "train-only"
         else None,
+        is_surface="vertex_index" in voxels,
     )
     recorded = {"subject": subject} | options.attributes() | dict(attributes)
     if options.average:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep.dataset.betas import Betas
 from nsd_prep.dataset.noise_ceiling import noise_ceiling, noise_ceiling_of_unequal_repetitions
 from nsd_prep.dataset.published import REPETITIONS
 from nsd_prep.dataset.regions import union_of_regions
@@ -39,7 +40,7 @@ def trial_voxels(
     Returns
     -------
     DataFrame
-        Index ``voxel``. Columns: those of the space (`nsd_prep.dataset.space.VolumeSpace`); ncsnr
+        Index ``voxel``. Columns: those of the space (`nsd_prep.dataset.space.Space`); ncsnr
         (NaN where a voxel has no data in any session), ncsnr_split1 and ncsnr_split2 where they
         are given; noise_ceiling_1 and noise_ceiling
         (percent, for one trial and for the mean of three, 0 where ncsnr is NaN); and for each
@@ -86,26 +87,24 @@ def with_averaged_noise_ceiling(voxels: pd.DataFrame, images: pd.DataFrame) -> p
     return with_column
 
 
-def join_regions(
-    parts: Mapping[str, NDArray[np.int16]], regions: Mapping[str, NDArray[np.int64]]
-) -> NDArray[np.int16]:
+def join_regions(parts: Mapping[str, Betas], regions: Mapping[str, NDArray[np.int64]]) -> Betas:
     """Put a session's values, kept region by region, together into the union of the regions.
 
     Parameters
     ----------
-    parts : mapping of str to ndarray of int16, shape (n_voxels, n_trials)
+    parts : mapping of str to ndarray, shape (n_voxels, n_trials)
         For each region, its values.
     regions : mapping of str to ndarray of int64, shape (n_voxels,)
         For each region, its voxels, in the order of its values.
 
     Returns
     -------
-    ndarray of int16, shape (n_voxels_of_union, n_trials)
-        In the order of `nsd_prep.dataset.regions.union_of_regions`.
+    ndarray, shape (n_voxels_of_union, n_trials)
+        Of the type of the parts, in the order of `nsd_prep.dataset.regions.union_of_regions`.
     """
     union = union_of_regions(regions)
-    n_trials = next(iter(parts.values())).shape[1]
-    joined = np.empty((len(union), n_trials), dtype=np.int16)
+    first = next(iter(parts.values()))
+    joined = np.empty((len(union), first.shape[1]), dtype=first.dtype)
     for name, voxels in regions.items():
         joined[np.searchsorted(union, voxels)] = parts[name]
     return joined

@@ -2,10 +2,11 @@
 
 import logging
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,6 @@ from typing_extensions import override
 
 from nsd_prep.core.errors import ChangedFileError, MissingFilesError, RemoteFaultError
 from nsd_prep.core.records import FileIdentity
-from nsd_prep.dataset.hdf5.places import ChunkPlaces
 from nsd_prep.dataset.identity import RemoteIdentity
 from nsd_prep.dataset.source import Source, Transfer
 from nsd_prep.sources.address import Address, chosen_endpoint
@@ -25,7 +25,7 @@ from nsd_prep.sources.mirror import Mirror
 from nsd_prep.sources.sessions import SessionReader
 
 #: Files too large to be copied: known by size and ETag alone, and looked up once.
-_LARGE: Final = ".hdf5"
+_LARGE: Final = re.compile(r"\.hdf5$|/[lr]h\.betas_session\d+\.mgh$")
 #: How often a session is started again because its file changed.
 _STARTS: Final = 3
 
@@ -183,7 +183,7 @@ class BucketSource(Source):
         if record is not None and self._name(path) not in self._found:
             return
         identity = self.identity(path)
-        if identity.bytes != ChunkPlaces.predict(shape, n_trials).file_bytes:
+        if not self._reader.has_predicted_size(identity, shape, n_trials):
             self._reader.check(identity, shape, n_trials)
 
     @override
@@ -196,7 +196,7 @@ class BucketSource(Source):
 
     def read_voxels(
         self, path: Path, voxels: NDArray[np.int64], shape: tuple[int, ...], n_trials: int
-    ) -> NDArray[np.int16]:
+    ) -> NDArray[Any]:
         """Read all trials of some voxels of a session, as `nsd_prep.dataset.betas.read_voxels`.
 
         A file that changes meanwhile is read again from its beginning: compare `identity` before
@@ -248,7 +248,7 @@ class BucketSource(Source):
         record = self._mirror.record(name)
         if record is None or record.identity.is_absent:
             return None
-        return record.identity if self._is_offline or name.endswith(_LARGE) else None
+        return record.identity if self._is_offline or _LARGE.search(name) else None
 
     def _look_up(self, name: str) -> RemoteIdentity | None:
         """Return the identity of a file; None where there is no such file."""
@@ -279,5 +279,5 @@ class BucketSource(Source):
 
     def _remember(self, name: str, identity: RemoteIdentity) -> None:
         self._found[name] = identity
-        if name.endswith(_LARGE):
+        if _LARGE.search(name):
             self._mirror.keep(name, identity)

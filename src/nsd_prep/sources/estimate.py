@@ -6,7 +6,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nsd_prep.dataset.frames import frames_bytes
 from nsd_prep.dataset.hdf5.places import ChunkPlaces
+from nsd_prep.dataset.hdf5.ranges import PIECE_BYTES
 from nsd_prep.sources.client import CONCURRENCY
 from nsd_prep.sources.sessions import predicted_fetches
 
@@ -16,7 +18,7 @@ LINKS: Final = {"100 Mbit/s": 100e6 / 8, "1 Gbit/s": 1e9 / 8}
 
 
 class SessionsToFetch(NamedTuple):
-    """Sessions of one subject.
+    """Sessions of one subject; on surfaces, a hemisphere's files of these.
 
     Attributes
     ----------
@@ -28,12 +30,15 @@ class SessionsToFetch(NamedTuple):
         Of all sites: `nsd_prep.dataset.space.Space.shape`.
     n_trials : int
         750 in NSD.
+    in_frames : bool
+        Whether the file is one of MGH, which is fetched whole.
     """
 
     n_sessions: int
     voxels: NDArray[np.int64]
     shape: tuple[int, ...]
     n_trials: int
+    in_frames: bool = False
 
 
 class FetchEstimate(NamedTuple):
@@ -59,6 +64,11 @@ def estimate(sessions: Iterable[SessionsToFetch]) -> FetchEstimate:
     """
     n_requests = n_bytes = 0
     for subject in sessions:
+        if subject.in_frames:
+            file_bytes = frames_bytes(subject.shape[0], subject.n_trials)
+            n_requests += subject.n_sessions * (1 + -(-file_bytes // PIECE_BYTES))
+            n_bytes += subject.n_sessions * file_bytes
+            continue
         places = ChunkPlaces.predict(subject.shape, subject.n_trials)
         parts = predicted_fetches(places, subject.voxels)
         n_requests += subject.n_sessions * (1 + sum(len(part.ranges.pieces()) for part in parts))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +78,7 @@ class FolderSource(Source):
     @override
     def read_voxels(
         self, path: Path, voxels: NDArray[np.int64], shape: tuple[int, ...], n_trials: int
-    ) -> NDArray[np.int16]:
+    ) -> NDArray[Any]:
         return betas.read_voxels(path, voxels, shape, n_trials)
 
     @override

@@ -16,11 +16,12 @@ from pydantic import (
 )
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterError
-from nsd_prep.core.parameters import Preparation
+from nsd_prep.core.parameters import Preparation, SpaceName, SurfaceFiles
 from nsd_prep.dataset import published
 from nsd_prep.dataset.layout import DATASET_FOLDERS, DESCRIPTION_FILE, Dataset, Layout
 from nsd_prep.dataset.published import DEFAULT_PREPARATION, PREPARATION_FOLDERS
 from nsd_prep.dataset.source import Source
+from nsd_prep.dataset.space import FUNC1PT8MM
 from nsd_prep.sources.folder import FolderSource
 
 
@@ -79,6 +80,8 @@ def open_dataset(
     *,
     mirror_folder: Path | None = None,
     accept_nsd_terms: bool | None = None,
+    space: SpaceName = FUNC1PT8MM,
+    surface_files: SurfaceFiles = "native",
 ) -> Dataset:
     """Find out which layout and shape the dataset below a folder has.
 
@@ -97,6 +100,11 @@ def open_dataset(
     accept_nsd_terms : bool, optional
         That the terms of NSD are accepted, which is asked before NSD's own bucket is read.
 
+    space : {"func1pt8mm", "func1mm", "fsaverage", "nativesurface"}
+        Where responses lie.
+    surface_files : {"native", "mgh"}
+        What betas of fsaverage are taken from.
+
     Returns
     -------
     Dataset
@@ -109,7 +117,7 @@ def open_dataset(
     InputFileError
         ``dataset.json`` is not what it should be.
     ParameterError
-        A preparation is chosen in the flat layout.
+        A preparation, or another space than func1pt8mm, is chosen in the flat layout.
     """
     source = open_source(
         root, mirror_folder or Path("nsd-prep-mirror"), accept_nsd_terms=accept_nsd_terms
@@ -125,6 +133,11 @@ def open_dataset(
         raise ParameterError(
             f"The betas' preparation {preparation} cannot be chosen: {root} is in the flat layout, "
             "which holds one preparation; leave betas= out."
+        )
+    if layout == "flat" and space != FUNC1PT8MM:
+        raise ParameterError(
+            f"The space {space} cannot be chosen: {root} is in the flat layout, which holds "
+            f"{FUNC1PT8MM} alone; leave space= out, or give a root in the official layout."
         )
     if layout == "flat":
         folder = "the one of a flat layout"
@@ -148,6 +161,8 @@ def open_dataset(
         sessions=dict(sessions),
         truth_folder=description.synthetic.truth if description and description.synthetic else None,
         source=source,
+        space=space,
+        surface_files=surface_files,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.dataset import betas
+from nsd_prep.dataset.frames import frames_bytes
 from nsd_prep.dataset.hdf5.places import ChunkPlaces
 from nsd_prep.dataset.hdf5.ranges import Ranges, slices
 from nsd_prep.dataset.identity import RemoteIdentity
@@ -23,6 +24,8 @@ Integers = NDArray[np.int64]
 _PART_BYTES: Final = 30_000_000
 #: Sessions that are fetched before they are read: with the one being read, some 250 MB.
 MOST_PREFETCHED: Final = 3
+#: Bytes that may follow the last frame of an MGH file: scan parameters and tags.
+_LONGEST_TRAILER: Final = 4096
 #: Ranges that the prediction may miss in a session before what follows is not predicted.
 _ALLOWED_MISSES: Final = 16
 
@@ -90,6 +93,14 @@ class SessionReader:
         file = self._file(identity, Deadline(SESSION_SECONDS))
         betas.check_session_file(identity.path, shape, n_trials, file)
 
+    def has_predicted_size(
+        self, identity: RemoteIdentity, shape: tuple[int, ...], n_trials: int
+    ) -> bool:
+        """Return whether a file has the size of one that was written as NSD's were."""
+        if identity.path.endswith(betas.MGH):
+            return 0 <= identity.bytes - frames_bytes(shape[0], n_trials) <= _LONGEST_TRAILER
+        return identity.bytes == ChunkPlaces.predict(shape, n_trials).file_bytes
+
     def prefetch(
         self,
         identity: RemoteIdentity,
@@ -99,14 +110,21 @@ class SessionReader:
     ) -> bool:
         """Begin to fetch what `read_voxels` will be asked for, where there is room; return whether.
 
-        Only files of the predicted size are fetched before they are read.
+        Only files of the predicted size are fetched before they are read, and no frames of MGH
+        files: all of them would be.
         """
         if identity in self._prefetched:
             return True
+        if identity.path.endswith(betas.MGH):
+            return False
         places = ChunkPlaces.predict(shape, n_trials)
-        if identity.bytes != places.file_bytes or len(self._prefetched) >= MOST_PREFETCHED:
+        if identity.bytes != places.file_bytes:
             return False
         parts = predicted_fetches(places, voxels)
+        held = sum(one.parts[0].ranges.n_bytes for one in self._prefetched.values())
+        is_room = held + parts[0].ranges.n_bytes <= MOST_PREFETCHED * _PART_BYTES
+        if len(self._prefetched) >= MOST_PREFETCHED and not is_room:
+            return False
         deadline = Deadline(SESSION_SECONDS)
         first = Batch(self._client, identity, parts[0].ranges, deadline)
         self._prefetched[identity] = _Prefetched(voxels, parts, first, deadline)
@@ -123,7 +141,7 @@ class SessionReader:
         voxels: Integers,
         shape: tuple[int, ...],
         n_trials: int,
-    ) -> NDArray[np.int16]:
+    ) -> NDArray[Any]:
         """Read all trials of some voxels of a session, and little else.
 
         Arguments and result are those of `nsd_prep.dataset.betas.read_voxels`, as it would be given
@@ -141,6 +159,9 @@ class SessionReader:
         MissingFilesError
             It is gone, or may not be read.
         """
+        if identity.path.endswith(betas.MGH):
+            file = self._file(identity, Deadline(SESSION_SECONDS))
+            return betas.read_voxels(identity.path, voxels, shape, n_trials, file)
         prefetched = self._prefetched.pop(identity, None)
         if prefetched is not None and not np.array_equal(prefetched.voxels, voxels):
             prefetched.first.cancel()

@@ -13,8 +13,9 @@ from nsd_prep.analysis.compare.reasons import close, guess_reasons
 from nsd_prep.analysis.compare.shifts import are_those_of
 from nsd_prep.analysis.compare.sides import Side, in_common, rows_of_voxels, side_of
 from nsd_prep.assemblies.assembly import (
-    NEUROID_COORDINATES,
     PRESENTATION_COORDINATES,
+    neuroid_coordinates,
+    places_of,
     read_assembly,
 )
 from nsd_prep.core.errors import InputFileError, ParameterError
@@ -223,7 +224,7 @@ def _read(path: Path) -> xr.DataArray:
         raise InputFileError(
             f"{path} cannot be read as an assembly ({error}): expected netCDF with one variable."
         ) from error
-    needed = [*PRESENTATION_COORDINATES, *NEUROID_COORDINATES]
+    needed = [*PRESENTATION_COORDINATES, *neuroid_coordinates(places_of(assembly))]
     missing = [coordinate for coordinate in needed if coordinate not in assembly.coords]
     if missing or assembly.dims[:2] != ("presentation", "neuroid"):
         raise InputFileError(
@@ -260,6 +261,11 @@ def compare_assemblies(
     FileComparison
         With guesses at the reasons.
     """
+    if places_of(first) != places_of(second):
+        raise InputFileError(
+            f"The assemblies {name} are of a volume and of surfaces: expected both in one space; "
+            "compare assemblies of runs with the same --space."
+        )
     second, orders = _in_order_of(first, second)
     groups = [_groups(assembly) for assembly in (first, second)]
     differences = []
@@ -309,7 +315,7 @@ def _in_order_of(first: xr.DataArray, second: xr.DataArray) -> tuple[xr.DataArra
     orders = []
     for dimension, names, what in (
         ("presentation", ["nsd_id"], "images"),
-        ("neuroid", ["subject", "region", "voxel_x", "voxel_y", "voxel_z"], "voxels"),
+        ("neuroid", ["subject", "region", *places_of(first)], "voxels"),
     ):
         keys = [
             pd.MultiIndex.from_arrays([assembly[name].to_numpy() for name in names])
@@ -372,7 +378,9 @@ def _difference(
 
 
 def _same_numbers(first: NDArray[Any], second: NDArray[Any], tolerance: float) -> bool:
-    return first.shape == second.shape and bool(np.allclose(first, second, tolerance, tolerance))
+    return first.shape == second.shape and bool(
+        np.allclose(first, second, tolerance, tolerance, equal_nan=True)
+    )
 
 
 def _problems(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.analysis.compare.sides import SIDES, Side, rows_of_voxels
+from nsd_prep.dataset.space import SurfaceSpace, VolumeSpace
 
 #: Voxels or images that are matched by their values at most, and correlation of a match.
 _MATCHED_AT_MOST: Final = 1500
@@ -17,7 +18,8 @@ _MATCH: Final = 0.999
 FEWEST_MATCHES: Final = 3
 FEWEST_IMAGES_MATCHED: Final = 8
 _SHARE_OF_MATCHES: Final = 0.9
-_AXES: Final = ("voxel_x", "voxel_y", "voxel_z")
+#: What the coordinates of volumes and of surfaces are, by their number.
+_AXES: Final = {3: VolumeSpace.coordinates, 2: SurfaceSpace.coordinates}
 
 
 def other_ids(first: Side, second: Side) -> list[str]:
@@ -46,7 +48,7 @@ def other_places(first: Side, second: Side) -> list[str]:
     if same is not None and len(same):
         moved = _moved(first.coordinates[same[:, 0]], second.coordinates[same[:, 1]])
         if moved:
-            return [f"the responses lie in a {moved[0]} volume: {moved[1]}"]
+            return [f"the responses lie in a {moved[0]} {_kind_of_space(first)}: {moved[1]}"]
         exchanged = _exchanged(first, second, rows, rows_of_second, same)
         if exchanged:
             return [f"the responses of {exchanged} voxels stand under other voxels' coordinates"]
@@ -56,12 +58,16 @@ def other_places(first: Side, second: Side) -> list[str]:
     of_second = unique[1][1][of_second[ceiling > 0]]
     moved = _moved(first.coordinates[of_first], second.coordinates[of_second])
     if moved:
-        return [f"the noise ceilings lie in a {moved[0]} volume: {moved[1]}"]
+        return [f"the noise ceilings lie in a {moved[0]} {_kind_of_space(first)}: {moved[1]}"]
     if len(first.coordinates) == len(second.coordinates):
         moved = _moved_set(first.coordinates, second.coordinates)
         if moved:
             return [f"the region's mask is {moved[0]}: {moved[1]}"]
     return []
+
+
+def _kind_of_space(side: Side) -> str:
+    return "volume" if side.coordinates.shape[1] == len(VolumeSpace.coordinates) else "surface"
 
 
 def are_those_of(other: Side, first: Side, second: Side, tolerance: float) -> bool:
@@ -122,24 +128,34 @@ def _unit(values: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.asarray(centred / np.where(length > 0, length, 1), dtype=np.float32)
 
 
-def _turns() -> Iterator[tuple[tuple[int, ...], NDArray[np.int64], str]]:
-    """Give all orders and signs of the axes, no turn first."""
-    for order in permutations(range(3)):
-        for signs in product((1, -1), repeat=3):
+def _turns(n_axes: int) -> Iterator[tuple[tuple[int, ...], NDArray[np.int64], str]]:
+    """Give all orders and signs of the axes, no turn first.
+
+    Surfaces have no axes to be turned; their hemispheres may be exchanged.
+    """
+    axes = _AXES[n_axes]
+    if axes == SurfaceSpace.coordinates:
+        yield (0, 1), np.array([1, 1]), "nothing"
+        yield (0, 1), np.array([-1, 1]), "left and right hemisphere are exchanged"
+        return
+    for order in permutations(range(n_axes)):
+        for signs in product((1, -1), repeat=n_axes):
             name = ", ".join(
-                ("-" if sign < 0 else "") + _AXES[axis]
+                ("-" if sign < 0 else "") + axes[axis]
                 for axis, sign in zip(order, signs, strict=True)
             )
-            yield order, np.array(signs), f"({', '.join(_AXES)}) became ({name})"
+            yield order, np.array(signs), f"({', '.join(axes)}) became ({name})"
 
 
 def _described(name: str, turned: bool, shift: NDArray[np.int64]) -> tuple[str, str]:
     """Return how voxels are moved, in a word and in numbers."""
+    axes = _AXES[len(shift)]
     if turned:
         return "transposed or flipped", name
-    if (shift == 1).all() or (shift == -1).all():
-        return "shifted", f"the coordinates of {SIDES[int(shift[0] == 1)]} are counted from 1"
-    steps = (f"{step:+d} along {axis}" for axis, step in zip(_AXES, shift, strict=True) if step)
+    counted = shift[1:] if axes == SurfaceSpace.coordinates else shift
+    if (counted == 1).all() or (counted == -1).all():
+        return "shifted", f"the coordinates of {SIDES[int(counted[0] == 1)]} are counted from 1"
+    steps = (f"{step:+d} along {axis}" for axis, step in zip(axes, shift, strict=True) if step)
     return "shifted", f"{', '.join(steps)} in the second"
 
 
@@ -150,7 +166,7 @@ def _moved(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[str, st
     # Where they lie as they should, a turn that would do as well says nothing.
     if (first == second).all(axis=1).mean() >= 0.5:
         return None
-    for number, (order, signs, name) in enumerate(_turns()):
+    for number, (order, signs, name) in enumerate(_turns(first.shape[1])):
         steps, count = np.unique(second - signs * first[:, list(order)], axis=0, return_counts=True)
         if count.max() >= max(FEWEST_MATCHES, _SHARE_OF_MATCHES * len(first)):
             return _described(name, number > 0, steps[count.argmax()])
@@ -162,7 +178,7 @@ def _moved_set(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[str
     ordered = np.unique(second, axis=0)
     if len(first) < FEWEST_MATCHES or np.array_equal(np.unique(first, axis=0), ordered):
         return None
-    for number, (order, signs, name) in enumerate(_turns()):
+    for number, (order, signs, name) in enumerate(_turns(first.shape[1])):
         turned = signs * first[:, list(order)]
         shift = second.min(axis=0) - turned.min(axis=0)
         if np.array_equal(np.unique(turned + shift, axis=0), ordered):

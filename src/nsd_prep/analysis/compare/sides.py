@@ -7,6 +7,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nsd_prep.assemblies.assembly import places_of
+from nsd_prep.dataset.space import HEMISPHERES
+
 #: How the two sides are called.
 SIDES: Final = ("the first", "the second")
 
@@ -23,8 +26,9 @@ class Side:
         Rows that an image has at most.
     nsd_id : ndarray of int64, shape (n_images,)
         0-based, ascending.
-    coordinates : ndarray of int64, shape (n_voxels, 3)
-        voxel_x, voxel_y, voxel_z.
+    coordinates : ndarray of int64, shape (n_voxels, 3) or (n_vertices, 2)
+        voxel_x, voxel_y, voxel_z; on surfaces the hemisphere, 0 left and 1 right, and
+        vertex_index.
     noise_ceiling : ndarray of float64, shape (n_voxels,)
         Percent.
     """
@@ -48,9 +52,10 @@ def side_of(assembly: xr.DataArray, of_group: NDArray[np.bool_]) -> Side:
         averaged = np.zeros((len(nsd_id), values.shape[1]))
         np.add.at(averaged, row, values)
         averaged /= count[:, np.newaxis]
-    coordinates = np.stack(
-        [assembly[name].to_numpy()[of_group] for name in ("voxel_x", "voxel_y", "voxel_z")], axis=1
-    )
+    columns = {name: assembly[name].to_numpy()[of_group] for name in places_of(assembly)}
+    if "hemisphere" in columns:
+        columns["hemisphere"] = columns["hemisphere"] != HEMISPHERES[0]
+    coordinates = np.stack(list(columns.values()), axis=1)
     return Side(
         averaged,
         int(count.max(initial=1)),
@@ -63,7 +68,7 @@ def side_of(assembly: xr.DataArray, of_group: NDArray[np.bool_]) -> Side:
 def rows_of_voxels(
     first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where two lists of coordinates, int64 (n_voxels, 3), have their common voxels.
+    """Return where two lists of coordinates, int64 (n_voxels, n_axes), have their common voxels.
 
     Positions in each, int64 (n_common,), 0-based, in the same order.
     """

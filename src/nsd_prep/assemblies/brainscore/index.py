@@ -2,14 +2,16 @@
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
     computed_field,
+    model_serializer,
     model_validator,
 )
 
@@ -24,6 +26,7 @@ from nsd_prep.assemblies.identifiers import (
 )
 from nsd_prep.core.atomic import write_json
 from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.dataset.space import FUNC1PT8MM
 
 INDEX_FILE: Final = "index.json"
 
@@ -65,6 +68,8 @@ class PackageIndex(BaseModel):
     checks : dict of str to int, or None
         Number of the run's checks by verdict; None where neither the checks nor the digests of the
         run were looked at.
+    space : str
+        Where responses lie; in files it stands only where that is not func1pt8mm.
     subjects, regions : tuple of str
         In the order of the neuroids.
     presentations : dict of str to int
@@ -81,6 +86,7 @@ class PackageIndex(BaseModel):
 
     dataset: str
     checks: dict[str, int] | None
+    space: _Name = FUNC1PT8MM
     subjects: tuple[_Subject, ...]
     regions: tuple[_Region, ...]
     presentations: dict[Split, int]
@@ -96,10 +102,22 @@ class PackageIndex(BaseModel):
         base_name(self.dataset)
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_usual_space(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        if self.space == FUNC1PT8MM:
+            del fields["space"]
+        return fields
+
     @computed_field  # type: ignore[prop-decorator]
     @property
     def registry_prefix(self) -> str:
         """What the registry entries begin with."""
+        return registry_prefix(self.dataset, self.subjects, self.space)
+
+    @property
+    def stimuli_prefix(self) -> str:
+        """What the registry entries of the stimulus sets begin with, whatever the space."""
         return registry_prefix(self.dataset, self.subjects)
 
     @property

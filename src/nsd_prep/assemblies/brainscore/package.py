@@ -37,6 +37,7 @@ from nsd_prep.core.digests import read_table
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder
+from nsd_prep.dataset.space import FSAVERAGE, FUNC1PT8MM
 
 #: A date that says nothing: the earliest that a zip can hold.
 _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)
@@ -93,9 +94,10 @@ def write_packages(
         A file is not the one that the manifest lists; a check of the run failed; a stimulus set is
         not that of its assembly; a name cannot be part of a plugin.
     """
+    place = _place_of_assemblies(folder, suffix)
     paths = {
         split: (
-            packaged_assembly_file(folder, split, suffix),
+            packaged_assembly_file(folder, split, suffix, place),
             stimulus_metadata_file(folder, split, suffix),
         )
         for split in SPLITS
@@ -115,13 +117,17 @@ def write_packages(
     _require_own(folder, [path for pair in paths.values() for path in pair])
     halves = [_read_half(folder, split, pair) for split, pair in paths.items()]
     dataset, subjects, regions = _common_names(folder, *(half.assembly for half in halves))
+    space = str(halves[0].assembly.attrs.get("space", FUNC1PT8MM))
     sources = [path for half in halves for path in (*half.files, *half.images)]
     checks = None if unchecked else verified_checks(folder.parent, sources)
     current_stage().total = sum(1 + len(half.images) for half in halves)
-    files = [file for half in halves for file in _package_half(half, dataset, subjects, target)]
+    files = [
+        file for half in halves for file in _package_half(half, dataset, subjects, space, target)
+    ]
     index = PackageIndex(
         dataset=dataset,
         checks=checks,
+        space=space,
         subjects=subjects,
         regions=regions,
         presentations={half.split: half.assembly.sizes["presentation"] for half in halves},
@@ -130,6 +136,25 @@ def write_packages(
     )
     index.write(target)
     return index
+
+
+def _place_of_assemblies(folder: Path, suffix: str) -> str:
+    """Return a space whose train and test assemblies a folder holds, as their names tell.
+
+    A volume where it holds neither; InputFileError where it holds both.
+    """
+    found = [
+        space
+        for space in (FUNC1PT8MM, FSAVERAGE)
+        if packaged_assembly_file(folder, "train", suffix, space).is_file()
+    ]
+    if len(found) > 1:
+        raise InputFileError(
+            f"The folder {folder} holds assemblies of a volume and of surfaces: expected those of "
+            "one run, whose stimulus sets are beside them; run the flow again into another folder "
+            "for each."
+        )
+    return found[0] if found else FUNC1PT8MM
 
 
 def _read_half(folder: Path, split: Split, files: tuple[Path, Path]) -> _Half:
@@ -182,12 +207,16 @@ def _common_names(
 ) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """Return dataset, subjects and regions of both assemblies, after a look at every name."""
     dataset = train.attrs.get("dataset")
-    if dataset != test.attrs.get("dataset") or not all(
-        np.array_equal(train[name], test[name]) for name in ("neuroid_id", "subject", "region")
+    if (
+        dataset != test.attrs.get("dataset")
+        or not all(
+            np.array_equal(train[name], test[name]) for name in ("neuroid_id", "subject", "region")
+        )
+        or train.attrs.get("space") != test.attrs.get("space")
     ):
         raise InputFileError(
-            f"The assemblies in {folder} are of different runs: expected the same dataset and "
-            "neuroids in train and test; run the flow again."
+            f"The assemblies in {folder} are of different runs: expected the same dataset, space "
+            "and neuroids in train and test; run the flow again."
         )
     if not isinstance(dataset, str):
         raise InputFileError(
@@ -208,9 +237,9 @@ def _common_names(
 
 
 def _package_half(
-    half: _Half, dataset: str, subjects: Sequence[str], target: Path
+    half: _Half, dataset: str, subjects: Sequence[str], space: str, target: Path
 ) -> list[PackagedFile]:
-    assembly_id = assembly_identifier(dataset, subjects, half.split)
+    assembly_id = assembly_identifier(dataset, subjects, half.split, space)
     stimuli_id = stimulus_set_identifier(dataset, subjects, half.split)
     nc_path = target / f"assy_{assembly_id}.nc"
     csv_path = target / f"stimulus_{stimuli_id}.csv"

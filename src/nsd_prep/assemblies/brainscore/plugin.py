@@ -40,10 +40,8 @@ from functools import partial
 
 from brainscore_core.supported_data_standards.brainio.assemblies import NeuroidAssembly
 from brainscore_core.supported_data_standards.brainio.s3 import (
-    load_assembly_from_s3,
-    load_stimulus_set_from_s3,
-)
-from brainscore_vision import data_registry, load_stimulus_set, stimulus_set_registry
+$s3_imports)
+from brainscore_vision import $registries
 
 $citation
 LOCATION = $location
@@ -76,7 +74,7 @@ def test_assembly(split):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_stimulus_set(split):
     shown = load_dataset(f"{PREFIX}_{split}")["stimulus_id"].values
-    stimulus_set = load_stimulus_set(f"{PREFIX}_stim_{split}")
+    stimulus_set = load_stimulus_set(f"${stimuli}_stim_{split}")
     assert list(dict.fromkeys(shown)) == list(stimulus_set["stimulus_id"])
 
 
@@ -136,9 +134,20 @@ def write_plugin(index: PackageIndex, folder: Path) -> list[Path]:
 
     Its two folders, ``data/NAME`` and ``benchmarks/NAME``, go into those of brainscore_vision. The
     index gives SHA-1s, identifiers, and, once uploaded, location and version ids.
+
+    Stimulus sets are registered by the plugin of func1pt8mm alone: those of other spaces are the
+    same, and Brain-Score refuses a name that two plugins register.
     """
+    has_own_stimuli = index.stimuli_prefix == index.registry_prefix
+    loaders, registries = ["load_assembly_from_s3"], ["data_registry", "load_stimulus_set"]
+    if has_own_stimuli:
+        loaders.append("load_stimulus_set_from_s3")
+        registries.append("stimulus_set_registry")
     values = {
         "prefix": repr(index.registry_prefix),
+        "stimuli": "{PREFIX}" if has_own_stimuli else index.stimuli_prefix,
+        "s3_imports": "".join(f"    {name},\n" for name in loaders),
+        "registries": ", ".join(registries),
         "about": _text("NSD" if index.is_nsd else f"{index.dataset}, which is not NSD"),
         "checked": "Every check of the run that made them was looked at, and none failed."
         if index.checks is not None
@@ -178,13 +187,13 @@ def _citation_of_other(dataset: str) -> str:
 
 
 def _data_entries(index: PackageIndex) -> str:
-    prefix = index.registry_prefix
+    prefix, of_stimuli = index.registry_prefix, index.stimuli_prefix
     stimulus_sets, assemblies = [], []
     for split in SPLITS:
         table, images = index.file("stimulus table", split), index.file("stimulus images", split)
         stimulus_sets.append(
             _entry(
-                f"stimulus_set_registry[{f'{prefix}_stim_{split}'!r}]",
+                f"stimulus_set_registry[{f'{of_stimuli}_stim_{split}'!r}]",
                 "load_stimulus_set_from_s3",
                 identifier=repr(table.identifier),
                 bucket="LOCATION",
@@ -205,10 +214,10 @@ def _data_entries(index: PackageIndex) -> str:
                 sha1=repr(assembly.sha1),
                 version_id=repr(assembly.version_id),
                 cls="NeuroidAssembly",
-                stimulus_set_loader=f"partial(load_stimulus_set, {f'{prefix}_stim_{split}'!r})",
+                stimulus_set_loader=f"partial(load_stimulus_set, {f'{of_stimuli}_stim_{split}'!r})",
             )
         )
-    return "\n".join([*stimulus_sets, *assemblies])
+    return "\n".join([*(stimulus_sets if prefix == of_stimuli else ()), *assemblies])
 
 
 def _entry(name: str, function: str, **keywords: str) -> str:

@@ -21,14 +21,21 @@ from nsd_prep.dataset.hdf5.ranges import Ranges, merged
 
 Integers = NDArray[np.int64]
 
-#: Bytes of a node that indexes chunks of four dimensions: a header, 65 keys and 64 addresses.
-NODE_BYTES: Final = 24 + 65 * (8 + 8 * (4 + 1)) + 64 * 8
+
+def node_bytes(n_axes: int) -> int:
+    """Return the bytes of a node that indexes chunks of so many dimensions, trials among them.
+
+    A header, 65 keys and 64 addresses: 3656 for volumes, 2616 for surfaces.
+    """
+    return 24 + 65 * (8 + 8 * (n_axes + 1)) + 64 * 8
+
+
+#: The same of volumes.
+NODE_BYTES: Final = node_bytes(4)
 #: Byte where the root of the index lies, behind the superblock and the headers.
 ROOT: Final = 1400
-#: Byte where the first chunk lies.
-FIRST_CHUNK: Final = ROOT + NODE_BYTES
-#: The superblock, the headers and the root of the index, with what HDF5 reads ahead of them.
-_HEAD_BYTES: Final = FIRST_CHUNK + 512
+#: Bytes that HDF5 reads ahead behind the root of the index.
+_AHEAD: Final = 512
 #: Children of a full node, and those that the last node of a level keeps when it is split.
 _FULL: Final = 64
 _KEPT: Final = 57
@@ -44,15 +51,19 @@ class ChunkPlaces:
         Voxels of the whole file, each with one chunk.
     chunk_bytes : int
         Bytes of a chunk: two for each trial.
+    node_bytes : int
+        Bytes of a node of the index.
     """
 
     n_voxels: int
     chunk_bytes: int
+    node_bytes: int = NODE_BYTES
 
     @classmethod
     def predict(cls, shape: tuple[int, ...], n_trials: int) -> "ChunkPlaces":
         """Return the places in a file of int16 betas (n_trials, *shape), a chunk a voxel."""
-        return cls(prod(shape), n_trials * np.dtype(np.int16).itemsize)
+        chunk_bytes = n_trials * np.dtype(np.int16).itemsize
+        return cls(prod(shape), chunk_bytes, node_bytes(1 + len(shape)))
 
     @cached_property
     def file_bytes(self) -> int:
@@ -74,7 +85,8 @@ class ChunkPlaces:
         while (splits := _splits(children)).any():
             n_nodes += splits + (splits > 0)  # the first split of a level is one of the root
             children = np.where(splits > 0, splits + 1, 0)
-        return FIRST_CHUNK + voxels * self.chunk_bytes + n_nodes * NODE_BYTES
+        first = ROOT + self.node_bytes
+        return first + voxels * self.chunk_bytes + n_nodes * self.node_bytes
 
     def nodes(self, level: int, nodes: Integers) -> Integers:
         """Return the byte (int64) where nodes (0-based) of a level (0 for the leaves) begin."""
@@ -85,7 +97,7 @@ class ChunkPlaces:
         for _ in range(level + 1):
             child = _FULL + _KEPT * (child - 1)
         behind = self.chunks(child) + self.chunk_bytes
-        return behind + (level + (nodes == 0)) * NODE_BYTES
+        return behind + (level + (nodes == 0)) * self.node_bytes
 
     def index_of(self, voxels: Integers) -> Integers:
         """Return the bytes where all nodes begin that lead from the root to some voxels' chunks."""
@@ -114,7 +126,11 @@ class ChunkPlaces:
         nodes, chunks = self.index_of(voxels), self.chunks(voxels)
         ranges = merged(
             np.concatenate([[0], nodes, chunks]),
-            np.repeat([_HEAD_BYTES, NODE_BYTES, self.chunk_bytes], [1, len(nodes), len(chunks)]),
+            np.repeat(
+                # The superblock, the headers and the root, then nodes and chunks.
+                [ROOT + self.node_bytes + _AHEAD, self.node_bytes, self.chunk_bytes],
+                [1, len(nodes), len(chunks)],
+            ),
             gap,
         )
         return Ranges(ranges.starts, np.minimum(ranges.stops, self.file_bytes))

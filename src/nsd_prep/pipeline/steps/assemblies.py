@@ -10,16 +10,23 @@ from numpy.typing import NDArray
 from nsd_prep.analysis.geometry import Geometry, RegionGeometry, analyse
 from nsd_prep.analysis.rdm import upper_triangle
 from nsd_prep.analysis.rdm_statistics import crossnobis, noise_precision
-from nsd_prep.assemblies.assembly import build_assembly, read_assembly, write_assembly
+from nsd_prep.assemblies.assembly import (
+    build_assembly,
+    read_assembly,
+    without_gaps,
+    write_assembly,
+)
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.extraction.repetitions import averaged
-from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.prepared import Prepared
 
 
 def assemble_region(prepared: Prepared, region: str, folder: Folder) -> StepOutput:
-    """Average a region over repetitions, and write its assembly: ``Allen2022.REGION.nc``."""
+    """Average a region over repetitions, and write its assembly: ``Allen2022.REGION.nc``.
+
+    On surfaces ``Allen2022_surface.REGION.nc``.
+    """
     subjects = prepared.subjects_with(region)
     keep = [prepared.kept(subject, region) for subject in subjects]
     ends = np.cumsum([0, *(int(kept.sum()) for kept in keep)])
@@ -38,7 +45,7 @@ def assemble_region(prepared: Prepared, region: str, folder: Folder) -> StepOutp
     }
     if without := prepared.subjects_without.get(region):
         attributes |= {"subjects_without_region": " ".join(map(str, without))}
-    name = outputs.assembly_file(region)
+    name = prepared.assembly_file(region)
     assembly = build_assembly(responses, prepared.nsd_ids, voxels, attributes, prepared.coordinates)
     write_assembly(assembly, folder.path / name)
     return StepOutput.in_folder(folder, [name])
@@ -63,8 +70,9 @@ class Representations:
     def geometry(self) -> Geometry:
         """The RDMs of every region and subject; one assembly is in memory at a time."""
         return analyse(
-            (region, read_assembly(self.folder.path / outputs.assembly_file(region)))
-            for region in self.assemblies
+            (region, without_gaps(read_assembly(self.folder.path / name)))
+            for region, made in self.assemblies.items()
+            for name in made.files
         )
 
 
@@ -84,7 +92,7 @@ def crossnobis_geometry(prepared: Prepared) -> Geometry:
     def distances(place: tuple[str, int]) -> tuple[int, NDArray[np.float32]]:
         region, subject = place
         kept = prepared.kept(subject, region)
-        responses = prepared.repetitions(subject, region)[:, :, kept]
+        responses = prepared.repetitions_without_gaps(subject, region)[:, :, kept]
         found = crossnobis(responses, noise_precision(responses))
         return responses.shape[2], upper_triangle(found.astype(np.float32))
 

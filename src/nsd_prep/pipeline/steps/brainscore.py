@@ -47,12 +47,12 @@ def make_train_and_test(
         The output folder.
     """
     files = _write_train_and_test(prepared, zscore_images, suffix, folder)
-    written = read_train_and_test(folder, suffix)
+    written = read_train_and_test(folder, suffix, prepared.space)
     kept = prepared.voxels[prepared.voxels["kept"]]
     found = check_train_and_test(written, prepared.nsd_ids, prepared.is_train, kept)
     for region in assemblies:
-        assembly = read_assembly(folder.path / outputs.assembly_file(region))
-        found.append(check_agreement(written, region, assembly, prepared.is_train))
+        assembly = read_assembly(folder.path / prepared.assembly_file(region))
+        found.append(check_agreement(written, region, assembly, prepared.is_train, kept))
     return StepOutput.from_paths(folder, files, found)
 
 
@@ -79,7 +79,7 @@ def _write_train_and_test(
         zscore_images=zscore_images,
         attributes=attributes,
     )
-    files = _assembly_files(folder, suffix)
+    files = _assembly_files(folder, suffix, prepared.space)
     for assembly, file in zip(built, files, strict=True):
         write_assembly(assembly, file)
     return files
@@ -148,24 +148,25 @@ def make_stimulus_sets(
     return StepOutput.from_paths(folder, [*tables, *pictures])
 
 
-def read_train_and_test(folder: Folder, suffix: str) -> TrainAndTest:
+def read_train_and_test(folder: Folder, suffix: str, space: str) -> TrainAndTest:
     """Read the train and the test assembly of an output folder."""
-    return TrainAndTest(*(read_assembly(file) for file in _assembly_files(folder, suffix)))
+    return TrainAndTest(*(read_assembly(file) for file in _assembly_files(folder, suffix, space)))
 
 
 @contextmanager
-def opened_train_and_test(folder: Folder, suffix: str) -> Iterator[TrainAndTest]:
+def opened_train_and_test(folder: Folder, suffix: str, space: str) -> Iterator[TrainAndTest]:
     """Open the train and the test assembly of an output folder: what is not used is not read."""
     with ExitStack() as files:
         yield TrainAndTest(
             *(
                 files.enter_context(opened_assembly(file))
-                for file in _assembly_files(folder, suffix)
+                for file in _assembly_files(folder, suffix, space)
             )
         )
 
 
-def _assembly_files(folder: Folder, suffix: str) -> list[Path]:
+def _assembly_files(folder: Folder, suffix: str, space: str) -> list[Path]:
     return [
-        packaged_assembly_file(folder.path / outputs.BRAINSCORE, split, suffix) for split in SPLITS
+        packaged_assembly_file(folder.path / outputs.BRAINSCORE, split, suffix, space)
+        for split in SPLITS
     ]

@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 
 from nsd_prep.analysis.image_features import image_features
 from nsd_prep.analysis.rdm import from_upper_triangle
-from nsd_prep.assemblies.assembly import SubjectVoxels, read_assembly, voxel_table
+from nsd_prep.assemblies.assembly import (
+    SubjectVoxels,
+    read_assembly,
+    voxel_table,
+    without_gaps,
+)
 from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
 from nsd_prep.checks import (
     RegionEvidence,
@@ -19,6 +24,8 @@ from nsd_prep.checks import (
     check_hemispheres,
     check_images,
     check_placement,
+    check_placement_on_surface,
+    check_published_gaps,
     check_published_region,
     check_published_repetitions,
     check_run,
@@ -44,6 +51,7 @@ from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
+from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.statistics import BetaStatistics, sessions_table
 from nsd_prep.pipeline import outputs
@@ -71,7 +79,7 @@ def examine(prepared: Prepared, representations: Representations, folder: Folder
         subject, region = place
         session, trial = trial_places[subject]
         trials = SingleTrials(
-            responses=prepared.repetitions(subject, region),
+            responses=prepared.repetitions_without_gaps(subject, region),
             ncsnr=prepared.regions_of_subjects[place].ncsnr,
             session=session,
             trial=trial,
@@ -99,11 +107,8 @@ def examine(prepared: Prepared, representations: Representations, folder: Folder
         region.region: np.stack([from_upper_triangle(pairs) for pairs in region.rdms])
         for region in representations.geometry.all_voxels
     }
-    scope = None
-    if prepared.is_nsd:
-        preparation = prepared.attributes["preparation"]
-        known = preparation if preparation in PREPARATION_FOLDERS.values() else ""
-        scope = Scope(str(known), prepared.dataset_sessions)
+    scope = _scope(prepared)
+    if scope is not None:
         counts, n_images = prepared.repetition_counts, len(prepared.nsd_ids)
         found += check_published_repetitions(counts, n_images, scope)
         for region in prepared.regions:
@@ -127,6 +132,15 @@ def examine(prepared: Prepared, representations: Representations, folder: Folder
     return StepOutput.in_folder(folder, [outputs.SESSIONS, outputs.RELIABILITY], found)
 
 
+def _scope(prepared: Prepared) -> Scope | None:
+    """Return what of NSD a run read; None of another dataset."""
+    if not prepared.is_nsd:
+        return None
+    preparation = prepared.attributes["preparation"]
+    known = preparation if preparation in PREPARATION_FOLDERS.values() else ""
+    return Scope(str(known), prepared.dataset_sessions, prepared.space)
+
+
 def check_subjects(
     masks: Mapping[int, Masks],
     noise_ceilings: Mapping[int, NoiseCeilings],
@@ -143,7 +157,7 @@ def check_subjects(
     """
     found: list[Check] = []
     for subject, own in masks.items():
-        selection, (ncsnr, space) = own.selection, noise_ceilings[subject].volume
+        selection, (ncsnr, space) = own.selection, noise_ceilings[subject].ncsnr
         regions = {name: voxels for name, voxels in selection.regions.items() if len(voxels)}
         records = {
             record.session: {
@@ -153,9 +167,12 @@ def check_subjects(
             for record in sessions
             if record.subject == subject
         }
-        found += check_placement(subject, regions, space, ncsnr, own.brain)
+        if isinstance(space, VolumeSpace):
+            found += check_placement(subject, regions, space, ncsnr, own.brain)
+        else:
+            found += check_placement_on_surface(subject, regions, ncsnr)
         found += check_session_records(subject, records)
-        if selection.hemispheres is not None:
+        if selection.hemispheres is not None and isinstance(space, VolumeSpace):
             found.append(check_hemispheres(subject, space, *selection.hemispheres))
     return StepOutput(checks=tuple(found))
 
@@ -271,11 +288,15 @@ def validate(
     labels = {}
     for region in assemblies:
         voxels = prepared.voxels[prepared.voxels["region"] == region]
-        assembly = read_assembly(folder.path / outputs.assembly_file(region))
+        kept = voxels[voxels["kept"]]
+        assembly = read_assembly(folder.path / prepared.assembly_file(region))
         subjects = prepared.subjects_with(region)
-        found += assembly_checks.check_form(region, assembly, subjects, nsd_ids)
-        found += assembly_checks.check_signal(region, assembly, voxels[voxels["kept"]])
+        found += assembly_checks.check_form(region, assembly, subjects, nsd_ids, kept)
+        found += assembly_checks.check_signal(region, without_gaps(assembly), kept)
         found += assembly_checks.check_coverage(region, voxels, n_sessions)
+        if (scope := _scope(prepared)) is not None:
+            n_gaps = int(np.count_nonzero(np.isnan(assembly.to_numpy())))
+            found += check_published_gaps(region, n_gaps, len(nsd_ids), scope)
         labels[region] = assembly[:0].copy()  # without the responses, of which one is in memory
     files = {
         name: read_table(folder.path / name)

@@ -25,6 +25,7 @@ from nsd_prep.core.atomic import write_text
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import beside, each_in_threads
+from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.inputs import Masks, NoiseCeilings
 from nsd_prep.pipeline.prepared import Prepared
@@ -78,7 +79,7 @@ def gather_report(inputs: ReportInputs, folder: Folder) -> Report:
     def scores() -> tuple[pd.DataFrame | None, int | None]:
         if encoding is None or not features:
             return None, None
-        with opened_train_and_test(folder, encoding.suffix) as assemblies:
+        with opened_train_and_test(folder, encoding.suffix, prepared.space) as assemblies:
             found = score_encoding(*assemblies, features)
             shift = shift_of_ids(*assemblies, features, found) if encoding.features else None
             return found, shift
@@ -113,10 +114,15 @@ def gather_report(inputs: ReportInputs, folder: Folder) -> Report:
 def anatomies(
     masks: Mapping[int, Masks], noise_ceilings: Mapping[int, NoiseCeilings]
 ) -> dict[str, Anatomy]:
-    """Return what each subject's voxels are drawn on: its T1, or its ncsnr where there is none."""
+    """Return what each subject's voxels are drawn on: its T1, or its ncsnr where there is none.
+
+    On surfaces there is nothing of the kind.
+    """
     drawn = {}
     for subject, own in noise_ceilings.items():
-        ncsnr, space = own.volume
+        ncsnr, space = own.ncsnr
+        if not isinstance(space, VolumeSpace):
+            continue
         t1 = masks[subject].anatomy
         name = f"subj{subject:02d}"
         drawn[name] = Anatomy(ncsnr, space) if t1 is None else Anatomy(t1, space, "T1")
@@ -131,6 +137,8 @@ def facts_of_run(prepared: Prepared) -> RunFacts:
         dataset=str(attributes["dataset"]),
         is_nsd=prepared.is_nsd,
         preparation=str(attributes["preparation"]),
+        space=prepared.space,
+        surface_files=str(attributes.get("surface_files", "")),
         trials_per_session=prepared.trials_per_session,
         sessions=prepared.dataset_sessions,
         sessions_read={

@@ -28,6 +28,7 @@ from nsd_prep.core.digests import (
 )
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
+from nsd_prep.dataset.betas import Betas
 from nsd_prep.dataset.coco import annotation_files, with_annotations
 from nsd_prep.dataset.image_table import write_images
 from nsd_prep.dataset.published import WEAK_SESSIONS
@@ -95,7 +96,7 @@ class SubjectTrials:
         self.regions = {name: voxels for name, voxels in selection.regions.items() if len(voxels)}
         ceilings = inputs.noise_ceilings[subject]
         self._all_voxels = trial_voxels(
-            self.regions, selection.space, ceilings.volume.values, ceilings.splits
+            self.regions, selection.space, ceilings.ncsnr.values, ceilings.splits
         )
         self._minima = minima or VoxelMinima()
         self._scratch = scratch or store.path
@@ -104,6 +105,7 @@ class SubjectTrials:
             "dataset": inputs.dataset.name,
             "preparation": inputs.dataset.preparation,
             **selection.space.attributes(),
+            **inputs.dataset.origin,
             **self._minima.attributes(),
         }
         self._records = sorted(
@@ -124,14 +126,14 @@ class SubjectTrials:
         tables = [digest_of_table(self.trials), digest_of_table(self._all_voxels)]
         return sha256_of_json([self.subject, self.attributes, regions, tables, parts])
 
-    def sessions(self) -> Iterator[tuple[int, NDArray[np.int16]]]:
+    def sessions(self) -> Iterator[tuple[int, Betas]]:
         """Read the sessions (1-based), ascending: all trials as stored (n_voxels, n_trials)."""
         stage, taken = current_stage(), self._taken
         for session, values in self._whole_sessions():
             yield session, values if taken.all() else values[taken]
             stage.advance()
 
-    def _whole_sessions(self) -> Iterator[tuple[int, NDArray[np.int16]]]:
+    def _whole_sessions(self) -> Iterator[tuple[int, Betas]]:
         for record in self._records:
             parts = {name: self._store.read(part) for name, part in record.all_trials.items()}
             yield record.session, join_regions(parts, self.regions)

@@ -1,7 +1,7 @@
 """The report of single trials: a page of its own, with each subject's trials and voxels."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -95,6 +95,13 @@ def write_single_trials_report(
     return StepOutput.from_paths(folder, sorted(write_report_files(target, report)))
 
 
+def _place(row: Any) -> str:
+    """Return where a row of the table of voxels lies."""
+    if "vertex_index" in row:
+        return f"{row['hemisphere']}, vertex {row['vertex_index']}"
+    return f"voxel (i, j, k) = {tuple(int(row[f'nifti_{axis}']) for axis in 'ijk')}"
+
+
 def _section(
     subject: SubjectTrials,
     options: SingleTrialOptions,
@@ -114,8 +121,7 @@ def _section(
         best = int(np.nanargmax(ncsnr))
         with open_single_trials(responses_file(written, folder)) as dataset:
             responses = dataset["response"][:, best].to_numpy().astype(np.float32)
-        place = tuple(int(subject.voxels[f"nifti_{axis}"].iloc[best]) for axis in "ijk")
-        title = f"voxel (i, j, k) = {place}, ncsnr {ncsnr[best]:.2f}"
+        title = f"{_place(subject.voxels.iloc[best])}, ncsnr {ncsnr[best]:.2f}"
         units = UNITS[options.normalise]
         pictures.append(draw_one_voxel(responses, rows, title, subject.subject, units))
     return Section(

@@ -1,0 +1,147 @@
+"""A session's betas in an MGH file: a frame for each trial, of all vertices of a hemisphere.
+
+The bytes of a frame lie together, those of a vertex do not: all frames are passed through, a few
+at a time, and of each what the wanted vertices need is kept.
+"""
+
+import io
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from nibabel.freesurfer.mghformat import MGHHeader
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+from numpy.typing import NDArray
+
+from nsd_prep.core.errors import InputFileError
+from nsd_prep.dataset.hdf5.content import Content
+from nsd_prep.dataset.hdf5.ranges import Ranges, merged
+from nsd_prep.dataset.mgh import MGH_HEADER_BYTES
+
+_VALUE: Final = np.dtype(">f4")
+
+
+def frames_bytes(n_vertices: int, n_trials: int) -> int:
+    """Return the bytes of a file up to the end of its last frame; a trailer may follow."""
+    return MGH_HEADER_BYTES + n_vertices * n_trials * _VALUE.itemsize
+
+
+def check_frames(path: Path | str, n_vertices: int, n_trials: int, content: Content) -> None:
+    """Raise where a session's betas are not of the expected form.
+
+    Arguments and errors are those of `read_frames`.
+    """
+    advice = "download the file again."
+    head = bytearray(min(MGH_HEADER_BYTES, content.size))
+    content.fetch(Ranges(np.array([0]), np.array([len(head)])))
+    content.read_into(0, memoryview(head))
+    try:
+        if len(head) < MGH_HEADER_BYTES:
+            raise EOFError(f"it has {len(head)} bytes")
+        padded = io.BytesIO(bytes(head).ljust(2 * MGH_HEADER_BYTES, b"\0"))
+        header = MGHHeader.from_fileobj(padded)  # type: ignore[no-untyped-call]
+        shape, dtype = tuple(map(int, header["dims"])), header.get_data_dtype()
+    except (HeaderDataError, WrapStructError, EOFError, KeyError, ValueError, OSError) as error:
+        raise InputFileError(
+            f"{path} cannot be read as a session's betas ({error}): it is truncated, empty or not "
+            f"MGH; {advice}"
+        ) from error
+    if dtype != _VALUE:
+        raise InputFileError(
+            f"{path} has betas of the type {dtype.name}: expected float32 (percent signal "
+            f"change); {advice}"
+        )
+    if shape != (n_vertices, 1, 1, n_trials):
+        raise InputFileError(
+            f"{path} has betas of the shape {shape}: expected ({n_vertices}, 1, 1, {n_trials}), "
+            "the session's trials at the vertices of the region labels; download the file or the "
+            "labels again."
+        )
+    expected = frames_bytes(n_vertices, n_trials)
+    if content.size < expected:
+        raise InputFileError(
+            f"{path} is truncated: expected {expected} bytes or more, found {content.size}; "
+            f"{advice}"
+        )
+
+
+def read_frames(
+    path: Path | str,
+    vertices: NDArray[np.int64],
+    n_vertices: int,
+    n_trials: int,
+    content: Content,
+) -> NDArray[np.float32]:
+    """Read all trials of some vertices; no more than a few frames are in memory at once.
+
+    Parameters
+    ----------
+    path : Path
+        A session's MGH file of shape (n_vertices, 1, 1, n_trials), for messages.
+    vertices : ndarray of int64, shape (n_chosen,)
+        0-based, ascending.
+    n_vertices : int
+        Vertices of the hemisphere.
+    n_trials : int
+        750 in NSD.
+    content : Content
+        What gives the bytes.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_chosen, n_trials)
+        Percent signal change; NaN where a vertex has no data.
+
+    Raises
+    ------
+    OSError
+        The disk or the network fails.
+    InputFileError
+        The file is truncated, not MGH, or holds something else.
+    """
+    check_frames(path, n_vertices, n_trials, content)
+    values = np.empty((len(vertices), n_trials), dtype=np.float32)
+    if not len(vertices):
+        return values
+    starts = vertices * _VALUE.itemsize
+    ranges = merged(starts, np.full(len(starts), _VALUE.itemsize), content.gap)
+    ends = np.cumsum(ranges.stops - ranges.starts)
+    held_in = np.searchsorted(ranges.starts, starts, side="right") - 1
+    columns = (starts - ranges.stops[held_in] + ends[held_in]) // _VALUE.itemsize
+    n_at_once = max(1, content.bytes_at_once // int(ends[-1]))
+    frames = np.empty((n_at_once, int(ends[-1]) // _VALUE.itemsize), dtype=_VALUE)
+    for first in range(0, n_trials, n_at_once):
+        trials = np.arange(first, min(first + n_at_once, n_trials))
+        offsets = MGH_HEADER_BYTES + trials * n_vertices * _VALUE.itemsize
+        wanted = merged(
+            (offsets[:, np.newaxis] + ranges.starts).ravel(),
+            np.tile(ranges.stops - ranges.starts, len(trials)),
+            content.gap,
+        )
+        keys = content.fetch(wanted)
+        for frame, offset in zip(frames, offsets.tolist(), strict=False):
+            buffer = frame.view(np.uint8).data
+            for (start, stop), end in zip(ranges, ends.tolist(), strict=True):
+                content.read_into(offset + start, buffer[end - (stop - start) : end])
+        content.remove(keys)
+        values[:, trials] = frames[: len(trials), columns].T
+    _check_values(path, vertices, values)
+    return values
+
+
+def _check_values(
+    path: Path | str, vertices: NDArray[np.int64], values: NDArray[np.float32]
+) -> None:
+    """Raise where a vertex has data in some trials only, or values that are no responses."""
+    finite = np.isfinite(values)
+    whole = finite.all(axis=1)
+    wrong = np.flatnonzero(~whole & (finite.any(axis=1) | np.isinf(values[:, 0])))
+    if len(wrong):
+        row = wrong[0]
+        trial = int(np.flatnonzero(~finite[row])[0])
+        raise InputFileError(
+            f"{path} has the value {values[row, trial]} in trial {trial} (0-based) at the vertex "
+            f"{vertices[row]} (0-based): expected numbers in all trials, or NaN in all where there "
+            "are no data; download the file again."
+        )

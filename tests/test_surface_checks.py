@@ -1,0 +1,99 @@
+"""Checks of what lies on surfaces: published numbers, and what has no meaning there."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nsd_prep.checks import (
+    Scope,
+    check_placement_on_surface,
+    check_published_gaps,
+    check_published_region,
+)
+from nsd_prep.core.check import Check
+from nsd_prep.dataset.published import SESSION_COUNTS
+
+B3 = "betas_fithrf_GLMdenoise_RR"
+#: Left and right vertices, pooled median and number of vertices above 30 %, of all and of four.
+V1 = {8: (2153, 2123, 34.5, 18_542), 4: (2153, 2123, 39.1, 9778)}
+
+
+def scope_of(subjects: tuple[int, ...], preparation: str = B3) -> Scope:
+    return Scope(preparation, {one: SESSION_COUNTS[one] for one in subjects}, "fsaverage")
+
+
+def voxels(subjects: tuple[int, ...], median: float, n_reliable: int) -> pd.DataFrame:
+    """Return V1's vertices of some subjects, with a pooled median and a number above 30 %."""
+    left, right, *_ = V1[8]
+    n_vertices = len(subjects) * (left + right)
+    ceiling = np.where(np.arange(n_vertices) < n_reliable, median, 5.0)  # more than half of them
+    return pd.DataFrame(
+        {
+            "subject": np.repeat([f"subj{one:02d}" for one in subjects], left + right),
+            "hemisphere": np.tile(["lh"] * left + ["rh"] * right, len(subjects)),
+            "noise_ceiling": ceiling,
+            "ncsnr": 1.0,
+        }
+    )
+
+
+def named(checks: list[Check], name: str) -> list[Check]:
+    return [one for one in checks if one.name == name]
+
+
+@pytest.mark.parametrize("subjects", [tuple(range(1, 9)), (1, 2, 5, 7)])
+def test_published_numbers_of_fsaverage_pass(subjects: tuple[int, ...]) -> None:
+    *_, median, n_reliable = V1[len(subjects)]
+    checks = check_published_region("V1", voxels(subjects, median, n_reliable), scope_of(subjects))
+    counts = named(checks, "published voxel count")
+    assert [(one.data, one.measured) for one in counts[:3]] == [
+        ("", 4276),
+        ("lh", 2153),
+        ("rh", 2123),
+    ]
+    assert len(counts) == 3 * len(subjects)
+    assert {one.verdict for one in checks} == {"passed"}
+    assert named(checks, "published pooled noise ceiling")[0].measured == median
+    assert named(checks, "published reliable voxels")[0].measured == n_reliable
+
+
+def test_hemispheres_of_other_sizes_fail() -> None:
+    table = voxels((1,), 34.5, 100)
+    table["hemisphere"] = table["hemisphere"].map({"lh": "rh", "rh": "lh"})
+    checks = check_published_region("V1", table, scope_of((1,)))
+    verdicts = {one.data: one.verdict for one in checks}
+    assert verdicts == {"": "passed", "lh": "failed", "rh": "failed"}
+
+
+def test_noise_ceilings_are_published_of_b3_alone() -> None:
+    everybody = tuple(range(1, 9))
+    checks = check_published_region(
+        "V1", voxels(everybody, 34.5, 18_542), scope_of(everybody, "betas_fithrf")
+    )
+    assert {one.name for one in checks} == {"published voxel count"}
+
+
+def test_cells_without_data_are_published_of_all_subjects_and_515_images() -> None:
+    everybody = tuple(range(1, 9))
+    for region, expected in (("V1", 986), ("V2", 343), ("V4", 0), ("IT", 0)):
+        (found,) = check_published_gaps(region, expected, 515, scope_of(everybody))
+        assert found.verdict == "passed"
+        (found,) = check_published_gaps(region, expected + 1, 515, scope_of(everybody))
+        assert found.verdict == "failed"
+    assert check_published_gaps("V1", 0, 1000, scope_of((1, 2, 5, 7))) == []
+    assert check_published_gaps("V1", 0, 514, scope_of(everybody)) == []
+
+
+def test_nothing_is_published_of_subjects_own_surfaces() -> None:
+    scope = Scope(B3, {1: 40}, "nativesurface")
+    assert check_published_region("V1", voxels((1,), 34.5, 100), scope) == []
+
+
+def test_much_of_a_region_without_data_is_found_and_the_rest_does_not_apply() -> None:
+    ncsnr = np.full(1000, 0.5, np.float32)
+    ncsnr[:100] = np.nan
+    regions = {"sound": np.arange(300, 600), "gone": np.arange(0, 300)}
+    sound, gone, orientation = check_placement_on_surface(1, regions, ncsnr)
+    assert (sound.verdict, sound.reason) == ("not decidable", "no mesh")
+    assert (gone.verdict, gone.reason) == ("failed", "no data")
+    assert (orientation.verdict, orientation.reason) == ("not decidable", "surface")
