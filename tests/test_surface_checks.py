@@ -9,9 +9,11 @@ from nsd_prep.checks import (
     check_placement_on_surface,
     check_published_gaps,
     check_published_region,
+    check_transform,
 )
 from nsd_prep.core.check import Check
 from nsd_prep.dataset.published import SESSION_COUNTS
+from nsd_prep.dataset.space import SurfaceSpace
 
 B3 = "betas_fithrf_GLMdenoise_RR"
 #: Left and right vertices, pooled median and number of vertices above 30 %, of all and of four.
@@ -97,3 +99,31 @@ def test_much_of_a_region_without_data_is_found_and_the_rest_does_not_apply() ->
     assert (sound.verdict, sound.reason) == ("not decidable", "no mesh")
     assert (gone.verdict, gone.reason) == ("failed", "no data")
     assert (orientation.verdict, orientation.reason) == ("not decidable", "surface")
+
+
+class TestTransform:
+    SPACE = SurfaceSpace((400, 300))
+    NCSNR = np.random.default_rng(0).uniform(0, 1, 700).astype(np.float32)
+
+    def verdicts(self, through: np.ndarray | None) -> list[str]:
+        checks = check_transform(1, self.SPACE, self.NCSNR, through)
+        assert [one.data for one in checks] == ["lh", "rh"]
+        return [one.verdict for one in checks]
+
+    def test_nearest_neighbours_have_the_same_ncsnr(self) -> None:
+        through = self.NCSNR.copy()
+        through[::7] = np.nan
+        assert self.verdicts(through) == ["passed", "passed"]
+
+    def test_indices_into_other_data_are_found(self) -> None:
+        left, right = self.NCSNR[:400], self.NCSNR[400:]
+        exchanged = np.concatenate([np.resize(right, 400), left[:300]])
+        assert self.verdicts(exchanged) == ["failed", "failed"]
+        off_by_one = np.concatenate([np.roll(left, 1), right])
+        assert self.verdicts(off_by_one) == ["failed", "passed"]
+
+    def test_without_the_native_ncsnr_nothing_is_decided(self) -> None:
+        assert self.verdicts(None) == ["not decidable", "not decidable"]
+        few = np.full(700, np.nan, np.float32)
+        few[:40] = self.NCSNR[:40]
+        assert self.verdicts(few) == ["not decidable", "not decidable"]

@@ -553,7 +553,7 @@ class NSD:
         voxels = trial_voxels(
             {name: sites for name, sites in selection.regions.items() if len(sites)},
             selection.space,
-            inputs.noise_ceilings[subject].volume.values,
+            inputs.noise_ceilings[subject].ncsnr.values,
         )
         sites = selection.union()
         path, n_rows = betas_file(dataset, subject, experiment), ROWS[experiment]

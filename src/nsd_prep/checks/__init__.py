@@ -17,6 +17,7 @@ from nsd_prep.checks.published_values import (
 )
 from nsd_prep.checks.run import RegionEvidence, check_run, check_single_trials
 from nsd_prep.checks.session_statistics import check_session_records
+from nsd_prep.checks.transforms import check_transform
 from nsd_prep.checks.trials import SingleTrials, places_of_images
 
 __all__ = [
@@ -34,5 +35,6 @@ __all__ = [
     "check_run",
     "check_session_records",
     "check_single_trials",
+    "check_transform",
     "places_of_images",
 ]

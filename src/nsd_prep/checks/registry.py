@@ -65,6 +65,7 @@ from nsd_prep.checks.train_test import (
     SAME_NEUROIDS,
     SUBJECT_MAJOR,
 )
+from nsd_prep.checks.transforms import TRANSFORM
 from nsd_prep.core.check import Check, Kind
 from nsd_prep.core.errors import FailedChecksError
 
@@ -94,6 +95,7 @@ KINDS: Final[Mapping[str, tuple[Kind, ...]]] = MappingProxyType(
             INSIDE_BRAIN_MASK,
             ORIENTATION,
             HEMISPHERES,
+            TRANSFORM,
             SUBJECTS_AGREE,
             EACH_SUBJECT_AGREES,
             SUBJECTS_DIFFER,

@@ -1,7 +1,7 @@
 """The files of a session's betas, and which sites of a space each of them holds."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,7 @@ from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.dataset import published
 from nsd_prep.dataset.layout import Dataset, Transform
 from nsd_prep.dataset.space import HEMISPHERES, NATIVESURFACE, Hemisphere, Space, SurfaceSpace
-from nsd_prep.dataset.surfaces import read_vertex_index, read_vertices
+from nsd_prep.dataset.surfaces import read_vertex_index, read_vertex_ncsnr, read_vertices
 
 #: The transforms that are read to find fsaverage's vertices among a subject's own.
 NATIVE_TRANSFORMS: Final[tuple[Transform, ...]] = ("white-to-fsaverage", "fsaverage-to-white")
@@ -30,10 +30,13 @@ class NativeVertices:
         Vertices of the subject's own surface, left and right.
     index : tuple of ndarray of int64, each of shape (n_vertices of fsaverage,)
         For each vertex of fsaverage, one (0-based) of the subject's own surface, left and right.
+    ncsnr : ndarray of float32, shape (n_sites of fsaverage,), or None
+        The noise ceiling SNR of the subject's own surface at these vertices, where it is there.
     """
 
     vertices: tuple[int, int]
     index: tuple[NDArray[np.int64], NDArray[np.int64]]
+    ncsnr: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +164,26 @@ def read_native_vertices(dataset: Dataset, subject: int, space: SurfaceSpace) ->
         n_native = _count_native_vertices(dataset, subject, hemisphere)
         vertices.append(n_native)
         index.append(read_vertex_index(path, n_vertices, n_native, dataset.read))
-    return NativeVertices((vertices[0], vertices[1]), (index[0], index[1]))
+    ncsnr = _read_native_ncsnr(dataset, subject, vertices, index)
+    return NativeVertices((vertices[0], vertices[1]), (index[0], index[1]), ncsnr)
+
+
+def _read_native_ncsnr(
+    dataset: Dataset, subject: int, vertices: list[int], index: list[NDArray[np.int64]]
+) -> NDArray[np.float32] | None:
+    """Return the ncsnr of the subject's own surface at fsaverage's vertices; None without files."""
+    native = replace(dataset, space=NATIVESURFACE)
+    files = [native.ncsnr_file(subject, hemisphere) for hemisphere in HEMISPHERES]
+    if not all(map(dataset.exists, files)):
+        return None
+    found = [read_vertex_ncsnr(file, dataset.read) for file in files]
+    for file, own, n_vertices in zip(files, found, vertices, strict=True):
+        if len(own) != n_vertices:
+            raise InputFileError(
+                f"{file} has {len(own)} vertices: expected {n_vertices}, those of the subject's "
+                "surface in this hemisphere; download it again, and the transforms."
+            )
+    return np.concatenate([own[of] for own, of in zip(found, index, strict=True)])
 
 
 def _count_native_vertices(dataset: Dataset, subject: int, hemisphere: Hemisphere) -> int:

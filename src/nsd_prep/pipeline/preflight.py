@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from nsd_prep.dataset.images import check_images_file
 from nsd_prep.dataset.masks import labels_that_are_nowhere
 from nsd_prep.dataset.regions import LABELS_OF_SPACES, built_in_regions
 from nsd_prep.dataset.source import Source
-from nsd_prep.dataset.space import HEMISPHERES
+from nsd_prep.dataset.space import HEMISPHERES, NATIVESURFACE
 from nsd_prep.dataset.stimulus_table import count_images
 from nsd_prep.pipeline import step_table
 from nsd_prep.pipeline.cortex import load_cortex
@@ -115,6 +116,8 @@ def _fetch_small_files(run: Run) -> None:
                 for transform in NATIVE_TRANSFORMS
                 for hemisphere in HEMISPHERES
             ]
+            native = replace(dataset, space=NATIVESURFACE)
+            wanted += [native.ncsnr_file(subject, hemisphere) for hemisphere in HEMISPHERES]
         for volume in sorted(volumes):
             wanted += [dataset.roi_file(subject, volume, side) for side in sides]
             wanted.append(dataset.label_table(subject, volume))

@@ -31,6 +31,7 @@ from nsd_prep.checks import (
     check_run,
     check_session_records,
     check_single_trials,
+    check_transform,
     places_of_images,
 )
 from nsd_prep.checks import assembly as assembly_checks
@@ -171,6 +172,8 @@ def check_subjects(
             found += check_placement(subject, regions, space, ncsnr, own.brain)
         else:
             found += check_placement_on_surface(subject, regions, ncsnr)
+            if own.native is not None:
+                found += check_transform(subject, space, ncsnr, own.native.ncsnr)
         found += check_session_records(subject, records)
         if selection.hemispheres is not None and isinstance(space, VolumeSpace):
             found.append(check_hemispheres(subject, space, *selection.hemispheres))
