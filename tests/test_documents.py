@@ -18,7 +18,7 @@ from range_server import ServerProcess
 
 import nsd_prep
 
-GUIDES = ("tutorial", "python", "regions", "features", "compare", "package")
+GUIDES = ("tutorial", "python", "regions", "surfaces", "features", "compare", "package")
 #: Blocks that need a bucket, an account or another environment; what they name is tested elsewhere:
 #: publishing in test_publish, Brain-Score in test_conformance, the README's in .ci/run.
 NOT_RUN = {"package": 2}
