@@ -106,7 +106,9 @@ def write_subject_surfaces(
     # Both hemispheres at once: few vertices have no data.
     generator = random_stream(seed, Purpose.VERTICES, subject)
     region = regions_of_patches(np.concatenate(patches))
-    tuned = draw_tuned(plan.subjects[subject], region, generator)
+    # Of few images, all first or all last repetitions may lie in the first or the last session: a
+    # vertex without data in it would have no reliability at all.
+    tuned = draw_tuned(plan.subjects[subject], region, generator, first_and_last_whole=True)
     truth = {}
     start = 0
     for side, hemisphere in enumerate(HEMISPHERES):

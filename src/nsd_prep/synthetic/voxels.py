@@ -85,9 +85,18 @@ def regions_of_patches(patch: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def draw_tuned(
-    plan: SubjectPlan, region: NDArray[np.int64], generator: np.random.Generator
+    plan: SubjectPlan,
+    region: NDArray[np.int64],
+    generator: np.random.Generator,
+    *,
+    first_and_last_whole: bool = False,
 ) -> Tuned:
-    """Draw how sites respond whose regions are indices into `plan.REGIONS`."""
+    """Draw how sites respond whose regions are indices into `plan.REGIONS`.
+
+    With `first_and_last_whole` no site lacks data in the first or the last session alone.
+    """
+    ends = int(first_and_last_whole)
+    sessions_with_gaps = np.arange(ends, plan.sessions - ends)
     n_sites = len(region)
     tuning = tuning_of_voxels(region, generator)
     strength = np.empty(n_sites, dtype=np.float32)
@@ -102,7 +111,7 @@ def draw_tuned(
             has_data[never] = False
             for voxel in partly:
                 count = generator.integers(1, max(1, plan.sessions // 5) + 1)
-                has_data[voxel, generator.choice(plan.sessions, count, replace=False)] = False
+                has_data[voxel, generator.choice(sessions_with_gaps, count, replace=False)] = False
             # 45 % signal change: about a trial in 50 is beyond the 109.2 % that int16 holds.
             mean[strong] = 10.0
             scale[strong] = 45.0
