@@ -93,9 +93,10 @@ def draw_tuned(
 ) -> Tuned:
     """Draw how sites respond whose regions are indices into `plan.REGIONS`.
 
-    With `first_and_last_whole` no site lacks data in the first or the last session alone.
+    With `first_and_last_whole` a site has data in the first and the last session or in none, where
+    there are more than two.
     """
-    ends = int(first_and_last_whole)
+    ends = int(first_and_last_whole and plan.sessions > 2)
     sessions_with_gaps = np.arange(ends, plan.sessions - ends)
     n_sites = len(region)
     tuning = tuning_of_voxels(region, generator)
