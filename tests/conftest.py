@@ -6,17 +6,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-# NumPy reads these when it is imported. The tests' arrays are small and several tests run at once:
-# threads of BLAS that wait for each other took three times the processor time of the work itself.
+# The tests' arrays are small, and several tests run at once: threads of BLAS that wait for each other
+# took three times the processor time of the work. This is for processes that tests start.
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
 import hypothesis
 import pytest
+import scipy.linalg  # noqa: F401 (has a BLAS of its own)
 from small_nsd import SmallNSD, write_small_nsd
+from threadpoolctl import threadpool_limits
 
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.sources.opening import open_dataset
 from nsd_prep.synthetic import write_synthetic_nsd
+
+threadpool_limits(1, "blas")  # in this process, into which a plugin may have imported NumPy before
 
 # The same examples in every run, and no folder of found examples beside the code.
 hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, database=None)
