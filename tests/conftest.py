@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-# The tests' arrays are small, and several tests run at once: threads of BLAS that wait for each other
-# took three times the processor time of the work. This is for processes that tests start.
+# Arrays of tests are small, and several tests run at once: threads of BLAS that wait for each other
+# took three times the processor time of the work itself. This is for processes that tests start.
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
 import hypothesis
