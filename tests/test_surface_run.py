@@ -1,6 +1,7 @@
 """Runs on surfaces, from files to assemblies, against an independent plain implementation."""
 
 import json
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import reference
 import surface_reference
 import xarray as xr
 from brainscore_inputs import write_stimuli
-from library_stages import Watching, whole_run
+from library_stages import Watching, planned, whole_run
 from range_server import RangeServer
 from small_nsd import write_small_nsd
 from small_surfaces import SIDES, SmallSurfaces, write_small_surfaces
@@ -29,6 +30,10 @@ from nsd_prep.assemblies.identifiers import (
     registry_prefix,
 )
 from nsd_prep.core.errors import InputFileError, ParameterError, PreflightError
+from nsd_prep.extraction.sessions import extract_sessions
+from nsd_prep.extraction.store import Store
+from nsd_prep.pipeline.preflight import load_inputs
+from nsd_prep.single_trials import open_single_trials
 
 SUBJECTS = [5, 1]
 REGIONS = ["V1", "V2", "IT"]
@@ -525,3 +530,55 @@ class TestComparison:
         on_surface = read_assembly(out / "Allen2022_surface.V1.nc")
         with pytest.raises(InputFileError, match="expected both in one space"):
             compare_assemblies("V1", of_volume, on_surface)
+
+
+@pytest.mark.parametrize("form", ["netcdf", "zarr"])
+@pytest.mark.parametrize(("space", "files"), READ)
+def test_single_trials_in_every_form_of_storage(
+    surfaces: SmallSurfaces, tmp_path: Path, space: str, files: str | None, form: str
+) -> None:
+    asked = {"space": space, "surface_files": files, "subjects": [5], "regions": ["V1"]}
+    whole_run(
+        surfaces.root,
+        tmp_path,
+        assemblies=False,
+        single_trials=True,
+        format=form,
+        report=False,
+        **asked,
+    )
+    places = surface_reference.vertices(surfaces, space, 5, "V1")
+    expected = []
+    for session in range(1, surfaces.small.sessions[5] + 1):
+        z = [
+            surface_reference.zscores(
+                surface_reference.session_betas(
+                    surfaces, space, files or "native", 5, session, side
+                )[:, [vertex for own, vertex in places if own == side]]
+            )
+            for side in SIDES
+        ]
+        expected.append(np.concatenate(z, axis=1))
+    path = tmp_path / f"subj05.{'nc' if form == 'netcdf' else 'zarr'}"
+    with open_single_trials(path) as trials:
+        np.testing.assert_array_equal(
+            trials["response"], np.nan_to_num(np.concatenate(expected), nan=0.0)
+        )
+        assert trials["hemisphere"].values.tolist() == [side for side, _ in places]
+        assert trials.attrs["space"] == space
+        assert trials.attrs.get("surface_files") == files
+
+
+def test_all_sessions_are_extracted_by_processes_too(
+    surfaces: SmallSurfaces, tmp_path: Path
+) -> None:
+    """What is sent to another process: files of both hemispheres, and the index of each."""
+    run = planned(surfaces.root, tmp_path, space="fsaverage", surface_files="native", subjects=[1])
+    requests = load_inputs(run).requests(Store(path=tmp_path / "store"))
+    copied = pickle.loads(pickle.dumps(requests))
+    assert [one.files for one in copied] == [one.files for one in requests]
+    assert [one.digest for one in copied] == [one.digest for one in requests]
+    (record,) = extract_sessions(copied[:1])
+    assert requests[0].accepts(record)
+    assert type(record).model_validate_json(record.model_dump_json()) == record
+    assert len(record.betas) == 2
