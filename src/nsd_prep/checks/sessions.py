@@ -131,10 +131,11 @@ def session_agreement_table(regions: Sequence[TrialAgreement]) -> pd.DataFrame:
         chance", "weak", or that it is one of them, or "of the opposite sign"; empty where nothing
         is; and the columns of `run_table`.
     """
-    return _judged(AgreementScores(regions))
+    scores = AgreementScores(regions)
+    return _judged(scores, scores)
 
 
-def _judged(scores: AgreementScores) -> pd.DataFrame:
+def _judged(scores: AgreementScores, scores_of_runs: AgreementScores) -> pd.DataFrame:
     agreement, error = scores.judged(scores.sums.sum(axis=1))
     trials = scores.sums[:, :, 3].sum(axis=1).astype(np.int64)
     usual = _median(agreement)
@@ -152,10 +153,13 @@ def _judged(scores: AgreementScores) -> pd.DataFrame:
         },
         index=pd.Index(scores.sessions, name="session"),
     )
-    table = table.join(run_table(scores))
+    table = table.join(run_table(scores_of_runs))
+    none = pd.Series([()] * len(table), table.index)
+    # A session without an image seen three times has no run to judge.
+    table["runs"] = table["runs"].where(table["runs"].notna(), none)
     # No run of a misplaced session is better than the session.
     misplaced = table["what"].isin(_MISPLACED)
-    table["runs"] = table["runs"].mask(misplaced, pd.Series([()] * len(table), table.index))
+    table["runs"] = table["runs"].mask(misplaced, none)
     # Elsewhere the runs are what is wrong.
     table.loc[table["runs"].map(len) > 0, ["verdict", "what"]] = ["passed", ""]
     return table
@@ -204,6 +208,7 @@ def check_sessions(
     data: str = "",
     *,
     known: Collection[int] = (),
+    repeated: Sequence[TrialAgreement] = (),
 ) -> list[Check]:
     """Check that a subject's sessions and runs are in their places, and name those that are not.
 
@@ -217,6 +222,9 @@ def check_sessions(
         As in `nsd_prep.core.check.Check`.
     known : collection of int
         Sessions (1-based) of which it is known that they are weak or blind, and right.
+    repeated : sequence of TrialAgreement
+        Of every image seen three times, in a few voxels of regions, by which runs are judged; by
+        `regions` where none is given.
 
     Returns
     -------
@@ -226,7 +234,7 @@ def check_sessions(
         trials or too weak a signal. And of their runs, as `check_runs` gives it.
     """
     scores = AgreementScores(list(regions.values()))
-    table = _judged(scores)
+    table = _judged(scores, AgreementScores(repeated) if repeated else scores)
     at_chance = table["what"] == AT_CHANCE
     if at_chance.sum() == 1 and set(regions) <= EARLY_CORTEX:
         table.loc[at_chance, ["verdict", "what"]] = ["suspicious", UNSEEN]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nsd_prep import __version__
+from nsd_prep.checks.runs import undecided_once
 from nsd_prep.core.atomic import write_json
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import sha256_of_json
@@ -48,8 +49,6 @@ class Ownership:
         What of the manifest is known of this run before it begins.
     files : dict of str to str
         SHA-256 of what this run has made, by its name in the folder.
-    checks : list of Check
-        All that this run has made.
     """
 
     def __init__(self, folder: Folder, run: Run, inputs: Inputs) -> None:
@@ -64,7 +63,7 @@ class Ownership:
         self._earlier = EarlierRuns.read(folder)
         self._outputs = self._earlier.outputs
         self.files: dict[str, str] = {}
-        self.checks: list[Check] = []
+        self._checks: list[Check] = []
 
     def require_that_all_belongs_together(self) -> None:
         """Raise ParameterError where results that are there are of other options."""
@@ -136,10 +135,15 @@ class Ownership:
             self._note()
             _logger.info("Kept in %s: %s.", self._folder.path, _renamed(aside))
 
+    @property
+    def checks(self) -> list[Check]:
+        """All checks that this run has made; what none of several subjects can tell stands once."""
+        return undecided_once(self._checks)
+
     def add(self, made: StepOutput) -> StepOutput:
         """Note what this run has made, and return it."""
         self.files |= made.files
-        self.checks += made.checks
+        self._checks += made.checks
         if made.files:
             self._note()
         return made

@@ -49,13 +49,16 @@ from nsd_prep.extraction.statistics import BetaStatistics, sessions_table
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.inputs import Masks, NoiseCeilings
 from nsd_prep.pipeline.prepared import Prepared
+from nsd_prep.pipeline.repeated_images import RepeatedImages
 from nsd_prep.pipeline.steps.assemblies import Representations
 
 #: So many images tell whether they belong to the responses.
 _IMAGES_CHECKED: Final = 256
 
 
-def examine(prepared: Prepared, representations: Representations, folder: Folder) -> StepOutput:
+def examine(
+    prepared: Prepared, repeated: RepeatedImages, representations: Representations, folder: Folder
+) -> StepOutput:
     """Check what shapes cannot tell: that trials, sessions and subjects are in their places.
 
     Writes ``sessions.csv`` and ``reliability.csv``. Failed checks are the caller's to act on.
@@ -79,7 +82,7 @@ def examine(prepared: Prepared, representations: Representations, folder: Folder
             sessions=np.array(list(prepared.parts(subject, region))),
             without_data=prepared.without_data(subject, region),
         )
-        found = check_single_trials(region, subject, trials)
+        found = check_single_trials(region, subject, trials, repeated.read(subject, region))
         stage.advance()
         return found, sample_split_half(trials)
 
