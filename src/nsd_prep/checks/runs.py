@@ -41,8 +41,8 @@ RUNS_IN_PLACE: Final = Kind(
     conditions={
         "failed": f"runs at chance: below {LOWEST_AGREEMENT:g} of the session's agreement, and "
         f"below {HIGHEST_AGREEMENT_OF_MISPLACED:g} by {MARGIN_OF_SURE:g} standard errors; and "
-        "their trials agree instead with the images of another run, or of the next or last trial: above "
-        f"{LOWEST_AGREEMENT:g}, and above 0 by {MARGIN_OF_SURE:g} standard errors",
+        "their trials agree instead with the images of another run, or of the next or last trial: "
+        f"above {LOWEST_AGREEMENT:g}, and above 0 by {MARGIN_OF_SURE:g} standard errors",
         "suspicious": f"at chance by {MARGIN_OF_SUSPICIOUS_RUN:g}, with other images or none: a "
         "subject may sleep for a run",
         "not decidable": f"fewer than {LOWEST_SHARE_SEEN:.0%} of all exchanges of two runs would "
