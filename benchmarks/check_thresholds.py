@@ -348,7 +348,7 @@ def simulated_conditions(
     """Give the verdicts on sound subjects whose sessions, repetitions or ncsnr differ."""
     for (name, condition), seed in itertools.product(CONDITIONS.items(), range(arguments.seeds)):
         generator = np.random.default_rng([seed, 7])
-        trials, raw = simulate_condition(
+        trials, repeated, raw = simulate_condition(
             generator,
             condition,
             n_voxels=int(generator.choice([60, 200])),
@@ -364,7 +364,11 @@ def simulated_conditions(
         checks = [
             *check_alignment("region", "subj01", align(trials)),
             check_reliability("region", "subj01", reliability, trials.ncsnr),
-            *check_sessions("subj01", {"region": agreement_of_trials(trials)}),
+            *check_sessions(
+                "subj01",
+                {"region": agreement_of_trials(trials)},
+                repeated=[agreement_of_trials(repeated)],
+            ),
             *check_session_records(1, records),
         ]
         for one in checks:

@@ -66,12 +66,12 @@ def trials_of_probes(
         return None
     in_session: Mapping[int, pd.DataFrame] = dict(iter(trials.groupby("session")))
     numbers, without_data, responses = [], [], []
-    for session, values in sessions:
-        rows = in_session[session]
+    for number, values in sessions:
+        rows = in_session[number]
         zscores, constant = zscore_trials(values, rows["trial_in_session"].tolist())
         nsd_id, repetition = (rows[name].to_numpy() for name in ("nsd_id", "repetition"))
-        responses.append(SessionResponses(session, zscores.T, nsd_id, repetition))
-        numbers.append(session)
+        responses.append(SessionResponses(number, zscores.T, nsd_id, repetition))
+        numbers.append(number)
         without_data.append(constant)
     session, trial = places_of_images(trials[trials["nsd_id"].isin(nsd_ids)], nsd_ids)
     return SingleTrials(

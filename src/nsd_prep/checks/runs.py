@@ -139,7 +139,7 @@ def run_table(scores: AgreementScores) -> pd.DataFrame:
             _shown_by(scores, row, np.flatnonzero(member[best[row]]), others[row, best[row]])
             if found[row]
             else ""
-            for row in rows
+            for row in rows.tolist()
         ]
     )
     failed = (

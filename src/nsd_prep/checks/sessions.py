@@ -66,8 +66,9 @@ SESSIONS_IN_PLACE: Final = Kind(
     conditions={
         "failed": f"a session at chance: below {LOWEST_AGREEMENT:g}, below "
         f"{HIGHEST_AGREEMENT_OF_MISPLACED:g} by {MARGIN_OF_SURE:g} standard errors, and below "
-        f"{TIRED:g} by {MARGIN_OF_TIRED:g}; not one alone in early cortex alone, and none that NSD "
-        "is known for; or of the opposite sign",
+        f"{TIRED:g} by {MARGIN_OF_TIRED:g}, where the others do not differ so much "
+        f"({DEVIATIONS_OF_WEAK:g} robust deviations); not one alone in early cortex alone, and none "
+        "that NSD is known for; or of the opposite sign",
         "suspicious": "one that is weak, or at chance otherwise, or that may be; one that is weak "
         f"in one region by {MARGIN_OF_REGION:g} standard errors",
         "not decidable": f"fewer than {FEWEST_TRIALS_OF_SESSION} trials, or too weak a signal",
@@ -191,7 +192,9 @@ def _judge_session(
             return ("suspicious", WEAK) if value < lowest else ("not decidable", "")
         if value + MARGIN_OF_SURE * error < 0:
             return "failed", OPPOSITE
-        if value + MARGIN_OF_TIRED * error < TIRED:
+        # Where sessions differ so much that one may be at chance, that is not sure.
+        unusual = value < lowest or usual < LOWEST_AGREEMENT
+        if value + MARGIN_OF_TIRED * error < TIRED and unusual:
             return "failed", AT_CHANCE
         return "suspicious", AT_CHANCE_OR_WEAK
     weaker = HIGHEST_AGREEMENT_OF_MISPLACED * min(usual, 1)
