@@ -67,7 +67,7 @@ SESSIONS_IN_PLACE: Final = Kind(
         "failed": f"a session at chance: below {LOWEST_AGREEMENT:g}, below "
         f"{HIGHEST_AGREEMENT_OF_MISPLACED:g} by {MARGIN_OF_SURE:g} standard errors, and below "
         f"{TIRED:g} by {MARGIN_OF_TIRED:g}, where the others do not differ so much "
-        f"({DEVIATIONS_OF_WEAK:g} robust deviations); not one alone in early cortex alone, and none "
+        f"({DEVIATIONS_OF_WEAK:g} robust deviations); not one in early cortex alone, and none "
         "that NSD is known for; or of the opposite sign",
         "suspicious": "one that is weak, or at chance otherwise, or that may be; one that is weak "
         f"in one region by {MARGIN_OF_REGION:g} standard errors",

@@ -66,7 +66,7 @@ VALIDATE: Final = Step("validate", checks.validate, version=2)
 EXAMINE: Final = Step("examine", checks.examine, version=4)
 MAKE_TRAIN_AND_TEST: Final = Step("make-train-and-test", brainscore.make_train_and_test, version=2)
 MAKE_STIMULUS_SETS: Final = Step("make-stimulus-sets", brainscore.make_stimulus_sets)
-CHECK_STIMULI: Final = Step("check-stimuli", checks.check_stimuli, version=2)
+CHECK_STIMULI: Final = Step("check-stimuli", checks.check_stimuli, version=3)
 WRITE_SINGLE_TRIALS: Final = Step(
     "write-single-trials",
     single_trials.write_single_trials,

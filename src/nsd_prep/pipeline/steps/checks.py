@@ -234,8 +234,8 @@ def check_stimuli(
 ) -> StepOutput:
     """Check that the images of the stimulus sets are those that V1 responded to.
 
-    There are no checks without V1 or without images; of colours only where the images are
-    photographs, or synthetic ones, which are like photographs in this.
+    There are no checks without V1 or without images. `photographs` is whether the images are
+    photographs, or synthetic ones, which are like photographs in contrast energy and colours.
     """
     rdms = {one.region: one.rdms for one in representations.geometry.all_voxels}
     files = pictures_of(stimuli, folder)
@@ -249,7 +249,7 @@ def check_stimuli(
     rows = np.searchsorted(prepared.nsd_ids, nsd_ids)
     v1 = np.mean([from_upper_triangle(pairs) for pairs in rdms["V1"]], axis=0)[np.ix_(rows, rows)]
     means = np.array([picture.mean(axis=(0, 1)) for picture in pictures])
-    found = [check_images(features, v1, natural=prepared.is_nsd)]
+    found = [check_images(features, v1, natural=photographs)]
     if photographs:
         found.append(check_colours(means))
     return StepOutput(checks=tuple(found))
