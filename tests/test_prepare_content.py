@@ -217,16 +217,6 @@ class TestOwnership:
         assert (out / name).read_bytes() != b'{"mine": 1}'
         assert (out / "notes.txt").read_text() == (out / "Allen2022.V2.nc").read_text() == "mine"
 
-    def test_what_was_changed_since_is_not_overwritten(
-        self, small: SmallNSD, tmp_path: Path
-    ) -> None:
-        out = tmp_path / "out"
-        run(small, out, regions=["V1"], **ASSEMBLIES)
-        with (out / "voxels.csv").open("a") as file:
-            file.write("mine\n")
-        with pytest.raises(ParameterError, match=r"voxels\.csv.* changed since"):
-            run(small, out, regions=["V1"], **ASSEMBLIES)
-
     def test_what_a_killed_run_wrote_and_did_not_list_is_written_again(
         self, small: SmallNSD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

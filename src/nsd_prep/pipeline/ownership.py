@@ -80,9 +80,8 @@ class Ownership:
         if own := self._own_files():
             raise ParameterError(
                 f"{self._folder.path} holds {_named(own)} under the names of results of this run, "
-                "which no run has written or which were changed since: choose another "
-                "--output-dir, move them elsewhere, or give --replace, with which they are "
-                "replaced."
+                "which no run has written: choose another --output-dir, move them elsewhere, or "
+                "give --replace, with which they are replaced."
             )
         why: dict[str, list[Difference]] = {
             run: differences(self._ours, record) for run, record in self._earlier.records.items()
@@ -103,16 +102,16 @@ class Ownership:
         )
 
     def _own_files(self) -> list[str]:
-        """Return what this run would overwrite that is no run's, or not any more.
+        """Return what this run would overwrite that no run has listed.
 
         A run that was killed may have written what it did not list.
         """
         unfinished = [one for one in self._earlier.records.values() if not one.has_ended]
 
         def is_of_a_run(name: str) -> bool:
-            output = self._outputs.get(name)
-            listed = output is not None and self._is_as_listed(name, output)
-            return listed or any(makes(record.parameters, name) for record in unfinished)
+            return name in self._outputs or any(
+                makes(record.parameters, name) for record in unfinished
+            )
 
         own = [
             name
