@@ -141,8 +141,11 @@ def _judged(scores: AgreementScores, scores_of_runs: AgreementScores) -> pd.Data
     trials = scores.sums[:, :, 3].sum(axis=1).astype(np.int64)
     usual = _median(agreement)
     lowest = _lowest_usual(agreement)
+    # Those at chance do not tell how much sessions differ that are not.
+    possible = _lowest_usual(agreement[agreement > LOWEST_AGREEMENT])
     judged = [
-        _judge_session(*each, usual, lowest) for each in zip(agreement, error, trials, strict=True)
+        _judge_session(*each, usual, lowest, possible)
+        for each in zip(agreement, error, trials, strict=True)
     ]
     table = pd.DataFrame(
         {
@@ -183,7 +186,7 @@ def _lowest_usual(agreement: NDArray[np.float64]) -> float:
 
 
 def _judge_session(
-    value: float, error: float, n_trials: int, usual: float, lowest: float
+    value: float, error: float, n_trials: int, usual: float, lowest: float, possible: float
 ) -> tuple[Verdict, str]:
     if n_trials < FEWEST_TRIALS_OF_SESSION or not np.isfinite(value):
         return "not decidable", ""
@@ -193,8 +196,7 @@ def _judge_session(
         if value + MARGIN_OF_SURE * error < 0:
             return "failed", OPPOSITE
         # Where sessions differ so much that one may be at chance, that is not sure.
-        unusual = value < lowest or usual < LOWEST_AGREEMENT
-        if value + MARGIN_OF_TIRED * error < TIRED and unusual:
+        if value + MARGIN_OF_TIRED * error < TIRED and not value > possible:
             return "failed", AT_CHANCE
         return "suspicious", AT_CHANCE_OR_WEAK
     weaker = HIGHEST_AGREEMENT_OF_MISPLACED * min(usual, 1)
