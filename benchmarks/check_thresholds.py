@@ -8,6 +8,7 @@
     python benchmarks/check_thresholds.py --seeds 100 --presentations # files of single trials
     python benchmarks/check_thresholds.py --seeds 80 --regions        # regions: identity, order
     python benchmarks/check_thresholds.py --seeds 15 --conditions     # sessions that differ
+    python benchmarks/check_thresholds.py --seeds 10 --runs           # runs, by all repeated images
 
 Each size is simulated with median noise ceilings of 5, 10, 20, 35 and 50 % and with 0 and 30 % of
 the noise common to many voxels. Prints, for each size, error and check, the lowest and highest
@@ -36,6 +37,7 @@ from nsd_prep.checks.presentations import (
     telling_voxels,
     verdict_of_presentations,
 )
+from nsd_prep.checks.probes import N_PROBES
 from nsd_prep.checks.region_identity import check_region_identity
 from nsd_prep.checks.region_order import REGIONS_IN_ORDER, check_region_order, region_order
 from nsd_prep.checks.reliability import check_reliability, split_half_reliability
@@ -346,7 +348,7 @@ def simulated_conditions(
     """Give the verdicts on sound subjects whose sessions, repetitions or ncsnr differ."""
     for (name, condition), seed in itertools.product(CONDITIONS.items(), range(arguments.seeds)):
         generator = np.random.default_rng([seed, 7])
-        trials, raw = simulate_condition(
+        trials, repeated, raw = simulate_condition(
             generator,
             condition,
             n_voxels=int(generator.choice([60, 200])),
@@ -362,12 +364,59 @@ def simulated_conditions(
         checks = [
             *check_alignment("region", "subj01", align(trials)),
             check_reliability("region", "subj01", reliability, trials.ncsnr),
-            *check_sessions("subj01", {"region": agreement_of_trials(trials)}),
+            *check_sessions(
+                "subj01",
+                {"region": agreement_of_trials(trials)},
+                repeated=[agreement_of_trials(repeated)],
+            ),
             *check_session_records(1, records),
         ]
         for one in checks:
             value = np.nan if one.measured is None else one.measured
             yield ("515 images, 30 sessions", name, one.name), one.verdict, value
+
+
+def simulated_runs(
+    arguments: argparse.Namespace,
+) -> Iterator[tuple[tuple[object, ...], str, float]]:
+    """Give the verdicts on runs, by all images of 30 sessions of 750 trials, in 64 voxels."""
+    lengths = run_lengths(750)
+    ends = np.cumsum(lengths)
+    runs = [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
+    cases = itertools.product(NOISE_CEILINGS, COMMON_NOISE, range(arguments.seeds))
+    for ceiling, common, seed in cases:
+        simulated = simulate_subject(
+            np.random.default_rng([seed, round(ceiling), round(10 * common), 3]),
+            n_images=7500,
+            n_voxels=N_PROBES,
+            n_sessions=30,
+            noise_ceiling=ceiling,
+            common_noise=common,
+        )
+        trials, image = simulated.trials, simulated.image
+        signal = simulated.gain[WRONG] * simulated.signal[image[WRONG]]
+
+        exchanged = trials[WRONG].copy()
+        exchanged[runs[2]] = trials[WRONG, runs[6]]
+        exchanged[runs[6]] = trials[WRONG, runs[2]]
+        lost = trials[WRONG].copy()
+        lost[runs[4].start : -1] = lost[runs[4].start + 1 :]
+        asleep = trials[WRONG].copy()
+        asleep[runs[8]] -= signal[runs[8]]
+        tired = trials[WRONG].copy()
+        tired[runs[9].start :] -= 0.7 * signal[runs[9].start :]
+        for error, session in (
+            ("sound", trials[WRONG]),
+            ("two runs exchanged", exchanged),
+            ("trial lost in the fifth run", lost),
+            ("asleep in a run (sound)", asleep),
+            ("30 % of the signal in the last three runs (sound)", tired),
+        ):
+            other = trials.copy()
+            other[WRONG] = session
+            single = replace(simulated, trials=other).single_trials(trials_per_session=750)
+            _, found = check_sessions("subj01", {"region": agreement_of_trials(single)})
+            yield (f"{ceiling:g} %", error, found.name), found.verdict, found.measured
 
 
 def main() -> None:
@@ -382,6 +431,7 @@ def main() -> None:
     parser.add_argument("--presentations", action="store_true", help="files of single trials")
     parser.add_argument("--regions", action="store_true", help="identity and order of regions")
     parser.add_argument("--conditions", action="store_true", help="sessions that differ")
+    parser.add_argument("--runs", action="store_true", help="runs, by all repeated images")
     arguments = parser.parse_args()
     simulate = simulated_checks
     if arguments.records:
@@ -392,6 +442,8 @@ def main() -> None:
         simulate = simulated_presentations
     elif arguments.regions:
         simulate = simulated_regions
+    elif arguments.runs:
+        simulate = simulated_runs
     elif arguments.conditions:
         simulate = simulated_conditions
     values = defaultdict(list)

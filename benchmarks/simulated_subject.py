@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.checks import SingleTrials
+from nsd_prep.checks.probes import choose_probes
 from nsd_prep.dataset.published import REPETITIONS
 
 #: Features of images, and of the noise that voxels have in common.
@@ -196,7 +197,7 @@ def simulate_condition(
     common_noise: float,
     n_images: int = 515,
     n_sessions: int = 30,
-) -> tuple[SingleTrials, NDArray[np.int16]]:
+) -> tuple[SingleTrials, SingleTrials, NDArray[np.int16]]:
     """Simulate a subject's shared images among three times as many, and all raw trials.
 
     The stored ncsnr is that of all z-scored trials, as NSD's is: it holds what the condition does.
@@ -205,6 +206,8 @@ def simulate_condition(
     -------
     trials : SingleTrials
         Of the shared images.
+    repeated : SingleTrials
+        Of all images, in the probes.
     raw : ndarray of int16, shape (n_sessions, n_voxels, n_trials)
         All trials, in betas' units.
     """
@@ -241,20 +244,25 @@ def simulate_condition(
     variance = responses.var(axis=1, ddof=1).mean(axis=0)
     stored = np.sqrt(np.maximum(0, 1 - variance) / variance) * condition.ncsnr
     n_trials = trials.shape[1]
-    shared = order[:n_images]
     every = 750
-    single = SingleTrials(
-        responses=responses[:n_images],
-        ncsnr=stored.astype(np.float32),
-        session=shared // n_trials + 1,
-        trial=(shared % n_trials) * every // n_trials,
-        trials_per_session=every,
-        sessions=np.arange(1, n_sessions + 1),
-        without_data=np.zeros((n_sessions, n_voxels), dtype=np.bool_),
-    )
+
+    def of_images(images: slice, voxels: NDArray[np.int64]) -> SingleTrials:
+        places = order[images]
+        return SingleTrials(
+            responses=responses[images][:, :, voxels],
+            ncsnr=stored[voxels].astype(np.float32),
+            session=places // n_trials + 1,
+            trial=(places % n_trials) * every // n_trials,
+            trials_per_session=every,
+            sessions=np.arange(1, n_sessions + 1),
+            without_data=np.zeros((n_sessions, len(voxels)), dtype=np.bool_),
+        )
+
+    single = of_images(slice(n_images), np.arange(n_voxels))
+    repeated = of_images(slice(None), choose_probes(stored))
     scale = 400 * generator.lognormal(0, 0.4, n_voxels)
     raw = np.clip(trials * scale + 150, -32768, 32767).astype(np.int16)
-    return single, raw.swapaxes(1, 2)
+    return single, repeated, raw.swapaxes(1, 2)
 
 
 def _stored_ncsnr(

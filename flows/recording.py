@@ -37,7 +37,7 @@ def log_to_server() -> Iterator[None]:
         PREFECT_LOGGING_EXTRA_LOGGERS: ["nsd_prep"],  # of processes that are started
         PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
     }
-    with temporary_settings(updates), _library_log_to_server():
+    with temporary_settings(updates), library_log_to_server():
         try:
             yield
         finally:
@@ -49,10 +49,11 @@ def _nothing(_record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def _library_log_to_server() -> Iterator[None]:
-    """Send the library's log to the page of the run.
+def library_log_to_server() -> Iterator[None]:
+    """Send the library's log, its stages too, to the page of the run.
 
-    As Prefect does with its extra loggers, which it looks up only when it is imported.
+    As Prefect does with its extra loggers, which it looks up only when it is imported, and whose
+    level it leaves at that of the root, which is warnings.
     """
     logger, handlers = logging.getLogger("nsd_prep"), logging.getLogger("prefect.extra").handlers
     added = [handler for handler in handlers if handler not in logger.handlers]

@@ -27,6 +27,7 @@ from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.observer import Observer
 from nsd_prep.pipeline.preflight import load_inputs
 from nsd_prep.pipeline.prepared import Prepared
+from nsd_prep.pipeline.repeated_images import RepeatedImages
 from nsd_prep.pipeline.run import Run, plan_run
 from nsd_prep.pipeline.step import InThreads
 from nsd_prep.pipeline.summary import Summary
@@ -75,6 +76,7 @@ class Library(NamedTuple):
     run: Run
     inputs: Inputs
     prepared: Prepared
+    repeated: RepeatedImages
     output: Folder
 
 
@@ -87,8 +89,10 @@ def prepare(root: Path, out: Path, **asked: Any) -> Library:
     """Load the inputs and extract the sessions of a run."""
     run = planned(root, out, **asked)
     inputs = load_inputs(run)
-    sessions, store = extract(run, inputs, InThreads(), Observer())
-    return Library(run, inputs, Prepared(run, inputs, sessions, store), Folder(path=out))
+    sessions, store = extract(run, inputs, InThreads(), Observer(), with_probes=True)
+    prepared = Prepared(run, inputs, sessions, store)
+    repeated = RepeatedImages(inputs, sessions, store)
+    return Library(run, inputs, prepared, repeated, Folder(path=out))
 
 
 def request_for(

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import reference
@@ -812,3 +813,48 @@ class TestHostileStore:
         (folder / "folder").mkdir()
         os.mkfifo(folder / "pipe")
         self.recovers(official, request, voxels_read)
+
+
+class TestProbes:
+    """All trials of a few voxels of a region are kept for checks, beside the region's part."""
+
+    @pytest.fixture
+    def probed(self, request_of, selection: VoxelSelection) -> SessionRequest:
+        """Return a request for V4 and IT that keeps a few voxels of each."""
+        probes = {name: selection.regions[name][1:9:3] for name in ("V4", "IT")}
+        return replace(request_of("V4", "IT"), probes=probes)
+
+    def test_all_their_trials_are_stored(
+        self, probed: SessionRequest, voxels_read: list[int]
+    ) -> None:
+        record = extract_session(probed)
+        assert len(voxels_read) == len(set(voxels_read))
+        assert set(record.parts) == set(record.probes) == {"V4", "IT"}
+        for region, sites in probed.probes.items():
+            part = record.probes[region]
+            stored = probed.store.read(part)
+            assert part.file in record.files
+            with h5py.File(probed.path) as file:
+                volumes = file["betas"][:]
+            assert np.array_equal(stored, volumes.reshape(probed.n_trials, -1)[:, sites].T)
+        assert probed.accepts(record)
+        assert not replace(probed, probes={}).accepts(record)
+
+    def test_of_a_store_without_them_nothing_else_is_read(
+        self, request_of, probed: SessionRequest, voxels_read: list[int]
+    ) -> None:
+        before = extract_session(request_of("V4", "IT"))
+        voxels_read.clear()
+        sites = np.unique(np.concatenate([*probed.probes.values()])).tolist()
+        assert voxels_to_read(probed).tolist() == sites
+        after = extract_session(probed)
+        assert voxels_read == sites
+        assert after.parts == before.parts
+
+    def test_inside_voxels_that_are_kept_they_are_not_read(
+        self, request_of, probed: SessionRequest, voxels_read: list[int]
+    ) -> None:
+        extract_session(replace(request_of("V4", "IT"), kinds=("all",)))
+        voxels_read.clear()
+        extract_session(probed)
+        assert voxels_read == []

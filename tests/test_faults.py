@@ -38,6 +38,7 @@ from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.ownership import Ownership
 from nsd_prep.pipeline.preflight import load_inputs
 from nsd_prep.pipeline.prepared import Prepared
+from nsd_prep.pipeline.repeated_images import RepeatedImages
 from nsd_prep.pipeline.steps import assemblies, brainscore, closing, tables
 from nsd_prep.pipeline.steps import checks as examination
 from nsd_prep.pipeline.steps import checks as validation
@@ -89,7 +90,7 @@ STAGES: dict[str, Stage] = {
     "load_inputs": lambda run: load_inputs(run.plan_run),
     "ownership": lambda run: _begun(run),
     "extract_sessions": lambda run: extraction.extract_sessions(
-        run.load_inputs.requests(run.store)
+        run.load_inputs.requests(run.store, with_probes=True)
     ),
     "prepared": _prepared,
     "write_tables": lambda run: tables.write_tables(run.prepared, run.output),
@@ -99,6 +100,7 @@ STAGES: dict[str, Stage] = {
     ),
     "examine": lambda run: examination.examine(
         run.prepared,
+        RepeatedImages(run.load_inputs, run.extract_sessions, run.store),
         assemblies.Representations({"own": run.assemble_region}, run.output),
         run.output,
     ),

@@ -191,6 +191,49 @@ class TestOwnership:
         assert "Removed from" in caplog.text
         assert "brainscore/Allen2022_fmri_test.nc" in caplog.text
 
+    @pytest.mark.parametrize(
+        ("name", "options"),
+        [
+            ("Allen2022.V1.nc", ASSEMBLIES),
+            ("voxels.csv", ASSEMBLIES),
+            ("manifest.json", ASSEMBLIES),
+            ("subj01.csv", TRIALS),
+        ],
+    )
+    def test_a_user_s_own_file_is_not_overwritten(
+        self, small: SmallNSD, tmp_path: Path, name: str, options: dict[str, Any]
+    ) -> None:
+        out, options = tmp_path / "out", {"regions": ["V1"], **options}
+        out.mkdir()
+        (out / name).write_text('{"mine": 1}')
+        (out / "notes.txt").write_text("mine")
+        (out / "Allen2022.V2.nc").write_text("mine")
+        for check in (True, False):
+            with pytest.raises(ParameterError, match=f"1 file .*{name}.* no run has written"):
+                run(small, out, **options, check=check, cache_dir=tmp_path / "cache")
+        assert (out / name).read_text() == '{"mine": 1}'
+        assert not (tmp_path / "cache" / "responses").exists()
+        run(small, out, **options, replace=True)
+        assert (out / name).read_bytes() != b'{"mine": 1}'
+        assert (out / "notes.txt").read_text() == (out / "Allen2022.V2.nc").read_text() == "mine"
+
+    def test_what_a_killed_run_wrote_and_did_not_list_is_written_again(
+        self, small: SmallNSD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out = tmp_path / "out"
+
+        def killed(*_: Any) -> Any:
+            (out / "Allen2022.V1.nc").write_text("half")
+            raise InputFileError("no more")
+
+        with monkeypatch.context() as patch:
+            step = replace(step_table.ASSEMBLE_REGION, function=killed)
+            patch.setattr(step_table, "ASSEMBLE_REGION", step)
+            with pytest.raises(InputFileError, match="no more"):
+                run(small, out, regions=["V1"], **ASSEMBLIES)
+        run(small, out, regions=["V1"], **ASSEMBLIES)
+        assert "Allen2022.V1.nc" in manifest(out)["outputs"]
+
     def test_a_run_that_fails_loses_nothing_and_leaves_no_manifest(
         self, small: SmallNSD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -622,15 +622,15 @@ def finished(tiny_nsd: Path, tmp_path_factory: pytest.TempPathFactory) -> Librar
 @pytest.fixture(scope="module")
 def representations(finished: Library) -> Representations:
     """Return the RDMs of that run's assemblies, which are written."""
-    _, _, prepared, output = finished
+    _, _, prepared, _, output = finished
     made = {region: assemble_region(prepared, region, output) for region in prepared.regions}
     return Representations(made, output)
 
 
 def composed(finished: Library, representations: Representations) -> Report:
     """Return the report of that run."""
-    _, inputs, prepared, output = finished
-    examined = examine(prepared, representations, output)
+    _, inputs, prepared, repeated, output = finished
+    examined = examine(prepared, repeated, representations, output)
     gathered = ReportInputs(
         prepared,
         representations,

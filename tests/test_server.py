@@ -194,6 +194,7 @@ class TestCompletedRun:
         lines = site.logs(runs.synthetic)
         assert 0 < len(lines) <= 40
         said = "\n".join(line["message"] for line in lines)
+        assert "assembling regions" in said
         assert re.search(r"^Checks: 0 failed, ", said, re.MULTILINE)
         assert not re.search("^Finished in state (Cached|Completed).*for task", said)
         assert [line["message"] for line in lines if line["level"] >= ERROR_LEVEL] == []

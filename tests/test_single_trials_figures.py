@@ -113,17 +113,18 @@ class TestShareOfPrediction:
         n_images: int,
         ncsnr: np.ndarray,
         change: Callable[[np.ndarray, np.ndarray], np.ndarray] = lambda _, second: second,
+        stored: float = 1.0,
     ) -> Share:
         rng = np.random.default_rng(3)
         signal = rng.normal(size=(n_images, len(ncsnr))) * ncsnr
         scale = np.sqrt(1 + ncsnr**2)
         halves = [(signal + rng.normal(size=signal.shape)) / scale for _ in range(2)]
         second = change(*halves)
-        telling = telling_voxels(ncsnr)
+        telling = telling_voxels(stored * ncsnr)
         return share_of_presentations(
             halves[0][:, telling].astype(np.float32),
             second[:, telling].astype(np.float32),
-            ncsnr[telling],
+            stored * ncsnr[telling],
         )
 
     def verdict(self, *arguments: Any) -> str:
@@ -151,9 +152,22 @@ class TestShareOfPrediction:
             third = len(second) // 3
             return np.concatenate([np.roll(second[:third], 1, axis=0), second[third:]])
 
-        # An ncsnr that is a fifth too high gives as low a share.
         ncsnr = np.linspace(0, 1.2, 600)
-        assert self.verdict(800, ncsnr, partly) == "not decidable"
+        assert self.verdict(800, ncsnr, partly) == "suspicious"
+
+    def test_a_third_of_scattered_rows_of_other_images_never_passes(self) -> None:
+        def scattered(_first: np.ndarray, second: np.ndarray) -> np.ndarray:
+            wrong = second.copy()
+            wrong[::3] = np.roll(second[::3], 1, axis=0)
+            return wrong
+
+        assert self.verdict(800, np.linspace(0, 1.2, 600), scattered) != "passed"
+
+    def test_an_ncsnr_that_is_too_high_is_not_suspicious(self) -> None:
+        for n_images in (120, 800, 3000):
+            share = self.share(n_images, np.linspace(0, 1, 600), stored=1.2)
+            assert share.value == pytest.approx(0.8, abs=0.12)
+            assert verdict_of_presentations(share) != "suspicious"
 
     def test_two_fifths_of_the_rows_of_other_images(self) -> None:
         def partly(_first: np.ndarray, second: np.ndarray) -> np.ndarray:

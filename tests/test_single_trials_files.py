@@ -484,11 +484,33 @@ class TestReading:
         voxels = subject.voxels[:n_voxels]
         write_rows(path, blocks, subject.trials, voxels, format=format_of(path), attributes={})
         for _ in range(2):
-            with pytest.raises(InputFileError, match=r"written again, .* make a new"):
+            with pytest.raises(InputFileError, match=r"written again, .* open it again"):
                 reader[[1, 2]]
         np.testing.assert_array_equal(
             TrialReader(path)[3], -next(subject.responses())[1][3, :n_voxels]
         )
+
+    @pytest.mark.parametrize("elsewhere", [False, True])
+    def test_a_lazily_opened_dataset_never_gives_another_file_s_rows(
+        self, subject: Subject, path: Path, elsewhere: bool
+    ) -> None:
+        with open_single_trials(subject.write(path, format=format_of(path))) as dataset:
+            opened = dataset
+            if elsewhere and path.suffix == ".zarr":  # as a worker of Dask gets it
+                opened = pickle.loads(pickle.dumps(dataset))
+            expected = opened["response"][3].values if not elsewhere else None
+            blocks = (-values for _, values in subject.responses())
+            labels = (subject.trials, subject.voxels)
+            write_rows(path, blocks, *labels, format=format_of(path), attributes={})
+            if path.suffix == ".zarr":
+                for rows in ([1, 2], slice(3)):
+                    with pytest.raises(InputFileError, match=r"written again, .* open it again"):
+                        opened["response"][rows].load()
+            elif not elsewhere:
+                np.testing.assert_array_equal(opened["response"][3].values, expected)
+                np.testing.assert_array_equal(
+                    opened["response"][5].values, next(subject.responses())[1][5]
+                )
 
     def test_a_file_that_is_changed_in_its_place(self, subject: Subject, tmp_path: Path) -> None:
         path = subject.write(tmp_path / "subj01.nc")

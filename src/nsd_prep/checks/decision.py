@@ -129,7 +129,7 @@ def is_as_predicted(share: Share) -> bool | None:
     """
     if not np.isfinite(share.value):
         return None
-    margin = _margin(share)
+    margin = margin_of(share)
     if share.value < LOWEST_SHARE:
         return False if share.value + margin < 1 else None
     if share.value > HIGHEST_SHARE:
@@ -153,9 +153,9 @@ def verdict_of_share(share: Share) -> Verdict:
     """
     holds = is_as_predicted(share)
     low = share.value + _MARGIN_OF_SUSPICIOUS * share.error < LOWEST_SOUND_SHARE
-    if holds and low and share.value + _margin(share) < 1:
+    if holds and low and share.value + margin_of(share) < 1:
         return "suspicious"
-    if holds is False and 1 < share.value <= HIGHEST_OF_LOW_NCSNR + _margin(share):
+    if holds is False and 1 < share.value <= HIGHEST_OF_LOW_NCSNR + margin_of(share):
         return "suspicious"
     return as_verdict(holds)
 
@@ -188,7 +188,7 @@ def reason_of_share(share: Share, verdict: Verdict) -> str:
         return verdict
     if share.value > HIGHEST_SHARE:
         return "high"
-    return "weak" if share.value > PARTLY and share.value > _margin(share) else "none"
+    return "weak" if share.value > PARTLY and share.value > margin_of(share) else "none"
 
 
 def meanings_of_share(*, sound: str, weak: str, none: str, high: str) -> Mapping[str, str]:
@@ -206,7 +206,8 @@ def meanings_of_share(*, sound: str, weak: str, none: str, high: str) -> Mapping
     )
 
 
-def _margin(share: Share) -> float:
+def margin_of(share: Share) -> float:
+    """Return how far a share surely lies from its value at most."""
     return share.error * float(-scipy.special.stdtrit(share.n_images - 1, CHANCE_OF_ERROR))
 
 

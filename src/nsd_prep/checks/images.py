@@ -135,8 +135,8 @@ def check_images(
     v1 : ndarray of float, shape (n_images, n_images)
         Mean RDM of V1 over subjects.
     natural : bool
-        Whether the images are photographs, as NSD's are: at chance is then failed. In other
-        datasets V1 need not follow these features.
+        Whether the images are photographs, as NSD's are, or synthetic ones that are like them: at
+        chance is then failed. In other datasets V1 need not follow these features.
     seed : int
         Of the permutations.
 

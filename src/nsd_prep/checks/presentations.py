@@ -1,6 +1,7 @@
 """How alike a voxel responds to two presentations of an image, from a file of single trials."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -10,12 +11,14 @@ from numpy.typing import NDArray
 
 from nsd_prep.checks.decision import (
     CONDITIONS_OF_SHARE,
+    FEWEST_IMAGES_OF_SHARE,
     FEWEST_VOXELS_OF_SHARE,
     HIGHEST_SHARE,
     LOWEST_SOUND_SHARE,
     NO_SHARE,
     THRESHOLDS_OF_SHARE,
     Share,
+    margin_of,
     meanings_of_share,
     reason_of_share,
     share_of,
@@ -33,6 +36,10 @@ _IMAGES_AT_ONCE = 64
 #: signal is at least this share of a trial's variance.
 _VOXELS_THAT_TELL = 200
 _LEAST_SIGNAL = 0.1
+#: Parts of the images, in the order in which they were first seen. Where rows are under other
+#: images, one has surely less than this of the whole's share, and not where the ncsnr is too high.
+_PARTS: Final = 10
+_SHARE_OF_PART: Final = 0.5
 #: Images seen twice from which noise alone reaches that share in no voxel of thousands.
 _ENOUGH_IMAGES = 500
 
@@ -45,7 +52,9 @@ SINGLE_TRIALS_OF_IMAGES: Final = Kind(
     conditions={
         **CONDITIONS_OF_SHARE,
         "failed": f"{CONDITIONS_OF_SHARE['failed']}, from {_ENOUGH_IMAGES} images seen twice",
-        "suspicious": f"{CONDITIONS_OF_SHARE['suspicious']}, or failed with fewer images",
+        "suspicious": f"{CONDITIONS_OF_SHARE['suspicious']}, or failed with fewer images; or "
+        f"surely below {_SHARE_OF_PART:g} of it in one of {_PARTS} parts of the images, as first "
+        "seen",
         "not decidable": f"it, or 1 where it is more, is not above {LOWEST_SOUND_SHARE:g} by two "
         "errors, as with half of the rows under other images",
     },
@@ -65,6 +74,7 @@ SINGLE_TRIALS_OF_IMAGES: Final = Kind(
         *THRESHOLDS_OF_SHARE,
         Threshold("voxels of the highest ncsnr", _VOXELS_THAT_TELL, "those with most signal"),
         Threshold("least signal of a voxel", _LEAST_SIGNAL, "a tenth of a trial's variance"),
+        Threshold("share of a part of the images", _SHARE_OF_PART, "half of the whole"),
         Threshold("images for *failed*", _ENOUGH_IMAGES, "the ncsnr is estimated from them too"),
     ),
 )
@@ -89,6 +99,19 @@ def rows_of_presentations(trials: pd.DataFrame, number: int) -> NDArray[np.int64
     rows = pd.Series(np.arange(len(trials)), index=keys).unstack("repetition")
     complete = rows.reindex(columns=range(number)).dropna().sort_values(0)
     return complete.to_numpy(dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class PresentationShare(Share):
+    """How alike two presentations are, as a share of what the ncsnr predicts.
+
+    Attributes
+    ----------
+    lowest : Share
+        That of the part of the images, in their order, in which it is lowest.
+    """
+
+    lowest: Share = NO_SHARE
 
 
 class PresentationPairs(NamedTuple):
@@ -179,34 +202,45 @@ def telling_voxels(ncsnr: NDArray[np.floating]) -> NDArray[np.int64]:
 
 def share_of_presentations(
     first: NDArray[np.floating], second: NDArray[np.floating], ncsnr: NDArray[np.floating]
-) -> Share:
+) -> PresentationShare:
     """Return how alike two presentations are, as a share of what the ncsnr predicts.
 
     Parameters
     ----------
     first, second : ndarray of float, shape (n_images, n_voxels)
-        Responses of `telling_voxels`.
+        Responses of `telling_voxels`; images in the order in which they were first seen.
     ncsnr : ndarray of float, shape (n_voxels,)
         Theirs.
 
     Returns
     -------
-    Share
+    PresentationShare
         Of fewer than 5 voxels NaN.
     """
     if len(ncsnr) < FEWEST_VOXELS_OF_SHARE:
-        return NO_SHARE
+        return PresentationShare(**vars(NO_SHARE))
     products = (_standardised(first) * _standardised(second)).mean(axis=1, dtype=np.float64)
-    return share_of(products / signal_share(ncsnr).mean())
+    scores = products / signal_share(ncsnr).mean()
+    n_parts = max(min(_PARTS, len(scores) // FEWEST_IMAGES_OF_SHARE), 1)
+    parts = [share_of(part) for part in np.array_split(scores, n_parts)]
+    return PresentationShare(
+        **vars(share_of(scores)), lowest=min(parts, key=lambda part: part.value)
+    )
 
 
 def verdict_of_presentations(share: Share) -> Verdict:
     """Return the verdict on the share of a `PresentationPairs`.
 
-    Not decidable where half of the rows may be others'; of few images suspicious at most: the
-    ncsnr is estimated from them too, and the voxels that seem best are so by chance in part.
+    Suspicious where the images of one part do not agree as the others do: an ncsnr that is too
+    high does not depend on rows. Not decidable where half of the rows may be others'; of few images
+    suspicious at most: the ncsnr is estimated from them too, and the voxels that seem best are so
+    by chance in part.
     """
     verdict = unless_partly_wrong(verdict_of_share(share), share)
+    if verdict in ("passed", "not decidable") and isinstance(share, PresentationShare):
+        lowest = share.lowest
+        if lowest.value + margin_of(lowest) < _SHARE_OF_PART * share.value:
+            return "suspicious"
     return "suspicious" if verdict == "failed" and share.n_images < _ENOUGH_IMAGES else verdict
 
 

@@ -76,6 +76,8 @@ class RegionEvidence:
         Split-half reliability of the voxels.
     trials : TrialAgreement
         For the check of the subject's sessions.
+    repeated : TrialAgreement or None
+        For the check of their runs: of every image seen three times, in the region's probes.
     rdm_reliability : float
         Of the RDM of the averaged responses.
     n_images, n_voxels, n_telling : int
@@ -92,9 +94,12 @@ class RegionEvidence:
     n_images: int
     n_voxels: int
     n_telling: int
+    repeated: TrialAgreement | None = None
 
 
-def check_single_trials(region: str, subject: int, trials: SingleTrials) -> RegionEvidence:
+def check_single_trials(
+    region: str, subject: int, trials: SingleTrials, repeated: SingleTrials | None = None
+) -> RegionEvidence:
     """Check a subject's single trials in a region.
 
     Beside the responses, memory is needed for one repetition of them and little more.
@@ -107,6 +112,8 @@ def check_single_trials(region: str, subject: int, trials: SingleTrials) -> Regi
         1-based.
     trials : SingleTrials
         The responses, and where they were measured.
+    repeated : SingleTrials, optional
+        The same of every image seen three times, in the region's probes.
 
     Returns
     -------
@@ -130,6 +137,7 @@ def check_single_trials(region: str, subject: int, trials: SingleTrials) -> Regi
         len(trials.responses),
         trials.responses.shape[2],
         trials.n_telling,
+        None if repeated is None else agreement_of_trials(repeated),
     )
 
 
@@ -170,6 +178,7 @@ def check_run(
             f"subj{subject:02d}",
             {one.region: one.trials for one in own},
             known=WEAK_SESSIONS.get(subject, ()) if scope is not None else (),
+            repeated=[one.repeated for one in own if one.repeated is not None],
         )
         found += [*sessions, _check_decided(subject, own, sessions)]
     regions = [region for region, of_subjects in rdms.items() if len(of_subjects) >= 2]

@@ -6,7 +6,9 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from nsd_prep.checks.probes import N_PROBES
 from nsd_prep.checks.trial_agreement import (
     HIGHEST_AGREEMENT_OF_MISPLACED,
     LOWEST_AGREEMENT,
@@ -25,15 +27,24 @@ FEWEST_TRIALS_OF_FAILED_RUNS: Final = 8
 MARGIN_OF_SEEN: Final = 2.0
 LOWEST_SHARE_SEEN: Final = 0.9
 
+#: What the trials of runs at chance show.
+EXCHANGED: Final = "exchanged"
+SHIFTED: Final = "shifted"
+UNSEEN: Final = "unseen"
+
 RUNS_IN_PLACE: Final = Kind(
     name="runs in their places",
-    scope="subject",
-    measures="agreement of runs' trials, as for sessions, against the rest of their session",
+    scope="subject, or run where none can be decided",
+    measures="agreement of runs' trials, as for sessions, against the rest of their session; of "
+    f"all images seen three times, over the {N_PROBES} voxels of the highest ncsnr of each region",
     draws=("trials",),
     conditions={
         "failed": f"runs at chance: below {LOWEST_AGREEMENT:g} of the session's agreement, and "
-        f"below {HIGHEST_AGREEMENT_OF_MISPLACED:g} by {MARGIN_OF_SURE:g} standard errors",
-        "suspicious": f"the same by {MARGIN_OF_SUSPICIOUS_RUN:g}",
+        f"below {HIGHEST_AGREEMENT_OF_MISPLACED:g} by {MARGIN_OF_SURE:g} standard errors; and "
+        "their trials agree instead with the images of another run, or of the next or last trial: "
+        f"above {LOWEST_AGREEMENT:g}, and above 0 by {MARGIN_OF_SURE:g} standard errors",
+        "suspicious": f"at chance by {MARGIN_OF_SUSPICIOUS_RUN:g}, with other images or none: a "
+        "subject may sleep for a run",
         "not decidable": f"fewer than {LOWEST_SHARE_SEEN:.0%} of all exchanges of two runs would "
         "be seen",
         "passed": "no run at chance",
@@ -44,11 +55,14 @@ RUNS_IN_PLACE: Final = Kind(
     unit="share of exchanges",
     meanings={
         "passed": "Every run's responses agree with other sessions' responses to the same images.",
-        "not decidable": "A run has too few shared images, or too weak a signal, to tell.",
-        "exchanged": "These runs' trials show other images than the design says: runs were "
+        "not decidable": "A run has too few repeated images, or too weak a signal, to tell.",
+        EXCHANGED: "These runs' trials show the images of other runs of the session: runs were "
         "exchanged.",
-        "from there on": "From there on the session's trials show other images than the design "
-        "says, or hold no data: a trial was lost or is there twice, or the file has holes.",
+        SHIFTED: "These trials show the images of the trials next to them: a trial was lost or is "
+        "there twice.",
+        UNSEEN: "The subject may have slept or closed the eyes in these runs: compare regions "
+        "elsewhere in the brain. At chance everywhere, the trials are another session's or in "
+        "another order, or the file has holes.",
     },
     thresholds=(
         Threshold("agreement of a run at chance", LOWEST_AGREEMENT, "simulations"),
@@ -77,8 +91,9 @@ def run_table(scores: AgreementScores) -> pd.DataFrame:
     -------
     DataFrame
         A row for each session: verdict_of_runs (as in `nsd_prep.core.check`), runs (a tuple of
-        those at chance, 1-based; empty where none is), n_runs (of the session) and seen (share
-        of all exchanges of two runs that would be found with a margin, 0 to 1).
+        those at chance, 1-based; empty where none is), shown (what their trials show: "exchanged",
+        "shifted" or "unseen"; empty where none is), n_runs (of the session) and seen (share of all
+        exchanges of two runs that would be found with a margin, 0 to 1).
     """
     sessions = pd.Index(scores.sessions, name="session")
     n_runs = scores.sums.shape[1]
@@ -86,6 +101,7 @@ def run_table(scores: AgreementScores) -> pd.DataFrame:
         columns = {
             "verdict_of_runs": "passed",
             "runs": pd.Series([()] * len(sessions), sessions),
+            "shown": "",
             "n_runs": n_runs,
             "seen": 0.0,
         }
@@ -117,8 +133,20 @@ def run_table(scores: AgreementScores) -> pd.DataFrame:
     best = np.argmax(sure, axis=1)
     rows = np.arange(len(sure))
     highest, n_trials = sure[rows, best], inside[rows, best, 3]
-    failed = (highest > MARGIN_OF_SURE) & (n_trials >= FEWEST_TRIALS_OF_FAILED_RUNS)
     found = highest >= MARGIN_OF_SUSPICIOUS_RUN
+    shown = np.array(
+        [
+            _shown_by(scores, row, np.flatnonzero(member[best[row]]), others[row, best[row]])
+            if found[row]
+            else ""
+            for row in rows.tolist()
+        ]
+    )
+    failed = (
+        (highest > MARGIN_OF_SURE)
+        & (n_trials >= FEWEST_TRIALS_OF_FAILED_RUNS)
+        & np.isin(shown, (EXCHANGED, SHIFTED))
+    )
     verdicts = np.where(failed, "failed", np.where(found, "suspicious", "passed"))
     runs = [
         tuple((np.flatnonzero(inside) + 1).tolist()) if any_found else ()
@@ -129,11 +157,33 @@ def run_table(scores: AgreementScores) -> pd.DataFrame:
         {
             "verdict_of_runs": verdicts,
             "runs": pd.Series(runs, sessions),
+            "shown": shown,
             "n_runs": n_runs,
             "seen": seen[:, exchanges].sum(axis=1) / max(int(exchanges.sum()), 1),
         },
         index=sessions,
     )
+
+
+def _shown_by(scores: AgreementScores, session: int, runs: NDArray[np.int64], usual: float) -> str:
+    """Return what the trials of runs at chance show, by index: other runs' images, the next, none.
+
+    `usual` is the agreement of the rest of the session.
+    """
+    n_runs = scores.sums.shape[1]
+    instead = scores.sums_instead[session, runs]
+    value, error = scores.judged(instead[:, :n_runs])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sure = np.nan_to_num(value / error, nan=-np.inf)
+    sure[np.arange(len(runs)), runs] = -np.inf  # a run itself
+    partners = instead[np.arange(len(runs)), np.argmax(sure, axis=1)].sum(axis=0)
+    candidates = np.stack([partners, *instead[:, n_runs:].sum(axis=0)])
+    value, error = scores.judged(candidates)
+    with np.errstate(invalid="ignore"):
+        shows = (value > LOWEST_AGREEMENT * usual) & (value > MARGIN_OF_SURE * error)
+    if not shows.any():
+        return UNSEEN
+    return (EXCHANGED, SHIFTED, SHIFTED)[int(np.argmax(np.where(shows, value, -np.inf)))]
 
 
 def _runs_named(runs: Sequence[int], n_runs: int) -> str:
@@ -145,11 +195,6 @@ def _runs_named(runs: Sequence[int], n_runs: int) -> str:
     if last == n_runs:
         return f"from run {first} of {n_runs} on"
     return f"runs {first} to {last} of {n_runs}"
-
-
-def _is_rest_of_session(runs: Sequence[int], n_runs: int) -> bool:
-    """Return whether these are several runs, up to the session's last."""
-    return len(runs) > 1 and runs[-1] == n_runs and runs[-1] - runs[0] < len(runs)
 
 
 def check_runs(subject: str, table: pd.DataFrame, data: str = "") -> Check:
@@ -178,10 +223,11 @@ def check_runs(subject: str, table: pd.DataFrame, data: str = "") -> Check:
     session = run = None
     if len(misplaced):
         verdict = worst(misplaced["verdict_of_runs"])
-        places = list(zip(misplaced.index, misplaced["runs"], misplaced["n_runs"], strict=True))
+        n_runs = misplaced["n_runs"].astype(int)
+        places = list(zip(misplaced.index, misplaced["runs"], n_runs, strict=True))
         told = "; ".join(f"session {number} {_runs_named(*runs)}" for number, *runs in places)
-        to_the_end = any(_is_rest_of_session(*runs) for _, *runs in places)
-        reason = "from there on" if to_the_end else "exchanged"
+        at_worst = misplaced.loc[misplaced["verdict_of_runs"] == verdict, "shown"]
+        reason = next(one for one in (SHIFTED, EXCHANGED, UNSEEN) if (at_worst == one).any())
         if len(places) == 1:
             session = int(places[0][0])
             run = places[0][1][0] if len(places[0][1]) == 1 else None
@@ -197,3 +243,28 @@ def check_runs(subject: str, table: pd.DataFrame, data: str = "") -> Check:
         reason=reason,
         found=told,
     )
+
+
+def undecided_once(checks: Sequence[Check]) -> list[Check]:
+    """Return checks with one in place of those of runs that are not decidable, where several are.
+
+    It stands where the first of them was, and names the subjects.
+    """
+    undecided = [
+        one
+        for one in checks
+        if (one.name, one.verdict) == (RUNS_IN_PLACE.name, "not decidable") and one.subject
+    ]
+    if len(undecided) < 2:
+        return list(checks)
+    seen = [one.measured for one in undecided if one.measured is not None]
+    subjects = ", ".join(dict.fromkeys(one.subject for one in undecided))
+    together = RUNS_IN_PLACE.check(
+        "not decidable",
+        data=undecided[0].data if len({one.data for one in undecided}) == 1 else "",
+        measured=max(seen, default=None),
+        found=f"at most {max(seen, default=0.0):.0%} of all exchanges of two runs would be seen in "
+        f"{subjects}",
+    )
+    others = {id(one) for one in undecided[1:]}
+    return [together if one is undecided[0] else one for one in checks if id(one) not in others]

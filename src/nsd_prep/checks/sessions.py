@@ -66,8 +66,9 @@ SESSIONS_IN_PLACE: Final = Kind(
     conditions={
         "failed": f"a session at chance: below {LOWEST_AGREEMENT:g}, below "
         f"{HIGHEST_AGREEMENT_OF_MISPLACED:g} by {MARGIN_OF_SURE:g} standard errors, and below "
-        f"{TIRED:g} by {MARGIN_OF_TIRED:g}; not one alone in early cortex alone, and none that NSD "
-        "is known for; or of the opposite sign",
+        f"{TIRED:g} by {MARGIN_OF_TIRED:g}, where the others do not differ so much "
+        f"({DEVIATIONS_OF_WEAK:g} robust deviations); not one in early cortex alone, and none "
+        "that NSD is known for; or of the opposite sign",
         "suspicious": "one that is weak, or at chance otherwise, or that may be; one that is weak "
         f"in one region by {MARGIN_OF_REGION:g} standard errors",
         "not decidable": f"fewer than {FEWEST_TRIALS_OF_SESSION} trials, or too weak a signal",
@@ -131,16 +132,20 @@ def session_agreement_table(regions: Sequence[TrialAgreement]) -> pd.DataFrame:
         chance", "weak", or that it is one of them, or "of the opposite sign"; empty where nothing
         is; and the columns of `run_table`.
     """
-    return _judged(AgreementScores(regions))
+    scores = AgreementScores(regions)
+    return _judged(scores, scores)
 
 
-def _judged(scores: AgreementScores) -> pd.DataFrame:
+def _judged(scores: AgreementScores, scores_of_runs: AgreementScores) -> pd.DataFrame:
     agreement, error = scores.judged(scores.sums.sum(axis=1))
     trials = scores.sums[:, :, 3].sum(axis=1).astype(np.int64)
     usual = _median(agreement)
     lowest = _lowest_usual(agreement)
+    # Those at chance do not tell how much sessions differ that are not.
+    possible = _lowest_usual(agreement[agreement > LOWEST_AGREEMENT])
     judged = [
-        _judge_session(*each, usual, lowest) for each in zip(agreement, error, trials, strict=True)
+        _judge_session(*each, usual, lowest, possible)
+        for each in zip(agreement, error, trials, strict=True)
     ]
     table = pd.DataFrame(
         {
@@ -152,10 +157,13 @@ def _judged(scores: AgreementScores) -> pd.DataFrame:
         },
         index=pd.Index(scores.sessions, name="session"),
     )
-    table = table.join(run_table(scores))
+    table = table.join(run_table(scores_of_runs))
+    none = pd.Series([()] * len(table), table.index)
+    # A session without an image seen three times has no run to judge.
+    table["runs"] = table["runs"].where(table["runs"].notna(), none)
     # No run of a misplaced session is better than the session.
     misplaced = table["what"].isin(_MISPLACED)
-    table["runs"] = table["runs"].mask(misplaced, pd.Series([()] * len(table), table.index))
+    table["runs"] = table["runs"].mask(misplaced, none)
     # Elsewhere the runs are what is wrong.
     table.loc[table["runs"].map(len) > 0, ["verdict", "what"]] = ["passed", ""]
     return table
@@ -178,7 +186,7 @@ def _lowest_usual(agreement: NDArray[np.float64]) -> float:
 
 
 def _judge_session(
-    value: float, error: float, n_trials: int, usual: float, lowest: float
+    value: float, error: float, n_trials: int, usual: float, lowest: float, possible: float
 ) -> tuple[Verdict, str]:
     if n_trials < FEWEST_TRIALS_OF_SESSION or not np.isfinite(value):
         return "not decidable", ""
@@ -187,7 +195,8 @@ def _judge_session(
             return ("suspicious", WEAK) if value < lowest else ("not decidable", "")
         if value + MARGIN_OF_SURE * error < 0:
             return "failed", OPPOSITE
-        if value + MARGIN_OF_TIRED * error < TIRED:
+        # Where sessions differ so much that one may be at chance, that is not sure.
+        if value + MARGIN_OF_TIRED * error < TIRED and not value > possible:
             return "failed", AT_CHANCE
         return "suspicious", AT_CHANCE_OR_WEAK
     weaker = HIGHEST_AGREEMENT_OF_MISPLACED * min(usual, 1)
@@ -204,6 +213,7 @@ def check_sessions(
     data: str = "",
     *,
     known: Collection[int] = (),
+    repeated: Sequence[TrialAgreement] = (),
 ) -> list[Check]:
     """Check that a subject's sessions and runs are in their places, and name those that are not.
 
@@ -217,6 +227,9 @@ def check_sessions(
         As in `nsd_prep.core.check.Check`.
     known : collection of int
         Sessions (1-based) of which it is known that they are weak or blind, and right.
+    repeated : sequence of TrialAgreement
+        Of every image seen three times, in a few voxels of regions, by which runs are judged; by
+        `regions` where none is given.
 
     Returns
     -------
@@ -226,7 +239,7 @@ def check_sessions(
         trials or too weak a signal. And of their runs, as `check_runs` gives it.
     """
     scores = AgreementScores(list(regions.values()))
-    table = _judged(scores)
+    table = _judged(scores, AgreementScores(repeated) if repeated else scores)
     at_chance = table["what"] == AT_CHANCE
     if at_chance.sum() == 1 and set(regions) <= EARLY_CORTEX:
         table.loc[at_chance, ["verdict", "what"]] = ["suspicious", UNSEEN]

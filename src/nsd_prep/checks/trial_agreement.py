@@ -35,6 +35,9 @@ class TrialAgreement:
         What the stored ncsnr predicts for it, of the voxels with data in both.
     trials_per_session : int
         Trials in a session, of which `trial` counts.
+    instead : ndarray of float32, shape (n_alternatives, n_images, 3)
+        Agreement of each trial with the image of another trial of its session, as
+        `other_trials` gives them; NaN where there is none.
     """
 
     session: NDArray[np.int64]
@@ -42,6 +45,39 @@ class TrialAgreement:
     agreement: NDArray[np.float64]
     expected: NDArray[np.float64]
     trials_per_session: int
+    instead: NDArray[np.float32]
+
+
+def other_trials(
+    session: NDArray[np.int64], trial: NDArray[np.int64], trials_per_session: int
+) -> NDArray[np.int64]:
+    """Return the trials whose images a trial may show where a session is out of order.
+
+    Parameters
+    ----------
+    session, trial : ndarray of int64, shape (n_trials,)
+        Session (1-based) and trial in the session (0-based) of each trial.
+    trials_per_session : int
+        Trials in a session.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_runs + 2, n_trials)
+        For each run, the trial (an index, 0-based) at the same place in that run; then the next
+        trial, and the one before; -1 where it is not among these.
+    """
+    lengths = np.array(run_lengths(trials_per_session))
+    starts = np.cumsum(lengths) - lengths
+    _, row = np.unique(session, return_inverse=True)
+    # One place more at each end, for what lies beyond a session.
+    at = np.full((row.max() + 1, trials_per_session + 2), -1, dtype=np.int64)
+    at[row, trial + 1] = np.arange(len(trial))
+    place = trial - starts[np.searchsorted(starts, trial, side="right") - 1]
+    in_runs = [
+        np.where(place < length, at[row, np.minimum(start + place, trials_per_session) + 1], -1)
+        for start, length in zip(starts, lengths, strict=True)
+    ]
+    return np.array([*in_runs, at[row, trial + 2], at[row, trial]])
 
 
 def agreement_of_trials(trials: SingleTrials) -> TrialAgreement:
@@ -72,6 +108,9 @@ def agreement_of_trials(trials: SingleTrials) -> TrialAgreement:
     # How many scored trials of the session show the trial's own image.
     own = (~elsewhere & scored[:, np.newaxis, :]).sum(axis=2)
 
+    other = other_trials(session.ravel(), trials.trial.ravel(), trials.trials_per_session)
+    instead = np.zeros(other.shape)
+
     same = np.zeros(session.shape)
     all_images = np.zeros(session.shape)
     expected = np.zeros(session.shape)
@@ -89,17 +128,24 @@ def agreement_of_trials(trials: SingleTrials) -> TrialAgreement:
         values *= signal
         same += np.einsum("irv,irv->ir", values, others)
         with_sessions = values.reshape(-1, values.shape[2]) @ sums.T
+        weighted, predicted = (part.reshape(-1, part.shape[2]) for part in (values, others))
+        for total, there in zip(instead, other, strict=True):
+            known = np.flatnonzero(there >= 0)
+            total[known] += np.einsum("tv,tv->t", weighted[known], predicted[there[known]])
         in_own_session = np.take_along_axis(with_sessions, number.reshape(-1, 1), axis=1)
         all_images += in_own_session.reshape(session.shape)
     n_different = trials_in_session - own
     scored &= n_different > 0
     chance = (all_images - own * same) / np.maximum(n_different, 1)
+    judged = scored.ravel()
+    instead = np.where((other >= 0) & judged & judged[other], instead - chance.ravel(), np.nan)
     return TrialAgreement(
         session,
         trials.trial,
         np.where(scored, same - chance, np.nan),
         np.where(scored, expected, 0.0),
         trials.trials_per_session,
+        instead.reshape(-1, *session.shape).astype(np.float32),
     )
 
 
@@ -117,6 +163,8 @@ class AgreementScores:
         1-based.
     sums : ndarray of float64, shape (n_sessions, n_runs, 4)
         Over a run's trials: agreement, expectation, its square, number.
+    sums_instead : ndarray of float64, shape (n_sessions, n_runs, n_alternatives, 4)
+        The same of their agreement with the images of `other_trials`.
     spread : float
         Standard deviation of a trial's agreement, relative to its expectation: one for all
         sessions, since a session's own would rest on few trials.
@@ -133,6 +181,14 @@ class AgreementScores:
         self.sums = np.zeros((len(self.sessions), len(ends), 4))
         columns = np.stack([agreement, expected, expected**2, np.ones_like(expected)], axis=1)
         np.add.at(self.sums, (session[scored], run[scored]), columns[scored])
+        self.sums_instead = np.zeros((*self.sums.shape[:2], len(first.instead), 4))
+        other = other_trials(first.session.ravel(), first.trial.ravel(), first.trials_per_session)
+        for place, there in enumerate(other):
+            instead = np.sum([region.instead[place] for region in regions], axis=0).ravel()
+            known = np.flatnonzero(np.isfinite(instead))
+            predicted = expected[there[known]]
+            columns = np.stack([instead[known], predicted, predicted**2, np.ones(len(known))], 1)
+            np.add.at(self.sums_instead[:, :, place], (session[known], run[known]), columns)
         totals = self.sums.sum(axis=1)
         value = totals[:, 0] / np.where(totals[:, 1] > 0, totals[:, 1], np.nan)
         residual = agreement - value[session] * expected

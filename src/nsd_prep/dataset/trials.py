@@ -113,7 +113,7 @@ def trial_table(
     InputFileError
         `coco_ids` lacks an image.
     """
-    trials = _planned_trials(design, subject, sessions[subject], trials_per_session)
+    trials = planned_trials(design, subject, sessions[subject], trials_per_session)
     if coco_ids is not None:
         trials.insert(1, "coco_id", _coco_ids_of(trials["nsd_id"].to_numpy(), coco_ids))
     if trials_per_session == TRIALS_PER_SESSION:
@@ -132,10 +132,26 @@ def trial_table(
     return trials.join(splits)
 
 
-def _planned_trials(
+def planned_trials(
     design: Design, subject: int, n_sessions: int, trials_per_session: int
 ) -> pd.DataFrame:
-    """Return what the design says of a subject's trials: the index and some of `trial_table`."""
+    """Return what the design says of a subject's trials: the index and some of `trial_table`.
+
+    Parameters
+    ----------
+    design : Design
+        The design.
+    subject : int
+        1-based.
+    n_sessions, trials_per_session : int
+        What the subject's betas hold.
+
+    Returns
+    -------
+    DataFrame
+        Index ``trial`` (0-based); nsd_id (0-based), session (1-based), trial_in_session (0-based),
+        repetition (0-based) and is_shared.
+    """
     nsd_id = design.nsd_id_of_trial(subject, n_sessions * trials_per_session)
     trial = np.arange(len(nsd_id), dtype=np.int64)
     return pd.DataFrame(
@@ -265,7 +281,7 @@ def shared_trials(
         In the order of the trials, all int64: subject (1-based), nsd_id (0-based), repetition
         (0-based), session (1-based), trial_in_session (0-based), global_trial (0-based).
     """
-    trials = _planned_trials(design, subject, n_sessions, trials_per_session)
+    trials = planned_trials(design, subject, n_sessions, trials_per_session)
     shared = trials[trials["is_shared"]].rename_axis(index="global_trial").reset_index()
     return shared.assign(subject=np.int64(subject))[list(TRIAL_COLUMNS)]
 

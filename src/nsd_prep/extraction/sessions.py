@@ -41,6 +41,8 @@ _logger: Final = logging.getLogger(__name__)
 EXTRACTION_VERSION: Final = 3
 #: Stands for the voxels of `SessionRequest.keep` among the regions, whose names have no space.
 KEPT: Final = "kept voxels"
+#: The same for those of `SessionRequest.probes`, before a region's name.
+_PROBES_OF: Final = "probes of "
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class SessionRequest:
     keep : ndarray of int64, shape (n_sites,), optional
         Sites, as those of a region, of which all trials are kept beside that: later requests for
         regions inside them do not read the session.
+    probes : mapping of str to ndarray of int64, shape (n_probes,), optional
+        Of regions, the sites of a few voxels of which all trials are kept for checks.
     """
 
     subject: int
@@ -86,6 +90,7 @@ class SessionRequest:
     store: Store
     kinds: tuple[TrialSelection, ...] = ("shared",)
     keep: NDArray[np.int64] | None = None
+    probes: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     @cached_property
     def part_keys(self) -> dict[tuple[TrialSelection, str], str]:
@@ -127,9 +132,11 @@ class SessionRequest:
         return tuple(file.path for file in self.files)
 
     def voxels(self, region: str) -> NDArray[np.int64]:
-        """Return the voxels of a region, or those of `keep` for `KEPT`."""
+        """Return the voxels of a region, those of `keep` for `KEPT`, or a region's probes."""
         if region == KEPT and self.keep is not None:
             return self.keep
+        if region.startswith(_PROBES_OF):
+            return self.probes[region.removeprefix(_PROBES_OF)]
         return self.regions[region]
 
     @property
@@ -153,6 +160,7 @@ class SessionRequest:
         parts: list[tuple[TrialSelection, str]] = [
             (kind, region) for kind in self.kinds for region in self.regions
         ]
+        parts += [("all", f"{_PROBES_OF}{region}") for region in self.probes]
         return parts if self.keep is None else [*parts, ("all", KEPT)]
 
     @property
@@ -216,6 +224,7 @@ class SessionRequest:
             ("shared", region): part for region, part in record.parts.items()
         }
         parts |= {("all", region): part for region, part in record.all_trials.items()}
+        parts |= {("all", f"{_PROBES_OF}{region}"): part for region, part in record.probes.items()}
         parts |= {} if record.kept is None else {("all", KEPT): record.kept}
         return (
             (record.subject, record.session) == (self.subject, self.session)
@@ -292,6 +301,8 @@ class SessionRecord(Sealed):
         Betas of all trials as they are stored (n_voxels, n_trials), by region.
     kept : StoredArray or None
         The same of the voxels that are kept for later requests.
+    probes : dict of str to StoredArray
+        The same of each region's probes.
     """
 
     subject: int
@@ -300,13 +311,18 @@ class SessionRecord(Sealed):
     parts: dict[str, StoredArray]
     all_trials: dict[str, StoredArray] = Field(default_factory=dict)
     kept: StoredArray | None = None
+    probes: dict[str, StoredArray] = Field(default_factory=dict)
 
     @property
     def digest(self) -> str:
         """What stands for the session in a cache key: the content of its parts."""
         parts = [
             [kind, region, part.digest]
-            for kind, parts in (("shared", self.parts), ("all", self.all_trials))
+            for kind, parts in (
+                ("shared", self.parts),
+                ("all", self.all_trials),
+                ("probes", self.probes),
+            )
             for region, part in parts.items()
         ]
         return sha256_of_json([self.subject, self.session, parts])
@@ -315,7 +331,8 @@ class SessionRecord(Sealed):
     def files(self) -> dict[str, str]:
         """SHA-256 of each file, by its name in the store."""
         kept = () if self.kept is None else (self.kept,)
-        parts = (*self.parts.values(), *self.all_trials.values(), *kept)
+        of_regions = (self.parts, self.all_trials, self.probes)
+        parts = (*(part for parts in of_regions for part in parts.values()), *kept)
         return {part.file: part.sha256 for part in parts}
 
 
@@ -342,6 +359,7 @@ def extract_session(request: SessionRequest) -> SessionRecord:
     for kind, region in missing:
         found[kind, region] = _store(request, kind, region, values[region], sample)
     kept = found.pop(("all", KEPT), None)
+    probes = {region: found.pop(("all", f"{_PROBES_OF}{region}")) for region in request.probes}
     parts = {place: part for place, part in found.items() if part is not None}
     shared, everything = (
         {region: part for (kind, region), part in parts.items() if kind == wanted}
@@ -354,6 +372,7 @@ def extract_session(request: SessionRequest) -> SessionRecord:
         parts=shared,
         all_trials=everything,
         kept=kept,
+        probes={region: part for region, part in probes.items() if part is not None},
     )
 
 

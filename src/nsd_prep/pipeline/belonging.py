@@ -13,6 +13,15 @@ from nsd_prep.pipeline.earlier import Options, RunRecord
 
 _TABLES: Final = (outputs.VOXELS, outputs.NOISE_CEILINGS, outputs.SESSIONS, outputs.RELIABILITY)
 _IMAGES: Final = ([IMAGES_CSV], [IMAGES_PARQUET])
+#: What runs write into folders in which users may have files of their own.
+_FORMS: Final = {
+    outputs.REPORT: re.compile(
+        r"index\.html|figures\.pdf|figures/[^/]+\.png|tables/[^/]+\.csv|markdown/[^/]+\.md"
+    ),
+    outputs.BRAINSCORE: re.compile(
+        r"Allen2022_[^/]+\.nc|stimulus_metadata_[^/]+\.csv|stimuli_[^/]+/[^/]+\.png"
+    ),
+}
 _TRIALS_REPORT: Final = f"{outputs.SINGLE_TRIALS}/{outputs.REPORT}"
 
 
@@ -57,6 +66,13 @@ def makes(run: Options, name: str) -> bool:
     tables = (*_TABLES, outputs.TRIALS, outputs.SPLIT)
     assemblies = [region_assembly_file(region, run.space) for region in run.regions]
     return name in tables or name in assemblies
+
+
+def writes(run: Options, name: str) -> bool:
+    """Return whether a run may write a file of a name; of what a folder holds by its form."""
+    folder, _, rest = name.removeprefix(f"{outputs.SINGLE_TRIALS}/").partition("/")
+    forms = _FORMS.get(folder)
+    return makes(run, name) and (forms is None or forms.fullmatch(rest) is not None)
 
 
 def is_covered(name: str, ours: Options, theirs: Options) -> bool:

@@ -26,6 +26,7 @@ from nsd_prep.pipeline.observer import Observer
 from nsd_prep.pipeline.ownership import Ownership
 from nsd_prep.pipeline.preflight import load_inputs
 from nsd_prep.pipeline.prepared import Prepared
+from nsd_prep.pipeline.repeated_images import RepeatedImages
 from nsd_prep.pipeline.run import Run, plan_run
 from nsd_prep.pipeline.step import Execution
 from nsd_prep.pipeline.steps.assemblies import Representations
@@ -131,6 +132,8 @@ def extract(
     execution: Execution,
     observer: Observer,
     kinds: tuple[TrialSelection, ...] = ("shared",),
+    *,
+    with_probes: bool = False,
 ) -> tuple[list[SessionRecord], Store]:
     """Extract what a run needs of its sessions and the store of its cache does not hold.
 
@@ -144,6 +147,8 @@ def extract(
         Is told of each session.
     kinds : tuple of {"shared", "all"}
         What is kept of each session.
+    with_probes : bool
+        Keep all trials of a few voxels of each region as well, for checks.
 
     Returns
     -------
@@ -158,7 +163,7 @@ def extract(
         Some sessions failed, after all the others were extracted.
     """
     store = Store(path=run.cache_dir / "responses")
-    requests = inputs.requests(store, kinds)
+    requests = inputs.requests(store, kinds, with_probes=with_probes)
     if run.refresh:
         for request in requests:
             request.invalidate()
@@ -188,7 +193,12 @@ class _Pipeline:
         kinds: list[TrialSelection] = ["shared"] if self.run.assemblies else []
         kinds += ["all"] if self.run.single_trials else []
         sessions, self.store = extract(
-            self.run, self.inputs, self._execution, self._observer, tuple(kinds)
+            self.run,
+            self.inputs,
+            self._execution,
+            self._observer,
+            tuple(kinds),
+            with_probes=self.run.assemblies,
         )
         self.inputs = self.inputs.as_extracted(sessions)
         with self._stage("checking sessions and masks"):
@@ -265,7 +275,10 @@ class _Pipeline:
         representations = Representations(assemblies, output)
         with self._stage("checking files and data"):
             owned.add(self._call(step_table.VALIDATE, prepared, tables, assemblies, output))
-            examined = owned.add(self._call(step_table.EXAMINE, prepared, representations, output))
+            repeated = RepeatedImages(self.inputs, sessions, self.store)
+            examined = owned.add(
+                self._call(step_table.EXAMINE, prepared, repeated, representations, output)
+            )
         encoding, stimuli = None, StepOutput()
         if run.brainscore:
             with self._stage("making train and test for Brain-Score"):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep.checks.probes import choose_probes
 from nsd_prep.core.records import FileRecord
 from nsd_prep.dataset.beta_files import BetaFile, NativeVertices, beta_files, read_of_files
 from nsd_prep.dataset.betas import MGH
@@ -44,6 +45,8 @@ class Trials:
         `nsd_prep.dataset.trials.trial_table`.
     images : DataFrame or None
         For single trials, as `nsd_prep.dataset.image_table.table_of_images`.
+    planned : mapping of int to DataFrame
+        All trials of each subject (1-based), as `nsd_prep.dataset.trials.planned_trials`.
     """
 
     table: pd.DataFrame
@@ -52,6 +55,7 @@ class Trials:
     files: tuple[FileRecord, ...] = ()
     all_trials: Mapping[int, pd.DataFrame] = field(default_factory=dict)
     images: pd.DataFrame | None = None
+    planned: Mapping[int, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def nsd_ids(self) -> NDArray[np.int64]:
@@ -231,13 +235,27 @@ class Inputs:
         made = stored + len(self.trials.nsd_ids) * sum(self.n_voxels.values())
         kept = [self.masks[subject].keep for subject, _ in self.betas]
         n_kept = sum(len(voxels) for voxels in kept if voxels is not None)
+        n_probes = {subject: sum(map(len, self.probes(subject).values())) for subject in self.masks}
+        n_kept += sum(n_probes[subject] for subject, _ in self.betas)
         beta = _RESPONSE if self.dataset.stores_floats else _BETA
         return made * _RESPONSE + n_kept * self.dataset.trials_per_session * beta
 
+    def probes(self, subject: int) -> dict[str, NDArray[np.int64]]:
+        """Return the sites of a subject's (1-based) probes by region, as `choose_probes`."""
+        ncsnr = self.noise_ceilings[subject].ncsnr.values.ravel()
+        regions = self.masks[subject].selection.regions
+        chosen = {name: voxels[choose_probes(ncsnr[voxels])] for name, voxels in regions.items()}
+        return {name: sites for name, sites in chosen.items() if len(sites)}
+
     def requests(
-        self, store: Store, kinds: tuple[TrialSelection, ...] = ("shared",)
+        self,
+        store: Store,
+        kinds: tuple[TrialSelection, ...] = ("shared",),
+        *,
+        with_probes: bool = False,
     ) -> list[SessionRequest]:
         """List what is to be extracted: by subject in the run's order, sessions ascending."""
+        probes = {subject: self.probes(subject) if with_probes else {} for subject in self.masks}
         in_session = {
             (int(subject), int(session)): tuple(trials["trial_in_session"].tolist())
             for (subject, session), trials in self.trials.table.groupby(["subject", "session"])
@@ -260,6 +278,7 @@ class Inputs:
                 store=store,
                 kinds=kinds,
                 keep=self.masks[subject].keep,
+                probes=probes[subject],
             )
             for (subject, session), identities in self.betas.items()
         ]

@@ -39,6 +39,7 @@ from nsd_prep.dataset.stimulus_table import contradictions, read_stimulus_table
 from nsd_prep.dataset.surfaces import SurfaceMap, read_vertex_ncsnr
 from nsd_prep.dataset.trials import (
     check_planned_trials,
+    planned_trials,
     read_coco_ids,
     repetition_counts,
     shared_trials,
@@ -107,7 +108,13 @@ def map_trials(run: Run) -> Trials:
         if run.coco_annotations and "coco_split" in images:
             annotation_files(run.coco_annotations, sorted(set(images["coco_split"])))
     files = (*recorder.files.values(), *([] if own_file is None else [own_file]))
-    return Trials(table, counts, is_train, files, all_trials, images)
+    planned = {
+        subject: planned_trials(
+            design, subject, dataset.sessions[subject], dataset.trials_per_session
+        )
+        for subject in run.subjects
+    }
+    return Trials(table, counts, is_train, files, all_trials, images, planned)
 
 
 def _own_split(run: Run, design: Design) -> tuple[pd.Series | None, FileRecord | None]:

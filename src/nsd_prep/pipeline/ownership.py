@@ -6,12 +6,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from nsd_prep import __version__
+from nsd_prep.checks.runs import undecided_once
 from nsd_prep.core.atomic import write_json
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import sha256_of_json
 from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.folders import visible
 from nsd_prep.core.records import Folder, StepOutput
-from nsd_prep.pipeline.belonging import Difference, differences, is_covered, makes, name_aside
+from nsd_prep.pipeline.belonging import (
+    Difference,
+    differences,
+    is_covered,
+    makes,
+    name_aside,
+    writes,
+)
 from nsd_prep.pipeline.earlier import (
     UNFINISHED,
     UNKNOWN,
@@ -21,7 +30,7 @@ from nsd_prep.pipeline.earlier import (
     identifier,
 )
 from nsd_prep.pipeline.inputs import Inputs
-from nsd_prep.pipeline.outputs import MANIFEST
+from nsd_prep.pipeline.outputs import BRAINSCORE, MANIFEST, REPORT, SINGLE_TRIALS
 from nsd_prep.pipeline.run import Run
 
 _logger: Final = logging.getLogger(__name__)
@@ -48,8 +57,6 @@ class Ownership:
         What of the manifest is known of this run before it begins.
     files : dict of str to str
         SHA-256 of what this run has made, by its name in the folder.
-    checks : list of Check
-        All that this run has made.
     """
 
     def __init__(self, folder: Folder, run: Run, inputs: Inputs) -> None:
@@ -64,12 +71,18 @@ class Ownership:
         self._earlier = EarlierRuns.read(folder)
         self._outputs = self._earlier.outputs
         self.files: dict[str, str] = {}
-        self.checks: list[Check] = []
+        self._checks: list[Check] = []
 
     def require_that_all_belongs_together(self) -> None:
-        """Raise ParameterError where results that are there are of other options."""
+        """Raise ParameterError where results are of other options, or files are a user's own."""
         if self._replace:
             return
+        if own := self._own_files():
+            raise ParameterError(
+                f"{self._folder.path} holds {_named(own)} under the names of results of this run, "
+                "which no run has written: choose another --output-dir, move them elsewhere, or "
+                "give --replace, with which they are replaced."
+            )
         why: dict[str, list[Difference]] = {
             run: differences(self._ours, record) for run, record in self._earlier.records.items()
         }
@@ -88,6 +101,25 @@ class Ownership:
             "--replace, with which the results that are not made again are removed."
         )
 
+    def _own_files(self) -> list[str]:
+        """Return what this run would overwrite that no run has listed.
+
+        A run that was killed may have written what it did not list.
+        """
+        unfinished = [one for one in self._earlier.records.values() if not one.has_ended]
+
+        def is_of_a_run(name: str) -> bool:
+            return name in self._outputs or any(
+                makes(record.parameters, name) for record in unfinished
+            )
+
+        own = [
+            name
+            for name in _files_in(self._folder.path)
+            if writes(self._ours.parameters, name) and not is_of_a_run(name)
+        ]
+        return own + [name for name in self._earlier.ignored if name == MANIFEST]
+
     def account(self) -> str:
         """Return what becomes of what is there, lines that begin with a line's end, or nothing."""
         again = [name for name in self._outputs if self._makes_again(name)]
@@ -104,6 +136,8 @@ class Ownership:
             lines.append(f"  kept under another name: {_renamed(aside)}")
         if unfinished := [name for name in others if not self._has_ended(name)]:
             lines.append(f"  of a run that did not end: {_named(unfinished)}")
+        if own := self._own_files():
+            lines.append(f"  replaced, although no run has written them: {_named(own)}")
         if self._earlier.ignored:
             lines.append(f"  listed, but no files of a run, and left alone: {self._ignored()}")
         return "".join(f"\n{line}" for line in lines) if len(lines) > 1 else ""
@@ -136,10 +170,15 @@ class Ownership:
             self._note()
             _logger.info("Kept in %s: %s.", self._folder.path, _renamed(aside))
 
+    @property
+    def checks(self) -> list[Check]:
+        """All checks that this run has made; what none of several subjects can tell stands once."""
+        return undecided_once(self._checks)
+
     def add(self, made: StepOutput) -> StepOutput:
         """Note what this run has made, and return it."""
         self.files |= made.files
-        self.checks += made.checks
+        self._checks += made.checks
         if made.files:
             self._note()
         return made
@@ -276,6 +315,17 @@ def _folder_renamed(name: str, other: str) -> str:
     depth = next(place for place, part in enumerate(parts) if part != others[place]) + 1
     end = "/" if depth < len(parts) else ""
     return f"{'/'.join(parts[:depth])}{end} as {'/'.join(others[:depth])}{end}"
+
+
+def _files_in(folder: Path) -> list[str]:
+    """Return the files and links of an output folder, by name: of the folders that runs write."""
+    names = []
+    for path in visible(folder):
+        is_runs = path.name in (REPORT, BRAINSCORE, SINGLE_TRIALS) or path.suffix == ".zarr"
+        inside = path.rglob("[!.]*") if is_runs and path.is_dir() else [path]
+        files = [one for one in inside if one.is_symlink() or one.is_file()]
+        names += sorted(one.relative_to(folder).as_posix() for one in files)
+    return names
 
 
 def _remove_empty_folders(folder: Path, root: Path) -> None:

@@ -56,17 +56,18 @@ LOAD_NOISE_CEILINGS: Final = Step(
 EXTRACT_SESSIONS: Final = Step(
     "extract-sessions", extraction.extract_chunk, _extraction_name, version=EXTRACTION_VERSION
 )
-# Checks are data since the second versions (the third of `examine`).
+# Checks are data since the second versions (the third of `examine`); the fourth of `examine` judges
+# runs by every repeated image.
 CHECK_SUBJECTS: Final = Step("check-subjects", checks.check_subjects, version=2)
 WRITE_TABLES: Final = Step("write-tables", tables.write_tables)
 ASSEMBLE_REGION: Final = Step("assemble-region", assemblies.assemble_region, "assemble-{region}")
 # Checks of NaN and of the order of neuroids tell volumes from surfaces since the third versions.
 VALIDATE: Final = Step("validate", checks.validate, version=3)
 # Before version 2, with pandas below 3, reliability.csv had the correlations of other voxels.
-EXAMINE: Final = Step("examine", checks.examine, version=3)
+EXAMINE: Final = Step("examine", checks.examine, version=5)
 MAKE_TRAIN_AND_TEST: Final = Step("make-train-and-test", brainscore.make_train_and_test, version=3)
 MAKE_STIMULUS_SETS: Final = Step("make-stimulus-sets", brainscore.make_stimulus_sets)
-CHECK_STIMULI: Final = Step("check-stimuli", checks.check_stimuli, version=2)
+CHECK_STIMULI: Final = Step("check-stimuli", checks.check_stimuli, version=3)
 WRITE_SINGLE_TRIALS: Final = Step(
     "write-single-trials",
     single_trials.write_single_trials,

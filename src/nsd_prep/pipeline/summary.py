@@ -9,9 +9,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from nsd_prep.checks.causes import likeliest_causes
 from nsd_prep.checks.images import STIMULUS_SETS
 from nsd_prep.checks.registry import describe
-from nsd_prep.core.check import PROBLEMS, VERDICTS, Check
+from nsd_prep.core.check import VERDICTS, Check
 from nsd_prep.core.markdown import markdown_table
 from nsd_prep.dataset.beta_files import read_of_files
 from nsd_prep.dataset.betas import MGH
@@ -212,21 +213,37 @@ def _as_rich(title: str, table: pd.DataFrame) -> Table:
 def _check_lines(checks: Sequence[Check]) -> list[str]:
     numbers = Counter(check.verdict for check in checks)
     lines = ["Checks: " + ", ".join(f"{numbers[verdict]} {verdict}" for verdict in VERDICTS)]
-    for verdict in PROBLEMS:
-        for one in map(describe, checks):
-            check = one.check
-            if check.verdict == verdict:
-                where = f" ({check.where})" if check.where else ""
-                lines.append(
-                    f"  {verdict}: {check.name}{where}: found {one.value}, expected "
-                    f"{one.expectation}"
-                )
+    for cause in likeliest_causes(checks):
+        lines += map(_problem, cause.checks)
+        if cause.others:
+            lines.append(f"    the likeliest cause of {_explained(cause.others)}")
     lines += [
         f"  no stimulus sets were made: {STIMULUS_SETS.value_of(check)}"
         for check in checks
         if check.name == STIMULUS_SETS.name and check.verdict == "not decidable"
     ]
     return lines
+
+
+def _problem(check: Check) -> str:
+    described = describe(check)
+    where = f" ({check.where})" if check.where else ""
+    return (
+        f"  {check.verdict}: {check.name}{where}: found {described.value}, expected "
+        f"{described.expectation}"
+    )
+
+
+def _explained(checks: Sequence[Check]) -> str:
+    """Return the checks by kind and verdict, with the regions that each is about."""
+    regions: dict[tuple[str, str], list[str]] = {}
+    for check in checks:
+        of_kind = regions.setdefault((check.name, check.verdict), [])
+        of_kind += [check.region] if check.region else []
+    parts = [
+        f"{name} ({', '.join([verdict, *names])})" for (name, verdict), names in regions.items()
+    ]
+    return f"{len(checks)} other{'s' if len(checks) > 1 else ''}: {'; '.join(parts)}"
 
 
 def print_rendered(content: RenderableType) -> None:

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import weakref
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.core.hdf5_lock import HDF5_LOCK
 from nsd_prep.dataset.hdf5.opening import opened_to_read
+from nsd_prep.single_trials.held import Held, version_of
 from nsd_prep.single_trials.writer import RESPONSE
 from nsd_prep.single_trials.zarr import opened_rows, require_all_shards, zarr_libraries
 
@@ -29,7 +29,9 @@ def open_single_trials(path: Path | str) -> xr.Dataset:
     -------
     Dataset, dims (trial, voxel) or (image, voxel)
         The variable ``response``, float32 (float16 where it is stored so), with a coordinate for
-        each column of the tables. Close it, or use it as a context manager.
+        each column of the tables. Close it, or use it as a context manager. What is read later is
+        of the file that was there; from a store that was written again meanwhile nothing is read,
+        and an InputFileError is raised.
 
     Raises
     ------
@@ -45,7 +47,10 @@ def open_single_trials(path: Path | str) -> xr.Dataset:
         raise FileNotFoundError(errno.ENOENT, "No such file or store of single trials", str(path))
     if path.is_dir():
         zarr_libraries()
-        dataset = xr.open_zarr(path, chunks=None, consolidated=False, mask_and_scale=False)
+        from nsd_prep.single_trials.held_store import HeldStore
+
+        store = HeldStore(path)
+        dataset = xr.open_zarr(store, chunks=None, consolidated=False, mask_and_scale=False)
         step = dataset.get(RESPONSE, dataset).attrs.get("scale_factor")
         if step is not None:
             # JSON does not tell float32 from float64, and xarray would compute in the latter.
@@ -92,7 +97,7 @@ class TrialReader:
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
         # Before anything is read of it: all of that must be of this version.
-        self._version = _version(self._path)
+        self._version = version_of(self._path)
         with open_single_trials(self._path) as dataset:
             stored = dataset[RESPONSE]
             n_rows, n_voxels = stored.shape
@@ -164,12 +169,6 @@ class TrialReader:
         return opened
 
 
-def _version(path: Path) -> tuple[int, int]:
-    """Return size and modification time (ns) of a file, or of the root's metadata of a store."""
-    status = (path / "zarr.json" if path.is_dir() else path).stat()
-    return status.st_size, status.st_mtime_ns
-
-
 def _place_in_file(path: Path) -> tuple[np.dtype[Any], int]:
     """Return the responses' dtype, and the byte at which they begin."""
     with HDF5_LOCK, opened_to_read(path) as file:
@@ -183,28 +182,7 @@ def _place_in_file(path: Path) -> tuple[np.dtype[Any], int]:
     return dtype, offset
 
 
-class _Held:
-    """A file or folder that is held open: nothing else gets its inode meanwhile."""
-
-    def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY)
-        self.close = weakref.finalize(self, os.close, self.descriptor)
-
-    def require_current(self, path: Path, version: tuple[int, int]) -> None:
-        """Raise InputFileError where something else stands at the path, or it was changed."""
-        try:
-            same = os.path.samestat(os.fstat(self.descriptor), path.stat())
-            same = same and _version(path) == version
-        except FileNotFoundError:
-            same = False
-        if not same:
-            raise InputFileError(
-                f"{path} was written again, moved or removed since this reader was made: expected "
-                "the file that was there then; make a new TrialReader."
-            )
-
-
-class _OpenedFile(_Held):
+class _OpenedFile(Held):
     """Rows that lie one after the other in a file; read without HDF5, by any number of threads."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any], offset: int, n_voxels: int) -> None:
@@ -223,7 +201,7 @@ class _OpenedFile(_Held):
         return rows
 
 
-class _OpenedStore(_Held):
+class _OpenedStore(Held):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._rows = opened_rows(path, RESPONSE)

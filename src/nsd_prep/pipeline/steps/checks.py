@@ -58,13 +58,16 @@ from nsd_prep.extraction.statistics import BetaStatistics, sessions_table
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.inputs import Masks, NoiseCeilings
 from nsd_prep.pipeline.prepared import Prepared
+from nsd_prep.pipeline.repeated_images import RepeatedImages
 from nsd_prep.pipeline.steps.assemblies import Representations
 
 #: So many images tell whether they belong to the responses.
 _IMAGES_CHECKED: Final = 256
 
 
-def examine(prepared: Prepared, representations: Representations, folder: Folder) -> StepOutput:
+def examine(
+    prepared: Prepared, repeated: RepeatedImages, representations: Representations, folder: Folder
+) -> StepOutput:
     """Check what shapes cannot tell: that trials, sessions and subjects are in their places.
 
     Writes ``sessions.csv`` and ``reliability.csv``. Failed checks are the caller's to act on.
@@ -88,7 +91,7 @@ def examine(prepared: Prepared, representations: Representations, folder: Folder
             sessions=np.array(list(prepared.parts(subject, region))),
             without_data=prepared.without_data(subject, region),
         )
-        found = check_single_trials(region, subject, trials)
+        found = check_single_trials(region, subject, trials, repeated.read(subject, region))
         stage.advance()
         return found, sample_split_half(trials)
 
@@ -251,8 +254,8 @@ def check_stimuli(
 ) -> StepOutput:
     """Check that the images of the stimulus sets are those that V1 responded to.
 
-    There are no checks without V1 or without images; of colours only where the images are
-    photographs, or synthetic ones, which are like photographs in this.
+    There are no checks without V1 or without images. `photographs` is whether the images are
+    photographs, or synthetic ones, which are like photographs in contrast energy and colours.
     """
     rdms = {one.region: one.rdms for one in representations.geometry.all_voxels}
     files = pictures_of(stimuli, folder)
@@ -266,7 +269,7 @@ def check_stimuli(
     rows = np.searchsorted(prepared.nsd_ids, nsd_ids)
     v1 = np.mean([from_upper_triangle(pairs) for pairs in rdms["V1"]], axis=0)[np.ix_(rows, rows)]
     means = np.array([picture.mean(axis=(0, 1)) for picture in pictures])
-    found = [check_images(features, v1, natural=prepared.is_nsd)]
+    found = [check_images(features, v1, natural=photographs)]
     if photographs:
         found.append(check_colours(means))
     return StepOutput(checks=tuple(found))

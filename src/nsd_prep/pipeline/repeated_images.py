@@ -1,0 +1,74 @@
+"""Every repeated image of a run's sessions, in a few voxels of each region: for checks alone."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from nsd_prep.checks.probes import trials_of_probes
+from nsd_prep.checks.trials import SingleTrials
+from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
+from nsd_prep.extraction.sessions import SessionRecord
+from nsd_prep.extraction.store import Store
+from nsd_prep.pipeline.inputs import Inputs
+
+
+class RepeatedImages:
+    """Responses of a run's probes to every image that a subject saw three times.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        What the first look loaded.
+    sessions : sequence of SessionRecord
+        What was extracted.
+    store : Store
+        Where it lies.
+    """
+
+    def __init__(self, inputs: Inputs, sessions: Sequence[SessionRecord], store: Store) -> None:
+        self._trials_per_session = inputs.dataset.trials_per_session
+        self._store = store
+        self._records = {
+            subject: [record for record in sessions if record.subject == subject]
+            for subject in inputs.masks
+        }
+        self._trials = {
+            subject: planned[planned["session"].isin([one.session for one in records])]
+            for subject, records in self._records.items()
+            if len(planned := inputs.trials.planned[subject])
+        }
+        self._ncsnr = {
+            (subject, region): inputs.noise_ceilings[subject].ncsnr.values.flat[sites]
+            for subject in inputs.masks
+            for region, sites in inputs.probes(subject).items()
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all the content."""
+        return sha256_of_json(
+            [
+                self._trials_per_session,
+                [[subject, digest_of_table(trials)] for subject, trials in self._trials.items()],
+                [[*place, digest_of_array(ncsnr)] for place, ncsnr in self._ncsnr.items()],
+                [
+                    [subject, record.session, region, part.digest]
+                    for subject, records in self._records.items()
+                    for record in records
+                    for region, part in record.probes.items()
+                ],
+            ]
+        )
+
+    def read(self, subject: int, region: str) -> SingleTrials | None:
+        """Read a subject's (1-based) trials in a region; None of too few images or voxels."""
+        place = (subject, region)
+        if place not in self._ncsnr:
+            return None
+        records = self._records[subject]
+        if not all(region in record.probes for record in records):
+            return None
+        sessions = ((one.session, self._store.read(one.probes[region])) for one in records)
+        ncsnr, planned = np.asarray(self._ncsnr[place]), self._trials[subject]
+        return trials_of_probes(sessions, planned, ncsnr, self._trials_per_session)
