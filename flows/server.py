@@ -68,7 +68,7 @@ def temporary_server() -> Iterator[Callable[[], None]]:
     """
     without_telemetry()
     with ExitStack() as stack:
-        server = None if _may_be_configured() else stack.enter_context(_started())
+        server = None if may_be_configured() else stack.enter_context(_started())
 
         def wait_until_it_answers() -> None:
             nonlocal server
@@ -231,7 +231,7 @@ def end_workers() -> None:
         worker.kill()
 
 
-def _may_be_configured() -> bool:
+def may_be_configured() -> bool:
     """Look whether a server may be configured, without Prefect, which takes seconds to import."""
     if "prefect" in sys.modules:
         return _configured()

@@ -115,7 +115,7 @@ def emit_checked(summary: Summary) -> None:
 
     Prefect adds the run, its flow and its deployment to what the event is related to.
     """
-    failed = any(check.verdict == "failed" for check in summary.checks)
+    failed = summary.verdicts["failed"] > 0
     emit_event(
         CHECKED,
         resource={
@@ -129,10 +129,7 @@ def emit_checked(summary: Summary) -> None:
             "assemblies": {
                 name: sha256 for name, sha256 in summary.files.items() if name.endswith(".nc")
             },
-            "checks": {
-                verdict: sum(check.verdict == verdict for check in summary.checks)
-                for verdict in VERDICTS
-            },
+            "checks": dict(summary.verdicts),
         },
     )
 
