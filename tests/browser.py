@@ -1,18 +1,17 @@
 """A browser for tests: Debian's chromium, told what to do through playwright."""
 
+import runpy
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-#: Asks for a mouse: without one, lists are shown as on a telephone.
-_MOUSE = (
-    "--blink-settings=primaryPointerType=4,availablePointerTypes=4,"
-    "primaryHoverType=2,availableHoverTypes=2"
-)
+#: What takes the documentation's screenshots.
+SCREENSHOTS = Path(__file__).parents[1] / "docs" / "screenshots.py"
 #: The lowest contrast of WCAG AA: of text, and of large text.
 CONTRAST, CONTRAST_OF_LARGE = 4.5, 3.0
 
@@ -104,7 +103,8 @@ def started_browser() -> Iterator[Pages]:
     if chromium is None:
         pytest.skip("there is no chromium")
     with playwright.sync_playwright() as driver:
-        arguments = ["--no-sandbox", "--disable-gpu", _MOUSE]
+        mouse = runpy.run_path(str(SCREENSHOTS))["MOUSE"]
+        arguments = ["--no-sandbox", "--disable-gpu", mouse]
         browser = driver.chromium.launch(executable_path=chromium, args=arguments)
         try:
             yield Pages(browser)
