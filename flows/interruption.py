@@ -64,6 +64,10 @@ def ending_in_order(before_end: Callable[[], None]) -> Iterator[None]:
         if requests.first.is_set():
             _handle(signal.SIG_IGN)  # it is heeded: another would only disturb the end
         raise
+    else:
+        if requests.first.is_set():  # the exception was lost, and all was done before the force
+            _handle(signal.SIG_IGN)
+            raise KeyboardInterrupt
     finally:
         if not requests.first.is_set():
             for number, handler in handlers.items():

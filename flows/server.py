@@ -43,6 +43,7 @@ _LOOPBACK: Final = "127.0.0.1"
 _DATABASE: Final = "prefect.db"
 _START_SECONDS: Final = 120
 _STOP_SECONDS: Final = 10
+_WORKER_SECONDS: Final = 0.8
 
 
 def without_telemetry() -> None:
@@ -226,8 +227,9 @@ def end_workers() -> None:
     workers = multiprocessing.active_children()
     for worker in workers:
         worker.terminate()
+    deadline = time.monotonic() + _WORKER_SECONDS  # of all together: an end by force waits for it
     for worker in workers:
-        worker.join(timeout=1)
+        worker.join(timeout=max(0.0, deadline - time.monotonic()))
         worker.kill()
 
 

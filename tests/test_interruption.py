@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,19 @@ pytestmark = pytest.mark.interruption
 
 FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
 SECONDS = 240
+#: Tries to interrupt a run somewhere after one of these lines.
+TRIES = 12
+STAGES = (
+    "^nsd-prep ",
+    "starting: ",
+    "images were seen three times",
+    r"extracting sessions \(",
+    "checking sessions and masks: ",
+    r"assembling regions \(",
+    r"checking files and data",
+    "writing stimulus sets",
+)
+LAST_WORDS = "Files: "
 SENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -300,6 +314,47 @@ class TestSignals:
             assert place.processes_of(run) == []
             wait_until_true(lambda run=run: not place.left_by(run), 1)
             assert place.left_by(run) == []
+
+    @pytest.mark.parametrize("seed", range(TRIES))
+    def test_a_run_ends_within_seconds_at_any_instant(self, place: Place, seed: int) -> None:
+        chance = random.Random(seed)
+        stage, out = chance.choice(STAGES), place.folder / f"instant-{seed}"
+        run = place.start(out)
+        wait_until(run, lambda: re.search(stage, log_of(out).read_text(errors="replace")))
+        wait_until(run, lambda: False, chance.random())
+        was_done = LAST_WORDS in log_of(out).read_text(errors="replace")
+        begin = time.monotonic()
+        if chance.random() < 0.5:
+            run.send_signal(signal.SIGINT)
+        else:
+            os.killpg(run.pid, signal.SIGINT)  # Ctrl-C in a terminal
+        status = run.wait(60)
+        assert time.monotonic() - begin < 5
+        said = log_of(out).read_text(errors="replace")
+        # A command that has shown its last words may have ended just before.
+        assert status == 130 or (status == 0 and was_done), said
+        assert "Traceback" not in said
+        wait_until_true(lambda: not place.processes_of(run) and not place.left_by(run), 6)
+        assert place.processes_of(run) == []
+        assert place.left_by(run) == []
+        assert partials(out) == []
+        shutil.rmtree(out, ignore_errors=True)
+
+    def test_a_request_whose_exception_is_lost_is_heeded_at_the_end(self) -> None:
+        program = (
+            "import os, signal\n"
+            "from nsd_prep.flows.interruption import ending_in_order\n"
+            "try:\n"
+            "    with ending_in_order(lambda: None):\n"
+            "        try: os.kill(os.getpid(), signal.SIGINT)\n"
+            "        except BaseException: pass\n"
+            "        print('all is done', flush=True)\n"
+            "except KeyboardInterrupt:\n"
+            "    os._exit(130)\n"
+        )
+        with signals_as_in_a_terminal():
+            done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=20)
+        assert (done.returncode, done.stdout) == (130, b"all is done\n")
 
     @pytest.mark.parametrize(
         "obstacle",
