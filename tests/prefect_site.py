@@ -60,12 +60,12 @@ class Site:
         """The repository, with this interpreter's environment as its ``.venv``."""
         return self.folder / "checkout"
 
-    def run(self, command: str, status: int = 0, **environment: str) -> str:
+    def run(self, command: str, status: int = 0, seconds: float = 120, **environment: str) -> str:
         """Give a command in a terminal, wait for its end, and return what was shown."""
         log = self.folder / f"command-{time.monotonic_ns()}.log"
         with self.terminal(command, log, environment) as (process, _):
             try:
-                assert process.wait(120) == status, log.read_text()
+                assert process.wait(seconds) == status, log.read_text()
             finally:
                 end(process)
         return log.read_text()
