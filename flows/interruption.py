@@ -60,10 +60,12 @@ def ending_in_order(before_end: Callable[[], None]) -> Iterator[None]:
     watch.start()
     try:
         yield
-    except KeyboardInterrupt:
-        if requests.first.is_set():
-            _handle(signal.SIG_IGN)  # it is heeded: another would only disturb the end
-        raise
+    except BaseException as error:
+        if not requests.first.is_set():
+            raise
+        _handle(signal.SIG_IGN)  # it is heeded: another would only disturb the end
+        # A library may have made another exception of it, as pydantic's serializers do.
+        raise KeyboardInterrupt from error
     else:
         if requests.first.is_set():  # the exception was lost, and all was done before the force
             _handle(signal.SIG_IGN)
