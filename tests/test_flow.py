@@ -121,6 +121,11 @@ class TestPrepare:
         }
         assert written["out"] == written["flow"]
         assert len(written["out"]) > 5
+        states = [
+            json.loads((tmp_path / folder / "manifest.json").read_text())["state"]
+            for folder in ("flow", "out")
+        ]
+        assert states[0]["files"] == states[1]["files"], "what the run looked at"
 
 
 class TestCache:

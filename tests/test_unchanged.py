@@ -54,6 +54,11 @@ OTHERS = {
     "images": "shared",
     "average": True,
     "split": "shared515",
+    "split_file": None,
+    "coco_annotations": Path("elsewhere"),
+    "min_ncsnr": 0.1,
+    "min_noise_ceiling": 1,
+    "min_reliability": 0.1,
     "dtype": "int16",
     "format": "zarr",
     "missing_regions": "skip",
@@ -75,6 +80,8 @@ class Finished:
         self.out = folder / "out"
         self.own_regions = folder / "regions.toml"
         self.own_regions.write_text(OWN_REGION)
+        self.split = folder / "split.csv"
+        self.split.write_text("nsd_id,split\n" + "".join(f"{i},train\n" for i in range(100)))
         self.features = folder / "features.nc"
         values = np.random.default_rng(0).random((144, 3))
         write_features(self.features, Features(np.arange(144), values))
@@ -85,6 +92,7 @@ class Finished:
             "regions": ["V1", "V2"],
             "regions_file": self.own_regions,
             "features": self.features,
+            "split_file": self.split,
             "single_trials": True,
             "report": False,
         }
@@ -178,6 +186,7 @@ CHANGES: dict[str, Callable[[Finished], AbstractContextManager[None]]] = {
     "regions of one's own": lambda run: other_content(run.own_regions),
     "regions of one's own are gone": lambda run: away(run.own_regions),
     "features": lambda run: other_content(run.features),
+    "a split of one's own": lambda run: other_content(run.split),
     "an assembly": lambda run: other_content(run.out / "Allen2022.V1.nc"),
     "an assembly is gone": lambda run: away(run.out / "Allen2022.V1.nc"),
     "a table is gone": lambda run: away(run.out / "checks.csv"),
@@ -279,7 +288,7 @@ class TestChanged:
             assert finished.unchanged(**{name: value}) is None, name
 
     def test_another_version_or_library_or_other_code(
-        self, finished: Finished, monkeypatch: pytest.MonkeyPatch
+        self, finished: Finished, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         versions = unchanged.software_versions()
         for name in versions:
@@ -287,8 +296,14 @@ class TestChanged:
             with monkeypatch.context() as patch:
                 patch.setattr(unchanged, "software_versions", lambda others=others: others)
                 assert finished.unchanged() is None, name
-        monkeypatch.setattr(unchanged, "digest_of_code", lambda: "0" * 64)
-        assert finished.unchanged() is None
+        for name in ("digest_of_code", "digest_of_libraries"):
+            with monkeypatch.context() as patch:
+                patch.setattr(unchanged, name, lambda: "0" * 64)
+                assert finished.unchanged() is None, name
+        monkeypatch.syspath_prepend(str(tmp_path))
+        assert finished.unchanged() is not None
+        (tmp_path / "nilearn_like-1.0.dist-info").mkdir()
+        assert finished.unchanged() is None, "a library more, which a report may use"
 
     def test_a_session_that_was_replaced_with_the_same_size_and_time(
         self, own_run: Finished

@@ -37,7 +37,7 @@ from nsd_prep.pipeline.steps.report_inputs import Encoding, ReportInputs, truth_
 from nsd_prep.pipeline.steps.single_trials import ImageTable, SubjectTrials
 from nsd_prep.pipeline.summary import Summary
 from nsd_prep.pipeline.synthetic_beside import synthetic_beside
-from nsd_prep.pipeline.unchanged import State, as_state, digest_of_code, given_parameters
+from nsd_prep.pipeline.unchanged import State
 from nsd_prep.report.stamp import is_stamped, stamp_page
 from nsd_prep.single_trials.subject import SingleTrialOptions
 
@@ -93,7 +93,7 @@ def run_pipeline(
     OutputError, OSError
         A file cannot be written; the disk fails.
     """
-    given, code = given_parameters(parameters), digest_of_code()
+    state = State.at_begin(parameters)
     if parameters["synthetic"]:
         with observer.stage("writing the synthetic dataset"):
             root = synthetic_beside(parameters["output_dir"], parameters["nsd_root"])
@@ -118,7 +118,7 @@ def run_pipeline(
                 pipeline.make_single_trials(sessions)
             if run.assemblies:
                 pipeline.make_assemblies(sessions)
-            pipeline.close(given, code)
+            pipeline.close(state)
     pipeline.show_summary()
     checks = as_table(pipeline.owned.checks)
     raise_failed(checks)
@@ -342,14 +342,14 @@ class _Pipeline:
         )
         return stimuli
 
-    def close(self, given: dict[str, Any], code: str) -> None:
-        """Write the manifest, the last file of a run that was given parameters to this code."""
+    def close(self, state: State) -> None:
+        """Write the manifest, the last file of a run that began in a state."""
         owned, observer = self.owned, self._observer
         observer.show_checks(owned.checks)
-        state = self._state(given, code)
-        write_manifest(self.inputs, owned, observer.stages, observer.run_name, state)
+        ended = self._at_end(state)
+        write_manifest(self.inputs, owned, observer.stages, observer.run_name, ended)
 
-    def _state(self, given: dict[str, Any], code: str) -> State | None:
+    def _at_end(self, state: State) -> State | None:
         """Return what tells a later run that nothing has changed; None where that cannot be told.
 
         It cannot of a dataset at an address, and where an input file was not noted when it was
@@ -358,9 +358,10 @@ class _Pipeline:
         states = self.inputs.dataset.source.states
         if states is None:
             return None
-        features = self.inputs.features
-        if features is not None:
-            states.note_content(Path(features.path), features.sha256)
+        root = self.inputs.dataset.root
+        for record in self.inputs.files:  # files of the user's beside the dataset
+            if isinstance(record, FileRecord) and not Path(record.path).is_relative_to(root):
+                states.note_content(Path(record.path), record.sha256)
         noted = states.as_json()
         versions = [facts["version"][0] for facts in noted.values() if facts.get("version")]
         for record in self.inputs.files:
@@ -370,7 +371,7 @@ class _Pipeline:
                 is_noted = record.path in versions
             if not is_noted:
                 return None
-        return as_state(given, code, noted, self._tables, remarks(self.owned.checks))
+        return state.at_end(noted, self._tables, remarks(self.owned.checks))
 
     def show_summary(self) -> None:
         """Show what came out."""

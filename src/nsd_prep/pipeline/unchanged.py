@@ -5,13 +5,14 @@ What is imported here is there in a second.
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import nsd_prep
 from nsd_prep.core.check_table import read_checks
@@ -24,7 +25,18 @@ from nsd_prep.pipeline.earlier import UNFINISHED
 from nsd_prep.pipeline.locks import only_run_in
 from nsd_prep.pipeline.summary import Summary
 
-_PATHS: Final = ("nsd_root", "output_dir", "regions_file", "cache_dir", "features")
+_PATHS: Final = (
+    "nsd_root",
+    "output_dir",
+    "regions_file",
+    "cache_dir",
+    "features",
+    "split_file",
+    "coco_annotations",
+)
+#: Parameters with which a run always looks at everything: files that are not noted, and a cache
+#: that is to be filled.
+_ALWAYS: Final = ("refresh", "check", "keep_voxels", "coco_annotations")
 
 
 class ShownTable(BaseModel):
@@ -56,6 +68,8 @@ class State(BaseModel):
         As they were given: `given_parameters`.
     code : str
         `digest_of_code`.
+    libraries : str
+        `digest_of_libraries`.
     files : dict of str to dict
         What was noted of files: `nsd_prep.core.file_states.FileStates`.
     tables : list of ShownTable
@@ -68,9 +82,29 @@ class State(BaseModel):
 
     parameters: dict[str, Any]
     code: str
-    files: dict[str, dict[str, Any]]
-    tables: list[ShownTable]
-    remarks: list[str]
+    libraries: str
+    files: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    tables: list[ShownTable] = Field(default_factory=list)
+    remarks: list[str] = Field(default_factory=list)
+
+    @classmethod
+    def at_begin(cls, parameters: Mapping[str, Any]) -> "State":
+        """Return what is known when a run begins."""
+        return cls(
+            parameters=given_parameters(parameters),
+            code=digest_of_code(),
+            libraries=digest_of_libraries(),
+        )
+
+    def at_end(
+        self,
+        files: dict[str, dict[str, Any]],
+        tables: Sequence[tuple[str, pd.DataFrame]],
+        remarks: Sequence[str],
+    ) -> "State":
+        """Return it with what was noted of files, and what the summary shows."""
+        shown = [ShownTable.of(*table) for table in tables]
+        return self.model_copy(update={"files": files, "tables": shown, "remarks": list(remarks)})
 
 
 class _Output(BaseModel):
@@ -154,15 +188,16 @@ def unchanged_run(parameters: Mapping[str, Any]) -> UnchangedRun | None:
     Returns
     -------
     UnchangedRun or None
-        None where something is not the same or cannot be told, as of a dataset at an address; where
-        the run is to refresh or only to check; and where it is to fill a cache (``keep_voxels``).
+        None where something is not the same or cannot be told, as of a dataset at an address or
+        COCO's annotations; where the run is to refresh or only to check; and where it is to fill a
+        cache (``keep_voxels``).
 
     Raises
     ------
     ParameterError
         Another run is writing into the folder, or a path cannot be used.
     """
-    if parameters["refresh"] or parameters["check"] or parameters["keep_voxels"]:
+    if any(parameters[name] for name in _ALWAYS):
         return None
     folder = outputs.OutputFolder(path=absolute(parameters["output_dir"]))
     if not folder.is_own(outputs.MANIFEST):
@@ -181,6 +216,7 @@ def _unchanged_run(given: dict[str, Any], folder: outputs.OutputFolder) -> Uncha
         state.parameters == given
         and manifest.software == software_versions()
         and not (folder.path / UNFINISHED).exists()
+        and state.libraries == digest_of_libraries()
         and state.code == digest_of_code()
         and are_as_noted(state.files)
         and folder.holds({name: output.sha256 for name, output in manifest.outputs.items()})
@@ -229,18 +265,16 @@ def digest_of_code() -> str:
     )
 
 
-def as_state(
-    given: dict[str, Any],
-    code: str,
-    files: dict[str, dict[str, Any]],
-    tables: Sequence[tuple[str, pd.DataFrame]],
-    remarks: Sequence[str],
-) -> State:
-    """Return what the manifest of a run keeps for `unchanged_run`."""
-    return State(
-        parameters=given,
-        code=code,
-        files=files,
-        tables=[ShownTable.of(*table) for table in tables],
-        remarks=list(remarks),
-    )
+def digest_of_libraries() -> str:
+    """Return the SHA-256 of the names and versions of all that is installed.
+
+    What a run makes depends on libraries that need not be there, too.
+    """
+    found = {
+        name
+        for folder in map(Path, filter(None, sys.path))
+        if folder.is_dir()
+        for name in (path.name for path in folder.iterdir())
+        if name.endswith((".dist-info", ".egg-info"))
+    }
+    return sha256_of_json(sorted(found))
