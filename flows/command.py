@@ -224,6 +224,7 @@ def _call(command: App, arguments: Sequence[str] | None) -> int:
             return status
     except KeyboardInterrupt:
         print(interruption.SENTENCE, file=sys.stderr)  # noqa: T201
+        interruption.keep_status()
         return interruption.STATUS
     except BrokenPipeError:  # "| head -1": nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -81,6 +81,16 @@ def ending_in_order(before_end: Callable[[], None]) -> Iterator[None]:
         # Else it is watched until the process has ended.
 
 
+def keep_status() -> None:
+    """Let this process end with its own status after an interruption that was heeded.
+
+    Where code that Python had been given as text (as dataclasses and pandas do) was interrupted,
+    ``python -m`` would end by sending itself SIGINT, whoever heeded the exception: the last text
+    that was carried out decides (CPython's `unhandled_keyboard_interrupt`).
+    """
+    exec("")
+
+
 class _Requests:
     """What is done about requests to end, by the main thread and by one that watches it."""
 

@@ -143,7 +143,7 @@ class TestForm:
         ("title", "value", "field"),
         [
             ("Expert: seed of the split", "-1", "seed"),
-            ("Expert: share of training images", "1.5", "train_fraction"),
+            ("Expert: fraction of training images", "1.5", "train_fraction"),
             ("Workers", "0", "workers"),
         ],
     )

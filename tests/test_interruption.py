@@ -401,6 +401,16 @@ class TestSignals:
             process.wait(20)
         assert time.monotonic() - begin < 5
 
+    def test_code_that_was_text_is_interrupted_as_any_other(self, tmp_path: Path) -> None:
+        (tmp_path / "program.py").write_text(
+            "from nsd_prep.flows import command\n"
+            "def interrupted(*_): exec('raise KeyboardInterrupt')\n"
+            "command._status = interrupted\n"
+            "raise SystemExit(command._call(None, []))\n"
+        )
+        done = subprocess.run([sys.executable, "-m", "program"], cwd=tmp_path, timeout=60)
+        assert done.returncode == 130
+
     def test_an_exception_that_is_lost_as_well_does_not_disturb_the_end(self) -> None:
         program = (
             "import sys, time\n"
