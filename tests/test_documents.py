@@ -20,7 +20,16 @@ from range_server import ServerProcess
 
 import nsd_prep
 
-GUIDES = ("tutorial", "python", "regions", "surfaces", "features", "compare", "package", "single-trials")
+GUIDES = (
+    "tutorial",
+    "python",
+    "regions",
+    "surfaces",
+    "features",
+    "compare",
+    "package",
+    "single-trials",
+)
 #: Blocks that need a bucket, an account or another environment; what they name is tested elsewhere:
 #: publishing in test_publish, Brain-Score in test_conformance, the README's in .ci/run.
 NOT_RUN = {"package": 2}

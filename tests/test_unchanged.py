@@ -34,6 +34,8 @@ OTHERS = {
     "regions": ["V2", "V1"],
     "regions_file": None,
     "betas": "b2",
+    "space": "fsaverage",
+    "surface_files": "mgh",
     "synthetic": True,
     "accept_nsd_terms": True,
     "output_dir": Path("elsewhere"),
