@@ -1,42 +1,26 @@
-"""Take the screenshots of the README, from the pages of a running Prefect server.
+"""Take the documentation's screenshots, from the pages of a running Prefect server.
 
 Needs the server that PREFECT_API_URL names, with its pages at the same address, the deployments,
-and a finished run of ``synthetic``; Debian's ``chromium`` and ``chromium-driver``; and selenium
-from PyPI. From the repository's root: ``python docs/screenshots.py``.
+and a finished run of ``synthetic``; Debian's ``chromium``; and playwright from PyPI. From the
+repository's root: ``python docs/screenshots.py``. The test of the form takes them as well.
 """
 
 import argparse
 import os
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support import expected_conditions
-from selenium.webdriver.support.wait import WebDriverWait
+from playwright.sync_api import Browser, sync_playwright
 
-_FLAGS: Final = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    # With a mouse, as people have: without one, lists are shown as on a telephone.
+#: With a mouse, as people have: without one, lists are shown as on a telephone.
+MOUSE: Final = (
     "--blink-settings=primaryPointerType=4,availablePointerTypes=4,"
-    "primaryHoverType=2,availableHoverTypes=2",
+    "primaryHoverType=2,availableHoverTypes=2"
 )
-_LOAD_SECONDS: Final = 60
-_DRAW_SECONDS: Final = 3  # animations and charts
+_LOAD_MILLISECONDS: Final = 60_000
+_DRAW_MILLISECONDS: Final = 3_000  # animations and charts
 _LARGEST: Final = 300_000
 
 
@@ -77,7 +61,7 @@ def find_shots(api: str) -> list[Shot]:
     Returns
     -------
     list of Shot
-        In the README's order.
+        In the documentation's order.
 
     Raises
     ------
@@ -100,17 +84,18 @@ def find_shots(api: str) -> list[Shot]:
     if not finished:
         raise SystemExit("No run of the deployment 'synthetic' has completed: trigger one first.")
     run = finished[0]["id"]
-    (checks,) = _ask(
+    checks = _ask(
         "POST",
         f"{api}/artifacts/filter",
         json={
+            "sort": "CREATED_DESC",
             "flow_runs": {"id": {"any_": [run]}},
-            "artifacts": {"key": {"any_": ["all-checks"]}, "type": {"any_": ["table"]}},
+            "artifacts": {"key": {"any_": ["04-all-checks"]}, "type": {"any_": ["table"]}},
         },
-    )
+    )[0]
     form = f"/deployments/deployment/{real}/run"
     return [
-        Shot("deployment-form", form, None, "regions_file", 1100, 1150),
+        Shot("deployment-form", form, None, "Output folder", 1100, 1150),
         Shot("finished-run", f"/runs/flow-run/{run}", "Artifacts", "What came out", 1300, 1150),
         Shot("checks", f"/artifacts/artifact/{checks['id']}", None, "expectation", 1300, 900),
     ]
@@ -120,36 +105,44 @@ def _ask(method: str, url: str, **request: Any) -> Any:
     return httpx.request(method, url, timeout=30, **request).raise_for_status().json()
 
 
-@contextmanager
-def _browser() -> Iterator[Chrome]:
-    with tempfile.TemporaryDirectory() as profile:
-        options = ChromeOptions()
-        options.binary_location = "/usr/bin/chromium"
-        for flag in (*_FLAGS, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        browser = Chrome(options=options, service=ChromeService("/usr/bin/chromedriver"))
-        try:
-            yield browser
-        finally:
-            browser.quit()
+def take(browser: Browser, api: str, folder: Path) -> list[Path]:
+    """Take all screenshots.
 
+    Parameters
+    ----------
+    browser : Browser
+        Started with `MOUSE`.
+    api : str
+        Address of the server's API.
+    folder : Path
+        Where the pictures are written.
 
-def _take(browser: Chrome, server: str, shot: Shot, folder: Path) -> Path:
-    browser.set_window_size(shot.width, shot.height)
-    browser.get(server + shot.page)
-    wait = WebDriverWait(browser, _LOAD_SECONDS)
-    if shot.clicked:
-        named = (By.XPATH, f"(//*[normalize-space(.)='{shot.clicked}'])[last()]")
-        wait.until(expected_conditions.element_to_be_clickable(named)).click()
-    wait.until(
-        expected_conditions.text_to_be_present_in_element((By.TAG_NAME, "body"), shot.expected)
-    )
-    time.sleep(_DRAW_SECONDS)
-    file = folder / f"{shot.name}.png"
-    browser.save_screenshot(str(file))
-    if file.stat().st_size > _LARGEST:
-        raise SystemExit(f"{file} has {file.stat().st_size} bytes: choose a smaller window.")
-    return file
+    Returns
+    -------
+    list of Path
+        The pictures.
+
+    Raises
+    ------
+    SystemExit
+        There is no finished run yet, or a picture is too large for the repository.
+    """
+    files = []
+    for shot in find_shots(api):
+        page = browser.new_page(viewport={"width": shot.width, "height": shot.height})
+        page.set_default_timeout(_LOAD_MILLISECONDS)
+        page.goto(api.removesuffix("/api") + shot.page)
+        if shot.clicked:
+            page.get_by_text(shot.clicked, exact=True).last.click()
+        page.get_by_text(shot.expected).first.wait_for()
+        page.wait_for_timeout(_DRAW_MILLISECONDS)
+        file = folder / f"{shot.name}.png"
+        page.screenshot(path=file)
+        page.close()
+        if file.stat().st_size > _LARGEST:
+            raise SystemExit(f"{file} has {file.stat().st_size} bytes: choose a smaller window.")
+        files.append(file)
+    return files
 
 
 def main() -> None:
@@ -158,9 +151,10 @@ def main() -> None:
     command.add_argument("--folder", type=Path, default=Path(__file__).parent)
     given = command.parse_args()
     api = os.environ.get("PREFECT_API_URL", "http://127.0.0.1:4200/api")
-    with _browser() as browser:
-        for shot in find_shots(api):
-            print(_take(browser, api.removesuffix("/api"), shot, given.folder))  # noqa: T201
+    with sync_playwright() as driver:
+        options = {"executable_path": "/usr/bin/chromium", "args": ["--no-sandbox", MOUSE]}
+        for file in take(driver.chromium.launch(**options), api, given.folder):
+            print(file)  # noqa: T201
 
 
 if __name__ == "__main__":

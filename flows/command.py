@@ -32,7 +32,7 @@ from nsd_prep.core.progress import Stages, counting_from_here
 from nsd_prep.core.versions import software_versions
 from nsd_prep.flows import interruption, tools
 from nsd_prep.flows.options import as_options
-from nsd_prep.flows.server import end_workers, without_telemetry
+from nsd_prep.flows.server import end_workers, may_be_configured, without_telemetry
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -224,6 +224,7 @@ def _call(command: App, arguments: Sequence[str] | None) -> int:
             return status
     except KeyboardInterrupt:
         print(interruption.SENTENCE, file=sys.stderr)  # noqa: T201
+        interruption.keep_status()
         return interruption.STATUS
     except BrokenPipeError:  # "| head -1": nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -332,7 +333,8 @@ def _experiment(asked: dict[str, Any], experiment: Literal["imagery", "synthetic
     root = asked["nsd_root"] or os.environ.get("NSD_ROOT")
     if not root:
         raise _UsageError(f"--experiment {experiment} needs --nsd-root: give the dataset.")
-    from nsd_prep.checks.registry import raise_failed
+    from nsd_prep.checks.registry import as_table
+    from nsd_prep.core.check_table import raise_failed
     from nsd_prep.notebook import open_nsd
 
     output = asked["output_dir"].expanduser().absolute()
@@ -358,7 +360,7 @@ def _experiment(asked: dict[str, Any], experiment: Literal["imagery", "synthetic
         finally:
             nsd.close()
     print(f"Written: {len(files)} files in {output}")  # noqa: T201
-    raise_failed(checks)
+    raise_failed(as_table(checks))
     return 0
 
 
@@ -371,16 +373,22 @@ def _run(asked: dict[str, Any]) -> int:
             asked["nsd_root"] = _synthetic(asked)
             asked["synthetic"] = False
         print(f"nsd-prep {__version__}: {asked['nsd_root']} to {asked['output_dir']}", flush=True)  # noqa: T201
-        return _check(asked) if asked["check"] else _flow(asked)
+        if asked["check"]:
+            return _check(asked)
+        # A run with a server of one's own is one for its history, whatever it has to do.
+        if not may_be_configured() and _is_unchanged(asked):
+            return 0
+        return _flow(asked)
 
 
 def _check(asked: dict[str, Any]) -> int:
     """Look at the inputs without Prefect, whose server takes seconds to start."""
+    from nsd_prep.pipeline.descriptions import describe_inputs
     from nsd_prep.pipeline.outputs import OutputFolder
     from nsd_prep.pipeline.ownership import Ownership
     from nsd_prep.pipeline.preflight import load_inputs
     from nsd_prep.pipeline.run import plan_run
-    from nsd_prep.pipeline.summary import describe_inputs, print_rendered
+    from nsd_prep.pipeline.summary import print_rendered
 
     run = plan_run(**asked)
     made = [folder for folder in (run.cache_dir, run.output_dir) if not folder.exists()]
@@ -394,6 +402,21 @@ def _check(asked: dict[str, Any]) -> int:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
     return 0
+
+
+def _is_unchanged(asked: dict[str, Any]) -> bool:
+    """Show what the same run showed before, where nothing has changed, and raise as it did."""
+    from nsd_prep.core.check_table import raise_failed
+    from nsd_prep.pipeline.observer import TerminalObserver
+    from nsd_prep.pipeline.unchanged import unchanged_run
+
+    observer = TerminalObserver()
+    earlier = unchanged_run(asked)
+    if earlier is None:
+        return False
+    observer.show_unchanged(earlier)
+    raise_failed(earlier.checks)
+    return True
 
 
 def _flow(asked: dict[str, Any]) -> int:

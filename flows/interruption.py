@@ -60,10 +60,16 @@ def ending_in_order(before_end: Callable[[], None]) -> Iterator[None]:
     watch.start()
     try:
         yield
-    except KeyboardInterrupt:
-        if requests.first.is_set():
-            _handle(signal.SIG_IGN)  # it is heeded: another would only disturb the end
-        raise
+    except BaseException as error:
+        if not requests.first.is_set():
+            raise
+        _handle(signal.SIG_IGN)  # it is heeded: another would only disturb the end
+        # A library may have made another exception of it, as pydantic's serializers do.
+        raise KeyboardInterrupt from error
+    else:
+        if requests.first.is_set():  # the exception was lost, and all was done before the force
+            _handle(signal.SIG_IGN)
+            raise KeyboardInterrupt
     finally:
         if not requests.first.is_set():
             for number, handler in handlers.items():
@@ -73,6 +79,16 @@ def ending_in_order(before_end: Callable[[], None]) -> Iterator[None]:
             os.close(writable)
             watch.join()
         # Else it is watched until the process has ended.
+
+
+def keep_status() -> None:
+    """Let this process end with its own status after an interruption that was heeded.
+
+    Where code that Python had been given as text (as dataclasses and pandas do) was interrupted,
+    ``python -m`` would end by sending itself SIGINT, whoever heeded the exception: the last text
+    that was carried out decides (CPython's `unhandled_keyboard_interrupt`).
+    """
+    exec("")
 
 
 class _Requests:

@@ -31,8 +31,8 @@ from nsd_prep.pipeline.steps import checks, tables  # noqa: F401 (while the serv
 from nsd_prep.tasks.artifacts import RunPage, leave_cancellation, leave_failure
 from nsd_prep.tasks.execution import InTasks
 
-#: Names that Prefect and its form give by themselves: two words.
-_GENERATED: Final = re.compile(r"[a-z0-9]+-[a-z0-9]+")
+#: Names that Prefect and its form give by themselves: two words or three.
+_GENERATED: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+){1,2}")
 
 
 def _name() -> str:

@@ -43,6 +43,7 @@ _LOOPBACK: Final = "127.0.0.1"
 _DATABASE: Final = "prefect.db"
 _START_SECONDS: Final = 120
 _STOP_SECONDS: Final = 10
+_WORKER_SECONDS: Final = 0.8
 
 
 def without_telemetry() -> None:
@@ -68,7 +69,7 @@ def temporary_server() -> Iterator[Callable[[], None]]:
     """
     without_telemetry()
     with ExitStack() as stack:
-        server = None if _may_be_configured() else stack.enter_context(_started())
+        server = None if may_be_configured() else stack.enter_context(_started())
 
         def wait_until_it_answers() -> None:
             nonlocal server
@@ -226,12 +227,13 @@ def end_workers() -> None:
     workers = multiprocessing.active_children()
     for worker in workers:
         worker.terminate()
+    deadline = time.monotonic() + _WORKER_SECONDS  # of all together: an end by force waits for it
     for worker in workers:
-        worker.join(timeout=1)
+        worker.join(timeout=max(0.0, deadline - time.monotonic()))
         worker.kill()
 
 
-def _may_be_configured() -> bool:
+def may_be_configured() -> bool:
     """Look whether a server may be configured, without Prefect, which takes seconds to import."""
     if "prefect" in sys.modules:
         return _configured()

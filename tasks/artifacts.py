@@ -28,7 +28,7 @@ from nsd_prep.pipeline.summary import Summary
 
 #: The event at the end of a run that made assemblies.
 CHECKED: Final = "nsd-prep.assemblies.checked"
-#: Keys of what a page shows, numbered since Prefect sorts by them; the report's pieces follow.
+#: Keys of what a page shows, numbered in the order of reading; the report's pieces follow.
 _SUMMARY, _INPUTS, _PROGRESS, _CHECKS = "01-summary", "02-inputs", "03-progress", "04-all-checks"
 _REPORT_FROM: Final = 5
 
@@ -50,14 +50,14 @@ class ProgressArtifact:
         self._description, self._total = description, max(total, 1)
         self._sent = 0
         created = create_progress_artifact(0.0, key=_PROGRESS, description=description)
-        self._id = cast(UUID, created)  # not awaited: the flow is not asynchronous
+        self.id = cast(UUID, created)  # not awaited: the flow is not asynchronous
 
     def update(self, done: int, note: str = "") -> None:
         """Say how many steps are done; the note stands behind what is done."""
         percent = 100 * done // self._total
         if percent >= self._sent + self._percent_between or done == self._total:
             description = f"{self._description}: {note}" if note else self._description
-            update_progress_artifact(self._id, float(percent), description)
+            update_progress_artifact(self.id, float(percent), description)
             self._sent = percent
 
 
@@ -115,7 +115,7 @@ def emit_checked(summary: Summary) -> None:
 
     Prefect adds the run, its flow and its deployment to what the event is related to.
     """
-    failed = any(check.verdict == "failed" for check in summary.checks)
+    failed = summary.verdicts["failed"] > 0
     emit_event(
         CHECKED,
         resource={
@@ -129,10 +129,7 @@ def emit_checked(summary: Summary) -> None:
             "assemblies": {
                 name: sha256 for name, sha256 in summary.files.items() if name.endswith(".nc")
             },
-            "checks": {
-                verdict: sum(check.verdict == verdict for check in summary.checks)
-                for verdict in VERDICTS
-            },
+            "checks": dict(summary.verdicts),
         },
     )
 
@@ -144,18 +141,20 @@ class RunPage(TerminalObserver):
         super().__init__()
         self.run_name = str(flow_run.name or "")
         self._progress: ProgressArtifact | None = None
-        self._report: UUID | None = None
+        #: What the page shows, by key: title and id.
+        self._shown: dict[str, tuple[str, UUID]] = {}
 
     @override
     def session_extracted(self, stage: Stage) -> None:
         if self._progress is None:
             self._progress = ProgressArtifact(stage.name, stage.total or 0)
+            self._shown[_PROGRESS] = (stage.name.capitalize(), self._progress.id)
         self._progress.update(stage.done, stage.note)
 
     @override
     def show_inputs(self, text: str) -> None:
         super().show_inputs(text)
-        show_markdown(_INPUTS, "What the run will do", text)
+        self._show_markdown(_INPUTS, "What the run will do", text)
 
     @override
     def show_checks(self, checks: Sequence[Check]) -> None:
@@ -170,7 +169,9 @@ class RunPage(TerminalObserver):
             }
             for row in map(describe, in_order)
         ]
-        create_table_artifact(rows, key=_CHECKS, description="What was checked of the results")
+        title = "What was checked of the results"
+        created = create_table_artifact(rows, key=_CHECKS, description=title)
+        self._shown[_CHECKS] = (title, cast(UUID, created))
 
     @override
     def show_report(self, report: StepOutput, output: Folder) -> None:
@@ -180,19 +181,25 @@ class RunPage(TerminalObserver):
         for number, path in enumerate(pieces, _REPORT_FROM):
             text = path.read_text(encoding="utf-8")
             title = text.splitlines()[0].lstrip("# ")
-            artifact = show_markdown(f"{number:02}-{path.stem}", title, text)
-            if number == _REPORT_FROM:
-                self._report = artifact
+            self._show_markdown(f"{number:02}-{path.stem}", title, text)
 
     @override
     def show_summary(self, summary: Summary) -> None:
         super().show_summary(summary)
         for line in summary.lines:
             get_run_logger().info(line.strip())
-        text = summary.as_markdown()
-        if self._report:
-            pages = str(PREFECT_UI_URL.value() or "").rstrip("/")
-            text += f"\n\n[The report, on this server]({pages}/artifacts/artifact/{self._report})"
-        show_markdown(_SUMMARY, "What came out", text)
+        self._show_markdown(_SUMMARY, "What came out", summary.as_markdown() + self._contents())
         if any(name.endswith(".nc") for name in summary.files):
             emit_checked(summary)
+
+    def _show_markdown(self, key: str, title: str, text: str) -> None:
+        self._shown[key] = (title, show_markdown(key, title, text))
+
+    def _contents(self) -> str:
+        """Return links to what the page shows: the UI has it in no order."""
+        pages = str(PREFECT_UI_URL.value() or "").rstrip("/")
+        links = [
+            f"- [{title}]({pages}/artifacts/artifact/{artifact})"
+            for _, (title, artifact) in sorted(self._shown.items())
+        ]
+        return "\n\n**On this server**\n\n" + "\n".join(links) if links else ""

@@ -4,7 +4,6 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 import httpx
 import psutil
+from documents import make_clone
 from terminal import INTERRUPT, in_terminal
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -60,12 +60,12 @@ class Site:
         """The repository, with this interpreter's environment as its ``.venv``."""
         return self.folder / "checkout"
 
-    def run(self, command: str, status: int = 0, **environment: str) -> str:
+    def run(self, command: str, status: int = 0, seconds: float = 120, **environment: str) -> str:
         """Give a command in a terminal, wait for its end, and return what was shown."""
         log = self.folder / f"command-{time.monotonic_ns()}.log"
         with self.terminal(command, log, environment) as (process, _):
             try:
-                assert process.wait(120) == status, log.read_text()
+                assert process.wait(seconds) == status, log.read_text()
             finally:
                 end(process)
         return log.read_text()
@@ -205,14 +205,6 @@ def readme_block(beginning: str) -> str:
     return str(block)
 
 
-def make_checkout(folder: Path) -> None:
-    """Make a folder that looks like a clone with an installation, as the README's commands do."""
-    folder.mkdir()
-    (folder / ".venv").symlink_to(sys.prefix)
-    for name in ("deployments", "flows", "src", "tasks"):
-        (folder / name).symlink_to(REPOSITORY / name)
-
-
 def end(process: "subprocess.Popen[bytes]") -> None:
     """Wait for the end of a program that was asked to end; nothing that it started is left."""
     family: list[psutil.Process] = []
@@ -250,7 +242,7 @@ def running_site(folder: Path) -> Iterator[Site]:
     port = free_port()
     with httpx.Client(timeout=30) as client:
         site = Site(f"http://127.0.0.1:{port}/api", folder, client)
-        make_checkout(site.checkout)
+        make_clone(site.checkout)
         start = readme_block(".*prefect .*server start")
         with site.running("server", start, PREFECT_SERVER_API_PORT=str(port)):
             until(120, lambda: is_healthy(site.url), "an answer of the server")

@@ -13,10 +13,11 @@ import pytest
 
 from nsd_prep.checks.placement import INSIDE_BRAIN_MASK
 from nsd_prep.checks.published_values import PUBLISHED_WEAKEST_SUBJECT
-from nsd_prep.checks.registry import KINDS, as_table, describe, raise_failed
+from nsd_prep.checks.registry import KINDS, as_table, describe
 from nsd_prep.checks.scales import SCALE_OF_SESSIONS
 from nsd_prep.checks.tables import TABLES_OF_DATA
 from nsd_prep.core.check import PROBLEMS, VERDICTS, Check, Kind, any_verdict, worst
+from nsd_prep.core.check_table import raise_failed
 from nsd_prep.core.content import content
 from nsd_prep.core.errors import FailedChecksError
 from nsd_prep.core.records import StepOutput
@@ -56,7 +57,7 @@ class TestVerdicts:
         assert VERDICTS[: len(PROBLEMS)] == PROBLEMS
 
     def test_only_failed_checks_end_a_run(self) -> None:
-        checks = [outside(verdict, row) for row, verdict in enumerate(VERDICTS, 1)]
+        checks = as_table([outside(verdict, row) for row, verdict in enumerate(VERDICTS, 1)])
         raise_failed(checks[1:])
         with pytest.raises(FailedChecksError, match="'region inside the brain mask' of V1"):
             raise_failed(checks)

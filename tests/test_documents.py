@@ -7,25 +7,44 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import h5py
 import netCDF4
 import pytest
-from documents import ROOT, Block, blocks, unmarked
+from documents import ACTIVATE, ROOT, Block, Shell, blocks, make_clone, new_shell, unmarked
 from range_server import ServerProcess
 
 import nsd_prep
 
-GUIDES = ("tutorial", "python", "regions", "surfaces", "features", "compare", "package")
+GUIDES = (
+    "tutorial",
+    "python",
+    "regions",
+    "surfaces",
+    "features",
+    "compare",
+    "package",
+    "single-trials",
+)
 #: Blocks that need a bucket, an account or another environment; what they name is tested elsewhere:
 #: publishing in test_publish, Brain-Score in test_conformance, the README's in .ci/run.
 NOT_RUN = {"package": 2}
 
-NSD_PREP = """#!/bin/sh
-exec "{python}" -m nsd_prep "$@"
-"""
+#: The README's first command.
+README_COMMAND = re.findall(
+    r"^<!-- run -->\n```bash\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S
+)[0]
+#: What a reader replaces by words of their own.
+WORDS = {
+    "root": "/data/nsd",
+    "bucket": "s3://natural-scenes-dataset",
+    "mirror": "https://mirror.example.org/nsd",
+}
+
 #: `aws s3 sync` and `cp` with the options of the documents, from a folder in place of the bucket.
 AWS = """#!{python}
 import fnmatch, os, shutil, sys
@@ -51,126 +70,134 @@ for path in files:
 
 
 @pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the programs that the documents name."""
-    folder = tmp_path_factory.mktemp("bin")
-    for name, text in (("nsd-prep", NSD_PREP), ("aws", AWS)):
-        program = folder / name
-        program.write_text(text.format(python=sys.executable))
-        program.chmod(0o755)
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a clone after the README's first command; tests work in copies of it."""
+    folder = tmp_path_factory.mktemp("readme") / "nsd-prep"
+    make_clone(folder)
+    with new_shell(folder, home_of(folder)) as shell:
+        status, shown = shell.type(README_COMMAND.split("&&")[-1])  # without the installation
+    assert status == 0, shown[-3000:]
     return folder
 
 
-@pytest.fixture(scope="module")
-def environment(commands: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return os.environ | {
-        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
-        "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")),
-        "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")),
-        "DO_NOT_TRACK": "1",
-    }
+@pytest.fixture
+def here(clone: Path, tmp_path: Path) -> Path:
+    """Return a copy of the clone, with the same home."""
+    (tmp_path / "home").symlink_to(home_of(clone))
+    return shutil.copytree(clone, tmp_path / "nsd-prep", symlinks=True)
 
 
-def execute(block: Block, folder: Path, environment: dict[str, str]) -> None:
-    if block.verb == "file":
-        (folder / block.what).write_text(block.text, encoding="utf-8")
-        return
-    language = {"bash": ["bash", "-euo", "pipefail"], "python": [sys.executable]}[block.language]
-    script = folder / f".block-{block.line}"
-    script.write_text(block.text, encoding="utf-8")
-    done = subprocess.run(
-        [*language, str(script)], cwd=folder, env=environment, capture_output=True, text=True
-    )
-    said = f"line {block.line}: {done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-    assert done.returncode == block.status, said
+def home_of(folder: Path) -> Path:
+    """Return the home of who works in a clone."""
+    home = folder.parent / "home"
+    home.mkdir(exist_ok=True)
+    return home
 
 
-def in_one_script(found: list[Block]) -> list[Block]:
-    """Join each block of Python with those before it: a reader types them into one session."""
-    joined, python = [], ""
-    for block in found:
-        if block.language == "python" and block.verb == "run":
-            python += block.text
-            block = Block(block.verb, block.what, block.status, "python", python, block.line)
-        joined.append(block)
-    last = max((place for place, one in enumerate(joined) if one.language == "python"), default=0)
-    first = next((place for place, one in enumerate(joined) if one.language == "python"), 0)
-    # Blocks of Python with nothing between them are run once, as the last of them.
-    if all(one.language == "python" for one in joined[first : last + 1]):
-        del joined[first:last]
-    return joined
+def read(shell: Shell, found: Iterable[Block], **typed: str) -> str:
+    """Do what a page says, from top to bottom; a reader types other words than some."""
+    shown = ""
+    for _, together in groupby(found, key=lambda block: (block.language, block.status)):
+        for block in joined(list(together)):
+            text = block.text
+            for word, own in typed.items():
+                text = text.replace(WORDS[word], own)
+            shown += shell.run(replace(block, text=text))
+    return shown
 
 
-@pytest.fixture(scope="module")
-def finished(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder in which the tutorial's first command was given."""
-    folder = tmp_path_factory.mktemp("demo")
-    execute(blocks(ROOT / "docs" / "tutorial.md")[0], folder, environment)
-    return folder
+def joined(found: list[Block]) -> list[Block]:
+    """Join blocks of Python that follow each other: they are typed into one session."""
+    if found[0].language != "python":
+        return found
+    can_run = [block for block in found if block.can_run]
+    return [replace(one, text="".join(block.text for block in can_run)) for one in can_run[:1]]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GUIDES)
-def test_guide_runs_as_it_stands(
-    name: str, finished: Path, environment: dict[str, str], tmp_path: Path
-) -> None:
-    folder = shutil.copytree(finished, tmp_path / "here")
-    found = in_one_script(blocks(ROOT / "docs" / f"{name}.md"))
+def test_page_from_top_to_bottom(name: str, here: Path) -> None:
+    found = blocks(ROOT / "docs" / f"{name}.md")
     assert found
-    for block in found[1:] if name == "tutorial" else found:
-        execute(block, folder, environment)
+    with new_shell(here, home_of(here)) as shell:
+        assert shell.type(ACTIVATE)[0] == 0
+        read(shell, found, root="synthetic-nsd")
 
 
 @pytest.mark.slow
-def test_readme_runs_on_a_copy_of_nsd_and_shows_what_it_says(
-    finished: Path, environment: dict[str, str], tmp_path: Path
-) -> None:
-    load, run = blocks(ROOT / "README.md")
-    execute(load, finished, environment)
-    copy = finished / "synthetic-nsd"
-    execute(replace(run, text=run.text.replace("/data/nsd", str(copy))), tmp_path, environment)
-    for made in ("allen2022/Allen2022.V4.nc", "four/Allen2022.IT.nc"):
-        assert (tmp_path / made).is_file()
+def test_himalaya_takes_what_scikit_learn_takes(here: Path) -> None:
+    pytest.importorskip("himalaya")
+    write, *python = blocks(ROOT / "docs" / "single-trials.md")[:3]
+    used = "from sklearn.linear_model import RidgeCV"
+    text = "".join(block.text for block in python)
+    assert f"{used}  # or: from himalaya.ridge import RidgeCV" in text
+    text = text.replace(used, "from himalaya.ridge import RidgeCV")
+    with new_shell(here, home_of(here)) as shell:
+        assert shell.type(ACTIVATE)[0] == 0
+        read(shell, [write, replace(python[0], text=text)], root="synthetic-nsd")
 
 
 @pytest.mark.slow
-def test_what_is_fetched_from_the_bucket_is_what_a_run_needs(
-    finished: Path, environment: dict[str, str], tmp_path: Path
-) -> None:
-    bucket = finished / "synthetic-nsd"
+def test_readme_from_top_to_bottom(here: Path) -> None:
+    activate, *others = blocks(ROOT / "README.md")
+    assert activate.text == ACTIVATE
+    with new_shell(here, home_of(here)) as shell:
+        read(shell, [activate, *others], root="synthetic-nsd")
+    for output in ("allen2022/Allen2022.V4.nc", "four/Allen2022.IT.nc"):
+        assert (here / output).is_file()
+
+
+@pytest.mark.slow
+def test_getting_nsd_from_top_to_bottom(here: Path, tmp_path: Path) -> None:
+    bucket = here / "synthetic-nsd"
+    aws = tmp_path / "bin" / "aws"
+    aws.parent.mkdir()
+    aws.write_text(AWS.format(python=sys.executable))
+    aws.chmod(0o755)
+    path = f"{aws.parent}:/usr/local/bin:/usr/bin:/bin"
     *fetch, look, repair = blocks(ROOT / "docs" / "getting-nsd.md")
-    for block in fetch:
-        execute(block, tmp_path, environment | {"BUCKET": str(bucket)})
-    fetched = {path.relative_to(tmp_path / "nsd") for path in (tmp_path / "nsd").rglob("*.*")}
-    assert not any("truth" in path.parts or path.suffix == ".ctab" for path in fetched)
-    # What the synthetic data are is said beside them; NSD itself has no such file, and no truth.
-    description = json.loads((bucket / "dataset.json").read_text())
-    del description["synthetic"]["truth"]
-    (tmp_path / "nsd" / "dataset.json").write_text(json.dumps(description))
-    execute(look, tmp_path, environment)
-    (session,) = (path for path in fetched if path.match("subj01/*/*/betas_session03.hdf5"))
-    whole = (tmp_path / "nsd" / session).read_bytes()
-    (tmp_path / "nsd" / session).write_bytes(bytes(len(whole)))
-    with pytest.raises(AssertionError, match="betas_session03"):
-        execute(look, tmp_path, environment)
-    execute(repair, tmp_path, environment | {"BUCKET": str(bucket)})
-    assert (tmp_path / "nsd" / session).read_bytes() == whole
-    execute(look, tmp_path, environment)
+    with new_shell(here, home_of(here), BUCKET=str(bucket), PATH=path) as shell:
+        assert shell.type(ACTIVATE)[0] == 0
+        read(shell, fetch)
+        fetched = {path.relative_to(here / "nsd") for path in (here / "nsd").rglob("*.*")}
+        assert not any("truth" in path.parts or path.suffix == ".ctab" for path in fetched)
+        # What synthetic data are is said beside them; NSD itself has no such file, and no truth.
+        description = json.loads((bucket / "dataset.json").read_text())
+        del description["synthetic"]["truth"]
+        (here / "nsd" / "dataset.json").write_text(json.dumps(description))
+        read(shell, [look])
+        (session,) = (path for path in fetched if path.match("subj01/*/*/betas_session03.hdf5"))
+        whole = (here / "nsd" / session).read_bytes()
+        (here / "nsd" / session).write_bytes(bytes(len(whole)))
+        assert "betas_session03" in read(shell, [replace(look, status=1)])
+        read(shell, [repair])
+        assert (here / "nsd" / session).read_bytes() == whole
+        read(shell, [look])
 
 
 @pytest.mark.slow
-def test_reading_from_the_bucket_runs_as_it_stands(
-    finished: Path, environment: dict[str, str], tmp_path: Path
-) -> None:
-    with ServerProcess(finished / "synthetic-nsd") as server:
+def test_bucket_from_top_to_bottom(here: Path) -> None:
+    with (
+        ServerProcess(here / "synthetic-nsd") as server,
+        new_shell(here, home_of(here)) as shell,
+    ):
+        assert shell.type(ACTIVATE)[0] == 0
         for block in blocks(ROOT / "docs" / "bucket.md"):
             if block.what == "offline":
                 server.down()
-            text = re.sub(r"s3://natural-scenes-dataset|https://mirror\S*", server.url, block.text)
-            execute(replace(block, text=text), tmp_path, environment)
+            read(shell, [block], bucket=server.url, mirror=server.url)
             if block.what == "offline":
                 server.up()
-    assert (tmp_path / "allen2022" / "Allen2022.V1-ventral.nc").is_file()
+    assert (here / "allen2022" / "Allen2022.V1-ventral.nc").is_file()
+
+
+def test_a_command_that_fails_is_seen(tmp_path: Path) -> None:
+    with new_shell(tmp_path, tmp_path) as shell:
+        assert shell.type("false; true")[0] == 1
+        assert shell.type("x=3; cd /") == (0, "")
+        assert shell.type("echo $x $PWD; ls /no/such; echo further")[0] != 0
+        assert shell.type("echo $x $PWD") == (0, "3 /\n")
+        assert shell.type("nsd-prep --version")[0] == 127, "a new shell knows no environment"
 
 
 @pytest.mark.parametrize("name", [*GUIDES, "getting-nsd", "bucket"])

@@ -25,9 +25,9 @@ from nsd_prep.dataset import betas
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS
 from nsd_prep.flows.command import main, run_command
 from nsd_prep.flows.nsd_flow import nsd_flow
-from nsd_prep.pipeline import step_table, synthetic_beside
+from nsd_prep.pipeline import step_table
 from nsd_prep.report.stamp import without_stamp
-from nsd_prep.synthetic import write_synthetic_nsd
+from nsd_prep.synthetic import write_synthetic_nsd, writer
 from nsd_prep.tasks import policy
 
 READ_VOXELS = betas.read_voxels
@@ -121,6 +121,11 @@ class TestPrepare:
         }
         assert written["out"] == written["flow"]
         assert len(written["out"]) > 5
+        states = [
+            json.loads((tmp_path / folder / "manifest.json").read_text())["state"]
+            for folder in ("flow", "out")
+        ]
+        assert states[0]["files"] == states[1]["files"], "what the run looked at"
 
 
 class TestCache:
@@ -499,7 +504,7 @@ class TestCommand:
             assert scale == "demo"
             write_synthetic_nsd(root)
 
-        monkeypatch.setattr(synthetic_beside, "write_synthetic_nsd", write_tiny)
+        monkeypatch.setattr(writer, "write_synthetic_nsd", write_tiny)
         monkeypatch.delenv("NSD_ROOT", raising=False)
         assert run_command(["--output-dir", str(tmp_path / "out"), "--check"]) == 0
         assert "synthetic NSD" in capsys.readouterr().out

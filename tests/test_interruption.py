@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,19 @@ pytestmark = pytest.mark.interruption
 
 FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
 SECONDS = 240
+#: Tries to interrupt a run somewhere after one of these lines.
+TRIES = 12
+STAGES = (
+    "^nsd-prep ",
+    "starting: ",
+    "images were seen three times",
+    r"extracting sessions \(",
+    "checking sessions and masks: ",
+    r"assembling regions \(",
+    r"checking files and data",
+    "writing stimulus sets",
+)
+LAST_WORDS = "Files: "
 SENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -301,6 +315,47 @@ class TestSignals:
             wait_until_true(lambda run=run: not place.left_by(run), 1)
             assert place.left_by(run) == []
 
+    @pytest.mark.parametrize("seed", range(TRIES))
+    def test_a_run_ends_within_seconds_at_any_instant(self, place: Place, seed: int) -> None:
+        chance = random.Random(seed)
+        stage, out = chance.choice(STAGES), place.folder / f"instant-{seed}"
+        run = place.start(out)
+        wait_until(run, lambda: re.search(stage, log_of(out).read_text(errors="replace")))
+        wait_until(run, lambda: False, chance.random())
+        was_done = LAST_WORDS in log_of(out).read_text(errors="replace")
+        begin = time.monotonic()
+        if chance.random() < 0.5:
+            run.send_signal(signal.SIGINT)
+        else:
+            os.killpg(run.pid, signal.SIGINT)  # Ctrl-C in a terminal
+        status = run.wait(60)
+        assert time.monotonic() - begin < 5
+        said = log_of(out).read_text(errors="replace")
+        # A command that has shown its last words may have ended just before.
+        assert status == 130 or (status == 0 and was_done), said
+        assert "Traceback" not in said
+        wait_until_true(lambda: not place.processes_of(run) and not place.left_by(run), 6)
+        assert place.processes_of(run) == []
+        assert place.left_by(run) == []
+        assert partials(out) == []
+        shutil.rmtree(out, ignore_errors=True)
+
+    @pytest.mark.parametrize("made_of_it", ["pass", "raise ValueError('of a library')"])
+    def test_a_request_whose_exception_is_lost_is_heeded_at_the_end(self, made_of_it: str) -> None:
+        program = (
+            "import os, signal\n"
+            "from nsd_prep.flows.interruption import ending_in_order\n"
+            "try:\n"
+            "    with ending_in_order(lambda: None):\n"
+            "        try: os.kill(os.getpid(), signal.SIGINT)\n"
+            f"        except BaseException: {made_of_it}\n"
+            "except KeyboardInterrupt:\n"
+            "    os._exit(130)\n"
+        )
+        with signals_as_in_a_terminal():
+            done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=20)
+        assert (done.returncode, done.stderr) == (130, b"")
+
     @pytest.mark.parametrize(
         "obstacle",
         [
@@ -345,6 +400,16 @@ class TestSignals:
             process.send_signal(signal.SIGINT)
             process.wait(20)
         assert time.monotonic() - begin < 5
+
+    def test_code_that_was_text_is_interrupted_as_any_other(self, tmp_path: Path) -> None:
+        (tmp_path / "program.py").write_text(
+            "from nsd_prep.flows import command\n"
+            "def interrupted(*_): exec('raise KeyboardInterrupt')\n"
+            "command._status = interrupted\n"
+            "raise SystemExit(command._call(None, []))\n"
+        )
+        done = subprocess.run([sys.executable, "-m", "program"], cwd=tmp_path, timeout=60)
+        assert done.returncode == 130
 
     def test_an_exception_that_is_lost_as_well_does_not_disturb_the_end(self) -> None:
         program = (

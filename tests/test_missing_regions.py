@@ -12,8 +12,8 @@ from library_stages import planned, prepare, whole_run
 from small_nsd import SmallNSD, write_small_nsd, write_volume
 
 from nsd_prep.core.errors import PreflightError
+from nsd_prep.pipeline.descriptions import describe_inputs
 from nsd_prep.pipeline.preflight import load_inputs
-from nsd_prep.pipeline.summary import describe_inputs
 
 #: FFA is labels 2 and 3 of floc-faces; subject 2 has neither.
 LACKING = 2

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import json
+import os
 import re
 import shutil
 import threading
@@ -18,6 +19,7 @@ import pytest
 import yaml
 from prefect_site import (
     ENDED,
+    REPOSITORY,
     Site,
     commands,
     free_port,
@@ -423,6 +425,28 @@ class TestOperation:
             url = f"http://127.0.0.1:{port}/api"
             until(120, lambda: is_healthy(url), "an answer of the server")
         assert not (tmp_path / "profiles.toml").exists(), "it changes what later runs look for"
+
+    def test_the_script_for_slurm(self, site: Site, tiny_nsd: Path, tmp_path: Path) -> None:
+        pytest.importorskip("dask_jobqueue")
+        text = (REPOSITORY / "docs" / "operating.md").read_text()
+        (script,) = re.findall(r"^```python\n(.*?SLURMCluster.*?)^```$", text, re.M | re.S)
+        for theirs, ours in (
+            ("from dask_jobqueue import", "from slurm_stand_in import"),
+            ('interface="ib0"', 'interface="lo"'),
+            ("/scratch/nsd/data", str(tiny_nsd)),
+            ("/scratch/nsd", str(tmp_path)),
+            ("jobs=8", "jobs=2"),
+            ("workers=8", "workers=2"),
+        ):
+            assert theirs in script
+            script = script.replace(theirs, ours)
+        (tmp_path / "cluster.py").write_text(script)
+        (tmp_path / "logs").mkdir()
+        path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        shown = site.run(f"python {tmp_path / 'cluster.py'}", seconds=300, PYTHONPATH=path)
+        assert (tmp_path / "allen2022" / "manifest.json").is_file(), shown
+        sessions = pd.read_csv(tmp_path / "allen2022" / "sessions.csv")
+        assert set(sessions["subject"]) == {"subj01", "subj02", "subj05"}
 
     @pytest.mark.usefixtures("worker")
     def test_a_run_is_triggered_from_the_command_line(self, site: Site, tiny_nsd: Path) -> None:

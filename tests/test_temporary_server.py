@@ -162,7 +162,7 @@ def test_a_server_without_a_folder_says_so(monkeypatch: pytest.MonkeyPatch, tmp_
     from nsd_prep.core.errors import OutputError
     from nsd_prep.flows.server import temporary_server
 
-    monkeypatch.setattr("nsd_prep.flows.server._may_be_configured", lambda: False)
+    monkeypatch.setattr("nsd_prep.flows.server.may_be_configured", lambda: False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(OutputError, match=r"needs a folder for its database.*set TMPDIR"):
         temporary_server().__enter__()

@@ -67,7 +67,7 @@ from nsd_prep.checks.train_test import (
 )
 from nsd_prep.checks.transforms import TRANSFORM
 from nsd_prep.core.check import Check, Kind
-from nsd_prep.core.errors import FailedChecksError
+from nsd_prep.core.check_table import FIELDS, NUMBERS, WORDS
 
 #: Every kind of check, by what it looks at.
 KINDS: Final[Mapping[str, tuple[Kind, ...]]] = MappingProxyType(
@@ -192,43 +192,8 @@ def as_table(checks: Sequence[Check]) -> pd.DataFrame:
             "expectation": described.expectation,
             "verdict": check.verdict,
             "meaning": described.meaning,
-            **{name: getattr(check, name) for name in _FIELDS},
+            **{name: getattr(check, name) for name in FIELDS},
         }
         for check, described in zip(checks, map(describe, checks), strict=True)
     ]
-    words = ["name", "where", "value", "expectation", "verdict", "meaning"]
-    table = pd.DataFrame(rows, columns=[*words, *_FIELDS])
-    return table.astype(dict.fromkeys(("session", "run"), "Int64"))
-
-
-#: Fields of a check that `as_table` shows after its words.
-_FIELDS: Final = (
-    "region",
-    "subject",
-    "data",
-    "session",
-    "run",
-    "measured",
-    "lower",
-    "upper",
-    "unit",
-)
-
-
-def raise_failed(checks: Sequence[Check]) -> None:
-    """Raise where one of a run's checks failed; a suspicious one does not raise.
-
-    Raises
-    ------
-    FailedChecksError
-        It names each failed check with what was found and expected.
-    """
-    failed = [describe(check) for check in checks if check.verdict == "failed"]
-    if failed:
-        raise FailedChecksError(
-            [
-                f"The check '{one.check.name}'{f' of {one.check.where}' * bool(one.check.where)} "
-                f"failed: found {one.value}, expected {one.expectation}."
-                for one in failed
-            ]
-        )
+    return pd.DataFrame(rows, columns=[*WORDS, *FIELDS]).astype(dict(NUMBERS))

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from nsd_prep.core.errors import OutputError
+from nsd_prep.core.errors import OutputError, ParameterError
 
 
 def visible(folder: Path, pattern: str = "*") -> list[Path]:
@@ -32,3 +32,22 @@ def user_cache_folder() -> Path:
             "This user has no home folder for a cache: give a folder with cache_dir=, or set "
             "XDG_CACHE_HOME or HOME to one that can be written."
         ) from error
+
+
+def absolute(path: str | Path) -> Path:
+    """Return a path as it is written into records: absolute, in UTF-8.
+
+    Raises
+    ------
+    ParameterError
+        It names no user of this machine after ~, or is not UTF-8.
+    """
+    try:
+        absolute_path = Path(path).expanduser().absolute()
+        str(absolute_path).encode()
+    except (RuntimeError, UnicodeEncodeError) as error:
+        raise ParameterError(
+            f"The path {str(path)!r} cannot be used ({str(error).rstrip('.')}): expected a name in "
+            "UTF-8, and after ~ a user of this machine; give another."
+        ) from error
+    return absolute_path

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, SerializerFunctionWrapHandler, WrapSerializer
 
+from nsd_prep.core.file_states import FileStates
 from nsd_prep.core.records import FileIdentity
 from nsd_prep.dataset.identity import RemoteIdentity
 
@@ -55,10 +56,13 @@ class Source(Protocol):
         Absolute.
     consent : BaseModel or None
         Which terms were accepted, for the manifest; None where none had to be.
+    states : FileStates or None
+        What the files were when they were looked at; None where they are not read in their place.
     """
 
     root: Path
     consent: BaseModel | None
+    states: FileStates | None
 
     @property
     def transfer(self) -> Transfer | None:

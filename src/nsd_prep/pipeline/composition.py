@@ -11,13 +11,15 @@ import pandas as pd
 
 from nsd_prep import __version__
 from nsd_prep.checks.images import STIMULUS_SETS
-from nsd_prep.checks.registry import as_table, raise_failed
+from nsd_prep.checks.registry import as_table
+from nsd_prep.core.check_table import raise_failed
 from nsd_prep.core.errors import InputFileError, MissingFilesError
-from nsd_prep.core.records import StepOutput
+from nsd_prep.core.records import FileRecord, StepOutput
 from nsd_prep.extraction.sessions import SessionRecord, TrialSelection
 from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline import outputs, step_table
 from nsd_prep.pipeline.cache import in_use
+from nsd_prep.pipeline.descriptions import describe_inputs, remarks, tables_of_assemblies
 from nsd_prep.pipeline.extraction import extract_in_chunks
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.libraries import import_report
@@ -34,8 +36,9 @@ from nsd_prep.pipeline.steps.brainscore import Images
 from nsd_prep.pipeline.steps.closing import write_checks, write_manifest
 from nsd_prep.pipeline.steps.report_inputs import Encoding, ReportInputs, truth_and_digest
 from nsd_prep.pipeline.steps.single_trials import ImageTable, SubjectTrials
-from nsd_prep.pipeline.summary import Summary, describe_inputs, tables_of_assemblies
+from nsd_prep.pipeline.summary import Summary
 from nsd_prep.pipeline.synthetic_beside import synthetic_beside
+from nsd_prep.pipeline.unchanged import State
 from nsd_prep.report.stamp import is_stamped, stamp_page
 from nsd_prep.single_trials.subject import SingleTrialOptions
 
@@ -91,6 +94,7 @@ def run_pipeline(
     OutputError, OSError
         A file cannot be written; the disk fails.
     """
+    state = State.at_begin(parameters)
     if parameters["synthetic"]:
         with observer.stage("writing the synthetic dataset"):
             root = synthetic_beside(parameters["output_dir"], parameters["nsd_root"])
@@ -115,15 +119,12 @@ def run_pipeline(
                 pipeline.make_single_trials(sessions)
             if run.assemblies:
                 pipeline.make_assemblies(sessions)
-            pipeline.close()
+            pipeline.close(state)
     pipeline.show_summary()
-    raise_failed(pipeline.owned.checks)
-    return RunResult(
-        run.output_dir,
-        len(inputs.trials.nsd_ids),
-        dict(pipeline.owned.files),
-        as_table(pipeline.owned.checks),
-    )
+    checks = as_table(pipeline.owned.checks)
+    raise_failed(checks)
+    files = dict(pipeline.owned.files)
+    return RunResult(run.output_dir, len(inputs.trials.nsd_ids), files, checks)
 
 
 def extract(
@@ -354,16 +355,50 @@ class _Pipeline:
         )
         return stimuli
 
-    def close(self) -> None:
-        """Write the manifest, the last file of a run."""
-        self._observer.show_checks(self.owned.checks)
-        write_manifest(self.inputs, self.owned, self._observer.stages, self._observer.run_name)
+    def close(self, state: State) -> None:
+        """Write the manifest, the last file of a run that began in a state."""
+        owned, observer = self.owned, self._observer
+        observer.show_checks(owned.checks)
+        ended = self._at_end(state)
+        write_manifest(self.inputs, owned, observer.stages, observer.run_name, ended)
+
+    def _at_end(self, state: State) -> State | None:
+        """Return what tells a later run that nothing has changed; None where that cannot be told.
+
+        It cannot of a dataset at an address, and where an input file was not noted when it was
+        read.
+        """
+        states = self.inputs.dataset.source.states
+        if states is None:
+            return None
+        root = self.inputs.dataset.root
+        for record in self.inputs.files:  # files of the user's beside the dataset
+            if isinstance(record, FileRecord) and not Path(record.path).is_relative_to(root):
+                states.note_content(Path(record.path), record.sha256)
+        noted = states.as_json()
+        versions = [facts["version"][0] for facts in noted.values() if facts.get("version")]
+        for record in self.inputs.files:
+            if isinstance(record, FileRecord):
+                is_noted = noted.get(record.path, {}).get("sha256") == record.sha256
+            else:
+                is_noted = record.path in versions
+            if not is_noted:
+                return None
+        return state.at_end(noted, self._tables, remarks(self.owned.checks))
 
     def show_summary(self) -> None:
         """Show what came out."""
         owned, seconds = self.owned, self._observer.stages.total
         self._observer.show_summary(
-            Summary(self.run, self._tables, owned.files, owned.checks, seconds)
+            Summary(
+                self.run.output_dir,
+                self.run.suffix,
+                self._tables,
+                remarks(owned.checks),
+                owned.files,
+                as_table(owned.checks),
+                seconds,
+            )
         )
 
     def _stamp_page(self, page: Path) -> None:

@@ -136,7 +136,7 @@ class EarlierRuns(NamedTuple):
         top = {
             name: value
             for name, value in content.items()
-            if name not in ("outputs", "earlier_runs")
+            if name not in ("outputs", "earlier_runs", "state")
         }
         last, record = content.get("id"), _record_of(top)
         if not isinstance(last, str):

@@ -7,6 +7,7 @@ from nsd_prep.core.check import Check
 from nsd_prep.core.progress import Stage, Stages
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.pipeline.summary import Summary, print_rendered
+from nsd_prep.pipeline.unchanged import UnchangedRun
 
 
 class Observer:
@@ -44,6 +45,9 @@ class Observer:
     def show_summary(self, summary: Summary) -> None:
         """Show what came out."""
 
+    def show_unchanged(self, run: UnchangedRun) -> None:
+        """Show that nothing is to be done, and what came out before."""
+
 
 class TerminalObserver(Observer):
     """Shows progress on a terminal or in the log, and inputs and summary on standard output."""
@@ -58,3 +62,8 @@ class TerminalObserver(Observer):
     def show_summary(self, summary: Summary) -> None:
         """Print tables and lines."""
         print_rendered(summary.for_terminal())
+
+    def show_unchanged(self, run: UnchangedRun) -> None:
+        """Print a sentence, tables and lines."""
+        print_rendered(run.sentence)
+        self.show_summary(run.summary(self.stages.total))

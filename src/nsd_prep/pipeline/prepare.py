@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError, validate_call
 
+from nsd_prep.core.check_table import raise_failed
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.parameters import parameters
 from nsd_prep.pipeline.composition import RunResult, run_pipeline
@@ -13,6 +14,7 @@ from nsd_prep.pipeline.observer import Observer, TerminalObserver
 from nsd_prep.pipeline.run import Run, impossible_value
 from nsd_prep.pipeline.step import InThreads
 from nsd_prep.pipeline.steps import checks, tables  # noqa: F401 (no run does without them)
+from nsd_prep.pipeline.unchanged import unchanged_run
 
 _PROGRESS: Final = inspect.Parameter(
     "progress", inspect.Parameter.KEYWORD_ONLY, default=True, annotation=bool
@@ -73,6 +75,10 @@ def prepare(*, progress: bool = True, **chosen: Any) -> RunResult:
             ) from error
         raise impossible_value(error) from error
     observer = TerminalObserver() if progress else Observer()
+    if (earlier := unchanged_run(given)) is not None:
+        observer.show_unchanged(earlier)
+        raise_failed(earlier.checks)
+        return RunResult(earlier.output_dir, earlier.n_images, earlier.files, earlier.checks)
     return run_pipeline(given, _in_threads, observer)
 
 

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from nsd_prep import __version__
 from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.file_states import FileStates
+from nsd_prep.core.folders import absolute
 from nsd_prep.core.parameters import (
     Fraction,
     InvalidVoxels,
@@ -198,11 +200,10 @@ def plan_run(
             "The NSD root is not set: give the dataset's folder with nsd_root=, which a "
             "deployment has as a parameter too."
         )
-    own = read_regions_file(_absolute(regions_file)) if regions_file else {}
-    output_dir = _absolute(output_dir)
-    cache_dir = _absolute(cache_dir) if cache_dir else output_dir / "cache"
+    output_dir = absolute(output_dir)
+    cache_dir = absolute(cache_dir) if cache_dir else output_dir / "cache"
     dataset = open_dataset(
-        nsd_root if "://" in str(nsd_root) else _absolute(nsd_root),
+        nsd_root if "://" in str(nsd_root) else absolute(nsd_root),
         betas,
         mirror_folder=cache_dir / MIRROR,
         # Not accepted here may still have been accepted before, or in the environment.
@@ -217,6 +218,8 @@ def plan_run(
     elif surface_files is not None:
         chosen_files = None
         _logger.warning(f'surface_files= has no effect without space="{FSAVERAGE}".')
+    states = dataset.source.states
+    own = _own_regions(absolute(regions_file), states) if regions_file else {}
     if isinstance(dataset.source, FolderSource):
         for name, folder in (("output_dir", output_dir), ("cache_dir", cache_dir)):
             _refuse_dataset(name, folder, dataset.root)
@@ -237,7 +240,7 @@ def plan_run(
         regions=chosen_regions(regions, own, space),
         features=features,
         split_file=split_file,
-        coco_annotations=_absolute(coco_annotations) if coco_annotations else None,
+        coco_annotations=absolute(coco_annotations) if coco_annotations else None,
         accept_nsd_terms=accept_nsd_terms,
         **others,
     )
@@ -252,6 +255,16 @@ def plan_run(
     for option, needed in _without_effect(run):
         _logger.warning(f"{option}= has no effect without {needed}.")
     return run
+
+
+def _own_regions(file: Path, states: FileStates | None) -> dict[str, RegionDefinition]:
+    """Read a user's own regions, and note what the file holds."""
+    if states is None or not file.is_file():
+        return read_regions_file(file)
+    states.note_content(file)
+    regions = read_regions_file(file)
+    states.note_content(file)  # the same, or it was changed meanwhile
+    return regions
 
 
 def _without_effect(run: Run) -> Iterator[tuple[str, str]]:
@@ -294,7 +307,7 @@ def _own_file(path: str | Path | None, what: str, name: str) -> Path | None:
     """Return the absolute path of a file of the user's, which must be there."""
     if not path:
         return None
-    file = _absolute(path)
+    file = absolute(path)
     if not file.is_file():
         found = "is not there" if not file.exists() else "is a folder, a pipe or a device"
         raise ParameterError(f"The {what} file {file} {found}: correct {name}=.")
@@ -309,16 +322,3 @@ def _refuse_dataset(name: str, folder: Path, root: Path) -> None:
         raise ParameterError(
             f"The folder {folder} is the dataset's, which is only read: give {name}= another one."
         )
-
-
-def _absolute(path: str | Path) -> Path:
-    """Return a path as it is written into records: absolute, in UTF-8."""
-    try:
-        absolute = Path(path).expanduser().absolute()
-        str(absolute).encode()
-    except (RuntimeError, UnicodeEncodeError) as error:
-        raise ParameterError(
-            f"The path {str(path)!r} cannot be used ({str(error).rstrip('.')}): expected a name in "
-            "UTF-8, and after ~ a user of this machine; give another."
-        ) from error
-    return absolute

@@ -4,8 +4,6 @@ from pathlib import Path
 
 from nsd_prep.core.atomic import remove_stale_partials
 from nsd_prep.core.errors import OutputError, ParameterError
-from nsd_prep.dataset.layout import DESCRIPTION_FILE
-from nsd_prep.synthetic.writer import write_synthetic_nsd
 
 
 def synthetic_beside(output_dir: Path, nsd_root: Path | None = None) -> Path:
@@ -27,10 +25,13 @@ def synthetic_beside(output_dir: Path, nsd_root: Path | None = None) -> Path:
         )
     root = Path(output_dir).expanduser().absolute().parent / "synthetic-nsd"
     remove_stale_partials(root.parent, root.name)
-    if not (root / DESCRIPTION_FILE).exists():
+    description = root / "dataset.json"
+    if not description.exists():
+        from nsd_prep.synthetic.writer import write_synthetic_nsd  # takes long to import
+
         try:
             write_synthetic_nsd(root, scale="demo")
         except (OSError, OutputError):
-            if not (root / DESCRIPTION_FILE).exists():  # no other run has written it meanwhile
+            if not description.exists():  # no other run has written it meanwhile
                 raise
     return root

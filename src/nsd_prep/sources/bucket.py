@@ -66,6 +66,8 @@ class BucketSource(Source):
         The URL is of another kind, or NSD's terms were not accepted.
     """
 
+    states = None
+
     def __init__(
         self, url: str, mirror_folder: Path, *, accept_nsd_terms: bool | None = None
     ) -> None:

@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from nsd_prep.core.digests import read_whole
+from nsd_prep.core.digests import read_whole, sha256_of_bytes
 from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.core.file_states import FileStates
 from nsd_prep.core.records import FileIdentity
 from nsd_prep.dataset import betas
 from nsd_prep.dataset.source import Identity, Source
 
 
 class FolderSource(Source):
-    """A dataset in a folder.
+    """A dataset in a folder; it notes what its files were when they were looked at.
 
     Parameters
     ----------
@@ -27,6 +28,11 @@ class FolderSource(Source):
     def __init__(self, root: Path) -> None:
         self.root = root
         self.consent = None
+        self.states = FileStates()
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        """Pickle without what was noted: that belongs to the process of the run."""
+        return type(self), (self.root,)
 
     @property
     @override
@@ -39,7 +45,9 @@ class FolderSource(Source):
 
     @override
     def exists(self, path: Path) -> bool:
-        if path.exists():
+        exists = path.exists()
+        self.states.note_existence(path, exists)
+        if exists:
             return True
         for part in (path, *path.parents):
             if part.is_symlink() and not part.exists():
@@ -51,10 +59,13 @@ class FolderSource(Source):
 
     @override
     def read(self, path: Path) -> bytes:
-        return read_whole(path)
+        content = read_whole(path)
+        self.states.note_content(path, sha256_of_bytes(content))
+        return content
 
     @override
     def identity(self, path: Path) -> FileIdentity:
+        self.states.note_version(path)
         return FileIdentity.from_path(path)
 
     @override
@@ -63,7 +74,7 @@ class FolderSource(Source):
         if missing:
             listed = "".join(f"\n  - {path}" for path in missing)
             raise MissingFilesError(f"{len(missing)} files are missing, download them:{listed}")
-        return {path: FileIdentity.from_path(path) for path in paths}
+        return {path: self.identity(path) for path in paths}
 
     @override
     def check_session(self, path: Path, shape: tuple[int, ...], n_trials: int) -> None:

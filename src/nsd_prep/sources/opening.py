@@ -128,7 +128,7 @@ def open_dataset(
             f"The NSD root {root} is not a folder: give the folder that holds 'nsddata' "
             "(official layout) or 'metadata' (flat layout) with nsd_root=."
         )
-    layout = _layout(root) if is_folder else "official"
+    layout = _layout(source) if is_folder else "official"
     if layout == "flat" and preparation is not None:
         raise ParameterError(
             f"The betas' preparation {preparation} cannot be chosen: {root} is in the flat layout, "
@@ -166,8 +166,9 @@ def open_dataset(
     )
 
 
-def _layout(root: Path) -> Layout:
-    if (root / "nsddata").is_dir():
+def _layout(source: Source) -> Layout:
+    root = source.root
+    if source.exists(root / "nsddata") and (root / "nsddata").is_dir():
         return "official"
     if (root / "metadata").is_dir():
         return "flat"

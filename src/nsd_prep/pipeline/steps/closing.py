@@ -13,6 +13,7 @@ from nsd_prep.core.versions import software_versions
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.ownership import Ownership
+from nsd_prep.pipeline.unchanged import State
 
 
 def write_checks(checks: Sequence[Check], folder: Folder) -> StepOutput:
@@ -26,11 +27,12 @@ def write_manifest(
     owned: Ownership,
     stages: Stages,
     run_name: str = "",
+    state: State | None = None,
 ) -> None:
     """Write what was made from what; the last file of a run.
 
     What this run makes again, and made without some file of before, is rid of that file. `run_name`
-    is Prefect's.
+    is Prefect's; `state` tells a later run whether anything has changed.
     """
     manifest: dict[str, Any] = {
         **owned.record,
@@ -44,6 +46,7 @@ def write_manifest(
         "inputs": [record.model_dump() for record in inputs.files],
         "seconds": _rounded(stages.seconds),
         "processor_seconds": _rounded(stages.processor_seconds),
+        "state": None if state is None else state.model_dump(mode="json"),
     }
     owned.end(manifest)
 
