@@ -228,7 +228,7 @@ def map_(
     values: str = "noise_ceiling",
     outside: float = float("nan"),
     to: Literal["fsaverage"] | None = None,
-    nsd_root: str | None = None,
+    nsd_root: str | Path | None = None,
 ) -> int:
     """Write one value per voxel or vertex of a subject's single trials as a map.
 
@@ -259,7 +259,7 @@ def map_(
             raise ParameterError(
                 "--to fsaverage needs the dataset's transforms: give its root with --nsd-root."
             )
-        dataset = open_dataset(root)
+        dataset = open_dataset(str(root))
     if target.suffix == ".npy":
         values, target = str(target), map_beside(target, trials, is_surface=dataset is not None)
     for path in write_map_of_trials(trials, target, values, outside, dataset):
@@ -332,7 +332,7 @@ def export(
 
 
 def regions(
-    root: str,
+    root: str | Path,
     *,
     subjects: list[int] | None = None,
     format: Literal["table", "csv", "json"] = "table",
@@ -356,7 +356,7 @@ def regions(
     from nsd_prep.dataset.layout import chosen_subjects
     from nsd_prep.sources.opening import open_dataset
 
-    dataset = open_dataset(root, accept_nsd_terms=accept_nsd_terms or None)
+    dataset = open_dataset(str(root), accept_nsd_terms=accept_nsd_terms or None)
     with Stages().stage("reading labels"):
         table = label_table_of_atlases(dataset, chosen_subjects(dataset, subjects))
     if format == "csv":
