@@ -1,5 +1,8 @@
 """What explains many failed checks is named once, with what it explains."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 from nsd_prep.checks.alignment import TRIALS_OF_IMAGES
 from nsd_prep.checks.causes import likeliest_causes
 from nsd_prep.checks.placement import ORIENTATION
@@ -10,6 +13,7 @@ from nsd_prep.checks.reliability import SPLIT_HALF_RELIABILITY
 from nsd_prep.checks.session_statistics import SESSIONS_DIFFER
 from nsd_prep.checks.sessions import SESSIONS_IN_PLACE
 from nsd_prep.core.check import PROBLEMS, Check
+from nsd_prep.pipeline.summary import Summary
 
 #: As two sessions that are exchanged leave it.
 EXCHANGED = [
@@ -66,3 +70,23 @@ def test_no_problem_is_lost_and_none_is_named_twice() -> None:
     assert sorted(map(id, named)) == sorted(map(id, every))
     verdicts = [cause.checks[0].verdict for cause in causes]
     assert verdicts == sorted(verdicts, key=PROBLEMS.index)
+
+
+def test_the_summary_names_the_cause_once_and_folds_what_it_explains(tmp_path: Path) -> None:
+    at_chance = SESSIONS_IN_PLACE.check(
+        "failed", subject="subj02", reason="at chance", found="at chance: sessions 3, 6 of 8"
+    )
+    weak = [
+        TRIALS_OF_IMAGES.check(
+            "suspicious", subject="subj02", region=region, reason="weak", share="0.55"
+        )
+        for region in ("V1", "IT")
+    ]
+    run = SimpleNamespace(output_dir=tmp_path, suffix="")
+    lines = Summary(run, [], {}, [*weak, at_chance], 1).lines  # type: ignore[arg-type]
+    assert lines[0].startswith("Checks: 1 failed, 2 suspicious")
+    assert "sessions in their places (subj02): found at chance: sessions 3, 6 of 8" in lines[1]
+    assert lines[2] == (
+        "    the likeliest cause of 2 others: trials belong to their images (suspicious, V1, IT)"
+    )
+    assert lines[3].startswith("Time: ")
