@@ -29,6 +29,7 @@ GUIDES = (
     "compare",
     "package",
     "single-trials",
+    "exports",
 )
 #: Blocks that need a bucket, an account or another environment; what they name is tested elsewhere:
 #: publishing in test_publish, Brain-Score in test_conformance, the README's in .ci/run.
