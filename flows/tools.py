@@ -275,6 +275,7 @@ def export(
     subjects: list[int] | None = None,
     betas: Literal["b1", "b2", "b3"] | None = None,
     images: Path | None = None,
+    surface_files: Literal["native", "mgh"] | None = None,
     min_ncsnr: float | None = None,
     min_noise_ceiling: float | None = None,
     min_reliability: float | None = None,
@@ -296,6 +297,9 @@ def export(
         subjects: Of a dataset, the subjects to export; all by default.
         betas: Of a dataset, the preparation, as 'run' has it.
         images: Of single trials, nsd_stimuli.hdf5, for the images that brain-diffuser reads.
+        surface_files: Of a dataset, what algonauts2023 reads: the subject's own surface, whose
+            vertices NSD's transform gives fsaverage, or the .mgh files of fsaverage, as the
+            challenge did; native where these are there by default.
         min_ncsnr: Of a dataset, export only voxels with at least this ncsnr.
         min_noise_ceiling: The same for the noise ceiling of means of three trials, in percent.
         min_reliability: The same for the split-half reliability.
@@ -303,7 +307,7 @@ def export(
             your cache folder by default.
         accept_nsd_terms: Accept the terms of NSD, for its own bucket.
     """
-    from nsd_prep.exports.export import export_trials, is_trials
+    from nsd_prep.exports.export import NEEDS, export_trials, is_trials
 
     if "://" not in source and is_trials(Path(source)):
         from nsd_prep.core.progress import Stages
@@ -314,7 +318,12 @@ def export(
         from nsd_prep.notebook import open_nsd
 
         nsd = open_nsd(
-            source, preparation=betas, cache_dir=cache_dir, accept_nsd_terms=accept_nsd_terms
+            source,
+            preparation=betas,
+            cache_dir=cache_dir,
+            accept_nsd_terms=accept_nsd_terms,
+            space=NEEDS[like].space,
+            surface_files=surface_files,
         )
         try:
             files = nsd.export(
@@ -335,6 +344,7 @@ def regions(
     root: str | Path,
     *,
     subjects: list[int] | None = None,
+    space: Literal["func1pt8mm", "func1mm", "fsaverage", "nativesurface"] = "func1pt8mm",
     format: Literal["table", "csv", "json"] = "table",
     accept_nsd_terms: Annotated[bool, _Flag] = False,
 ) -> int:
@@ -347,6 +357,7 @@ def regions(
     Args:
         root: The dataset, a folder or an address.
         subjects: The subjects to list; all by default.
+        space: Where labels are read; on surfaces sites are vertices.
         format: What to print: a table, CSV, or JSON, each a line or an object for a label of a
             subject.
         accept_nsd_terms: Accept the terms of NSD, for its own bucket.
@@ -356,7 +367,7 @@ def regions(
     from nsd_prep.dataset.layout import chosen_subjects
     from nsd_prep.sources.opening import open_dataset
 
-    dataset = open_dataset(str(root), accept_nsd_terms=accept_nsd_terms or None)
+    dataset = open_dataset(str(root), accept_nsd_terms=accept_nsd_terms or None, space=space)
     with Stages().stage("reading labels"):
         table = label_table_of_atlases(dataset, chosen_subjects(dataset, subjects))
     if format == "csv":

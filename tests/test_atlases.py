@@ -81,6 +81,19 @@ def test_a_users_own_atlas_is_among_them(damageable: SmallNSD) -> None:
     assert (mine.label, mine.lh, mine.rh) == (1, 0, 6 * 5 * 9)
 
 
+def test_labels_of_surfaces_are_those_of_vertices(tiny_nsd: Path) -> None:
+    table = label_table_of_atlases(open_dataset(tiny_nsd, space="nativesurface"), (2,))
+    for side in ("lh", "rh"):
+        path = tiny_nsd / f"nsddata/freesurfer/subj02/label/{side}.floc-faces.mgz"
+        labels = np.asarray(nibabel.load(path).dataobj).ravel()
+        faces = table[table["atlas"] == "floc-faces"].set_index("name")
+        for label, name in FACES.items():
+            assert faces.loc[name, side] == (labels == label).sum()
+    on_fsaverage = label_table_of_atlases(open_dataset(tiny_nsd, space="fsaverage"), (1, 2))
+    assert "floc-faces" not in set(on_fsaverage["atlas"])
+    assert {"nsdgeneral", "streams"} < set(on_fsaverage["atlas"])
+
+
 def test_a_dataset_without_labels(damageable: SmallNSD) -> None:
     for path in damageable.root.rglob("roi/*.nii.gz"):
         path.unlink()

@@ -277,6 +277,35 @@ class TestAlgonauts2023:
         assert mapping[7] == "hV4"
         assert not (masks / "mapping_streams.npy").exists()
 
+    def test_from_a_dataset_it_is_what_the_files_of_fsaverage_give(
+        self, tiny_nsd: Path, tmp_path: Path
+    ) -> None:
+        options = {"space": "fsaverage", "surface_files": "mgh"}
+        nsd = open_nsd(tiny_nsd, cache_dir=tmp_path / "cache", **options)
+        nsd.export("algonauts2023", tmp_path / "out", subjects=[1])
+        root = tmp_path / "out" / "subj01"
+        folder = tiny_nsd / "nsddata_betas/ppdata/subj01/fsaverage/betas_fithrf_GLMdenoise_RR"
+        trials = nsd.trials(1)
+        nsd_id, session = trials["nsd_id"].to_numpy(), trials["session"].to_numpy()
+        for side in ("lh", "rh"):
+            mask = np.load(root / f"roi_masks/{side}.all-vertices_fsaverage_space.npy")
+            zscores = []
+            for number in range(1, 7):
+                path = folder / f"{side}.betas_session{number:02d}.mgh"
+                values = np.asarray(nibabel.load(path).dataobj)[:, 0, 0].T.astype(float)
+                own = values[:, mask == 1]
+                zscores.append((own - own.mean(axis=0)) / own.std(axis=0))
+            stacked = np.concatenate(zscores)
+            for part, name in (("training", session <= 3), ("test", session > 3)):
+                ids = pd.read_csv(root / f"{part}_images.csv")["nsd_id"]
+                expected = [stacked[(nsd_id == one) & name].mean(axis=0) for one in ids]
+                got = np.load(root / f"{part}_split/{part}_fmri/{side}_{part}_fmri.npy")
+                np.testing.assert_allclose(got, expected, atol=1e-5)
+            label = tiny_nsd / f"nsddata/freesurfer/fsaverage/label/{side}.nsdgeneral.mgz"
+            nsdgeneral = np.asarray(nibabel.load(label).dataobj).ravel() > 0
+            assert 0 < mask.sum() <= nsdgeneral.sum()
+            assert not (mask.astype(bool) & ~nsdgeneral).any()
+
     def test_noise_ceiling_is_that_of_the_test_images(
         self, surface: tuple[Path, pd.DataFrame, np.ndarray], tmp_path: Path
     ) -> None:

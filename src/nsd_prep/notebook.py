@@ -56,7 +56,7 @@ from nsd_prep.dataset.regions import (
     chosen_regions,
     definition_as_text,
 )
-from nsd_prep.dataset.space import FUNC1PT8MM
+from nsd_prep.dataset.space import FUNC1PT8MM, HEMISPHERES
 from nsd_prep.dataset.volumes import read_volume
 from nsd_prep.exports.export import NEEDS, Like, export_trials, require_like
 from nsd_prep.extraction.sessions import SessionRecord, TrialSelection
@@ -400,12 +400,34 @@ class NSD:
         minima = VoxelMinima(min_ncsnr, min_noise_ceiling, min_reliability)
         chosen = self.subjects if subjects is None else tuple(subjects)
         files = [
-            self._single_trials_file(subject, needs.regions, options, minima, lacking="skip")
+            self._single_trials_file(
+                subject, self._labelled(subject, needs.regions), options, minima, lacking="skip"
+            )
             for subject in chosen
         ]
         images = dataset.images_file
         with Stages().stage("exporting"):
             return export_trials(files, target, like, images=images if images.is_file() else None)
+
+    def _labelled(
+        self, subject: int, regions: Mapping[str, RegionDefinition]
+    ) -> dict[str, RegionDefinition]:
+        """Return the regions of which a subject has the labels, of any where it has none."""
+        dataset = self._run.dataset()
+        there = {
+            atlas: any(
+                dataset.exists(dataset.roi_file(subject, atlas, side))
+                for side in (*HEMISPHERES, *(() if dataset.is_surface else (None,)))
+            )
+            for definition in regions.values()
+            for atlas in definition.labels
+        }
+        held = {
+            name: definition
+            for name, definition in regions.items()
+            if all(there[atlas] for atlas in definition.labels)
+        }
+        return held or dict(regions)  # of which the first look says what is missing
 
     def _single_trials_file(
         self,

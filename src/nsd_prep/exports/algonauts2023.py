@@ -37,10 +37,12 @@ label).
   population's standard deviation in float64; their mean over the repetitions, of training images
   over those before the last three sessions alone; stored as float32.
 
-What differs from the challenge's: its vertices are those of nsdgeneral and of a second mask,
-nsdgeneralRSC, which is a file of its own and is not in NSD; its ROI masks were mapped from each
-subject's own surface, these are the labels of the single trials' regions (atlases of which the
-trials have no region are left out); images are not made.
+What differs from the challenge's: its betas are the .mgh files of fsaverage, from which these
+values are too with surface_files="mgh", while those of the subject's own surface are rounded and
+clipped integers; its vertices are those of nsdgeneral and of a second mask, nsdgeneralRSC, which
+is a file of its own and is not in NSD; its ROI masks were mapped from each subject's own surface,
+these are the labels of the single trials' regions (atlases of which the trials have no region are
+left out); images are not made.
 """
 
 
@@ -123,7 +125,7 @@ class _Scales:
         self._row_of_session = np.searchsorted(np.unique(session), session)
         means, deviations = [], []
         for rows in trials.sessions():
-            values = trials.reader[rows][:, sites].astype(np.float64)
+            values = np.take(trials.reader[rows], sites, axis=1).astype(np.float64)
             means.append(values.mean(axis=0))
             deviations.append(values.std(axis=0))
             current_stage().advance()
@@ -142,10 +144,10 @@ class _Scales:
     ) -> NDArray[np.float64]:
         """Return mean z-scores (n_images, n_columns) of images that are given by their rows."""
         rows = np.concatenate(images)
-        values = self._trials.reader[rows][:, self.sites[columns]].astype(np.float64)
+        values = np.take(self._trials.reader[rows], self.sites[columns], axis=1).astype(np.float64)
         session = self._row_of_session[rows]
-        values -= self._mean[session][:, columns]
-        values /= self._deviation[session][:, columns]
+        values -= np.take(self._mean, columns, axis=1)[session]
+        values /= np.take(self._deviation, columns, axis=1)[session]
         ends = np.cumsum([len(image) for image in images])[:-1]
         return np.stack([one.mean(axis=0) for one in np.split(values, ends)])
 

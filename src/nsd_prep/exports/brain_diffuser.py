@@ -77,7 +77,7 @@ def _write_means(
 ) -> None:
     with npy_rows(path, (len(images), len(columns)), "<f8") as rows:
         for block in trials.blocks_of(images):
-            responses = trials.reader[np.concatenate(block)][:, columns]
+            responses = np.take(trials.reader[np.concatenate(block)], columns, axis=1)
             # Back to the integers, exactly: what the paper averages are these, in float32.
             stored = np.rint(responses * np.float32(BETA_SCALE))
             ends = np.cumsum([len(image) for image in block])[:-1]

@@ -10,7 +10,7 @@ from nsd_prep import __version__
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.digests import sha256_of_bytes
 from nsd_prep.core.errors import MissingFilesError, ParameterError
-from nsd_prep.core.parameters import Normalise
+from nsd_prep.core.parameters import Normalise, SpaceName
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, RegionDefinition
 from nsd_prep.dataset.space import FUNC1PT8MM
 from nsd_prep.exports import algonauts2023, brain_diffuser, deepnsd, mindeye2
@@ -30,12 +30,14 @@ class Needs(NamedTuple):
     normalise : {"session", "none"}
         Their values.
     regions : mapping of str to RegionDefinition
-        Their regions; a subject may lack some.
+        Their regions; a subject, or a space, may lack some.
+    space : str
+        Where they lie.
     """
 
     normalise: Normalise
     regions: Mapping[str, RegionDefinition]
-    space: str = FUNC1PT8MM
+    space: SpaceName = FUNC1PT8MM
 
     def require_space(self, like: str, space: str) -> None:
         """Raise a ParameterError where responses lie in another space than an export's."""

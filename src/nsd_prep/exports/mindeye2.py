@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import numpy as np
+
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.progress import current_stage
 from nsd_prep.exports.files import hdf5_rows
@@ -46,7 +48,7 @@ def write(folder: ExportFolder, trials: TrialsFile) -> None:
         shape = (len(trials.trials), len(columns))
         with hdf5_rows(folder.path / name, "betas", shape, "<f4") as rows:
             for session in trials.sessions():
-                rows.append(trials.reader[session][:, columns])
+                rows.append(np.take(trials.reader[session], columns, axis=1))
                 current_stage().advance()
 
     folder.write([*tables, name], trials.digest, write_files)
