@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
@@ -21,7 +21,7 @@ from nsd_prep.assemblies.brainscore.plugin import write_plugin
 from nsd_prep.assemblies.identifiers import SPLITS, packaged_assembly_file
 from nsd_prep.assemblies.stimulus_sets import write_stimulus_sets
 from nsd_prep.assemblies.train_test import TrainAndTest, build_train_and_test
-from nsd_prep.dataset.space import VolumeSpace
+from nsd_prep.dataset.space import FUNC1PT8MM, Space, VolumeSpace
 from nsd_prep.dataset.splits import train_images
 
 GRID = (30, 31, 32)
@@ -36,6 +36,8 @@ class Simulation:
     latents: NDArray[np.float64]
     voxels: pd.DataFrame
     responses: Mapping[tuple[int, str], NDArray[np.float32]]
+    #: What an assembly records of its space, where that is not func1pt8mm.
+    place: Mapping[str, str] = field(default_factory=dict)
 
     def repetitions(self, subject: int, region: str) -> NDArray[np.float32]:
         return self.responses[subject, region]
@@ -47,7 +49,7 @@ class Simulation:
             self.voxels,
             self.nsd_ids,
             self.is_train,
-            attributes={"dataset": dataset},
+            attributes={"dataset": dataset, **self.place},
             **options,  # type: ignore[arg-type]
         )
 
@@ -61,7 +63,9 @@ def simulate(
     ncsnr: tuple[float, float] = (0.2, 1.5),
     n_voxels: int = 6,
     seed: int = 0,
+    space: Space | None = None,
 ) -> Simulation:
+    space = space or VolumeSpace(GRID, np.eye(4))
     generator = np.random.default_rng(seed)
     nsd_ids = np.sort(generator.choice(max(400, n_images), n_images, replace=False)).astype(
         np.int64
@@ -78,12 +82,12 @@ def simulate(
             noise = generator.standard_normal((n_images, 3, n))
             trials = (signal[:, np.newaxis] + noise) / np.sqrt(1 + strength**2)
             responses[subject, region] = trials.astype(np.float32)
-            voxels = np.sort(generator.choice(np.prod(GRID), n, replace=False)).astype(np.int64)
+            voxels = np.sort(generator.choice(space.n_sites, n, replace=False)).astype(np.int64)
             ceiling = 100 * strength**2 / (strength**2 + 1 / 3)
             of_subjects.append(
                 SubjectVoxels(
                     subject,
-                    VolumeSpace(GRID, np.eye(4)),
+                    space,
                     voxels,
                     strength.astype(np.float32),
                     ceiling,
@@ -92,7 +96,8 @@ def simulate(
             )
         tables.append(voxel_table(region, of_subjects))
     table = pd.concat(tables, ignore_index=True)
-    return Simulation(nsd_ids, train_images(n_images), latents, table, responses)
+    place = {} if space.name == FUNC1PT8MM else {"space": space.name}
+    return Simulation(nsd_ids, train_images(n_images), latents, table, responses, place)
 
 
 def write_stimuli(path: Path, n_images: int = 400, size: int = 12) -> NDArray[np.uint8]:
@@ -106,8 +111,9 @@ def write_stimuli(path: Path, n_images: int = 400, size: int = 12) -> NDArray[np
 
 def write_packages_of(assemblies: TrainAndTest, stimuli_file: Path, folder: Path) -> None:
     """Write ``packages``, ``plugin`` and a local ``cache`` of assemblies below a folder."""
+    space = str(assemblies.train.attrs.get("space", FUNC1PT8MM))
     for split in SPLITS:
-        path = packaged_assembly_file(folder / "brainscore", split)
+        path = packaged_assembly_file(folder / "brainscore", split, space=space)
         write_assembly(getattr(assemblies, split), path)
     ids = [np.unique(one["nsd_id"].to_numpy()) for one in assemblies]
     nsd_ids = np.sort(np.concatenate(ids))
@@ -121,7 +127,7 @@ def write_packages_of(assemblies: TrainAndTest, stimuli_file: Path, folder: Path
 def fill_local_cache(packages: Path, cache: Path) -> None:
     """Put packages where Brain-Score looks before any bucket: ``$BRAINIO_HOME/SHA1/FILE``."""
     for one in PackageIndex.read(packages).files:
-        (cache / one.sha1).mkdir(parents=True)
+        (cache / one.sha1).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(packages / one.file, cache / one.sha1 / one.file)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from brainscore_inputs import write_packages_of
+from brainscore_inputs import fill_local_cache, simulate, write_packages_of, write_stimuli
 from library_stages import responses_of, trials_of
 from scipy.stats import spearmanr
 from synthetic_truth import region_rows
@@ -27,6 +27,7 @@ from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.published import VOXEL_COUNTS
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS
+from nsd_prep.dataset.space import SurfaceSpace
 from nsd_prep.dataset.splits import train_images
 from nsd_prep.dataset.trials import usable_images
 from nsd_prep.sources.opening import open_dataset
@@ -163,6 +164,28 @@ def images_of(built: TrainAndTest) -> np.ndarray:
     return np.unique(np.concatenate([one["nsd_id"].to_numpy() for one in built]))
 
 
+def run_in(
+    environment: Path, folder: Path, script: str, arguments: list[str]
+) -> "subprocess.CompletedProcess[str]":
+    """Run a script of this folder in Brain-Score's environment, with a folder's cache."""
+    return subprocess.run(
+        [str(environment), str(HERE / script), *arguments],
+        cwd=folder,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "BRAINIO_HOME": str(folder / "cache"),
+            "BRAINSCORE_HOME": str(folder / "brainscore"),
+            "RESULTCACHING_HOME": str(folder / "results"),
+            "RESULTCACHING_DISABLE": "1",
+            "BS_INSTALL_DEPENDENCIES": "no",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.fixture(scope="session")
 def found(
     environment: Path,
@@ -178,22 +201,7 @@ def found(
     features = model_features(truth, VARIANTS[prefix], images_of(built))
     np.savez(folder / "features.npz", **features)
     arguments = ["packages", "plugin", "features.npz", "found.json"]
-    done = subprocess.run(
-        [str(environment), str(HERE / "run_brainscore.py"), *arguments],
-        cwd=folder,
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "BRAINIO_HOME": str(folder / "cache"),
-            "BRAINSCORE_HOME": str(folder / "brainscore"),
-            "RESULTCACHING_HOME": str(folder / "results"),
-            "RESULTCACHING_DISABLE": "1",
-            "BS_INSTALL_DEPENDENCIES": "no",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_in(environment, folder, "run_brainscore.py", arguments)
     assert done.returncode == 0, done.stderr[-4000:]
     return dict(json.loads((folder / "found.json").read_text()))
 
@@ -328,3 +336,48 @@ def test_where_the_ceiling_is_nan_is_where_the_check_finds_it(found: dict[str, A
     assert ours.any(axis=0).tolist() == damaged["NaN"]
     assert damaged["NaN"][:6] == [True, True, True, True, False, False]
     assert np.isnan(damaged["as the benchmark takes it"])
+
+
+def test_surfaces_load_and_can_be_scored(environment: Path, tmp_path: Path) -> None:
+    """Brain-Score's second variant, of which the stimulus sets are the volume's."""
+    options: dict[str, Any] = {"subjects": (1, 2, 5), "n_images": 120, "n_voxels": 14}
+    options |= {"ncsnr": (1.0, 2.0)}
+    write_stimuli(tmp_path / "stimuli.hdf5")
+    simulations = {
+        "volume": simulate(**options),
+        "surface": simulate(**options, space=SurfaceSpace((20_000, 20_000))),
+    }
+    for name, simulation in simulations.items():
+        write_packages_of(simulation.build(), tmp_path / "stimuli.hdf5", tmp_path / name)
+        fill_local_cache(tmp_path / name / "packages", tmp_path / "cache")
+    surface = simulations["surface"]
+    np.savez(tmp_path / "features.npz", nsd_ids=surface.nsd_ids, latents=surface.latents)
+    arguments = ["volume", "surface", "features.npz", "found.json"]
+    done = run_in(environment, tmp_path, "run_surface.py", arguments)
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    built = surface.build()
+    assert found["located"] == ["allen2022_fmri_surface"] * 2
+    for split in ("train", "test"):
+        item, ours = found[split], getattr(built, split)
+        assert item["shape"] == list(ours.shape)
+        assert set(item["neuroid"]) == {
+            "neuroid_id",
+            "subject",
+            "hemisphere",
+            "vertex_index",
+            "region",
+            "nc_testset",
+        }
+        assert item["identifier"] == f"Allen2022_fMRI_surface_{split}_Assembly"
+        assert item["stimulus_set_identifier"] == f"Allen2022_fMRI_{split}_Stimuli"
+        assert item["neuroid_id"] == ours["neuroid_id"].to_numpy().tolist()
+        assert item["stimulus_set"] == list(dict.fromkeys(item["stimulus_id"]))
+        assert item["nan"] == 0
+    for item in found["regions"].values():
+        assert item["reliable"]
+        assert item["difference"] < 1e-5
+    assert len(found["scores"]) == 5
+    for item in found["scores"].values():
+        assert 0 < item["ceiling"] <= 1
+        assert item["latents"] > 0.3

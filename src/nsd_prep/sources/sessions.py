@@ -118,13 +118,11 @@ class SessionReader:
         if identity.path.endswith(betas.MGH):
             return False
         places = ChunkPlaces.predict(shape, n_trials)
-        if identity.bytes != places.file_bytes:
+        # Of a surface a session has two files, each of half of it.
+        most_files = MOST_PREFETCHED if len(shape) > 1 else 2 * MOST_PREFETCHED
+        if identity.bytes != places.file_bytes or len(self._prefetched) >= most_files:
             return False
         parts = predicted_fetches(places, voxels)
-        held = sum(one.parts[0].ranges.n_bytes for one in self._prefetched.values())
-        is_room = held + parts[0].ranges.n_bytes <= MOST_PREFETCHED * _PART_BYTES
-        if len(self._prefetched) >= MOST_PREFETCHED and not is_room:
-            return False
         deadline = Deadline(SESSION_SECONDS)
         first = Batch(self._client, identity, parts[0].ranges, deadline)
         self._prefetched[identity] = _Prefetched(voxels, parts, first, deadline)
