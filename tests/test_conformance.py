@@ -377,7 +377,9 @@ def test_surfaces_load_and_can_be_scored(environment: Path, tmp_path: Path) -> N
     for item in found["regions"].values():
         assert item["reliable"]
         assert item["difference"] < 1e-5
-    assert len(found["scores"]) == 5
-    for item in found["scores"].values():
+    packaged, published = found["packaged_benchmarks"], found["published_benchmarks"]
+    assert len(packaged) == len(published) == 5
+    for identifier, item in packaged.items():
         assert 0 < item["ceiling"] <= 1
         assert item["latents"] > 0.3
+        assert item["latents"] == pytest.approx(published[identifier]["latents"], abs=0.05)

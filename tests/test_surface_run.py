@@ -1,5 +1,6 @@
 """Runs on surfaces, from files to assemblies, against an independent plain implementation."""
 
+import io
 import json
 import pickle
 import shutil
@@ -32,6 +33,7 @@ from nsd_prep.assemblies.identifiers import (
 from nsd_prep.core.errors import InputFileError, ParameterError, PreflightError
 from nsd_prep.extraction.sessions import extract_sessions
 from nsd_prep.extraction.store import Store
+from nsd_prep.flows.command import main
 from nsd_prep.pipeline.preflight import load_inputs
 from nsd_prep.single_trials import open_single_trials
 
@@ -582,3 +584,25 @@ def test_all_sessions_are_extracted_by_processes_too(
     assert requests[0].accepts(record)
     assert type(record).model_validate_json(record.model_dump_json()) == record
     assert len(record.betas) == 2
+
+
+class TestCommands:
+    def test_regions_of_a_space(
+        self, surfaces: SmallSurfaces, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        asked = [str(surfaces.root), "--space", "fsaverage", "--subjects", "1", "--format", "csv"]
+        assert main(["regions", *asked]) == 0
+        table = pd.read_csv(io.StringIO(capsys.readouterr().out))
+        assert set(table["atlas"]) == {"Kastner2015", "streams", "nsdgeneral"}
+        row = table[(table["atlas"] == "streams") & (table["label"] == 5)].iloc[0]
+        counts = [int((surfaces.labels[0, "streams", side] == 5).sum()) for side in (0, 1)]
+        assert [row["lh"], row["rh"], row["sites"]] == [*counts, sum(counts)]
+
+    def test_algonauts_files_come_from_fsaverage_without_being_told(
+        self, tiny_nsd: Path, tmp_path: Path
+    ) -> None:
+        asked = ["--like", "algonauts2023", "--subjects", "1", "--cache-dir", str(tmp_path / "c")]
+        assert main(["export", str(tiny_nsd), str(tmp_path / "algonauts"), *asked]) == 0
+        responses = list((tmp_path / "algonauts").rglob("lh_training_fmri.npy"))
+        assert len(responses) == 1
+        assert np.isfinite(np.load(responses[0])).all()
