@@ -13,7 +13,8 @@ ways run in turn, in processes of their own; the table shows medians:
 Seconds leave out the server's start and the import of libraries; the column beside has all. Then
 come the stages of each way. Processor time is that of all threads of the process, and the cores
 busy are processor time over seconds; both leave out Prefect's server, and workers of their own.
-Further options go to the flow: ``--workers 4``, ``--runner processes``.
+Further options go to the flow: ``--workers 4``, ``--runner processes``. With ``--space fsaverage``
+or ``--space nativesurface`` the same on surfaces, where the dataset has them.
 """
 
 import argparse
@@ -34,10 +35,11 @@ from rich.console import Console
 from rich.table import Table
 
 from nsd_prep.core.parameters import parameters
+from nsd_prep.dataset.beta_files import beta_files, read_native_vertices, read_of_files
 from nsd_prep.dataset.masks import select_voxels
+from nsd_prep.dataset.space import FUNC1PT8MM, SpaceName
 from nsd_prep.pipeline.loading import map_trials
 from nsd_prep.pipeline.run import plan_run
-from nsd_prep.sources.opening import open_dataset
 
 FLOW = Path(__file__).parents[1] / "flows" / "nsd_flow.py"
 #: What a plain loop has no counterpart for.
@@ -47,28 +49,36 @@ ASSEMBLIES_ONLY = ["--no-report", "--no-brainscore"]
 Cost = dict[str | tuple[str, str], float]
 
 
-def plain_loop(root: Path) -> None:
+def plain_loop(root: Path, space: SpaceName) -> None:
     """Read and z-score the sessions of a run one after another, and print what it cost."""
     with tempfile.TemporaryDirectory() as folder:
-        run = plan_run(**parameters(nsd_root=str(root), output_dir=Path(folder)))
+        chosen = parameters(nsd_root=str(root), output_dir=Path(folder), space=space)
+        run = plan_run(**chosen)
         sessions = map_trials(run).sessions
-    dataset = open_dataset(root)
-    selections = {subject: select_voxels(dataset, subject, run.regions) for subject in sessions}
+    dataset = run.dataset()
+    # As the published data are: of volumes in single precision, of surfaces in double.
+    precision = np.float64 if dataset.is_surface else np.float32
+    sites, natives = {}, {}
+    for subject in sessions:
+        selection = select_voxels(dataset, subject, run.regions)
+        sites[subject] = (selection.space, selection.union())
+        if dataset.is_through_native:
+            natives[subject] = read_native_vertices(dataset, subject, selection.space)
     started, worked = time.perf_counter(), time.process_time()
     for subject, numbers in sessions.items():
-        selection = selections[subject]
-        places = np.column_stack(
-            np.unravel_index(selection.union(), selection.space.shape)
-        ).tolist()
+        space_of_subject, union = sites[subject]
         for session in numbers:
-            with h5py.File(dataset.session_file(subject, session)) as file:
-                read = file["betas"].id.read_direct_chunk
-                chunks = b"".join([read((0, z, y, x))[1] for z, y, x in places])
-            betas = np.frombuffer(chunks, "<i2").reshape(len(places), -1)
-            responses = betas.astype(np.float32) / 300
-            responses -= responses.mean(axis=1, keepdims=True)
-            deviation = responses.std(axis=1, keepdims=True)
-            responses /= np.where(deviation == 0, 1, deviation)
+            files = beta_files(dataset, subject, session, space_of_subject, natives.get(subject))
+            for beta_file, own in read_of_files(files, union):
+                places = np.column_stack(np.unravel_index(own, beta_file.shape)).tolist()
+                with h5py.File(beta_file.path) as file:
+                    read = file["betas"].id.read_direct_chunk
+                    chunks = b"".join([read((0, *place))[1] for place in places])
+                betas = np.frombuffer(chunks, "<i2").reshape(len(places), -1)
+                responses = betas.astype(precision) / 300
+                responses -= responses.mean(axis=1, keepdims=True)
+                deviation = responses.std(axis=1, keepdims=True)
+                responses /= np.where(deviation == 0, 1, deviation)
     cost = {
         "seconds": time.perf_counter() - started,
         "processor": time.process_time() - worked,
@@ -106,17 +116,20 @@ def main() -> None:
     )
     command.add_argument("--nsd-root", type=Path, required=True, help="an NSD dataset")
     command.add_argument("--runs", type=int, default=5, help="of each way (default: %(default)s)")
+    command.add_argument("--space", default=FUNC1PT8MM, help="as a run's (default: %(default)s)")
     command.add_argument("--loop", action="store_true", help=argparse.SUPPRESS)
     given, words = command.parse_known_args()
     if given.loop:
-        plain_loop(given.nsd_root)
+        plain_loop(given.nsd_root, given.space)
         return
+    words += ["--space", given.space]
     ways = ("plain loop", "flow", "flow again", "flow with everything")
     costs: dict[str, list[Cost]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out"
         for run in range(given.runs + 1):
             loop = [sys.executable, __file__, "--nsd-root", str(given.nsd_root), "--loop"]
+            loop += ["--space", given.space]
             done = subprocess.run(loop, check=True, capture_output=True, text=True)
             if run == 0:
                 continue  # the first loop warms the files
