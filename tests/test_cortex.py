@@ -3,7 +3,9 @@
 import gzip
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -168,6 +170,42 @@ class TestLoading:
         assert load_cortex(run.model_copy(update={"report": False}), {}) is None
         monkeypatch.setattr("nsd_prep.pipeline.cortex.find_spec", lambda _: None)
         assert load_cortex(run, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("vertices", "name", "is_remote", "is_drawn"),
+    [
+        (163_842, "fsaverage", True, True),
+        (FSAVERAGE, "fsaverage", False, True),
+        (FSAVERAGE, "fsaverage", True, False),
+        (163_842, "nativesurface", True, False),
+    ],
+)
+def test_for_pictures_alone_nothing_is_fetched(
+    dataset: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    vertices: int,
+    name: str,
+    is_remote: bool,
+    is_drawn: bool,
+) -> None:
+    class Source:
+        transfer = object() if is_remote else None
+
+        def __getattr__(self, what: str) -> object:
+            if is_remote:
+                raise AssertionError(f"{what} of an address")
+            return getattr(dataset.source, what)
+
+    monkeypatch.setattr("nsd_prep.pipeline.cortex.find_spec", lambda _: object())
+    own = replace(dataset, source=Source())
+    run = SimpleNamespace(assemblies=True, report=True, dataset=lambda: own)
+    space = SurfaceSpace((vertices, vertices), name)
+    masks = {1: SimpleNamespace(selection=SimpleNamespace(space=space))}
+    cortex = load_cortex(run, masks)
+    assert (cortex is not None) == is_drawn
+    if cortex is not None:
+        assert (cortex.meshes is None) == (vertices == 163_842)
 
 
 def octahedron(subject_sites: np.ndarray) -> tuple[Cortex, pd.DataFrame]:

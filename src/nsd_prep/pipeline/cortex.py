@@ -16,20 +16,20 @@ from nsd_prep.dataset.cortex import (
     read_meshes,
 )
 from nsd_prep.dataset.layout import Dataset
-from nsd_prep.dataset.space import HEMISPHERES
+from nsd_prep.dataset.space import FSAVERAGE, HEMISPHERES
 from nsd_prep.pipeline.inputs import Masks
 from nsd_prep.pipeline.run import Run
 from nsd_prep.sources.recorder import Recorder
 
 #: Vertices of a hemisphere of FreeSurfer's fsaverage, of which fsaverage5 is a part.
-_FSAVERAGE: Final = 163_842
+_FSAVERAGE_VERTICES: Final = 163_842
 
 
 def load_cortex(run: Run, masks: Mapping[int, Masks]) -> Cortex | None:
     """Read what a report needs to draw maps on fsaverage.
 
-    None where no report is written, nilearn is not installed, the dataset is not in a folder, or it
-    lacks the transforms of every subject or the mesh.
+    None where no report is written, nilearn is not installed, or the dataset's folder lacks the
+    transforms of every subject or the mesh.
 
     Raises
     ------
@@ -39,13 +39,15 @@ def load_cortex(run: Run, masks: Mapping[int, Masks]) -> Cortex | None:
     dataset = run.dataset()
     recorder = Recorder(dataset.source)
     dataset = replace(dataset, source=recorder)
-    is_remote = dataset.source.transfer is not None
-    if not (run.assemblies and run.report) or is_remote or find_spec("nilearn") is None:
+    if not (run.assemblies and run.report) or find_spec("nilearn") is None:
         return None
+    is_remote = dataset.source.transfer is not None
     indices: dict[str, FsaverageIndex] = {}
     for subject, own in masks.items():
         space = own.selection.space
-        if leads_to_fsaverage(dataset, subject, space.name):
+        # Of a dataset at an address nothing is fetched for pictures alone.
+        is_at_hand = space.name == FSAVERAGE or not is_remote
+        if is_at_hand and leads_to_fsaverage(dataset, subject, space.name):
             indices[f"subj{subject:02d}"] = read_fsaverage_index(dataset, subject, space)
     sizes = {len(index.sites) // 2 for index in indices.values()}
     if len(sizes) > 1:
@@ -54,9 +56,10 @@ def load_cortex(run: Run, masks: Mapping[int, Masks]) -> Cortex | None:
             f"found hemispheres of {', '.join(map(str, sorted(sizes)))} vertices; download the "
             f"transforms of {', '.join(indices)} again."
         )
-    if sizes == {_FSAVERAGE}:  # drawn on fsaverage5, the only size that is drawn within seconds
+    # FreeSurfer's own is drawn on fsaverage5: at its full size a view takes half a minute.
+    if sizes == {_FSAVERAGE_VERTICES}:
         return Cortex(indices, None, tuple(recorder.files.values()))
-    if not sizes or not all(map(dataset.exists, _mesh_files(dataset))):
+    if not sizes or is_remote or not all(map(dataset.exists, _mesh_files(dataset))):
         return None
     meshes = read_meshes(dataset)
     for path in _mesh_files(dataset):
