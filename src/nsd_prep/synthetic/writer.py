@@ -60,7 +60,7 @@ def write_synthetic_nsd(
         The dataset's folder; must not exist yet, or be empty. It gets its name only when
         everything is written; what a killed process left in its place is removed.
     scale : {"tiny", "demo", "full"} or SyntheticPlan
-        ``tiny``: 3 subjects, for tests (7 MB). ``demo``: all eight, small (30 MB). ``full``:
+        ``tiny``: 3 subjects, for tests (5 MB). ``demo``: all eight, small (30 MB). ``full``:
         NSD's grids, sessions and voxels of V1, V2, V4 and IT (5 GB); two processes write it, so a
         script that calls this must guard it with ``if __name__ == "__main__"``. Or a shape of
         one's own.
@@ -83,7 +83,7 @@ def write_synthetic_nsd(
     surfaces : bool, optional
         Write fsaverage and the subjects' own surfaces, with transforms between all spaces, as the
         official layout has them. Where nothing is said the tiny scale has them, and the others do
-        not (demo: 100 MB, full: 13 GB more). At full scale the ``.mgh`` of fsaverage, 0.5 GB a
+        not (demo: 140 MB, full: 16 GB more). At full scale the ``.mgh`` of fsaverage, 0.5 GB a
         hemisphere, are written of `full_sessions` alone.
     experiments : sequence of {"imagery", "synthetic"}
         NSD's two other experiments, in the volumes of the official layout.
