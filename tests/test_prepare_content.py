@@ -286,6 +286,7 @@ class TestOwnership:
                 f"{name}.csv as {name}-{first}.csv"
                 for name in ("checks", "noise_ceilings", "reliability", "sessions", "voxels")
             ),
+            "  (one run of all regions and subjects writes one table, from the cache)",
         ]
         assert main([*words, "--regions", "V2", "--replace", "--no-brainscore"]) == 0
         said = capsys.readouterr().out

@@ -134,6 +134,7 @@ class Ownership:
             lines.append(f"  {becomes}: {_named(others)}")
         if aside:
             lines.append(f"  kept under another name: {_renamed(aside)}")
+            lines.append("  (one run of all regions and subjects writes one table, from the cache)")
         if unfinished := [name for name in others if not self._has_ended(name)]:
             lines.append(f"  of a run that did not end: {_named(unfinished)}")
         if own := self._own_files():
