@@ -71,6 +71,8 @@ def prefect_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def prefect_server(prefect_folder: Path) -> Iterator[None]:
     """Start the temporary server of the command line, for all the tests of a file."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
     from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
     from nsd_prep.flows.server import temporary_server
@@ -83,6 +85,8 @@ def prefect_server(prefect_folder: Path) -> Iterator[None]:
             wait_until_it_answers()
             with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: prefect_folder / "results"}):
                 yield
+                EventsWorker.drain_all()  # which would wait for this server at the end
+                APILogWorker.drain_all()
 
 
 @pytest.fixture

@@ -539,6 +539,7 @@ write_plugin(index, folder / "plugin")
 """
 
 
+@pytest.mark.slow
 def test_sha1_is_the_same_in_other_folders_time_zones_locales_and_hash_seeds(
     tmp_path: Path,
 ) -> None:

@@ -223,6 +223,7 @@ class TestResults:
         own = voxels.merge(tables["subj01_voxels.csv"])  # noise ceilings are the same too
         assert len(own) == (voxels["subject"] == "subj01").sum()
 
+    @pytest.mark.slow
     def test_cross_validated_distances_are_an_option_of_the_report(
         self, tiny_nsd: Path, tmp_path: Path
     ) -> None:
