@@ -146,6 +146,7 @@ def test_sessions_that_single_trials_alone_need_change_nothing_else(
     beside = prepare(small.root, tmp_path / "beside", single_trials=True, **options)
     assert len(beside.inputs.betas) > len(alone.inputs.betas)
     assert beside.prepared.digest == alone.prepared.digest
+    assert beside.repeated.digest == alone.repeated.digest
     for subject in beside.run.subjects:
         found = beside.prepared.repetitions(subject, "V1")
         np.testing.assert_array_equal(found, alone.prepared.repetitions(subject, "V1"))

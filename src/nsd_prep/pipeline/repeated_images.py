@@ -8,6 +8,7 @@ import numpy as np
 from nsd_prep.checks.probes import trials_of_probes
 from nsd_prep.checks.trials import SingleTrials
 from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
+from nsd_prep.dataset.trials import needed_sessions
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline.inputs import Inputs
@@ -29,8 +30,14 @@ class RepeatedImages:
     def __init__(self, inputs: Inputs, sessions: Sequence[SessionRecord], store: Store) -> None:
         self._trials_per_session = inputs.dataset.trials_per_session
         self._store = store
+        # Single trials need the other sessions too; what is judged must not depend on that.
+        needed = needed_sessions(inputs.trials.table)
         self._records = {
-            subject: [record for record in sessions if record.subject == subject]
+            subject: [
+                record
+                for record in sessions
+                if record.subject == subject and record.session in needed[subject]
+            ]
             for subject in inputs.masks
         }
         self._trials = {
