@@ -193,8 +193,14 @@ class TestCompletedRun:
         assert {task["state_type"] for task in tasks} == {"COMPLETED"}
 
     def test_its_log_is_short_and_without_errors(self, site: Site, runs: Runs) -> None:
+        def last_line() -> bool:  # lines are sent when the run has ended, too
+            return any(line["message"].startswith("Files: ") for line in site.logs(runs.synthetic))
+
+        until(30, last_line, "the last line of the log")
         lines = site.logs(runs.synthetic)
-        assert 0 < len(lines) <= 40
+        # On a busy machine a long stage says every few seconds how far it is.
+        under_way = re.compile(r": (\d+ of \d+, )?\d+ s$")
+        assert len([line for line in lines if not under_way.search(line["message"])]) <= 40
         said = "\n".join(line["message"] for line in lines)
         assert "assembling regions" in said
         assert re.search(r"^Checks: 0 failed, ", said, re.MULTILINE)
