@@ -423,7 +423,7 @@ class TestCommand:
         assert main(["bogus"]) == 2
         shown = capsys.readouterr().err
         assert shown.startswith("error: There is no command 'bogus': give one of run, trials, map,")
-        assert "publish, deployments; --help" in shown
+        assert "publish, regions, deployments; --help" in shown
 
     def test_without_a_word_it_shows_its_commands(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main([]) == 0
@@ -509,5 +509,5 @@ class TestCommand:
         monkeypatch.setattr(writer, "write_synthetic_nsd", write_tiny)
         monkeypatch.delenv("NSD_ROOT", raising=False)
         assert run_command(["--output-dir", str(tmp_path / "out"), "--check"]) == 0
-        assert "synthetic NSD" in capsys.readouterr().out
+        assert "No --nsd-root given: using a synthetic dataset." in capsys.readouterr().out
         assert (tmp_path / "synthetic-nsd" / "dataset.json").exists()
