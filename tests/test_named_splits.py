@@ -9,10 +9,12 @@ import pytest
 from single_trials_inputs import Subject
 from small_nsd import SmallNSD
 
+from nsd_prep.checks.published_values import check_published_splits
+from nsd_prep.checks.registry import describe
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.parameters import parameters
 from nsd_prep.dataset.design import Design
-from nsd_prep.dataset.published import SESSION_COUNTS
+from nsd_prep.dataset.published import SESSION_COUNTS, SPLIT_SIZES
 from nsd_prep.dataset.splits import SPLITS, read_split_file, split_columns, training_trials
 from nsd_prep.dataset.trials import image_table, trial_table
 from nsd_prep.pipeline.loading import map_trials
@@ -106,6 +108,48 @@ class TestOnADesignOfNSDsSize:
         assert "algonauts2023" not in trials
         with pytest.raises(ParameterError, match=r"algonauts2023 cannot be made: .* last 3 sess"):
             training_trials(trials, "algonauts2023")
+
+
+class TestPublishedSizes:
+    @staticmethod
+    def trials(subject: int, moved: int = 0) -> pd.DataFrame:
+        """Return a row for each image, as many in each part as published, but for some images."""
+        parts: dict[str, list[str]] = {}
+        for split, sizes in SPLIT_SIZES.items():
+            train, test = sizes[subject]
+            columns = ["train"] * (train - moved) + ["test"] * (test + moved)
+            parts[split] = columns + ["unused"] * (10_000 - len(columns))
+        table = pd.DataFrame(parts | {"nsd_id": np.arange(10_000)})
+        # Every image twice: images are counted, not trials.
+        return pd.concat([table, table]).assign(session=SESSION_COUNTS[subject])
+
+    @pytest.mark.parametrize("subject", range(1, 9))
+    def test_images_of_each_part_are_compared(self, subject: int) -> None:
+        checks = check_published_splits(subject, self.trials(subject))
+        assert [one.verdict for one in checks] == ["passed", "passed"]
+        for check in check_published_splits(subject, self.trials(subject, moved=1)):
+            assert check.verdict == "failed"
+            assert str(check.details["counts"]) in describe(check).value
+
+    def test_sessions_that_are_missing_leave_nothing_to_compare(self) -> None:
+        assert check_published_splits(1, self.trials(1).assign(session=39)) == []
+
+    def test_they_add_up_to_the_images_of_the_sessions(self) -> None:
+        # Decoders before 2024 took the sessions that the challenge trains on.
+        for subject in range(1, 9):
+            assert (
+                sum(SPLIT_SIZES["shared1000_37"][subject])
+                == (SPLIT_SIZES["algonauts2023"][subject][0])
+            )
+
+    @pytest.mark.parametrize("subject", SUBJECTS)
+    def test_a_design_of_nsds_size_adds_up_too(
+        self, tables: dict[int, pd.DataFrame], subject: int
+    ) -> None:
+        images = image_table(tables[subject])
+        without_last = images["shared1000_37"].value_counts()
+        challenge = images["algonauts2023"].value_counts()
+        assert without_last["train"] + without_last["test"] == challenge["train"]
 
 
 def test_three_sessions_have_none_before_them(official: SmallNSD) -> None:

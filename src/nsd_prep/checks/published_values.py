@@ -15,6 +15,7 @@ from nsd_prep.core.check import Check, Kind, Threshold, Verdict
 from nsd_prep.dataset import published
 from nsd_prep.dataset.published import DEFAULT_PREPARATION, PREPARATION_FOLDERS
 from nsd_prep.dataset.space import FSAVERAGE, FUNC1PT8MM, HEMISPHERES
+from nsd_prep.dataset.splits import TEST, TRAIN
 
 _AS_PUBLISHED: Final = "As published of the real dataset."
 _SOURCE: Final = "`published_statistics.py`"
@@ -164,6 +165,17 @@ PUBLISHED_REPETITIONS: Final = Kind(
     value="{counts}",
     expectation="{expected} shared images seen 3, 2, 1, 0 times",
     unit="images seen 3 times",
+    meanings={"passed": _AS_PUBLISHED, "failed": "The design is not the published one."},
+)
+PUBLISHED_SPLITS: Final = Kind(
+    name="published sizes of splits",
+    scope="subject, split",
+    measures="images for training and testing in `shared1000_37` and `algonauts2023`; NSD only, of "
+    "subjects whose sessions are all there",
+    conditions={"failed": "differs", "passed": "as published"},
+    value="{split}: {counts}",
+    expectation="{expected} images for training and for testing",
+    unit="images for testing",
     meanings={"passed": _AS_PUBLISHED, "failed": "The design is not the published one."},
 )
 PUBLISHED_WEAKEST_SUBJECT: Final = Kind(
@@ -462,6 +474,44 @@ def check_published_repetitions(counts: pd.DataFrame, n_images: int, scope: Scop
         # Subjects 4 and 8 saw fewest, and the same sessions: with either, all share 515 images.
         fewest = min(published.REPETITION_COUNTS[subject][0] for subject in scope.sessions)
         found.append(_compared(PUBLISHED_IMAGE_COUNT, n_images, fewest, 0, True))
+    return found
+
+
+def check_published_splits(subject: int, trials: pd.DataFrame) -> list[Check]:
+    """Compare the sizes of NSD's splits by name with those published.
+
+    Parameters
+    ----------
+    subject : int
+        1-based.
+    trials : DataFrame
+        All of the subject's trials, as `nsd_prep.dataset.trials.trial_table` gives them.
+
+    Returns
+    -------
+    list of Check
+        One for each split; none where sessions of the subject are missing.
+    """
+    if trials["session"].max() != published.SESSION_COUNTS[subject]:
+        return []
+    found = []
+    for split, sizes in published.SPLIT_SIZES.items():
+        number = tuple(
+            int(trials.loc[trials[split] == part, "nsd_id"].nunique()) for part in (TRAIN, TEST)
+        )
+        found.append(
+            PUBLISHED_SPLITS.check(
+                number == sizes[subject],
+                subject=f"subj{subject:02d}",
+                data="single trials",
+                measured=number[1],
+                lower=sizes[subject][1],
+                upper=sizes[subject][1],
+                split=split,
+                counts=number,
+                expected=sizes[subject],
+            )
+        )
     return found
 
 

@@ -83,6 +83,23 @@ REPETITION_COUNTS: Final[Mapping[int, tuple[int, int, int, int]]] = MappingProxy
         8: (515, 251, 141, 93),
     }
 )
+#: Images of the training and of the test part of splits, by subject (1-based). Papers that use
+#: them: brain-diffuser, MindEye; Gifford et al. 2023, "The Algonauts Project 2023 Challenge".
+SPLIT_SIZES: Final[Mapping[str, Mapping[int, tuple[int, int]]]] = MappingProxyType(
+    {
+        name: MappingProxyType(
+            {
+                **dict.fromkeys((1, 2, 5, 7), of_40_sessions),
+                **dict.fromkeys((3, 6), of_32),
+                **dict.fromkeys((4, 8), of_30),
+            }
+        )
+        for name, of_40_sessions, of_32, of_30 in (
+            ("shared1000_37", (8859, 982), (8188, 894), (7907, 872)),
+            ("algonauts2023", (9841, 159), (9082, 293), (8779, 395)),
+        )
+    }
+)
 #: Sessions whose responses are known to be weak, by subject (1-based); their trials are right.
 #: Subject 7's session 34 agrees with the others in higher areas, and not in early visual cortex.
 WEAK_SESSIONS: Final[Mapping[int, tuple[int, ...]]] = MappingProxyType(

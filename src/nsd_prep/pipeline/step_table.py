@@ -77,7 +77,7 @@ EXAMINE_SINGLE_TRIALS: Final = Step(
     "examine-single-trials",
     single_trials.examine_single_trials,
     "examine-single-trials-subj{subject.subject:02d}",
-    version=2,
+    version=3,
 )
 WRITE_IMAGES: Final = Step("write-images", single_trials.write_table_of_images)
 WRITE_SINGLE_TRIALS_REPORT: Final = Step(

@@ -16,6 +16,7 @@ from nsd_prep.checks.presentations import (
     compare_presentations,
     rows_of_presentations,
 )
+from nsd_prep.checks.published_values import check_published_splits
 from nsd_prep.checks.sessions import check_sessions
 from nsd_prep.checks.trial_agreement import agreement_of_trials
 from nsd_prep.checks.trials_file import repetitions_in_file
@@ -231,15 +232,16 @@ def examine_single_trials(
     ``split_half_reliability``, what follows from it for the mean of two.
     """
     rows = subject.trials[shows_images(subject.trials, options.images)]
+    sizes = check_published_splits(subject.subject, subject.trials) if subject.is_nsd else []
     if options.average or len(rows_of_presentations(rows, 2)) < FEWEST_IMAGES_OF_SHARE:
-        return StepOutput()
+        return StepOutput(checks=tuple(sizes))
     path = responses_file(written, folder)
     ncsnr = subject.voxels["ncsnr"].to_numpy()
     correlation, share, first_two = compare_presentations(path, rows, ncsnr)
     if options.normalise == "none":  # the prediction is one of z-scores
         share = NO_SHARE
     name = f"subj{subject.subject:02d}"
-    checks = [check_presentations(name, share)]
+    checks = [*sizes, check_presentations(name, share)]
     trials_per_session = int(subject.trials["trial_in_session"].max()) + 1
     repetitions = repetitions_in_file(path, rows, ncsnr, trials_per_session, first_two)
     if repetitions is not None:
