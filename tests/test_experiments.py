@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.io
+from range_server import ServerProcess
 
 from nsd_prep.checks.experiment_runs import check_experiment
 from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterError
@@ -346,3 +347,17 @@ def test_other_files_of_the_dataset_stay_as_they_are(root: Path, tmp_path: Path)
         assert path.read_bytes() == (root / name).read_bytes()
     with pytest.raises(ParameterError, match="official layout alone"):
         write_synthetic_nsd(tmp_path / "flat", layout="flat", experiments=["imagery"])
+
+
+def test_from_an_address_it_is_the_same(root: Path, nsd: NSD, tmp_path: Path) -> None:
+    with ServerProcess(root) as server:
+        remote = open_nsd(server.url, cache_dir=tmp_path)
+        try:
+            found = remote.experiment("imagery", 1, ["V1"])
+            labels = remote.atlases()
+        finally:
+            remote.close()
+    expected = nsd.experiment("imagery", 1, ["V1"])
+    np.testing.assert_array_equal(found["response"], expected["response"])
+    assert found["target"].to_numpy().tolist() == expected["target"].to_numpy().tolist()
+    pd.testing.assert_frame_equal(labels, nsd.atlases())
