@@ -90,6 +90,8 @@ class TestFiles:
         ]
         assert len(set(sizes)) == len(sizes)
         assert min(sizes) > FSAVERAGE
+        for plan in PLANS.values():
+            assert all(left != right for left, right in plan.surfaces.native.values())
         for family in ("Kastner2015", "streams"):
             left, right = (labels(root, "fsaverage", side, family) for side in SIDES)
             assert ((left > 0) & (right == 0)).sum() > 0.5 * (left > 0).sum()

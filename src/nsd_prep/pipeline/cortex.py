@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
 
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset.cortex import (
@@ -16,13 +15,11 @@ from nsd_prep.dataset.cortex import (
     read_meshes,
 )
 from nsd_prep.dataset.layout import Dataset
+from nsd_prep.dataset.published import FSAVERAGE_VERTICES
 from nsd_prep.dataset.space import FSAVERAGE, HEMISPHERES
 from nsd_prep.pipeline.inputs import Masks
 from nsd_prep.pipeline.run import Run
 from nsd_prep.sources.recorder import Recorder
-
-#: Vertices of a hemisphere of FreeSurfer's fsaverage, of which fsaverage5 is a part.
-_FSAVERAGE_VERTICES: Final = 163_842
 
 
 def load_cortex(run: Run, masks: Mapping[int, Masks]) -> Cortex | None:
@@ -57,7 +54,7 @@ def load_cortex(run: Run, masks: Mapping[int, Masks]) -> Cortex | None:
             f"transforms of {', '.join(indices)} again."
         )
     # FreeSurfer's own is drawn on fsaverage5: at its full size a view takes half a minute.
-    if sizes == {_FSAVERAGE_VERTICES}:
+    if sizes == set(FSAVERAGE_VERTICES):
         return Cortex(indices, None, tuple(recorder.files.values()))
     if not sizes or is_remote or not all(map(dataset.exists, _mesh_files(dataset))):
         return None

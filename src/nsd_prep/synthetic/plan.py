@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import ceil, log
 
 from nsd_prep.core.errors import ParameterError
+from nsd_prep.dataset.published import FSAVERAGE_VERTICES, NATIVE_VERTICES
 
 SUBJECTS_IN_DESIGN = 8
 """Rows of ``subjectim``: the design always names all eight subjects, as NSD's does."""
@@ -212,28 +213,18 @@ _MEDIANS = (
     (21.5, 20.1, 19.4, 4.7),
 )
 
-# Vertices of the left and the right hemisphere of NSD's subjects, and of fsaverage.
-_NATIVE_VERTICES = {
-    1: (227_021, 226_601),
-    2: (239_633, 239_309),
-    3: (240_830, 243_023),
-    4: (228_495, 227_262),
-    5: (197_594, 198_908),
-    6: (253_634, 259_406),
-    7: (198_770, 200_392),
-    8: (224_364, 224_398),
-}
-_FSAVERAGE_VERTICES = 163_842
-
 
 def _small_surfaces(
     fsaverage: int, vertices: tuple[tuple[int, int], ...], *, by_default: bool
 ) -> SurfacePlan:
     """Return surfaces with as many native vertices for each of fsaverage's as NSD's have."""
-    native = {
-        subject: (left * fsaverage // _FSAVERAGE_VERTICES, right * fsaverage // _FSAVERAGE_VERTICES)
-        for subject, (left, right) in _NATIVE_VERTICES.items()
-    }
+    native = {}
+    for subject, sizes in NATIVE_VERTICES.items():
+        left, right = (
+            of_nsd * fsaverage // template
+            for of_nsd, template in zip(sizes, FSAVERAGE_VERTICES, strict=True)
+        )
+        native[subject] = (left, right + (left == right))  # never of one size
     regions = dict(zip(REGIONS, vertices, strict=True))
     return SurfacePlan(fsaverage, native, regions, by_default=by_default)
 
@@ -318,8 +309,8 @@ _FULL = SyntheticPlan(
     image_size=(16, 16),
     processes=2,
     surfaces=SurfacePlan(
-        fsaverage=_FSAVERAGE_VERTICES,
-        native=_NATIVE_VERTICES,
+        fsaverage=FSAVERAGE_VERTICES[0],
+        native=NATIVE_VERTICES,
         vertices={
             "V1": (2153, 2123),
             "V2": (1643, 1748),
