@@ -1,5 +1,6 @@
 """Figures of values on the inflated cortex of fsaverage."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -75,51 +76,22 @@ def draw_cortex(sites: pd.DataFrame, cortex: Cortex, quantity: Quantity) -> Repo
         Both hemispheres from three sides; at each vertex the mean over the subjects that have a
         value there.
     """
-    from nilearn.plotting import plot_surf, plot_surf_contours
-
     sites = sites[sites["subject"].isin(list(cortex.indices))]
     values = _mean_over_subjects(sites, cortex, quantity)
     outlines = {
-        str(region): _n_subjects(rows, cortex)
+        str(region): _is_in_region(rows, cortex)
         for region, rows in sites.groupby("region", sort=False)
     }
-    colours = Normalize(0, quantity.highest)
     with one_style():
         figure = new_figure(PAGE_WIDTH, 3.9)
         figure.set_layout_engine("none")
         meshes = cortex.meshes or _fsaverage5()
-        for row, (side, surface) in enumerate(zip(_SIDES, meshes, strict=True)):
-            n_vertices = len(surface.coordinates)
-            mesh: Any = [surface.coordinates, surface.faces]
+        for row, (side, mesh) in enumerate(zip(_SIDES, meshes, strict=True)):
+            inside = {region: vertices[row] for region, vertices in outlines.items()}
             for column, view in enumerate(_VIEWS):
                 frame = (0.29 * column, 0.08 + 0.44 * (1 - row), 0.29, 0.44)
-                axes: Any = figure.add_axes(frame, projection="3d")
-                plot_surf(
-                    mesh,
-                    values[row][:n_vertices],
-                    bg_map=surface.sulcal_depth,
-                    hemi=side,
-                    view=view,
-                    engine="matplotlib",
-                    cmap=voxel_colours(),
-                    vmin=0,
-                    vmax=quantity.highest,
-                    colorbar=False,
-                    axes=axes,
-                    figure=figure,
-                )
-                for region, n_subjects in outlines.items():
-                    inside = (n_subjects[row][:n_vertices] > 0).astype(np.int64)
-                    if inside.any() and not inside.all():
-                        plot_surf_contours(
-                            mesh,
-                            inside,
-                            axes=axes,
-                            figure=figure,
-                            levels=[1],
-                            colors=[region_colour(region)],
-                        )
-                axes.set_box_aspect(None, zoom=_ZOOM)
+                axes = figure.add_axes(frame, projection="3d")
+                _draw_view(axes, mesh, values[row], inside, side, view, quantity)
                 figure.text(
                     0.29 * column + 0.145,
                     0.965 - 0.44 * row,
@@ -130,7 +102,7 @@ def draw_cortex(sites: pd.DataFrame, cortex: Cortex, quantity: Quantity) -> Repo
                     fontweight="bold",
                 )
         bar = figure.colorbar(
-            ScalarMappable(colours, voxel_colours()),
+            ScalarMappable(Normalize(0, quantity.highest), voxel_colours()),
             cax=figure.add_axes((0.9, 0.25, 0.014, 0.5)),
             extend="max",
         )
@@ -142,22 +114,69 @@ def draw_cortex(sites: pd.DataFrame, cortex: Cortex, quantity: Quantity) -> Repo
             loc="lower center",
             ncols=min(8, len(outlines)),
         )
-        n_subjects = sites["subject"].nunique()
         return picture(
             figure,
             quantity.name,
             quantity.title,
-            f"{quantity.explained} on the inflated cortex of fsaverage, from the lateral, the "
-            "medial and the ventral side of each hemisphere"
-            + (
-                f"; the mean over the subjects, of {n_subjects}, that have a value at a vertex"
-                if n_subjects > 1
-                else ""
-            )
-            + f". Outlines: {', '.join(outlines)}. Light gyri and dark sulci have no value.",
+            _caption(quantity, list(outlines), sites["subject"].nunique()),
             pixels_alone=True,
             dots_per_inch=_DOTS_PER_INCH,
         )
+
+
+def _draw_view(
+    axes: Any,
+    mesh: CortexMesh,
+    values: NDArray[np.float32],
+    inside: Mapping[str, NDArray[np.bool_]],
+    side: str,
+    view: str,
+    quantity: Quantity,
+) -> None:
+    """Draw the values of a hemisphere's vertices, and the outlines of regions, from one side."""
+    from nilearn.plotting import plot_surf, plot_surf_contours
+
+    n_vertices = len(mesh.coordinates)
+    surface = [mesh.coordinates, mesh.faces]
+    plot_surf(
+        surface,
+        values[:n_vertices],
+        bg_map=mesh.sulcal_depth,
+        hemi=side,
+        view=view,
+        engine="matplotlib",
+        cmap=voxel_colours(),
+        vmin=0,
+        vmax=quantity.highest,
+        colorbar=False,
+        axes=axes,
+        figure=axes.figure,
+    )
+    for region, vertices in inside.items():
+        labels = vertices[:n_vertices].astype(np.int64)
+        if labels.any() and not labels.all():
+            plot_surf_contours(
+                surface,
+                labels,
+                axes=axes,
+                figure=axes.figure,
+                levels=[1],
+                colors=[region_colour(region)],
+            )
+    axes.set_box_aspect(None, zoom=_ZOOM)
+
+
+def _caption(quantity: Quantity, regions: Sequence[str], n_subjects: int) -> str:
+    over_subjects = (
+        f"; the mean over the subjects, of {n_subjects}, that have a value at a vertex"
+        if n_subjects > 1
+        else ""
+    )
+    return (
+        f"{quantity.explained} on the inflated cortex of fsaverage, from the lateral, the medial "
+        f"and the ventral side of each hemisphere{over_subjects}. Outlines: {', '.join(regions)}. "
+        "Light gyri and dark sulci have no value."
+    )
 
 
 def _fsaverage5() -> tuple[CortexMesh, CortexMesh]:
@@ -188,13 +207,13 @@ def _mean_over_subjects(
     return mean
 
 
-def _n_subjects(rows: pd.DataFrame, cortex: Cortex) -> NDArray[np.int64]:
-    """Return how many subjects have a region at each vertex of both hemispheres."""
-    count: Any = 0
-    for subject, own in rows.groupby("subject", sort=False):
-        inside = _on_fsaverage(np.ones(len(own)), own, cortex.indices[str(subject)])
-        count = count + np.isfinite(inside)
-    return np.asarray(count).reshape(2, -1)
+def _is_in_region(rows: pd.DataFrame, cortex: Cortex) -> NDArray[np.bool_]:
+    """Tell at which vertices of both hemispheres a subject has a region, (2, n_vertices)."""
+    inside = [
+        np.isfinite(_on_fsaverage(np.ones(len(own)), own, cortex.indices[str(subject)]))
+        for subject, own in rows.groupby("subject", sort=False)
+    ]
+    return np.any(inside, axis=0).reshape(2, -1)
 
 
 def _on_fsaverage(
