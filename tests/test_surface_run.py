@@ -2,11 +2,14 @@
 
 import io
 import json
+import os
 import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -606,3 +609,53 @@ class TestCommands:
         responses = list((tmp_path / "algonauts").rglob("lh_training_fmri.npy"))
         assert len(responses) == 1
         assert np.isfinite(np.load(responses[0])).all()
+
+
+class TestAgain:
+    ASKED: ClassVar = {"subjects": [1], "regions": ["V1"], "report": False, "brainscore": False}
+
+    @pytest.mark.parametrize(("space", "files"), READ)
+    def test_the_same_again_reads_no_session_and_gives_the_same_bytes(
+        self,
+        surfaces: SmallSurfaces,
+        tmp_path: Path,
+        space: str,
+        files: str | None,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        asked = self.ASKED | {"space": space, "surface_files": files}
+        whole_run(surfaces.root, tmp_path / "out", cache_dir=tmp_path / "cache", **asked)
+        monkeypatch.setattr("nsd_prep.dataset.betas.read_voxels", _refuse)
+        whole_run(surfaces.root, tmp_path / "again", cache_dir=tmp_path / "cache", **asked)
+        name = "Allen2022_surface.V1.nc"
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+    @pytest.mark.parametrize("side", SIDES)
+    def test_a_hemispheres_file_that_was_replaced_is_read_again(
+        self, surfaces: SmallSurfaces, tmp_path: Path, side: str
+    ) -> None:
+        root = tmp_path / "nsd"
+        shutil.copytree(surfaces.root, root)
+        changed = SmallSurfaces(replace(surfaces.small, root=root))
+        asked = self.ASKED | {"space": "nativesurface", "cache_dir": tmp_path / "cache"}
+        whole_run(root, tmp_path / "out", **asked)
+        path = changed.native_file(1, 1, side)
+        status = path.stat()
+        with h5py.File(path, "a") as file:
+            file["betas"][:] = np.roll(file["betas"][:], 5, axis=0)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        whole_run(root, tmp_path / "again", **asked)
+        nsd_ids = nsd_ids_of(changed, [1])
+        expected = surface_reference.averages(
+            surface_reference.responses(changed, "nativesurface", "native", 1, "V1", nsd_ids)
+        )
+        with (
+            xr.open_dataarray(tmp_path / "again" / "Allen2022_surface.V1.nc") as again,
+            xr.open_dataarray(tmp_path / "out" / "Allen2022_surface.V1.nc") as before,
+        ):
+            np.testing.assert_array_equal(again, expected)
+            other = (again != before).any("presentation").to_numpy()
+            own = (again["hemisphere"] == side).to_numpy()
+            finite = np.isfinite(expected).all(axis=0)
+            assert other[own & finite].mean() > 0.9  # but for a vertex that is constant
+            assert not other[~own & finite].any()

@@ -194,9 +194,10 @@ class NSD:
 
     def __repr__(self) -> str:
         dataset = self._run.dataset()
+        described = [dataset.name, dataset.preparation, *self._run.place().values()]
         return (
             f"<NSD {self._run.nsd_root}>\n"
-            f"  dataset   {dataset.name}, {dataset.preparation}\n"
+            f"  dataset   {', '.join(described)}\n"
             f"  sessions  {', '.join(f'{n} of subject {one}' for one, n in self.sessions.items())}"
             f"; {dataset.trials_per_session} trials each\n"
             f"  regions   {', '.join(self.regions)}\n"
