@@ -20,7 +20,7 @@ from brainscore_inputs import write_stimuli
 from library_stages import Watching, planned, whole_run
 from range_server import RangeServer
 from small_nsd import write_small_nsd
-from small_surfaces import SIDES, SmallSurfaces, write_small_surfaces
+from small_surfaces import FSAVERAGE, NATIVE, SIDES, SmallSurfaces, write_small_surfaces
 
 from nsd_prep import open_nsd
 from nsd_prep.analysis.compare.compare import compare_assemblies
@@ -659,3 +659,20 @@ class TestAgain:
             finite = np.isfinite(expected).all(axis=0)
             assert other[own & finite].mean() > 0.9  # but for a vertex that is constant
             assert not other[~own & finite].any()
+
+
+@pytest.mark.parametrize(("space", "subject"), [("fsaverage", 0), ("nativesurface", 1)])
+def test_regions_of_ones_own_by_number_or_name_in_a_hemisphere(
+    surfaces: SmallSurfaces, tmp_path: Path, space: str, subject: int
+) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(
+        '[mine]\nhemisphere = "rh"\nlabels = { streams = ["streams-5", 2], nsdgeneral = [1] }\n'
+    )
+    nsd = open_nsd(surfaces.root, space=space, regions_file=own, subjects=[1], cache_dir=tmp_path)
+    vertices = nsd.voxels(1, "mine")
+    expected = np.isin(surfaces.labels[subject, "streams", 1], (2, 5))
+    expected |= surfaces.labels[subject, "nsdgeneral", 1] == 1
+    assert set(vertices["hemisphere"].values) == {"rh"}
+    assert vertices["vertex_index"].values.tolist() == np.flatnonzero(expected).tolist()
+    assert vertices.attrs["vertices"] == list(FSAVERAGE if subject == 0 else NATIVE[1])
