@@ -1,8 +1,13 @@
 """Checks of what lies on surfaces: published numbers, and what has no meaning there."""
 
+import gzip
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from library_stages import whole_run
+from small_surfaces import SIDES, mgh
 
 from nsd_prep.checks import (
     Scope,
@@ -14,6 +19,8 @@ from nsd_prep.checks import (
 from nsd_prep.core.check import Check
 from nsd_prep.dataset.published import SESSION_COUNTS
 from nsd_prep.dataset.space import SurfaceSpace
+from nsd_prep.dataset.surfaces import read_vertices
+from nsd_prep.synthetic import write_synthetic_nsd
 
 B3 = "betas_fithrf_GLMdenoise_RR"
 #: Left and right vertices, pooled median and number of vertices above 30 %, of all and of four.
@@ -127,3 +134,33 @@ class TestTransform:
         few = np.full(700, np.nan, np.float32)
         few[:40] = self.NCSNR[:40]
         assert self.verdicts(few) == ["not decidable", "not decidable"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("files", ["native", "mgh"])
+def test_a_subject_whose_hemispheres_are_exchanged_is_found(tmp_path: Path, files: str) -> None:
+    """Sizes do not tell of fsaverage's files, nor may they of transforms: the responses do."""
+    root = tmp_path / "nsd"
+    write_synthetic_nsd(root, scale="demo", subjects=(1, 2), surfaces=True, volumes=False)
+    asked = {"space": "fsaverage", "surface_files": files, "subjects": [1, 2], "regions": ["V1"]}
+    asked |= {"report": False, "brainscore": False}
+    sound = whole_run(root, tmp_path / "sound", **asked).checks
+    assert not [one for one in sound if one.verdict == "failed"]
+    if files == "mgh":
+        folder = root / "nsddata_betas/ppdata/subj01/fsaverage/betas_fithrf_GLMdenoise_RR"
+        for left in folder.glob("lh.betas_session*.mgh"):
+            right = left.with_name(left.name.replace("lh.", "rh."))
+            contents = left.read_bytes(), right.read_bytes()
+            right.write_bytes(contents[0])
+            left.write_bytes(contents[1])
+    else:
+        folder = root / "nsddata/ppdata/subj01/transforms"
+        indices = {side: read_vertices(folder / f"{side}.white-to-fsaverage.mgz") for side in SIDES}
+        for side, other in (("lh", "rh"), ("rh", "lh")):
+            # An index beyond the surface would be found before.
+            n_vertices = len(read_vertices(folder / f"{side}.fsaverage-to-white.mgz"))
+            index = np.minimum(indices[other], n_vertices)
+            (folder / f"{side}.white-to-fsaverage.mgz").write_bytes(gzip.compress(mgh(index)))
+    checks = whole_run(root, tmp_path / "exchanged", **asked).checks
+    subjects = {one.subject for one in checks if one.verdict == "failed" and one.subject}
+    assert subjects == {"subj01"}
