@@ -112,7 +112,7 @@ class TestOwnership:
         assert {second["outputs"][name]["run"] for name in after.keys() - of_first} == {
             second["id"]
         }
-        del first["outputs"], first["earlier_runs"]
+        del first["outputs"], first["earlier_runs"], first["state"]
         assert second["earlier_runs"] == {first["id"]: first}
         regions = pd.read_csv(out / f"voxels-{first['id']}.csv")["region"]
         assert set(regions) == {"V1", "V2"}
