@@ -1,8 +1,5 @@
 """What explains many failed checks is named once, with what it explains."""
 
-from pathlib import Path
-from types import SimpleNamespace
-
 from nsd_prep.checks.alignment import TRIALS_OF_IMAGES
 from nsd_prep.checks.causes import likeliest_causes
 from nsd_prep.checks.placement import ORIENTATION
@@ -13,7 +10,7 @@ from nsd_prep.checks.reliability import SPLIT_HALF_RELIABILITY
 from nsd_prep.checks.session_statistics import SESSIONS_DIFFER
 from nsd_prep.checks.sessions import SESSIONS_IN_PLACE
 from nsd_prep.core.check import PROBLEMS, Check
-from nsd_prep.pipeline.summary import Summary
+from nsd_prep.pipeline.descriptions import remarks
 
 #: As two sessions that are exchanged leave it.
 EXCHANGED = [
@@ -72,7 +69,7 @@ def test_no_problem_is_lost_and_none_is_named_twice() -> None:
     assert verdicts == sorted(verdicts, key=PROBLEMS.index)
 
 
-def test_the_summary_names_the_cause_once_and_folds_what_it_explains(tmp_path: Path) -> None:
+def test_what_people_are_told_names_the_cause_once_and_folds_what_it_explains() -> None:
     at_chance = SESSIONS_IN_PLACE.check(
         "failed", subject="subj02", reason="at chance", found="at chance: sessions 3, 6 of 8"
     )
@@ -82,11 +79,10 @@ def test_the_summary_names_the_cause_once_and_folds_what_it_explains(tmp_path: P
         )
         for region in ("V1", "IT")
     ]
-    run = SimpleNamespace(output_dir=tmp_path, suffix="")
-    lines = Summary(run, [], {}, [*weak, at_chance], 1).lines  # type: ignore[arg-type]
-    assert lines[0].startswith("Checks: 1 failed, 2 suspicious")
-    assert "sessions in their places (subj02): found at chance: sessions 3, 6 of 8" in lines[1]
-    assert lines[2] == (
-        "    the likeliest cause of 2 others: trials belong to their images (suspicious, V1, IT)"
+    first, second = remarks([*weak, at_chance])
+    assert first.startswith(
+        "failed: sessions in their places (subj02): found at chance: sessions 3, 6 of 8, expected"
     )
-    assert lines[3].startswith("Time: ")
+    assert second.strip() == (
+        "the likeliest cause of 2 others: trials belong to their images (suspicious, V1, IT)"
+    )
