@@ -48,6 +48,7 @@ def trials(root: Path, like: str, folder: Path) -> tuple[float, float]:
     words += ["--output-dir", str(folder)]
     if like != "deepnsd":
         return timed([*words, "--regions", "nsdgeneral"])
+    folder.parent.mkdir(parents=True, exist_ok=True)
     regions = folder.with_suffix(".toml")
     regions.write_text(
         "".join(

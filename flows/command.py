@@ -100,6 +100,8 @@ _OF_EXPERIMENTS: Final = (
     "accept_nsd_terms",
     "output_dir",
     "cache_dir",
+    "space",
+    "surface_files",
     "normalise",
     "dtype",
     "format",
@@ -346,6 +348,8 @@ def _experiment(asked: dict[str, Any], experiment: Literal["imagery", "synthetic
             regions_file=asked["regions_file"],
             cache_dir=asked["cache_dir"] or output / "cache",
             accept_nsd_terms=asked["accept_nsd_terms"],
+            space=asked["space"],
+            surface_files=asked["surface_files"],
         )
         own = [name for name in nsd.regions if name not in get_args(RegionName)]
         try:

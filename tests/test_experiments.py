@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import h5py
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -347,6 +348,41 @@ def test_other_files_of_the_dataset_stay_as_they_are(root: Path, tmp_path: Path)
         assert path.read_bytes() == (root / name).read_bytes()
     with pytest.raises(ParameterError, match="official layout alone"):
         write_synthetic_nsd(tmp_path / "flat", layout="flat", experiments=["imagery"])
+
+
+@pytest.mark.parametrize("space", ["nativesurface", "fsaverage"])
+def test_on_surfaces_the_vertices_are_those_of_the_subjects_own(
+    root: Path, tiny_nsd: Path, tmp_path: Path, space: str
+) -> None:
+    import shutil
+
+    copy = shutil.copytree(tiny_nsd, tmp_path / "nsd")
+    for folder in ("nsddata/bdata", "nsddata/experiments/nsdimagery"):
+        shutil.copytree(root / folder, copy / folder)
+    own = copy / "nsddata_betas/ppdata/subj01/nativesurface"
+    rng = np.random.default_rng(2)
+    stored = {}
+    for side in ("lh", "rh"):
+        with h5py.File(own / f"betas_fithrf_GLMdenoise_RR/{side}.betas_session01.hdf5") as file:
+            n_vertices = file["betas"].shape[1]
+        stored[side] = rng.integers(-3000, 3000, (720, n_vertices)).astype(np.int16)
+        folder = own / "nsdimagerybetas_fithrf_GLMdenoise_RR"
+        path = folder / f"{side}.betas_nsdimagery.hdf5"
+        path.parent.mkdir(exist_ok=True)
+        with h5py.File(path, "w") as file:
+            file.create_dataset("betas", data=stored[side], chunks=(720, 1))
+    nsd = open_nsd(copy, cache_dir=tmp_path / "cache", space=space)
+    found = nsd.experiment("imagery", 1, "nsdgeneral", normalise="none")
+    assert "is_valid" not in found
+    for side in ("lh", "rh"):
+        columns = np.flatnonzero(found["hemisphere"] == side)
+        vertex = found["vertex_index"].to_numpy()[columns]
+        if space == "fsaverage":
+            transform = copy / f"nsddata/ppdata/subj01/transforms/{side}.white-to-fsaverage.mgz"
+            index = np.asarray(nibabel.load(transform).dataobj).ravel().astype(int) - 1
+            vertex = index[vertex]
+        expected = stored[side][:, vertex].astype(np.float32) / np.float32(300)
+        np.testing.assert_array_equal(found["response"][:, columns], expected)
 
 
 def test_from_an_address_it_is_the_same(root: Path, nsd: NSD, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ from nsd_prep.dataset.regions import (
 from nsd_prep.dataset.space import FUNC1PT8MM, HEMISPHERES
 from nsd_prep.dataset.volumes import read_volume
 from nsd_prep.exports.export import NEEDS, Like, export_trials, require_like
-from nsd_prep.extraction.sessions import SessionRecord, TrialSelection
+from nsd_prep.extraction.sessions import SessionRecord, TrialSelection, read_files
 from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline.cache import in_use
 from nsd_prep.pipeline.composition import extract
@@ -563,10 +563,10 @@ class NSD:
     ) -> tuple[NDArray[np.int16], pd.DataFrame, pd.DataFrame, dict[str, Any]]:
         """Return stored values (n_voxels, n_rows), rows, voxels and attributes of an experiment."""
         dataset = self._run.dataset()
-        if dataset.is_surface:
+        if dataset.stores_floats:
             raise ParameterError(
-                f"NSD-{experiment} is read in volumes alone, found the space {dataset.space}: open "
-                "the dataset without space=."
+                f"NSD-{experiment} is not read from the .mgh files of {dataset.space}: open the "
+                "dataset without surface_files='mgh'."
             )
         self._require_open(subject)
         require_experiment(dataset, subject, experiment)
@@ -579,23 +579,30 @@ class NSD:
             inputs.noise_ceilings[subject].ncsnr.values,
         )
         sites = selection.union()
-        path, n_rows = betas_file(dataset, subject, experiment), ROWS[experiment]
-        dataset.source.identities([path])
-        dataset.source.check_session(path, selection.space.shape, n_rows)
-        values = dataset.source.read_voxels(path, sites, selection.space.shape, n_rows)
+        files = tuple(
+            replace(file, path=betas_file(file.path, experiment))
+            for file in inputs.beta_files(subject, 1)
+        )
+        dataset.source.identities([file.path for file in files])
+        for file in files:
+            dataset.source.check_session(file.path, file.shape, ROWS[experiment])
+        values = read_files(dataset.source, files, sites, ROWS[experiment])
         rows = rows_of_experiment(dataset, subject, experiment)
         is_valid = None
-        if dataset.exists(mask := valid_file(dataset, subject, experiment)):
+        if not dataset.is_surface and dataset.exists(
+            mask := valid_file(dataset, subject, experiment)
+        ):
             volume = read_volume(mask, dataset.read)
             check_space(subject, str(mask), volume, selection)
             is_valid = volume.values.ravel()[sites] > 0
         attributes = {
             "software": f"nsd-prep {__version__}",
             "dataset": dataset.name,
-            "preparation": path.parent.name,
+            "preparation": files[0].path.parent.name,
             **selection.space.attributes(),
         }
-        return values, rows, experiment_voxels(voxels, values, rows, is_valid), attributes
+        stored = values.astype(np.int16, copy=False)
+        return stored, rows, experiment_voxels(voxels, stored, rows, is_valid), attributes
 
     def _require_open(self, subject: int) -> None:
         if subject not in self.subjects:

@@ -69,11 +69,11 @@ ROWS: Final[Mapping[Experiment, int]] = MappingProxyType(
 )
 
 
-def betas_file(dataset: Dataset, subject: int, experiment: Experiment) -> Path:
-    """Return the path of a subject's (1-based) betas, of a volume."""
-    folder = dataset.session_file(subject, 1).parent
-    preparation = folder.name.removeprefix("betas_")
-    return folder.with_name(f"nsd{experiment}betas_{preparation}") / f"betas_nsd{experiment}.hdf5"
+def betas_file(session: Path, experiment: Experiment) -> Path:
+    """Return the path of an experiment's betas, by that of the main experiment's first session."""
+    preparation = session.parent.name.removeprefix("betas_")
+    folder = session.parent.with_name(f"nsd{experiment}betas_{preparation}")
+    return folder / session.name.replace("betas_session01", f"betas_nsd{experiment}")
 
 
 def valid_file(dataset: Dataset, subject: int, experiment: Experiment) -> Path:
@@ -107,7 +107,7 @@ def synthetic_images_file(dataset: Dataset) -> Path:
 
 def require_experiment(dataset: Dataset, subject: int, experiment: Experiment) -> None:
     """Raise MissingFilesError where a dataset has no betas of a subject in an experiment."""
-    path = betas_file(dataset, subject, experiment)
+    path = betas_file(dataset.session_file(subject, 1, dataset.sides[0]), experiment)
     if dataset.layout == "flat" or not dataset.exists(path):
         raise MissingFilesError(
             f"The dataset {dataset.root} has no NSD-{experiment} of subject {subject}: expected "

@@ -402,7 +402,7 @@ def _values(
     if not to_read:
         return values
     voxels = _union(request, to_read)
-    read = _read(request, voxels)
+    read = read_files(request.source, request.files, voxels, request.n_trials)
     source = request.source
     found = tuple(map(source.identity, request.paths))
     changed = sample is not None and sample.renewed(*request.local_files) is None
@@ -428,18 +428,20 @@ def _values(
     return values
 
 
-def _read(request: SessionRequest, sites: NDArray[np.int64]) -> Betas:
+def read_files(
+    source: Source, files: Sequence[BetaFile], sites: NDArray[np.int64], n_trials: int
+) -> Betas:
     """Read all trials of some sites (ascending) from the files that hold them."""
     values: Betas | None = None
-    for file, own in read_of_files(request.files, sites):
-        read = request.source.read_voxels(file.path, own, file.shape, request.n_trials)
+    for file, own in read_of_files(files, sites):
+        read = source.read_voxels(file.path, own, file.shape, n_trials)
         rows = file.rows(sites)
         if file.index is not None:  # sites may share one of the file's, which is read once
             read = read[np.searchsorted(own, file.own_sites(sites[rows]))]
         if rows == slice(0, len(sites)):
             return read
         if values is None:
-            values = np.empty((len(sites), request.n_trials), dtype=read.dtype)
+            values = np.empty((len(sites), n_trials), dtype=read.dtype)
         values[rows] = read
     assert values is not None
     return values

@@ -97,7 +97,7 @@ def _write_subject(
     tuned = replace(voxels, has_data=has_data[:, np.newaxis])
     features = latents[shown] * strength[:, np.newaxis]
     betas = stored_betas(simulate_vertices(tuned, features, 1, generator))
-    path = _made(betas_file(dataset, subject, experiment))
+    path = _made(betas_file(dataset.session_file(subject, 1), experiment))
     write_betas(
         path,
         iter([(voxels.voxel_index, betas)]),
