@@ -403,7 +403,26 @@ class TestBadInput:
         with pytest.raises(ParameterError, match=", ".join(LIKES)):
             open_nsd(tiny_nsd, cache_dir=tmp_path).export("mindeye3", tmp_path)
 
-    def test_a_region_that_the_trials_lack(self, tmp_path: Path, surface: tuple) -> None:
+    def test_nothing_is_left_where_a_split_cannot_be_made(
+        self, official: SmallNSD, tmp_path: Path
+    ) -> None:
+        subject = Subject.load(official, 5)  # of three sessions, before which there are none
+        path, _ = write_single_trials_of_subject(
+            tmp_path / "trials",
+            5,
+            subject.sessions(),
+            subject.trials,
+            subject.voxels,
+            SingleTrialOptions(normalise="none"),
+            subject.space.attributes(),
+        )
+        with pytest.raises(
+            ParameterError, match="The split shared1000_37 cannot be made: it takes"
+        ):
+            export_trials(path, tmp_path / "out", "brain-diffuser")
+        assert not (tmp_path / "out").exists()
+
+    def test_another_space(self, tmp_path: Path, surface: tuple) -> None:
         path = surface[0]
         with pytest.raises(ParameterError, match="in the space func1pt8mm, found fsaverage"):
             export_trials(path, tmp_path / "out", "mindeye2")

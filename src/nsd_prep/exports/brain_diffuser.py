@@ -46,9 +46,12 @@ def write(folder: ExportFolder, trials: TrialsFile, images_file: Path | None) ->
     voxels = f"{subject}/voxels_sub{trials.subject}.csv"
     text = sites_as_csv(trials, columns)
     digest = trials.digest
+    parts = {
+        part: trials.images_of(part_of_split(trials.trials, SPLIT, part), by_first_trial=True)
+        for part in (TRAIN, TEST)
+    }
     folder.write([voxels], digest, lambda: write_text(folder.path / voxels, text))
-    for part in (TRAIN, TEST):
-        images = trials.images_of(part_of_split(trials.trials, SPLIT, part), by_first_trial=True)
+    for part, images in parts.items():
         name = f"{subject}/nsd_{part}_fmriavg_nsdgeneral_sub{trials.subject}.npy"
         table = f"{subject}/nsd_{part}_images_sub{trials.subject}.csv"
 

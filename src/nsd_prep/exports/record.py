@@ -41,8 +41,8 @@ class ExportFolder:
         self._outputs: dict[str, dict[str, Any]] = {}
         self.n_resumed = 0
         self._read()
-        path.mkdir(parents=True, exist_ok=True)
-        remove_stale_partials(path)
+        if path.is_dir():
+            remove_stale_partials(path)
 
     def _read(self) -> None:
         if self.path.exists() and not self.path.is_dir():
