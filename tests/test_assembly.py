@@ -287,7 +287,7 @@ class TestFile:
             original(alter(it), partial, engine="netcdf4")
 
         monkeypatch.setattr(xr.DataArray, "to_netcdf", altered)
-        with pytest.raises(OutputError, match="what the disk gives back differs"):
+        with pytest.raises(OutputError, match="reading it back gives different bytes"):
             write_assembly(assembly, path)
         assert list(path.parent.iterdir()) == []
 

@@ -132,7 +132,11 @@ class TestRefusals:
             import_report()
 
     @pytest.mark.parametrize(
-        ("backend", "kept"), [("module://matplotlib_inline.backend_inline", False), ("svg", True)]
+        ("backend", "kept"),
+        [
+            ("module://matplotlib_inline.backend_inline", False),
+            pytest.param("svg", True, marks=pytest.mark.slow),
+        ],
     )
     def test_a_backend_that_is_not_there_is_not_taken(self, backend: str, kept: bool) -> None:
         if find_spec("matplotlib_inline"):

@@ -414,7 +414,7 @@ class TestInterruptedWrites:
         monkeypatch.setattr(
             Path, "write_bytes", lambda path, content: original(path, bytes(content)[:-4] + b"abcd")
         )
-        with pytest.raises(OutputError, match="what the disk gives back differs"):
+        with pytest.raises(OutputError, match="reading it back gives different bytes"):
             extract_session(request)
         assert self.final_names(request) == set()
 

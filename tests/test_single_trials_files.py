@@ -254,7 +254,7 @@ class TestWholeOrNotAtAll:
                 yield Faulty(rows)
 
         monkeypatch.setattr(writer, name, faulty)
-        with pytest.raises(OutputError, match="what the disk gives back differs in the rows 24"):
+        with pytest.raises(OutputError, match="different bytes in the rows 24"):
             subject.write(path, format=format_of(path))
         assert not path.exists()
 
