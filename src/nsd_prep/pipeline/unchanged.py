@@ -19,6 +19,7 @@ from nsd_prep.core.check_table import read_checks
 from nsd_prep.core.digests import read_whole, sha256_of_bytes, sha256_of_json
 from nsd_prep.core.file_states import are_as_noted
 from nsd_prep.core.folders import absolute
+from nsd_prep.core.threads import each_in_threads
 from nsd_prep.core.versions import software_versions
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.earlier import UNFINISHED
@@ -109,6 +110,7 @@ class State(BaseModel):
 
 class _Output(BaseModel):
     sha256: str
+    bytes: int
     run: str
 
 
@@ -219,7 +221,7 @@ def _unchanged_run(given: dict[str, Any], folder: outputs.OutputFolder) -> Uncha
         and state.libraries == digest_of_libraries()
         and state.code == digest_of_code()
         and are_as_noted(state.files)
-        and folder.holds({name: output.sha256 for name, output in manifest.outputs.items()})
+        and all(each_in_threads(folder.holds, _in_halves(manifest.outputs)))
     )
     files = {
         name: output.sha256
@@ -236,6 +238,19 @@ def _unchanged_run(given: dict[str, Any], folder: outputs.OutputFolder) -> Uncha
         read_checks(folder.path / outputs.CHECKS),
         state,
     )
+
+
+def _in_halves(outputs: Mapping[str, _Output]) -> list[dict[str, str]]:
+    """Return the SHA-256 of files in two parts with about as many bytes, a store in one of them."""
+    halves: list[dict[str, str]] = [{}, {}]
+    sizes = [0, 0]
+    place_of_store: dict[str, int] = {}
+    for name, output in sorted(outputs.items(), key=lambda item: -item[1].bytes):
+        store = name[: name.index(".zarr/")] if ".zarr/" in name else name
+        place = place_of_store.setdefault(store, sizes.index(min(sizes)))
+        halves[place][name] = output.sha256
+        sizes[place] += output.bytes
+    return halves
 
 
 def given_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
