@@ -88,6 +88,14 @@ def here(clone: Path, tmp_path: Path) -> Path:
     return shutil.copytree(clone, tmp_path / "nsd-prep", symlinks=True)
 
 
+def other_dataset(here: Path) -> Path:
+    """Return a copy of the synthetic dataset that goes by another name, as a reader's own does."""
+    copy = shutil.copytree(here / "synthetic-nsd", here.parent / "data" / "nsd")
+    description = json.loads((copy / "dataset.json").read_text())
+    (copy / "dataset.json").write_text(json.dumps(description | {"name": "a copy"}))
+    return copy
+
+
 def home_of(folder: Path) -> Path:
     """Return the home of who works in a clone."""
     home = folder.parent / "home"
@@ -143,7 +151,7 @@ def test_readme_from_top_to_bottom(here: Path) -> None:
     activate, *others = blocks(ROOT / "README.md")
     assert activate.text == ACTIVATE
     with new_shell(here, home_of(here)) as shell:
-        read(shell, [activate, *others], root="synthetic-nsd")
+        read(shell, [activate, *others], root=str(other_dataset(here)))
     for output in ("allen2022/Allen2022.V4.nc", "four/Allen2022.IT.nc"):
         assert (here / output).is_file()
 
@@ -179,7 +187,7 @@ def test_getting_nsd_from_top_to_bottom(here: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_bucket_from_top_to_bottom(here: Path) -> None:
     with (
-        ServerProcess(here / "synthetic-nsd") as server,
+        ServerProcess(other_dataset(here)) as server,
         new_shell(here, home_of(here)) as shell,
     ):
         assert shell.type(ACTIVATE)[0] == 0
