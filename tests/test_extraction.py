@@ -834,7 +834,7 @@ class TestProbes:
             part = record.probes[region]
             stored = probed.store.read(part)
             assert part.file in record.files
-            with h5py.File(probed.path) as file:
+            with h5py.File(probed.paths[0]) as file:
                 volumes = file["betas"][:]
             assert np.array_equal(stored, volumes.reshape(probed.n_trials, -1)[:, sites].T)
         assert probed.accepts(record)
