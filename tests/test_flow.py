@@ -188,8 +188,10 @@ class TestCache:
         elif damage == "record altered":
             name = entry.relative_to(entry.parents[1]).as_posix()
             for record in (tmp_path / "out" / "cache").rglob("*"):
-                if record.suffix != ".npy" and record.is_file() and name in record.read_text():
-                    text = record.read_text()
+                if record.suffix == ".npy" or not record.is_file():
+                    continue
+                text = record.read_text(errors="replace")  # lists of voxels are no text
+                if name in text:
                     altered_text = re.sub(r'(constant_voxels\\*": ?\[)', r"\g<1>0, ", text)
                     assert altered_text != text
                     record.write_text(altered_text)
@@ -197,7 +199,9 @@ class TestCache:
             altered = content[:-1] + bytes([content[-1] ^ 1])
             entry.write_bytes(content[: len(content) // 2] if damage == "truncated" else altered)
         prepare(**options, output_dir=tmp_path / "out")
-        assert len(sessions_read) == 1
+        # Where all the region's voxels are probes, it is taken from these, and no session is read.
+        assert len(sessions_read) <= 1
+        assert entry.read_bytes() == content
         assert digests(tmp_path / "out") == before
         if damage != "record altered":  # which is as if there were none
             assert "gone or altered" in caplog.text

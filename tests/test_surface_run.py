@@ -307,7 +307,7 @@ class TestFiles:
     def test_a_look_at_the_inputs_says_what_each_space_would_need(
         self, surfaces: SmallSurfaces, tmp_path: Path
     ) -> None:
-        asked = {"subjects": [1], "check": True, "space": "nativesurface"}
+        asked = {"subjects": [1], "check": True, "space": "nativesurface", "report": False}
         said = whole_run(surfaces.root, tmp_path / "out", **asked).inputs
         assert "nativesurface) at" in said
         assert (
