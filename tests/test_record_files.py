@@ -116,6 +116,7 @@ def test_a_run_drops_the_records_that_somebody_planted(tiny_nsd: Path, tmp_path:
             sound["metadata"]["serializer"] = PickleSerializer().model_dump()
             sound["result"] = encodebytes(pickle.dumps(Runs(victim))).decode()
             path.write_text(json.dumps(sound))
+    (tmp_path / "out" / "Allen2022.V1.nc").unlink()  # or nothing would have changed
     assert main(words) == 0
     assert not victim.exists()
     assert (tmp_path / "out" / "Allen2022.V1.nc").read_bytes() == assembly
