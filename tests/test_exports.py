@@ -429,6 +429,19 @@ class TestBadInput:
 
 
 @pytest.mark.slow
+def test_another_choice_of_voxels_does_not_replace_an_export(
+    official: SmallNSD, tmp_path: Path
+) -> None:
+    nsd = open_nsd(official.root, cache_dir=tmp_path / "cache")
+    file, *_ = nsd.export("deepnsd", tmp_path / "out", subjects=[SUBJECT])
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    with pytest.raises(ParameterError, match="min_ncsnr: None there, 0.001 in this export"):
+        nsd.export("deepnsd", tmp_path / "out", subjects=[SUBJECT], min_ncsnr=0.001)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    nsd.export("deepnsd", tmp_path / "out", subjects=[SUBJECT])
+    assert file.exists()
+
+
 def test_command_line(tiny_nsd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cache, out = tmp_path / "cache", tmp_path / "out"
     words = ["export", str(tiny_nsd), str(out), "--subjects", "1", "--cache-dir", str(cache)]

@@ -1,10 +1,11 @@
 """An export: the files of a paper, made of single trials."""
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from nsd_prep import __version__
 from nsd_prep.core.atomic import write_text
@@ -20,6 +21,16 @@ from nsd_prep.exports.source import TrialsFile
 
 Like = Literal["mindeye2", "brain-diffuser", "algonauts2023", "deepnsd"]
 LIKES: Final[tuple[Like, ...]] = get_args(Like)
+#: Attributes of single trials that are the same in all files of an export.
+_IN_COMMON: Final = (
+    "dataset",
+    "preparation",
+    "space",
+    "surface_files",
+    "min_ncsnr",
+    "min_noise_ceiling",
+    "min_reliability",
+)
 
 
 class Needs(NamedTuple):
@@ -136,7 +147,7 @@ def export_trials(
                 f"The single trials {', '.join(str(one.path) for one in subjects)} are of the "
                 f"subjects {', '.join(map(str, numbers))}: give one file for each subject."
             )
-        folder = ExportFolder(Path(target), like)
+        folder = ExportFolder(Path(target), like, _made_from(subjects))
         text = _write(folder, like, subjects, images_file)
         readme = _readme(like, text, subjects)
         folder.write(
@@ -145,6 +156,22 @@ def export_trials(
             lambda: write_text(folder.path / "README.md", readme),
         )
         return folder.files()
+
+
+def _made_from(subjects: Sequence[TrialsFile]) -> dict[str, Any]:
+    """Return the attributes that single trials of one export have in common."""
+    facts = [
+        {name: trials.attributes[name] for name in _IN_COMMON if name in trials.attributes}
+        for trials in subjects
+    ]
+    if any(own != facts[0] for own in facts):
+        raise ParameterError(
+            f"The single trials {', '.join(str(trials.path) for trials in subjects)} do not belong "
+            f"together: expected the same {', '.join(_IN_COMMON)}; export them into folders of "
+            "their own."
+        )
+    made_from: dict[str, Any] = json.loads(json.dumps(facts[0], default=float))
+    return made_from
 
 
 def _write(

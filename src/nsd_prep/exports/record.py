@@ -1,7 +1,7 @@
 """What an export has written: a manifest, by which an interrupted one resumes where it stopped."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,8 @@ class ExportFolder:
         The folder; it is made where it is missing.
     like : str
         What is exported.
+    made_from : mapping
+        What all files of the folder have in common: the dataset, and how voxels were chosen.
 
     Attributes
     ----------
@@ -32,11 +34,12 @@ class ExportFolder:
     Raises
     ------
     ParameterError
-        It holds something else than such an export.
+        It holds something else than such an export, or one that was made from something else.
     """
 
-    def __init__(self, path: Path, like: str) -> None:
+    def __init__(self, path: Path, like: str, made_from: Mapping[str, Any]) -> None:
         self.path, self._like = path, like
+        self._made_from = dict(made_from)
         self._folder = Folder(path=path)
         self._outputs: dict[str, dict[str, Any]] = {}
         self.n_resumed = 0
@@ -61,6 +64,17 @@ class ExportFolder:
             raise ParameterError(
                 f"{self.path} holds {found} ({MANIFEST}), expected nothing or an export like "
                 f"{self._like}: choose another folder."
+            )
+        if (there := content.get("made_from", {})) != self._made_from:
+            names = sorted({*there, *self._made_from})
+            differences = ", ".join(
+                f"{name}: {there.get(name)} there, {self._made_from.get(name)} in this export"
+                for name in names
+                if there.get(name) != self._made_from.get(name)
+            )
+            raise ParameterError(
+                f"{self.path} holds an export that does not belong together with this one "
+                f"({differences}): choose another folder."
             )
         self._outputs = outputs
 
@@ -111,6 +125,7 @@ class ExportFolder:
         manifest = {
             "kind": _KIND,
             "like": self._like,
+            "made_from": self._made_from,
             "software": {"nsd-prep": __version__},
             "outputs": dict(sorted(self._outputs.items())),
         }
