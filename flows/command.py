@@ -328,9 +328,10 @@ def _experiment(asked: dict[str, Any], experiment: Literal["imagery", "synthetic
     usual = parameters()
     for name, value in asked.items():
         if name not in _OF_EXPERIMENTS and value != usual[name]:
+            option = f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
             raise _UsageError(
-                f"--{name.replace('_', '-')} is for NSD's main experiment: leave it out with "
-                f"--experiment {experiment}."
+                f"{option} is for NSD's main experiment: leave it out with --experiment "
+                f"{experiment}."
             )
     root = asked["nsd_root"] or os.environ.get("NSD_ROOT")
     if not root:

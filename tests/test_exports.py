@@ -435,7 +435,7 @@ def test_another_choice_of_voxels_does_not_replace_an_export(
     nsd = open_nsd(official.root, cache_dir=tmp_path / "cache")
     file, *_ = nsd.export("deepnsd", tmp_path / "out", subjects=[SUBJECT])
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    with pytest.raises(ParameterError, match="min_ncsnr: None there, 0.001 in this export"):
+    with pytest.raises(ParameterError, match=r"min_ncsnr: None there, 0\.001 in this export"):
         nsd.export("deepnsd", tmp_path / "out", subjects=[SUBJECT], min_ncsnr=0.001)
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     nsd.export("deepnsd", tmp_path / "out", subjects=[SUBJECT])
