@@ -455,6 +455,7 @@ def _flow(asked: dict[str, Any]) -> int:
             wait_until_it_answers()
         try:
             with log_to_server():
+                silence_console()  # whose handler Prefect makes anew with other settings
                 state: State[Any] = nsd_flow(**asked, return_state=True)  # type: ignore[assignment]
                 state.result()
         finally:

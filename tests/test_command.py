@@ -201,3 +201,17 @@ class TestEnd:
         ran = subprocess.run(command, capture_output=True, text=True, check=True)
         imported = {line.split("|")[-1].strip() for line in ran.stderr.splitlines()}
         assert not imported & {"pandas", "numpy", "prefect", "xarray", "matplotlib"}
+
+
+@pytest.mark.slow
+def test_an_error_of_a_run_is_one_sentence(tiny_nsd: Path, tmp_path: Path) -> None:
+    """Prefect makes its console handler anew when settings change: it showed a traceback."""
+    words = [sys.executable, "-P", "-m", "nsd_prep", "run", "--nsd-root", str(tiny_nsd)]
+    words += ["--output-dir", str(tmp_path / "out"), "--regions", "V1", "--no-report"]
+    words += ["--no-brainscore"]
+    subprocess.run(words, check=True, capture_output=True)
+    refused = subprocess.run([*words, "--seed", "3"], capture_output=True, text=True, check=False)
+    shown = refused.stdout + refused.stderr
+    assert refused.returncode == 1
+    assert "do not belong together" in shown
+    assert "Traceback" not in shown
