@@ -1,5 +1,6 @@
 """Responses put together from sessions, against the reference's whole way."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -124,3 +125,14 @@ class TestFilling:
         for image in range(40):
             one, two, three = responses[image]
             assert np.array_equal(mean[image], (one + two + three) / np.float32(3))
+
+    def test_sites_without_data_do_not_warn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Filters of warnings belong to the process: another thread may undo what this one sets."""
+        responses = np.random.default_rng(0).normal(size=(40, 3, 50)).astype(np.float32)
+        responses[3, 1, 4] = responses[:, :, 7] = np.nan
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = np.nanmean(responses, axis=1)
+            warnings.simplefilter("error")
+            monkeypatch.setattr(warnings, "filterwarnings", lambda *_, **__: None)
+            assert np.array_equal(averaged(responses), expected, equal_nan=True)

@@ -1,6 +1,5 @@
 """Train and test assemblies: all regions in one file, z-scored once more, over images."""
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
@@ -60,12 +59,10 @@ def scale_over_images(rows: NDArray[np.float32]) -> ImageScale:
     In float64: a constant voxel then has SD 0 exactly. Images without data, NaN, are left out.
     """
     mean, deviation = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
-    gaps = np.isnan(mean)
+    gaps = np.isnan(mean) & ~np.isnan(rows).all(axis=0)
     if gaps.any():
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Mean of empty slice|Degrees of freedom")
-            mean[gaps] = np.nanmean(rows[:, gaps], axis=0, dtype=np.float64)
-            deviation[gaps] = np.nanstd(rows[:, gaps], axis=0, dtype=np.float64)
+        mean[gaps] = np.nanmean(rows[:, gaps], axis=0, dtype=np.float64)
+        deviation[gaps] = np.nanstd(rows[:, gaps], axis=0, dtype=np.float64)
     return ImageScale(mean, np.where(deviation == 0, 1, deviation))
 
 

@@ -273,7 +273,7 @@ def check_form(
     expected = [f"subj{subject:02d}" for subject in subjects]
     n_ids = len(set(ids.tolist()))
     in_range = (ceiling >= 0) & (ceiling <= 100) | (is_surface & np.isnan(ceiling))
-    lowest, highest = np.nanmin(ceiling), np.nanmax(ceiling)
+    lowest, highest = np.fmin.reduce(ceiling), np.fmax.reduce(ceiling)
     return [
         DIMENSIONS.check(
             assembly.dims == ("presentation", "neuroid")

@@ -1,6 +1,5 @@
 """Are sessions, and the runs of each, on one scale? Their records tell."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -304,9 +303,9 @@ def scale_of_runs(records: SubjectRecords) -> SessionFindings | None:
     if voxels.sum() < FEWEST_COMPARED or deviation.shape[2] < _FEWEST_RUNS:
         return None
     deviation = np.where(deviation > 0, deviation, np.nan)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a session without data has no median
-        usual = np.nanmedian(deviation, axis=2, keepdims=True)
+    usual = np.full((*deviation.shape[:2], 1), np.nan)
+    has_data = ~np.isnan(deviation).all(axis=2)
+    usual[has_data] = np.nanmedian(deviation[has_data], axis=1, keepdims=True)
     log_ratio, shift = (
         np.einsum("srn,r->sn", np.nan_to_num(values), voxels / voxels.sum())
         for values in (

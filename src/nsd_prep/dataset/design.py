@@ -1,7 +1,6 @@
 """The experiment's design: which image a subject saw in which trial."""
 
 import io
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,9 +65,7 @@ def read_design(path: Path, read: Callable[[Path], bytes] = read_whole) -> Desig
     names = ("masterordering", "subjectim", "sharedix")
     content = read(path)
     try:
-        # SciPy 1.18 announces another type for sparse matrices, which no design has.
-        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-            variables = scipy.io.loadmat(io.BytesIO(content), variable_names=names)
+        variables = scipy.io.loadmat(io.BytesIO(content), variable_names=names)
         if "__header__" not in variables:  # SciPy below 1.16 takes zeros for an empty MAT v4 file
             raise ValueError("it has no header")
     except Exception as error:  # a damaged MAT file makes loadmat raise almost anything

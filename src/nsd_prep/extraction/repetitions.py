@@ -1,6 +1,5 @@
 """Responses of a subject: sessions put together into images and repetitions."""
 
-import warnings
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -91,7 +90,11 @@ def averaged(responses: NDArray[np.float32]) -> NDArray[np.float32]:
     mean = responses.mean(axis=1)
     gaps = np.isnan(mean).any(axis=0)
     if gaps.any():
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Mean of empty slice")
-            mean[:, gaps] = np.nanmean(responses[:, :, gaps], axis=1)
+        # As np.nanmean, which warns where there are no data: filters of warnings are not a thread's
+        # own, and this is called in several.
+        values = responses[:, :, gaps]
+        has_data = ~np.isnan(values)
+        total = np.where(has_data, values, 0).sum(axis=1, dtype=np.float32)
+        with np.errstate(invalid="ignore"):
+            mean[:, gaps] = total / has_data.sum(axis=1)
     return mean
