@@ -61,11 +61,11 @@ def write_random_assemblies(folder: Path) -> pd.DataFrame:
         voxels = []
         for subject, count in zip(published.SUBJECTS, n_voxels, strict=True):
             space = VolumeSpace(published.GRIDS[subject][::-1], AFFINE)
-            places = np.sort(generator.choice(space.n_sites, count, replace=False))
+            sites = np.sort(generator.choice(space.n_sites, count, replace=False))
             ncsnr = generator.uniform(0, 0.8, count).astype(np.float32)
             none = np.zeros(count, dtype=np.int64)
             voxels.append(
-                SubjectVoxels(subject, space, places, ncsnr, noise_ceiling(ncsnr, 3), none)
+                SubjectVoxels(subject, space, sites, ncsnr, noise_ceiling(ncsnr, 3), none)
             )
         table = voxel_table(region, voxels)
         responses = generator.standard_normal((N_IMAGES, len(table)), dtype=np.float32)

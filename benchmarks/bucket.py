@@ -149,8 +149,8 @@ def bare_requests(url: str, selection: Selection, busy: int) -> dict[str, float]
     ranges = [piece for part in parts for piece in part.ranges.pieces()]
     store = Client(url).address.store()
 
-    def fetch(asked: tuple[str, tuple[int, int]]) -> int:
-        return len(obstore.get(store, asked[0], options={"range": asked[1]}).bytes())
+    def fetch(request: tuple[str, tuple[int, int]]) -> int:
+        return len(obstore.get(store, request[0], options={"range": request[1]}).bytes())
 
     everything = [
         (f"{number:02d}.hdf5", span) for number in range(1, N_SESSIONS + 1) for span in ranges
@@ -180,10 +180,10 @@ def main() -> None:
     command.add_argument("--nsd-root", type=Path)
     command.add_argument("--latency", type=float, default=LATENCY)
     command.add_argument("--busy", type=int, default=0, help="busy threads beside the reading")
-    given = command.parse_args()
+    arguments = command.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        root = given.nsd_root or Path(folder) / "nsd"
-        if given.nsd_root is None:
+        root = arguments.nsd_root or Path(folder) / "nsd"
+        if arguments.nsd_root is None:
             write_synthetic_nsd(root, scale="full", subjects=[1], full_sessions=[(1, 1)])
         dataset = open_dataset(root)
         file = dataset.session_file(1, 1)
@@ -194,8 +194,8 @@ def main() -> None:
         definitions = {name: BUILT_IN_REGIONS[name] for name in VOXEL_COUNTS}
         regions = select_voxels(dataset, 1, definitions)
         selection = Selection(regions.union(), regions.space.shape, dataset.trials_per_session)
-        with server_process(served, given.latency) as url:
-            compare(url, selection, file, given.busy)
+        with server_process(served, arguments.latency) as url:
+            compare(url, selection, file, arguments.busy)
     print_model(selection)
 
 
@@ -232,12 +232,12 @@ def compare(url: str, selection: Selection, file: Path, busy: int) -> None:
             f"{row['processor']:.2f}",
             f"{row['memory'] / 1e6:.0f}",
         )
-    one, many, bare = rows.values()
+    library, many, bare = rows.values()
     reached = {
-        "share": one["bytes"] / size,
-        "requests": one["requests"],
-        "seconds": one["seconds"],
-        "memory": one["memory"],
+        "share": library["bytes"] / size,
+        "requests": library["requests"],
+        "seconds": library["seconds"],
+        "memory": library["memory"],
         "times": many["seconds"] / bare["seconds"],
         "processor": (many["processor"] - many["z-scores"] - bare["processor"]) / N_SESSIONS,
     }

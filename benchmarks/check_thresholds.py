@@ -152,15 +152,15 @@ def simulated_checks(
                 "reliability": split_half_reliability(trials).share,
             }
             names = {TRIALS_OF_IMAGES.name: "trials", NCSNR_OF_VOXELS.name: "slope"}
-            for one in check_alignment("region", "subj01", alignment):
-                share = shares[names[one.name]]
-                yield (size, error, names[one.name]), one.verdict, share.value
+            for check in check_alignment("region", "subj01", alignment):
+                share = shares[names[check.name]]
+                yield (size, error, names[check.name]), check.verdict, share.value
             share = shares["reliability"]
             yield (size, error, "reliability"), verdict_of_share(share), share.value
             agreement = agreement_of_trials(trials)
             value = session_agreement_table([agreement])["agreement"].to_numpy()
-            for one in check_sessions("subj01", {"region": agreement}):
-                yield (size, error, one.name), one.verdict, float(value[WRONG])
+            for check in check_sessions("subj01", {"region": agreement}):
+                yield (size, error, check.name), check.verdict, float(value[WRONG])
             if arguments.sound:
                 break
 
@@ -186,8 +186,8 @@ def simulated_records(
             lost = generator.random(n_voxels) < np.where(at_edge, 0.5, 0.005)
             values[lost] = 0
             records[session] = {"region": describe_part(values, run_lengths(n_trials))}
-        for one in check_session_records(1, records):
-            yield ((n_voxels, n_sessions), "sound", one.name), one.verdict, 0.0
+        for check in check_session_records(1, records):
+            yield ((n_voxels, n_sessions), "sound", check.name), check.verdict, 0.0
 
 
 def simulated_subjects(
@@ -216,11 +216,11 @@ def simulated_subjects(
         subjects = list(range(1, n_subjects + 1))
         stacks = {region: np.stack(rdm) for region, rdm in rdms.items()}
         checks: list[Check] = check_region_identity(subjects, stacks)
-        found = subject_agreement(stacks["A"], permutations=250)
-        checks += check_subject_agreement("A", subjects, found, np.array(reliability["A"]))
+        agreement = subject_agreement(stacks["A"], permutations=250)
+        checks += check_subject_agreement("A", subjects, agreement, np.array(reliability["A"]))
         size = f"{n_subjects} subjects, {n_images} images, {n_voxels} voxels, {shared:.0%} shared"
-        for one in checks:
-            yield (size, "sound", one.name), one.verdict, 0.0
+        for check in checks:
+            yield (size, "sound", check.name), check.verdict, 0.0
 
 
 def simulated_presentations(
@@ -258,8 +258,8 @@ def simulated_presentations(
 GEOMETRIES = {
     "equal": dict.fromkeys(REGIONS_IN_ORDER, (1, 0, 0)),
     "nearly equal": {
-        name: (np.sqrt(1 - (0.1 * place) ** 2), 0.1 * place, 0)
-        for place, name in enumerate(REGIONS_IN_ORDER)
+        name: (np.sqrt(1 - (0.1 * position) ** 2), 0.1 * position, 0)
+        for position, name in enumerate(REGIONS_IN_ORDER)
     },
     "hierarchy": {"V1": (1, 0.3, 0), "V2": (1, 0.7, 0.1), "V4": (0.4, 1, 0.3), "IT": (0, 0.4, 1)},
 }
@@ -285,10 +285,10 @@ def simulated_regions(
             rdms[first][1], rdms[second][1] = rdms[second][1].copy(), rdms[first][1].copy()
         size = f"{geometry}, {n_subjects} subjects"
         wrong = f"{exchanged} exchanged" if exchanged else "sound"
-        found = check_region_identity(list(range(1, n_subjects + 1)), rdms)
-        for row, one in enumerate(found):
+        checks = check_region_identity(list(range(1, n_subjects + 1)), rdms)
+        for row, check in enumerate(checks):
             is_wrong = exchanged and (row == 1 or n_subjects == 2)
-            yield (size, wrong if is_wrong else "sound", one.name), one.verdict, 0.0
+            yield (size, wrong if is_wrong else "sound", check.name), check.verdict, 0.0
         order = check_region_order(region_order(rdms), rdms["V1"].shape[1])
         yield (size, "sound" if not exchanged else "one subject", order.name), order.verdict, 0.0
 
@@ -371,9 +371,9 @@ def simulated_conditions(
             ),
             *check_session_records(1, records),
         ]
-        for one in checks:
-            value = np.nan if one.measured is None else one.measured
-            yield ("515 images, 30 sessions", name, one.name), one.verdict, value
+        for check in checks:
+            value = np.nan if check.measured is None else check.measured
+            yield ("515 images, 30 sessions", name, check.name), check.verdict, value
 
 
 def simulated_runs(
@@ -415,8 +415,8 @@ def simulated_runs(
             other = trials.copy()
             other[WRONG] = session
             single = replace(simulated, trials=other).single_trials(trials_per_session=750)
-            _, found = check_sessions("subj01", {"region": agreement_of_trials(single)})
-            yield (f"{ceiling:g} %", error, found.name), found.verdict, found.measured
+            _, check = check_sessions("subj01", {"region": agreement_of_trials(single)})
+            yield (f"{ceiling:g} %", error, check.name), check.verdict, check.measured
 
 
 def main() -> None:

@@ -78,7 +78,7 @@ def main() -> None:
             words = ["export", str(root), str(folder / "export"), "--like", like]
             words += ["--subjects", "1", "--cache-dir", str(folder / "cache")]
             seconds, memory = timed(words)
-            size = sum(one.stat().st_size for one in (folder / "export").rglob("*.*")) / 2**20
+            size = sum(entry.stat().st_size for entry in (folder / "export").rglob("*.*")) / 2**20
             share = f"{seconds / usual:.2f}"
             table.add_row(like, f"{seconds:.1f}", share, f"{memory:.0f}", f"{size:.0f}")
             (file,) = (folder / "cache").rglob("subj01.nc")

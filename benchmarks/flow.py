@@ -70,11 +70,11 @@ def plain_loop(root: Path, space: SpaceName) -> None:
         for session in numbers:
             files = beta_files(dataset, subject, session, space_of_subject, natives.get(subject))
             for beta_file, own in read_of_files(files, union):
-                places = np.column_stack(np.unravel_index(own, beta_file.shape)).tolist()
+                coordinates = np.column_stack(np.unravel_index(own, beta_file.shape)).tolist()
                 with h5py.File(beta_file.path) as file:
                     read = file["betas"].id.read_direct_chunk
-                    chunks = b"".join([read((0, *place))[1] for place in places])
-                betas = np.frombuffer(chunks, "<i2").reshape(len(places), -1)
+                    chunks = b"".join([read((0, *coordinate))[1] for coordinate in coordinates])
+                betas = np.frombuffer(chunks, "<i2").reshape(len(coordinates), -1)
                 responses = betas.astype(precision) / 300
                 responses -= responses.mean(axis=1, keepdims=True)
                 deviation = responses.std(axis=1, keepdims=True)
@@ -118,28 +118,28 @@ def main() -> None:
     command.add_argument("--runs", type=int, default=5, help="of each way (default: %(default)s)")
     command.add_argument("--space", default=FUNC1PT8MM, help="as a run's (default: %(default)s)")
     command.add_argument("--loop", action="store_true", help=argparse.SUPPRESS)
-    given, words = command.parse_known_args()
-    if given.loop:
-        plain_loop(given.nsd_root, given.space)
+    arguments, words = command.parse_known_args()
+    if arguments.loop:
+        plain_loop(arguments.nsd_root, arguments.space)
         return
-    words += ["--space", given.space]
+    words += ["--space", arguments.space]
     ways = ("plain loop", "flow", "flow again", "flow with everything")
     costs: dict[str, list[Cost]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out"
-        for run in range(given.runs + 1):
-            loop = [sys.executable, __file__, "--nsd-root", str(given.nsd_root), "--loop"]
-            loop += ["--space", given.space]
+        for run in range(arguments.runs + 1):
+            loop = [sys.executable, __file__, "--nsd-root", str(arguments.nsd_root), "--loop"]
+            loop += ["--space", arguments.space]
             done = subprocess.run(loop, check=True, capture_output=True, text=True)
             if run == 0:
                 continue  # the first loop warms the files
             costs["plain loop"].append(json.loads(done.stdout))
             shutil.rmtree(output, ignore_errors=True)
             for way in ("flow", "flow again"):
-                costs[way].append(flow(given.nsd_root, output, [*ASSEMBLIES_ONLY, *words]))
+                costs[way].append(flow(arguments.nsd_root, output, [*ASSEMBLIES_ONLY, *words]))
             shutil.rmtree(output)
-            costs["flow with everything"].append(flow(given.nsd_root, output, words))
-    show(costs, given.runs)
+            costs["flow with everything"].append(flow(arguments.nsd_root, output, words))
+    show(costs, arguments.runs)
 
 
 def show(costs: dict[str, list[Cost]], runs: int) -> None:

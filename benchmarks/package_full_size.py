@@ -135,7 +135,7 @@ def main(folder: Path) -> int:
     del assemblies
     with clock.stage("stimulus sets"):
         write_stimulus_sets(folder / "nsd_stimuli.hdf5", target, nsd_ids, is_train)
-    failed = [one.name for one in checks if one.verdict != "passed"]
+    failed = [check.name for check in checks if check.verdict != "passed"]
     write_manifest(folder, checks)
     with clock.stage("packages, plugin"):
         index = write_packages(target, folder / "packages")
@@ -148,8 +148,8 @@ def main(folder: Path) -> int:
         print(f"{name:32}{seconds:8.1f} s")
     print(f"{'in all':32}{total:8.1f} s   at most {MOST_SECONDS} s")
     print(f"{'memory':32}{gigabytes:8.2f} GB  at most {MOST_GIGABYTES} GB")
-    for one in index.files:
-        print(f"{one.file:50}{one.bytes / 1e6:8.1f} MB  {one.sha1}")
+    for check in index.files:
+        print(f"{check.file:50}{check.bytes / 1e6:8.1f} MB  {check.sha1}")
     print(f"checks failed: {', '.join(failed) or 'none'}")
     return int(total > MOST_SECONDS or gigabytes > MOST_GIGABYTES or bool(failed))
 

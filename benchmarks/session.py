@@ -100,16 +100,16 @@ def main() -> None:
     command.add_argument("--nsd-root", type=Path)
     command.add_argument("--runs", type=int, default=RUNS)
     command.add_argument("--way", choices=["library", "whole volume"], help=argparse.SUPPRESS)
-    given = command.parse_args()
-    if given.way:
-        measure(given.way, given.nsd_root)
+    arguments = command.parse_args()
+    if arguments.way:
+        measure(arguments.way, arguments.nsd_root)
         return
     with tempfile.TemporaryDirectory() as folder:
-        root = given.nsd_root or Path(folder) / "nsd"
-        if given.nsd_root is None:
+        root = arguments.nsd_root or Path(folder) / "nsd"
+        if arguments.nsd_root is None:
             full = [(SUBJECT, SESSION)]
             write_synthetic_nsd(root, scale="full", subjects=[SUBJECT], full_sessions=full)
-        compare(root, given.runs)
+        compare(root, arguments.runs)
 
 
 def compare(root: Path, runs: int) -> None:

@@ -224,9 +224,11 @@ def simulate_condition(
     loading = _normal(generator, _COMMON_NOISE, n_voxels)
     loading *= (np.sqrt(common_noise) / np.linalg.norm(loading, axis=0)).astype(np.float32)
     common = _normal(generator, len(image), _COMMON_NOISE)
-    kept = condition.autocorrelation
-    for trial in range(1, len(common) if kept else 0):
-        common[trial] = kept * common[trial - 1] + np.sqrt(1 - kept**2) * common[trial]
+    autocorrelation = condition.autocorrelation
+    for trial in range(1, len(common) if autocorrelation else 0):
+        common[trial] = (
+            autocorrelation * common[trial - 1] + np.sqrt(1 - autocorrelation**2) * common[trial]
+        )
     noise += common @ loading
 
     def by_session(spread: float) -> NDArray[np.float32]:
@@ -247,12 +249,12 @@ def simulate_condition(
     every = 750
 
     def of_images(images: slice, voxels: NDArray[np.int64]) -> SingleTrials:
-        places = order[images]
+        positions = order[images]
         return SingleTrials(
             responses=responses[images][:, :, voxels],
             ncsnr=stored[voxels].astype(np.float32),
-            session=places // n_trials + 1,
-            trial=(places % n_trials) * every // n_trials,
+            session=positions // n_trials + 1,
+            trial=(positions % n_trials) * every // n_trials,
             trials_per_session=every,
             sessions=np.arange(1, n_sessions + 1),
             without_data=np.zeros((n_sessions, len(voxels)), dtype=np.bool_),

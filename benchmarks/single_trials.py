@@ -66,20 +66,20 @@ def chosen_voxels(dataset: Dataset) -> tuple[NDArray[np.int64], VolumeSpace]:
 
 
 def sessions(
-    dataset: Dataset, voxels: NDArray[np.int64], space: VolumeSpace, one: bool
+    dataset: Dataset, voxels: NDArray[np.int64], space: VolumeSpace, one_session: bool
 ) -> Iterator[tuple[int, NDArray[np.int16]]]:
     """Read the sessions one after the other."""
     for session in range(1, dataset.sessions[SUBJECT] + 1):
-        path = dataset.session_file(SUBJECT, 1 if one else session)
+        path = dataset.session_file(SUBJECT, 1 if one_session else session)
         yield session, read_voxels(path, voxels, space.shape, dataset.trials_per_session)
 
 
-def plain_loop(path: Path, dataset: Dataset, one: bool) -> None:
+def plain_loop(path: Path, dataset: Dataset, one_session: bool) -> None:
     """Read, z-score, and write one array with numpy.save."""
     voxels, space = chosen_voxels(dataset)
     n = dataset.trials_per_session
     responses = np.empty((dataset.trials(SUBJECT), len(voxels)), dtype=np.float32)
-    for session, values in sessions(dataset, voxels, space, one):
+    for session, values in sessions(dataset, voxels, space, one_session):
         x = values.T.astype(np.float32) / np.float32(BETA_SCALE)
         deviation = x.std(axis=0)
         deviation[deviation == 0] = 1
@@ -87,7 +87,7 @@ def plain_loop(path: Path, dataset: Dataset, one: bool) -> None:
     np.save(path, responses)
 
 
-def library(path: Path, dataset: Dataset, one: bool, dtype: str, format: str) -> None:
+def library(path: Path, dataset: Dataset, one_session: bool, dtype: str, format: str) -> None:
     """Read, normalise and write with tables, verified, session by session."""
     voxels, space = chosen_voxels(dataset)
     design = read_design(dataset.design_file)
@@ -95,7 +95,7 @@ def library(path: Path, dataset: Dataset, one: bool, dtype: str, format: str) ->
     trials = trial_table(design, SUBJECT, dataset.sessions, dataset.trials_per_session, usable)
     ncsnr = read_ncsnr(dataset.ncsnr_file(SUBJECT)).values
     table = trial_voxels({"nsdgeneral": voxels}, space, ncsnr)
-    read = sessions(dataset, voxels, space, one)
+    read = sessions(dataset, voxels, space, one_session)
     write_rows(
         path,
         checked_sessions(normalised_sessions(read, trials, "session"), trials),
@@ -107,15 +107,15 @@ def library(path: Path, dataset: Dataset, one: bool, dtype: str, format: str) ->
     )
 
 
-def measure(way: str, root: Path, path: Path, one: bool) -> None:
+def measure(way: str, root: Path, path: Path, one_session: bool) -> None:
     """Run one way in this process, and print what it cost as JSON."""
     dataset = open_dataset(root)
     dtype, format = WRITERS[way]
     started = time.perf_counter()
     if format == "npy":
-        plain_loop(path, dataset, one)
+        plain_loop(path, dataset, one_session)
     else:
-        library(path, dataset, one, dtype, format)
+        library(path, dataset, one_session, dtype, format)
     seconds = time.perf_counter() - started
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"seconds": seconds, "memory": memory}))
@@ -133,7 +133,7 @@ def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def write_all(root: Path, folder: Path, runs: int, one: bool) -> None:
+def write_all(root: Path, folder: Path, runs: int, one_session: bool) -> None:
     """Run the ways of writing in turn, and print their medians."""
     costs: dict[str, list[dict[str, float]]] = {way: [] for way in WRITERS}
     for _ in range(runs):
@@ -142,7 +142,7 @@ def write_all(root: Path, folder: Path, runs: int, one: bool) -> None:
             shutil.rmtree(path, ignore_errors=True)
             path.unlink(missing_ok=True)
             words = [sys.executable, __file__, "--nsd-root", str(root), "--folder", str(folder)]
-            words += ["--way", way] + ["--one-session"] * one
+            words += ["--way", way] + ["--one-session"] * one_session
             done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
             costs[way].append(json.loads(done.stdout))
     voxels, _ = chosen_voxels(open_dataset(root))
@@ -206,16 +206,16 @@ def main() -> None:
     command.add_argument("--runs", type=int, default=RUNS)
     command.add_argument("--one-session", action="store_true")
     command.add_argument("--way", choices=WRITERS, help=argparse.SUPPRESS)
-    given = command.parse_args()
-    if given.way:
-        path = path_of(given.folder, given.way)
-        measure(given.way, given.nsd_root, path, given.one_session)
+    arguments = command.parse_args()
+    if arguments.way:
+        path = path_of(arguments.folder, arguments.way)
+        measure(arguments.way, arguments.nsd_root, path, arguments.one_session)
         return
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        dataset = open_dataset(given.nsd_root)
-        for _ in sessions(dataset, *chosen_voxels(dataset), given.one_session):
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        dataset = open_dataset(arguments.nsd_root)
+        for _ in sessions(dataset, *chosen_voxels(dataset), arguments.one_session):
             pass  # warm
-        write_all(given.nsd_root, Path(folder), given.runs, given.one_session)
+        write_all(arguments.nsd_root, Path(folder), arguments.runs, arguments.one_session)
         read_all(Path(folder))
 
 

@@ -170,15 +170,15 @@ def main() -> None:
     command = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     command.add_argument("--nsd-root", type=Path)
     command.add_argument("--runs", type=int, default=RUNS)
-    given = command.parse_args()
+    arguments = command.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        root = given.nsd_root or Path(folder) / "nsd"
-        if given.nsd_root is None:
+        root = arguments.nsd_root or Path(folder) / "nsd"
+        if arguments.nsd_root is None:
             full = [(SUBJECT, SESSION)]
             write_synthetic_nsd(
                 root, scale="full", subjects=[SUBJECT], surfaces=True, full_sessions=full
             )
-        compare(root.resolve(), given.runs)
+        compare(root.resolve(), arguments.runs)
 
 
 def compare(root: Path, runs: int) -> None:
@@ -237,8 +237,8 @@ def compare(root: Path, runs: int) -> None:
         mgh["memory"] / 1e6,
         mgh["seconds"] / nibabel["seconds"],
     )
-    for (name, bar), found in zip(BARS.items(), reached, strict=True):
-        console.print(f"{name}: {found:.3g}, bar {bar:g}: {'met' if found <= bar else 'NOT met'}")
+    for (name, bar), value in zip(BARS.items(), reached, strict=True):
+        console.print(f"{name}: {value:.3g}, bar {bar:g}: {'met' if value <= bar else 'NOT met'}")
 
 
 if __name__ == "__main__":

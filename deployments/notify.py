@@ -83,15 +83,17 @@ def main() -> None:
         "again replaces the address. Needs a server: give its address in PREFECT_API_URL.",
     )
     command.add_argument("url", help="address of the webhook")
-    given = command.parse_args()
-    address = urlsplit(given.url)
+    arguments = command.parse_args()
+    address = urlsplit(arguments.url)
     if address.scheme not in ("http", "https") or not address.hostname:
-        command.error(f"{given.url!r} is no address of a webhook: give one as https://HOST/PATH")
+        command.error(
+            f"{arguments.url!r} is no address of a webhook: give one as https://HOST/PATH"
+        )
     try:
         require_server()
     except NSDPrepError as error:
         raise SystemExit(f"error: {error}") from None
-    automation = notify(given.url)
+    automation = notify(arguments.url)
     print(f"The automation {automation.name!r} is set up.")  # noqa: T201
 
 

@@ -55,9 +55,11 @@ def served_deployments(described: Sequence[dict[str, Any]]) -> list[RunnerDeploy
     return [
         cast(
             "RunnerDeployment",
-            load_flow_from_entrypoint(one["entrypoint"]).to_deployment(**_options(one)),
+            load_flow_from_entrypoint(deployment["entrypoint"]).to_deployment(
+                **_options(deployment)
+            ),
         )
-        for one in described
+        for deployment in described
     ]
 
 
@@ -93,7 +95,7 @@ def main() -> None:
         default=1,
         help="runs that are done at once; %(default)s by default",
     )
-    given = command.parse_args()
+    arguments = command.parse_args()
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "nsd_prep")
     try:
         require_server()
@@ -103,7 +105,7 @@ def main() -> None:
     from prefect import serve
 
     described = with_root(described_deployments(), dataset_root())
-    serve(*served_deployments(described), limit=given.limit)
+    serve(*served_deployments(described), limit=arguments.limit)
 
 
 if __name__ == "__main__":

@@ -66,8 +66,8 @@ and voxels as columns. Equivalent to 'run --single-trials --no-assemblies', with
 #: Options of 'trials' that a run has not, or not with all values.
 _TRIALS_ALONE: Final = MappingProxyType(
     {
-        one.name: one
-        for one in (
+        parameter.name: parameter
+        for parameter in (
             inspect.Parameter(
                 "normalise",
                 inspect.Parameter.KEYWORD_ONLY,
@@ -157,10 +157,10 @@ def _command(
     grouped += [parameter for name, parameter in more.items() if name not in stated]
 
     @functools.wraps(parameters)
-    def command(**given: Any) -> int:
-        if given.get("regions_file") and "regions" not in given:
-            given["regions"] = []  # a file of regions stands for the default ones
-        return run({parameter.name: parameter.default for parameter in grouped} | given)
+    def command(**options: Any) -> int:
+        if options.get("regions_file") and "regions" not in options:
+            options["regions"] = []  # a file of regions stands for the default ones
+        return run({parameter.name: parameter.default for parameter in grouped} | options)
 
     command.__signature__ = inspect.Signature(grouped)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in grouped}
@@ -310,57 +310,57 @@ def _explained(error: CycloptsError, words: Sequence[str]) -> str:
     return f"{message} --help lists all options."
 
 
-def _trials(asked: dict[str, Any]) -> int:
+def _trials(options: dict[str, Any]) -> int:
     """Run the flow for single trials in place of assemblies; or write another experiment."""
-    experiment = asked.pop("experiment")
+    experiment = options.pop("experiment")
     if experiment != "nsd":
-        return _experiment(asked, experiment)
-    if asked["normalise"] == "run":
+        return _experiment(options, experiment)
+    if options["normalise"] == "run":
         raise _UsageError(
             "--normalise run is for --experiment imagery and synthetic: choose session, none or "
             "train-only."
         )
-    return _run(asked | {"single_trials": True, "assemblies": False})
+    return _run(options | {"single_trials": True, "assemblies": False})
 
 
-def _experiment(asked: dict[str, Any], experiment: Literal["imagery", "synthetic"]) -> int:
+def _experiment(options: dict[str, Any], experiment: Literal["imagery", "synthetic"]) -> int:
     """Write the rows of NSD-imagery or NSD-synthetic, without Prefect."""
     usual = parameters()
-    for name, value in asked.items():
+    for name, value in options.items():
         if name not in _OF_EXPERIMENTS and value != usual[name]:
             option = f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
             raise _UsageError(
                 f"{option} is for NSD's main experiment: leave it out with --experiment "
                 f"{experiment}."
             )
-    root = asked["nsd_root"] or os.environ.get("NSD_ROOT")
+    root = options["nsd_root"] or os.environ.get("NSD_ROOT")
     if not root:
         raise _UsageError(f"--experiment {experiment} needs --nsd-root: give the dataset.")
     from nsd_prep.checks.registry import as_table
     from nsd_prep.core.check_table import raise_failed
     from nsd_prep.notebook import open_nsd
 
-    output = asked["output_dir"].expanduser().absolute()
+    output = options["output_dir"].expanduser().absolute()
     with _lines_on_terminal():
         nsd = open_nsd(
             root,
-            subjects=asked["subjects"],
-            preparation=asked["betas"],
-            regions_file=asked["regions_file"],
-            cache_dir=asked["cache_dir"] or output / "cache",
-            accept_nsd_terms=asked["accept_nsd_terms"],
-            space=asked["space"],
-            surface_files=asked["surface_files"],
+            subjects=options["subjects"],
+            preparation=options["betas"],
+            regions_file=options["regions_file"],
+            cache_dir=options["cache_dir"] or output / "cache",
+            accept_nsd_terms=options["accept_nsd_terms"],
+            space=options["space"],
+            surface_files=options["surface_files"],
         )
         own = [name for name in nsd.regions if name not in get_args(RegionName)]
         try:
             files, checks = nsd.write_experiment(
                 experiment,
                 output,
-                [*asked["regions"], *own],
-                normalise=asked["normalise"],
-                dtype=asked["dtype"],
-                format=asked["format"],
+                [*options["regions"], *own],
+                normalise=options["normalise"],
+                dtype=options["dtype"],
+                format=options["format"],
             )
         finally:
             nsd.close()
@@ -369,24 +369,25 @@ def _experiment(asked: dict[str, Any], experiment: Literal["imagery", "synthetic
     return 0
 
 
-def _run(asked: dict[str, Any]) -> int:
+def _run(options: dict[str, Any]) -> int:
     """Run the flow with the parameters of a command line."""
     without_telemetry()
     with _lines_on_terminal():
-        asked["nsd_root"] = asked["nsd_root"] or os.environ.get("NSD_ROOT") or None
-        if asked["synthetic"] or asked["nsd_root"] is None:
-            asked["nsd_root"] = _synthetic(asked)
-            asked["synthetic"] = False
-        print(f"nsd-prep {__version__}: {asked['nsd_root']} to {asked['output_dir']}", flush=True)  # noqa: T201
-        if asked["check"]:
-            return _check(asked)
+        options["nsd_root"] = options["nsd_root"] or os.environ.get("NSD_ROOT") or None
+        if options["synthetic"] or options["nsd_root"] is None:
+            options["nsd_root"] = _synthetic(options)
+            options["synthetic"] = False
+        root, output = options["nsd_root"], options["output_dir"]
+        print(f"nsd-prep {__version__}: {root} to {output}", flush=True)  # noqa: T201
+        if options["check"]:
+            return _check(options)
         # A run with a server of one's own is one for its history, whatever it has to do.
-        if not may_be_configured() and _is_unchanged(asked):
+        if not may_be_configured() and _is_unchanged(options):
             return 0
-        return _flow(asked)
+        return _flow(options)
 
 
-def _check(asked: dict[str, Any]) -> int:
+def _check(options: dict[str, Any]) -> int:
     """Look at the inputs without Prefect, whose server takes seconds to start."""
     from nsd_prep.pipeline.descriptions import describe_inputs
     from nsd_prep.pipeline.outputs import OutputFolder
@@ -395,28 +396,30 @@ def _check(asked: dict[str, Any]) -> int:
     from nsd_prep.pipeline.run import plan_run
     from nsd_prep.pipeline.summary import print_rendered
 
-    run = plan_run(**asked)
-    made = [folder for folder in (run.cache_dir, run.output_dir) if not folder.exists()]
+    run = plan_run(**options)
+    new_folders = [folder for folder in (run.cache_dir, run.output_dir) if not folder.exists()]
     try:
         inputs = load_inputs(run)
         owned = Ownership(OutputFolder(path=run.output_dir), run, inputs)
         owned.require_that_all_belongs_together()
         print_rendered(describe_inputs(run, inputs) + owned.account())
     finally:
-        for folder in made:  # to see whether they can be written; of an address the cache is kept
+        for (
+            folder
+        ) in new_folders:  # to see whether they can be written; of an address the cache is kept
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
     return 0
 
 
-def _is_unchanged(asked: dict[str, Any]) -> bool:
+def _is_unchanged(options: dict[str, Any]) -> bool:
     """Show what the same run showed before, where nothing has changed, and raise as it did."""
     from nsd_prep.core.check_table import raise_failed
     from nsd_prep.pipeline.observer import TerminalObserver
     from nsd_prep.pipeline.unchanged import unchanged_run
 
     observer = TerminalObserver()
-    earlier = unchanged_run(asked)
+    earlier = unchanged_run(options)
     if earlier is None:
         return False
     observer.show_unchanged(earlier)
@@ -424,16 +427,16 @@ def _is_unchanged(asked: dict[str, Any]) -> bool:
     return True
 
 
-def _flow(asked: dict[str, Any]) -> int:
+def _flow(options: dict[str, Any]) -> int:
     from nsd_prep.pipeline.locks import only_run_in
     from nsd_prep.pipeline.run import plan_run
 
-    run = plan_run(**asked)
+    run = plan_run(**options)
     with only_run_in(run.output_dir):
         pass  # that another run is there is reported before a server is started
-    asked |= {"nsd_root": run.nsd_root, "output_dir": run.output_dir, "features": run.features}
+    options |= {"nsd_root": run.nsd_root, "output_dir": run.output_dir, "features": run.features}
     for name in ("cache_dir", "regions_file"):
-        asked[name] = asked[name] and asked[name].expanduser().absolute()
+        options[name] = options[name] and options[name].expanduser().absolute()
 
     import gc
 
@@ -449,14 +452,14 @@ def _flow(asked: dict[str, Any]) -> int:
             silence_console()
             from nsd_prep.flows.nsd_flow import nsd_flow
 
-            if asked["report"]:
+            if options["report"]:
                 import_report()
             gc.freeze()  # what was imported stays: not to be looked through again and again
             wait_until_it_answers()
         try:
             with log_to_server():
                 silence_console()  # whose handler Prefect makes anew with other settings
-                state: State[Any] = nsd_flow(**asked, return_state=True)  # type: ignore[assignment]
+                state: State[Any] = nsd_flow(**options, return_state=True)  # type: ignore[assignment]
                 state.result()
         finally:
             end_workers()
@@ -490,12 +493,12 @@ def _lines_on_terminal() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _synthetic(asked: dict[str, Any]) -> Path:
+def _synthetic(options: dict[str, Any]) -> Path:
     from nsd_prep.pipeline.synthetic_beside import synthetic_beside
 
-    if not asked["synthetic"]:
+    if not options["synthetic"]:
         print("No --nsd-root given: using a synthetic dataset.", flush=True)  # noqa: T201
-    root = synthetic_beside(asked["output_dir"], asked["nsd_root"])
+    root = synthetic_beside(options["output_dir"], options["nsd_root"])
     print(  # noqa: T201
         f"Using the synthetic dataset at {root}: NSD's formats, simulated responses. Give "
         "--nsd-root to use real data.",

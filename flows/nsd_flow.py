@@ -41,19 +41,21 @@ def _name() -> str:
     A run of a deployment that has a name like Prefect's own keeps that in parentheses, since it may
     be a person's all the same.
     """
-    given = str(flow_run.name or "")
+    name = str(flow_run.name or "")
     described = _description(flow_run.parameters)
-    if deployment.id is None or not given:
+    if deployment.id is None or not name:
         return described
-    return f"{described} ({given})" if _GENERATED.fullmatch(given) else given
+    return f"{described} ({name})" if _GENERATED.fullmatch(name) else name
 
 
-def _description(asked: Mapping[str, Any]) -> str:
+def _description(options: Mapping[str, Any]) -> str:
     root = (
-        "synthetic NSD" if asked.get("synthetic") else Path(asked.get("nsd_root") or "no root").name
+        "synthetic NSD"
+        if options.get("synthetic")
+        else Path(options.get("nsd_root") or "no root").name
     )
-    subjects = ", ".join(map(str, asked.get("subjects") or ["all"]))
-    regions = [*asked.get("regions", ()), *(["own"] if asked.get("regions_file") else [])]
+    subjects = ", ".join(map(str, options.get("subjects") or ["all"]))
+    regions = [*options.get("regions", ()), *(["own"] if options.get("regions_file") else [])]
     return f"{root}: subjects {subjects}; {' '.join(regions)}"
 
 
@@ -111,7 +113,10 @@ def _root_is_required() -> inspect.Signature:
     stated = inspect.signature(nsd_flow.fn).parameters.values()
     empty = inspect.Parameter.empty
     return inspect.Signature(
-        [one.replace(default=empty) if one.name == "nsd_root" else one for one in stated]
+        [
+            parameter.replace(default=empty) if parameter.name == "nsd_root" else parameter
+            for parameter in stated
+        ]
     )
 
 

@@ -147,16 +147,16 @@ def open_nsd(
         listed = ", ".join(PREPARATION_FOLDERS)
         raise ParameterError(f"The preparation {preparation} is unknown: give one of {listed}.")
     cache = Path(cache_dir) if cache_dir else user_cache_folder() / "nsd-prep"
-    asked = run_parameters(
+    chosen = run_parameters(
         output_dir=cache, cache_dir=cache, betas=preparation, brainscore=False, report=False
     )
     if space not in get_args(SpaceName):
         listed = ", ".join(get_args(SpaceName))
         raise ParameterError(f"The space {space} is unknown: give one of {listed}.")
-    asked |= {"space": space, "surface_files": surface_files}
-    asked |= {"nsd_root": root, "subjects": subjects, "regions": tuple(BUILT_IN_REGIONS)}
-    asked |= {"regions_file": regions_file, "accept_nsd_terms": accept_nsd_terms}
-    return NSD(plan_run(**asked))
+    chosen |= {"space": space, "surface_files": surface_files}
+    chosen |= {"nsd_root": root, "subjects": subjects, "regions": tuple(BUILT_IN_REGIONS)}
+    chosen |= {"regions_file": regions_file, "accept_nsd_terms": accept_nsd_terms}
+    return NSD(plan_run(**chosen))
 
 
 class NSD:
@@ -195,11 +195,11 @@ class NSD:
     def __repr__(self) -> str:
         dataset = self._run.dataset()
         described = [dataset.name, dataset.preparation, *self._run.place().values()]
+        sessions = [f"{number} of subject {subject}" for subject, number in self.sessions.items()]
         return (
             f"<NSD {self._run.nsd_root}>\n"
             f"  dataset   {', '.join(described)}\n"
-            f"  sessions  {', '.join(f'{n} of subject {one}' for one, n in self.sessions.items())}"
-            f"; {dataset.trials_per_session} trials each\n"
+            f"  sessions  {', '.join(sessions)}; {dataset.trials_per_session} trials each\n"
             f"  regions   {', '.join(self.regions)}\n"
             f"  cache     {self.cache_dir}"
         )
@@ -449,12 +449,12 @@ class NSD:
             trials = SubjectTrials(inputs, int(subject), sessions, self._store, minima)
             name = sha256_of_json([trials.digest, asdict(options)])[:24]
             folder = Folder(path=self._store.path / "single-trials" / name)
-            made = _whole(folder)
-            if made is None:
+            output = _whole(folder)
+            if output is None:
                 with Stages().stage("writing single trials", len(sessions)):
-                    made = write_single_trials(trials, options, "", folder)
-                write_text(folder.path / _RECORD, made.model_dump_json())
-            return folder.path / next(iter(made.files))
+                    output = write_single_trials(trials, options, "", folder)
+                write_text(folder.path / _RECORD, output.model_dump_json())
+            return folder.path / next(iter(output.files))
 
     def experiment(
         self,
@@ -619,10 +619,8 @@ class NSD:
 
     def _trials(self, subject: int, trials: Trials) -> Trials:
         """Return the trials of a subject; which images are usable depends on all subjects."""
-        if subject not in self.subjects:
-            listed = ", ".join(map(str, self.subjects))
-            raise ParameterError(f"The subject {subject!r} is not open: give one of {listed}.")
-        all_trials = {one: table for one, table in trials.all_trials.items() if one == subject}
+        self._require_open(subject)
+        all_trials = {int(subject): trials.all_trials[subject]} if trials.all_trials else {}
         table = trials.table[trials.table["subject"] == subject]
         return replace(trials, table=table, all_trials=all_trials)
 
@@ -653,15 +651,19 @@ class NSD:
         return run, inputs
 
     def _definitions(self, regions: Regions) -> dict[str, RegionDefinition]:
-        asked: list[tuple[str, RegionDefinition | None]]
+        definitions: list[tuple[str, RegionDefinition | None]]
         if isinstance(regions, Mapping):
-            asked = [*regions.items()]
+            definitions = [*regions.items()]
         else:
             several = [regions] if isinstance(regions, str | RegionDefinition) else regions
-            asked = [self._named(region) for region in several]
+            definitions = [self._named(region) for region in several]
         in_space = built_in_regions(self._run.space)
-        built_in = [name for name, one in asked if one == in_space.get(name)]
-        own = {name: one for name, one in asked if one and name not in built_in}
+        built_in = [name for name, definition in definitions if definition == in_space.get(name)]
+        own = {
+            name: definition
+            for name, definition in definitions
+            if definition and name not in built_in
+        }
         return chosen_regions(built_in, own, self._run.space)
 
     def _named(self, region: Region) -> tuple[str, RegionDefinition | None]:
@@ -677,7 +679,7 @@ class NSD:
 def _whole(folder: Folder) -> StepOutput | None:
     """Return what was written into a folder, or None where it is not, or not any more, whole."""
     try:
-        made = StepOutput.model_validate_json((folder.path / _RECORD).read_bytes())
+        output = StepOutput.model_validate_json((folder.path / _RECORD).read_bytes())
     except (OSError, ValueError):
         return None
-    return made if folder.holds(made.files) else None
+    return output if folder.holds(output.files) else None

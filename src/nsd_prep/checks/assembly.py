@@ -253,9 +253,9 @@ def check_form(
     list of Check
         In a fixed order.
     """
-    places = places_of(assembly)
-    coordinates = [*PRESENTATION_COORDINATES, *neuroid_coordinates(places)]
-    is_surface = places == SurfaceSpace.coordinates
+    site_coordinates = places_of(assembly)
+    coordinates = [*PRESENTATION_COORDINATES, *neuroid_coordinates(site_coordinates)]
+    is_surface = site_coordinates == SurfaceSpace.coordinates
     ids = assembly["neuroid_id"].to_numpy()
     names = assembly["subject"].to_numpy()
     in_order = list(dict.fromkeys(names.tolist()))
@@ -425,13 +425,13 @@ def check_coverage(region: str, voxels: pd.DataFrame, n_sessions: Mapping[str, i
     list of Check
         One for each subject. A small region may lie where there is no signal: it is suspicious.
     """
-    found = []
+    checks = []
     for subject, rows in voxels.groupby("subject", sort=False):
         without = rows["ncsnr"].isna() | (rows["sessions_without_data"] >= n_sessions[subject])
         share = float(without.mean())
         is_sure = len(rows) >= FEWEST_VOXELS_OF_A_MASK or share > 0.5
         few = share <= LARGEST_SHARE_WITHOUT_DATA
-        found.append(
+        checks.append(
             VOXELS_MEASURED.check(
                 few or (False if is_sure else "suspicious"),
                 region=region,
@@ -440,4 +440,4 @@ def check_coverage(region: str, voxels: pd.DataFrame, n_sessions: Mapping[str, i
                 n_voxels=len(rows),
             )
         )
-    return found
+    return checks

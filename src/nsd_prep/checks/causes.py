@@ -100,20 +100,20 @@ def likeliest_causes(checks: Sequence[Check]) -> list[Cause]:
     list of Cause
         Those with a failed check first; every failed or suspicious check is in one of them.
     """
-    problems = [one for verdict in PROBLEMS for one in checks if one.verdict == verdict]
+    problems = [check for verdict in PROBLEMS for check in checks if check.verdict == verdict]
     causes: list[Cause] = []
     explained: set[int] = set()
-    of_run = [one for one in problems if not one.subject and one.name in _EXPLAINED]
-    for subject in dict.fromkeys(one.subject for one in problems if one.subject):
-        own = [one for one in problems if one.subject == subject and one.name in _RANKS]
+    of_run = [check for check in problems if not check.subject and check.name in _EXPLAINED]
+    for subject in dict.fromkeys(check.subject for check in problems if check.subject):
+        own = [check for check in problems if check.subject == subject and check.name in _RANKS]
         if not own:
             continue
-        first = min(own, key=lambda one: (PROBLEMS.index(one.verdict), _RANKS[one.name]))
-        same = tuple(one for one in own if one.name == first.name)
-        others = [one for one in own if one.name != first.name and one.name in _EXPLAINED]
+        first = min(own, key=lambda check: (PROBLEMS.index(check.verdict), _RANKS[check.name]))
+        same = tuple(check for check in own if check.name == first.name)
+        others = [check for check in own if check.name != first.name and check.name in _EXPLAINED]
         if not causes:  # what is wrong in the run follows from the first
             others += of_run
         causes.append(Cause(same, tuple(others)))
-        explained |= {id(one) for one in (*same, *others)}
-    causes += [Cause((one,)) for one in problems if id(one) not in explained]
+        explained |= {id(check) for check in (*same, *others)}
+    causes += [Cause((check,)) for check in problems if id(check) not in explained]
     return sorted(causes, key=lambda cause: PROBLEMS.index(cause.checks[0].verdict))

@@ -79,7 +79,7 @@ def run_agreements(
     similarity = unit @ unit.T
     generator = np.random.default_rng(0)
     label = np.unique(shown.astype(str), return_inverse=True)[1]
-    found = []
+    agreements = []
     for name in pd.unique(run):
         rows, others = np.flatnonzero(run == name), np.flatnonzero(run != name)
         alone = not np.isin(label[rows], label[others]).any()
@@ -89,8 +89,8 @@ def run_agreements(
             np.fill_diagonal(block, 0)
         exchanged = [label[rows], *(generator.permutation(label[rows]) for _ in range(_EXCHANGES))]
         values = [_gain(block, own, own if alone else label[columns], alone) for own in exchanged]
-        found.append(RunAgreement(str(name), values[0], float(np.std(values[1:]))))
-    return found
+        agreements.append(RunAgreement(str(name), values[0], float(np.std(values[1:]))))
+    return agreements
 
 
 def _gain(
@@ -162,22 +162,25 @@ def check_experiment(
     ]
 
 
-def _judged(subject: str, data: str, found: list[RunAgreement]) -> Check:
-    known = [one for one in found if np.isfinite(one.value)]
-    above = [one for one in known if one.value > SURELY_ABOVE * one.error]
+def _judged(subject: str, data: str, agreements: list[RunAgreement]) -> Check:
+    known = [agreement for agreement in agreements if np.isfinite(agreement.value)]
+    above = [agreement for agreement in known if agreement.value > SURELY_ABOVE * agreement.error]
     wrong = []
-    for one in known:
-        others = [other for other in known if other.run != one.run]
+    for agreement in known:
+        others = [other for other in known if other.run != agreement.run]
         sure = [other for other in others if other in above]
-        if one in above or len(sure) < max(1, len(others) / 2):
+        if agreement in above or len(sure) < max(1, len(others) / 2):
             continue
         middle = float(np.median([other.value for other in others]))
-        if one.value + SURELY_ABOVE * one.error < SHARE_OF_MISPLACED * middle:
-            wrong.append(one.run)
-    verdict: Verdict = "passed" if len(above) == len(found) else "not decidable"
+        if agreement.value + SURELY_ABOVE * agreement.error < SHARE_OF_MISPLACED * middle:
+            wrong.append(agreement.run)
+    verdict: Verdict = "passed" if len(above) == len(agreements) else "not decidable"
     verdict = "failed" if wrong else verdict
-    least = min(known, key=lambda one: one.value) if known else None
-    texts = ", ".join(f"{one.run} {one.value:.3f} +- {one.error:.3f}" for one in found)
+    least = min(known, key=lambda agreement: agreement.value) if known else None
+    texts = ", ".join(
+        f"{agreement.run} {agreement.value:.3f} +- {agreement.error:.3f}"
+        for agreement in agreements
+    )
     return Check(
         name=REPETITIONS_BY_RUN.name,
         verdict=verdict,

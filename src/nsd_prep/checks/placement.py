@@ -188,15 +188,15 @@ def check_placement(
     _check_grids(name, regions, space, ncsnr_volume, brain)
     everything = union_of_regions(regions)
     ncsnr = ncsnr_volume.ravel()
-    found = []
+    checks = []
     for region, voxels in regions.items():
         if not len(voxels):
             continue
         around = np.setdiff1d(space.neighbours(voxels, _AROUND), everything)
-        found.append(_check_signal_inside(region, name, ncsnr[voxels], ncsnr[around], ncsnr))
+        checks.append(_check_signal_inside(region, name, ncsnr[voxels], ncsnr[around], ncsnr))
         if brain is not None:
             outside = float((~brain.ravel()[voxels]).mean())
-            found.append(
+            checks.append(
                 INSIDE_BRAIN_MASK.check(
                     _few_missing(outside, len(voxels)),
                     region=region,
@@ -205,8 +205,8 @@ def check_placement(
                     n_voxels=len(voxels),
                 )
             )
-    found.append(_check_orientation(name, space.mask(everything), ncsnr_volume))
-    return found
+    checks.append(_check_orientation(name, space.mask(everything), ncsnr_volume))
+    return checks
 
 
 def check_placement_on_surface(
@@ -230,7 +230,7 @@ def check_placement_on_surface(
     """
     name = f"subj{subject:02d}"
     nothing = np.zeros(0, dtype=np.float32)
-    found = [
+    checks = [
         _check_signal_inside(region, name, ncsnr[vertices], nothing, ncsnr, "no mesh")
         for region, vertices in regions.items()
         if len(vertices)
@@ -240,7 +240,7 @@ def check_placement_on_surface(
     not_turned = ORIENTATION.check(
         None, subject=name, measured=measured, reason="surface", turned=turned, turn="no turn"
     )
-    return [*found, not_turned]
+    return [*checks, not_turned]
 
 
 def _check_grids(
@@ -365,13 +365,13 @@ def _one_sided(mask: NDArray[np.bool_]) -> bool:
 
 
 def _fits_a_boundary(
-    given: NDArray[np.bool_], turned: NDArray[np.bool_], signal: NDArray[np.float64]
+    mask_as_given: NDArray[np.bool_], turned: NDArray[np.bool_], signal: NDArray[np.float64]
 ) -> bool:
     """Return whether signal stops where the turned mask does, and not where the given one does."""
-    if np.count_nonzero(given) < _FEWEST_FOR_BOUNDARY:
+    if np.count_nonzero(mask_as_given) < _FEWEST_FOR_BOUNDARY:
         return False
     ratios = []
-    for mask in (given, turned):
+    for mask in (mask_as_given, turned):
         shell = scipy.ndimage.binary_dilation(mask, iterations=_AROUND) & ~mask
         around = float(signal[shell].mean()) if shell.any() else 0.0
         ratios.append(float(signal[mask].mean()) / max(around, 1e-9))

@@ -255,7 +255,7 @@ def check_published_region(region: str, voxels: pd.DataFrame, scope: Scope) -> l
         return []
     by_subject = voxels.groupby("subject", sort=False)["noise_ceiling"]
     named, region = region, statistics.PUBLISHED_AS.get(region, region)
-    found = []
+    checks = []
     is_older = False
     for position, subject in enumerate(published.SUBJECTS):
         name = f"subj{subject:02d}"
@@ -265,13 +265,13 @@ def check_published_region(region: str, voxels: pd.DataFrame, scope: Scope) -> l
             older = statistics.is_older_release(region, subject, number)
             is_older |= older
             if older and expected is None:
-                found.append(
+                checks.append(
                     PUBLISHED_VOXEL_COUNT.check(
                         False, region=named, subject=name, measured=number, expected=_UNKNOWN_COUNT
                     )
                 )
             elif expected is not None:
-                found.append(
+                checks.append(
                     _compared(
                         PUBLISHED_VOXEL_COUNT, number, expected, 0, True, region=named, subject=name
                     )
@@ -279,7 +279,7 @@ def check_published_region(region: str, voxels: pd.DataFrame, scope: Scope) -> l
         if region in statistics.MEDIAN_NOISE_CEILING and name in by_subject.groups:
             median = float(by_subject.get_group(name).median())
             expected_median = statistics.MEDIAN_NOISE_CEILING[region][position]
-            found.append(
+            checks.append(
                 _compared(
                     PUBLISHED_MEDIAN_NOISE_CEILING,
                     median,
@@ -294,7 +294,7 @@ def check_published_region(region: str, voxels: pd.DataFrame, scope: Scope) -> l
     if set(scope.sessions) == set(statistics.FOUR_SUBJECTS) and len(ceilings):
         expected_pooled = statistics.POOLED_MEDIAN_NOISE_CEILING_OF_FOUR.get(region)
         if expected_pooled is not None:
-            found.append(
+            checks.append(
                 _compared(
                     PUBLISHED_POOLED_NOISE_CEILING,
                     float(np.median(ceilings)),
@@ -333,22 +333,22 @@ def check_published_region(region: str, voxels: pd.DataFrame, scope: Scope) -> l
                 of_voxels,
             ),
         )
-        found += [
+        checks += [
             _compared(kind, value, numbers[region], tolerance, scope.is_published, region=named)
             for kind, numbers, value, tolerance in table
             if region in numbers
         ]
         if region in statistics.VOXELS_OF_ALL:
             in_all = statistics.VOXELS_OF_ALL[region]
-            found.append(
+            checks.append(
                 _compared(PUBLISHED_VOXEL_COUNT, len(voxels), in_all, 0, True, region=named)
             )
     return [
-        replace(one, verdict="suspicious", reason=_OLDER_RELEASE)
-        if is_older and one.verdict == "failed"
-        else one
-        for one in found
-        if scope.is_published is not False or one.name == PUBLISHED_VOXEL_COUNT.name
+        replace(check, verdict="suspicious", reason=_OLDER_RELEASE)
+        if is_older and check.verdict == "failed"
+        else check
+        for check in checks
+        if scope.is_published is not False or check.name == PUBLISHED_VOXEL_COUNT.name
     ]
 
 
@@ -360,14 +360,14 @@ def _check_region_of_fsaverage(region: str, voxels: pd.DataFrame, scope: Scope) 
     ones.
     """
     named, region = region, statistics.PUBLISHED_AS.get(region, region)
-    found = []
+    checks = []
     for subject in scope.sessions:
         name = f"subj{subject:02d}"
         own = voxels.loc[voxels["subject"] == name, "hemisphere"]
         sizes = {"": published.FSAVERAGE_REGION_SIZES.get(region)}
         sides = published.FSAVERAGE_REGION_VERTICES.get(region, (None, None))
         sizes |= dict(zip(HEMISPHERES, sides, strict=True))
-        found += [
+        checks += [
             _compared(
                 PUBLISHED_VOXEL_COUNT,
                 int((own == side).sum()) if side else len(own),
@@ -392,12 +392,12 @@ def _check_region_of_fsaverage(region: str, voxels: pd.DataFrame, scope: Scope) 
         ),
     }.get(tuple(sorted(scope.sessions)), ({}, {}))
     if scope.is_published is False or region not in medians:
-        return found
+        return checks
     ceilings = voxels["noise_ceiling"].where(voxels["ncsnr"].notna())
     n_reliable = int((ceilings > published.RELIABLE_NOISE_CEILING).sum())
     tolerance = statistics.RELIABLE_VOXELS_TOLERANCE * reliable[region]
     return [
-        *found,
+        *checks,
         _compared(
             PUBLISHED_POOLED_NOISE_CEILING,
             float(ceilings.median()),
@@ -453,13 +453,13 @@ def check_published_repetitions(counts: pd.DataFrame, n_images: int, scope: Scop
         One for each subject whose sessions are all there, and one for the images where all
         subjects' are.
     """
-    found = []
+    checks = []
     for subject, sessions in scope.sessions.items():
         if sessions != published.SESSION_COUNTS[subject]:
             continue
         number = tuple(int(count) for count in counts.loc[subject])
         expected = published.REPETITION_COUNTS[subject]
-        found.append(
+        checks.append(
             PUBLISHED_REPETITIONS.check(
                 number == expected,
                 subject=f"subj{subject:02d}",
@@ -473,8 +473,8 @@ def check_published_repetitions(counts: pd.DataFrame, n_images: int, scope: Scop
     if scope.has_all_sessions and scope.sessions:
         # Subjects 4 and 8 saw fewest, and the same sessions: with either, all share 515 images.
         fewest = min(published.REPETITION_COUNTS[subject][0] for subject in scope.sessions)
-        found.append(_compared(PUBLISHED_IMAGE_COUNT, n_images, fewest, 0, True))
-    return found
+        checks.append(_compared(PUBLISHED_IMAGE_COUNT, n_images, fewest, 0, True))
+    return checks
 
 
 def check_published_splits(subject: int, trials: pd.DataFrame) -> list[Check]:
@@ -494,12 +494,12 @@ def check_published_splits(subject: int, trials: pd.DataFrame) -> list[Check]:
     """
     if trials["session"].max() != published.SESSION_COUNTS[subject]:
         return []
-    found = []
+    checks = []
     for split, sizes in published.SPLIT_SIZES.items():
         number = tuple(
             int(trials.loc[trials[split] == part, "nsd_id"].nunique()) for part in (TRAIN, TEST)
         )
-        found.append(
+        checks.append(
             PUBLISHED_SPLITS.check(
                 number == sizes[subject],
                 subject=f"subj{subject:02d}",
@@ -512,7 +512,7 @@ def check_published_splits(subject: int, trials: pd.DataFrame) -> list[Check]:
                 expected=sizes[subject],
             )
         )
-    return found
+    return checks
 
 
 def check_published_rdms(
@@ -579,16 +579,16 @@ def check_published_rdms(
             )
             for pair, value in zip(ORDER_OF_REGION_PAIRS, order.correlations, strict=True)
         ]
-    found = []
+    checks = []
     for kind, regions, value, expected in numbers:
         where = "-".join(regions)
         if statistics.REGIONS_WITHOUT_VERDICT.isdisjoint(regions):
             tolerance = statistics.RDM_TOLERANCE
-            found.append(
+            checks.append(
                 _compared(kind, value, expected, tolerance, scope.is_published, region=where)
             )
         else:
-            found.append(
+            checks.append(
                 kind.check(
                     None,
                     region=where,
@@ -600,10 +600,10 @@ def check_published_rdms(
     for region, agreement in agreements.items():
         if region in statistics.SUBJECT_CORRELATION:
             weakest = published.SUBJECTS[int(np.argmin(agreement.with_others))]
-            found.append(
+            checks.append(
                 PUBLISHED_WEAKEST_SUBJECT.check(None, region=region, weakest=f"subj{weakest:02d}")
             )
-    return found
+    return checks
 
 
 def _compared(

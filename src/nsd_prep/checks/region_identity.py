@@ -181,10 +181,10 @@ def gains_of_regions(rdms: Mapping[str, NDArray[np.floating]]) -> list[Gains]:
             norms = norms + np.einsum("rs,rsi->ri", with_others[mine], squares)
             influence[subject, mine] = 2 * products - norms
     gains = []
-    for (one, first), (two, second) in combinations(enumerate(regions), 2):
-        between = r[one, :, one] + r[two, :, two] - r[one, :, two] - r[two, :, one]
-        each = influence[:, one, one] + influence[:, two, two]
-        each = each - influence[:, one, two] - influence[:, two, one]
+    for (a, first), (b, second) in combinations(enumerate(regions), 2):
+        between = r[a, :, a] + r[b, :, b] - r[a, :, b] - r[b, :, a]
+        each = influence[:, a, a] + influence[:, b, b]
+        each = each - influence[:, a, b] - influence[:, b, a]
         gains.append(Gains(first, second, between, each))
     return gains
 

@@ -108,9 +108,9 @@ def region_order(rdms: Mapping[str, NDArray[np.floating]]) -> RegionOrder:
     if n_subjects >= FEWEST_SUBJECTS_OF_ORDER:
         without = []
         for subject in range(n_subjects):
-            kept = off_diagonal.copy()
-            kept[subject] = kept[:, subject] = False
-            without.append(_differences(_mean_between(r, kept)))
+            pairs = off_diagonal.copy()
+            pairs[subject] = pairs[:, subject] = False
+            without.append(_differences(_mean_between(r, pairs)))
         of_subjects = _jackknife_variance(np.stack(without, axis=1))
         influence = _influence(units, r)
         step = 1e-3 / max(float(np.abs(influence).max()), 1e-12)
@@ -144,8 +144,8 @@ def _differences(between: NDArray[np.float64]) -> NDArray[np.float64]:
         corrected = between / np.sqrt(np.outer(agreement, agreement))
     corrected[~(agreement > 0)] = np.nan
     corrected[:, ~(agreement > 0)] = np.nan
-    place = {name: index for index, name in enumerate(REGIONS_IN_ORDER)}
-    steps = [corrected[place[a], place[b]] for a, b in ORDER_OF_REGION_PAIRS]
+    position = {name: index for index, name in enumerate(REGIONS_IN_ORDER)}
+    steps = [corrected[position[a], position[b]] for a, b in ORDER_OF_REGION_PAIRS]
     return np.array([first - second for first, second in pairwise(steps)])
 
 

@@ -133,11 +133,11 @@ def run_table(scores: AgreementScores) -> pd.DataFrame:
     best = np.argmax(sure, axis=1)
     rows = np.arange(len(sure))
     highest, n_trials = sure[rows, best], inside[rows, best, 3]
-    found = highest >= MARGIN_OF_SUSPICIOUS_RUN
+    is_suspicious = highest >= MARGIN_OF_SUSPICIOUS_RUN
     shown = np.array(
         [
             _shown_by(scores, row, np.flatnonzero(member[best[row]]), others[row, best[row]])
-            if found[row]
+            if is_suspicious[row]
             else ""
             for row in rows.tolist()
         ]
@@ -147,10 +147,10 @@ def run_table(scores: AgreementScores) -> pd.DataFrame:
         & (n_trials >= FEWEST_TRIALS_OF_FAILED_RUNS)
         & np.isin(shown, (EXCHANGED, SHIFTED))
     )
-    verdicts = np.where(failed, "failed", np.where(found, "suspicious", "passed"))
+    verdicts = np.where(failed, "failed", np.where(is_suspicious, "suspicious", "passed"))
     runs = [
         tuple((np.flatnonzero(inside) + 1).tolist()) if any_found else ()
-        for inside, any_found in zip(member[best] > 0, found, strict=True)
+        for inside, any_found in zip(member[best] > 0, is_suspicious, strict=True)
     ]
     exchanges = member.sum(axis=1) == 2
     return pd.DataFrame(
@@ -224,13 +224,13 @@ def check_runs(subject: str, table: pd.DataFrame, data: str = "") -> Check:
     if len(misplaced):
         verdict = worst(misplaced["verdict_of_runs"])
         n_runs = misplaced["n_runs"].astype(int)
-        places = list(zip(misplaced.index, misplaced["runs"], n_runs, strict=True))
-        told = "; ".join(f"session {number} {_runs_named(*runs)}" for number, *runs in places)
+        sessions = list(zip(misplaced.index, misplaced["runs"], n_runs, strict=True))
+        told = "; ".join(f"session {number} {_runs_named(*runs)}" for number, *runs in sessions)
         at_worst = misplaced.loc[misplaced["verdict_of_runs"] == verdict, "shown"]
-        reason = next(one for one in (SHIFTED, EXCHANGED, UNSEEN) if (at_worst == one).any())
-        if len(places) == 1:
-            session = int(places[0][0])
-            run = places[0][1][0] if len(places[0][1]) == 1 else None
+        reason = next(cause for cause in (SHIFTED, EXCHANGED, UNSEEN) if (at_worst == cause).any())
+        if len(sessions) == 1:
+            session = int(sessions[0][0])
+            run = sessions[0][1][0] if len(sessions[0][1]) == 1 else None
     elif not seen >= LOWEST_SHARE_SEEN:  # NaN of sessions without two runs
         verdict = "not decidable"
     return RUNS_IN_PLACE.check(
@@ -251,20 +251,22 @@ def undecided_once(checks: Sequence[Check]) -> list[Check]:
     It stands where the first of them was, and names the subjects.
     """
     undecided = [
-        one
-        for one in checks
-        if (one.name, one.verdict) == (RUNS_IN_PLACE.name, "not decidable") and one.subject
+        check
+        for check in checks
+        if (check.name, check.verdict) == (RUNS_IN_PLACE.name, "not decidable") and check.subject
     ]
     if len(undecided) < 2:
         return list(checks)
-    seen = [one.measured for one in undecided if one.measured is not None]
-    subjects = ", ".join(dict.fromkeys(one.subject for one in undecided))
+    seen = [check.measured for check in undecided if check.measured is not None]
+    subjects = ", ".join(dict.fromkeys(check.subject for check in undecided))
     together = RUNS_IN_PLACE.check(
         "not decidable",
-        data=undecided[0].data if len({one.data for one in undecided}) == 1 else "",
+        data=undecided[0].data if len({check.data for check in undecided}) == 1 else "",
         measured=max(seen, default=None),
         found=f"at most {max(seen, default=0.0):.0%} of all exchanges of two runs would be seen in "
         f"{subjects}",
     )
-    others = {id(one) for one in undecided[1:]}
-    return [together if one is undecided[0] else one for one in checks if id(one) not in others]
+    others = {id(check) for check in undecided[1:]}
+    return [
+        together if check is undecided[0] else check for check in checks if id(check) not in others
+    ]

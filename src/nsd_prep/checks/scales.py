@@ -257,10 +257,10 @@ def scale_of_sessions(records: SubjectRecords) -> SessionFindings | None:
     weights = voxels / voxels.sum()
     log_ratio = np.log(np.where(deviation > 0, deviation, usual) / usual) @ weights
     shift = ((mean - np.median(mean[known], axis=0)) / usual) @ weights
-    found: dict[int, Finding] = {}
+    findings: dict[int, Finding] = {}
     for row, session in enumerate(records):
         if not known[row]:
-            found[session] = WITHOUT_DATA
+            findings[session] = WITHOUT_DATA
             continue
         others = known.copy()
         others[row] = False
@@ -273,9 +273,9 @@ def scale_of_sessions(records: SubjectRecords) -> SessionFindings | None:
                 f"deviation {np.exp(log_ratio[row]):.3g} times the other sessions', mean "
                 f"{shift[row]:+.2g} deviations from theirs"
             )
-            found[session] = (verdict, text)
+            findings[session] = (verdict, text)
     judged = [session for row, session in enumerate(records) if known[row]]
-    return _farthest(found, judged, log_ratio[known, np.newaxis], shift[known, np.newaxis])
+    return _farthest(findings, judged, log_ratio[known, np.newaxis], shift[known, np.newaxis])
 
 
 def scale_of_runs(records: SubjectRecords) -> SessionFindings | None:
@@ -313,10 +313,10 @@ def scale_of_runs(records: SubjectRecords) -> SessionFindings | None:
             (mean - np.median(mean, axis=2, keepdims=True)) / usual,
         )
     )
-    found: dict[int, Finding] = {}
+    findings: dict[int, Finding] = {}
     for row, session in enumerate(records):
         if np.isnan(usual[row]).all():
-            found[session] = WITHOUT_DATA
+            findings[session] = WITHOUT_DATA
             continue
         named = {}
         for run in range(log_ratio.shape[1]):
@@ -336,8 +336,8 @@ def scale_of_runs(records: SubjectRecords) -> SessionFindings | None:
                 )
                 named[text] = verdict
         if named:
-            found[session] = (worst(list(named.values())), ", ".join(named))
-    return _farthest(found, list(records), log_ratio, shift)
+            findings[session] = (worst(list(named.values())), ", ".join(named))
+    return _farthest(findings, list(records), log_ratio, shift)
 
 
 def _farthest(
@@ -354,7 +354,7 @@ def _farthest(
     judged = [verdict for verdict, text in findings if (verdict, text) != WITHOUT_DATA]
     if not judged:
         return SessionFindings(found)
-    others = [one == WITHOUT_DATA or one[0] != worst(judged) for one in findings]
+    others = [finding == WITHOUT_DATA or finding[0] != worst(judged) for finding in findings]
     beyond = np.stack(
         [np.abs(log_ratio) / np.log(RATIO_SUSPICIOUS), np.abs(shift) / SHIFT_SUSPICIOUS]
     )

@@ -219,26 +219,26 @@ def _without_data(records: SubjectRecords) -> SessionFindings | None:
     excess = share - np.quantile(share, 0.25, axis=0, method="lower")
     together = (excess * voxels).sum(axis=1) / voxels.sum(axis=1)
     names = list(next(iter(records.values())))
-    found: dict[int, Finding] = {}
+    findings: dict[int, Finding] = {}
     for row, session in enumerate(records):
         in_session = {
-            name: share[row, place]
-            for place, name in enumerate(names)
-            if excess[row, place] > LARGEST_SHARE_CONSTANT
+            name: share[row, column]
+            for column, name in enumerate(names)
+            if excess[row, column] > LARGEST_SHARE_CONSTANT
         }
         many = voxels[row].sum() >= _FEWEST_VOXELS_OF_SESSION
         if together[row] > (SHARE_CONSTANT_SUSPICIOUS if many else LARGEST_SHARE_CONSTANT):
             sure = many and together[row] > LARGEST_SHARE_CONSTANT
             constant = (share[row] @ voxels[row]) / voxels[row].sum()
             text = f"{constant:.0%} of {voxels[row].sum():.0f} voxels constant"
-            found[session] = ("failed" if sure else "suspicious", text)
+            findings[session] = ("failed" if sure else "suspicious", text)
         elif in_session:
             text = ", ".join(f"{part:.0%} of {name}" for name, part in in_session.items())
-            found[session] = ("suspicious", f"{text} constant")
+            findings[session] = ("suspicious", f"{text} constant")
     most = int(np.argmax(together))
     many = voxels[most].sum() >= _FEWEST_VOXELS_OF_SESSION
     return SessionFindings(
-        found,
+        findings,
         float(together[most]),
         list(records)[most],
         upper=SHARE_CONSTANT_SUSPICIOUS if many else LARGEST_SHARE_CONSTANT,
@@ -246,31 +246,31 @@ def _without_data(records: SubjectRecords) -> SessionFindings | None:
 
 
 def _uniform_trials(records: SubjectRecords) -> SessionFindings:
-    found: dict[int, Finding] = {}
+    findings: dict[int, Finding] = {}
     numbers = {}
     for session, regions in records.items():
         name, part = max(regions.items(), key=lambda item: item[1].session.uniform_trials)
         numbers[session] = number = part.session.uniform_trials
         if number:
             where = f"of {name}"
-            if all(one.session.uniform_trials == number for one in regions.values()):
+            if all(record.session.uniform_trials == number for record in regions.values()):
                 where = "of every region" if len(regions) > 1 else where
             runs = [str(n) for n, run in enumerate(part.runs, 1) if run.uniform_trials]
             text = f"{number} of {part.session.n_trials} trials with one value in all voxels "
             text += f"{where} ({'run' if len(runs) == 1 else 'runs'} {', '.join(runs)} of "
             text += f"{len(part.runs)})"
-            found[session] = ("failed" if number >= _UNIFORM_TRIALS else "suspicious", text)
-        elif all(one.constant_voxels == one.n_voxels for one in regions.values()):
-            found[session] = WITHOUT_DATA
+            findings[session] = ("failed" if number >= _UNIFORM_TRIALS else "suspicious", text)
+        elif all(record.constant_voxels == record.n_voxels for record in regions.values()):
+            findings[session] = WITHOUT_DATA
     most = max(numbers, key=numbers.__getitem__)
-    return SessionFindings(found, numbers[most], most)
+    return SessionFindings(findings, numbers[most], most)
 
 
 def _saturated(records: SubjectRecords) -> SessionFindings:
     voxels = by_session(records, "n_voxels")
     share = (by_session(records, "saturated") * voxels).sum(axis=1) / voxels.sum(axis=1)
     excess = share - np.median(share)
-    found: dict[int, Finding] = {
+    findings: dict[int, Finding] = {
         session: (
             "failed" if excess[row] > SATURATED_FAILED else "suspicious",
             f"{share[row]:.1%} of values at the ends of int16",
@@ -279,20 +279,22 @@ def _saturated(records: SubjectRecords) -> SessionFindings:
         if excess[row] > SATURATED_SUSPICIOUS
     }
     most = int(np.argmax(excess))
-    return SessionFindings(found, float(excess[most]), list(records)[most])
+    return SessionFindings(findings, float(excess[most]), list(records)[most])
 
 
 def _copies(records: SubjectRecords) -> SessionFindings:
-    found: dict[int, Finding] = {}
+    findings: dict[int, Finding] = {}
     first_with: dict[tuple[str, ...], int] = {}
     for session, regions in records.items():
         digests = tuple(part.sample_sha256 for part in regions.values() if part.sample_sha256)
         if not digests:
             continue
         if digests in first_with:
-            found[session] = ("failed", f"the same values as session {first_with[digests]}")
+            findings[session] = ("failed", f"the same values as session {first_with[digests]}")
         first_with.setdefault(digests, session)
-    return SessionFindings(found, len(found), next(iter(found)) if len(found) == 1 else None)
+    return SessionFindings(
+        findings, len(findings), next(iter(findings)) if len(findings) == 1 else None
+    )
 
 
 def _patterns(records: SubjectRecords) -> SessionFindings | None:
@@ -335,12 +337,12 @@ def _patterns_of(records: SubjectRecords, names: Sequence[str]) -> SessionFindin
     usual = np.nanmedian(r, axis=1)
     if np.median(usual) < PATTERN_USUAL:
         return None
-    found: dict[int, Finding] = dict.fromkeys(
+    findings: dict[int, Finding] = dict.fromkeys(
         np.array(list(records))[~known].tolist(), WITHOUT_DATA
     )
     for session, value in zip(sessions.tolist(), usual, strict=True):
         if value < PATTERN_SUSPICIOUS:
             text = f"r {value:.2f} where {np.median(usual):.2f} is usual"
-            found[session] = ("suspicious", text)
+            findings[session] = ("suspicious", text)
     lowest = int(np.argmin(usual))
-    return SessionFindings(found, float(usual[lowest]), int(sessions[lowest]))
+    return SessionFindings(findings, float(usual[lowest]), int(sessions[lowest]))

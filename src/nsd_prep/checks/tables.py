@@ -173,11 +173,11 @@ def _differing(rows: pd.DataFrame, expected: pd.DataFrame) -> int:
     wrong = np.zeros(len(common), dtype=np.bool_)
     if rows.index.is_unique and expected.index.is_unique:
         for name in expected.columns:
-            found, right = (part.loc[common, name].to_numpy() for part in (rows, expected))
+            left, right = (part.loc[common, name].to_numpy() for part in (rows, expected))
             if expected[name].dtype.kind in "iuf":
-                wrong |= ~np.isclose(found, right, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True)
+                wrong |= ~np.isclose(left, right, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True)
             else:
-                wrong |= found.astype(str) != right.astype(str)
+                wrong |= left.astype(str) != right.astype(str)
     return n_alone + int(wrong.sum())
 
 

@@ -70,7 +70,7 @@ def check_transform(
     list of Check
         One for each hemisphere.
     """
-    found = []
+    checks = []
     for hemisphere in HEMISPHERES:
         first, stop = space.hemisphere_sites(hemisphere)
         own = ncsnr[first:stop].astype(np.float64)
@@ -83,7 +83,7 @@ def check_transform(
         verdict: Verdict = "not decidable"
         if np.isfinite(r):
             verdict = "passed" if r >= SAME else "suspicious" if r >= OTHER else "failed"
-        found.append(
+        checks.append(
             TRANSFORM.check(
                 verdict,
                 subject=f"subj{subject:02d}",
@@ -92,4 +92,4 @@ def check_transform(
                 n_vertices=n_vertices,
             )
         )
-    return found
+    return checks

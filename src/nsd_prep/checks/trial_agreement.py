@@ -72,9 +72,13 @@ def other_trials(
     # One place more at each end, for what lies beyond a session.
     at = np.full((row.max() + 1, trials_per_session + 2), -1, dtype=np.int64)
     at[row, trial + 1] = np.arange(len(trial))
-    place = trial - starts[np.searchsorted(starts, trial, side="right") - 1]
+    trial_in_run = trial - starts[np.searchsorted(starts, trial, side="right") - 1]
     in_runs = [
-        np.where(place < length, at[row, np.minimum(start + place, trials_per_session) + 1], -1)
+        np.where(
+            trial_in_run < length,
+            at[row, np.minimum(start + trial_in_run, trials_per_session) + 1],
+            -1,
+        )
         for start, length in zip(starts, lengths, strict=True)
     ]
     return np.array([*in_runs, at[row, trial + 2], at[row, trial]])
@@ -183,12 +187,12 @@ class AgreementScores:
         np.add.at(self.sums, (session[scored], run[scored]), columns[scored])
         self.sums_instead = np.zeros((*self.sums.shape[:2], len(first.instead), 4))
         other = other_trials(first.session.ravel(), first.trial.ravel(), first.trials_per_session)
-        for place, there in enumerate(other):
-            instead = np.sum([region.instead[place] for region in regions], axis=0).ravel()
+        for exchange, there in enumerate(other):
+            instead = np.sum([region.instead[exchange] for region in regions], axis=0).ravel()
             known = np.flatnonzero(np.isfinite(instead))
             predicted = expected[there[known]]
             columns = np.stack([instead[known], predicted, predicted**2, np.ones(len(known))], 1)
-            np.add.at(self.sums_instead[:, :, place], (session[known], run[known]), columns)
+            np.add.at(self.sums_instead[:, :, exchange], (session[known], run[known]), columns)
         totals = self.sums.sum(axis=1)
         value = totals[:, 0] / np.where(totals[:, 1] > 0, totals[:, 1], np.nan)
         residual = agreement - value[session] * expected

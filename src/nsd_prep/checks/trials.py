@@ -135,7 +135,7 @@ def over_pairs(
         return products, squares
     pairs = [(a, b, valid[:, a] & valid[:, b]) for a, b in PAIRS]
     number = np.sum([both for _, _, both in pairs], axis=0)
-    found = []
+    halves = []
     for totals in (
         [both * values[:, a] * values[:, b] for a, b, both in pairs],
         [both * (values[:, a] ** 2 + values[:, b] ** 2) / 2 for a, b, both in pairs],
@@ -143,8 +143,8 @@ def over_pairs(
         mean = np.sum(totals, axis=0) / np.maximum(number, 1)
         n_images = (number > 0).sum(axis=0)
         of_voxel = np.where(n_images > 0, mean.sum(axis=0) / np.maximum(n_images, 1), np.nan)
-        found.append(np.where(number > 0, mean, of_voxel))
-    return found[0], found[1]
+        halves.append(np.where(number > 0, mean, of_voxel))
+    return halves[0], halves[1]
 
 
 def places_of_images(

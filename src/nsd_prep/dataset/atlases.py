@@ -72,7 +72,7 @@ def label_table_of_atlases(dataset: Dataset, subjects: Sequence[int]) -> pd.Data
 
 def _atlases(dataset: Dataset, subjects: Iterable[int]) -> list[_Atlas]:
     """List the atlases that are there: by subject, then by name."""
-    found = []
+    atlases = []
     for subject in subjects:
         paths = {
             name: [dataset.roi_file(subject, name, side) for side in HEMISPHERES]
@@ -93,8 +93,8 @@ def _atlases(dataset: Dataset, subjects: Iterable[int]) -> list[_Atlas]:
                 continue
             table = tables[name]
             there = table is not None and dataset.exists(table)
-            found.append(_Atlas(subject, name, files, table if there else None))
-    return found
+            atlases.append(_Atlas(subject, name, files, table if there else None))
+    return atlases
 
 
 def _others(dataset: Dataset, subject: int) -> set[str]:
@@ -111,18 +111,18 @@ def _count(dataset: Dataset, atlas: _Atlas) -> pd.DataFrame:
         named = read_label_table(atlas.table, dataset.read)
         names = {label: name for name, label in named.items() if label > 0}
     counts = [_numbers(dataset, path) for path in atlas.files]
-    labels = sorted({*names, *(label for one in counts for label in one)})
+    labels = sorted({*names, *(label for counts_of_side in counts for label in counts_of_side)})
     columns = {
         "subject": atlas.subject,
         "atlas": atlas.name,
         "label": np.array(labels, dtype=np.int64),
         "name": [names.get(label, "") for label in labels],
     }
-    per_side = [[one.get(label, 0) for label in labels] for one in counts]
+    per_side = [[counts_of_side.get(label, 0) for label in labels] for counts_of_side in counts]
     table = pd.DataFrame(columns)
     sides: tuple[Hemisphere, ...] = HEMISPHERES
-    for place, side in enumerate(sides):
-        values = per_side[place] if len(per_side) == len(sides) else [pd.NA] * len(labels)
+    for index, side in enumerate(sides):
+        values = per_side[index] if len(per_side) == len(sides) else [pd.NA] * len(labels)
         table[side] = pd.array(values, dtype="Int64")
     table["sites"] = pd.array(np.sum(per_side, axis=0, dtype=np.int64), dtype="Int64")
     return table

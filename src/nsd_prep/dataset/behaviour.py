@@ -71,9 +71,9 @@ def read_behaviour(
     _check_values(path, rows)
     rows = rows[rows["SESSION"] <= trials["session"].max()]
     rows = rows.sort_values(["SESSION", "RUN", "TRIAL"], kind="stable", ignore_index=True)
-    place = _places(path, subject, rows, trials)
+    positions = _places(path, subject, rows, trials)
     answers = pd.DataFrame(np.nan, index=trials.index, columns=list(_ANSWERS.values()))
-    answers.iloc[place] = rows[list(_ANSWERS)].to_numpy()
+    answers.iloc[positions] = rows[list(_ANSWERS)].to_numpy()
     _check_old(path, answers["is_old"].to_numpy(), trials)
     return answers
 
@@ -97,17 +97,18 @@ def _places(
                 f"The behaviour {path} has {n_rows} trials in session {number:g}: expected "
                 f"{planned.get(number, 0)}; {advice}"
             )
-    place = np.flatnonzero(np.isin(session, counts.index))
+    positions = np.flatnonzero(np.isin(session, counts.index))
     shown = rows["73KID"].to_numpy() - 1  # the file counts from 1
-    wrong = np.flatnonzero(shown != trials["nsd_id"].to_numpy()[place])
+    wrong = np.flatnonzero(shown != trials["nsd_id"].to_numpy()[positions])
     if len(wrong):
-        trial = trials.iloc[place[wrong[0]]]
+        trial = trials.iloc[positions[wrong[0]]]
         raise InputFileError(
-            f"The behaviour {path} and the design disagree in {len(wrong)} of {len(place)} trials: "
-            f"in session {trial['session']}, trial {trial['trial_in_session']} (0-based), the "
-            f"design shows nsd_id {trial['nsd_id']}, the behaviour {shown[wrong[0]]:g}; {advice}"
+            f"The behaviour {path} and the design disagree in {len(wrong)} of {len(positions)} "
+            f"trials: in session {trial['session']}, trial {trial['trial_in_session']} (0-based), "
+            f"the design shows nsd_id {trial['nsd_id']}, the behaviour {shown[wrong[0]]:g}; "
+            f"{advice}"
         )
-    return place
+    return positions
 
 
 def _check_values(path: Path, rows: pd.DataFrame) -> None:

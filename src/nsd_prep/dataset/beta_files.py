@@ -176,14 +176,16 @@ def _read_native_ncsnr(
     files = [native.ncsnr_file(subject, hemisphere) for hemisphere in HEMISPHERES]
     if not all(map(dataset.exists, files)):
         return None
-    found = [read_vertex_ncsnr(file, dataset.read) for file in files]
-    for file, own, n_vertices in zip(files, found, vertices, strict=True):
+    ncsnr = [read_vertex_ncsnr(file, dataset.read) for file in files]
+    for file, own, n_vertices in zip(files, ncsnr, vertices, strict=True):
         if len(own) != n_vertices:
             raise InputFileError(
                 f"{file} has {len(own)} vertices: expected {n_vertices}, those of the subject's "
                 "surface in this hemisphere; download it again, and the transforms."
             )
-    return np.concatenate([own[of] for own, of in zip(found, index, strict=True)])
+    return np.concatenate(
+        [own[vertices_of_file] for own, vertices_of_file in zip(ncsnr, index, strict=True)]
+    )
 
 
 def _count_native_vertices(dataset: Dataset, subject: int, hemisphere: Hemisphere) -> int:

@@ -70,11 +70,11 @@ def check_session_file(
 
     Arguments and errors are those of `read_voxels`.
     """
-    with _content(path, content) as given:
+    with _content(path, content) as opened:
         if Path(path).suffix == MGH:
-            check_frames(path, shape[0], n_trials, given)
+            check_frames(path, shape[0], n_trials, opened)
         else:
-            storage_form(path, shape, n_trials, given)
+            storage_form(path, shape, n_trials, opened)
 
 
 def read_voxels(
@@ -115,27 +115,27 @@ def read_voxels(
     InputFileError
         The file is truncated, not HDF5 or MGH, or holds something else.
     """
-    with _content(path, content) as given:
+    with _content(path, content) as opened:
         if Path(path).suffix == MGH:
-            return read_frames(path, voxels, shape[0], n_trials, given)
-        form = storage_form(path, shape, n_trials, given)
+            return read_frames(path, voxels, shape[0], n_trials, opened)
+        form = storage_form(path, shape, n_trials, opened)
         if not len(voxels):
             return np.zeros((0, n_trials), dtype=np.int16)
         values = None
         if form.is_plain:
-            values = _read_voxel_chunks(path, voxels, shape, n_trials, given, form)
+            values = _read_voxel_chunks(path, voxels, shape, n_trials, opened, form)
         if values is None:
-            if form.chunk_index is None and not given.is_local:
+            if form.chunk_index is None and not opened.is_local:
                 _logger.warning(
                     "%s is stored as %s, so that its voxels cannot be fetched alone: up to %.1f MB "
                     "of it are fetched for %.1f MB of betas.",
                     path,
                     f"chunks of {form.chunks}" if form.chunks else "one block",
-                    given.size / 1e6,
+                    opened.size / 1e6,
                     len(voxels) * n_trials * form.dtype.itemsize / 1e6,
                 )
-            with opened_betas(path, shape, n_trials, given) as betas:
-                values = read_blocks(betas, given, voxels)
+            with opened_betas(path, shape, n_trials, opened) as betas:
+                values = read_blocks(betas, opened, voxels)
     return values.astype(np.int16, copy=False)
 
 

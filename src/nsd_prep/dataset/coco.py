@@ -87,25 +87,25 @@ def with_annotations(images: pd.DataFrame, folder: Path) -> pd.DataFrame:
         objects |= _objects(files["instances", split], crops)
     coco_ids = images["coco_id"].tolist()
     return images.assign(
-        captions=pd.Series([captions[one] for one in coco_ids], images.index, dtype=object),
-        categories=pd.Series([objects[one] for one in coco_ids], images.index, dtype=object),
+        captions=pd.Series([captions[number] for number in coco_ids], images.index, dtype=object),
+        categories=pd.Series([objects[number] for number in coco_ids], images.index, dtype=object),
     )
 
 
 def _captions(path: Path, coco_ids: Any) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = {}
+    captions: dict[int, list[str]] = {}
     for _, annotation in _entries(path, ("annotations",)):
         image = _of(path, annotation, "image_id")
         if image in coco_ids:
-            found.setdefault(image, []).append(str(_of(path, annotation, "caption")).strip())
-    _require(path, coco_ids, found)
-    return found
+            captions.setdefault(image, []).append(str(_of(path, annotation, "caption")).strip())
+    _require(path, coco_ids, captions)
+    return captions
 
 
 def _objects(path: Path, crops: Mapping[int, Any]) -> dict[int, list[dict[str, Any]]]:
     sizes: dict[int, tuple[int, int]] = {}
     names: dict[int, str] = {}
-    found: dict[int, list[tuple[int, float, float]]] = {one: [] for one in crops}
+    objects_of_image: dict[int, list[tuple[int, float, float]]] = {image: [] for image in crops}
     later = []  # where a file has its objects before the images that they lie in
     for key, entry in _entries(path, ("images", "annotations", "categories")):
         if key == "categories":
@@ -116,16 +116,18 @@ def _objects(path: Path, crops: Mapping[int, Any]) -> dict[int, list[dict[str, A
             if entry["image_id"] not in sizes:
                 later.append(entry)
                 continue
-            found[entry["image_id"]].append(_kept(path, entry, sizes, crops))
+            objects_of_image[entry["image_id"]].append(_kept(path, entry, sizes, crops))
     _require(path, crops, sizes)
     for entry in later:
-        found[entry["image_id"]].append(_kept(path, entry, sizes, crops))
+        objects_of_image[entry["image_id"]].append(_kept(path, entry, sizes, crops))
     return {
         image: [
             {"category": names.get(label, str(label)), "area": area, "kept": kept}
-            for label, area, kept in sorted(objects, key=lambda one: (-one[2], -one[1], one[0]))
+            for label, area, kept in sorted(
+                objects, key=lambda entry: (-entry[2], -entry[1], entry[0])
+            )
         ]
-        for image, objects in found.items()
+        for image, objects in objects_of_image.items()
     }
 
 
@@ -144,9 +146,9 @@ def _kept(
         if isinstance(shape, Mapping):
             area, inside = _areas_of_runs(shape, box)
         else:
-            polygons = [np.asarray(one, dtype=np.float64).reshape(-1, 2) for one in shape]
-            area = sum(abs(_area(one)) for one in polygons)
-            inside = sum(_area_within(one, box) for one in polygons)
+            polygons = [np.asarray(polygon, dtype=np.float64).reshape(-1, 2) for polygon in shape]
+            area = sum(abs(_area(polygon)) for polygon in polygons)
+            inside = sum(_area_within(polygon, box) for polygon in polygons)
     except (ValueError, TypeError, KeyError) as error:
         raise InputFileError(
             f"{path} has an object ({entry.get('id')}) whose outline cannot be read ({error}): "
@@ -207,8 +209,8 @@ def _of(path: Path, entry: Any, key: str) -> Any:
     return entry[key]
 
 
-def _require(path: Path, coco_ids: Any, found: Mapping[int, Any]) -> None:
-    lacking = sorted(set(coco_ids) - set(found))
+def _require(path: Path, coco_ids: Any, annotated: Mapping[int, Any]) -> None:
+    lacking = sorted(set(coco_ids) - set(annotated))
     if lacking:
         raise InputFileError(
             f"{path} lacks the image {lacking[0]} and {len(lacking) - 1} others of the dataset "

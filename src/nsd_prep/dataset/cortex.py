@@ -219,19 +219,19 @@ def _native_vertices(
     return read_vertex_index(path, n_fsaverage, n_native, lambda _: content)
 
 
-def _voxels_of_vertices(path: Path, place: NDArray[np.float32], space: VolumeSpace) -> Sites:
+def _voxels_of_vertices(path: Path, positions: NDArray[np.float32], space: VolumeSpace) -> Sites:
     """Return the voxel in which each vertex lies, (n_vertices,); `NO_SITE` outside the volume.
 
     `place` (n_vertices, 3) counts NIfTI voxels from 1.
     """
-    if place.ndim != 2 or place.shape[1] != 3:
+    if positions.ndim != 2 or positions.shape[1] != 3:
         raise InputFileError(
-            f"{path} has values of the shape {place.shape}: expected (V, 3), where each vertex "
+            f"{path} has values of the shape {positions.shape}: expected (V, 3), where each vertex "
             "lies in the volume; download it again."
         )
-    known = np.isfinite(place).all(axis=1) & (place != NO_COUNTERPART).all(axis=1)
-    voxel = np.rint(np.where(known[:, np.newaxis], place, 1)).astype(np.int64) - 1
+    known = np.isfinite(positions).all(axis=1) & (positions != NO_COUNTERPART).all(axis=1)
+    voxel = np.rint(np.where(known[:, np.newaxis], positions, 1)).astype(np.int64) - 1
     known &= (voxel >= 0).all(axis=1) & (voxel < space.grid[::-1]).all(axis=1)
-    sites = np.full(len(place), NO_SITE)
+    sites = np.full(len(positions), NO_SITE)
     sites[known] = np.ravel_multi_index(tuple(voxel[known].T[::-1]), space.grid)
     return sites

@@ -125,7 +125,7 @@ def read_label_volume(path: Path, read: Read = read_whole, space: SpaceName = FU
     OSError, InputFileError
         As `read_volume`; InputFileError also where the values are not labels.
     """
-    values, place = read_volume(path, read, space)
+    values, affine = read_volume(path, read, space)
     with np.errstate(invalid="ignore"):
         labels = values.astype(np.int16)
     wrong = values != labels
@@ -135,7 +135,7 @@ def read_label_volume(path: Path, read: Read = read_whole, space: SpaceName = FU
             f"{path} is not a volume of labels: expected whole numbers from -1 up, found "
             f"{value:g}; give the label volume that NSD distributes."
         )
-    return Volume(labels, place)
+    return Volume(labels, affine)
 
 
 def read_ncsnr(path: Path, read: Read = read_whole, space: SpaceName = FUNC1PT8MM) -> Volume:
@@ -158,14 +158,14 @@ def read_ncsnr(path: Path, read: Read = read_whole, space: SpaceName = FUNC1PT8M
     OSError, InputFileError
         As `read_volume`; InputFileError also where the values cannot be ncsnr.
     """
-    values, place = read_volume(path, read, space)
+    values, affine = read_volume(path, read, space)
     wrong = (values < 0) | (values > LARGEST_NCSNR)
     if wrong.any():
         raise InputFileError(
             f"{path} does not hold ncsnr: expected NaN or values from 0 to {LARGEST_NCSNR:g}, "
             f"found {values[wrong].flat[0]:g}; download it again."
         )
-    return Volume(values.astype(np.float32, copy=False), place)
+    return Volume(values.astype(np.float32, copy=False), affine)
 
 
 def _first_line(error: BaseException) -> str:

@@ -47,9 +47,9 @@ def makes(run: Options, name: str) -> bool:
     if name == outputs.CHECKS:
         return True
     if run.single_trials:
-        place = [outputs.SINGLE_TRIALS] if run.assemblies else []
-        if parts[: len(place)] == place:
-            rest = parts[len(place) :]
+        subfolder = [outputs.SINGLE_TRIALS] if run.assemblies else []
+        if parts[: len(subfolder)] == subfolder:
+            rest = parts[len(subfolder) :]
             subject = re.fullmatch(r"subj(\d\d)(_voxels)?\.(nc|zarr|csv)", rest[0] if rest else "")
             if subject:
                 return int(subject[1]) in run.subjects

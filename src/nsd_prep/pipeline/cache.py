@@ -118,14 +118,14 @@ def _require_cache(folder: Path) -> None:
 
 def _has_users(cache: Path) -> bool:
     """Return whether a run uses a cache, and remove what killed runs left; behind the door."""
-    found = False
+    is_used = False
     for path in (cache / _USERS).glob("*.lock"):
         try:
             FileLock(path, timeout=0).acquire().lock.release()
             path.unlink(missing_ok=True)
         except Timeout:
-            found = True
-    return found
+            is_used = True
+    return is_used
 
 
 def cache_folder(folder: Path) -> Path:

@@ -26,9 +26,9 @@ def describe_inputs(run: Run, inputs: Inputs) -> str:
     subjects = ", ".join(str(subject) for subject in run.subjects)
     voxels = ", ".join(f"{region} {number}" for region, number in inputs.n_voxels.items())
     what = "vertices" if dataset.is_surface else "voxels"
-    place = ", ".join(["", *run.place().values()])
+    location = ", ".join(["", *run.place().values()])
     return (
-        f"{dataset.name} ({dataset.layout} layout, {dataset.preparation}{place}) at "
+        f"{dataset.name} ({dataset.layout} layout, {dataset.preparation}{location}) at "
         f"{run.nsd_root}: subjects {subjects}; {what} {voxels}.\n"
         f"{len(inputs.trials.nsd_ids)} images were seen three times by all; {len(inputs.betas)} "
         f"sessions hold them: {size_as_text(inputs.bytes_to_read)} to read if the cache is empty, "
@@ -65,15 +65,15 @@ def _fetching(inputs: Inputs) -> str:
         return ""
     n_trials = inputs.dataset.trials_per_session
     sessions = Counter(subject for subject, _ in inputs.betas)
-    found = estimate(
+    estimated = estimate(
         SessionsToFetch(sessions[subject], own, file.shape, n_trials, file.path.suffix == MGH)
         for subject, masks in inputs.masks.items()
         for file, own in read_of_files(inputs.beta_files(subject, 1), masks.voxels)
     )
-    times = ", ".join(f"{seconds:.0f} s at {link}" for link, seconds in found.seconds.items())
+    times = ", ".join(f"{seconds:.0f} s at {link}" for link, seconds in estimated.seconds.items())
     return (
-        f"\nTo fetch if the cache is empty: {found.requests} requests, "
-        f"{size_as_text(found.bytes)}; {times}."
+        f"\nTo fetch if the cache is empty: {estimated.requests} requests, "
+        f"{size_as_text(estimated.bytes)}; {times}."
     )
 
 

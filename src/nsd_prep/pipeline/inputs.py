@@ -232,13 +232,13 @@ class Inputs:
             * sum(len(voxels) for voxels in self.masks[key[0]].selection.regions.values())
             for key in self.betas
         )
-        made = stored + len(self.trials.nsd_ids) * sum(self.n_voxels.values())
-        kept = [self.masks[subject].keep for subject, _ in self.betas]
-        n_kept = sum(len(voxels) for voxels in kept if voxels is not None)
+        n_values = stored + len(self.trials.nsd_ids) * sum(self.n_voxels.values())
+        kept_voxels = [self.masks[subject].keep for subject, _ in self.betas]
+        n_kept = sum(len(voxels) for voxels in kept_voxels if voxels is not None)
         n_probes = {subject: sum(map(len, self.probes(subject).values())) for subject in self.masks}
         n_kept += sum(n_probes[subject] for subject, _ in self.betas)
         beta = _RESPONSE if self.dataset.stores_floats else _BETA
-        return made * _RESPONSE + n_kept * self.dataset.trials_per_session * beta
+        return n_values * _RESPONSE + n_kept * self.dataset.trials_per_session * beta
 
     def probes(self, subject: int) -> dict[str, NDArray[np.int64]]:
         """Return the sites of a subject's (1-based) probes by region, as `choose_probes`."""

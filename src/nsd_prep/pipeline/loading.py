@@ -76,15 +76,15 @@ def map_trials(run: Run) -> Trials:
             dataset.trials_per_session,
         )
     if dataset.exists(dataset.stimulus_table):
-        found = contradictions(
+        problems = contradictions(
             design,
             read_stimulus_table(dataset.stimulus_table, run.subjects, dataset.read),
             {subject: dataset.trials(subject) for subject in run.subjects},
             dataset.design_file,
             dataset.stimulus_table,
         )
-        if found:
-            raise PreflightError(found)
+        if problems:
+            raise PreflightError(problems)
     table = pd.concat(
         [
             shared_trials(design, subject, dataset.sessions[subject], dataset.trials_per_session)
@@ -175,8 +175,8 @@ def load_masks(run: Run, subject: int) -> Masks:
     """
     dataset, recorder = _recorded(run.dataset())
     built_in = built_in_regions(dataset.space)
-    kept = {run.keep_voxels: built_in[run.keep_voxels]} if run.keep_voxels else {}
-    selection = select_voxels(dataset, subject, run.regions | kept, run.missing_regions)
+    keep_definition = {run.keep_voxels: built_in[run.keep_voxels]} if run.keep_voxels else {}
+    selection = select_voxels(dataset, subject, run.regions | keep_definition, run.missing_regions)
     keep = selection.regions[run.keep_voxels] if run.keep_voxels else None
     selection = replace(
         selection,
@@ -321,7 +321,7 @@ def _recorded(dataset: Dataset) -> tuple[Dataset, Recorder]:
 
 
 def _check_published_sizes(path: Any, design: Design) -> None:
-    found = (
+    sizes = (
         len(design.image_of_trial),
         *design.nsd_id_of_image.shape,
         len(design.shared_nsd_ids),
@@ -333,11 +333,11 @@ def _check_published_sizes(path: Any, design: Design) -> None:
         published.SHARED_IMAGES,
     )
     highest = int(design.nsd_id_of_image.max()) + 1
-    if found != expected or highest > published.IMAGES:
+    if sizes != expected or highest > published.IMAGES:
         raise InputFileError(
             f"The design {path} does not have NSD's sizes: expected {expected} trials, subjects, "
             f"images of a subject and shared images and ids up to {published.IMAGES}, found "
-            f"{found} and {highest}; download it again, or describe another dataset in "
+            f"{sizes} and {highest}; download it again, or describe another dataset in "
             "dataset.json."
         )
 

@@ -94,10 +94,10 @@ class Ownership:
         if not strangers:
             return
         first = self._outputs[strangers[0]].run
-        found = "; ".join(map(str, why.get(first, ["no record tells their options"])))
+        reasons = "; ".join(map(str, why.get(first, ["no record tells their options"])))
         raise ParameterError(
             f"{self._folder.path} holds {_named(strangers)} of another run, which do not belong "
-            f"together with what this run makes ({found}): choose another --output-dir, or give "
+            f"together with what this run makes ({reasons}): choose another --output-dir, or give "
             "--replace, with which the results that are not made again are removed."
         )
 
@@ -106,7 +106,7 @@ class Ownership:
 
         A run that was killed may have written what it did not list.
         """
-        unfinished = [one for one in self._earlier.records.values() if not one.has_ended]
+        unfinished = [run for run in self._earlier.records.values() if not run.has_ended]
 
         def is_of_a_run(name: str) -> bool:
             return name in self._outputs or any(
@@ -176,13 +176,13 @@ class Ownership:
         """All checks that this run has made; what none of several subjects can tell stands once."""
         return undecided_once(self._checks)
 
-    def add(self, made: StepOutput) -> StepOutput:
+    def add(self, output: StepOutput) -> StepOutput:
         """Note what this run has made, and return it."""
-        self.files |= made.files
-        self._checks += made.checks
-        if made.files:
+        self.files |= output.files
+        self._checks += output.checks
+        if output.files:
             self._note()
-        return made
+        return output
 
     def end(self, record: Mapping[str, Any]) -> None:
         """Remove what this run made again without some files of before; write the manifest.
@@ -212,8 +212,8 @@ class Ownership:
             for name, output in self._outputs.items()
             if name not in self.files and name not in gone and self._is_as_listed(name, output)
         }
-        made = {name: Output(sha256, None, self._id) for name, sha256 in self.files.items()}
-        listing = self._listing(record, standing | made)
+        own_outputs = {name: Output(sha256, None, self._id) for name, sha256 in self.files.items()}
+        listing = self._listing(record, standing | own_outputs)
         for name, entry in listing["outputs"].items():
             entry["bytes"] = (self._folder.path / name).stat().st_size
         write_json(self._folder.path / MANIFEST, listing)
@@ -227,13 +227,13 @@ class Ownership:
 
     def _note(self) -> None:
         """List all that runs have made, so that what a failed run leaves is known too."""
-        made = {
+        own_outputs = {
             name: Output(sha256, None, self._unfinished)
             for name, sha256 in self.files.items()
             # The same content may be that of a run that has ended.
             if name not in self._outputs or self._outputs[name].sha256 != sha256
         }
-        listing = self._listing(self.record | {"id": self._unfinished}, self._outputs | made)
+        listing = self._listing(self.record | {"id": self._unfinished}, self._outputs | own_outputs)
         write_json(self._folder.path / UNFINISHED, listing)
 
     def _listing(self, record: Mapping[str, Any], listed: Mapping[str, Output]) -> dict[str, Any]:
@@ -313,7 +313,7 @@ def _renamed(aside: Mapping[str, str]) -> str:
 
 def _folder_renamed(name: str, other: str) -> str:
     parts, others = name.split("/"), other.split("/")
-    depth = next(place for place, part in enumerate(parts) if part != others[place]) + 1
+    depth = next(index for index, part in enumerate(parts) if part != others[index]) + 1
     end = "/" if depth < len(parts) else ""
     return f"{'/'.join(parts[:depth])}{end} as {'/'.join(others[:depth])}{end}"
 
@@ -324,8 +324,8 @@ def _files_in(folder: Path) -> list[str]:
     for path in visible(folder):
         is_runs = path.name in (REPORT, BRAINSCORE, SINGLE_TRIALS) or path.suffix == ".zarr"
         inside = path.rglob("[!.]*") if is_runs and path.is_dir() else [path]
-        files = [one for one in inside if one.is_symlink() or one.is_file()]
-        names += sorted(one.relative_to(folder).as_posix() for one in files)
+        files = [child for child in inside if child.is_symlink() or child.is_file()]
+        names += sorted(file.relative_to(folder).as_posix() for file in files)
     return names
 
 

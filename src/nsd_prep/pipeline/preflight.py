@@ -74,7 +74,7 @@ def load_inputs(
     loaded = execution.map(step_table.LOAD_NOISE_CEILINGS, subjects)
     noise_ceilings = _by_subject(run, problems, loaded)
     if len(masks) == len(run.subjects) and not is_part:
-        selections = [one.selection for one in masks.values()]
+        selections = [mask.selection for mask in masks.values()]
         problems.found.extend(labels_that_are_nowhere(selections))
     for subject in set(masks) & set(noise_ceilings):
         ncsnr = noise_ceilings[subject]

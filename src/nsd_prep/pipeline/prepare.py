@@ -66,7 +66,7 @@ def prepare(*, progress: bool = True, **chosen: Any) -> RunResult:
         The checks that failed, when everything is written.
     """
     try:
-        given = validate_call(parameters)(**chosen)
+        run_parameters = validate_call(parameters)(**chosen)
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "unexpected_keyword_argument":
@@ -75,11 +75,11 @@ def prepare(*, progress: bool = True, **chosen: Any) -> RunResult:
             ) from error
         raise impossible_value(error) from error
     observer = TerminalObserver() if progress else Observer()
-    if (earlier := unchanged_run(given)) is not None:
+    if (earlier := unchanged_run(run_parameters)) is not None:
         observer.show_unchanged(earlier)
         raise_failed(earlier.checks)
         return RunResult(earlier.output_dir, earlier.n_images, earlier.files, earlier.checks)
-    return run_pipeline(given, _in_threads, observer)
+    return run_pipeline(run_parameters, _in_threads, observer)
 
 
 def _in_threads(run: Run) -> InThreads:

@@ -187,10 +187,10 @@ class Prepared:
     def without_data(self, subject: int, region: str) -> NDArray[np.bool_]:
         """Return in which sessions a voxel has no data, bool (n_sessions, n_voxels)."""
         parts = list(self.parts(subject, region).values())
-        found = np.zeros((len(parts), parts[0].shape[1]), dtype=np.bool_)
-        for row, part in zip(found, parts, strict=True):
+        without_data = np.zeros((len(parts), parts[0].shape[1]), dtype=np.bool_)
+        for row, part in zip(without_data, parts, strict=True):
             row[list(part.constant_voxels)] = True
-        return found
+        return without_data
 
     def repetitions(self, subject: int, region: str) -> NDArray[np.float32]:
         """Read a subject's (1-based) single-trial responses to the usable images from the store.

@@ -41,7 +41,7 @@ class RepeatedImages:
             for subject in inputs.masks
         }
         self._trials = {
-            subject: planned[planned["session"].isin([one.session for one in records])]
+            subject: planned[planned["session"].isin([record.session for record in records])]
             for subject, records in self._records.items()
             if len(planned := inputs.trials.planned[subject])
         }
@@ -58,7 +58,7 @@ class RepeatedImages:
             [
                 self._trials_per_session,
                 [[subject, digest_of_table(trials)] for subject, trials in self._trials.items()],
-                [[*place, digest_of_array(ncsnr)] for place, ncsnr in self._ncsnr.items()],
+                [[*key, digest_of_array(ncsnr)] for key, ncsnr in self._ncsnr.items()],
                 [
                     [subject, record.session, region, part.digest]
                     for subject, records in self._records.items()
@@ -70,12 +70,12 @@ class RepeatedImages:
 
     def read(self, subject: int, region: str) -> SingleTrials | None:
         """Read a subject's (1-based) trials in a region; None of too few images or voxels."""
-        place = (subject, region)
-        if place not in self._ncsnr:
+        key = (subject, region)
+        if key not in self._ncsnr:
             return None
         records = self._records[subject]
         if not all(region in record.probes for record in records):
             return None
-        sessions = ((one.session, self._store.read(one.probes[region])) for one in records)
-        ncsnr, planned = np.asarray(self._ncsnr[place]), self._trials[subject]
+        sessions = ((record.session, self._store.read(record.probes[region])) for record in records)
+        ncsnr, planned = np.asarray(self._ncsnr[key]), self._trials[subject]
         return trials_of_probes(sessions, planned, ncsnr, self._trials_per_session)

@@ -309,15 +309,15 @@ def _own_file(path: str | Path | None, what: str, name: str) -> Path | None:
         return None
     file = absolute(path)
     if not file.is_file():
-        found = "is not there" if not file.exists() else "is a folder, a pipe or a device"
-        raise ParameterError(f"The {what} file {file} {found}: correct {name}=.")
+        state = "is not there" if not file.exists() else "is a folder, a pipe or a device"
+        raise ParameterError(f"The {what} file {file} {state}: correct {name}=.")
     return file
 
 
 def _refuse_dataset(name: str, folder: Path, root: Path) -> None:
     """Raise where a folder that a run writes into is the dataset, or one of its own folders."""
-    place, root = folder.resolve(), root.resolve()
-    parts = place.relative_to(root).parts if place.is_relative_to(root) else None
+    target, root = folder.resolve(), root.resolve()
+    parts = target.relative_to(root).parts if target.is_relative_to(root) else None
     if parts == () or (parts and parts[0] in DATASET_FOLDERS):
         raise ParameterError(
             f"The folder {folder} is the dataset's, which is only read: give {name}= another one."

@@ -124,9 +124,9 @@ class InThreads:
         call = inspect.signature(function).bind(*args, **kwargs)
         call.apply_defaults()
         record = self._records / f"{key_of_call(step.name, step.version, call.arguments)}.json"
-        kept = None if self._refresh else _read_record(record)
-        if kept is not None and is_whole(step, kept, (*args, *kwargs.values())):
-            return cast(_Result, kept)
+        earlier = None if self._refresh else _read_record(record)
+        if earlier is not None and is_whole(step, earlier, (*args, *kwargs.values())):
+            return cast(_Result, earlier)
         result = function(*args, **kwargs)
         if isinstance(result, StepOutput):
             write_text(record, result.model_dump_json())

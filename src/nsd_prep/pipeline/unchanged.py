@@ -208,14 +208,14 @@ def unchanged_run(parameters: Mapping[str, Any]) -> UnchangedRun | None:
         return _unchanged_run(given_parameters(parameters), folder)
 
 
-def _unchanged_run(given: dict[str, Any], folder: outputs.OutputFolder) -> UnchangedRun | None:
+def _unchanged_run(stated: dict[str, Any], folder: outputs.OutputFolder) -> UnchangedRun | None:
     try:
         manifest = _Manifest.model_validate_json(read_whole(folder.path / outputs.MANIFEST))
     except (OSError, ValidationError):  # gone, of an earlier version, or of a remote dataset
         return None
     state = manifest.state
     is_same = (
-        state.parameters == given
+        state.parameters == stated
         and manifest.software == software_versions()
         and not (folder.path / UNFINISHED).exists()
         and state.libraries == digest_of_libraries()
@@ -244,22 +244,22 @@ def _in_halves(outputs: Mapping[str, _Output]) -> list[dict[str, str]]:
     """Return the SHA-256 of files in two parts with about as many bytes, a store in one of them."""
     halves: list[dict[str, str]] = [{}, {}]
     sizes = [0, 0]
-    place_of_store: dict[str, int] = {}
+    half_of_store: dict[str, int] = {}
     for name, output in sorted(outputs.items(), key=lambda item: -item[1].bytes):
         store = name[: name.index(".zarr/")] if ".zarr/" in name else name
-        place = place_of_store.setdefault(store, sizes.index(min(sizes)))
-        halves[place][name] = output.sha256
-        sizes[place] += output.bytes
+        half = half_of_store.setdefault(store, sizes.index(min(sizes)))
+        halves[half][name] = output.sha256
+        sizes[half] += output.bytes
     return halves
 
 
 def given_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return parameters as a manifest keeps them: absolute paths, and not whether to refresh."""
-    given = {name: value for name, value in parameters.items() if name != "refresh"}
+    stated = {name: value for name, value in parameters.items() if name != "refresh"}
     for name in _PATHS:
-        if given[name] and "://" not in str(given[name]):
-            given[name] = str(absolute(given[name]))
-    values: dict[str, Any] = json.loads(json.dumps(given))
+        if stated[name] and "://" not in str(stated[name]):
+            stated[name] = str(absolute(stated[name]))
+    values: dict[str, Any] = json.loads(json.dumps(stated))
     return values
 
 
@@ -285,11 +285,11 @@ def digest_of_libraries() -> str:
 
     What a run makes depends on libraries that need not be there, too.
     """
-    found = {
+    packages = {
         name
         for folder in map(Path, filter(None, sys.path))
         if folder.is_dir()
         for name in (path.name for path in folder.iterdir())
         if name.endswith((".dist-info", ".egg-info"))
     }
-    return sha256_of_json(sorted(found))
+    return sha256_of_json(sorted(packages))

@@ -85,10 +85,10 @@ def pooled_ncsnr(values: NDArray[np.int16], image: NDArray[np.int64]) -> NDArray
         NaN where a voxel is constant.
     """
     responses = values.T.astype(np.float64)
-    place, times = np.unique(image, return_inverse=True, return_counts=True)[1:]
+    row, times = np.unique(image, return_inverse=True, return_counts=True)[1:]
     sums = np.zeros((len(times), responses.shape[1]))
-    np.add.at(sums, place, responses)
-    deviations = responses - (sums / times[:, np.newaxis])[place]
+    np.add.at(sums, row, responses)
+    deviations = responses - (sums / times[:, np.newaxis])[row]
     noise = np.square(deviations).sum(axis=0) / (times - 1).sum()
     total = responses.var(axis=0, ddof=1)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -269,11 +269,11 @@ def _values_of_trials(trials: Path, dataset: xr.Dataset, values: str) -> NDArray
 
 def _read_numbers(path: Path) -> NDArray[np.generic]:
     try:
-        found = np.load(path, allow_pickle=False)
+        values = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise InputFileError(
             f"{path} cannot be read as an array ({error}): expected what numpy.save writes."
         ) from error
-    if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
         raise InputFileError(f"{path} holds no array of real numbers: give one that does.")
-    return found
+    return values

@@ -153,11 +153,11 @@ def normalised_sessions(
                 f"Session {session} has {values.shape[1]} trials: expected {len(rows)}, as the "
                 "design has; check that the design belongs to these sessions."
             )
-        kept = None if keep is None else keep[rows]
-        if kept is not None and not kept.any():
+        selected = None if keep is None else keep[rows]
+        if selected is not None and not selected.any():
             continue
         training = None if is_training is None else is_training[rows]
         responses = normalised(values, normalisation, training, is_surface=is_surface)
-        if kept is not None and not kept.all():
-            responses = responses[:, kept]
+        if selected is not None and not selected.all():
+            responses = responses[:, selected]
         yield session, np.ascontiguousarray(responses.T)

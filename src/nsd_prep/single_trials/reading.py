@@ -192,12 +192,12 @@ class _OpenedFile(Held):
     def read(self, index: NDArray[np.int64]) -> NDArray[Any]:
         rows = np.empty((len(index), self._n_voxels), self._dtype)
         length = rows.itemsize * self._n_voxels
-        places = (self._offset + index * length).tolist()
-        for place, row in zip(places, rows.view(np.uint8), strict=True):
+        offsets = (self._offset + index * length).tolist()
+        for offset, row in zip(offsets, rows.view(np.uint8), strict=True):
             # Read, not mapped: where a disk fails, a mapped file ends the process.
-            given = os.preadv(self.descriptor, [row.data], place)
-            if given != length:
-                raise OSError(errno.EIO, f"The disk gave {given} of the {length} bytes of a row")
+            n_read = os.preadv(self.descriptor, [row.data], offset)
+            if n_read != length:
+                raise OSError(errno.EIO, f"The disk gave {n_read} of the {length} bytes of a row")
         return rows
 
 

@@ -79,11 +79,11 @@ def with_averaged_noise_ceiling(voxels: pd.DataFrame, images: pd.DataFrame) -> p
         repetitions (`nsd_prep.dataset.noise_ceiling.noise_ceiling_of_unequal_repetitions`).
     """
     times = images["n_repetitions"].to_numpy()
-    three, two, one = (int(np.count_nonzero(times == number)) for number in (3, 2, 1))
-    ceiling = noise_ceiling_of_unequal_repetitions(voxels["ncsnr"].to_numpy(), three, two, one)
+    thrice, twice, once = (int(np.count_nonzero(times == number)) for number in (3, 2, 1))
+    ceiling = noise_ceiling_of_unequal_repetitions(voxels["ncsnr"].to_numpy(), thrice, twice, once)
     with_column = voxels.copy()
-    place = voxels.columns.get_loc("noise_ceiling") + 1
-    with_column.insert(place, "noise_ceiling_averaged", ceiling)
+    position = voxels.columns.get_loc("noise_ceiling") + 1
+    with_column.insert(position, "noise_ceiling_averaged", ceiling)
     return with_column
 
 

@@ -162,14 +162,14 @@ def write_rows(
                 f"{path} would hold {stop} rows: expected {len(table)}, as the table has; give "
                 "every session of the table."
             )
-        for place, checksum in written:
+        for row_slice, checksum in written:
             with netcdf_errors(path):
-                stored = np.ascontiguousarray(rows[place])
+                stored = np.ascontiguousarray(rows[row_slice])
             if zlib.crc32(stored.data) != checksum:
                 raise OutputError(
                     f"{path} was not written correctly: reading it back gives different bytes in "
-                    f"the rows {place.start} to {place.stop}; check the disk and run the same "
-                    "command again."
+                    f"the rows {row_slice.start} to {row_slice.stop}; check the disk and run the "
+                    "same command again."
                 )
 
 

@@ -172,10 +172,10 @@ class NoiseCeilingSNR:
         z /= np.where(sd > 0, sd, 1)[:, np.newaxis]
         rows = self._rows[session - 1]
         used = np.flatnonzero(rows >= 0)
-        kept = np.ascontiguousarray(z.T)[used]
-        self._squares[voxels] += np.einsum("ij,ij->j", kept, kept)
+        shared = np.ascontiguousarray(z.T)[used]
+        self._squares[voxels] += np.einsum("ij,ij->j", shared, shared)
         for trials in _without_repetition(rows[used]):
-            self._sums[rows[used][trials], voxels] += kept[trials]
+            self._sums[rows[used][trials], voxels] += shared[trials]
         first = voxels.start or 0
         inside = (self._partly >= first) & (self._partly < first + len(betas))
         inside &= self._has_data[self._partly, session - 1]

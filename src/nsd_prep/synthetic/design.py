@@ -118,8 +118,8 @@ def expdesign_variables(plan: SyntheticPlan, design: SyntheticDesign) -> dict[st
     stimpattern = np.zeros((plan.planned_sessions, runs, slots), dtype=np.uint8)
     for run in range(runs):
         # The trials that do not divide evenly go to the first, third, ... run, as in NSD.
-        place = run // 2 if run % 2 == 0 else (runs + 1) // 2 + run // 2
-        trials = plan.trials_per_session // runs + (place < plan.trials_per_session % runs)
+        position = run // 2 if run % 2 == 0 else (runs + 1) // 2 + run // 2
+        trials = plan.trials_per_session // runs + (position < plan.trials_per_session % runs)
         blank = np.linspace(0, slots - 1, slots - trials + 2).round().astype(int)[1:-1]
         stimpattern[:, run, :] = 1
         stimpattern[:, run, blank] = 0

@@ -142,13 +142,13 @@ def _write_imagery(
             frame = pd.DataFrame(table | {"SUBJECT": subject})
             frame.to_csv(path, sep="\t", index=False, lineterminator="\n")
         n_epochs = len(EPOCHS) if run.task == "attention" else 1
-        place = np.array([own.index(target) for target in targets])
+        index = np.array([own.index(target) for target in targets])
         if run.task == "vision":
-            column = place
+            column = index
         elif run.task == "attention":
-            column = (len(own) + n_epochs * place[:, np.newaxis] + np.arange(n_epochs)).ravel()
+            column = (len(own) + n_epochs * index[:, np.newaxis] + np.arange(n_epochs)).ravel()
         else:
-            column = 3 * len(own) + len(own) * list(TARGETS).index(run.targets) + place
+            column = 3 * len(own) + len(own) * list(TARGETS).index(run.targets) + index
         matrix = np.zeros((_APART * len(column), _COLUMNS_OF_DESIGN), dtype=np.uint8)
         matrix[_APART * np.arange(len(column)), column] = 1
         cells[0, number] = matrix
@@ -176,11 +176,11 @@ def _write_synthetic(dataset: Dataset, generator: np.random.Generator) -> NDArra
     table = pd.DataFrame(
         {
             "Image number": number + 1,
-            "Image": [f"image_{one + 1}" for one in number],
+            "Image": [f"image_{index + 1}" for index in number],
             "Image subclass number": subclass + 1,
-            "Image subclass": [f"subclass {one + 1}" for one in subclass],
+            "Image subclass": [f"subclass {index + 1}" for index in subclass],
             "Image class number": image_class + 1,
-            "Image class": [f"class {one + 1}" for one in image_class],
+            "Image class": [f"class {index + 1}" for index in image_class],
         }
     )
     table.to_csv(synthetic_images_file(dataset), index=False, lineterminator="\n")

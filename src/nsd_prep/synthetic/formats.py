@@ -56,8 +56,8 @@ def write_betas(
             write_chunk = dataset.id.write_direct_chunk
             for site_index, betas in blocks:
                 coordinates = np.column_stack(np.unravel_index(site_index, sites)).tolist()
-                for place, values in zip(coordinates, betas, strict=True):
-                    write_chunk((0, *place), values)
+                for coordinate, values in zip(coordinates, betas, strict=True):
+                    write_chunk((0, *coordinate), values)
             return
         volume = np.zeros((n_trials, prod(sites)), dtype="<i2")
         for site_index, betas in blocks:

@@ -114,8 +114,8 @@ def _write_volumes(
         betas = simulate_session(
             voxels, features[numbers[session - 1] - 1], subject=subject, session=session, seed=seed
         )
-        for one in (snr, *halves):
-            one.add(session, betas)
+        for statistic in (snr, *halves):
+            statistic.add(session, betas)
         blocks: Iterator[Block] = iter([(voxels.voxel_index, betas)])
         if full[session - 1]:
             noise = BackgroundSession(

@@ -223,12 +223,12 @@ class _HemisphereWriter:
         """Give every vertex, in parts: noise where no region is, and nothing on the medial wall."""
         has_noise = ~np.isnan(self.surface.voxel[:, 0])
         has_noise[self.vertex_index] = False
-        place = (self.subject, self.side)
+        key = (self.subject, self.side)
         noise = BackgroundSession(
             int(has_noise.sum()),
             betas.shape[1],
-            sites=random_stream(self.seed, Purpose.BACKGROUND_VERTICES, *place),
-            session=random_stream(self.seed, Purpose.BACKGROUND_SURFACE_SESSION, *place, session),
+            sites=random_stream(self.seed, Purpose.BACKGROUND_VERTICES, *key),
+            session=random_stream(self.seed, Purpose.BACKGROUND_SURFACE_SESSION, *key, session),
         )
         for first in range(0, len(has_noise), _BLOCK):
             vertices = np.arange(first, min(first + _BLOCK, len(has_noise)))

@@ -277,7 +277,7 @@ def _places_in_volume(
     low, high = position.min(axis=0), position.max(axis=0)
     towards = (position - (low + high) / 2) / (high - low)
     towards /= np.linalg.norm(towards, axis=1, keepdims=True)
-    place = np.empty((len(directions), 3))
+    located = np.empty((len(directions), 3))
     for code in np.unique(patch):
         vertices = np.flatnonzero(patch == code)
         inside = np.flatnonzero(cortex.patch[voxels] == code)
@@ -286,10 +286,10 @@ def _places_in_volume(
         points, targets = directions[vertices], towards[inside]
         if code != NO_PATCH:  # a patch covers its voxels, whatever the size of both
             points, targets = _standardised(points), _standardised(targets)
-        place[vertices] = position[inside[KDTree(targets).query(points)[1]]]
-    place += generator.uniform(-_JITTER, _JITTER, place.shape)
-    place[(directions[:, 0] * _medial(side) > _MEDIAL_WALL) & (patch == NO_PATCH)] = np.nan
-    return place
+        located[vertices] = position[inside[KDTree(targets).query(points)[1]]]
+    located += generator.uniform(-_JITTER, _JITTER, located.shape)
+    located[(directions[:, 0] * _medial(side) > _MEDIAL_WALL) & (patch == NO_PATCH)] = np.nan
+    return located
 
 
 def _standardised(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -135,7 +135,7 @@ def write_synthetic_nsd(
 
 
 def _check_experiments(experiments: Sequence[str], layout: str, volumes: bool) -> None:
-    unknown = [one for one in experiments if one not in EXPERIMENTS]
+    unknown = [name for name in experiments if name not in EXPERIMENTS]
     if unknown:
         raise ParameterError(
             f"experiments must be among {', '.join(EXPERIMENTS)}, got {unknown[0]!r}"

@@ -94,10 +94,10 @@ def write_packages(
         A file is not the one that the manifest lists; a check of the run failed; a stimulus set is
         not that of its assembly; a name cannot be part of a plugin.
     """
-    place = _place_of_assemblies(folder, suffix)
+    space = _space_of_assemblies(folder, suffix)
     paths = {
         split: (
-            packaged_assembly_file(folder, split, suffix, place),
+            packaged_assembly_file(folder, split, suffix, space),
             stimulus_metadata_file(folder, split, suffix),
         )
         for split in SPLITS
@@ -138,23 +138,23 @@ def write_packages(
     return index
 
 
-def _place_of_assemblies(folder: Path, suffix: str) -> str:
+def _space_of_assemblies(folder: Path, suffix: str) -> str:
     """Return a space whose train and test assemblies a folder holds, as their names tell.
 
     A volume where it holds neither; InputFileError where it holds both.
     """
-    found = [
+    spaces = [
         space
         for space in (FUNC1PT8MM, FSAVERAGE)
         if packaged_assembly_file(folder, "train", suffix, space).is_file()
     ]
-    if len(found) > 1:
+    if len(spaces) > 1:
         raise InputFileError(
             f"The folder {folder} holds assemblies of a volume and of surfaces: expected those of "
             "one run, whose stimulus sets are beside them; run the flow again into another folder "
             "for each."
         )
-    return found[0] if found else FUNC1PT8MM
+    return spaces[0] if spaces else FUNC1PT8MM
 
 
 def _read_half(folder: Path, split: Split, files: tuple[Path, Path]) -> _Half:

@@ -221,8 +221,8 @@ def _data_entries(index: PackageIndex) -> str:
 
 
 def _entry(name: str, function: str, **keywords: str) -> str:
-    given = "".join(f"    {keyword}={code},\n" for keyword, code in keywords.items())
-    return f"{name} = partial(\n    {function},\n{given})\n"
+    arguments = "".join(f"    {keyword}={code},\n" for keyword, code in keywords.items())
+    return f"{name} = partial(\n    {function},\n{arguments})\n"
 
 
 def _benchmark_entries(index: PackageIndex) -> str:

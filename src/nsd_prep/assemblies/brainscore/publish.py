@@ -265,10 +265,10 @@ def _verified_version(client: Any, bucket: str, step: Step) -> str | None:
     return _version(there)
 
 
-def _require_sha1(what: str, found: str, expected: str) -> None:
-    if found != expected:
+def _require_sha1(what: str, sha1: str, expected: str) -> None:
+    if sha1 != expected:
         raise OutputError(
-            f"{what} is not what was uploaded: expected SHA-1 {expected}, found {found}; run the "
+            f"{what} is not what was uploaded: expected SHA-1 {expected}, found {sha1}; run the "
             "same command again with overwrite=True."
         )
 
@@ -347,8 +347,8 @@ def _moved(index: PackageIndex, location: str) -> PackageIndex:
 
 def _with_version(index: PackageIndex, file: PackagedFile, version: str | None) -> PackageIndex:
     files = tuple(
-        one.model_copy(update={"version_id": version}) if one.file == file.file else one
-        for one in index.files
+        entry.model_copy(update={"version_id": version}) if entry.file == file.file else entry
+        for entry in index.files
     )
     return index.model_copy(update={"files": files})
 

@@ -115,14 +115,14 @@ def stored_ranges(
     It chooses what to fetch together: what is missing of it HDF5 asks for when it reads. Where the
     values lie in one block, boxes are whole from their third axis on.
     """
-    places: list[tuple[int, int]] = []
+    locations: list[tuple[int, int]] = []
     if dataset.file.userblock_size:
         boxes = []
     if dataset.chunks is None:
         first = dataset.id.get_offset()
         plane = int(np.prod(dataset.shape[2:])) * dataset.dtype.itemsize
         for outer, inner, *_ in boxes if first is not None else ():
-            places += [
+            locations += [
                 (
                     first + (at * dataset.shape[1] + inner.start) * plane,
                     (inner.stop - inner.start) * plane,
@@ -138,7 +138,7 @@ def stored_ranges(
             for corner in product(*corners):
                 chunk = content.complete(lambda: dataset.id.get_chunk_info_by_coord(corner))  # noqa: B023
                 if chunk.byte_offset is not None:
-                    places.append((chunk.byte_offset, chunk.size))
-    inside = [(start, length) for start, length in places if 0 <= start <= content.size - length]
+                    locations.append((chunk.byte_offset, chunk.size))
+    inside = [(start, length) for start, length in locations if 0 <= start <= content.size - length]
     starts, lengths = np.array(inside, dtype=np.int64).reshape(-1, 2).T
     return merged(starts, lengths, content.gap)

@@ -118,9 +118,9 @@ class LocalContent:
         try:
             self._file.seek(start)
             while len(buffer):
-                if not (given := self._file.readinto(buffer)):
+                if not (n_read := self._file.readinto(buffer)):
                     raise OSError(errno.EIO, "It gave only a part")
-                buffer = buffer[given:]
+                buffer = buffer[n_read:]
         except OSError as error:  # which has no name of the file
             number = error.errno or errno.EIO
             raise OSError(number, os.strerror(number), str(self.hdf5_file)) from error

@@ -53,7 +53,7 @@ def look_up_chunks(betas: h5py.Dataset, content: Content, voxels: Integers) -> C
     Arguments are those of `find_chunks`, the dataset in place of its index; HDF5's errors are those
     of a damaged file.
     """
-    places = np.zeros((len(voxels), 2), dtype=np.int64)
+    locations = np.zeros((len(voxels), 2), dtype=np.int64)
     look_up = betas.id.get_chunk_info_by_coord
     positions = zip(
         *(axis.tolist() for axis in np.unravel_index(voxels, betas.shape[1:])), strict=True
@@ -61,8 +61,8 @@ def look_up_chunks(betas: h5py.Dataset, content: Content, voxels: Integers) -> C
     for row, position in enumerate(positions):
         chunk = content.complete(lambda: look_up((0, *position)))  # noqa: B023 (called at once)
         if chunk.byte_offset is not None:
-            places[row] = chunk.byte_offset, chunk.size
-    return ChunkTable(*places.T)
+            locations[row] = chunk.byte_offset, chunk.size
+    return ChunkTable(*locations.T)
 
 
 def gather_chunks(content: Content, starts: Integers, length: int) -> NDArray[np.uint8] | None:
@@ -117,6 +117,6 @@ def _pieces(content: Content, starts: Integers, length: int) -> NDArray[np.uint8
     for (start, stop), end in zip(ranges, ends.tolist(), strict=True):
         content.read_into(start, buffer.data[end - (stop - start) : end])
     held_in = np.searchsorted(ranges.starts, starts, side="right") - 1
-    places = starts - ranges.stops[held_in] + ends[held_in]
+    offsets = starts - ranges.stops[held_in] + ends[held_in]
     windows = np.ndarray((len(buffer) - length + 1,), f"V{length}", buffer, strides=(1,))
-    return windows[places].view(np.uint8).reshape(-1, length)
+    return windows[offsets].view(np.uint8).reshape(-1, length)
