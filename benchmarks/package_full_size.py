@@ -148,8 +148,8 @@ def main(folder: Path) -> int:
         print(f"{name:32}{seconds:8.1f} s")
     print(f"{'in all':32}{total:8.1f} s   at most {MOST_SECONDS} s")
     print(f"{'memory':32}{gigabytes:8.2f} GB  at most {MOST_GIGABYTES} GB")
-    for check in index.files:
-        print(f"{check.file:50}{check.bytes / 1e6:8.1f} MB  {check.sha1}")
+    for file in index.files:
+        print(f"{file.file:50}{file.bytes / 1e6:8.1f} MB  {file.sha1}")
     print(f"checks failed: {', '.join(failed) or 'none'}")
     return int(total > MOST_SECONDS or gigabytes > MOST_GIGABYTES or bool(failed))
 
