@@ -36,8 +36,8 @@ def write_deployments(folder: Path) -> list[Path]:
     for path, text in texts.items():
         if path.exists() and path.read_text(encoding="utf-8") != text:
             raise OutputError(
-                f"{path} is there already, and differs from the file of this version: move it "
-                "away, or choose another folder."
+                f"{path} already exists and differs from the file of this version: move it away, "
+                "or choose another folder."
             )
     for path, text in texts.items():
         write_text(path, text)
@@ -77,9 +77,9 @@ def worker_folder() -> dict[str, str]:
     folder = os.environ.get("PWD", "")
     if not Path(folder).is_absolute() or not Path(folder).is_dir():
         raise OutputError(
-            f"The folder of the worker is not known: expected it in PWD, as shells set it, found "
-            f"{folder!r}; start the worker from a shell, or with PWD set to the folder in which "
-            "relative paths are to lie."
+            "The worker's folder is unknown: expected it in PWD, which shells set, found "
+            f"{folder!r}; start the worker from a shell, or set PWD to the folder that relative "
+            "paths start from."
         )
     os.chdir(folder)
     return {"directory": folder}

@@ -79,15 +79,16 @@ def main() -> None:
     command = argparse.ArgumentParser(
         prog="notify.py",
         description="Let Prefect's server post a message to a webhook whenever a run of nsd-prep "
-        "fails or crashes: JSON with the field 'text', as Slack and Mattermost take it. Calling it "
-        "again replaces the address. Needs a server: give its address in PREFECT_API_URL.",
+        "fails or crashes: JSON with the field 'text', which Slack and Mattermost "
+        "accept. Running it again replaces the address. Needs a server: give its "
+        "address in PREFECT_API_URL.",
     )
     command.add_argument("url", help="address of the webhook")
     arguments = command.parse_args()
     address = urlsplit(arguments.url)
     if address.scheme not in ("http", "https") or not address.hostname:
         command.error(
-            f"{arguments.url!r} is no address of a webhook: give one as https://HOST/PATH"
+            f"{arguments.url!r} is not a webhook address: give one like https://HOST/PATH"
         )
     try:
         require_server()

@@ -84,16 +84,17 @@ def main() -> None:
     command = argparse.ArgumentParser(
         prog="serve.py",
         description="Serve the deployments of prefect.yaml from this process, under their names "
-        "with '-served': runs that are triggered in Prefect's UI, or by a schedule, are done here, "
-        "each in a process of its own. Needs a server: give its address in PREFECT_API_URL "
-        "(export PREFECT_API_URL=http://127.0.0.1:4200/api). Ctrl-C ends it.",
+        "with '-served': runs triggered in Prefect's UI or by a schedule are executed "
+        "here, each in its own process. Needs a server: give its address in "
+        "PREFECT_API_URL (export PREFECT_API_URL=http://127.0.0.1:4200/api). Press "
+        "Ctrl-C to stop.",
     )
     command.add_argument(
         "--limit",
         type=int,
         metavar="N",
         default=1,
-        help="runs that are done at once; %(default)s by default",
+        help="maximum number of concurrent runs; %(default)s by default",
     )
     arguments = command.parse_args()
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "nsd_prep")

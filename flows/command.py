@@ -317,8 +317,8 @@ def _trials(options: dict[str, Any]) -> int:
         return _experiment(options, experiment)
     if options["normalise"] == "run":
         raise _UsageError(
-            "--normalise run is for --experiment imagery and synthetic: choose session, none or "
-            "train-only."
+            "--normalise run applies only to --experiment imagery and synthetic: choose session, "
+            "none or train-only."
         )
     return _run(options | {"single_trials": True, "assemblies": False})
 
@@ -330,7 +330,7 @@ def _experiment(options: dict[str, Any], experiment: Literal["imagery", "synthet
         if name not in _OF_EXPERIMENTS and value != usual[name]:
             option = f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
             raise _UsageError(
-                f"{option} is for NSD's main experiment: leave it out with --experiment "
+                f"{option} applies only to NSD's main experiment: leave it out with --experiment "
                 f"{experiment}."
             )
     root = options["nsd_root"] or os.environ.get("NSD_ROOT")

@@ -163,7 +163,7 @@ class _Server:
                 "Prefect may not be able to read it"
             )
         raise OutputError(
-            f"Prefect's temporary server {problem}: see that there is space in "
+            f"Prefect's temporary server {problem}: make sure that there is space in "
             f"{self._folder.parent}, or start a server with 'prefect server start' and set "
             "PREFECT_API_URL to its address; then run the command again."
         )
@@ -171,7 +171,7 @@ class _Server:
     def _last_words(self) -> str:
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").split("\n")
-        said = [line.strip() for line in lines if line.strip()] or ["it said nothing"]
+        said = [line.strip() for line in lines if line.strip()] or ["no output"]
         errors = [line for line in said if re.match(r"[\w.]*(Error|Exception)\b", line)]
         return (errors or said)[-1]
 
@@ -192,8 +192,8 @@ class _Server:
         if self._stopping or not self._used:
             return
         print(  # noqa: T201
-            f"error: Prefect's temporary server has ended ({_reason(status)}), and the run with "
-            "it: finished work is kept; run the same command again.",
+            f"error: Prefect's temporary server stopped ({_reason(status)}), and the run with it: "
+            "finished work is kept; run the same command again.",
             file=sys.stderr,
             flush=True,
         )

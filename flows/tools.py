@@ -214,7 +214,7 @@ def publish(
     for step in steps:
         size = size_as_text(step.file.bytes)
         print(f"{step.action:13} {size:>9}  s3://{where.bucket}/{step.key}")  # noqa: T201
-    print(f"{size_as_text(sum(step.file.bytes for step in steps))} in all")  # noqa: T201
+    print(f"{size_as_text(sum(step.file.bytes for step in steps))} in total")  # noqa: T201
     if not upload:
         refused = publish.refusal(packages, allow_non_nsd=allow_non_nsd, unchecked=unchecked)
         print(refused or "Give --upload to upload it.")  # noqa: T201

@@ -39,7 +39,7 @@ def retry_may_help(_task: Task[..., Any], run: TaskRun, state: State[Any]) -> bo
         return False
     if run.run_count <= RETRIES:
         _logger.warning(
-            "%s: %s; retrying in some seconds (%d of %d).", run.name, error, run.run_count, RETRIES
+            "%s: %s; retrying in a few seconds (%d of %d).", run.name, error, run.run_count, RETRIES
         )
     return True
 

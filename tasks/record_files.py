@@ -36,7 +36,7 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of JSON, each of whose names stands once: parsers differ in which counts."""
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise ValueError("a name stands twice")
+        raise ValueError("a name appears twice")
     return value
 
 
@@ -44,5 +44,5 @@ def _of_this_library(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     value = _once(pairs)
     known = {f"{kind.__module__}.{kind.__qualname__}" for kind in _CLASSES}
     if "__exc_type__" in value or value.get("__class__", next(iter(known))) not in known:
-        raise ValueError("it names a class of something else")
+        raise ValueError("it names a class of another library")
     return value

@@ -255,13 +255,13 @@ class TestReasons:
         single = whole.isel(presentation=np.repeat(np.arange(N_IMAGES), 3)).copy(
             data=rows.reshape(-1, 2 * N_VOXELS)
         )
-        assert "the second has its repetitions not averaged" in reasons(whole, single)
-        assert "the first has its repetitions not averaged" in reasons(single, whole)
+        assert "the second does not average the repetitions" in reasons(whole, single)
+        assert "the first does not average the repetitions" in reasons(single, whole)
 
     def test_one_repetition_instead_of_the_mean(self, data: Dataset) -> None:
         single = data.assembly({s: data.repetitions(s)[:, 0] for s in (1, 2)})
-        assert "the second has its repetitions not averaged" in reasons(data.assembly(), single)
-        assert "the first has its repetitions not averaged" in reasons(single, data.assembly())
+        assert "the second does not average the repetitions" in reasons(data.assembly(), single)
+        assert "the first does not average the repetitions" in reasons(single, data.assembly())
 
     def test_sums_of_repetitions(self, data: Dataset) -> None:
         summed = data.assembly({s: data.repetitions(s).sum(1) for s in (1, 2)})

@@ -231,7 +231,7 @@ def test_they_are_written_where_they_can_be_edited(tmp_path: Path) -> None:
 
 def test_an_edited_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "prefect.yaml").write_text("name: mine\n")
-    with pytest.raises(OutputError, match=r"prefect\.yaml is there already, and differs"):
+    with pytest.raises(OutputError, match=r"prefect\.yaml already exists and differs"):
         write_deployments(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["prefect.yaml"]
     assert (tmp_path / "prefect.yaml").read_text() == "name: mine\n"

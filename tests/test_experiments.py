@@ -138,7 +138,7 @@ class TestImagery:
     @pytest.mark.parametrize(
         ("change", "error", "message"),
         [
-            (Path.unlink, MissingFilesError, "is not there, which says what the rows"),
+            (Path.unlink, MissingFilesError, r"which lists .* is missing: download"),
             (lambda path: path.write_text("TRIAL\n1\n"), InputFileError, "cannot be read"),
             (
                 lambda path: path.write_text("TRIAL\tCONDITION\tCUE\n1\tH\tR\n"),
@@ -311,9 +311,12 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            (["--experiment", "imagery", "--average"], "--average is for NSD's main experiment"),
-            (["--normalise", "run"], "--normalise run is for --experiment imagery"),
-            (["--experiment", "imagery", "--normalise", "train-only"], "not normalised by"),
+            (
+                ["--experiment", "imagery", "--average"],
+                "--average applies only to NSD's main experiment",
+            ),
+            (["--normalise", "run"], "--normalise run applies only to --experiment imagery"),
+            (["--experiment", "imagery", "--normalise", "train-only"], "cannot be normalised by"),
             (["--experiment", "dreams"], "dreams"),
         ],
     )

@@ -160,7 +160,7 @@ class TestCache:
         assert "making them again" not in caplog.text
         (tmp_path / "second" / "Allen2022.V1.nc").write_bytes(b"other")
         prepare(output_dir=tmp_path / "second", **options)
-        assert "Files of assemble-region are gone, altered or of another run" in caplog.text
+        assert "Files of assemble-region are missing, have changed" in caplog.text
 
     @pytest.mark.parametrize(
         "damage",
@@ -204,7 +204,7 @@ class TestCache:
         assert entry.read_bytes() == content
         assert digests(tmp_path / "out") == before
         if damage != "record altered":  # which is as if there were none
-            assert "gone or altered" in caplog.text
+            assert "are missing or have changed" in caplog.text
 
     def test_refresh_reads_every_session_again(
         self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any]

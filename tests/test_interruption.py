@@ -242,7 +242,7 @@ class TestServerThatEnds:
         assert run.wait(60) == 1
         assert time.monotonic() - begin < 10
         shown = log_of(out).read_text()
-        assert "error: Prefect's temporary server has ended (SIGKILL)" in shown
+        assert "error: Prefect's temporary server stopped (SIGKILL)" in shown
         assert "Traceback" not in shown
         recorded = records(out)
 

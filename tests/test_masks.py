@@ -248,9 +248,9 @@ class TestEmptyRegions:
         definitions = {"V1": REGIONS["V1"], "one": region(streams=(5, 11, 12))}
         selections = [select_voxels(small_dataset, subject, definitions) for subject in (5, 1)]
         first, second = labels_that_are_nowhere(selections)
-        assert "label 11 of the region one is nowhere" in first
+        assert "label 11 of the region one does not exist" in first
         assert "streams" in first
-        assert "label 12 of the region one is nowhere" in second
+        assert "label 12 of the region one does not exist" in second
 
     def test_a_label_that_one_subject_has_is_somewhere(self, damageable: SmallNSD) -> None:
         labels = damageable.labels[2, "streams"].copy()

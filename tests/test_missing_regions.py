@@ -73,7 +73,7 @@ class TestInputs:
         self, lacking: SmallNSD, own: Path, tmp_path: Path
     ) -> None:
         asked = {"regions": ["V1"], "regions_file": own, "missing_regions": "skip"}
-        with pytest.raises(PreflightError, match="of the region FFA is nowhere"):
+        with pytest.raises(PreflightError, match="of the region FFA does not exist"):
             load_inputs(planned(lacking.root, tmp_path, subjects=[LACKING], **asked))
 
     def test_a_region_whose_name_has_another_label_in_each_subject(self, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ class TestInputs:
         own = tmp_path / "regions.toml"
         own.write_text('[FFA]\nlabels.floc-faces = ["FFA"]')
         asked = {"regions": ["V1"], "regions_file": own, "missing_regions": "skip"}
-        with pytest.raises(PreflightError, match="The region FFA is nowhere: no chosen subject"):
+        with pytest.raises(PreflightError, match="The region FFA is empty: no chosen subject"):
             load_inputs(planned(small.root, tmp_path / "out", **asked))
 
     def test_a_subject_without_any_region_is_an_error(

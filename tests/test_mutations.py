@@ -382,7 +382,7 @@ def test_the_sentence_fits_what_was_found() -> None:
         ncsnr_flipped(0): (VOXELS, "turned or shifted"),
         sessions_counted_from_0: (SESSIONS, "No session agrees"),
         session_of_another_subject: (SESSIONS, "another session's or subject's file"),
-        trial_lost: (RUNS, "a trial was lost or is there twice"),
+        trial_lost: (RUNS, "a trial was lost or appears twice"),
     }
     for error, (check, sentence) in sentences.items():
         assert (

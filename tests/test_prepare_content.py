@@ -276,22 +276,21 @@ class TestOwnership:
         before, first = digests(out), manifest(out)["id"]
         words = ["run", "--nsd-root", str(small.root), "--output-dir", str(out), "--check"]
         assert main([*words, "--regions", "V2"]) == 0
-        _, _, said = capsys.readouterr().out.partition(f"In {out} of earlier runs:\n")
+        _, _, said = capsys.readouterr().out.partition(f"In {out} from earlier runs:\n")
         assert said.splitlines() == [
-            "  replaced when they are made again: 3 files (Allen2022.V2.nc, "
-            "train_test_split.csv, trials.csv)",
-            "  stay: 1 file (Allen2022.V1.nc)",
+            "  replaced by this run: 3 files (Allen2022.V2.nc, train_test_split.csv, trials.csv)",
+            "  left as they are: 1 file (Allen2022.V1.nc)",
             f"  kept under another name: brainscore/ as brainscore-{first}/, "
             + ", ".join(
                 f"{name}.csv as {name}-{first}.csv"
                 for name in ("checks", "noise_ceilings", "reliability", "sessions", "voxels")
             ),
-            "  (one run of all regions and subjects writes one table, from the cache)",
+            "  (a single run of all regions and subjects writes one table, from the cache)",
         ]
         assert main([*words, "--regions", "V2", "--replace", "--no-brainscore"]) == 0
         said = capsys.readouterr().out
         assert "removed at the end (--replace): " in said
-        assert "stay" not in said
+        assert "left as they are" not in said
         assert digests(out) == before
 
     @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ class TestPlan:
     def test_altered_package_is_refused(self, client: Any, packages: Path) -> None:
         one = PackageIndex.read(packages).files[3]
         (packages / one.file).write_bytes(b"altered")
-        with pytest.raises(InputFileError, match=f"gone or altered .*{one.sha1}"):
+        with pytest.raises(InputFileError, match=f"is missing or has changed .*{one.sha1}"):
             plan_upload(packages, TO, client)
 
     def test_no_such_bucket(self, client: Any, packages: Path) -> None:
@@ -156,7 +156,7 @@ class TestUpload:
     def test_other_bytes_are_not_replaced_unasked(self, client: Any, packages: Path) -> None:
         last = PackageIndex.read(packages).files[-1]
         client.put_object(Bucket="bucket", Key=TO.key(last.file), Body=b"precious")
-        with pytest.raises(OutputError, match="with other bytes, and nothing was uploaded"):
+        with pytest.raises(OutputError, match="with different contents, so nothing was uploaded"):
             upload(packages, TO, client)
         assert keys(client) == {TO.key(last.file)}
         assert content(client, TO.key(last.file)) == b"precious"
@@ -343,7 +343,7 @@ def test_package_command(tmp_path: Path, capsys: Any) -> None:
 def test_a_dry_run_without_boto3_looks_at_the_files(packages: Path) -> None:
     assert actions(plan_upload(packages, TO, None)) == ["not compared"] * 6
     (packages / PackageIndex.read(packages).files[0].file).unlink()
-    with pytest.raises(InputFileError, match="gone or altered"):
+    with pytest.raises(InputFileError, match="is missing or has changed"):
         plan_upload(packages, TO, None)
 
 

@@ -303,8 +303,8 @@ class NSD:
         names = self._definitions(region)
         if len(names) != 1:
             raise ParameterError(
-                f"Responses are those of one region, found {', '.join(names) or 'none'}: call once "
-                "for each, or take single_trials, which join them."
+                f"Responses are those of a single region, found {', '.join(names) or 'none'}: "
+                "call once for each, or use single_trials, which takes several."
             )
         trials = self._trials(subject, self._shared_trials)
         run, inputs = self._load(subject, region, trials)

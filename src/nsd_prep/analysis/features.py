@@ -42,11 +42,11 @@ class Features:
         """
         absent = np.setdiff1d(nsd_ids, self.nsd_ids)
         if len(absent):
-            advice = "make the features of all of them."
+            advice = "compute the features of all of them."
             if np.isin(nsd_ids + 1, self.nsd_ids).all():
                 advice = (
-                    "found one for each id plus 1, so the ids seem to count from 1; subtract 1 "
-                    "from each."
+                    "every id is there plus 1, so the ids seem to count from 1; subtract 1 from "
+                    "each."
                 )
             raise InputFileError(
                 f"{len(absent)} of {len(np.unique(nsd_ids))} images have no features, nsd_id "
@@ -126,7 +126,7 @@ def parse_features(content: bytes, name: str) -> Features:
         raise InputFileError(
             f"The features file {name} holds {wrong} values that are not finite and "
             f"{len(features.nsd_ids) - len(np.unique(features.nsd_ids))} images more than once: "
-            "expected none of either; make it again."
+            "expected neither; write the file again."
         )
     return features
 

@@ -129,7 +129,9 @@ def analyse(assemblies: Iterable[tuple[str, xr.DataArray]]) -> Geometry:
         # The next one is read before these names are given to it.
         del assembly, values
     if nsd_ids is None:
-        raise InputFileError("There is no assembly to analyse: expected one of a region at least.")
+        raise InputFileError(
+            "There is no assembly to analyse: expected that of at least one region."
+        )
     return Geometry(nsd_ids, tuple(all_voxels), tuple(reliable_voxels))
 
 

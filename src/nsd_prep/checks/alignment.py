@@ -53,15 +53,15 @@ TRIALS_OF_IMAGES: Final = Kind(
     upper=HIGHEST_SHARE,
     unit="share of the prediction",
     meanings=meanings_of_share(
-        sound="Repetitions of an image agree as much as the stored ncsnr says.",
-        weak="Repetitions of an image agree, but less than the stored ncsnr says: the betas are of "
-        "another preparation than the ncsnr, or part of the trials belong to other images (see the "
-        "sessions).",
+        sound="Repetitions of an image agree as much as the stored ncsnr predicts.",
+        weak="Repetitions of an image agree, but less than the stored ncsnr predicts: the betas "
+        "come from another preparation than the ncsnr, or some trials belong to other images "
+        "(see the sessions).",
         none="Repetitions of an image do not agree: trials are assigned to wrong images; check the "
         "order of trials and sessions.",
         high="Repetitions of an image agree more than the stored ncsnr allows: they are averages "
-        "or copies, were not z-scored within sessions, or are of another preparation than the "
-        "ncsnr.",
+        "or copies, were not z-scored within sessions, or come from another preparation than "
+        "the ncsnr.",
     ),
     thresholds=THRESHOLDS_OF_SHARE,
 )
@@ -70,13 +70,13 @@ NCSNR_OF_VOXELS: Final = Kind(
     name="ncsnr belongs to its voxels",
     scope="subject, region",
     measures="slope over voxels of recomputed on stored noise variance; with it r of the ncsnr, "
-    "and the r that noise leaves on average",
+    "and the r that noise allows on average",
     draws=("images", "trials", "voxels"),
     conditions={
         **CONDITIONS_OF_SHARE,
         "failed": f"{CONDITIONS_OF_SHARE['failed']}; or suspicious with r lower than expected by "
-        f"{_LOWER_CORRELATION:g} and {_SURELY_LOWER:g} errors: a tired session takes from the "
-        "slope, a shift by a voxel from both",
+        f"{_LOWER_CORRELATION:g} and {_SURELY_LOWER:g} errors: a tired subject's "
+        "session lowers the slope, a shift by a voxel lowers both",
         "not decidable": f"the slope, or 1 where it is more, is not above {LOWEST_SOUND_SHARE:g} "
         "by two errors of images and of the draw of voxels together, or r is lower than expected "
         f"by {_LOWER_THAN_EXPECTED:g} errors, as after a shift by a voxel",
@@ -90,19 +90,20 @@ NCSNR_OF_VOXELS: Final = Kind(
         **meanings_of_share(
             sound="The ncsnr recomputed from the trials follows the stored one from voxel to "
             "voxel.",
-            weak="The recomputed ncsnr follows the stored one only in part: volumes and betas lie "
-            "shifted against each other by a voxel or two, are of different preparations, or "
-            "sessions are out of their places.",
-            none="The recomputed ncsnr does not follow the stored one: volumes and betas lie "
-            "turned or shifted against each other, or trials belong to other images.",
+            weak="The recomputed ncsnr follows the stored one only in part: volumes and betas are "
+            "shifted by a voxel or two against each other, come from different preparations, "
+            "or sessions are out of order.",
+            none="The recomputed ncsnr does not follow the stored one: volumes and betas are "
+            "flipped or shifted against each other, or trials belong to other images.",
             high="Noise differs between voxels more than the stored ncsnr allows: trials were not "
             "z-scored within sessions.",
         ),
-        _LOW_CORRELATION: "The slope is as expected, and r over voxels is lower than noise leaves: "
-        "volumes and betas may lie shifted by a voxel, or the ncsnr is of other sessions or of "
-        "other betas.",
+        _LOW_CORRELATION: "The slope is as expected, but r over voxels is lower than noise "
+        "explains: volumes and betas may be shifted by a voxel, or the ncsnr is "
+        "of other sessions or of other betas.",
         _ROOM_FOR_SHIFT: "The slope is as expected, but its error, with the draw of these voxels, "
-        "leaves room for volumes shifted by a voxel: more voxels or images would tell.",
+        "does not rule out volumes shifted by a voxel: more voxels or images "
+        "would decide.",
     },
     thresholds=(
         *THRESHOLDS_OF_SHARE,

@@ -134,9 +134,7 @@ NO_RELIABLE_CONSTANT: Final = Kind(
     f"{RELIABLE_NOISE_CEILING:g}",
     upper=0,
     unit="voxels",
-    meanings=any_verdict(
-        "One such voxel turns the region's score into NaN; in sound data there is none."
-    ),
+    meanings=any_verdict("One such voxel turns the region's score into NaN; sound data have none."),
     thresholds=(
         Threshold("noise ceiling, %", RELIABLE_NOISE_CEILING, "what Brain-Score calls reliable"),
     ),
@@ -173,8 +171,8 @@ DEVIATION_AS_PREDICTED: Final = Kind(
         **any_verdict(
             "The spread over images fits the stored ncsnr: trials are averaged as they should be."
         ),
-        "failed": "The spread over images does not fit the stored ncsnr: trials are not averaged "
-        "over their repetitions, or the ncsnr is of other data.",
+        "failed": "The spread over images does not fit the stored ncsnr: trials were not averaged "
+        "over their repetitions, or the ncsnr belongs to other data.",
     },
     thresholds=(
         Threshold("relative difference", DEVIATION_TOLERANCE, "chosen"),
@@ -213,10 +211,9 @@ VOXELS_MEASURED: Final = Kind(
     unit="share of voxels",
     meanings={
         **any_verdict(
-            "Mask and betas do not lie on each other, or the region lies where nothing was "
-            "measured."
+            "Mask and betas are not aligned, or the region lies where nothing was measured."
         ),
-        "passed": "Nearly all voxels have data: mask and betas lie on each other.",
+        "passed": "Nearly all voxels have data: mask and betas are aligned.",
     },
     thresholds=(
         Threshold("share without data", LARGEST_SHARE_WITHOUT_DATA, "simulated cortex"),

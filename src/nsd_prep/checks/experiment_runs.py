@@ -37,7 +37,7 @@ REPETITIONS_BY_RUN: Final = Kind(
     meanings={
         "passed": "Rows of the same target or image are alike in every run.",
         "not decidable": "The signal is too weak to tell, as it often is of imagery.",
-        "exchanged": "These runs show something else than their files say: runs were exchanged.",
+        "exchanged": "These runs show something other than their files say: runs were exchanged.",
     },
     thresholds=(
         Threshold("voxels of the highest core ncsnr", _VOXELS, "those with most signal"),

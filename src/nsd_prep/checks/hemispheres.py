@@ -32,7 +32,7 @@ HEMISPHERES: Final = Kind(
     meanings={
         "passed": "The hemispheres lie where the affine says.",
         "failed": "The hemispheres are exchanged: lh holds what the affine places on the right.",
-        "suspicious": "A hemisphere's labels lie on both sides: look at them beside the anatomy.",
+        "suspicious": "A hemisphere's labels lie on both sides: compare them with the anatomy.",
         "not decidable": "Too few labelled voxels in a hemisphere to tell.",
     },
     thresholds=(

@@ -88,14 +88,14 @@ STIMULUS_SETS: Final = Kind(
     scope="run with stimulus sets",
     measures="whether every image is there",
     conditions={
-        "not decidable": "images are missing: the run goes on without stimulus sets",
+        "not decidable": "images are missing: the run continues without stimulus sets",
         "passed": "every image was written",
     },
     value="{found}",
     expectation="the image of every row",
     unit="images",
     meanings=any_verdict(
-        "Without its images a benchmark cannot be packaged; all else is made all the same."
+        "Without its images a benchmark cannot be packaged; everything else is written."
     ),
 )
 

@@ -85,11 +85,12 @@ MASK_IN_BRAIN: Final = Kind(
     unit="share of voxels",
     meanings={
         "passed": "The region lies on responding cortex.",
-        "no data": "Much of the region has no data: its mask reaches out of the brain, or a small "
+        "no data": "Much of the region has no data: its mask extends beyond the brain, or a small "
         "region lies at the edge of coverage.",
         "empty": "Nothing has signal here: the ncsnr volume is empty.",
         "not decidable": "Too few voxels lie around the region to compare.",
-        "no mesh": "What lies around a region on a surface only its mesh tells, which is not read.",
+        "no mesh": "On a surface only the mesh tells what lies around a region, and it is not "
+        "read.",
         "less signal": "The region has less signal than what lies around it: its mask is "
         "misplaced, or the region lies in dropout.",
     },
@@ -113,7 +114,7 @@ INSIDE_BRAIN_MASK: Final = Kind(
     upper=LARGEST_SHARE_WITHOUT_DATA,
     unit="share of voxels",
     meanings=any_verdict(
-        "A region lies in the brain; if much of it does not, its labels lie turned or shifted "
+        "A region lies in the brain; if much of it does not, its labels are flipped or shifted "
         "against the brain mask (a small one may lie at the edge of coverage)."
     ),
     thresholds=_SIZE_OF_MASK,
@@ -122,8 +123,8 @@ INSIDE_BRAIN_MASK: Final = Kind(
 ORIENTATION: Final = Kind(
     name="orientation of the masks",
     scope="subject",
-    measures="mean signal under all regions, and under every mirrored or transposed copy; the turn "
-    "is named",
+    measures="mean signal under all regions, and under every mirrored or transposed copy; the "
+    "best one is named",
     conditions={
         "failed": f"a copy has more than {_CLEARLY_MORE:g} times the signal, and the regions have "
         f"{_FEWEST_FOR_ORIENTATION} voxels on both sides or the copy fits a boundary of signal",
@@ -134,12 +135,13 @@ ORIENTATION: Final = Kind(
     expectation="more than under any turned or mirrored copy",
     unit="share of variance",
     meanings={
-        "passed": "The regions have more signal as they lie than turned.",
-        "as much": "The regions have as much signal turned as they do as they lie.",
-        "failed": "Labels and ncsnr lie turned against each other: read both with their axes fully "
+        "passed": "The regions have more signal in place than mirrored or transposed.",
+        "as much": "The regions have as much signal mirrored or transposed as in place.",
+        "failed": "Labels and ncsnr are oriented differently: read both with their axes fully "
         "reversed.",
-        "small": "So small, or one-sided, regions may have less signal than what they turn onto.",
-        "surface": "This does not apply to surfaces, whose vertices have no axes to be turned.",
+        "small": "Regions so small or one-sided may have less signal than what a mirrored copy "
+        "falls on.",
+        "surface": "This does not apply to surfaces, whose vertices have no axes to mirror.",
     },
     thresholds=(
         Threshold("times the signal", _CLEARLY_MORE, "simulated cortex"),

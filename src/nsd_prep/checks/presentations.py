@@ -46,8 +46,8 @@ _ENOUGH_IMAGES = 500
 SINGLE_TRIALS_OF_IMAGES: Final = Kind(
     name="single trials belong to their images",
     scope="subject, with single trials",
-    measures=f"mean product of the first two presentations, over the {_VOXELS_THAT_TELL} voxels of "
-    "the highest ncsnr (0.33 or more), as a share of what the ncsnr says",
+    measures=f"mean product of the first two presentations, over the {_VOXELS_THAT_TELL} voxels "
+    "of the highest ncsnr (0.33 or more), as a share of what the ncsnr predicts",
     draws=("images", "trials"),
     conditions={
         **CONDITIONS_OF_SHARE,
@@ -65,10 +65,10 @@ SINGLE_TRIALS_OF_IMAGES: Final = Kind(
     unit="share of the prediction",
     meanings=meanings_of_share(
         sound="Rows of the file and images belong together.",
-        weak="Some trials belong to other images, or a part of the sessions is weak: look at the "
-        "session records.",
+        weak="Some trials belong to other images, or some sessions are weak: look at the session "
+        "records.",
         none="Rows and images do not belong together: compare the design with the sessions.",
-        high="Two presentations are more alike than any data are: repetitions are copies.",
+        high="Two presentations are more alike than real data can be: repetitions are copies.",
     ),
     thresholds=(
         *THRESHOLDS_OF_SHARE,

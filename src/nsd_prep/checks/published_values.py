@@ -17,7 +17,7 @@ from nsd_prep.dataset.published import DEFAULT_PREPARATION, PREPARATION_FOLDERS
 from nsd_prep.dataset.space import FSAVERAGE, FUNC1PT8MM, HEMISPHERES
 from nsd_prep.dataset.splits import TEST, TRAIN
 
-_AS_PUBLISHED: Final = "As published of the real dataset."
+_AS_PUBLISHED: Final = "As published for the real dataset."
 _SOURCE: Final = "`published_statistics.py`"
 #: Reason of what differs in a region whose labels are not those that are distributed now.
 _OLDER_RELEASE: Final = "older release"
@@ -59,14 +59,14 @@ def _kind(
         unit=unit,
         meanings={
             "passed": _AS_PUBLISHED,
-            "failed": "Another mask, ncsnr or release of the data than what is published.",
+            "failed": "The mask, ncsnr or release of the data is not the published one.",
             "not decidable": "The flat layout does not name its preparation; this number is "
-            "published of b3.",
+            "published for b3.",
             _OLDER_RELEASE: "The labels are those of an older release (2020-21): they are sound, "
-            "and not those of which numbers are published; download the labels again to reproduce "
-            "these.",
-            "another IT": "The published number was most likely made with nine parcels of "
-            "HCP_MMP1 as IT.",
+            "but the published numbers rest on newer ones; download the labels "
+            "again to reproduce them.",
+            "another IT": "The published number most likely rests on nine parcels of HCP_MMP1 as "
+            "IT.",
         },
         thresholds=(Threshold("tolerance", tolerance, _SOURCE),) if tolerance else (),
     )

@@ -45,7 +45,7 @@ REGION_ORDER: Final = Kind(
     unit="r",
     meanings=any_verdict(
         "Regions further apart in the visual hierarchy see images less alike; another order means "
-        "that regions are mistaken for each other."
+        "that regions have been confused."
     ),
     thresholds=(
         Threshold("standard errors, passed", SURELY_IN_ORDER, "chosen"),

@@ -28,7 +28,7 @@ from nsd_prep.dataset.noise_ceiling import noise_ceiling
 SPLIT_HALF_RELIABILITY: Final = Kind(
     name="split-half reliability",
     scope="subject, region",
-    measures="mean r over the three pairs of repetitions, as a share of what the ncsnr says",
+    measures="mean r over the three pairs of repetitions, as a share of what the ncsnr predicts",
     draws=("images", "trials"),
     conditions=CONDITIONS_OF_SHARE,
     value="median {corrected:.3f} beside a noise ceiling of {ceiling:.1f} % (median); {share} of "
@@ -40,7 +40,7 @@ SPLIT_HALF_RELIABILITY: Final = Kind(
     meanings=meanings_of_share(
         sound="Voxels respond alike to the repetitions of an image (in b3 these are not quite "
         "independent: its regularisation uses all repetitions).",
-        weak="Voxels respond less alike to repetitions than the stored ncsnr says: some of the "
+        weak="Voxels respond less alike to repetitions than the stored ncsnr predicts: some "
         "repetitions belong to other images, or the ncsnr to another preparation.",
         none="Voxels do not respond alike to the repetitions of an image: these belong to "
         "different images.",

@@ -58,11 +58,11 @@ RUNS_IN_PLACE: Final = Kind(
         "not decidable": "A run has too few repeated images, or too weak a signal, to tell.",
         EXCHANGED: "These runs' trials show the images of other runs of the session: runs were "
         "exchanged.",
-        SHIFTED: "These trials show the images of the trials next to them: a trial was lost or is "
-        "there twice.",
-        UNSEEN: "The subject may have slept or closed the eyes in these runs: compare regions "
-        "elsewhere in the brain. At chance everywhere, the trials are another session's or in "
-        "another order, or the file has holes.",
+        SHIFTED: "These trials show the images of the trials next to them: a trial was lost or "
+        "appears twice.",
+        UNSEEN: "The subject may have slept or closed their eyes in these runs: compare regions "
+        "elsewhere in the brain. At chance everywhere, the trials are another session's "
+        "or in another order, or the file has holes.",
     },
     thresholds=(
         Threshold("agreement of a run at chance", LOWEST_AGREEMENT, "simulations"),

@@ -75,11 +75,11 @@ BETAS_IN_PERCENT: Final = Kind(
     unit="%",
     meanings={
         **any_verdict(
-            "The betas of all sessions were scaled otherwise than NSD's, 300 to a percent: "
-            "download them again, or write them so."
+            "The betas of all sessions are not scaled like NSD's, 300 units to a percent: "
+            "download them again, or rescale them."
         ),
         "passed": "The betas are in percent signal change, as NSD's are.",
-        "not decidable": "No voxel varies: nothing can be told of the scale.",
+        "not decidable": "No voxel varies: the scale cannot be judged.",
     },
     thresholds=(
         Threshold("usual, %", USUAL_DEVIATIONS, "NSD's are 1 to 3 %"),
@@ -118,7 +118,7 @@ SCALE_OF_SESSIONS: Final = Kind(
     expectation=f"deviation within a factor of {RATIO_SUSPICIOUS:g} of the other sessions', mean "
     f"within {SHIFT_SUSPICIOUS:g} deviations",
     meanings=meanings_of_sessions(
-        "A session on another scale is of another preparation of the betas, was scaled twice or "
+        "A session on another scale holds another preparation of the betas, was scaled twice or "
         f"not at all: {DOWNLOAD_AGAIN}.",
         passed="All sessions of the subject are on one scale.",
     ),

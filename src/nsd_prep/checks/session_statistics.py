@@ -96,20 +96,20 @@ TRIALS_WITH_DATA: Final = Kind(
 SATURATION: Final = Kind(
     name="saturation",
     scope="subject",
-    measures="values cut off, beyond the other sessions' median",
+    measures="values clipped, beyond the other sessions' median",
     conditions={
         "failed": f"above {SATURATED_FAILED:.0%}",
         "suspicious": f"above {SATURATED_SUSPICIOUS:.0%}",
         "passed": "fewer",
     },
     value="{found}",
-    expectation=f"at most {SATURATED_SUSPICIOUS:.0%} of values cut off beyond other sessions",
+    expectation=f"at most {SATURATED_SUSPICIOUS:.0%} of values clipped beyond other sessions",
     upper=SATURATED_SUSPICIOUS,
     unit="share of values",
     meanings=meanings_of_sessions(
-        "Values at the ends of int16 were cut off; many of them mean that a session was scaled "
+        "Values at the limits of int16 were clipped; many of them mean that a session was scaled "
         "twice.",
-        passed="Hardly a value was cut off at the ends of int16.",
+        passed="Hardly any value was clipped at the limits of int16.",
     ),
     thresholds=(
         Threshold("share, failed", SATURATED_FAILED, "chosen"),
@@ -148,8 +148,8 @@ VOXELS_IN_PLACE: Final = Kind(
     lower=PATTERN_SUSPICIOUS,
     unit="r",
     meanings=meanings_of_sessions(
-        "Which voxels vary much is much the same in all sessions of a subject; a session that "
-        "differs is moved, or another subject's.",
+        "The voxels that vary much are largely the same in all sessions of a subject; a session "
+        "that differs is misaligned, or another subject's.",
         passed="Every session has the subject's own pattern of voxels that vary much.",
     ),
     thresholds=(
@@ -273,7 +273,7 @@ def _saturated(records: SubjectRecords) -> SessionFindings:
     findings: dict[int, Finding] = {
         session: (
             "failed" if excess[row] > SATURATED_FAILED else "suspicious",
-            f"{share[row]:.1%} of values at the ends of int16",
+            f"{share[row]:.1%} of values at the limits of int16",
         )
         for row, session in enumerate(records)
         if excess[row] > SATURATED_SUSPICIOUS

@@ -65,10 +65,10 @@ SESSIONS_IN_PLACE: Final = Kind(
     draws=("trials", "sessions"),
     conditions={
         "failed": f"a session at chance: below {LOWEST_AGREEMENT:g}, below "
-        f"{HIGHEST_AGREEMENT_OF_MISPLACED:g} by {MARGIN_OF_SURE:g} standard errors, and below "
-        f"{TIRED:g} by {MARGIN_OF_TIRED:g}, where the others do not differ so much "
-        f"({DEVIATIONS_OF_WEAK:g} robust deviations); not one in early cortex alone, and none "
-        "that NSD is known for; or of the opposite sign",
+        f"{HIGHEST_AGREEMENT_OF_MISPLACED:g} by {MARGIN_OF_SURE:g} standard errors, and "
+        f"below {TIRED:g} by {MARGIN_OF_TIRED:g}, where the others do not differ so "
+        f"much ({DEVIATIONS_OF_WEAK:g} robust deviations); not one in early cortex "
+        "alone, and none that is known to be weak in NSD; or of the opposite sign",
         "suspicious": "one that is weak, or at chance otherwise, or that may be; one that is weak "
         f"in one region by {MARGIN_OF_REGION:g} standard errors",
         "not decidable": f"fewer than {FEWEST_TRIALS_OF_SESSION} trials, or too weak a signal",
@@ -83,20 +83,21 @@ SESSIONS_IN_PLACE: Final = Kind(
         "not decidable": "Some sessions have too few shared images, or too weak a signal, to tell.",
         "all at chance": "No session agrees with another: the order of sessions or trials, or the "
         "design, is another subject's or is counted from another number.",
-        AT_CHANCE: "The subject may have slept or not have looked, or the head moved: compare "
-        "regions elsewhere in the brain. At chance everywhere it is another session's or subject's "
-        f"file, or its trials are in another order; {_WHERE_RECORD_SPEAKS}",
-        UNSEEN: "The subject may not have looked (closed eyes, a tired subject): compare higher "
-        "areas, where such a session is in order. At chance there too, it is another session's or "
-        f"subject's file, or its trials are in another order; {_WHERE_RECORD_SPEAKS}",
-        KNOWN: "NSD is known for these sessions: they are weak, and their trials are right "
-        "(subject 7's session 34 is blind in early visual cortex and in order elsewhere). Leave "
-        "them out where that matters; there is nothing to repair.",
+        AT_CHANCE: "The subject may have slept or looked away, or the head moved: compare "
+        "regions elsewhere in the brain. At chance everywhere it is another session's "
+        f"or subject's file, or its trials are in another order; {_WHERE_RECORD_SPEAKS}",
+        UNSEEN: "The subject may not have looked (closed eyes, fatigue): compare higher areas, "
+        "where such a session looks normal. At chance there too, it is another session's "
+        f"or subject's file, or its trials are in another order; {_WHERE_RECORD_SPEAKS}",
+        KNOWN: "These sessions of NSD are known to be weak, and their trials are right (subject "
+        "7's session 34 is blind in early visual cortex and normal elsewhere). Leave them "
+        "out where that matters; there is nothing to repair.",
         OPPOSITE: "A session of the opposite sign disagrees with the others as much as sessions "
         f"agree: its betas were multiplied by a negative number; {DOWNLOAD_AGAIN}.",
-        AT_CHANCE_OR_WEAK: "Such a session is most likely a tired subject's, or one whose eyes "
-        "were closed: compare higher areas, and look at its mean image. Otherwise it is another "
-        f"session's or subject's file, or its trials are in another order; {_WHERE_RECORD_SPEAKS}",
+        AT_CHANCE_OR_WEAK: "Such a session is most likely that of a tired subject, or of one "
+        "whose eyes were closed: compare higher areas, and look at its mean "
+        "image. Otherwise it is another session's or subject's file, or its "
+        f"trials are in another order; {_WHERE_RECORD_SPEAKS}",
         WEAK: "A weak session may be a tired subject's, or its voxels lie elsewhere (the head "
         "moved, or it is another preparation): look at its mean image before you use it.",
     },

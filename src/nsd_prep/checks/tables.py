@@ -31,10 +31,10 @@ TABLES_OF_DATA: Final = Kind(
     upper=0,
     unit="rows",
     meanings={
-        "passed": "What is computed again, and joined by subject, region and voxel, is what the "
-        "table says.",
-        "failed": "The table says something else than the assemblies and trials: do not use it, "
-        "and report it with the output of 'nsd-prep --version'.",
+        "passed": "Computed again, and joined by subject, region and voxel, the values are those "
+        "of the table.",
+        "failed": "The table contradicts the assemblies and trials: do not use it, and report it "
+        "with the output of 'nsd-prep --version'.",
     },
     thresholds=(
         Threshold("tolerance of a value", _TOLERANCE, "sums of float32 differ in their order"),

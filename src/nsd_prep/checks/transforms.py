@@ -35,8 +35,8 @@ TRANSFORM: Final = Kind(
         "names.",
         "failed": "The transform is of another hemisphere or subject, or is not counted from 1: "
         "download both transforms again.",
-        "suspicious": "The transform or one of the two ncsnr is of another release than the other.",
-        "not decidable": "The ncsnr of the native surface are not there, or too few.",
+        "suspicious": "The transform or one of the two ncsnr files is of another release.",
+        "not decidable": "The ncsnr of the native surface is missing, or covers too few vertices.",
     },
     thresholds=(
         Threshold("r of the same vertices", SAME, "nearest neighbours are equal"),

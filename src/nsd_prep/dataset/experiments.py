@@ -192,7 +192,7 @@ def _imagery_rows(dataset: Dataset, subject: int) -> pd.DataFrame:
 def _read_run(dataset: Dataset, path: Path) -> pd.DataFrame:
     if not dataset.exists(path):
         raise MissingFilesError(
-            f"{path} is not there, which says what the rows of NSD-imagery are: download it."
+            f"{path}, which lists the rows of NSD-imagery, is missing: download it."
         )
     content = dataset.read(path)
     columns = ["TRIAL", "CONDITION", "CUE"]
@@ -260,7 +260,7 @@ def _synthetic_rows(dataset: Dataset) -> pd.DataFrame:
     path = synthetic_design_file(dataset)
     if not dataset.exists(path):
         raise MissingFilesError(
-            f"{path} is not there, which says what the rows of NSD-synthetic show: download it."
+            f"{path}, which lists the images of NSD-synthetic's rows, is missing: download it."
         )
     n_rows = ROWS["synthetic"]
     try:

@@ -248,13 +248,13 @@ def labels_that_are_nowhere(selections: Iterable[VoxelSelection]) -> list[str]:
     selections = list(selections)
     nowhere = set.intersection(*(set(selection.absent_labels) for selection in selections))
     labels = [
-        f"The label {label} of the region {region} is nowhere: no chosen subject has it in "
+        f"The label {label} of the region {region} does not exist: no chosen subject has it in "
         f"{volume}; correct the region's labels."
         for region, volume, label in sorted(nowhere)
     ]
     reported = {region for region, _, _ in nowhere}
     return labels + [
-        f"The region {region} is nowhere: no chosen subject has a voxel of it; leave it out, or "
+        f"The region {region} is empty: no chosen subject has a voxel of it; leave it out, or "
         "correct its labels."
         for region in selections[0].regions
         if region not in reported

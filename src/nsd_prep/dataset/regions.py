@@ -42,7 +42,7 @@ LabelName = Annotated[str, Field(min_length=1)]
 _A_LABEL = "a label is a whole number from 1 to 32767, or a name"
 
 
-_A_TABLE = "this is to be a table"
+_A_TABLE = "this must be a table"
 
 
 #: What pydantic finds wrong in a regions file, in the words of the file.
@@ -51,10 +51,10 @@ _REASONS: Final = {
         ("int_type", "int_parsing", "greater_than_equal", "less_than_equal", "string_too_short"),
         _A_LABEL,
     ),
-    **dict.fromkeys(("tuple_type", "too_short"), "this is to be a list of labels, not empty"),
+    **dict.fromkeys(("tuple_type", "too_short"), "this must be a list of labels, not empty"),
     **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), _A_TABLE),
     "string_pattern_mismatch": "a volume's name holds letters, digits and . _ - alone",
-    "extra_forbidden": "there is no such key",
+    "extra_forbidden": "this key is unknown",
     "missing": "this key is missing",
 }
 

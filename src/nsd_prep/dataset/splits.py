@@ -242,8 +242,8 @@ def part_of_split(trials: pd.DataFrame, split: str, part: str) -> NDArray[np.boo
         return (trials[split] == part).to_numpy(dtype=np.bool_)
     there = [name for name in (*SPLITS, OWN_SPLIT) if name in trials]
     why = (
-        f"it takes the subject's last {LAST_SESSIONS} sessions apart, and the dataset does not "
-        "hold them and sessions before them"
+        f"it sets apart the subject's last {LAST_SESSIONS} sessions, and the dataset lacks these "
+        "or any session before them"
         if split in SPLITS
         else "there is no such split"
     )

@@ -151,7 +151,7 @@ class Store(Folder):
             return part
         if self._record(name).exists():
             _logger.warning(
-                "The stored responses %s are gone or altered: extracting them again.",
+                "The stored responses %s are missing or have changed: extracting them again.",
                 self._array(name),
             )
         return None
@@ -170,8 +170,8 @@ class Store(Folder):
         start = part.start_of_values(content[:HEADER_BYTES], len(content))
         if start is None or sha256_of_bytes(content) != part.sha256:
             raise InputFileError(
-                f"The extracted responses {self.path / part.file} are gone or altered since they "
-                "were checked: run the same command again to extract them again."
+                f"The extracted responses {self.path / part.file} are missing or have changed "
+                "since they were checked: run the same command again to extract them again."
             )
         return np.frombuffer(content, part.dtype, offset=start).reshape(part.shape)
 

@@ -79,9 +79,9 @@ class Ownership:
             return
         if own := self._own_files():
             raise ParameterError(
-                f"{self._folder.path} holds {_named(own)} under the names of results of this run, "
-                "which no run has written: choose another --output-dir, move them elsewhere, or "
-                "give --replace, with which they are replaced."
+                f"{self._folder.path} holds {_named(own)}, which no run has written, under the "
+                "names of this run's results: choose another --output-dir, move them elsewhere, "
+                "or give --replace to replace them."
             )
         why: dict[str, list[Difference]] = {
             run: differences(self._ours, record) for run, record in self._earlier.records.items()
@@ -94,11 +94,11 @@ class Ownership:
         if not strangers:
             return
         first = self._outputs[strangers[0]].run
-        reasons = "; ".join(map(str, why.get(first, ["no record tells their options"])))
+        reasons = "; ".join(map(str, why.get(first, ["no record of their options"])))
         raise ParameterError(
-            f"{self._folder.path} holds {_named(strangers)} of another run, which do not belong "
-            f"together with what this run makes ({reasons}): choose another --output-dir, or give "
-            "--replace, with which the results that are not made again are removed."
+            f"{self._folder.path} holds {_named(strangers)} of another run with different options "
+            f"({reasons}): choose another --output-dir, or give --replace, which removes the "
+            "results that this run does not write."
         )
 
     def _own_files(self) -> list[str]:
@@ -126,21 +126,23 @@ class Ownership:
         aside = self._names_aside()
         others = [name for name in self._outputs if name not in again]
         replaced = [name for name in again if name not in aside]
-        lines = [f"In {self._folder.path} of earlier runs:"]
+        lines = [f"In {self._folder.path} from earlier runs:"]
         if replaced:
-            lines.append(f"  replaced when they are made again: {_named(replaced)}")
+            lines.append(f"  replaced by this run: {_named(replaced)}")
         if others:
-            becomes = "removed at the end (--replace)" if self._replace else "stay"
+            becomes = "removed at the end (--replace)" if self._replace else "left as they are"
             lines.append(f"  {becomes}: {_named(others)}")
         if aside:
             lines.append(f"  kept under another name: {_renamed(aside)}")
-            lines.append("  (one run of all regions and subjects writes one table, from the cache)")
+            lines.append(
+                "  (a single run of all regions and subjects writes one table, from the cache)"
+            )
         if unfinished := [name for name in others if not self._has_ended(name)]:
-            lines.append(f"  of a run that did not end: {_named(unfinished)}")
+            lines.append(f"  from a run that did not finish: {_named(unfinished)}")
         if own := self._own_files():
             lines.append(f"  replaced, although no run has written them: {_named(own)}")
         if self._earlier.ignored:
-            lines.append(f"  listed, but no files of a run, and left alone: {self._ignored()}")
+            lines.append(f"  listed, but not files of a run, and left alone: {self._ignored()}")
         return "".join(f"\n{line}" for line in lines) if len(lines) > 1 else ""
 
     def begin(self) -> None:
@@ -151,7 +153,7 @@ class Ownership:
         """
         if self._earlier.ignored:
             _logger.warning(
-                "Listed in %s, but no files of a run, and left alone: %s.",
+                "Listed in %s, but not files of a run, and left alone: %s.",
                 self._folder.path,
                 self._ignored(),
             )
@@ -220,7 +222,7 @@ class Ownership:
         (self._folder.path / UNFINISHED).unlink(missing_ok=True)
         if removed:
             _logger.info(
-                "Removed from %s what an earlier run made and this one did not: %s.",
+                "Removed from %s what an earlier run wrote and this one did not: %s.",
                 self._folder.path,
                 _named(removed),
             )

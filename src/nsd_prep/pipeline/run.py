@@ -247,7 +247,7 @@ def plan_run(
     run._dataset = dataset
     if not (run.assemblies or run.single_trials):
         raise ParameterError(
-            "Neither assemblies nor single trials are to be made: leave out assemblies=False, "
+            "Neither assemblies nor single trials would be written: leave out assemblies=False, "
             "or give single_trials=True."
         )
     if run.single_trials:

@@ -196,6 +196,7 @@ def is_whole(step: Step[..., Any], result: Any, arguments: Arguments) -> bool:
     # Where none is there, the result is that of another folder: nothing was lost.
     if not whole and any((folder.path / name).exists() for folder in folders for name in names):
         _logger.warning(
-            "Files of %s are gone, altered or of another run: making them again.", step.name
+            "Files of %s are missing, have changed or come from another run: writing them again.",
+            step.name,
         )
     return whole

@@ -20,8 +20,8 @@ def synthetic_beside(output_dir: Path, nsd_root: Path | None = None) -> Path:
     """
     if nsd_root is not None:
         raise ParameterError(
-            f"Synthetic data are asked for, and a dataset is given ({nsd_root}): leave out one of "
-            "the two."
+            f"Both synthetic data and a dataset are requested ({nsd_root}): leave out one of the "
+            "two."
         )
     root = Path(output_dir).expanduser().absolute().parent / "synthetic-nsd"
     remove_stale_partials(root.parent, root.name)

@@ -29,7 +29,7 @@ def require_normalise(normalise: str) -> None:
     """Raise a ParameterError where an experiment is not normalised so."""
     if normalise not in UNITS:
         raise ParameterError(
-            f"The rows of this experiment are not normalised by {normalise!r}: give one of "
+            f"The rows of this experiment cannot be normalised by {normalise!r}: give one of "
             f"{', '.join(UNITS)} with normalise=."
         )
 

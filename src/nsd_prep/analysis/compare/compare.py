@@ -160,15 +160,17 @@ def compare(first: Path, second: Path, tolerance: float = TOLERANCE) -> Comparis
         A file is not an assembly.
     """
     if not 0 <= tolerance < float("inf"):
-        raise ParameterError(f"The tolerance must be 0 or more, found {tolerance}: 1e-5, say.")
+        raise ParameterError(
+            f"The tolerance must be 0 or more, found {tolerance}: give one such as 1e-5."
+        )
     for path in (first, second):
         if not path.exists():
             raise ParameterError(
-                f"{path} is not there: expected an assembly (.nc) or a folder of assemblies."
+                f"{path} does not exist: expected an assembly (.nc) or a folder of assemblies."
             )
     if first.is_dir() != second.is_dir():
         raise ParameterError(
-            f"{first} and {second} are not of a kind: give two files or two folders."
+            f"{first} and {second} are not of the same kind: give two files or two folders."
         )
     if first.is_file():
         name = first.name if first.name == second.name else f"{first.name} and {second.name}"
@@ -177,9 +179,9 @@ def compare(first: Path, second: Path, tolerance: float = TOLERANCE) -> Comparis
     both = sorted(names[0] & names[1])
     if not both:
         raise ParameterError(
-            f"{first} and {second} have no assembly of the same name: found "
-            f"{', '.join(sorted(names[0])) or 'none'} and {', '.join(sorted(names[1])) or 'none'}; "
-            "give two files instead."
+            f"{first} and {second} have no assembly name in common: found "
+            f"{', '.join(sorted(names[0])) or 'none'} and "
+            f"{', '.join(sorted(names[1])) or 'none'}; give two files instead."
         )
     trials = _trials(first, second)
     stage = current_stage()

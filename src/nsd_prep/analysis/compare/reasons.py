@@ -28,7 +28,7 @@ LOOKED_AT: Final = (
 #: Variance of the difference to the mean of three trials, in variances of a trial's noise, of one
 #: trial, the mean of two, and the median of three (of normal noise: 0.4487 - 1/3).
 _DIFFERENCES: Final = (
-    (2 / 3, "has its repetitions not averaged: single trials stand for their mean"),
+    (2 / 3, "does not average the repetitions: single trials stand in for their mean"),
     (1 / 6, "averages two of the three repetitions"),
     (0.1154, "takes the median of the repetitions instead of their mean"),
 )
@@ -84,12 +84,12 @@ def _other_rows(first: Side, second: Side, n_common: int) -> list[str]:
     if first.rows_of_image != second.rows_of_image:
         more = first.rows_of_image > second.rows_of_image
         reasons.append(
-            f"{SIDES[not more]} has its repetitions not averaged: their mean is the other's row"
+            f"{SIDES[not more]} does not average the repetitions: their mean is the other's row"
         )
     if len(first.nsd_id) != n_common or len(second.nsd_id) != n_common:
         reasons.append(
-            "another set of sessions or subjects: the images in common agree, and which images "
-            "were seen three times differs"
+            "another set of sessions or subjects: the images in common agree, but the images seen "
+            "three times differ"
         )
     return reasons
 
@@ -152,7 +152,7 @@ def _exact(first: Side, second: Side, x: Values, y: Values, tolerance: float) ->
         varies = deviation > 0
         again = (given - given.mean(axis=0))[:, varies] / deviation[varies]
         if varies.any() and _relatively_close(again, scaled[:, varies], 10 * tolerance):
-            reasons.append(f"{SIDES[side]} was z-scored once more, over its images")
+            reasons.append(f"{SIDES[side]} was z-scored a second time, over its images")
     return reasons
 
 
@@ -221,7 +221,7 @@ def _some_voxels(x: Values, y: Values, differs: NDArray[np.bool_]) -> list[str]:
         return []
     return [
         f"{wrong.sum()} of {len(wrong)} voxels differ and the others agree: large values of these "
-        "were cut off, or wrapped around int16, in one side"
+        "were clipped, or wrapped around int16, on one side"
     ]
 
 

@@ -143,13 +143,13 @@ class PackageIndex(BaseModel):
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError as error:
             raise MissingFilesError(
-                f"{path} is missing: expected the index of the packages there; make them first, "
+                f"{path} is missing: expected the index of the packages there; create them first "
                 "with nsd-prep package."
             ) from error
         except ValidationError as error:
             raise InputFileError(
-                f"{path} is not an index of packages ({error.error_count()} entries are not as "
-                "they should be): make the packages again, with nsd-prep package."
+                f"{path} is not an index of packages ({error.error_count()} invalid entries): "
+                "create the packages again with nsd-prep package."
             ) from error
 
 

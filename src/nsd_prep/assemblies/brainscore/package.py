@@ -111,8 +111,8 @@ def write_packages(
     if missing:
         raise MissingFilesError(
             f"The folder {folder} is not ready to be packaged: expected {', '.join(missing)}, "
-            "found none of this name; run the flow without brainscore=False and with "
-            "NSD's stimulus file, and give the same suffix=."
+            "found no such file; run the flow without brainscore=False and with NSD's stimulus "
+            "file, and give the same suffix=."
         )
     _require_own(folder, [path for pair in paths.values() for path in pair])
     halves = [_read_half(folder, split, pair) for split, pair in paths.items()]

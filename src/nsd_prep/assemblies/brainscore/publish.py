@@ -20,9 +20,9 @@ Action = Literal["upload", "already there", "overwrite", "differs", "not compare
 
 #: Of NSD's data use agreement, as it bears on an upload.
 NSD_TERMS: Final = (
-    "NSD is given out under an agreement: for research and education only, with no distribution of "
-    "the data or of parts of them. Responses and images made from NSD are parts of it, so they "
-    "belong in a bucket that only people who have signed the agreement can read."
+    "NSD is distributed under an agreement: for research and education only, without "
+    "redistribution of the data or parts of them. Responses and images made from NSD are parts of "
+    "it, so they belong in a bucket that only people who have signed the agreement can read."
 )
 
 _READ_SIZE: Final = 1 << 20
@@ -92,8 +92,8 @@ def s3_client(endpoint: str | None = None) -> Any:
         ) from error
     except BotoCoreError as error:
         raise ParameterError(
-            f"There can be no connection to S3 ({str(error).rstrip('.')}): expected a profile of "
-            "your AWS configuration; correct AWS_PROFILE, or the files in ~/.aws."
+            f"Cannot connect to S3 ({str(error).rstrip('.')}): expected a profile of your AWS "
+            "configuration; correct AWS_PROFILE, or the files in ~/.aws."
         ) from error
 
 
@@ -154,8 +154,8 @@ def plan_upload(
         stage.note = packaged.file
         if not is_whole(packages, packaged):
             raise InputFileError(
-                f"{packages / packaged.file} is gone or altered since it was packaged: expected "
-                f"SHA-1 {packaged.sha1}; make the packages again, with nsd-prep package."
+                f"{packages / packaged.file} is missing or has changed since it was packaged: "
+                f"expected SHA-1 {packaged.sha1}; create the packages again with nsd-prep package."
             )
     if client is None:
         return [
@@ -220,8 +220,8 @@ def upload(
     differing = [step.key for step in steps if step.action == "differs"]
     if differing:
         raise OutputError(
-            f"The bucket {destination.bucket} already has {', '.join(differing)} with other bytes, "
-            "and nothing was uploaded: choose another prefix, or overwrite=True."
+            f"The bucket {destination.bucket} already has {', '.join(differing)} with different "
+            "contents, so nothing was uploaded: choose another prefix, or give overwrite=True."
         )
     index = _moved(PackageIndex.read(packages), destination.location)
     done = []
@@ -283,8 +283,8 @@ def _require_bucket(client: Any, bucket: str) -> None:
             code = error.response["Error"]["Code"]
             if code in _NOT_FOUND:
                 raise OutputError(
-                    f"There is no bucket {bucket} at {client.meta.endpoint_url}: expected one that "
-                    "you may write to; make it, or name another."
+                    f"There is no bucket {bucket} at {client.meta.endpoint_url}: expected one "
+                    "that you may write to; create it, or name another."
                 ) from error
             if code not in {"403", "AccessDenied"}:  # one may write without being allowed to look
                 raise
@@ -367,5 +367,5 @@ def _explained(what: str, done: str) -> Iterator[None]:
     except (BotoCoreError, ClientError) as error:
         raise OutputError(
             f"{what} could not be {done} ({error}): check the bucket, the endpoint and your "
-            "credentials, and run the same command again; what is uploaded stays."
+            "credentials, and run the same command again; files already uploaded are kept."
         ) from error

@@ -119,7 +119,7 @@ class LocalContent:
             self._file.seek(start)
             while len(buffer):
                 if not (n_read := self._file.readinto(buffer)):
-                    raise OSError(errno.EIO, "It gave only a part")
+                    raise OSError(errno.EIO, "Only part of it could be read")
                 buffer = buffer[n_read:]
         except OSError as error:  # which has no name of the file
             number = error.errno or errno.EIO
