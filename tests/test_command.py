@@ -165,7 +165,7 @@ class TestRefusals:
         with pytest.raises(SystemExit) as ended:
             notify.main()
         assert ended.value.code == 2
-        assert f"{url!r} is no address of a webhook" in capsys.readouterr().err
+        assert f"{url!r} is not a webhook address" in capsys.readouterr().err
 
 
 class TestEnd:

@@ -316,7 +316,7 @@ class TestDamage:
         content[at] ^= 1
         path.write_bytes(content)
         assert request.find("shared", "V4") is None
-        with pytest.raises(InputFileError, match="have changed.*run the same command again"):
+        with pytest.raises(InputFileError, match="are missing or have changed"):
             request.store.read(part)
         self.recovers(official, request, voxels_read)
 
