@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from nsd_prep.checks.placement import INSIDE_BRAIN_MASK
-from nsd_prep.checks.published_values import PUBLISHED_WEAKEST_SUBJECT
+from nsd_prep.checks.published_kinds import PUBLISHED_WEAKEST_SUBJECT
 from nsd_prep.checks.registry import KINDS, as_table, describe
 from nsd_prep.checks.scales import SCALE_OF_SESSIONS
 from nsd_prep.checks.tables import TABLES_OF_DATA

@@ -9,12 +9,9 @@ written in docs/checks.md.
 from nsd_prep.checks.hemispheres import check_hemispheres
 from nsd_prep.checks.images import check_colours, check_images
 from nsd_prep.checks.placement import check_placement, check_placement_on_surface
-from nsd_prep.checks.published_values import (
-    Scope,
-    check_published_gaps,
-    check_published_region,
-    check_published_repetitions,
-)
+from nsd_prep.checks.published_kinds import Scope
+from nsd_prep.checks.published_regions import check_published_gaps, check_published_region
+from nsd_prep.checks.published_values import check_published_repetitions
 from nsd_prep.checks.run import RegionEvidence, check_run, check_single_trials
 from nsd_prep.checks.session_statistics import check_session_records
 from nsd_prep.checks.transforms import check_transform

@@ -10,7 +10,7 @@ from nsd_prep.checks.hemispheres import HEMISPHERES
 from nsd_prep.checks.images import IMAGES_OF_RESPONSES
 from nsd_prep.checks.placement import INSIDE_BRAIN_MASK, MASK_IN_BRAIN, ORIENTATION
 from nsd_prep.checks.presentations import SINGLE_TRIALS_OF_IMAGES
-from nsd_prep.checks.published_values import (
+from nsd_prep.checks.published_kinds import (
     PUBLISHED_RDM_DEVIATION,
     PUBLISHED_REGION_CORRELATION,
     PUBLISHED_SUBJECT_CORRELATION,

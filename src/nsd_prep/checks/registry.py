@@ -27,7 +27,7 @@ from nsd_prep.checks.hemispheres import HEMISPHERES
 from nsd_prep.checks.images import COLOURS, IMAGES_OF_RESPONSES, STIMULUS_SETS
 from nsd_prep.checks.placement import INSIDE_BRAIN_MASK, MASK_IN_BRAIN, ORIENTATION
 from nsd_prep.checks.presentations import SINGLE_TRIALS_OF_IMAGES
-from nsd_prep.checks.published_values import (
+from nsd_prep.checks.published_kinds import (
     PUBLISHED_CELLS_WITHOUT_DATA,
     PUBLISHED_HIGHEST_NOISE_CEILING,
     PUBLISHED_IMAGE_COUNT,

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.checks.alignment import Alignment, align, check_alignment
-from nsd_prep.checks.published_values import Scope, check_published_rdms
+from nsd_prep.checks.published_kinds import Scope
+from nsd_prep.checks.published_values import check_published_rdms
 from nsd_prep.checks.region_identity import check_region_identity
 from nsd_prep.checks.region_order import REGIONS_IN_ORDER, check_region_order, region_order
 from nsd_prep.checks.reliability import Reliability, check_reliability, split_half_reliability
