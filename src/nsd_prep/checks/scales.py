@@ -53,9 +53,8 @@ _FEWEST_RUNS: Final = 3
 Finding = tuple[Verdict, str]
 WITHOUT_DATA: Final[Finding] = ("not decidable", "too few voxels with data")
 
-_FEWEST_THRESHOLDS: Final = (
-    Threshold("fewest sessions", FEWEST_SESSIONS, "no session differs from one other"),
-    Threshold("fewest voxels", FEWEST_COMPARED, "simulated sessions: a few may be anything"),
+_FEWEST_VOXELS: Final = Threshold(
+    "fewest voxels", FEWEST_COMPARED, "simulated sessions: a few may be anything"
 )
 
 BETAS_IN_PERCENT: Final = Kind(
@@ -98,81 +97,73 @@ def meanings_of_sessions(wrong: str, passed: str) -> Mapping[str, str]:
     }
 
 
-SCALE_OF_SESSIONS: Final = Kind(
-    name="scale of sessions",
-    scope="subject",
-    measures="deviation and mean against the subject's other sessions, robustly "
+def _kind_of_scale(
+    what: str,
+    measures: str,
+    others: str,
+    spread: Threshold,
+    wrong: str,
+    passed: str,
+    fewest: Threshold,
+) -> Kind:
+    """Return the kind of check that compares sessions, or runs, by their scale."""
+    return Kind(
+        name=f"scale of {what}",
+        scope="subject",
+        measures=measures,
+        draws=("sessions",),
+        conditions={
+            "failed": f"a factor of {RATIO_FAILED:g} (t, p below {CHANCE_OF_FAILED_SCALE:g}), or "
+            f"of {RATIO_IMPOSSIBLE:g}",
+            "suspicious": f"a factor of {RATIO_SUSPICIOUS:g}, or a mean {SHIFT_SUSPICIOUS:g} "
+            f"deviations off (t, p below {CHANCE_OF_SUSPICIOUS_SCALE:g}), or {RATIO_OF_FEW:g} and "
+            f"{SHIFT_OF_FEW:g}",
+            "not decidable": f"{what} differ too much for that to be sure, or there are fewer than "
+            f"{fewest.value} {what} or {FEWEST_COMPARED} voxels",
+            "passed": "within",
+        },
+        value="{found}",
+        expectation=f"deviation within a factor of {RATIO_SUSPICIOUS:g} of {others}', mean within "
+        f"{SHIFT_SUSPICIOUS:g} deviations",
+        meanings=meanings_of_sessions(wrong, passed),
+        thresholds=(
+            Threshold("factor, suspicious", RATIO_SUSPICIOUS, "simulated sessions"),
+            Threshold("factor, failed", RATIO_FAILED, "simulated sessions: none of 5000 subjects"),
+            Threshold("factor, where sessions are few", RATIO_OF_FEW, "1 % of simulated subjects"),
+            Threshold("mean, where sessions are few", SHIFT_OF_FEW, "simulated sessions"),
+            Threshold("factor, failed whatever the others", RATIO_IMPOSSIBLE, "no real session"),
+            Threshold("p, suspicious", CHANCE_OF_SUSPICIOUS_SCALE, "40 sessions of two numbers"),
+            Threshold("p, failed", CHANCE_OF_FAILED_SCALE, "one error in a million checks"),
+            Threshold("mean, deviations", SHIFT_SUSPICIOUS, "simulated sessions"),
+            spread,
+            fewest,
+            _FEWEST_VOXELS,
+        ),
+    )
+
+
+SCALE_OF_SESSIONS: Final = _kind_of_scale(
+    "sessions",
+    "deviation and mean against the subject's other sessions, robustly "
     f"({ROBUST_DEVIATIONS:g} deviations)",
-    draws=("sessions",),
-    conditions={
-        "failed": f"a factor of {RATIO_FAILED:g} (t, p below {CHANCE_OF_FAILED_SCALE:g}), or of "
-        f"{RATIO_IMPOSSIBLE:g}",
-        "suspicious": f"a factor of {RATIO_SUSPICIOUS:g}, or a mean {SHIFT_SUSPICIOUS:g} deviations"
-        f" off (t, p below {CHANCE_OF_SUSPICIOUS_SCALE:g}), or {RATIO_OF_FEW:g} and "
-        f"{SHIFT_OF_FEW:g}",
-        "not decidable": "sessions differ too much for that to be sure, or there are fewer than "
-        f"{FEWEST_SESSIONS} sessions or {FEWEST_COMPARED} voxels",
-        "passed": "within",
-    },
-    value="{found}",
-    expectation=f"deviation within a factor of {RATIO_SUSPICIOUS:g} of the other sessions', mean "
-    f"within {SHIFT_SUSPICIOUS:g} deviations",
-    meanings=meanings_of_sessions(
-        "A session on another scale holds another preparation of the betas, was scaled twice or "
-        f"not at all: {DOWNLOAD_AGAIN}.",
-        passed="All sessions of the subject are on one scale.",
-    ),
-    thresholds=(
-        Threshold("factor, suspicious", RATIO_SUSPICIOUS, "simulated sessions"),
-        Threshold("factor, failed", RATIO_FAILED, "simulated sessions: none of 5000 subjects"),
-        Threshold("factor, where sessions are few", RATIO_OF_FEW, "1 % of simulated subjects"),
-        Threshold("mean, where sessions are few", SHIFT_OF_FEW, "simulated sessions"),
-        Threshold("factor, failed whatever the others", RATIO_IMPOSSIBLE, "no real session"),
-        Threshold("p, suspicious", CHANCE_OF_SUSPICIOUS_SCALE, "40 sessions of two numbers"),
-        Threshold("p, failed", CHANCE_OF_FAILED_SCALE, "one error in a million checks"),
-        Threshold("mean, deviations", SHIFT_SUSPICIOUS, "simulated sessions"),
-        Threshold("robust deviations over sessions", ROBUST_DEVIATIONS, "simulated sessions"),
-        *_FEWEST_THRESHOLDS,
-    ),
+    others="the other sessions",
+    spread=Threshold("robust deviations over sessions", ROBUST_DEVIATIONS, "simulated sessions"),
+    fewest=Threshold("fewest sessions", FEWEST_SESSIONS, "no session differs from one other"),
+    wrong="A session on another scale holds another preparation of the betas, was scaled twice or "
+    f"not at all: {DOWNLOAD_AGAIN}.",
+    passed="All sessions of the subject are on one scale.",
 )
 
-SCALE_OF_RUNS: Final = Kind(
-    name="scale of runs",
-    scope="subject",
-    measures="deviation and mean of a run against the other runs of its session, robustly "
+SCALE_OF_RUNS: Final = _kind_of_scale(
+    "runs",
+    "deviation and mean of a run against the other runs of its session, robustly "
     f"({ROBUST_DEVIATIONS_OF_RUNS:g} deviations over the runs of all sessions)",
-    draws=("sessions",),
-    conditions={
-        "failed": f"a factor of {RATIO_FAILED:g} (t, p below {CHANCE_OF_FAILED_SCALE:g}), or of "
-        f"{RATIO_IMPOSSIBLE:g}",
-        "suspicious": f"a factor of {RATIO_SUSPICIOUS:g}, or a mean {SHIFT_SUSPICIOUS:g} deviations"
-        f" off (t, p below {CHANCE_OF_SUSPICIOUS_SCALE:g}), or {RATIO_OF_FEW:g} and "
-        f"{SHIFT_OF_FEW:g}",
-        "not decidable": "runs differ too much for that to be sure, or there are fewer than "
-        f"{_FEWEST_RUNS} runs or {FEWEST_COMPARED} voxels",
-        "passed": "within",
-    },
-    value="{found}",
-    expectation=f"deviation within a factor of {RATIO_SUSPICIOUS:g} of the session's other runs', "
-    f"mean within {SHIFT_SUSPICIOUS:g} deviations",
-    meanings=meanings_of_sessions(
-        "A run on another scale spoils the z-scores of its session: look at its responses, and "
-        "download the session again.",
-        passed="All runs of each session are on one scale.",
-    ),
-    thresholds=(
-        Threshold("factor, suspicious", RATIO_SUSPICIOUS, "simulated sessions"),
-        Threshold("factor, failed", RATIO_FAILED, "simulated sessions: none of 5000 subjects"),
-        Threshold("factor, where sessions are few", RATIO_OF_FEW, "1 % of simulated subjects"),
-        Threshold("mean, where sessions are few", SHIFT_OF_FEW, "simulated sessions"),
-        Threshold("factor, failed whatever the others", RATIO_IMPOSSIBLE, "no real session"),
-        Threshold("p, suspicious", CHANCE_OF_SUSPICIOUS_SCALE, "40 sessions of two numbers"),
-        Threshold("p, failed", CHANCE_OF_FAILED_SCALE, "one error in a million checks"),
-        Threshold("mean, deviations", SHIFT_SUSPICIOUS, "simulated sessions"),
-        Threshold("robust deviations over runs", ROBUST_DEVIATIONS_OF_RUNS, "runs are many"),
-        Threshold("fewest runs", _FEWEST_RUNS, "no run differs from one other"),
-        _FEWEST_THRESHOLDS[1],
-    ),
+    others="the session's other runs",
+    spread=Threshold("robust deviations over runs", ROBUST_DEVIATIONS_OF_RUNS, "runs are many"),
+    fewest=Threshold("fewest runs", _FEWEST_RUNS, "no run differs from one other"),
+    wrong="A run on another scale spoils the z-scores of its session: look at its responses, and "
+    "download the session again.",
+    passed="All runs of each session are on one scale.",
 )
 
 
