@@ -6,6 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 
+class UsageError(Exception):
+    """What is wrong with a command line."""
+
+
 def as_options(text: str, commands: Iterable[Callable[..., Any]]) -> str:
     """Return a text in which parameters are called as the options of commands.
 

@@ -370,6 +370,6 @@ class TestServer:
         self, finished: Finished, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-        monkeypatch.setattr("nsd_prep.flows.command._flow", lambda _: 17)
+        monkeypatch.setattr("nsd_prep.flows.runs._flow", lambda _: 17)
         words = ["--nsd-root", str(finished.root), "--output-dir", str(finished.out)]
         assert main(["run", *words]) == 17

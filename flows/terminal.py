@@ -1,0 +1,51 @@
+"""The library's lines on a terminal, in the words of the command line."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console
+
+from nsd_prep.core.parameters import parameters
+from nsd_prep.flows import tools
+from nsd_prep.flows.options import as_options
+
+#: Commands, for what the library says of their parameters.
+_COMMANDS: Final = (
+    parameters,
+    tools.synth,
+    tools.cache,
+    tools.export,
+    tools.package,
+    tools.publish,
+)
+
+
+def print_error(error: object) -> None:
+    """Print an error of the library to standard error."""
+    sentence = as_options(f"error: {error}", _COMMANDS)
+    Console(stderr=True).print(sentence, highlight=False, soft_wrap=True, markup=False)
+
+
+class _Lines(logging.Handler):
+    """Writes what the library logs to standard error, above a progress bar where one is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not getattr(record, "beside_a_bar", False):
+            print(as_options(self.format(record), _COMMANDS), file=sys.stderr, flush=True)  # noqa: T201
+
+
+@contextmanager
+def lines_on_terminal() -> Iterator[None]:
+    """Show the library's lines: Prefect's handlers are silenced, and take them to the server."""
+    logger, lines = logging.getLogger("nsd_prep"), _Lines()
+    level = logger.level
+    logger.addHandler(lines)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(lines)
+        logger.setLevel(level)
