@@ -3,22 +3,17 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, get_args
 
-import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
-from nsd_prep import __version__
-from nsd_prep.checks.experiment_runs import check_experiment
 from nsd_prep.checks.registry import as_table
-from nsd_prep.core.atomic import write_table, write_text
+from nsd_prep.core.atomic import write_table
 from nsd_prep.core.check import Check
-from nsd_prep.core.digests import sha256_of_json
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.folders import user_cache_folder
 from nsd_prep.core.parameters import (
@@ -34,18 +29,10 @@ from nsd_prep.core.parameters import (
 )
 from nsd_prep.core.parameters import parameters as run_parameters
 from nsd_prep.core.progress import Stages
-from nsd_prep.core.records import Folder, StepOutput
-from nsd_prep.dataset.atlases import label_table_of_atlases
+from nsd_prep.dataset.atlases import label_table_of_atlases, labelled_regions
 from nsd_prep.dataset.coco import with_annotations
 from nsd_prep.dataset.design import read_design
-from nsd_prep.dataset.experiments import (
-    ROWS,
-    Experiment,
-    betas_file,
-    require_experiment,
-    rows_of_experiment,
-    valid_file,
-)
+from nsd_prep.dataset.experiments import Experiment
 from nsd_prep.dataset.image_table import table_of_images
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
@@ -56,37 +43,34 @@ from nsd_prep.dataset.regions import (
     chosen_regions,
     definition_as_text,
 )
-from nsd_prep.dataset.space import FUNC1PT8MM, HEMISPHERES
-from nsd_prep.dataset.volumes import read_volume
+from nsd_prep.dataset.space import FUNC1PT8MM
 from nsd_prep.exports.export import NEEDS, Like, export_trials, require_like
-from nsd_prep.extraction.sessions import SessionRecord, TrialSelection, read_files
+from nsd_prep.extraction.sessions import SessionRecord, TrialSelection
 from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline.cache import in_use
 from nsd_prep.pipeline.composition import extract
+from nsd_prep.pipeline.experiments import (
+    ExperimentRows,
+    read_experiment,
+    require_experiment_of,
+)
 from nsd_prep.pipeline.inputs import Inputs, Trials
-from nsd_prep.pipeline.loading import check_space, map_trials
+from nsd_prep.pipeline.loading import map_trials
 from nsd_prep.pipeline.observer import TerminalObserver
 from nsd_prep.pipeline.preflight import load_inputs
 from nsd_prep.pipeline.prepared import Prepared
 from nsd_prep.pipeline.run import Run, plan_run
 from nsd_prep.pipeline.step import InThreads
-from nsd_prep.pipeline.steps.single_trials import SubjectTrials, write_single_trials
+from nsd_prep.pipeline.steps.single_trials import SubjectTrials
+from nsd_prep.pipeline.stored_trials import single_trials_file
 from nsd_prep.single_trials import open_single_trials
-from nsd_prep.single_trials.experiments import (
-    ExperimentNormalise,
-    experiment_voxels,
-    normalised_rows,
-    require_normalise,
-    write_experiment,
-)
+from nsd_prep.single_trials.experiments import ExperimentNormalise, require_normalise
 from nsd_prep.single_trials.reliability import VoxelMinima
 from nsd_prep.single_trials.subject import SingleTrialOptions
 from nsd_prep.single_trials.voxels import trial_voxels
 from nsd_prep.single_trials.writer import check_storage
 
 _logger: Final = logging.getLogger(__name__)
-#: Says which files in a folder of single trials are whole.
-_RECORD: Final = "made.json"
 
 #: A name of `NSD.regions`, or the definition of another region.
 Region = str | RegionDefinition
@@ -402,33 +386,13 @@ class NSD:
         chosen = self.subjects if subjects is None else tuple(subjects)
         files = [
             self._single_trials_file(
-                subject, self._labelled(subject, needs.regions), options, minima, lacking="skip"
+                subject, labelled_regions(dataset, subject, needs.regions), options, minima, "skip"
             )
             for subject in chosen
         ]
         images = dataset.images_file
         with Stages().stage("exporting"):
             return export_trials(files, target, like, images=images if images.is_file() else None)
-
-    def _labelled(
-        self, subject: int, regions: Mapping[str, RegionDefinition]
-    ) -> dict[str, RegionDefinition]:
-        """Return the regions of which a subject has the labels, of any where it has none."""
-        dataset = self._run.dataset()
-        there = {
-            atlas: any(
-                dataset.exists(dataset.roi_file(subject, atlas, side))
-                for side in (*HEMISPHERES, *(() if dataset.is_surface else (None,)))
-            )
-            for definition in regions.values()
-            for atlas in definition.labels
-        }
-        held = {
-            name: definition
-            for name, definition in regions.items()
-            if all(there[atlas] for atlas in definition.labels)
-        }
-        return held or dict(regions)  # of which the first look says what is missing
 
     def _single_trials_file(
         self,
@@ -447,14 +411,7 @@ class NSD:
         with in_use(self.cache_dir):
             sessions = self._extract(inputs, "all")
             trials = SubjectTrials(inputs, int(subject), sessions, self._store, minima)
-            name = sha256_of_json([trials.digest, asdict(options)])[:24]
-            folder = Folder(path=self._store.path / "single-trials" / name)
-            output = _whole(folder)
-            if output is None:
-                with Stages().stage("writing single trials", len(sessions)):
-                    output = write_single_trials(trials, options, "", folder)
-                write_text(folder.path / _RECORD, output.model_dump_json())
-            return folder.path / next(iter(output.files))
+            return single_trials_file(trials, options, self._store, len(sessions))
 
     def experiment(
         self,
@@ -485,15 +442,7 @@ class NSD:
             `nsd_prep.single_trials.experiments.experiment_voxels` as coordinates.
         """
         require_normalise(normalise)
-        values, rows, voxels, attributes = self._experiment(experiment, subject, regions)
-        responses = normalised_rows(values, rows["run"].to_numpy(), normalise)
-        coordinates = {
-            column: (frame.index.name, frame[column].to_numpy())
-            for frame in (rows, voxels)
-            for column in frame
-        }
-        variables = {"response": (("trial", "voxel"), responses)}
-        return xr.Dataset(variables, coordinates, attributes)
+        return self._experiment(experiment, subject, regions).as_dataset(normalise)
 
     def write_experiment(
         self,
@@ -532,77 +481,25 @@ class NSD:
         chosen = self.subjects if subjects is None else tuple(subjects)
         for subject in chosen:
             self._require_open(subject)
-            require_experiment(self._run.dataset(), subject, experiment)
+            require_experiment_of(self._run.dataset(), subject, experiment)
         files: list[Path] = []
         checks: list[Check] = []
         with Stages().stage(f"writing NSD-{experiment}", len(chosen)) as stage:
             for subject in chosen:
-                values, rows, voxels, attributes = self._experiment(experiment, subject, regions)
-                files += write_experiment(
-                    Path(folder),
-                    subject,
-                    experiment,
-                    values,
-                    rows,
-                    voxels,
-                    attributes,
-                    normalise=normalise,
-                    dtype=dtype,
-                    format=format,
-                )
-                zscores = normalised_rows(values, rows["run"].to_numpy(), "session")
-                ncsnr = voxels["ncsnr_core"].to_numpy()
-                checks += check_experiment(f"subj{subject:02d}", experiment, zscores, rows, ncsnr)
+                own = self._experiment(experiment, subject, regions)
+                files += own.write(Path(folder), normalise=normalise, dtype=dtype, format=format)
+                checks += own.check()
                 stage.advance()
         table = Path(folder) / f"checks_{experiment}.csv"
         write_table(table, as_table(checks))
         return [*files, table], checks
 
-    def _experiment(
-        self, experiment: Experiment, subject: int, regions: Regions
-    ) -> tuple[NDArray[np.int16], pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-        """Return stored values (n_voxels, n_rows), rows, voxels and attributes of an experiment."""
-        dataset = self._run.dataset()
-        if dataset.stores_floats:
-            raise ParameterError(
-                f"NSD-{experiment} is not read from the .mgh files of {dataset.space}: open the "
-                "dataset without surface_files='mgh'."
-            )
+    def _experiment(self, experiment: Experiment, subject: int, regions: Regions) -> ExperimentRows:
         self._require_open(subject)
-        require_experiment(dataset, subject, experiment)
+        require_experiment_of(self._run.dataset(), subject, experiment)
         trials = self._trials(subject, self._shared_trials)
         _, inputs = self._load(subject, regions, replace(trials, table=trials.table[:0]))
-        selection = inputs.masks[subject].selection
-        voxels = trial_voxels(
-            {name: sites for name, sites in selection.regions.items() if len(sites)},
-            selection.space,
-            inputs.noise_ceilings[subject].ncsnr.values,
-        )
-        sites = selection.union()
-        files = tuple(
-            replace(file, path=betas_file(file.path, experiment))
-            for file in inputs.beta_files(subject, 1)
-        )
-        dataset.source.identities([file.path for file in files])
-        for file in files:
-            dataset.source.check_session(file.path, file.shape, ROWS[experiment])
-        values = read_files(dataset.source, files, sites, ROWS[experiment])
-        rows = rows_of_experiment(dataset, subject, experiment)
-        is_valid = None
-        if not dataset.is_surface and dataset.exists(
-            mask := valid_file(dataset, subject, experiment)
-        ):
-            volume = read_volume(mask, dataset.read)
-            check_space(subject, str(mask), volume, selection)
-            is_valid = volume.values.ravel()[sites] > 0
-        attributes = {
-            "software": f"nsd-prep {__version__}",
-            "dataset": dataset.name,
-            "preparation": files[0].path.parent.name,
-            **selection.space.attributes(),
-        }
-        stored = values.astype(np.int16, copy=False)
-        return stored, rows, experiment_voxels(voxels, stored, rows, is_valid), attributes
+        return read_experiment(inputs, subject, experiment)
 
     def _require_open(self, subject: int) -> None:
         if subject not in self.subjects:
@@ -674,12 +571,3 @@ class NSD:
     def _extract(self, inputs: Inputs, kind: TrialSelection) -> list[SessionRecord]:
         sessions, _ = extract(self._run, inputs, InThreads(), TerminalObserver(), (kind,))
         return sessions
-
-
-def _whole(folder: Folder) -> StepOutput | None:
-    """Return what was written into a folder, or None where it is not, or not any more, whole."""
-    try:
-        output = StepOutput.model_validate_json((folder.path / _RECORD).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return output if folder.holds(output.files) else None

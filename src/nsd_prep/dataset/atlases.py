@@ -1,6 +1,6 @@
 """Every label of every atlas of a dataset, by name, and how many sites subjects have of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nsd_prep.core.errors import MissingFilesError
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.layout import Dataset
-from nsd_prep.dataset.regions import ROI_VOLUMES
+from nsd_prep.dataset.regions import ROI_VOLUMES, RegionDefinition
 from nsd_prep.dataset.space import HEMISPHERES, Hemisphere
 from nsd_prep.dataset.surfaces import read_vertex_labels
 from nsd_prep.dataset.volumes import read_label_table, read_label_volume
@@ -68,6 +68,25 @@ def label_table_of_atlases(dataset: Dataset, subjects: Sequence[int]) -> pd.Data
     counted = each_in_threads(lambda atlas: _count(dataset, atlas), atlases)
     table = pd.concat(counted, ignore_index=True)
     return _with_lacking(table, atlases)
+
+
+def labelled_regions(
+    dataset: Dataset, subject: int, regions: Mapping[str, RegionDefinition]
+) -> dict[str, RegionDefinition]:
+    """Return the regions of which a subject has the labels; all of them where it has none."""
+    sides = HEMISPHERES if dataset.is_surface else (*HEMISPHERES, None)
+    atlases = {atlas for definition in regions.values() for atlas in definition.labels}
+    lacking = {
+        atlas
+        for atlas in atlases
+        if not any(dataset.exists(dataset.roi_file(subject, atlas, side)) for side in sides)
+    }
+    labelled = {
+        name: definition
+        for name, definition in regions.items()
+        if lacking.isdisjoint(definition.labels)
+    }
+    return labelled or dict(regions)
 
 
 def _atlases(dataset: Dataset, subjects: Iterable[int]) -> list[_Atlas]:

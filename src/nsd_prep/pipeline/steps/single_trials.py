@@ -55,7 +55,7 @@ class SubjectTrials:
     Parameters
     ----------
     inputs : Inputs
-        What the first look loaded.
+        What preflight loaded.
     subject : int
         1-based.
     sessions : sequence of SessionRecord

@@ -1,0 +1,142 @@
+"""A subject's rows of NSD-imagery or NSD-synthetic: read, given as a dataset, written, checked."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from nsd_prep import __version__
+from nsd_prep.checks.experiment_runs import check_experiment
+from nsd_prep.core.check import Check
+from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.parameters import StoredFormat, StoredType
+from nsd_prep.dataset.experiments import (
+    ROWS,
+    Experiment,
+    betas_file,
+    require_experiment,
+    rows_of_experiment,
+    valid_file,
+)
+from nsd_prep.dataset.layout import Dataset
+from nsd_prep.dataset.volumes import read_volume
+from nsd_prep.extraction.sessions import read_files
+from nsd_prep.pipeline.inputs import Inputs
+from nsd_prep.pipeline.loading import check_space
+from nsd_prep.single_trials.experiments import (
+    ExperimentNormalise,
+    experiment_voxels,
+    normalised_rows,
+    write_experiment,
+)
+from nsd_prep.single_trials.voxels import trial_voxels
+
+
+@dataclass(frozen=True)
+class ExperimentRows:
+    """The rows of an experiment of a subject (1-based).
+
+    `values` are as stored, int16 (n_voxels, n_rows); `rows` as
+    `nsd_prep.dataset.experiments.rows_of_experiment`, `voxels` as
+    `nsd_prep.single_trials.experiments.experiment_voxels`.
+    """
+
+    experiment: Experiment
+    subject: int
+    values: NDArray[np.int16]
+    rows: pd.DataFrame
+    voxels: pd.DataFrame
+    attributes: dict[str, Any]
+
+    def responses(self, normalise: ExperimentNormalise) -> NDArray[np.float32]:
+        """Return normalised responses, (n_rows, n_voxels)."""
+        return normalised_rows(self.values, self.rows["run"].to_numpy(), normalise)
+
+    def as_dataset(self, normalise: ExperimentNormalise) -> xr.Dataset:
+        """Return the variable ``response`` with rows and voxels as coordinates."""
+        coordinates = {
+            column: (frame.index.name, frame[column].to_numpy())
+            for frame in (self.rows, self.voxels)
+            for column in frame
+        }
+        variables = {"response": (("trial", "voxel"), self.responses(normalise))}
+        return xr.Dataset(variables, coordinates, self.attributes)
+
+    def write(
+        self,
+        folder: Path,
+        *,
+        normalise: ExperimentNormalise,
+        dtype: StoredType,
+        format: StoredFormat,
+    ) -> tuple[Path, Path]:
+        """Write responses and the table of the rows into a folder."""
+        return write_experiment(
+            folder,
+            self.subject,
+            self.experiment,
+            self.values,
+            self.rows,
+            self.voxels,
+            self.attributes,
+            normalise=normalise,
+            dtype=dtype,
+            format=format,
+        )
+
+    def check(self) -> list[Check]:
+        """Check that repetitions agree in each run."""
+        return check_experiment(
+            f"subj{self.subject:02d}",
+            self.experiment,
+            self.responses("session"),
+            self.rows,
+            self.voxels["ncsnr_core"].to_numpy(),
+        )
+
+
+def require_experiment_of(dataset: Dataset, subject: int, experiment: Experiment) -> None:
+    """Raise where a subject's rows of an experiment are not there, or cannot be read."""
+    if dataset.stores_floats:
+        raise ParameterError(
+            f"NSD-{experiment} is not read from the .mgh files of {dataset.space}: open the "
+            "dataset without surface_files='mgh'."
+        )
+    require_experiment(dataset, subject, experiment)
+
+
+def read_experiment(inputs: Inputs, subject: int, experiment: Experiment) -> ExperimentRows:
+    """Read a subject's rows of an experiment, in the regions that were loaded."""
+    dataset, selection = inputs.dataset, inputs.masks[subject].selection
+    voxels = trial_voxels(
+        {name: sites for name, sites in selection.regions.items() if len(sites)},
+        selection.space,
+        inputs.noise_ceilings[subject].ncsnr.values,
+    )
+    sites = selection.union()
+    files = tuple(
+        replace(file, path=betas_file(file.path, experiment))
+        for file in inputs.beta_files(subject, 1)
+    )
+    dataset.source.identities([file.path for file in files])
+    for file in files:
+        dataset.source.check_session(file.path, file.shape, ROWS[experiment])
+    values = read_files(dataset.source, files, sites, ROWS[experiment]).astype(np.int16, copy=False)
+    rows = rows_of_experiment(dataset, subject, experiment)
+    is_valid = None
+    if not dataset.is_surface and dataset.exists(mask := valid_file(dataset, subject, experiment)):
+        volume = read_volume(mask, dataset.read)
+        check_space(subject, str(mask), volume, selection)
+        is_valid = volume.values.ravel()[sites] > 0
+    attributes = {
+        "software": f"nsd-prep {__version__}",
+        "dataset": dataset.name,
+        "preparation": files[0].path.parent.name,
+        **selection.space.attributes(),
+    }
+    columns = experiment_voxels(voxels, values, rows, is_valid)
+    return ExperimentRows(experiment, subject, values, rows, columns, attributes)
