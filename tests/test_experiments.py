@@ -211,7 +211,12 @@ class TestSynthetic:
     @pytest.mark.parametrize(
         ("name", "change", "error", "message"),
         [
-            ("nsdsynthetic_expdesign.mat", Path.unlink, MissingFilesError, "is missing: download it"),
+            (
+                "nsdsynthetic_expdesign.mat",
+                Path.unlink,
+                MissingFilesError,
+                "is missing: download it",
+            ),
             (
                 "nsdsynthetic_expdesign.mat",
                 lambda path: path.write_bytes(b"no"),

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from nsd_prep.analysis.compare.compare import Comparison, Difference
+from nsd_prep.analysis.compare.comparison import Comparison, Difference
 from nsd_prep.analysis.compare.reasons import LOOKED_AT
 
 _NAMED: Final = 5
