@@ -454,7 +454,7 @@ class TestReasons:
     def test_zscored_once_more(self, data: Dataset) -> None:
         again = data.assembly()
         again.values[:] = (again.values - again.values.mean(0)) / again.values.std(0)
-        assert "z-scored once more" in reasons(data.assembly(), again)
+        assert "z-scored a second time" in reasons(data.assembly(), again)
 
     def test_noise_has_no_known_reason(self, data: Dataset) -> None:
         other = data.assembly()
@@ -585,12 +585,12 @@ class TestFiles:
     def test_what_cannot_be_compared(self, strong: Dataset, tmp_path: Path) -> None:
         file = tmp_path / "Allen2022.V1.nc"
         write_assembly(strong.assembly(), file)
-        with pytest.raises(ParameterError, match="is not there"):
+        with pytest.raises(ParameterError, match="does not exist"):
             compare(file, tmp_path / "none")
-        with pytest.raises(ParameterError, match="are not of a kind"):
+        with pytest.raises(ParameterError, match="are not of the same kind"):
             compare(file, tmp_path)
         (tmp_path / "empty").mkdir()
-        with pytest.raises(ParameterError, match="no assembly of the same name"):
+        with pytest.raises(ParameterError, match="no assembly name in common"):
             compare(tmp_path, tmp_path / "empty")
         (tmp_path / "text.nc").write_text("no netCDF")
         with pytest.raises(InputFileError, match="cannot be read as an assembly"):

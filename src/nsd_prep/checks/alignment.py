@@ -44,7 +44,7 @@ TRIALS_OF_IMAGES: Final = Kind(
     name="trials belong to their images",
     scope="subject, region",
     measures="mean product of an image's repetitions over voxels, as a share of what the stored "
-    "ncsnr says",
+    "ncsnr predicts",
     draws=("images", "trials"),
     conditions=CONDITIONS_OF_SHARE,
     value="{share} of the stored ncsnr's signal",
