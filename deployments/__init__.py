@@ -13,23 +13,7 @@ FILES: Final = ("prefect.yaml", "docker.yaml", "serve.py", "notify.py", "lost-ru
 
 
 def write_deployments(folder: Path) -> list[Path]:
-    """Write the deployments' files into a folder, to be edited there.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it is not there yet.
-
-    Returns
-    -------
-    list of Path
-        The files, also those that stood there already, unchanged.
-
-    Raises
-    ------
-    OutputError
-        A file of such a name stands there with other content; nothing is written then.
-    """
+    """Write the deployments' files into a folder, none where one there differs; return paths."""
     texts = {
         folder / name: (files(__package__) / name).read_text(encoding="utf-8") for name in FILES
     }
@@ -45,14 +29,7 @@ def write_deployments(folder: Path) -> list[Path]:
 
 
 def dataset_root() -> dict[str, str]:
-    """Say where the dataset of the deployments lies, on the machine of the worker.
-
-    Returns
-    -------
-    dict of str to str
-        The value of the server's variable ``nsd_root``, or else of NSD_ROOT in the environment, as
-        ``nsd_root``; nothing where neither is set.
-    """
+    """Return ``nsd_root`` from the server's variable, or else NSD_ROOT, where one is set."""
     from prefect.variables import Variable
 
     root = Variable.get("nsd_root") or os.environ.get("NSD_ROOT")
@@ -63,16 +40,6 @@ def worker_folder() -> dict[str, str]:
     """Go to the folder in which a worker was started: the step before a run of a deployment.
 
     Prefect starts a run in a temporary folder, in which relative paths would be lost with it.
-
-    Returns
-    -------
-    dict of str to str
-        The folder as ``directory``, as Prefect takes it from such a step.
-
-    Raises
-    ------
-    OutputError
-        Nothing says which folder it was.
     """
     folder = os.environ.get("PWD", "")
     if not Path(folder).is_absolute() or not Path(folder).is_dir():

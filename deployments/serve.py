@@ -38,18 +38,7 @@ def with_root(described: Sequence[dict[str, Any]], root: dict[str, str]) -> list
 
 
 def served_deployments(described: Sequence[dict[str, Any]]) -> list[RunnerDeployment]:
-    """Return deployments to be served.
-
-    Parameters
-    ----------
-    described : sequence of dict
-        Entrypoint, parameters, schedules, tags of each.
-
-    Returns
-    -------
-    list of RunnerDeployment
-        In the same order, with ``-served`` after their names.
-    """
+    """Return deployments to be served, in order, with ``-served`` after their names."""
     from prefect.flows import load_flow_from_entrypoint
 
     return [

@@ -163,18 +163,10 @@ def app() -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``nsd-prep``.
+    """Run ``nsd-prep`` with the words of a command line, or the program's own.
 
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The command line's words; the program's own where none are given.
-
-    Returns
-    -------
-    int
-        0 when all is well, 1 when something is wrong with the inputs or the results, 2 when with
-        the command line, 130 when interrupted.
+    The exit status is 0 when all is well, 1 when something is wrong with the inputs or the results,
+    2 when with the command line, 130 when interrupted.
     """
     return _call(app(), arguments)
 

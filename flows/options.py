@@ -16,13 +16,6 @@ def as_options(text: str, commands: Iterable[Callable[..., Any]]) -> str:
     The library speaks as Python does: ``subjects=``, ``report=False``,
     ``missing_regions="skip"``. On a command line these are ``--subjects``, ``--no-report`` and
     ``--missing-regions skip``.
-
-    Parameters
-    ----------
-    text : str
-        Of the library.
-    commands : iterable of callable
-        Those whose parameters are meant.
     """
     names = {name for command in commands for name in inspect.signature(command).parameters}
     value = r"\"[^\"]*\"|'[^']*'|\[[^\]]*\]|\w(?:[\w./:-]*\w)?"

@@ -69,15 +69,8 @@ def show_markdown(key: str, title: str, text: str) -> UUID:
 def leave_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
     """Leave an artifact that says why a run failed or crashed.
 
-    Parameters
-    ----------
-    flow : Flow
-        Not looked at; Prefect gives all three by name.
-    flow_run : FlowRun
-        The run. Where it crashed, this is called in another process, so that nothing but this
-        argument names it.
-    state : State
-        Its last state.
+    Prefect gives all three arguments by name; where the run crashed, it calls this in another
+    process, in which nothing but `flow_run` names the run.
     """
     _leave(
         flow_run,

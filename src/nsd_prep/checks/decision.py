@@ -115,17 +115,9 @@ def share_of(image_scores: NDArray[np.float64]) -> Share:
 def is_as_predicted(share: Share) -> bool | None:
     """Return whether a share is the 1 that sound data give.
 
-    Parameters
-    ----------
-    share : Share
-        What was found.
-
-    Returns
-    -------
-    bool or None
-        True where the share is nearer to 1 than to 0 and surely above 0; False where it is nearer
-        to 0 and surely below 1, or above 1.6 and surely above 1; None where its error is too large
-        to tell. "Surely" means by `CHANCE_OF_ERROR` of Student's t distribution.
+    True where it is nearer to 1 than to 0 and surely above 0; False where it is nearer to 0 and
+    surely below 1, or above 1.6 and surely above 1; None where its error is too large to tell.
+    "Surely" means by `CHANCE_OF_ERROR` of Student's t distribution.
     """
     if not np.isfinite(share.value):
         return None
@@ -138,18 +130,10 @@ def is_as_predicted(share: Share) -> bool | None:
 
 
 def verdict_of_share(share: Share) -> Verdict:
-    """Return the verdict on a share.
+    """Return the verdict on a share: as `is_as_predicted`, or suspicious.
 
-    Parameters
-    ----------
-    share : Share
-        What was found.
-
-    Returns
-    -------
-    str
-        As `is_as_predicted`; suspicious where the share is below 0.7 and surely below 1, or more
-        than 1.6 where an ncsnr that is a fifth too low could give it.
+    Suspicious is one below 0.7 and surely below 1, or above 1.6 where an ncsnr that is a fifth
+    too low could give it.
     """
     holds = is_as_predicted(share)
     low = share.value + _MARGIN_OF_SUSPICIOUS * share.error < LOWEST_SOUND_SHARE
@@ -161,21 +145,9 @@ def verdict_of_share(share: Share) -> Verdict:
 
 
 def unless_partly_wrong(verdict: Verdict, share: Share) -> Verdict:
-    """Return a verdict, not decidable in place of passed where a part of the data may be wrong.
+    """Return passed only where the share is above 0.75 by two standard errors, and 1 would be.
 
     A shift by a voxel, or half of the trials under other images, leave a share of about 0.6.
-
-    Parameters
-    ----------
-    verdict : str
-        As `verdict_of_share` gives it.
-    share : Share
-        What was found.
-
-    Returns
-    -------
-    str
-        Passed only where the share is above 0.75 by two standard errors, and 1 would be.
     """
     # By chance too much is found as well as too little.
     sure = min(share.value, 1) - _MARGIN_OF_PARTLY_WRONG * share.error > _LOWEST_OF_PASSED
@@ -192,14 +164,7 @@ def reason_of_share(share: Share, verdict: Verdict) -> str:
 
 
 def meanings_of_share(*, sound: str, weak: str, none: str, high: str) -> Mapping[str, str]:
-    """Return the meanings of a kind of check that judges a share.
-
-    Parameters
-    ----------
-    sound, weak, none, high : str
-        What a share as predicted means, one surely above 0 and too low, one at 0, and one above
-        1.6.
-    """
+    """Return the meanings of a share as predicted, one too low, one at 0 and one above 1.6."""
     unknown = "Too few images or voxels, or too weak a signal, to tell."
     return MappingProxyType(
         {"passed": sound, "weak": weak, "none": none, "high": high, "not decidable": unknown}
@@ -214,13 +179,7 @@ def margin_of(share: Share) -> float:
 def effective_degrees(
     *parts: tuple[NDArray[np.float64], float],
 ) -> NDArray[np.float64]:
-    """Return the degrees of freedom of a sum of variances (Welch and Satterthwaite).
-
-    Parameters
-    ----------
-    *parts : tuple of ndarray of float64 and float
-        Variances of one shape, and the degrees of freedom of their estimates.
-    """
+    """Return the degrees of freedom of a sum of variances by theirs (Welch and Satterthwaite)."""
     total = np.sum([variance for variance, _ in parts], axis=0)
     spread = np.sum([variance**2 / degrees for variance, degrees in parts], axis=0)
     return np.asarray(total**2 / np.maximum(spread, np.finfo(np.float64).tiny))

@@ -73,15 +73,7 @@ def sample_split_half(trials: SingleTrials, seed: int = 0) -> SplitHalfSample:
 
 
 def check_reliability_table(table: pd.DataFrame, sampled: pd.DataFrame) -> Check:
-    """Check ``reliability.csv`` against the correlations of sampled voxels.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As it was read from the file.
-    sampled : DataFrame
-        The same columns, a row for each sampled voxel that became a neuroid.
-    """
+    """Check ``reliability.csv`` against the correlations of voxels that were sampled."""
     keys = [name for name in sampled.columns if name != "split_half_correlation"]
     expected = sampled.set_index(keys)
     rows = table.set_index(keys)

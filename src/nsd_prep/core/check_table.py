@@ -41,18 +41,7 @@ def read_checks(path: Path) -> pd.DataFrame:
 
 
 def raise_failed(checks: pd.DataFrame) -> None:
-    """Raise where one of a run's checks failed; a suspicious one does not raise.
-
-    Parameters
-    ----------
-    checks : DataFrame
-        As in ``checks.csv``.
-
-    Raises
-    ------
-    FailedChecksError
-        It names each failed check with what was found and expected.
-    """
+    """Raise a FailedChecksError that names each failed check of ``checks.csv``."""
     failed = [
         f"The check '{row.name}'{f' of {row.where}' * bool(row.where)} failed: found {row.value}, "
         f"expected {row.expectation}."

@@ -22,20 +22,7 @@ _Result = TypeVar("_Result")
 
 
 def each_in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
-    """Call a function with each of some items, two at once.
-
-    Parameters
-    ----------
-    function : callable
-        Takes an item.
-    items : iterable
-        Its arguments.
-
-    Returns
-    -------
-    list
-        What it returned, in the order of the items.
-    """
+    """Call a function with each of some items, two at once, and return its results in order."""
     # BLAS with threads of its own in each of these would make them all wait for each other.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(_AT_ONCE) as threads:
         return list(threads.map(function, items))

@@ -102,24 +102,10 @@ def read_of_files(
 def beta_files(
     dataset: Dataset, subject: int, session: int, space: Space, native: NativeVertices | None
 ) -> tuple[BetaFile, ...]:
-    """Return the files of a session (subject and session 1-based).
+    """Return the files of a session (subject and session 1-based); together they hold all sites.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Where they are.
-    subject, session : int
-        1-based.
-    space : Space
-        The subject's.
-    native : NativeVertices or None
-        Where betas of fsaverage are taken from the files of the subject's own surface.
-
-    Returns
-    -------
-    tuple of BetaFile
-        One of a volume; of surfaces the left hemisphere's and the right's. Together they hold all
-        sites, in order.
+    One of a volume; of surfaces the left hemisphere's and the right's, which `native` takes from
+    the files of the subject's own surface.
     """
     if not isinstance(space, SurfaceSpace):
         return (BetaFile(dataset.session_file(subject, session), space.shape, 0, space.n_sites),)
@@ -136,22 +122,7 @@ def beta_files(
 
 
 def read_native_vertices(dataset: Dataset, subject: int, space: SurfaceSpace) -> NativeVertices:
-    """Read which vertices of a subject's own surface are those of fsaverage.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Where the transforms are.
-    subject : int
-        1-based.
-    space : SurfaceSpace
-        Of fsaverage.
-
-    Raises
-    ------
-    MissingFilesError, InputFileError
-        A transform is not there or not sound.
-    """
+    """Read which vertices of a subject's (1-based) own surface are those of fsaverage."""
     vertices, index = [], []
     for hemisphere, n_vertices in zip(HEMISPHERES, space.vertices, strict=True):
         path = dataset.transform_file(subject, "white-to-fsaverage", hemisphere)

@@ -112,13 +112,7 @@ class StoredImages:
 
 @contextmanager
 def opened_images(path: Path, nsd_ids: NDArray[np.int64]) -> Iterator[StoredImages]:
-    """Open the file of images, which holds some ids (0-based), to read them in any order.
-
-    Raises
-    ------
-    MissingFilesError, InputFileError, OSError
-        As `read_images`.
-    """
+    """Open the file of images, which holds some ids (0-based), to read them in any order."""
     with _opened(path) as file:
         with HDF5_LOCK:
             stored = StoredImages(stored_images(path, file, nsd_ids))

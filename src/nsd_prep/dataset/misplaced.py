@@ -25,20 +25,7 @@ _NAMES: Final = {
 
 
 def betas_in_other_forms(dataset: Dataset, files: Iterable[Path]) -> dict[Path, str]:
-    """Return files of betas that lie in place of missing ones, and what to do about each kind.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        In a folder of this machine.
-    files : iterable of Path
-        Sessions' files that are not there.
-
-    Returns
-    -------
-    dict of Path to str
-        The first file of each kind.
-    """
+    """Return the first file of each kind that stands in for missing ones, and what to do."""
     first: dict[str, Path] = {}
     for file in files:
         for path, advice in _candidates(dataset, file):

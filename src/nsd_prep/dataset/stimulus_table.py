@@ -65,13 +65,7 @@ def read_stimulus_table(
 
 
 def count_images(dataset: Dataset) -> int | None:
-    """Return how many images a dataset has, by its stimulus table; None where there is none.
-
-    Raises
-    ------
-    OSError, InputFileError
-        As `read_stimulus_table`.
-    """
+    """Return how many images a dataset has, by its stimulus table; None where there is none."""
     if dataset.is_nsd:
         return IMAGES
     if not dataset.exists(dataset.stimulus_table):

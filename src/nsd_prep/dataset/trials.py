@@ -33,27 +33,7 @@ TRIAL_COLUMNS: Final = (
 
 
 def read_coco_ids(path: Path, read: Callable[[Path], bytes] = read_whole) -> pd.Series:
-    """Read which COCO image each NSD image is a part of.
-
-    Parameters
-    ----------
-    path : Path
-        ``nsd_stim_info_merged.csv``.
-    read : callable
-        Returns the content of the file.
-
-    Returns
-    -------
-    Series of int64
-        cocoId by nsdId (0-based).
-
-    Raises
-    ------
-    OSError
-        There is no such file, or the disk fails.
-    InputFileError
-        The file does not give them.
-    """
+    """Read which COCO image (cocoId) each NSD image (nsdId, 0-based) is a part of."""
     content = read(path)
     try:
         table = pd.read_csv(io.BytesIO(content), usecols=["nsdId", "cocoId"], dtype=np.int64)
@@ -363,13 +343,7 @@ def usable_nsd_ids(trials: pd.DataFrame) -> NDArray[np.int64]:
 
 
 def needed_sessions(trials: pd.DataFrame) -> dict[int, tuple[int, ...]]:
-    """Return the sessions that hold a usable trial, of shared trials with the column ``usable``.
-
-    Returns
-    -------
-    dict of int to tuple of int
-        Sessions (1-based, ascending) of each subject (1-based), in the order of `trials`.
-    """
+    """Return each subject's sessions (1-based) that hold a usable trial of `shared_trials`."""
     usable = trials[trials["usable"]]
     return {
         int(subject): tuple(sorted(int(session) for session in of_subject["session"].unique()))

@@ -105,17 +105,10 @@ class StoredArray(Sealed):
         return type(self).model_validate(fields)
 
     def start_of_values(self, head: bytes, n_bytes: int) -> int | None:
-        """Return the byte of the file at which the responses begin; None where it is another file.
+        """Return the byte at which a file's responses begin, by its head and size, or None.
 
         `numpy.load` would parse the header through `ast`, which CPython 3.11 cannot do in two
         threads at once (gh-106905).
-
-        Parameters
-        ----------
-        head : bytes
-            The first of the file, `HEADER_BYTES` at most.
-        n_bytes : int
-            Its size.
         """
         start = n_bytes - np.dtype(self.dtype).itemsize * math.prod(self.shape)
         if not len(_NPY_MAGIC) + 2 <= start <= min(HEADER_BYTES, len(head)):
@@ -157,15 +150,7 @@ class Store(Folder):
         return None
 
     def read(self, part: StoredArray) -> NDArray[Any]:
-        """Read the responses of a part of this store, in its shape and dtype; read-only.
-
-        Raises
-        ------
-        OSError
-            The disk fails.
-        InputFileError
-            The file is gone or altered.
-        """
+        """Read a part's responses, read-only; InputFileError where they have changed."""
         content = read_whole(self.path / part.file) if self.is_own(part.file) else b""
         start = part.start_of_values(content[:HEADER_BYTES], len(content))
         if start is None or sha256_of_bytes(content) != part.sha256:

@@ -65,13 +65,7 @@ def in_use(folder: Path) -> Iterator[None]:
 
 
 def cache_sizes(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return how many files and bytes each part of a cache has, which `cache_folder` finds.
-
-    Returns
-    -------
-    dict of str to (int, int)
-        Number of files and of bytes of each part of `CONTENTS` that is there.
-    """
+    """Return the numbers of files and of bytes of each part of `CONTENTS` that a cache has."""
     sizes = {}
     for part in CONTENTS:
         files = [path for path in (cache_folder(folder) / part).rglob("*") if path.is_file()]

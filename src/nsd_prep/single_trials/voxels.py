@@ -63,21 +63,7 @@ def trial_voxels(
 
 
 def with_averaged_noise_ceiling(voxels: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """Add the noise ceiling of responses that are averaged over what repetitions there are.
-
-    Parameters
-    ----------
-    voxels : DataFrame
-        As `trial_voxels` gives it.
-    images : DataFrame
-        As `nsd_prep.dataset.trials.image_table` gives it.
-
-    Returns
-    -------
-    DataFrame
-        With the column noise_ceiling_averaged (percent), for the images' mixture of 3, 2 and 1
-        repetitions (`nsd_prep.dataset.noise_ceiling.noise_ceiling_of_unequal_repetitions`).
-    """
+    """Add noise_ceiling_averaged (percent), for the images' mixture of 3, 2 and 1 repetitions."""
     times = images["n_repetitions"].to_numpy()
     thrice, twice, once = (int(np.count_nonzero(times == number)) for number in (3, 2, 1))
     ceiling = noise_ceiling_of_unequal_repetitions(voxels["ncsnr"].to_numpy(), thrice, twice, once)
