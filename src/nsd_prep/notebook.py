@@ -178,7 +178,7 @@ class NSD:
 
     def __repr__(self) -> str:
         dataset = self._run.dataset()
-        described = [dataset.name, dataset.preparation, *self._run.place().values()]
+        described = [dataset.name, dataset.preparation, *self._run.space_facts().values()]
         sessions = [f"{number} of subject {subject}" for subject, number in self.sessions.items()]
         return (
             f"<NSD {self._run.nsd_root}>\n"

@@ -230,20 +230,20 @@ def _check_subject(subject: int, row: int, gains: Sequence[Gains]) -> Check:
         alike = {first, second} <= set(BUILT_IN_REGIONS)
         verdict = verdict if alike else "suspicious"
         reason = "built-in" if alike else "own"
-        told = (
+        text = (
             f"subj{subject:02d}'s {first} looks like the others' {second}, and its {second} like "
             f"their {first}"
         )
     elif verdict == "passed":
-        told = f"all regions; {first} and {second} are the closest"
+        text = f"all regions; {first} and {second} are the closest"
     else:
-        told = f"{first} and {second} cannot be told apart"
+        text = f"{first} and {second} cannot be told apart"
     return REGION_IDENTITY.check(
         verdict,
         subject=f"subj{subject:02d}",
         measured=own.gain,
         reason=reason,
-        found=told,
+        found=text,
         error=own.error,
     )
 

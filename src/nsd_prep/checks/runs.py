@@ -217,7 +217,7 @@ def check_runs(subject: str, table: pd.DataFrame, data: str = "") -> Check:
     """
     misplaced = table[table["runs"].map(len) > 0]
     seen = float(table["seen"].mean()) if len(table) else 0.0
-    told = f"{seen:.0%} of all exchanges of two runs would be seen"
+    text = f"{seen:.0%} of all exchanges of two runs would be seen"
     verdict: Verdict = "passed"
     reason = ""
     session = run = None
@@ -225,7 +225,7 @@ def check_runs(subject: str, table: pd.DataFrame, data: str = "") -> Check:
         verdict = worst(misplaced["verdict_of_runs"])
         n_runs = misplaced["n_runs"].astype(int)
         sessions = list(zip(misplaced.index, misplaced["runs"], n_runs, strict=True))
-        told = "; ".join(f"session {number} {_runs_named(*runs)}" for number, *runs in sessions)
+        text = "; ".join(f"session {number} {_runs_named(*runs)}" for number, *runs in sessions)
         at_worst = misplaced.loc[misplaced["verdict_of_runs"] == verdict, "shown"]
         reason = next(cause for cause in (SHIFTED, EXCHANGED, UNSEEN) if (at_worst == cause).any())
         if len(sessions) == 1:
@@ -241,7 +241,7 @@ def check_runs(subject: str, table: pd.DataFrame, data: str = "") -> Check:
         run=run,
         measured=seen,
         reason=reason,
-        found=told,
+        found=text,
     )
 
 

@@ -332,7 +332,7 @@ def scale_of_runs(records: SubjectRecords) -> SessionFindings | None:
 
 
 def _farthest(
-    found: dict[int, Finding],
+    findings: dict[int, Finding],
     sessions: Sequence[int],
     log_ratio: NDArray[np.float64],
     shift: NDArray[np.float64],
@@ -341,11 +341,11 @@ def _farthest(
 
     `log_ratio` and `shift` have a row for each of the sessions, and a column for each of its runs.
     """
-    findings = [found.get(session, ("passed", "")) for session in sessions]
-    judged = [verdict for verdict, text in findings if (verdict, text) != WITHOUT_DATA]
+    all_findings = [findings.get(session, ("passed", "")) for session in sessions]
+    judged = [verdict for verdict, text in all_findings if (verdict, text) != WITHOUT_DATA]
     if not judged:
-        return SessionFindings(found)
-    others = [finding == WITHOUT_DATA or finding[0] != worst(judged) for finding in findings]
+        return SessionFindings(findings)
+    others = [finding == WITHOUT_DATA or finding[0] != worst(judged) for finding in all_findings]
     beyond = np.stack(
         [np.abs(log_ratio) / np.log(RATIO_SUSPICIOUS), np.abs(shift) / SHIFT_SUSPICIOUS]
     )
@@ -355,7 +355,7 @@ def _farthest(
     session = sessions[int(row)]
     if which == 1:
         return SessionFindings(
-            found,
+            findings,
             float(shift[row, column]),
             session,
             run,
@@ -364,7 +364,7 @@ def _farthest(
             "deviations of the mean",
         )
     return SessionFindings(
-        found,
+        findings,
         float(np.exp(log_ratio[row, column])),
         session,
         run,

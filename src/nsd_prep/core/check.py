@@ -224,8 +224,8 @@ def as_verdict(holds: bool | Verdict | None) -> Verdict:
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """Return the verdict to look at first; not decidable where there is none."""
-    given = set(verdicts)
-    return next((verdict for verdict in VERDICTS if verdict in given), "not decidable")
+    present = set(verdicts)
+    return next((verdict for verdict in VERDICTS if verdict in present), "not decidable")
 
 
 def _detail(value: object) -> Detail:

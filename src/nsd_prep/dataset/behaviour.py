@@ -71,14 +71,14 @@ def read_behaviour(
     _check_values(path, rows)
     rows = rows[rows["SESSION"] <= trials["session"].max()]
     rows = rows.sort_values(["SESSION", "RUN", "TRIAL"], kind="stable", ignore_index=True)
-    positions = _places(path, subject, rows, trials)
+    positions = _positions(path, subject, rows, trials)
     answers = pd.DataFrame(np.nan, index=trials.index, columns=list(_ANSWERS.values()))
     answers.iloc[positions] = rows[list(_ANSWERS)].to_numpy()
     _check_old(path, answers["is_old"].to_numpy(), trials)
     return answers
 
 
-def _places(
+def _positions(
     path: Path, subject: int, rows: pd.DataFrame, trials: pd.DataFrame
 ) -> NDArray[np.int64]:
     """Return which row of the trials each row of the file is."""

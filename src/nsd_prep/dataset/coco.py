@@ -116,14 +116,14 @@ def _objects(path: Path, crops: Mapping[int, Any]) -> dict[int, list[dict[str, A
             if entry["image_id"] not in sizes:
                 later.append(entry)
                 continue
-            objects_of_image[entry["image_id"]].append(_kept(path, entry, sizes, crops))
+            objects_of_image[entry["image_id"]].append(_object_in_crop(path, entry, sizes, crops))
     _require(path, crops, sizes)
     for entry in later:
-        objects_of_image[entry["image_id"]].append(_kept(path, entry, sizes, crops))
+        objects_of_image[entry["image_id"]].append(_object_in_crop(path, entry, sizes, crops))
     return {
         image: [
-            {"category": names.get(label, str(label)), "area": area, "kept": kept}
-            for label, area, kept in sorted(
+            {"category": names.get(label, str(label)), "area": area, "kept": share}
+            for label, area, share in sorted(
                 objects, key=lambda entry: (-entry[2], -entry[1], entry[0])
             )
         ]
@@ -131,7 +131,7 @@ def _objects(path: Path, crops: Mapping[int, Any]) -> dict[int, list[dict[str, A
     }
 
 
-def _kept(
+def _object_in_crop(
     path: Path,
     entry: Mapping[str, Any],
     sizes: Mapping[int, tuple[int, int]],
@@ -257,33 +257,33 @@ class _Text:
     """JSON that is decoded value by value as it is read."""
 
     def __init__(self, file: Any) -> None:
-        self._file, self._text, self._place = file, "", 0
+        self._file, self._text, self._offset = file, "", 0
         self._decoder = json.JSONDecoder()
 
     def _more(self) -> bool:
         read = self._file.read(_CHARACTERS_AT_ONCE)
-        self._text, self._place = self._text[self._place :] + read, 0
+        self._text, self._offset = self._text[self._offset :] + read, 0
         return bool(read)
 
     def peek(self) -> str:
         while True:
-            while self._place < len(self._text) and self._text[self._place] in _SPACE:
-                self._place += 1
-            if self._place < len(self._text):
-                return self._text[self._place]
+            while self._offset < len(self._text) and self._text[self._offset] in _SPACE:
+                self._offset += 1
+            if self._offset < len(self._text):
+                return self._text[self._offset]
             if not self._more():
                 raise ValueError("it ends too early")
 
     def expect(self, character: str) -> None:
         if self.peek() != character:
             raise ValueError(f"found {self.peek()!r} in place of {character!r}")
-        self._place += 1
+        self._offset += 1
 
     def value(self) -> Any:
         self.peek()
         while True:
             try:
-                value, end = self._decoder.raw_decode(self._text, self._place)
+                value, end = self._decoder.raw_decode(self._text, self._offset)
             except ValueError:
                 if not self._more():
                     raise
@@ -291,5 +291,5 @@ class _Text:
             # A number may go on in what is not read yet.
             if end == len(self._text) and self._more():
                 continue
-            self._place = end
+            self._offset = end
             return value

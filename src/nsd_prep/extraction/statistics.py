@@ -129,8 +129,8 @@ def describe_part(values: Betas, runs: tuple[int, ...]) -> BetaStatistics:
     sample = values[_evenly_spaced(len(values), _SAMPLED)]
     varying = sample[(sample != sample[:, :1]).any(axis=1)]
     session, *of_runs = _statistics(varying, uniform, runs)
-    kept = np.ascontiguousarray(values[_evenly_spaced(len(values), _KEPT)])
-    mean, deviation = _mean_and_deviation(kept)
+    sampled = np.ascontiguousarray(values[_evenly_spaced(len(values), _KEPT)])
+    mean, deviation = _mean_and_deviation(sampled)
     return BetaStatistics(
         n_voxels=len(values),
         constant_voxels=int(np.count_nonzero(~varies)),
@@ -139,7 +139,7 @@ def describe_part(values: Betas, runs: tuple[int, ...]) -> BetaStatistics:
         runs=tuple(of_runs),
         voxel_mean=tuple(map(_rounded, mean)),
         voxel_deviation=tuple(map(_rounded, deviation)),
-        sample_sha256=sha256_of_bytes(kept.astype("<i2" if is_integer else "<f4").tobytes())
+        sample_sha256=sha256_of_bytes(sampled.astype("<i2" if is_integer else "<f4").tobytes())
         if deviation.any()
         else "",
     )

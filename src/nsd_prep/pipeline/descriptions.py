@@ -26,7 +26,7 @@ def describe_inputs(run: Run, inputs: Inputs) -> str:
     subjects = ", ".join(str(subject) for subject in run.subjects)
     voxels = ", ".join(f"{region} {number}" for region, number in inputs.n_voxels.items())
     what = "vertices" if dataset.is_surface else "voxels"
-    location = ", ".join(["", *run.place().values()])
+    location = ", ".join(["", *run.space_facts().values()])
     return (
         f"{dataset.name} ({dataset.layout} layout, {dataset.preparation}{location}) at "
         f"{run.nsd_root}: subjects {subjects}; {what} {voxels}.\n"

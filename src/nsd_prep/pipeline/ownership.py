@@ -292,7 +292,7 @@ def _record(run: Run, inputs: Inputs) -> dict[str, Any]:
             "name": inputs.dataset.name,
             "layout": inputs.dataset.layout,
             "preparation": inputs.dataset.preparation,
-            **run.place(),
+            **run.space_facts(),
         },
         "images": {
             "number": len(nsd_ids),

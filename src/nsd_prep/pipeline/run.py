@@ -124,7 +124,7 @@ class Run(BaseModel):
             "software": f"nsd-prep {__version__}",
             "dataset": dataset.name,
             "preparation": dataset.preparation,
-            **self.place(),
+            **self.space_facts(),
             "normalisation": f"z-score over the trials of each session ({numbers}, population SD)",
             "subjects": " ".join(str(subject) for subject in self.subjects),
             "repetitions": REPETITIONS,
@@ -134,7 +134,7 @@ class Run(BaseModel):
             "train_fraction": self.train_fraction,
         }
 
-    def place(self) -> dict[str, str]:
+    def space_facts(self) -> dict[str, str]:
         """Return where responses lie, if not in func1pt8mm, and what they are taken from."""
         if self.space == FUNC1PT8MM:
             return {}

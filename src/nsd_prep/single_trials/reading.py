@@ -103,7 +103,7 @@ class TrialReader:
             n_rows, n_voxels = stored.shape
             self.shape = (n_rows, n_voxels)
             self._step = stored.encoding.get("scale_factor")
-        self._place = None if self._path.is_dir() else _place_in_file(self._path)
+        self._layout = None if self._path.is_dir() else _layout_in_file(self._path)
         self._opened: _OpenedFile | _OpenedStore | None = self._open()
 
     def __len__(self) -> int:
@@ -161,15 +161,15 @@ class TrialReader:
 
     def _open(self) -> "_OpenedFile | _OpenedStore":
         opened: _OpenedFile | _OpenedStore
-        if self._place is None:
+        if self._layout is None:
             opened = _OpenedStore(self._path)
         else:
-            opened = _OpenedFile(self._path, *self._place, self.shape[1])
+            opened = _OpenedFile(self._path, *self._layout, self.shape[1])
         opened.require_current(self._path, self._version)
         return opened
 
 
-def _place_in_file(path: Path) -> tuple[np.dtype[Any], int]:
+def _layout_in_file(path: Path) -> tuple[np.dtype[Any], int]:
     """Return the responses' dtype, and the byte at which they begin."""
     with HDF5_LOCK, opened_to_read(path) as file:
         variable = file[RESPONSE]

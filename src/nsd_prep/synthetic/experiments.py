@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -29,7 +28,7 @@ from nsd_prep.dataset.experiments import (
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.synthetic.anatomy import make_cortex
 from nsd_prep.synthetic.betas import simulate_vertices, stored_betas
-from nsd_prep.synthetic.formats import write_betas, write_mat, write_nifti
+from nsd_prep.synthetic.formats import with_folder, write_betas, write_mat, write_nifti
 from nsd_prep.synthetic.latents import DIMENSIONS
 from nsd_prep.synthetic.plan import SyntheticPlan
 from nsd_prep.synthetic.streams import Purpose, random_stream
@@ -97,7 +96,7 @@ def _write_subject(
     tuned = replace(voxels, has_data=has_data[:, np.newaxis])
     features = latents[shown] * strength[:, np.newaxis]
     betas = stored_betas(simulate_vertices(tuned, features, 1, generator))
-    path = _made(betas_file(dataset.session_file(subject, 1), experiment))
+    path = with_folder(betas_file(dataset.session_file(subject, 1), experiment))
     write_betas(
         path,
         iter([(voxels.voxel_index, betas)]),
@@ -107,12 +106,9 @@ def _write_subject(
     )
     valid = np.zeros(cortex.brain.size, dtype=np.uint8)
     valid[voxels.voxel_index] = tuned.has_data[:, 0]
-    write_nifti(_made(valid_file(dataset, subject, experiment)), valid.reshape(cortex.brain.shape))
-
-
-def _made(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    write_nifti(
+        with_folder(valid_file(dataset, subject, experiment)), valid.reshape(cortex.brain.shape)
+    )
 
 
 def _write_imagery(
@@ -138,7 +134,7 @@ def _write_imagery(
             "IMAGEFILE": "image.png",
         } | dict.fromkeys(_EMPTY_COLUMNS, 0)
         for subject in dataset.subjects:
-            path = _made(imagery_file(dataset, subject, run.name))
+            path = with_folder(imagery_file(dataset, subject, run.name))
             frame = pd.DataFrame(table | {"SUBJECT": subject})
             frame.to_csv(path, sep="\t", index=False, lineterminator="\n")
         n_epochs = len(EPOCHS) if run.task == "attention" else 1
@@ -155,7 +151,7 @@ def _write_imagery(
         shown.append(np.repeat([letters.index(target) for target in targets], n_epochs))
         strengths = {"vision": [1.0], "attention": [_CUE, 1.0], "imagery": [_IMAGINED]}[run.task]
         strength.append(np.tile(strengths, TRIALS_OF_IMAGERY_RUN))
-    write_mat(_made(imagery_design_file(dataset)), {"stimulus": cells})
+    write_mat(with_folder(imagery_design_file(dataset)), {"stimulus": cells})
     return np.concatenate(shown), np.concatenate(strength).astype(np.float32)
 
 
@@ -168,7 +164,7 @@ def _write_synthetic(dataset: Dataset, generator: np.random.Generator) -> NDArra
     # What is left of the 744 rows is seen twice more.
     times[more[49 : 49 + (n_rows - times.sum()) // 2]] += 2
     image = generator.permutation(np.repeat(np.arange(SYNTHETIC_IMAGES), times))
-    path = _made(synthetic_design_file(dataset))
+    path = with_folder(synthetic_design_file(dataset))
     write_mat(path, {"masterordering": (image + 1)[np.newaxis].astype(np.uint16)})
     number = np.arange(SYNTHETIC_IMAGES)
     subclass = number // _IMAGES_OF_A_SUBCLASS

@@ -25,6 +25,12 @@ _MM_PER_VOXEL: Final = 1.8
 _MAT_HEADER: Final = b"MATLAB 5.0 MAT-file, Platform: synthetic"
 
 
+def with_folder(path: Path) -> Path:
+    """Return a path whose folder is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def write_betas(
     path: Path,
     blocks: Iterable[Block],

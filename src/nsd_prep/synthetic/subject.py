@@ -1,7 +1,6 @@
 """Write one subject's files: volumes, surfaces, truth."""
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +9,14 @@ from nsd_prep.dataset.layout import Dataset
 from nsd_prep.synthetic.anatomy import Cortex, make_cortex
 from nsd_prep.synthetic.betas import BackgroundSession, NoiseCeilingSNR, simulate_session
 from nsd_prep.synthetic.design import SyntheticDesign
-from nsd_prep.synthetic.formats import Block, Storage, write_betas, write_label_table, write_nifti
+from nsd_prep.synthetic.formats import (
+    Block,
+    Storage,
+    with_folder,
+    write_betas,
+    write_label_table,
+    write_nifti,
+)
 from nsd_prep.synthetic.labels import LABEL_NAMES, make_labels
 from nsd_prep.synthetic.latents import own_latents, shared_latents
 from nsd_prep.synthetic.plan import REGIONS, SyntheticPlan
@@ -127,7 +133,7 @@ def _write_volumes(
             blocks = _whole_volume(
                 cortex, (voxels.voxel_index, betas), background, noise, session, background_snr
             )
-        path = _made(dataset.session_file(subject, session))
+        path = with_folder(dataset.session_file(subject, session))
         write_betas(path, blocks, n_trials=n_trials, sites=cortex.brain.shape, storage=storage)
         on_file()
 
@@ -135,7 +141,7 @@ def _write_volumes(
     ncsnr[voxels.voxel_index] = snr.result()
     if background_snr is not None:
         ncsnr[background] = background_snr.result()
-    write_nifti(_made(dataset.ncsnr_file(subject)), ncsnr.reshape(cortex.brain.shape))
+    write_nifti(with_folder(dataset.ncsnr_file(subject)), ncsnr.reshape(cortex.brain.shape))
     for split, half in enumerate(halves, start=1):
         of_half = np.full(cortex.brain.size, np.nan, dtype=np.float32)
         of_half[voxels.voxel_index] = half.result()
@@ -143,11 +149,6 @@ def _write_volumes(
         write_nifti(path, of_half.reshape(cortex.brain.shape))
     _write_masks(dataset, subject, cortex, voxels, background[:, np.newaxis], full)
     return ncsnr[voxels.voxel_index]
-
-
-def _made(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def _whole_volume(
@@ -180,10 +181,10 @@ def _write_labels(dataset: Dataset, subject: int, cortex: Cortex) -> None:
             volume = np.full(cortex.brain.size, -1.0)
             volume[cortex.voxel_index[voxels]] = labels[voxels]
             path = dataset.roi_file(subject, family, hemisphere)  # type: ignore[arg-type]
-            write_nifti(_made(path), volume.reshape(cortex.brain.shape))
+            write_nifti(with_folder(path), volume.reshape(cortex.brain.shape))
         table = dataset.label_table(subject, family)
         if table is not None:
-            write_label_table(_made(table), LABEL_NAMES[family])
+            write_label_table(with_folder(table), LABEL_NAMES[family])
 
 
 def _write_masks(

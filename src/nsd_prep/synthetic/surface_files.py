@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +21,7 @@ from nsd_prep.synthetic.betas import (
 from nsd_prep.synthetic.formats import (
     FrameFile,
     Storage,
+    with_folder,
     write_betas,
     write_label_table,
     write_mgh,
@@ -51,18 +51,18 @@ def write_fsaverage(dataset: Dataset, plan: SurfacePlan, seed: int) -> None:
     labels = make_labels(fsaverage.sites)
     for side, hemisphere in enumerate(HEMISPHERES):
         write_geometry(  # type: ignore[no-untyped-call]
-            _new(template.mesh_file("inflated", hemisphere)),
+            with_folder(template.mesh_file("inflated", hemisphere)),
             fsaverage.inflated(side),
             fsaverage.faces[side],
             create_stamp="synthetic",
         )
         write_morph_data(  # type: ignore[no-untyped-call]
-            _new(template.mesh_file("sulc", hemisphere)),
+            with_folder(template.mesh_file("sulc", hemisphere)),
             fsaverage.side(fsaverage.sites.depth, side).astype(np.float32),
             fnum=len(fsaverage.faces[side]),
         )
         for family in ATLASES:
-            path = _new(template.roi_file(1, family, hemisphere))
+            path = with_folder(template.roi_file(1, family, hemisphere))
             write_mgh(path, fsaverage.side(labels[family], side))
     _write_tables(template, 1, ATLASES)
 
@@ -185,7 +185,7 @@ class _HemisphereWriter:
         self, session: int, betas: NDArray[np.float32], full: bool, with_mgh: bool
     ) -> None:
         native, fsaverage = (
-            _new(space.session_file(self.subject, session, self._hemisphere))
+            with_folder(space.session_file(self.subject, session, self._hemisphere))
             for space in self.spaces
         )
         n_trials = betas.shape[1]
@@ -245,7 +245,7 @@ class _HemisphereWriter:
         on_spaces = (native, native[self.surface.white_to_fsaverage])
         for space, values in zip(self.spaces, on_spaces, strict=True):
             path = space.ncsnr_file(self.subject, self._hemisphere)
-            write_mgh(_new(path.with_name(f"{path.stem}{suffix}{path.suffix}")), values)
+            write_mgh(with_folder(path.with_name(f"{path.stem}{suffix}{path.suffix}")), values)
 
 
 def _write_labels(
@@ -267,7 +267,7 @@ def _write_labels(
     first = 0
     for side, (hemisphere, surface) in enumerate(zip(HEMISPHERES, native, strict=True)):
         for family, labels in own.items():
-            path = _new(dataset.roi_file(subject, family, hemisphere))
+            path = with_folder(dataset.roi_file(subject, family, hemisphere))
             if family in ATLASES:
                 of_template = fsaverage.side(template[family], side)
                 write_mgh(path, of_template[surface.fsaverage_to_white])
@@ -281,7 +281,7 @@ def _write_tables(dataset: Dataset, subject: int, families: tuple[str, ...]) -> 
     for family in families:
         table = dataset.label_table(subject, family)
         assert table is not None
-        write_label_table(_new(table), LABEL_NAMES[family])
+        write_label_table(with_folder(table), LABEL_NAMES[family])
 
 
 def _write_transforms(
@@ -295,9 +295,4 @@ def _write_transforms(
     }
     for name, values in transforms.items():
         path = dataset.transform_file(subject, name, hemisphere)  # type: ignore[arg-type]
-        write_mgh(_new(path), values)
-
-
-def _new(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+        write_mgh(with_folder(path), values)

@@ -150,7 +150,7 @@ def make_native(
         directions,
         to_fsaverage,
         to_white,
-        _places_in_volume(directions, tuned, cortex, side, generator),
+        _positions_in_volume(directions, tuned, cortex, side, generator),
         patch,
         np.asarray(fsaverage.side(fsaverage.sites.overlap, side), bool)[to_white],
         tuned,
@@ -259,7 +259,7 @@ def _native_directions(n_vertices: int, generator: np.random.Generator) -> Direc
     return order
 
 
-def _places_in_volume(
+def _positions_in_volume(
     directions: Directions,
     patch: NDArray[np.int64],
     cortex: Cortex,

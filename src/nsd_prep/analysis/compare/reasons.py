@@ -138,19 +138,19 @@ def _without_data(x: Values, y: Values, differs: NDArray[np.bool_], tolerance: f
 def _exact(first: Side, second: Side, x: Values, y: Values, tolerance: float) -> list[str]:
     """Find what turns one side into the other without remainder."""
     reasons = []
-    for side, (given, rounded) in enumerate(((y, x), (x, y))):
+    for side, (values, rounded) in enumerate(((y, x), (x, y))):
         # The mean of float16 rows is not a float16.
-        if (first, second)[side].rows_of_image == 1 and _is_float16_of(given, rounded):
+        if (first, second)[side].rows_of_image == 1 and _is_float16_of(values, rounded):
             reasons.append(f"{SIDES[side]} was stored as float16")
     if reasons:
         return reasons
     factor = float((x * y).sum() / max((x * x).sum(), 1e-300))
     if abs(factor - 1) > 1e-6 and _relatively_close(factor * x, y, tolerance):
         return [_factor(factor)]
-    for side, (given, scaled) in enumerate(((y, x), (x, y))):
-        deviation = given.std(axis=0)
+    for side, (values, scaled) in enumerate(((y, x), (x, y))):
+        deviation = values.std(axis=0)
         varies = deviation > 0
-        again = (given - given.mean(axis=0))[:, varies] / deviation[varies]
+        again = (values - values.mean(axis=0))[:, varies] / deviation[varies]
         if varies.any() and _relatively_close(again, scaled[:, varies], 10 * tolerance):
             reasons.append(f"{SIDES[side]} was z-scored a second time, over its images")
     return reasons
@@ -171,12 +171,12 @@ def _factor(factor: float) -> str:
     return f"the second is {factor:.6g} times the first"
 
 
-def _is_float16_of(given: Values, rounded: Values) -> bool:
+def _is_float16_of(values: Values, rounded: Values) -> bool:
     with np.errstate(over="ignore"):
         return bool(
             np.array_equal(rounded, rounded.astype(np.float16))
-            and not np.array_equal(given, given.astype(np.float16))
-            and np.allclose(given, rounded, rtol=2**-10, atol=1e-6)
+            and not np.array_equal(values, values.astype(np.float16))
+            and np.allclose(values, rounded, rtol=2**-10, atol=1e-6)
         )
 
 
