@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict
 from nsd_prep.core.errors import InputFileError
 
-#: Voxels of the highest ncsnr in the main experiment that are looked at.
+#: Voxels of the highest ncsnr in the main experiment, which are compared.
 _VOXELS: Final = 1000
 #: Random exchanges of the rows of a run that give its error.
 _EXCHANGES: Final = 200

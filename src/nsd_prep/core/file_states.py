@@ -1,4 +1,4 @@
-"""What the files of a run's inputs were when they were looked at, to tell that all is as it was."""
+"""The states of a run's input files, to tell whether they are as they were."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the first look loads: trials, masks, noise ceilings, and which sessions are needed."""
+"""What preflight loads: trials, masks, noise ceilings, and which sessions are needed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -165,7 +165,7 @@ class Inputs:
 
     @property
     def files(self) -> list[FileRecord | Identity]:
-        """Every file that was looked at, each once."""
+        """Every file that preflight examined, each once."""
         read = [*self.trials.files, *((self.features,) if self.features else ())]
         read += self.cortex.files if self.cortex else ()
         for subject, masks in self.masks.items():

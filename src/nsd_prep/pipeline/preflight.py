@@ -1,4 +1,4 @@
-"""The first look at the inputs, which is also their loading: all problems are reported at once."""
+"""Preflight: load and check all inputs, and report all their problems together."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence

@@ -20,7 +20,7 @@ class RepeatedImages:
     Parameters
     ----------
     inputs : Inputs
-        What the first look loaded.
+        What preflight loaded.
     sessions : sequence of SessionRecord
         What was extracted.
     store : Store
