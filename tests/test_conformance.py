@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +77,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
         python = shutil.which("python3.11")
         assert python, "Brain-Score's pins need Python 3.11: put python3.11 on the PATH"
         shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([python, "-m", "venv", str(folder)], check=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+        uv = [sys.executable, "-m", "uv"]
+        subprocess.run([*uv, "venv", "-q", "--python", python, str(folder)], check=True)
         # Everything is listed: brainscore-vision would bring torch and much else. The project's own
         # constraints, which CI sets, contradict Brain-Score's pins.
-        settings = {name: value for name, value in os.environ.items() if name != "PIP_CONSTRAINT"}
-        install = [*pip, "install", "-q", "--no-deps", "-r", str(requirements)]
-        subprocess.run(install, check=True, env=settings)
+        settings = {name: value for name, value in os.environ.items() if name != "UV_CONSTRAINT"}
+        install = [*uv, "pip", "install", "-q", "--python", str(folder), "--no-deps"]
+        subprocess.run([*install, "-r", str(requirements)], check=True, env=settings)
         complete.write_text(digest)
     return folder / "bin" / "python"
 

@@ -420,7 +420,7 @@ class TestCommand:
             assert run_command([*words, *more]) == status, more
             shown = capsys.readouterr()
             assert expected in shown.err
-            assert re.match(r"(starting: .*\n)*error: ", shown.err)
+            assert re.match(r"(.*: [0-9.]+ s\n)*error: ", shown.err)
             assert "Traceback" not in shown.err + shown.out
 
     def test_a_command_that_is_none(self, capsys: pytest.CaptureFixture[str]) -> None:
