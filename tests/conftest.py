@@ -22,6 +22,9 @@ from nsd_prep.synthetic import write_synthetic_nsd
 
 threadpool_limits(1, "blas")  # in this process, into which a plugin may have imported NumPy before
 
+# What is written survives the end of a process, as tests need it, without waiting for the disk.
+os.fsync = lambda _: None
+
 # The same examples in every run, and no folder of found examples beside the code.
 hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("suite")
