@@ -32,7 +32,7 @@ from nsd_prep.extraction.zscore import zscore_trials
 from nsd_prep.sources.bucket import BucketSource
 from nsd_prep.sources.client import CONCURRENCY, Client
 from nsd_prep.sources.estimate import model_seconds
-from nsd_prep.sources.sessions import predicted_fetches
+from nsd_prep.sources.sessions import predicted_parts
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from range_server import server_process
@@ -144,8 +144,7 @@ def many_sessions(url: str, selection: Selection, busy: int) -> dict[str, float]
 def bare_requests(url: str, selection: Selection, busy: int) -> dict[str, float]:
     """Fetch the ranges of sixteen sessions with obstore alone, and look at nothing."""
     hobbled(busy)
-    places = ChunkPlaces.predict(selection.shape, selection.n_trials)
-    parts = predicted_fetches(places, selection.voxels)
+    parts = predicted_parts(selection.shape, selection.n_trials, selection.voxels)
     ranges = [piece for part in parts for piece in part.ranges.pieces()]
     store = Client(url).address.store()
 

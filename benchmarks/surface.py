@@ -25,7 +25,6 @@ import obstore
 from numpy.typing import NDArray
 
 from nsd_prep.dataset.beta_files import BetaFile, beta_files, read_native_vertices, read_of_files
-from nsd_prep.dataset.hdf5.places import ChunkPlaces
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.regions import built_in_regions
@@ -34,7 +33,7 @@ from nsd_prep.extraction.zscore import zscore_trials, zscore_vertices
 from nsd_prep.sources.bucket import BucketSource
 from nsd_prep.sources.client import CONCURRENCY, Client
 from nsd_prep.sources.opening import open_dataset
-from nsd_prep.sources.sessions import predicted_fetches
+from nsd_prep.sources.sessions import predicted_parts
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from range_server import server_process
@@ -128,9 +127,7 @@ def bare_requests(root: Path, url: str, way: str) -> dict[str, float]:
     spans = [
         (str(file.path.relative_to(root)), piece)
         for file, sites in files
-        for part in predicted_fetches(
-            ChunkPlaces.predict(file.shape, dataset.trials_per_session), sites
-        )
+        for part in predicted_parts(file.shape, dataset.trials_per_session, sites)
         for piece in part.ranges.pieces()
     ]
     store = Client(url).address.store()

@@ -161,7 +161,7 @@ class TestOrdersOfChunks:
     def test_sessions_larger_than_memory_allows_are_read_in_parts(
         self, client: Client, in_order: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sessions, "_PART_BYTES", 50_000)
+        monkeypatch.setattr(sessions, "PART_BYTES", 50_000)
         assert np.array_equal(read(client), whole_volume(in_order)[VOXELS])
         assert client.transfer.requests.keys() == {"sizes", "betas"}
 

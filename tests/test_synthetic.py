@@ -23,7 +23,7 @@ from nsd_prep.core.errors import InputFileError, OutputError, ParameterError
 from nsd_prep.dataset.hdf5.places import ChunkPlaces
 from nsd_prep.pipeline.synthetic_beside import synthetic_beside
 from nsd_prep.sources.opening import open_dataset
-from nsd_prep.sources.sessions import predicted_fetches
+from nsd_prep.sources.sessions import predicted_parts
 from nsd_prep.synthetic import PLANS, SyntheticPlan, SyntheticTruth, read_truth, write_synthetic_nsd
 from nsd_prep.synthetic.anatomy import make_cortex
 from nsd_prep.synthetic.design import make_design
@@ -367,8 +367,9 @@ class TestAnatomy:
         # NSD's own: 725 ranges and 31.5 MB a session; what a run fetches from a bucket.
         cortex = make_cortex(PLANS["full"].subjects[1], 1, seed)
         inside = cortex.in_patches("V1v", "V1d", "V2v", "V2d", "hV4", "ventral")
-        places = ChunkPlaces.predict(cortex.grid[::-1], 750)
-        parts = predicted_fetches(places, cortex.voxel_index[inside])
+        shape = cortex.grid[::-1]
+        places = ChunkPlaces.predict(shape, 750)
+        parts = predicted_parts(shape, 750, cortex.voxel_index[inside])
         assert 900 < sum(len(part.ranges.pieces()) for part in parts) < 1200
         assert 0.022 < sum(part.ranges.n_bytes for part in parts) / places.file_bytes < 0.03
 

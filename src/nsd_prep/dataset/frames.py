@@ -6,7 +6,7 @@ at a time, and of each what the wanted vertices need is kept.
 
 import io
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from nibabel.freesurfer.mghformat import MGHHeader
@@ -22,9 +22,67 @@ from nsd_prep.dataset.mgh import MGH_HEADER_BYTES
 _VALUE: Final = np.dtype(">f4")
 
 
+class FramePart(NamedTuple):
+    """Frames that are read together.
+
+    Attributes
+    ----------
+    trials : slice
+        Which.
+    ranges : Ranges
+        The bytes of the file that hold what is wanted of them; of the first part, its header too.
+    """
+
+    trials: slice
+    ranges: Ranges
+
+
 def frames_bytes(n_vertices: int, n_trials: int) -> int:
     """Return the bytes of a file up to the end of its last frame; a trailer may follow."""
     return MGH_HEADER_BYTES + n_vertices * n_trials * _VALUE.itemsize
+
+
+def frame_parts(
+    vertices: NDArray[np.int64], n_vertices: int, n_trials: int, gap: int, n_bytes: int
+) -> list[FramePart]:
+    """Cut a file into frames that are read together.
+
+    Parameters
+    ----------
+    vertices : ndarray of int64, shape (n_chosen,)
+        0-based, ascending.
+    n_vertices, n_trials : int
+        As `read_frames`.
+    gap : int
+        Bytes between two ranges that are read rather than skipped.
+    n_bytes : int
+        Bytes of a part, or of one frame where it needs more.
+    """
+    header = np.array([0]), np.array([MGH_HEADER_BYTES])
+    of_frame = _ranges_of_frame(vertices, gap)
+    if not len(vertices):
+        return [FramePart(slice(0, 0), merged(*header))]
+    n_at_once = max(1, n_bytes // of_frame.n_bytes)
+    parts = []
+    for first in range(0, n_trials, n_at_once):
+        trials = slice(first, min(first + n_at_once, n_trials))
+        starts = (_offsets(trials, n_vertices)[:, np.newaxis] + of_frame.starts).ravel()
+        lengths = np.tile(of_frame.stops - of_frame.starts, trials.stop - first)
+        if first == 0:
+            starts, lengths = np.r_[header[0], starts], np.r_[header[1], lengths]
+        parts.append(FramePart(trials, merged(starts, lengths, gap)))
+    return parts
+
+
+def _ranges_of_frame(vertices: NDArray[np.int64], gap: int) -> Ranges:
+    """Return the bytes, from a frame's first on, that hold some vertices."""
+    starts = vertices * _VALUE.itemsize
+    return merged(starts, np.full(len(starts), _VALUE.itemsize), gap)
+
+
+def _offsets(trials: slice, n_vertices: int) -> NDArray[np.int64]:
+    """Return the byte where each frame begins."""
+    return MGH_HEADER_BYTES + np.arange(trials.start, trials.stop) * n_vertices * _VALUE.itemsize
 
 
 def check_frames(path: Path | str, n_vertices: int, n_trials: int, content: Content) -> None:
@@ -102,35 +160,33 @@ def read_frames(
     """
     check_frames(path, n_vertices, n_trials, content)
     values = np.empty((len(vertices), n_trials), dtype=np.float32)
-    if not len(vertices):
-        return values
-    starts = vertices * _VALUE.itemsize
-    ranges = merged(starts, np.full(len(starts), _VALUE.itemsize), content.gap)
-    ends = np.cumsum(ranges.stops - ranges.starts)
-    held_in = np.searchsorted(ranges.starts, starts, side="right") - 1
-    columns = (starts - ranges.stops[held_in] + ends[held_in]) // _VALUE.itemsize
-    n_at_once = max(1, content.bytes_at_once // int(ends[-1]))
-    frames = np.empty((n_at_once, int(ends[-1]) // _VALUE.itemsize), dtype=_VALUE)
-    for first in range(0, n_trials, n_at_once):
-        trials = np.arange(first, min(first + n_at_once, n_trials))
-        offsets = MGH_HEADER_BYTES + trials * n_vertices * _VALUE.itemsize
-        wanted = merged(
-            (offsets[:, np.newaxis] + ranges.starts).ravel(),
-            np.tile(ranges.stops - ranges.starts, len(trials)),
-            content.gap,
-        )
-        keys = content.fetch(wanted)
-        for frame, offset in zip(frames, offsets.tolist(), strict=False):
-            buffer = frame.view(np.uint8).data
-            for (start, stop), end in zip(ranges, ends.tolist(), strict=True):
-                content.read_into(offset + start, buffer[end - (stop - start) : end])
+    for part in frame_parts(vertices, n_vertices, n_trials, content.gap, content.bytes_at_once):
+        keys = content.fetch(part.ranges)
+        values[:, part.trials] = read_some_frames(part.trials, vertices, n_vertices, content)
         content.remove(keys)
-        values[:, trials] = frames[: len(trials), columns].T
-    _check_values(path, vertices, values)
+    check_values(path, vertices, values)
     return values
 
 
-def _check_values(
+def read_some_frames(
+    trials: slice, vertices: NDArray[np.int64], n_vertices: int, content: Content
+) -> NDArray[np.float32]:
+    """Read vertices in some frames, whose bytes were fetched: (n_chosen, n_frames)."""
+    ranges = _ranges_of_frame(vertices, content.gap)
+    ends = np.cumsum(ranges.stops - ranges.starts)
+    offsets = _offsets(trials, n_vertices)
+    frames = np.empty((len(offsets), ranges.n_bytes // _VALUE.itemsize), dtype=_VALUE)
+    for frame, offset in zip(frames, offsets.tolist(), strict=True):
+        buffer = frame.view(np.uint8).data
+        for (start, stop), end in zip(ranges, ends.tolist(), strict=True):
+            content.read_into(offset + start, buffer[end - (stop - start) : end])
+    starts = vertices * _VALUE.itemsize
+    held_in = np.searchsorted(ranges.starts, starts, side="right") - 1
+    columns = (starts - ranges.stops[held_in] + ends[held_in]) // _VALUE.itemsize
+    return frames[:, columns].T
+
+
+def check_values(
     path: Path | str, vertices: NDArray[np.int64], values: NDArray[np.float32]
 ) -> None:
     """Raise where a vertex has data in some trials only, or values that are no responses."""

@@ -6,11 +6,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.dataset.frames import frames_bytes
-from nsd_prep.dataset.hdf5.places import ChunkPlaces
-from nsd_prep.dataset.hdf5.ranges import PIECE_BYTES
 from nsd_prep.sources.client import CONCURRENCY
-from nsd_prep.sources.sessions import predicted_fetches
+from nsd_prep.sources.sessions import frames_to_fetch, predicted_parts
 
 #: Seconds from a request to the first byte of its answer that the estimates take.
 LATENCY: Final = 0.030
@@ -31,7 +28,7 @@ class SessionsToFetch(NamedTuple):
     n_trials : int
         750 in NSD.
     in_frames : bool
-        Whether the file is one of MGH, which is fetched whole.
+        Whether the file is one of MGH.
     """
 
     n_sessions: int
@@ -65,12 +62,9 @@ def estimate(sessions: Iterable[SessionsToFetch]) -> FetchEstimate:
     n_requests = n_bytes = 0
     for subject in sessions:
         if subject.in_frames:
-            file_bytes = frames_bytes(subject.shape[0], subject.n_trials)
-            n_requests += subject.n_sessions * (1 + -(-file_bytes // PIECE_BYTES))
-            n_bytes += subject.n_sessions * file_bytes
-            continue
-        places = ChunkPlaces.predict(subject.shape, subject.n_trials)
-        parts = predicted_fetches(places, subject.voxels)
+            parts = frames_to_fetch(subject.shape[0], subject.n_trials, subject.voxels)
+        else:
+            parts = predicted_parts(subject.shape, subject.n_trials, subject.voxels)
         n_requests += subject.n_sessions * (1 + sum(len(part.ranges.pieces()) for part in parts))
         n_bytes += subject.n_sessions * sum(part.ranges.n_bytes for part in parts)
     return FetchEstimate(

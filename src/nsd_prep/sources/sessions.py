@@ -1,75 +1,131 @@
-"""Voxels of a remote session: the ranges that are predicted to hold them, read as a local file."""
+"""Sites of a remote session: the ranges that are predicted to hold them, read as a local file."""
 
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.dataset import betas
-from nsd_prep.dataset.frames import frames_bytes
+from nsd_prep.dataset.frames import (
+    check_frames,
+    check_values,
+    frame_parts,
+    frames_bytes,
+    read_some_frames,
+)
 from nsd_prep.dataset.hdf5.places import ChunkPlaces
-from nsd_prep.dataset.hdf5.ranges import Ranges, slices
+from nsd_prep.dataset.hdf5.ranges import Ranges, bridged, slices
 from nsd_prep.dataset.identity import RemoteIdentity
 from nsd_prep.sources.batch import Batch
 from nsd_prep.sources.client import SESSION_SECONDS, Client
 from nsd_prep.sources.retry import Deadline
-from nsd_prep.sources.sparse_file import GAP, SparseFile
+from nsd_prep.sources.sparse_file import GAP, PART_BYTES, SparseFile
 
 Integers = NDArray[np.int64]
 
-#: Bytes of a session's ranges that are fetched, and kept, together: two of these are under way.
-_PART_BYTES: Final = 30_000_000
-#: Sessions that are fetched before they are read: with the one being read, some 250 MB.
+#: Sessions of which a first part is fetched before they are read, on surfaces of both files: with
+#: two parts of the one being read, some 250 MB.
 MOST_PREFETCHED: Final = 3
 #: Bytes that may follow the last frame of an MGH file: scan parameters and tags.
 _LONGEST_TRAILER: Final = 4096
+#: Of a surface's file, the bytes that are fetched between ranges, for each byte that is wanted.
+#: fsaverage takes two of three vertices of a larger surface: bridging all gaps would nearly double
+#: the bytes, and save time on links beyond some 300 Mbit/s alone.
+_BRIDGED_ON_SURFACES: Final = 0.04
 #: Ranges that the prediction may miss in a session before what follows is not predicted.
 _ALLOWED_MISSES: Final = 16
 
 _logger: Final = logging.getLogger(__name__)
 
 
-class FetchedVoxels(NamedTuple):
-    """Voxels of a session that are fetched together.
+class FetchedPart(NamedTuple):
+    """What is fetched together of a session's file.
 
     Attributes
     ----------
-    voxels : slice
-        Of the voxels that were asked for.
+    voxels, trials : slice
+        What it holds: of the voxels that were asked for, and of the file's trials.
     ranges : Ranges
-        What holds them.
+        The bytes that hold them.
     """
 
     voxels: slice
+    trials: slice
     ranges: Ranges
 
 
-def predicted_fetches(places: ChunkPlaces, voxels: Integers) -> list[FetchedVoxels]:
-    """Return what is to be fetched of a session that was written in order.
-
-    At least one part; the first holds the head of the file.
+def predicted_parts(shape: tuple[int, ...], n_trials: int, voxels: Integers) -> list[FetchedPart]:
+    """Return what is to be fetched of an HDF5 file that was written in order.
 
     Parameters
     ----------
-    places : ChunkPlaces
-        The predicted places in its file.
+    shape : tuple of int
+        Of all sites: (Z, Y, X) of a volume, (V,) of a hemisphere.
+    n_trials : int
+        750 in NSD.
     voxels : ndarray of int64, shape (n_voxels,)
         Sites (0-based), ascending.
+
+    Returns
+    -------
+    list of FetchedPart
+        At least one; the first holds the head of the file.
     """
+    places = ChunkPlaces.predict(shape, n_trials)
+    gap = _gap(shape)
     lengths = np.full(len(voxels), places.chunk_bytes, dtype=np.int64)
-    chosen = slices(places.chunks(voxels), lengths, GAP, _PART_BYTES) or [slice(0, 0)]
-    return [FetchedVoxels(part, places.ranges(voxels[part], GAP)) for part in chosen]
+    chosen = slices(places.chunks(voxels), lengths, gap, PART_BYTES) or [slice(0, 0)]
+    parts = []
+    for part in chosen:
+        ranges = places.ranges(voxels[part], gap)
+        if _is_surface(shape):
+            ranges = bridged(ranges, int(_BRIDGED_ON_SURFACES * ranges.n_bytes))
+        parts.append(FetchedPart(part, slice(0, n_trials), ranges))
+    return parts
+
+
+def frames_to_fetch(n_vertices: int, n_trials: int, vertices: Integers) -> list[FetchedPart]:
+    """Return what is to be fetched of an MGH file.
+
+    Arguments are those of `predicted_parts`, of a hemisphere; so is the result.
+    """
+    parts = frame_parts(vertices, n_vertices, n_trials, GAP, PART_BYTES)
+    return [FetchedPart(slice(0, len(vertices)), part.trials, part.ranges) for part in parts]
+
+
+def _is_surface(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 1
+
+
+def _gap(shape: tuple[int, ...]) -> int:
+    """Return the bytes between two chunks that are always fetched."""
+    return 0 if _is_surface(shape) else GAP
 
 
 @dataclass(frozen=True)
 class _Prefetched:
     voxels: Integers
-    parts: list[FetchedVoxels]
+    parts: list[FetchedPart]
     first: Batch
-    deadline: Deadline
+
+
+def _read_part(
+    part: FetchedPart,
+    voxels: Integers,
+    shape: tuple[int, ...],
+    n_trials: int,
+    file: SparseFile,
+) -> NDArray[Any]:
+    """Return the betas (n_part_voxels, n_part_trials) of what was fetched of a file."""
+    if not file.name.endswith(betas.MGH):
+        return betas.read_voxels(file.name, voxels, shape, n_trials, file)
+    if part.trials.start == 0:
+        check_frames(file.name, shape[0], n_trials, file)
+    return read_some_frames(part.trials, voxels, shape[0], file)
 
 
 class SessionReader:
@@ -110,22 +166,18 @@ class SessionReader:
     ) -> bool:
         """Begin to fetch what `read_voxels` will be asked for, where there is room; return whether.
 
-        Only files of the predicted size are fetched before they are read, and no frames of MGH
-        files: all of them would be.
+        Only files of the predicted size are fetched before they are read.
         """
         if identity in self._prefetched:
             return True
-        if identity.path.endswith(betas.MGH):
-            return False
-        places = ChunkPlaces.predict(shape, n_trials)
         # Of a surface a session has two files, each of half of it.
-        most_files = MOST_PREFETCHED if len(shape) > 1 else 2 * MOST_PREFETCHED
-        if identity.bytes != places.file_bytes or len(self._prefetched) >= most_files:
+        most_files = 2 * MOST_PREFETCHED if _is_surface(shape) else MOST_PREFETCHED
+        if len(self._prefetched) >= most_files:
             return False
-        parts = predicted_fetches(places, voxels)
-        deadline = Deadline(SESSION_SECONDS)
-        first = Batch(self._client, identity, parts[0].ranges, deadline)
-        self._prefetched[identity] = _Prefetched(voxels, parts, first, deadline)
+        if not (parts := self._parts(identity, voxels, shape, n_trials)):
+            return False
+        first = Batch(self._client, identity, parts[0].ranges, Deadline(SESSION_SECONDS))
+        self._prefetched[identity] = _Prefetched(voxels, parts, first)
         return True
 
     def cancel(self) -> None:
@@ -157,33 +209,31 @@ class SessionReader:
         MissingFilesError
             It is gone, or may not be read.
         """
-        if identity.path.endswith(betas.MGH):
-            file = self._file(identity, Deadline(SESSION_SECONDS))
-            return betas.read_voxels(identity.path, voxels, shape, n_trials, file)
-        prefetched = self._prefetched.pop(identity, None)
-        if prefetched is not None and not np.array_equal(prefetched.voxels, voxels):
-            prefetched.first.cancel()
-            prefetched = None
-        places = ChunkPlaces.predict(shape, n_trials)
-        if prefetched is not None:
-            deadline, parts, ahead = prefetched.deadline, prefetched.parts, prefetched.first
-        else:
-            deadline = Deadline(SESSION_SECONDS)
-            if identity.bytes != places.file_bytes:
-                file = self._file(identity, deadline)
-                return betas.read_voxels(identity.path, voxels, shape, n_trials, file)
-            parts = predicted_fetches(places, voxels)
-            ahead = Batch(self._client, identity, parts[0].ranges, deadline)
+        ahead, parts = None, None
+        if (prefetched := self._prefetched.pop(identity, None)) is not None:
+            if np.array_equal(prefetched.voxels, voxels):
+                ahead, parts = prefetched.first, prefetched.parts
+            else:
+                prefetched.first.cancel()
+        deadline = Deadline(SESSION_SECONDS)
         file = self._file(identity, deadline)
-        values = np.empty((len(voxels), n_trials), dtype=np.int16)
+        if parts is None:
+            parts = self._parts(identity, voxels, shape, n_trials)
+        if not parts:
+            return betas.read_voxels(identity.path, voxels, shape, n_trials, file)
+        is_mgh = identity.path.endswith(betas.MGH)
+        file.gap = GAP if is_mgh else _gap(shape)
+        if ahead is None:
+            ahead = Batch(self._client, identity, parts[0].ranges, deadline)
+        stored = betas.stored_type(Path(identity.path))
+        values: NDArray[Any] = np.empty((len(voxels), n_trials), dtype=stored)
         try:
             for part, following in zip(parts, [*parts[1:], None], strict=True):
                 keys = [key for start, piece in ahead.pieces() for key in file.add(start, piece)]
                 if following is not None:
                     ahead = Batch(self._client, identity, following.ranges, deadline)
-                chosen = voxels[part.voxels]
-                values[part.voxels] = betas.read_voxels(
-                    identity.path, chosen, shape, n_trials, file
+                values[part.voxels, part.trials] = _read_part(
+                    part, voxels[part.voxels], shape, n_trials, file
                 )
                 file.remove(keys)
                 if file.misses > _ALLOWED_MISSES:
@@ -192,6 +242,7 @@ class SessionReader:
                         "read.",
                         identity.path,
                     )
+                    file.gap = GAP
                     rest = slice(part.voxels.stop, None)
                     values[rest] = betas.read_voxels(
                         identity.path, voxels[rest], shape, n_trials, file
@@ -199,7 +250,19 @@ class SessionReader:
                     break
         finally:
             ahead.cancel()
+        if is_mgh:
+            check_values(identity.path, voxels, values)
         return values
+
+    def _parts(
+        self, identity: RemoteIdentity, voxels: Integers, shape: tuple[int, ...], n_trials: int
+    ) -> list[FetchedPart]:
+        """Return what is to be fetched; nothing where the file has not the predicted size."""
+        if not self.has_predicted_size(identity, shape, n_trials):
+            return []
+        if identity.path.endswith(betas.MGH):
+            return frames_to_fetch(shape[0], n_trials, voxels)
+        return predicted_parts(shape, n_trials, voxels)
 
     def _file(self, identity: RemoteIdentity, deadline: Deadline) -> SparseFile:
         def fetch(ranges: Ranges) -> Iterable[tuple[int, Any]]:

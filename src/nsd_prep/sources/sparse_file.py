@@ -17,6 +17,8 @@ Fetch = Callable[[Ranges], Iterable[tuple[int, Any]]]
 #: Bytes between two ranges that are fetched rather than skipped: more requests than those that
 #: this leaves take longer, and more bytes cost NSD's host more, on any link that was measured.
 GAP: Final = 24 * 1024
+#: Bytes of a session's ranges that are fetched, and kept, together.
+PART_BYTES: Final = 30_000_000
 #: Bytes that are fetched around a miss; HDF5's index and headers are read a few kB at a time.
 BLOCK_BYTES: Final = 64 * 1024
 #: The longest block, of those that follow each other while one thing is read.
@@ -41,18 +43,20 @@ class SparseFile(io.RawIOBase):
 
     Attributes
     ----------
+    gap : int
+        Bytes between two ranges that are fetched rather than skipped; `GAP`, unless it is set.
     misses : int
         Ranges that had to be fetched because something was read of them.
     """
 
-    gap: int = GAP
-    bytes_at_once: int = 30_000_000
+    bytes_at_once: int = PART_BYTES
     is_local: bool = False
 
     def __init__(self, name: str, size: int, fetch: Fetch) -> None:
         super().__init__()
         self.name = name
         self.size = size
+        self.gap = GAP
         self.misses = 0
         self._fetch = fetch
         self._hole: tuple[int, int] | None = None

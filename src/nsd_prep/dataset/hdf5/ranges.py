@@ -60,6 +60,15 @@ def merged(starts: Integers, lengths: Integers, gap: int = 0) -> Ranges:
     return Ranges(starts[np.r_[0, apart + 1]], stops[np.r_[apart, -1]])
 
 
+def bridged(ranges: Ranges, n_bytes: int) -> Ranges:
+    """Merge ranges over the narrowest gaps between them, of no more than so many bytes together."""
+    gaps = ranges.starts[1:] - ranges.stops[:-1]
+    order = np.argsort(gaps, kind="stable")
+    n_bridged = int(np.searchsorted(np.cumsum(gaps[order]), n_bytes, side="right"))
+    apart = np.sort(order[n_bridged:])
+    return Ranges(ranges.starts[np.r_[0, apart + 1]], ranges.stops[np.r_[apart, -1]])
+
+
 def slices(starts: Integers, lengths: Integers, gap: int, n_bytes: int) -> list[slice]:
     """Cut pieces of a file, ascending, so that the merged ranges of each slice are not too long.
 
