@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from range_server import RangeServer
 
 import nsd_prep
 from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterError, PreflightError
@@ -22,7 +23,9 @@ from nsd_prep.dataset.mgh import mgh_content
 from nsd_prep.dataset.space import SurfaceSpace, VolumeSpace
 from nsd_prep.dataset.volumes import read_volume
 from nsd_prep.pipeline.cortex import load_cortex
-from nsd_prep.pipeline.run import plan_run
+from nsd_prep.pipeline.loading import load_masks
+from nsd_prep.pipeline.run import Run, plan_run
+from nsd_prep.sources import retry
 from nsd_prep.sources.opening import open_dataset
 
 FSAVERAGE = 642
@@ -172,40 +175,58 @@ class TestLoading:
         assert load_cortex(run, {}) is None
 
 
-@pytest.mark.parametrize(
-    ("vertices", "name", "is_remote", "is_drawn"),
-    [
-        (163_842, "fsaverage", True, True),
-        (FSAVERAGE, "fsaverage", False, True),
-        (FSAVERAGE, "fsaverage", True, False),
-        (163_842, "nativesurface", True, False),
-    ],
-)
-def test_for_pictures_alone_nothing_is_fetched(
-    dataset: Dataset,
-    monkeypatch: pytest.MonkeyPatch,
-    vertices: int,
-    name: str,
-    is_remote: bool,
-    is_drawn: bool,
-) -> None:
-    class Source:
-        transfer = object() if is_remote else None
+def planned(root: object, out: Path, **options: object) -> Run:
+    return plan_run(**parameters(nsd_root=root, output_dir=out, regions=["V1"], **options))
 
-        def __getattr__(self, what: str) -> object:
-            if is_remote:
-                raise AssertionError(f"{what} of an address")
-            return getattr(dataset.source, what)
 
-    monkeypatch.setattr("nsd_prep.pipeline.cortex.find_spec", lambda _: object())
-    own = replace(dataset, source=Source())
-    run = SimpleNamespace(assemblies=True, report=True, dataset=lambda: own)
-    space = SurfaceSpace((vertices, vertices), name)
-    masks = {1: SimpleNamespace(selection=SimpleNamespace(space=space))}
-    cortex = load_cortex(run, masks)
-    assert (cortex is not None) == is_drawn
-    if cortex is not None:
-        assert (cortex.meshes is None) == (vertices == 163_842)
+class TestFromAnAddress:
+    @pytest.fixture(autouse=True)
+    def with_nilearn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("nsd_prep.pipeline.cortex.find_spec", lambda _: object())
+
+    @pytest.mark.parametrize("space", ["func1pt8mm", "nativesurface", "fsaverage"])
+    def test_it_is_that_of_the_folder(self, tiny_nsd: Path, tmp_path: Path, space: str) -> None:
+        local = planned(tiny_nsd, tmp_path / "local", space=space)
+        expected = load_cortex(local, {n: load_masks(local, n) for n in local.subjects})
+        assert expected is not None
+        with RangeServer(tiny_nsd) as server:
+            run = planned(server.url, tmp_path / "remote", space=space)
+            masks = {subject: load_masks(run, subject) for subject in run.subjects}
+            server.reset_counters()
+            found = load_cortex(run, masks)
+            fetched = [name for method, name in server.requested if method == "GET"]
+        assert found is not None
+        assert found.indices.keys() == expected.indices.keys()
+        for subject, index in found.indices.items():
+            np.testing.assert_array_equal(index.sites, expected.indices[subject].sites)
+        for mesh, other in zip(found.meshes, expected.meshes, strict=True):
+            np.testing.assert_array_equal(mesh.coordinates, other.coordinates)
+            np.testing.assert_array_equal(mesh.sulcal_depth, other.sulcal_depth)
+        assert [file.sha256 for file in found.files] == [file.sha256 for file in expected.files]
+        assert len(fetched) == len(set(fetched)) == len(found.files)
+        assert not any("betas_session" in name for name in fetched)
+
+    def test_a_server_that_does_not_answer_leaves_the_pictures_out(
+        self,
+        tiny_nsd: Path,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(retry, "OUTAGE_SECONDS", 0.3)
+        with RangeServer(tiny_nsd) as server:
+            run = planned(server.url, tmp_path / "out")
+            masks = {subject: load_masks(run, subject) for subject in run.subjects}
+            server.down()
+            assert load_cortex(run, masks) is None
+            server.up()
+        assert "Maps on the cortex are left out: " in caplog.text
+
+    def test_a_space_that_does_not_lead_to_fsaverage_is_not_drawn(self, dataset: Dataset) -> None:
+        source = SimpleNamespace()  # whatever is asked of it is an error
+        own = replace(dataset, space="func1mm", source=source)
+        run = SimpleNamespace(assemblies=True, report=True, dataset=lambda: own)
+        assert load_cortex(run, {}) is None
 
 
 def octahedron(subject_sites: np.ndarray) -> tuple[Cortex, pd.DataFrame]:

@@ -30,7 +30,7 @@ MESH_FILES: Final = ("inflated", "sulc")
 #: Where a vertex of fsaverage has no site of the other space.
 NO_SITE: Final = -1
 #: The transforms that lead from each space to fsaverage, one after the other.
-_TRANSFORMS: Final[Mapping[str, tuple[Transform, ...]]] = MappingProxyType(
+TRANSFORMS_TO_FSAVERAGE: Final[Mapping[str, tuple[Transform, ...]]] = MappingProxyType(
     {
         FSAVERAGE: (),
         NATIVESURFACE: ("white-to-fsaverage",),
@@ -146,21 +146,21 @@ def transform_files(dataset: Dataset, subject: int, space_name: str) -> list[Pat
     ParameterError
         No transform leads from the space to fsaverage.
     """
-    if space_name not in _TRANSFORMS:
+    if space_name not in TRANSFORMS_TO_FSAVERAGE:
         raise ParameterError(
             f"No transform leads from {space_name} to fsaverage: expected one of "
-            f"{', '.join(_TRANSFORMS)}."
+            f"{', '.join(TRANSFORMS_TO_FSAVERAGE)}."
         )
     return [
         dataset.transform_file(subject, transform, hemisphere)
         for hemisphere in HEMISPHERES
-        for transform in _TRANSFORMS[space_name]
+        for transform in TRANSFORMS_TO_FSAVERAGE[space_name]
     ]
 
 
 def leads_to_fsaverage(dataset: Dataset, subject: int, space_name: str) -> bool:
     """Return whether the dataset has the files that bring a subject's values to fsaverage."""
-    return space_name in _TRANSFORMS and all(
+    return space_name in TRANSFORMS_TO_FSAVERAGE and all(
         dataset.exists(path) for path in transform_files(dataset, subject, space_name)
     )
 
