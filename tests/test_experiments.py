@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import scipy.io
 from range_server import ServerProcess
+from small_surfaces import write_mgh
 
 from nsd_prep.checks.experiment_runs import check_experiment
 from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterError
@@ -358,39 +359,116 @@ def test_other_files_of_the_dataset_stay_as_they_are(root: Path, tmp_path: Path)
         write_synthetic_nsd(tmp_path / "flat", layout="flat", experiments=["imagery"])
 
 
-@pytest.mark.parametrize("space", ["nativesurface", "fsaverage"])
-def test_on_surfaces_the_vertices_are_those_of_the_subjects_own(
-    root: Path, tiny_nsd: Path, tmp_path: Path, space: str
-) -> None:
+@pytest.fixture(scope="module")
+def on_surfaces(
+    root: Path, tiny_nsd: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, np.ndarray]]:
+    """Return a dataset with NSD-imagery of subject 1 on surfaces, and its floats (720, V)."""
     import shutil
 
-    copy = shutil.copytree(tiny_nsd, tmp_path / "nsd")
+    copy = shutil.copytree(tiny_nsd, tmp_path_factory.mktemp("on-surfaces") / "nsd")
     for folder in ("nsddata/bdata", "nsddata/experiments/nsdimagery"):
         shutil.copytree(root / folder, copy / folder)
-    own = copy / "nsddata_betas/ppdata/subj01/nativesurface"
+    betas = copy / "nsddata_betas/ppdata/subj01"
     rng = np.random.default_rng(2)
-    stored = {}
+    floats = {}
     for side in ("lh", "rh"):
-        with h5py.File(own / f"betas_fithrf_GLMdenoise_RR/{side}.betas_session01.hdf5") as file:
+        index = counterparts(copy, side)
+        own = betas / f"nativesurface/betas_fithrf_GLMdenoise_RR/{side}.betas_session01.hdf5"
+        with h5py.File(own) as file:
             n_vertices = file["betas"].shape[1]
-        stored[side] = rng.integers(-3000, 3000, (720, n_vertices)).astype(np.int16)
-        folder = own / "nsdimagerybetas_fithrf_GLMdenoise_RR"
-        path = folder / f"{side}.betas_nsdimagery.hdf5"
-        path.parent.mkdir(exist_ok=True)
-        with h5py.File(path, "w") as file:
-            file.create_dataset("betas", data=stored[side], chunks=(720, 1))
-    nsd = open_nsd(copy, cache_dir=tmp_path / "cache", space=space)
-    found = nsd.experiment("imagery", 1, "nsdgeneral", normalise="none")
+        floats[side] = rng.normal(0.4, 3, (720, n_vertices)).astype(np.float32)
+        floats[side][:, index[:3]] = np.nan  # in no region, and in one or the other
+        floats[side][:, index[np.arange(0, len(index), 7)]] = np.nan
+        name = "nsdimagerybetas_fithrf_GLMdenoise_RR"
+        for space in ("nativesurface", "fsaverage"):
+            (betas / space / name).mkdir(exist_ok=True)
+        with h5py.File(betas / f"nativesurface/{name}/{side}.betas_nsdimagery.hdf5", "w") as file:
+            stored = np.nan_to_num(np.rint(300 * floats[side])).astype(np.int16)
+            file.create_dataset("betas", data=stored, chunks=(720, 1))
+        frames = floats[side][:, index].T[:, np.newaxis, np.newaxis]
+        write_mgh(betas / f"fsaverage/{name}/{side}.betas_nsdimagery.mgh", frames)
+    return copy, floats
+
+
+def counterparts(root: Path, side: str) -> np.ndarray:
+    """Return the subject's own vertex for each of fsaverage's, 0-based."""
+    transform = root / f"nsddata/ppdata/subj01/transforms/{side}.white-to-fsaverage.mgz"
+    return np.asarray(nibabel.load(transform).dataobj).ravel().astype(int) - 1
+
+
+@pytest.mark.parametrize("normalise", ["run", "session", "none"])
+@pytest.mark.parametrize(
+    ("space", "files"), [("nativesurface", None), ("fsaverage", "native"), ("fsaverage", "mgh")]
+)
+def test_on_surfaces_against_plain_loops(
+    on_surfaces: tuple[Path, dict[str, np.ndarray]],
+    tmp_path: Path,
+    space: str,
+    files: str | None,
+    normalise: str,
+) -> None:
+    root, floats = on_surfaces
+    nsd = open_nsd(root, cache_dir=tmp_path / "cache", space=space, surface_files=files)
+    found = nsd.experiment("imagery", 1, "nsdgeneral", normalise=normalise)
     assert "is_valid" not in found
+    assert found.attrs.get("surface_files") == files
     for side in ("lh", "rh"):
         columns = np.flatnonzero(found["hemisphere"] == side)
         vertex = found["vertex_index"].to_numpy()[columns]
         if space == "fsaverage":
-            transform = copy / f"nsddata/ppdata/subj01/transforms/{side}.white-to-fsaverage.mgz"
-            index = np.asarray(nibabel.load(transform).dataobj).ravel().astype(int) - 1
-            vertex = index[vertex]
-        expected = stored[side][:, vertex].astype(np.float32) / np.float32(300)
-        np.testing.assert_array_equal(found["response"][:, columns], expected)
+            vertex = counterparts(root, side)[vertex]
+        values = np.nan_to_num(floats[side][:, vertex]).astype(np.float64)
+        assert space == "nativesurface" or (values == 0).all(axis=0).any()
+        if files != "mgh":
+            values = np.rint(300 * floats[side][:, vertex])
+            values = np.nan_to_num(values) / (300 if normalise != "none" else np.float32(300))
+        expected = values.copy()
+        parts = list(BLOCKS.values()) if normalise == "run" else [(0, 720)]
+        for first, last in parts if normalise != "none" else []:
+            part = values[first:last]
+            deviation = part.std(axis=0)
+            expected[first:last] = (part - part.mean(axis=0)) / np.where(deviation, deviation, 1)
+        np.testing.assert_allclose(
+            found["response"][:, columns], expected.astype(np.float32), atol=3e-7, rtol=3e-7
+        )
+
+
+@pytest.mark.parametrize(("given", "there"), [("native", "mgh"), ("mgh", "native")])
+def test_files_of_the_other_kind_are_named(
+    on_surfaces: tuple[Path, dict[str, np.ndarray]], tmp_path: Path, given: str, there: str
+) -> None:
+    import shutil
+
+    space = "nativesurface" if given == "native" else "fsaverage"
+    root = shutil.copytree(on_surfaces[0], tmp_path / "nsd")
+    for folder in (root / "nsddata_betas/ppdata/subj01" / space).glob("nsdimagery*"):
+        shutil.rmtree(folder)
+    nsd = open_nsd(root, cache_dir=tmp_path / "c", space="fsaverage", surface_files=given)
+    with pytest.raises(MissingFilesError, match=f"give surface_files='{there}', since there is"):
+        nsd.experiment("imagery", 1, "nsdgeneral")
+
+
+def test_on_surfaces_it_is_written_and_the_same_from_an_address(
+    on_surfaces: tuple[Path, dict[str, np.ndarray]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root, _ = on_surfaces
+    words = ["--experiment", "imagery", "--space", "fsaverage", "--surface-files", "mgh"]
+    words += ["--subjects", "1", "--regions", "nsdgeneral"]
+    with ServerProcess(root) as server:
+        for name, source in (("local", str(root)), ("remote", server.url)):
+            out = tmp_path / name
+            asked = ["trials", "--nsd-root", source, "--output-dir", str(out), *words]
+            assert main(asked) == 0, capsys.readouterr().err
+    for name in ("subj01_imagery.nc", "subj01_imagery.csv", "checks_imagery.csv"):
+        local, remote = (tmp_path / where / name for where in ("local", "remote"))
+        if name.endswith(".nc"):
+            with open_single_trials(local) as first, open_single_trials(remote) as second:
+                assert first.drop_attrs().identical(second.drop_attrs())
+        else:
+            assert local.read_bytes() == remote.read_bytes()
 
 
 def test_from_an_address_it_is_the_same(root: Path, nsd: NSD, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from nsd_prep.core.progress import Stages
 from nsd_prep.dataset.atlases import label_table_of_atlases, labelled_regions
 from nsd_prep.dataset.coco import with_annotations
 from nsd_prep.dataset.design import read_design
-from nsd_prep.dataset.experiments import Experiment
+from nsd_prep.dataset.experiments import Experiment, require_experiment
 from nsd_prep.dataset.image_table import table_of_images
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
@@ -52,7 +52,6 @@ from nsd_prep.pipeline.composition import extract
 from nsd_prep.pipeline.experiments import (
     ExperimentRows,
     read_experiment,
-    require_experiment_of,
 )
 from nsd_prep.pipeline.inputs import Inputs, Trials
 from nsd_prep.pipeline.loading import map_trials
@@ -481,7 +480,7 @@ class NSD:
         chosen = self.subjects if subjects is None else tuple(subjects)
         for subject in chosen:
             self._require_open(subject)
-            require_experiment_of(self._run.dataset(), subject, experiment)
+            require_experiment(self._run.dataset(), subject, experiment)
         files: list[Path] = []
         checks: list[Check] = []
         with Stages().stage(f"writing NSD-{experiment}", len(chosen)) as stage:
@@ -496,7 +495,7 @@ class NSD:
 
     def _experiment(self, experiment: Experiment, subject: int, regions: Regions) -> ExperimentRows:
         self._require_open(subject)
-        require_experiment_of(self._run.dataset(), subject, experiment)
+        require_experiment(self._run.dataset(), subject, experiment)
         trials = self._trials(subject, self._shared_trials)
         _, inputs = self._load(subject, regions, replace(trials, table=trials.table[:0]))
         return read_experiment(inputs, subject, experiment)

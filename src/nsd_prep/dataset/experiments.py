@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, cast
@@ -12,8 +13,10 @@ import scipy.io
 from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.core.parameters import SurfaceFiles
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.published import DOWNLOAD_AGAIN
+from nsd_prep.dataset.space import FSAVERAGE
 from nsd_prep.dataset.trials import TRIAL, repetition_of_trial
 
 Experiment = Literal["imagery", "synthetic"]
@@ -107,12 +110,22 @@ def synthetic_images_file(dataset: Dataset) -> Path:
 
 def require_experiment(dataset: Dataset, subject: int, experiment: Experiment) -> None:
     """Raise MissingFilesError where a dataset has no betas of a subject in an experiment."""
-    path = betas_file(dataset.session_file(subject, 1, dataset.sides[0]), experiment)
+    path = _first_file(dataset, subject, experiment)
     if dataset.layout == "flat" or not dataset.exists(path):
+        instead = f"leave out experiment={experiment!r}"
+        if dataset.space == FSAVERAGE:
+            other: SurfaceFiles = "mgh" if dataset.surface_files == "native" else "native"
+            of_other = replace(dataset, surface_files=other)
+            if dataset.exists(there := _first_file(of_other, subject, experiment)):
+                instead = f"give surface_files={other!r}, since there is {there}"
         raise MissingFilesError(
             f"The dataset {dataset.root} has no NSD-{experiment} of subject {subject}: expected "
-            f"{path}; download it, or leave out experiment={experiment!r}."
+            f"{path}; download it, or {instead}."
         )
+
+
+def _first_file(dataset: Dataset, subject: int, experiment: Experiment) -> Path:
+    return betas_file(dataset.session_file(subject, 1, dataset.sides[0]), experiment)
 
 
 def rows_of_experiment(dataset: Dataset, subject: int, experiment: Experiment) -> pd.DataFrame:

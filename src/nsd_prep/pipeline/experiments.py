@@ -12,17 +12,15 @@ from numpy.typing import NDArray
 from nsd_prep import __version__
 from nsd_prep.checks.experiment_runs import check_experiment
 from nsd_prep.core.check import Check
-from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.parameters import StoredFormat, StoredType
+from nsd_prep.dataset.betas import Betas
 from nsd_prep.dataset.experiments import (
     ROWS,
     Experiment,
     betas_file,
-    require_experiment,
     rows_of_experiment,
     valid_file,
 )
-from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.volumes import read_volume
 from nsd_prep.extraction.sessions import read_files
 from nsd_prep.pipeline.inputs import Inputs
@@ -40,21 +38,23 @@ from nsd_prep.single_trials.voxels import trial_voxels
 class ExperimentRows:
     """The rows of an experiment of a subject (1-based).
 
-    `values` are as stored, int16 (n_voxels, n_rows); `rows` as
+    `values` are as stored, (n_voxels, n_rows); `rows` as
     `nsd_prep.dataset.experiments.rows_of_experiment`, `voxels` as
     `nsd_prep.single_trials.experiments.experiment_voxels`.
     """
 
     experiment: Experiment
     subject: int
-    values: NDArray[np.int16]
+    values: Betas
     rows: pd.DataFrame
     voxels: pd.DataFrame
     attributes: dict[str, Any]
+    is_surface: bool
 
     def responses(self, normalise: ExperimentNormalise) -> NDArray[np.float32]:
         """Return normalised responses, (n_rows, n_voxels)."""
-        return normalised_rows(self.values, self.rows["run"].to_numpy(), normalise)
+        run = self.rows["run"].to_numpy()
+        return normalised_rows(self.values, run, normalise, is_surface=self.is_surface)
 
     def as_dataset(self, normalise: ExperimentNormalise) -> xr.Dataset:
         """Return the variable ``response`` with rows and voxels as coordinates."""
@@ -84,6 +84,7 @@ class ExperimentRows:
             self.voxels,
             self.attributes,
             normalise=normalise,
+            is_surface=self.is_surface,
             dtype=dtype,
             format=format,
         )
@@ -97,16 +98,6 @@ class ExperimentRows:
             self.rows,
             self.voxels["ncsnr_core"].to_numpy(),
         )
-
-
-def require_experiment_of(dataset: Dataset, subject: int, experiment: Experiment) -> None:
-    """Raise where a subject's rows of an experiment are not there, or cannot be read."""
-    if dataset.stores_floats:
-        raise ParameterError(
-            f"NSD-{experiment} is not read from the .mgh files of {dataset.space}: open the "
-            "dataset without surface_files='mgh'."
-        )
-    require_experiment(dataset, subject, experiment)
 
 
 def read_experiment(inputs: Inputs, subject: int, experiment: Experiment) -> ExperimentRows:
@@ -125,7 +116,7 @@ def read_experiment(inputs: Inputs, subject: int, experiment: Experiment) -> Exp
     dataset.source.identities([file.path for file in files])
     for file in files:
         dataset.source.check_session(file.path, file.shape, ROWS[experiment])
-    values = read_files(dataset.source, files, sites, ROWS[experiment]).astype(np.int16, copy=False)
+    values = read_files(dataset.source, files, sites, ROWS[experiment])
     rows = rows_of_experiment(dataset, subject, experiment)
     is_valid = None
     if not dataset.is_surface and dataset.exists(mask := valid_file(dataset, subject, experiment)):
@@ -136,7 +127,10 @@ def read_experiment(inputs: Inputs, subject: int, experiment: Experiment) -> Exp
         "software": f"nsd-prep {__version__}",
         "dataset": dataset.name,
         "preparation": files[0].path.parent.name,
+        **dataset.origin,
         **selection.space.attributes(),
     }
     columns = experiment_voxels(voxels, values, rows, is_valid)
-    return ExperimentRows(experiment, subject, values, rows, columns, attributes)
+    return ExperimentRows(
+        experiment, subject, values, rows, columns, attributes, dataset.is_surface
+    )

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.parameters import StoredFormat, StoredType
+from nsd_prep.dataset.betas import Betas
 from nsd_prep.dataset.experiments import Experiment
-from nsd_prep.dataset.published import BETA_SCALE
-from nsd_prep.extraction.zscore import zscore_trials
+from nsd_prep.single_trials.normalise import INT16_STEP, normalised
 from nsd_prep.single_trials.writer import FORMATS, write_rows
 
 #: z-scores over each run, or over all rows; or percent signal change.
@@ -35,37 +35,39 @@ def require_normalise(normalise: str) -> None:
 
 
 def normalised_rows(
-    values: NDArray[np.int16], run: NDArray[Any], normalise: ExperimentNormalise
+    values: Betas, run: NDArray[Any], normalise: ExperimentNormalise, *, is_surface: bool = False
 ) -> NDArray[np.float32]:
     """Normalise the rows of an experiment.
 
     Parameters
     ----------
-    values : ndarray of int16, shape (n_voxels, n_rows)
-        As stored: 300 times the percent signal change.
+    values : ndarray, shape (n_voxels, n_rows)
+        As stored: int16, 300 times the percent signal change; or float32, percent signal change,
+        NaN where there are no data.
     run : ndarray, shape (n_rows,)
         The run of each row.
     normalise : {"run", "session", "none"}
-        z-scores over the rows of each run or over all rows, as
-        `nsd_prep.extraction.zscore.zscore_trials`; or percent signal change.
+        z-scores over the rows of each run or over all rows, or percent signal change, as
+        `nsd_prep.single_trials.normalise.normalised` takes them over a session.
+    is_surface : bool
+        Whether they are of vertices.
 
     Returns
     -------
     ndarray of float32, shape (n_rows, n_voxels)
-        z-scores are 0 where a voxel is constant.
+        z-scores are 0 where a voxel is constant, and values where it has no data.
     """
-    if normalise == "none":
-        return np.ascontiguousarray(np.divide(values, np.float32(BETA_SCALE), dtype=np.float32).T)
-    if normalise == "session":
-        return np.ascontiguousarray(zscore_trials(values)[0].T)
+    if normalise != "run":
+        return np.ascontiguousarray(normalised(values, normalise, is_surface=is_surface).T)
     responses = np.empty(values.shape[::-1], dtype=np.float32)
     for name in pd.unique(run):
         rows = np.flatnonzero(run == name)
-        responses[rows] = zscore_trials(np.ascontiguousarray(values[:, rows]))[0].T
+        own = np.ascontiguousarray(values[:, rows])
+        responses[rows] = normalised(own, "session", is_surface=is_surface).T
     return responses
 
 
-def pooled_ncsnr(values: NDArray[np.int16], image: NDArray[np.int64]) -> NDArray[np.float64]:
+def pooled_ncsnr(values: Betas, image: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the ncsnr of voxels whose images were seen unequally often.
 
     The noise variance is the images' variances over their repetitions (N - 1), pooled by their
@@ -74,7 +76,7 @@ def pooled_ncsnr(values: NDArray[np.int16], image: NDArray[np.int64]) -> NDArray
 
     Parameters
     ----------
-    values : ndarray of int16, shape (n_voxels, n_rows)
+    values : ndarray, shape (n_voxels, n_rows)
         As stored, or any multiple.
     image : ndarray of int64, shape (n_rows,)
         The image of each row.
@@ -82,7 +84,7 @@ def pooled_ncsnr(values: NDArray[np.int16], image: NDArray[np.int64]) -> NDArray
     Returns
     -------
     ndarray of float64, shape (n_voxels,)
-        NaN where a voxel is constant.
+        NaN where a voxel is constant, or has no data.
     """
     responses = values.T.astype(np.float64)
     row, times = np.unique(image, return_inverse=True, return_counts=True)[1:]
@@ -110,7 +112,7 @@ def pooled_noise_ceiling(
 
 def experiment_voxels(
     voxels: pd.DataFrame,
-    values: NDArray[np.int16],
+    values: Betas,
     rows: pd.DataFrame,
     is_valid: NDArray[np.bool_] | None,
 ) -> pd.DataFrame:
@@ -120,7 +122,7 @@ def experiment_voxels(
     ----------
     voxels : DataFrame
         As `nsd_prep.single_trials.voxels.trial_voxels`.
-    values : ndarray of int16, shape (n_voxels, n_rows)
+    values : ndarray, shape (n_voxels, n_rows)
         As stored.
     rows : DataFrame
         As `nsd_prep.dataset.experiments.rows_of_experiment`.
@@ -150,12 +152,13 @@ def write_experiment(
     folder: Path,
     subject: int,
     experiment: Experiment,
-    values: NDArray[np.int16],
+    values: Betas,
     rows: pd.DataFrame,
     voxels: pd.DataFrame,
     attributes: Mapping[str, Any],
     *,
     normalise: ExperimentNormalise = "session",
+    is_surface: bool = False,
     dtype: StoredType = "float32",
     format: StoredFormat = "netcdf",
 ) -> tuple[Path, Path]:
@@ -169,13 +172,13 @@ def write_experiment(
         1-based.
     experiment : {"imagery", "synthetic"}
         Which.
-    values : ndarray of int16, shape (n_voxels, n_rows)
+    values : ndarray, shape (n_voxels, n_rows)
         As stored.
     rows, voxels : DataFrame
         As `nsd_prep.dataset.experiments.rows_of_experiment` and `experiment_voxels`.
     attributes : mapping
         What else determines the data, and `nsd_prep.dataset.space.Space.attributes`.
-    normalise : {"run", "session", "none"}
+    normalise, is_surface
         As in `normalised_rows`.
     dtype, format
         As in `nsd_prep.single_trials.writer.write_rows`.
@@ -192,7 +195,7 @@ def write_experiment(
         "normalisation": normalise,
         "units": UNITS[normalise],
     }
-    responses = normalised_rows(values, rows["run"].to_numpy(), normalise)
+    responses = normalised_rows(values, rows["run"].to_numpy(), normalise, is_surface=is_surface)
     write_rows(
         path,
         [responses],
@@ -201,7 +204,7 @@ def write_experiment(
         dtype=dtype,
         format=format,
         attributes=recorded | dict(attributes),
-        step=1 / BETA_SCALE if normalise == "none" else 0.001,
+        step=INT16_STEP["none" if normalise == "none" else "session"],
     )
     table = path.with_suffix(".csv")
     named = rows.assign(subject=f"subj{subject:02d}")[["subject", *rows.columns]]

@@ -25,7 +25,7 @@ from nsd_prep.sources.mirror import Mirror
 from nsd_prep.sources.sessions import SessionReader
 
 #: Files too large to be copied: known by size and ETag alone, and looked up once.
-_LARGE: Final = re.compile(r"\.hdf5$|/[lr]h\.betas_session\d+\.mgh$")
+_LARGE: Final = re.compile(r"\.hdf5$|/[lr]h\.betas_\w+\.mgh$")
 #: How often a session is started again because its file changed.
 _STARTS: Final = 3
 
