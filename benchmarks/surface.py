@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import obstore
 from numpy.typing import NDArray
 
 from nsd_prep.dataset.beta_files import BetaFile, beta_files, read_native_vertices, read_of_files
@@ -30,10 +29,7 @@ from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.regions import built_in_regions
 from nsd_prep.dataset.space import SurfaceSpace
 from nsd_prep.extraction.zscore import zscore_trials, zscore_vertices
-from nsd_prep.sources.bucket import BucketSource
-from nsd_prep.sources.client import CONCURRENCY, Client
 from nsd_prep.sources.opening import open_dataset
-from nsd_prep.sources.sessions import predicted_parts
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from range_server import server_process
@@ -100,6 +96,8 @@ def one_session(root: Path, way: str) -> dict[str, float]:
 
 def from_server(root: Path, url: str, way: str) -> dict[str, float]:
     """Read the sites of a session from a server, and z-score them."""
+    from nsd_prep.sources.bucket import BucketSource  # no part of reading a folder
+
     dataset, files, _ = work(root, way)
     with tempfile.TemporaryDirectory() as mirror:
         source = BucketSource(url, Path(mirror))
@@ -123,6 +121,11 @@ def from_server(root: Path, url: str, way: str) -> dict[str, float]:
 
 def bare_requests(root: Path, url: str, way: str) -> dict[str, float]:
     """Fetch the same ranges with obstore alone, and look at nothing."""
+    import obstore
+
+    from nsd_prep.sources.client import CONCURRENCY, Client
+    from nsd_prep.sources.sessions import predicted_parts
+
     dataset, files, _ = work(root, way)
     spans = [
         (str(file.path.relative_to(root)), piece)

@@ -12,6 +12,8 @@ from nsd_prep.dataset.published import BETA_SCALE
 #: Voxels z-scored together: few enough for a core's cache, so many that threads that compute and
 #: read seldom wait for each other's turn in the interpreter.
 _VOXELS_AT_ONCE: Final = 512
+#: As many bytes of vertices, which are z-scored in float64.
+_VERTICES_AT_ONCE: Final = 256
 
 
 def zscore_trials(
@@ -80,15 +82,15 @@ def zscore_vertices(
     n_returned = values.shape[1] if trials is None else len(trials)
     zscores = np.empty((len(values), n_returned), dtype=np.float32)
     constant = without_data(values)
-    for start in range(0, len(values), _VOXELS_AT_ONCE):
-        rows = slice(start, start + _VOXELS_AT_ONCE)
+    for start in range(0, len(values), _VERTICES_AT_ONCE):
+        rows = slice(start, start + _VERTICES_AT_ONCE)
         block = values[rows].astype(np.float64)
         if values.dtype == np.int16:
             block /= BETA_SCALE
         block -= block.mean(axis=1, keepdims=True)
         deviation = np.sqrt(np.square(block).mean(axis=1, keepdims=True))
         deviation[deviation == 0] = 1
-        zscores[rows] = block[:, returned] / deviation
+        np.divide(block[:, returned], deviation, out=zscores[rows], casting="same_kind")
     first = values[:, 0]
     has_data = first != 0 if values.dtype == np.int16 else np.isfinite(first)
     zscores[constant] = 0

@@ -94,7 +94,8 @@ def gather_chunks(content: Content, starts: Integers, length: int) -> NDArray[np
     chunks = np.empty((len(starts), length), dtype=np.uint8)
     order = np.argsort(starts, kind="stable")
     lengths = np.full(len(starts), length)
-    for chosen in slices(starts[order], lengths, content.gap, content.bytes_at_once):
+    # Ranges, and the chunks that are taken from them, are in memory together.
+    for chosen in slices(starts[order], lengths, content.gap, content.bytes_at_once // 2):
         rows = order[chosen]
         keys = content.fetch(merged(starts[rows], lengths[rows], content.gap))
         chunks[rows] = _pieces(content, starts[rows], length)
