@@ -23,7 +23,7 @@ def promised() -> list[Requirement]:
     """Return what the package and its extras for users and tests require."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     texts = list(project["dependencies"])
-    for extra in ("dask", "publish", "zarr", "test"):
+    for extra in ("dask", "parquet", "publish", "surface", "zarr", "test"):
         texts += project["optional-dependencies"][extra]
     return [each for each in map(Requirement, texts) if each.name != "nsd-prep"]
 
