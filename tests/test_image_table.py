@@ -191,6 +191,7 @@ def test_a_run_writes_it_beside_single_trials(tiny_nsd: Path, tmp_path: Path) ->
 
 
 def test_parquet_holds_the_same(nsd: NSD, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="needs the extra parquet")
     from nsd_prep.dataset.image_table import write_images
 
     images = nsd.images()
