@@ -135,7 +135,8 @@ def package(
     may have failed. The same inputs always give the same bytes.
 
     Args:
-        output: Output folder of a run, or the folder brainscore-ID that was kept of an earlier one.
+        output: Output folder of a run, or the folder brainscore-ID that was kept
+            from an earlier one.
         target: Folder to write to; by default, 'packages' plus the suffix, in the output folder.
         suffix: Suffix that the run was given.
         unchecked: Ignore the run's manifest and checks; the package records that.
@@ -284,8 +285,8 @@ def export(
 ) -> int:
     """Write responses in the files that the code of a paper reads (docs/exports.md).
 
-    Each folder gets a README.md, which says how the files are made, in which order rows and voxels
-    stand, and what differs from the paper's. An interrupted export resumes where it stopped.
+    Each folder gets a README.md, which says how the files are computed, in which order rows and
+    voxels are, and what differs from the paper's. An interrupted export resumes where it stopped.
 
     Args:
         source: The dataset, a folder or an address; or single trials that 'trials' wrote: a file,
@@ -294,16 +295,16 @@ def export(
         like: Whose files: mindeye2 (z-scored trials in nsdgeneral), brain-diffuser (means and
             images, split by the sessions before 2023), algonauts2023 (the challenge's, of trials
             in the space fsaverage), or deepnsd (tables of the shared images).
-        subjects: Of a dataset, the subjects to export; all by default.
-        betas: Of a dataset, the preparation, as 'run' has it.
-        images: Of single trials, nsd_stimuli.hdf5, for the images that brain-diffuser reads.
-        surface_files: Of a dataset, what algonauts2023 reads: the subject's own surface, whose
-            vertices NSD's transform gives fsaverage, or the .mgh files of fsaverage, as the
-            challenge did; native where these are there by default.
-        min_ncsnr: Of a dataset, export only voxels with at least this ncsnr.
+        subjects: For a dataset, the subjects to export; all by default.
+        betas: For a dataset, the preparation, as for 'run'.
+        images: For single trials, nsd_stimuli.hdf5, for the images that brain-diffuser reads.
+        surface_files: For a dataset, what algonauts2023 reads: the subject's own surface, which
+            NSD's transform maps to fsaverage (native), or the .mgh files of fsaverage, as in the
+            challenge (mgh); by default, native if these files exist.
+        min_ncsnr: For a dataset, export only voxels with at least this ncsnr.
         min_noise_ceiling: The same for the noise ceiling of means of three trials, in percent.
         min_reliability: The same for the split-half reliability.
-        cache_dir: Of a dataset, where extracted responses and single trials are kept; nsd-prep in
+        cache_dir: For a dataset, where extracted responses and single trials are kept; nsd-prep in
             your cache folder by default.
         accept_nsd_terms: Accept the terms of NSD, for its own bucket.
     """
@@ -348,7 +349,7 @@ def regions(
     format: Literal["table", "csv", "json"] = "table",
     accept_nsd_terms: Annotated[bool, _Flag] = False,
 ) -> int:
-    """List every label of every atlas that a dataset has, and how many voxels subjects have of it.
+    """List every label of every atlas in a dataset, with its number of voxels in each subject.
 
     The names are those that a file of regions takes (docs/regions.md). In the table a cell is the
     number of voxels in the left and in the right hemisphere, and '-' where a subject lacks the
@@ -357,9 +358,9 @@ def regions(
     Args:
         root: The dataset, a folder or an address.
         subjects: The subjects to list; all by default.
-        space: Where labels are read; on surfaces sites are vertices.
-        format: What to print: a table, CSV, or JSON, each a line or an object for a label of a
-            subject.
+        space: Where labels are read; on surfaces, vertices are counted instead of voxels.
+        format: What to print: a table, or CSV or JSON with a line or an object for each label of
+            each subject.
         accept_nsd_terms: Accept the terms of NSD, for its own bucket.
     """
     from nsd_prep.core.progress import Stages

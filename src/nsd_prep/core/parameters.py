@@ -205,12 +205,12 @@ def parameters(
         space: Where responses lie: in the volume of 1.8 mm (func1pt8mm) or of 1 mm (func1mm), on
             the surface of an average brain (fsaverage), or on each subject's own (nativesurface).
             What a region is depends on it: on fsaverage V1 to V4 are labels of an atlas.
-        surface_files: What betas of fsaverage are taken from: the files of the subjects' own
-            surfaces, of which only the wanted vertices are read (native), or those of fsaverage,
-            which are the published values and are read whole (mgh). Native where these are there,
-            and mgh where only those are, where none is chosen.
+        surface_files: Source of betas on fsaverage: the files of the subjects' own surfaces, of
+            which only the requested vertices are read (native), or those of fsaverage, which hold
+            the published values and are read whole (mgh). By default, native if these files
+            exist, otherwise mgh.
         synthetic: Use a small synthetic dataset with NSD's formats and simulated responses. It is
-            written beside the output folder unless it is there already.
+            written beside the output folder if it is not there yet.
         accept_nsd_terms: Accept the terms of the Natural Scenes Dataset, which is required to read
             from its own bucket. Setting NSD_ACCEPT_TERMS=1 in the environment does the same.
         output_dir: Folder for assemblies, tables and the manifest. A run replaces files that it
@@ -249,9 +249,10 @@ def parameters(
         split_file: CSV file with your own split, used instead of split: columns nsd_id (0-based)
             and split (train, test or unused). It becomes the column split_file of the trials;
             images that are not listed are unused.
-        coco_annotations: Folder with COCO's captions_*.json and instances_*.json of 2017, from
-            which the table of images (images.csv, written with single trials) gets captions and
-            categories, with the share of each object's area that the crop keeps.
+        coco_annotations: Folder with COCO's annotations of 2017 (captions_train2017.json,
+            instances_train2017.json and so on), from which the table of images (images.csv,
+            written with single trials) gets captions and categories, with the share of each
+            object's area that the crop keeps.
         min_ncsnr: Single trials: keep only voxels whose ncsnr is at least this.
         min_noise_ceiling: Single trials: keep only voxels whose noise ceiling, of means of three
             trials, is at least this many percent.
@@ -266,8 +267,8 @@ def parameters(
             responses there are 0), or drop them.
         seed: Seed of the split into train and test images.
         train_fraction: Fraction of the images used for training.
-        zscore_images: Images over which the train and test assemblies are z-scored once more: all,
-            as in the published data, or training images only.
+        zscore_images: Images over which the train and test assemblies are z-scored again: all, as
+            in the published data, or training images only.
         crossnobis: Add cross-validated distances between images to the report; their expected value
             is 0 for images that evoke the same response, however strong the noise.
         suffix: Suffix of the train and test files' names, such as _8subj.
