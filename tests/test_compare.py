@@ -564,7 +564,7 @@ class TestFiles:
         console = rich.console.Console(width=300, record=True, file=io.StringIO())
         console.print(as_text(compare(tmp_path / "a.nc", tmp_path / "b.nc")))
         text = console.export_text()
-        assert "No known reason fits; looked at: order of rows and voxels" in text
+        assert "No known reason fits; considered: order of rows and voxels" in text
         assert "nan" not in text
 
     def test_folders(self, strong: Dataset, tmp_path: Path) -> None:

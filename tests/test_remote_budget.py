@@ -75,7 +75,7 @@ class TestAServerThatIsGone:
             errors.append(raised.value)
         assert time.monotonic() - began < 2 * BUDGET + 1
         assert all(isinstance(error, NotRequestedError) for error in errors[2:])
-        assert "has not answered for" in str(errors[-1])
+        assert "has not responded for" in str(errors[-1])
 
     def test_it_is_tried_for_the_whole_budget(self, server: RangeServer, client: Client) -> None:
         identity = client.identity(NAMES[0])
@@ -107,7 +107,7 @@ class TestAServerThatIsGone:
         for name in NAMES:
             problems.collect(client.identity, name)
         assert len(problems.found) <= 3
-        assert "and what follows was not requested" in problems.found[-1]
+        assert "and the files after it were not requested" in problems.found[-1]
 
     def test_one_that_comes_back_in_time_costs_nothing_but_the_wait(
         self, server: RangeServer, folder: Path, tmp_path: Path
@@ -214,7 +214,7 @@ def test_a_login_page_in_place_of_a_file_is_named(
 ) -> None:
     (folder / "table.csv").write_text("\n<!DOCTYPE html><title>Log in</title>")
     source = BucketSource(server.url, tmp_path)
-    with pytest.raises(InputFileError, match=rf"{server.url}/table.csv is answered with a web"):
+    with pytest.raises(InputFileError, match=rf"{server.url}/table.csv returns a web page"):
         source.read(tmp_path / "table.csv")
     assert not (tmp_path / "table.csv").exists()
     source.close()

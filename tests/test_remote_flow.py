@@ -363,7 +363,7 @@ class TestMissingFiles:
         )
         for session in (1, 2, 3):
             name = f"subj05/func1pt8mm/betas_fithrf_GLMdenoise_RR/betas_session0{session}.hdf5"
-            assert f"{name} may not be read (403" in shown
+            assert f"{name} cannot be read (403" in shown
         assert not any(
             name.endswith(".hdf5") and method == "GET" for method, name in server.requested
         )

@@ -310,7 +310,7 @@ class TestFaults:
 
     def test_a_server_that_ignores_ranges(self, server: RangeServer, client: Client) -> None:
         server.fail("no ranges", times=10_000, method="GET")
-        with pytest.raises(InputFileError, match="gives the whole file where a range"):
+        with pytest.raises(InputFileError, match="returns the whole file when a range"):
             read(client)
 
     @pytest.mark.parametrize(("kind", "says"), [("403", "403 Forbidden"), ("404", "404 Not Found")])
@@ -325,7 +325,7 @@ class TestFaults:
     def test_a_file_that_changes(self, server: RangeServer, client: Client, after: int) -> None:
         identity = client.identity("session.hdf5")
         server.change_etag("session", after=after)
-        with pytest.raises(ChangedFileError, match="was changed"):
+        with pytest.raises(ChangedFileError, match="has changed"):
             SessionReader(client).read_voxels(identity, VOXELS, GRID, N_TRIALS)
 
     def test_a_server_that_goes_and_comes_back(

@@ -194,7 +194,7 @@ class TestSessions:
         with pytest.raises(MissingFilesError, match="2 files cannot be read") as raised:
             source.identities([session(source, number) for number in (1, 2, 3, 4)])
         assert "session02.hdf5 is missing (404" in str(raised.value)
-        assert "session04.hdf5 may not be read (403" in str(raised.value)
+        assert "session04.hdf5 cannot be read (403" in str(raised.value)
 
     def test_a_file_that_changed_since_the_last_run(
         self,

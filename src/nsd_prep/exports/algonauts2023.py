@@ -49,19 +49,20 @@ left out); images are not made.
 def write(folder: ExportFolder, trials: TrialsFile) -> None:
     """Write a subject's responses, noise ceilings and masks."""
     trials.require("algonauts2023", "none", on_surface=True)
-    place = f"subj{trials.subject:02d}"
+    subject_folder = f"subj{trials.subject:02d}"
     digest = trials.digest
     parts = {
         part: trials.images_of(part_of_split(trials.trials, SPLIT, part)) for part in (TRAIN, TEST)
     }
-    tables = {part: f"{place}/{_FOLDERS[part]}_images.csv" for part in parts}
+    tables = {part: f"{subject_folder}/{_FOLDERS[part]}_images.csv" for part in parts}
     arrays = {
-        (part, side): f"{place}/{name}_split/{name}_fmri/{side}_{name}_fmri.npy"
+        (part, side): f"{subject_folder}/{name}_split/{name}_fmri/{side}_{name}_fmri.npy"
         for part, name in _FOLDERS.items()
         for side in _HEMISPHERES
     }
     ceilings = {
-        side: f"{place}/test_split/noise_ceiling/{side}_noise_ceiling.npy" for side in _HEMISPHERES
+        side: f"{subject_folder}/test_split/noise_ceiling/{side}_noise_ceiling.npy"
+        for side in _HEMISPHERES
     }
     atlases = [
         atlas
@@ -69,7 +70,7 @@ def write(folder: ExportFolder, trials: TrialsFile) -> None:
         if any(f"{MEMBERSHIP}{label}" in trials.sites for label in labels)
     ]
     masks = [
-        f"{place}/roi_masks/{side}.{name}.npy"
+        f"{subject_folder}/roi_masks/{side}.{name}.npy"
         for side in _HEMISPHERES
         for name in (
             "all-vertices_fsaverage_space",
@@ -80,7 +81,7 @@ def write(folder: ExportFolder, trials: TrialsFile) -> None:
             ),
         )
     ]
-    mappings = [f"{place}/roi_masks/mapping_{atlas}.npy" for atlas in atlases]
+    mappings = [f"{subject_folder}/roi_masks/mapping_{atlas}.npy" for atlas in atlases]
 
     def write_files() -> None:
         scales = _Scales(trials, trials.sites_of(REGION))
@@ -100,7 +101,9 @@ def write(folder: ExportFolder, trials: TrialsFile) -> None:
                 ncsnr, *(times.count(number) for number in (3, 2, 1))
             )
             write_npy(folder.path / ceilings[side], percent / 100)
-            _write_masks(folder, trials, f"{place}/roi_masks/{side}", scales.sites[columns[side]])
+            _write_masks(
+                folder, trials, f"{subject_folder}/roi_masks/{side}", scales.sites[columns[side]]
+            )
         for atlas, name in zip(atlases, mappings, strict=True):
             names = {0: "Unknown", **dict(enumerate(ATLASES[atlas], start=1))}
             with written_whole(folder.path / name) as partial, partial.open("wb") as file:
@@ -149,7 +152,7 @@ class _Scales:
         values -= np.take(self._mean, columns, axis=1)[session]
         values /= np.take(self._deviation, columns, axis=1)[session]
         ends = np.cumsum([len(image) for image in images])[:-1]
-        return np.stack([one.mean(axis=0) for one in np.split(values, ends)])
+        return np.stack([repetitions.mean(axis=0) for repetitions in np.split(values, ends)])
 
 
 def _write_masks(

@@ -84,7 +84,9 @@ def _write_means(
             # Back to the integers, exactly: what the paper averages are these, in float32.
             stored = np.rint(responses * np.float32(BETA_SCALE))
             ends = np.cumsum([len(image) for image in block])[:-1]
-            rows.append(np.stack([one.mean(axis=0) for one in np.split(stored, ends)]))
+            rows.append(
+                np.stack([repetitions.mean(axis=0) for repetitions in np.split(stored, ends)])
+            )
             current_stage().advance()
 
 

@@ -48,7 +48,10 @@ def write(folder: ExportFolder, subjects: Sequence[TrialsFile]) -> None:
         metadata = metadata.fillna(dict.fromkeys(regions, 0)).astype(dict.fromkeys(regions, int))
         write_text(folder.path / names[1], metadata.to_csv(lineterminator="\n"))
         stimuli = pd.DataFrame(
-            {"image_name": [f"nsd-{one:05d}.png" for one in nsd_ids.tolist()], "nsd_id": nsd_ids}
+            {
+                "image_name": [f"nsd-{nsd_id:05d}.png" for nsd_id in nsd_ids.tolist()],
+                "nsd_id": nsd_ids,
+            }
         )
         write_text(folder.path / names[2], stimuli.to_csv(index=False, lineterminator="\n"))
         with ExitStack() as stack:
@@ -74,8 +77,8 @@ def _shared_images(subjects: Sequence[TrialsFile]) -> NDArray[np.int64]:
     if not len(images):
         listed = ", ".join(str(trials.subject) for trials in subjects)
         raise ParameterError(
-            f"The subjects {listed} saw no shared image in common, which the export deepnsd is "
-            "made of: export others, or each by itself."
+            f"The subjects {listed} saw no shared image in common, and the export deepnsd holds "
+            "only such images: export other subjects, or each by itself."
         )
     return images
 
@@ -85,8 +88,8 @@ def _columns(trials: TrialsFile) -> NDArray[np.int64]:
 
 
 def _voxel_ids(trials: TrialsFile, columns: NDArray[np.int64]) -> list[str]:
-    places = trials.sites[["nifti_i", "nifti_j", "nifti_k"]].to_numpy()[columns].tolist()
-    return [f"S{trials.subject}-{i}-{j}-{k}" for i, j, k in places]
+    indices = trials.sites[["nifti_i", "nifti_j", "nifti_k"]].to_numpy()[columns].tolist()
+    return [f"S{trials.subject}-{i}-{j}-{k}" for i, j, k in indices]
 
 
 def _metadata(trials: TrialsFile) -> pd.DataFrame:
@@ -105,8 +108,8 @@ def _means(trials: TrialsFile, nsd_ids: NDArray[np.int64]) -> NDArray[np.float32
     for block in trials.blocks_of(trials.images_of(trials.trials["nsd_id"].isin(nsd_ids))):
         responses = trials.reader[np.concatenate(block)]
         ends = np.cumsum([len(image) for image in block])[:-1]
-        for one in np.split(responses, ends):
-            means[start] = one.mean(axis=0)
+        for repetitions in np.split(responses, ends):
+            means[start] = repetitions.mean(axis=0)
             start += 1
         current_stage().advance()
     return means

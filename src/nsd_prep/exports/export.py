@@ -54,7 +54,7 @@ class Needs(NamedTuple):
         """Raise a ParameterError where responses lie in another space than an export's."""
         if space != self.space:
             raise ParameterError(
-                f"The export {like} is made of responses in the space {self.space}, found {space}: "
+                f"The export {like} needs responses in the space {self.space}, found {space}: "
                 "open the dataset in that space."
             )
 
@@ -126,26 +126,26 @@ def export_trials(
         The disk is full or cannot be written.
     """
     require_like(like)
-    given = [trials] if isinstance(trials, str | Path) else list(trials)
+    chosen = [trials] if isinstance(trials, str | Path) else list(trials)
     paths = [
         file
-        for path in map(Path, given)
+        for path in map(Path, chosen)
         for file in (_files_of(path) if path.is_dir() and path.suffix != ".zarr" else [path])
     ]
     if not paths:
         raise MissingFilesError(
-            f"There are no single trials in {', '.join(map(str, given))}: expected files like "
+            f"There are no single trials in {', '.join(map(str, chosen))}: expected files like "
             "subj01.nc, as nsd-prep trials writes them."
         )
     images_file = None if images is None else Path(images)
     with ExitStack() as stack:
         subjects = [stack.enter_context(TrialsFile(path)) for path in paths]
-        subjects.sort(key=lambda one: one.subject)
-        numbers = [one.subject for one in subjects]
+        subjects.sort(key=lambda subject: subject.subject)
+        numbers = [subject.subject for subject in subjects]
         if len(set(numbers)) < len(numbers):
             raise ParameterError(
-                f"The single trials {', '.join(str(one.path) for one in subjects)} are of the "
-                f"subjects {', '.join(map(str, numbers))}: give one file for each subject."
+                f"The single trials {', '.join(str(subject.path) for subject in subjects)} are of "
+                f"the subjects {', '.join(map(str, numbers))}: give one file for each subject."
             )
         folder = ExportFolder(Path(target), like, _made_from(subjects))
         text = _write(folder, like, subjects, images_file)
@@ -166,9 +166,9 @@ def _made_from(subjects: Sequence[TrialsFile]) -> dict[str, Any]:
     ]
     if any(own != facts[0] for own in facts):
         raise ParameterError(
-            f"The single trials {', '.join(str(trials.path) for trials in subjects)} do not belong "
-            f"together: expected the same {', '.join(_IN_COMMON)}; export them into folders of "
-            "their own."
+            f"The single trials {', '.join(str(trials.path) for trials in subjects)} cannot be "
+            f"exported together: expected the same {', '.join(_IN_COMMON)}; export them into "
+            "folders of their own."
         )
     made_from: dict[str, Any] = json.loads(json.dumps(facts[0], default=float))
     return made_from

@@ -51,9 +51,9 @@ class TrialsFile:
             self.attributes: dict[str, Any] = dict(dataset.attrs)
             columns = {
                 dimension: {
-                    str(name): one.to_numpy()
-                    for name, one in dataset.coords.items()
-                    if one.dims == (dimension,)
+                    str(name): coordinate.to_numpy()
+                    for name, coordinate in dataset.coords.items()
+                    if coordinate.dims == (dimension,)
                 }
                 for dimension in map(str, dataset.sizes)
             }
@@ -94,20 +94,20 @@ class TrialsFile:
         expected = "fsaverage" if on_surface else "func1pt8mm"
         if (space == "fsaverage") != on_surface:
             raise ParameterError(
-                f"The export {like} is made of single trials in the space {expected}, found {space}"
-                f" in {self.path}: write them in that space."
+                f"The export {like} needs single trials in the space {expected}, found {space} in "
+                f"{self.path}: write them in that space."
             )
-        found = self.attributes.get("normalisation")
-        if found != normalise:
+        normalisation = self.attributes.get("normalisation")
+        if normalisation != normalise:
             raise ParameterError(
-                f"The export {like} is made of single trials with normalise={normalise!r}, found "
-                f"{found!r} in {self.path}: write them again with that, or export from the dataset "
-                "itself."
+                f"The export {like} needs single trials with normalise={normalise!r}, found "
+                f"{normalisation!r} in {self.path}: write them again with that, or export from the "
+                "dataset itself."
             )
         images = self.attributes.get("images", "all")
         if images != "all":
             raise ParameterError(
-                f"The export {like} is made of the trials of all images, found those of {images} "
+                f"The export {like} needs the trials of all images, found those of {images} "
                 f"images in {self.path}: write them again without images={images!r}."
             )
 
@@ -123,7 +123,7 @@ class TrialsFile:
         if column not in self.sites:
             there = [name.removeprefix(MEMBERSHIP) for name in self.regions]
             raise ParameterError(
-                f"{self.path} has no region {region}, which the export is made of: found "
+                f"{self.path} has no region {region}, which the export needs: found "
                 f"{', '.join(there) or 'none'}; write the trials again with regions={region!r}."
             )
         return np.flatnonzero(self.sites[column].to_numpy(dtype=np.bool_))

@@ -46,7 +46,7 @@ def as_text(comparison: Comparison) -> RenderableType:
             for reason, where in file.reasons.items()
         ]
         if not file.reasons:
-            parts.append(Text(f"  No known reason fits; looked at: {'; '.join(LOOKED_AT)}."))
+            parts.append(Text(f"  No known reason fits; considered: {'; '.join(LOOKED_AT)}."))
     parts.append(Text("Equal." if comparison.equal else "Not equal."))
     return Group(*parts)
 

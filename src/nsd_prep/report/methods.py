@@ -184,7 +184,7 @@ def _data(facts: RunFacts) -> str:
             "Scenes Dataset (NSD; Allen et al., 2022)"
         )
     labels = "atlas" if facts.is_surface else "ROI volume"
-    taken_from = "labels of vertices" if facts.is_surface else "ROI volumes"
+    taken_from = "vertex labels" if facts.is_surface else "ROI volumes"
     sessions = sorted(set(facts.sessions.values()))
     span = f"{sessions[0]}" if len(sessions) == 1 else f"{sessions[0]} to {sessions[-1]}"
     regions = "; ".join(

@@ -182,7 +182,7 @@ def problems(checks: Sequence[DescribedCheck]) -> list[dict[str, str]]:
 
 def verdict_numbers(checks: Sequence[DescribedCheck]) -> dict[Verdict, int]:
     """Count the checks of each verdict that occurs, failed ones first."""
-    counts = Counter(one.check.verdict for one in checks)
+    counts = Counter(row.check.verdict for row in checks)
     return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
 
 

@@ -206,7 +206,7 @@ class Client:
             self._counters.received(kind, len(content))
             if content[:200].lstrip().lower().startswith((b"<!doctype html", b"<html")):
                 raise InputFileError(
-                    f"{url} is answered with a web page, as of a login: expected the file; check "
+                    f"{url} returns a web page, such as a login page: expected the file; check "
                     "the address, and that this network lets you through without logging in."
                 )
             return identity, content

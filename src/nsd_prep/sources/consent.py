@@ -21,7 +21,7 @@ from nsd_prep.core.errors import ParameterError
 TERMS_VERSION: Final = 1
 VARIABLE: Final = "NSD_ACCEPT_TERMS"
 TERMS: Final = """\
-The Natural Scenes Dataset (NSD) is given out by its authors (Allen et al. 2022, Nature
+The Natural Scenes Dataset (NSD) is distributed by its authors (Allen et al. 2022, Nature
 Neuroscience 25:116-126), not by nsd-prep, under terms of use:
 
   - for research and education only;
@@ -31,7 +31,7 @@ Neuroscience 25:116-126), not by nsd-prep, under terms of use:
 
 Everyone who uses the data is expected to fill in the NSD Data Access Agreement, a form that
 http://naturalscenesdataset.org links to. The terms there are the ones that bind you; this is a
-summary. nsd-prep does not fill in the form, and tells nobody of your answer.
+summary. nsd-prep does not fill in the form, and tells nobody your answer.
 """
 
 Way = Literal["answer", "parameter", "environment"]
@@ -89,8 +89,8 @@ def accepted_terms(
     file = consent_file(environment)
     if accept_nsd_terms is False:
         raise _not_accepted()
-    if (kept := _kept(file)) is not None:
-        return kept
+    if (consent := _recorded(file)) is not None:
+        return consent
     if accept_nsd_terms:
         return _keep(file, "parameter")
     if environment.get(VARIABLE, "").strip().lower() in ("1", "true", "yes"):
@@ -117,7 +117,7 @@ def consent_file(environment: Mapping[str, str]) -> Path | None:
     return folder / "nsd-prep" / "nsd-terms.json"
 
 
-def _kept(file: Path | None) -> Consent | None:
+def _recorded(file: Path | None) -> Consent | None:
     if file is None:
         return None
     try:

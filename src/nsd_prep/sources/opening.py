@@ -55,7 +55,7 @@ class _Synthetic(BaseModel):
 def _not_nsd(name: str) -> str:
     """Refuse a name under which a dataset's results would pass for NSD's own."""
     if name.casefold() == "nsd" or name.casefold().startswith("allen2022"):
-        raise ValueError("a dataset that is not NSD itself needs another name")
+        raise ValueError("a dataset that is not NSD itself needs a name of its own")
     return name
 
 

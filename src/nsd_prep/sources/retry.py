@@ -125,8 +125,8 @@ class Budget:
         with self._probing:  # the others wait for what one finds out
             if self._is_given_up and time.monotonic() - self._last_failure < PROBE_SECONDS:
                 raise NotRequestedError(
-                    f"{url} and what follows was not requested: the server has not answered for "
-                    f"{self.silence:.0f} s ({self._reason}); {_KEPT}."
+                    f"{url} and the files after it were not requested: the server has not "
+                    f"responded for {self.silence:.0f} s ({self._reason}); {_KEPT}."
                 )
             yield
 
@@ -214,14 +214,14 @@ def _judged(url: str, error: Exception) -> Exception | None:
         return changed(url)
     if isinstance(error, NotSupportedError):
         return InputFileError(
-            f"{url} cannot be read in ranges: its server gives the whole file where a range is "
-            "asked for; use another server, or download the files and give their folder."
+            f"{url} cannot be read in ranges: its server returns the whole file when a range is "
+            "requested; use another server, or download the files and give their folder."
         )
     if "certificate" in str(error) and "Connect" in str(error):
         return InputFileError(
             f"{url} cannot be read: its server has no valid certificate for this name "
-            f"({_certificate_problem(error)}); check the address and this machine's date, and "
-            "where a proxy inspects the traffic, give its certificate with SSL_CERT_FILE."
+            f"({_certificate_problem(error)}); check the address and this machine's date, and if "
+            "a proxy inspects the traffic, give its certificate with SSL_CERT_FILE."
         )
     refused = isinstance(error, (PermissionDeniedError, UnauthenticatedError))
     status = re.search(r"status code: (\d{3})", str(error))
@@ -229,8 +229,8 @@ def _judged(url: str, error: Exception) -> Exception | None:
         refused |= status[1] < "500" or status[1] in _LASTING
     if refused:
         return MissingFilesError(
-            f"{url} may not be read ({_status(error)}): it is missing, or not for everyone; "
-            "check the address, and the credentials where some are needed."
+            f"{url} cannot be read ({_status(error)}): it is missing or not public; check the "
+            "address, and the credentials if any are needed."
         )
     return None
 
@@ -238,7 +238,7 @@ def _judged(url: str, error: Exception) -> Exception | None:
 def changed(url: str) -> ChangedFileError:
     """Return the error for a file that is not the one that was looked up."""
     return ChangedFileError(
-        f"{url} was changed since its size and ETag were looked up: expected the same file "
+        f"{url} has changed since its size and ETag were looked up: expected the same file "
         "throughout a run; run the same command again."
     )
 

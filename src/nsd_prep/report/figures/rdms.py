@@ -106,8 +106,8 @@ def draw_mean_rdms(geometry: Geometry, distance: Distance = CORRELATION) -> Repo
     with one_style():
         figure = new_figure(side * n_columns + 0.9, (2 * side + 0.1) * n_blocks)
         axes = figure.subplots(2 * n_blocks, n_columns, squeeze=False)
-        for place, region in enumerate(regions):
-            row, column = 2 * (place // n_columns), place % n_columns
+        for index, region in enumerate(regions):
+            row, column = 2 * (index // n_columns), index % n_columns
             matrix = from_upper_triangle(region.mean_rdm)
             order = cluster_order(region.mean_rdm)
             for axis, values in (
