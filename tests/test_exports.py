@@ -417,7 +417,7 @@ class TestBadInput:
             subject.space.attributes(),
         )
         with pytest.raises(
-            ParameterError, match="The split shared1000_37 cannot be made: it takes"
+            ParameterError, match="The split shared1000_37 cannot be made: it sets apart"
         ):
             export_trials(path, tmp_path / "out", "brain-diffuser")
         assert not (tmp_path / "out").exists()
