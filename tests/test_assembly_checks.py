@@ -8,7 +8,8 @@ import xarray as xr
 from small_nsd import SmallNSD
 
 from nsd_prep.assemblies.assembly import SubjectVoxels, build_assembly, stimulus_ids, voxel_table
-from nsd_prep.checks.assembly import check_coverage, check_form, check_signal, check_split
+from nsd_prep.checks.assembly import check_form, check_split
+from nsd_prep.checks.assembly_values import check_coverage, check_signal
 from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import Check
 from nsd_prep.dataset.noise_ceiling import noise_ceiling

@@ -10,7 +10,7 @@ import scipy.ndimage
 import scipy.stats
 from numpy.typing import NDArray
 
-from nsd_prep.checks.assembly import FEWEST_VOXELS_OF_A_MASK, LARGEST_SHARE_WITHOUT_DATA
+from nsd_prep.checks.assembly_values import FEWEST_VOXELS_OF_A_MASK, LARGEST_SHARE_WITHOUT_DATA
 from nsd_prep.checks.decision import signal_share
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict, any_verdict
 from nsd_prep.core.errors import InputFileError

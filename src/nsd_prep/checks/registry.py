@@ -10,16 +10,18 @@ import pandas as pd
 from nsd_prep.checks.alignment import NCSNR_OF_VOXELS, TRIALS_OF_IMAGES
 from nsd_prep.checks.assembly import (
     COORDINATES,
-    DEVIATION_AS_PREDICTED,
     DIMENSIONS,
     IMAGE_ORDER,
-    MEAN_NEAR_ZERO,
     NO_NAN,
     NO_RELIABLE_CONSTANT,
     NOISE_CEILING_IN_RANGE,
     SPLIT_COMPLETE,
     SUBJECTS_PRESENT,
     UNIQUE_IDS,
+)
+from nsd_prep.checks.assembly_values import (
+    DEVIATION_AS_PREDICTED,
+    MEAN_NEAR_ZERO,
     VOXELS_MEASURED,
 )
 from nsd_prep.checks.experiment_runs import REPETITIONS_BY_RUN

@@ -34,7 +34,8 @@ from nsd_prep.checks import (
     check_transform,
     places_of_images,
 )
-from nsd_prep.checks import assembly as assembly_checks
+from nsd_prep.checks.assembly import check_form, check_split
+from nsd_prep.checks.assembly_values import check_coverage, check_signal
 from nsd_prep.checks.sessions import session_agreement_table
 from nsd_prep.checks.tables import (
     SplitHalfSample,
@@ -297,7 +298,7 @@ def validate(
     Failed checks are the caller's to act on.
     """
     nsd_ids = prepared.nsd_ids
-    checks = assembly_checks.check_split(nsd_ids, read_table(folder.path / outputs.SPLIT))
+    checks = check_split(nsd_ids, read_table(folder.path / outputs.SPLIT))
     n_sessions = {
         f"subj{subject:02d}": sum(record.subject == subject for record in prepared.sessions)
         for subject in prepared.subjects
@@ -308,9 +309,9 @@ def validate(
         kept = voxels[voxels["kept"]]
         assembly = read_assembly(folder.path / prepared.assembly_file(region))
         subjects = prepared.subjects_with(region)
-        checks += assembly_checks.check_form(region, assembly, subjects, nsd_ids, kept)
-        checks += assembly_checks.check_signal(region, without_gaps(assembly), kept)
-        checks += assembly_checks.check_coverage(region, voxels, n_sessions)
+        checks += check_form(region, assembly, subjects, nsd_ids, kept)
+        checks += check_signal(region, without_gaps(assembly), kept)
+        checks += check_coverage(region, voxels, n_sessions)
         if (scope := _scope(prepared)) is not None:
             n_gaps = int(np.count_nonzero(np.isnan(assembly.to_numpy())))
             checks += check_published_gaps(region, n_gaps, len(nsd_ids), scope)
