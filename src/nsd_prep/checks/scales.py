@@ -1,21 +1,25 @@
 """Are sessions, and the runs of each, on one scale? Their records tell."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
+from nsd_prep.checks.session_findings import (
+    FEWEST_COMPARED,
+    FEWEST_SESSIONS,
+    WITHOUT_DATA,
+    Finding,
+    SessionFindings,
+    SubjectRecords,
+    by_session,
+    meanings_of_sessions,
+)
 from nsd_prep.core.check import Kind, Threshold, Verdict, any_verdict, worst
 from nsd_prep.dataset.published import DOWNLOAD_AGAIN
-from nsd_prep.extraction.statistics import BetaStatistics
 
-SubjectRecords = Mapping[int, Mapping[str, BetaStatistics]]
-
-#: Voxels in all regions below which sessions are not compared at all: a few may be anything.
-FEWEST_COMPARED: Final = 20
 #: Ratio of a session's standard deviation to that of the subject's other sessions, and the number
 #: of robust standard deviations over sessions that it must lie away as well.
 RATIO_SUSPICIOUS: Final = 1.5
@@ -44,14 +48,8 @@ POSSIBLE_DEVIATIONS: Final = (0.02, 100.0)
 #: The smallest spread over sessions that is taken for granted, relative (deviation) and in standard
 #: deviations over trials (mean).
 _LEAST_SPREAD: Final = 0.05
-#: Sessions below which no session can be told from the others by its scale.
-FEWEST_SESSIONS: Final = 3
 #: Runs of a session below which none can be told from the others.
 _FEWEST_RUNS: Final = 3
-
-#: A session's verdict, and what was found.
-Finding = tuple[Verdict, str]
-WITHOUT_DATA: Final[Finding] = ("not decidable", "too few voxels with data")
 
 _FEWEST_VOXELS: Final = Threshold(
     "fewest voxels", FEWEST_COMPARED, "simulated sessions: a few may be anything"
@@ -85,16 +83,6 @@ BETAS_IN_PERCENT: Final = Kind(
         Threshold("possible, %", POSSIBLE_DEVIATIONS, "NSD's are 1 to 3 %; 300 too large or small"),
     ),
 )
-
-
-def meanings_of_sessions(wrong: str, passed: str) -> Mapping[str, str]:
-    """Return the meanings of a kind of check that compares sessions."""
-    return {
-        **any_verdict(wrong),
-        "passed": passed,
-        "not decidable": "Sessions have too little data, or differ too much from each other, to "
-        "tell.",
-    }
 
 
 def _kind_of_scale(
@@ -165,41 +153,6 @@ SCALE_OF_RUNS: Final = _kind_of_scale(
     "download the session again.",
     passed="All runs of each session are on one scale.",
 )
-
-
-@dataclass(frozen=True)
-class SessionFindings:
-    """What a check found in a subject's sessions.
-
-    Attributes
-    ----------
-    sessions : dict of int to (str, str)
-        Sessions (1-based) that are not as they should be, each with its verdict and what was found.
-    measured : float
-        What was measured in the session that is least as it should be; NaN where in none.
-    session, run : int, optional
-        Where that was.
-    lower, upper : float, optional
-        Its bounds.
-    unit : str
-        As in `nsd_prep.core.check.Check`.
-    """
-
-    sessions: dict[int, Finding]
-    measured: float = float("nan")
-    session: int | None = None
-    run: int | None = None
-    lower: float | None = None
-    upper: float | None = None
-    unit: str = ""
-
-
-def by_session(records: SubjectRecords, attribute: str) -> NDArray[np.float64]:
-    """Return an attribute of each part, (n_sessions, n_regions)."""
-    return np.array(
-        [[getattr(part, attribute) for part in regions.values()] for regions in records.values()],
-        dtype=np.float64,
-    )
 
 
 def size_of_sessions(records: SubjectRecords) -> tuple[float, Verdict]:

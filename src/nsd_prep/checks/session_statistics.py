@@ -8,19 +8,21 @@ import numpy as np
 
 from nsd_prep.checks.scales import (
     BETAS_IN_PERCENT,
-    FEWEST_COMPARED,
-    FEWEST_SESSIONS,
     SCALE_OF_RUNS,
     SCALE_OF_SESSIONS,
+    scale_of_runs,
+    scale_of_sessions,
+    size_of_sessions,
+)
+from nsd_prep.checks.session_findings import (
+    FEWEST_COMPARED,
+    FEWEST_SESSIONS,
     WITHOUT_DATA,
     Finding,
     SessionFindings,
     SubjectRecords,
     by_session,
     meanings_of_sessions,
-    scale_of_runs,
-    scale_of_sessions,
-    size_of_sessions,
 )
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict, worst
 from nsd_prep.dataset.published import DOWNLOAD_AGAIN
