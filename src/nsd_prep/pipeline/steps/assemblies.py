@@ -71,8 +71,8 @@ class Representations:
         """The RDMs of every region and subject; one assembly is in memory at a time."""
         return analyse(
             (region, without_gaps(read_assembly(self.folder.path / name)))
-            for region, output in self.assemblies.items()
-            for name in output.files
+            for region, made in self.assemblies.items()
+            for name in made.files
         )
 
 
@@ -89,18 +89,18 @@ def crossnobis_geometry(prepared: Prepared) -> Geometry:
         for subject in prepared.subjects_with(region)
     ]
 
-    def distances(pair: tuple[str, int]) -> tuple[int, NDArray[np.float32]]:
-        region, subject = pair
+    def distances(place: tuple[str, int]) -> tuple[int, NDArray[np.float32]]:
+        region, subject = place
         kept = prepared.kept(subject, region)
         responses = prepared.repetitions_without_gaps(subject, region)[:, :, kept]
-        squared = crossnobis(responses, noise_precision(responses))
-        return responses.shape[2], upper_triangle(squared.astype(np.float32))
+        found = crossnobis(responses, noise_precision(responses))
+        return responses.shape[2], upper_triangle(found.astype(np.float32))
 
-    geometries = dict(zip(places, each_in_threads(distances, places), strict=True))
+    found = dict(zip(places, each_in_threads(distances, places), strict=True))
     regions = []
     for region in prepared.regions:
         subjects = prepared.subjects_with(region)
-        own = [geometries[region, subject] for subject in subjects]
+        own = [found[region, subject] for subject in subjects]
         n_voxels = np.array([number for number, _ in own])
         names = tuple(f"subj{subject:02d}" for subject in subjects)
         rdms = np.stack([pairs for _, pairs in own])

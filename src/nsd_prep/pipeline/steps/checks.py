@@ -80,36 +80,34 @@ def examine(
         for subject in prepared.subjects
     }
 
-    def look_at(key: tuple[int, str]) -> tuple[RegionEvidence, SplitHalfSample]:
-        subject, region = key
+    def look_at(place: tuple[int, str]) -> tuple[RegionEvidence, SplitHalfSample]:
+        subject, region = place
         session, trial = trial_places[subject]
         trials = SingleTrials(
             responses=prepared.repetitions_without_gaps(subject, region),
-            ncsnr=prepared.regions_of_subjects[key].ncsnr,
+            ncsnr=prepared.regions_of_subjects[place].ncsnr,
             session=session,
             trial=trial,
             trials_per_session=prepared.trials_per_session,
             sessions=np.array(list(prepared.parts(subject, region))),
             without_data=prepared.without_data(subject, region),
         )
-        evidence_of_region = check_single_trials(
-            region, subject, trials, repeated.read(subject, region)
-        )
+        found = check_single_trials(region, subject, trials, repeated.read(subject, region))
         stage.advance()
-        return evidence_of_region, sample_split_half(trials)
+        return found, sample_split_half(trials)
 
-    voxels_of_regions = prepared.regions_of_subjects
+    places = prepared.regions_of_subjects
     everything = [
         (subject, region)
         for subject in prepared.subjects
         for region in prepared.regions
-        if (subject, region) in voxels_of_regions
+        if (subject, region) in places
     ]
     stage = current_stage()
     stage.total = len(everything)
     looked_at = each_in_threads(look_at, everything)
-    evidence = [region_evidence for region_evidence, _ in looked_at]
-    checks = [check for region_evidence in evidence for check in region_evidence.checks]
+    evidence = [one for one, _ in looked_at]
+    found = [check for one in evidence for check in one.checks]
     rdms = {
         region.region: np.stack([from_upper_triangle(pairs) for pairs in region.rdms])
         for region in representations.geometry.all_voxels
@@ -117,29 +115,26 @@ def examine(
     scope = _scope(prepared)
     if scope is not None:
         counts, n_images = prepared.repetition_counts, len(prepared.nsd_ids)
-        checks += check_published_repetitions(counts, n_images, scope)
+        found += check_published_repetitions(counts, n_images, scope)
         for region in prepared.regions:
             voxels = prepared.voxels[prepared.voxels["region"] == region]
-            checks += check_published_region(region, voxels, scope)
-    checks += check_run(evidence, rdms, scope=scope)
+            found += check_published_region(region, voxels, scope)
+    found += check_run(evidence, rdms, scope=scope)
     write_table(folder.path / outputs.SESSIONS, _sessions(prepared, evidence))
-    split_half = {
-        (region_evidence.subject, region_evidence.region): region_evidence.reliability.correlation
-        for region_evidence in evidence
-    }
-    reliability = reliability_table(prepared.voxels, split_half, voxels_of_regions)
+    split_half = {(one.subject, one.region): one.reliability.correlation for one in evidence}
+    reliability = reliability_table(prepared.voxels, split_half, places)
     write_table(folder.path / outputs.RELIABILITY, reliability)
     sampled = pd.concat(
         [
-            _sampled_rows(prepared, region_key, sample)
-            for region_key, (_, sample) in zip(everything, looked_at, strict=True)
+            _sampled_rows(prepared, place, sample)
+            for place, (_, sample) in zip(everything, looked_at, strict=True)
         ]
     )
-    checks += [
+    found += [
         check_sessions_table(read_table(folder.path / outputs.SESSIONS), prepared.voxels),
         check_reliability_table(read_table(folder.path / outputs.RELIABILITY), sampled),
     ]
-    return StepOutput.in_folder(folder, [outputs.SESSIONS, outputs.RELIABILITY], checks)
+    return StepOutput.in_folder(folder, [outputs.SESSIONS, outputs.RELIABILITY], found)
 
 
 def _scope(prepared: Prepared) -> Scope | None:
@@ -165,7 +160,7 @@ def check_subjects(
     sessions : sequence of SessionRecord
         Every session that was extracted, whatever for.
     """
-    checks: list[Check] = []
+    found: list[Check] = []
     for subject, own in masks.items():
         selection, (ncsnr, space) = own.selection, noise_ceilings[subject].ncsnr
         regions = {name: voxels for name, voxels in selection.regions.items() if len(voxels)}
@@ -178,26 +173,26 @@ def check_subjects(
             if record.subject == subject
         }
         if isinstance(space, VolumeSpace):
-            checks += check_placement(subject, regions, space, ncsnr, own.brain)
+            found += check_placement(subject, regions, space, ncsnr, own.brain)
         else:
-            checks += check_placement_on_surface(subject, regions, ncsnr)
+            found += check_placement_on_surface(subject, regions, ncsnr)
             if own.native is not None:
-                checks += check_transform(subject, space, ncsnr, own.native.ncsnr)
-        checks += check_session_records(subject, records)
+                found += check_transform(subject, space, ncsnr, own.native.ncsnr)
+        found += check_session_records(subject, records)
         if selection.hemispheres is not None and isinstance(space, VolumeSpace):
-            checks.append(check_hemispheres(subject, space, *selection.hemispheres))
-    return StepOutput(checks=tuple(checks))
+            found.append(check_hemispheres(subject, space, *selection.hemispheres))
+    return StepOutput(checks=tuple(found))
 
 
 def _sampled_rows(
-    prepared: Prepared, key: tuple[int, str], sample: SplitHalfSample
+    prepared: Prepared, place: tuple[int, str], sample: SplitHalfSample
 ) -> pd.DataFrame:
     """Return the sampled voxels that are neuroids, with the columns of ``reliability.csv``."""
-    subject, region = key
-    row = prepared.regions_of_subjects[key]
+    subject, region = place
+    row = prepared.regions_of_subjects[place]
     kept = prepared.kept(subject, region)[sample.voxels]
-    coordinates = row.space.table(row.voxels[sample.voxels][kept])
-    columns = {name: coordinates[name] for name in row.space.coordinates}
+    places = row.space.table(row.voxels[sample.voxels][kept])
+    columns = {name: places[name] for name in row.space.coordinates}
     columns["split_half_correlation"] = sample.correlation[kept]
     rows = pd.DataFrame(columns)
     rows.insert(0, "subject", f"subj{subject:02d}")
@@ -208,17 +203,11 @@ def _sampled_rows(
 def _sessions(prepared: Prepared, evidence: Sequence[RegionEvidence]) -> pd.DataFrame:
     """Return a row for each subject, session and region, with the session's agreement."""
     agreement = [
-        session_agreement_table(
-            [
-                region_evidence.trials
-                for region_evidence in evidence
-                if region_evidence.subject == subject
-            ]
-        )
+        session_agreement_table([one.trials for one in evidence if one.subject == subject])
         .reset_index()[["session", "agreement"]]
         .assign(subject=f"subj{subject:02d}")
         for subject in prepared.subjects
-        if any(region_evidence.subject == subject for region_evidence in evidence)
+        if any(one.subject == subject for one in evidence)
     ]
     table = sessions_table(prepared.session_records)
     keys = ["subject", "session"]
@@ -228,7 +217,7 @@ def _sessions(prepared: Prepared, evidence: Sequence[RegionEvidence]) -> pd.Data
 def reliability_table(
     voxels: pd.DataFrame,
     split_half: Mapping[tuple[int, str], NDArray[np.float64]],
-    regions: Mapping[tuple[int, str], SubjectVoxels],
+    places: Mapping[tuple[int, str], SubjectVoxels],
 ) -> pd.DataFrame:
     """Return the split-half correlation of each neuroid, in the order of ``voxels.csv``.
 
@@ -243,10 +232,10 @@ def reliability_table(
     places : mapping of (int, str) to SubjectVoxels
         Where these voxels lie.
     """
-    keys = ["subject", "region", *next(iter(regions.values())).space.coordinates]
+    keys = ["subject", "region", *next(iter(places.values())).space.coordinates]
     correlations = pd.concat(
         [
-            voxel_table(region, [regions[subject, region]])[keys].assign(
+            voxel_table(region, [places[subject, region]])[keys].assign(
                 split_half_correlation=correlation
             )
             for (subject, region), correlation in split_half.items()
@@ -269,7 +258,7 @@ def check_stimuli(
     There are no checks without V1 or without images. `photographs` is whether the images are
     photographs, or synthetic ones, which are like photographs in contrast energy and colours.
     """
-    rdms = {geometry.region: geometry.rdms for geometry in representations.geometry.all_voxels}
+    rdms = {one.region: one.rdms for one in representations.geometry.all_voxels}
     files = pictures_of(stimuli, folder)
     nsd_ids = [nsd_id for nsd_id in prepared.nsd_ids.tolist() if nsd_id in files][:_IMAGES_CHECKED]
     if "V1" not in rdms or not nsd_ids:
@@ -281,10 +270,10 @@ def check_stimuli(
     rows = np.searchsorted(prepared.nsd_ids, nsd_ids)
     v1 = np.mean([from_upper_triangle(pairs) for pairs in rdms["V1"]], axis=0)[np.ix_(rows, rows)]
     means = np.array([picture.mean(axis=(0, 1)) for picture in pictures])
-    checks = [check_images(features, v1, natural=photographs)]
+    found = [check_images(features, v1, natural=photographs)]
     if photographs:
-        checks.append(check_colours(means))
-    return StepOutput(checks=tuple(checks))
+        found.append(check_colours(means))
+    return StepOutput(checks=tuple(found))
 
 
 def validate(
@@ -298,7 +287,7 @@ def validate(
     Failed checks are the caller's to act on.
     """
     nsd_ids = prepared.nsd_ids
-    checks = check_split(nsd_ids, read_table(folder.path / outputs.SPLIT))
+    found = check_split(nsd_ids, read_table(folder.path / outputs.SPLIT))
     n_sessions = {
         f"subj{subject:02d}": sum(record.subject == subject for record in prepared.sessions)
         for subject in prepared.subjects
@@ -309,20 +298,20 @@ def validate(
         kept = voxels[voxels["kept"]]
         assembly = read_assembly(folder.path / prepared.assembly_file(region))
         subjects = prepared.subjects_with(region)
-        checks += check_form(region, assembly, subjects, nsd_ids, kept)
-        checks += check_signal(region, without_gaps(assembly), kept)
-        checks += check_coverage(region, voxels, n_sessions)
+        found += check_form(region, assembly, subjects, nsd_ids, kept)
+        found += check_signal(region, without_gaps(assembly), kept)
+        found += check_coverage(region, voxels, n_sessions)
         if (scope := _scope(prepared)) is not None:
             n_gaps = int(np.count_nonzero(np.isnan(assembly.to_numpy())))
-            checks += check_published_gaps(region, n_gaps, len(nsd_ids), scope)
+            found += check_published_gaps(region, n_gaps, len(nsd_ids), scope)
         labels[region] = assembly[:0].copy()  # without the responses, of which one is in memory
     files = {
         name: read_table(folder.path / name)
         for name in (outputs.VOXELS, outputs.NOISE_CEILINGS, outputs.TRIALS)
     }
-    checks += [
+    found += [
         check_voxels_table(files[outputs.VOXELS], labels, prepared.coordinates),
         check_noise_ceilings_table(files[outputs.NOISE_CEILINGS], labels),
         check_trials_table(files[outputs.TRIALS], nsd_ids, prepared.subjects),
     ]
-    return StepOutput(checks=tuple(checks))
+    return StepOutput(checks=tuple(found))

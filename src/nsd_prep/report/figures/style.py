@@ -188,8 +188,8 @@ def picture(
         cells = tuple(panel.cells() for panel in panels)
         figure.set_layout_engine("none")  # everything is in its place by now
     width = round(figure.get_figwidth() * SCREEN_PIXELS_PER_INCH)
-    shown = None if pixels_alone else figure
-    return ReportFigure(name, title, caption, width, png.getvalue(), shown, cells)
+    kept = None if pixels_alone else figure
+    return ReportFigure(name, title, caption, width, png.getvalue(), kept, cells)
 
 
 def booklet(pictures: Sequence[ReportFigure]) -> bytes:
