@@ -1,7 +1,7 @@
 """A disk that fails when it is told to: every reading and writing below a folder is counted.
 
 What Python itself opens, reads and writes is intercepted at `io.FileIO`, names and folders at `os`,
-and what HDF5 and netCDF do in C at the calls of h5py and xarray.
+and what HDF5 and netCDF do in C at the calls of h5py, netCDF4 and xarray.
 """
 
 import builtins
@@ -13,13 +13,15 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType
+from types import CodeType, SimpleNamespace
 from typing import Any
 
 import h5py
+import netCDF4
 import pytest
 import xarray as xr
 
+from nsd_prep.assemblies import assembly
 from nsd_prep.dataset import betas
 
 #: What can go wrong in each operation. "error": the disk fails. "short": fewer bytes than were
@@ -223,22 +225,32 @@ def _install_files(disk: FaultyDisk, patch: pytest.MonkeyPatch) -> None:
 
 
 def _install_netcdf(disk: FaultyDisk, patch: pytest.MonkeyPatch) -> None:
-    read, write = xr.open_dataarray, xr.DataArray.to_netcdf
+    read = xr.open_dataarray
 
     def faulty_read(path: Path, **options: Any) -> Any:
         if disk.next("open netCDF", path):
             raise RuntimeError("NetCDF: HDF error")
         return read(path, **options)
 
-    def faulty_write(assembly: xr.DataArray, path: Path, **options: Any) -> None:
-        fault = disk.next("write netCDF", path)
-        write(assembly, path, **options)
-        if fault:
-            os.truncate(path, os.path.getsize(path) // 2)  # noqa: PTH202
-        if fault == "full":
-            raise failure(fault, path)
-        if fault == "HDF error":
-            raise RuntimeError("NetCDF: HDF error")
+    class FaultyDataset:
+        """A file that is written, whose faults show when it is closed."""
+
+        def __init__(self, path: Path, mode: str, **options: Any) -> None:
+            self._path, self._fault = path, disk.next("write netCDF", path)
+            self._file = netCDF4.Dataset(path, mode, **options)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+        def close(self) -> None:
+            self._file.close()
+            if self._fault:
+                os.truncate(self._path, os.path.getsize(self._path) // 2)  # noqa: PTH202
+            if self._fault == "full":
+                raise failure(self._fault, self._path)
+            if self._fault == "HDF error":
+                raise RuntimeError("NetCDF: HDF error")
 
     patch.setattr(xr, "open_dataarray", faulty_read)
-    patch.setattr(xr.DataArray, "to_netcdf", faulty_write)
+    # xarray needs the class itself.
+    patch.setattr(assembly, "netCDF4", SimpleNamespace(Dataset=FaultyDataset))

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import itertools
 import os
 import re
 import time
@@ -17,7 +18,9 @@ import pytest
 import xarray as xr
 
 from nsd_prep.assemblies.assembly import (
+    AssemblyFile,
     SubjectVoxels,
+    assembly_in_columns,
     build_assembly,
     read_assembly,
     stimulus_ids,
@@ -143,6 +146,44 @@ class TestVoxelTable:
 
 
 class TestFile:
+    def test_the_bytes_are_those_that_xarray_writes(
+        self, assembly: xr.DataArray, path: Path, tmp_path: Path
+    ) -> None:
+        without = {name: {"_FillValue": None} for name in ("data", *assembly.coords)}
+        for storage in ({}, {"zlib": True, "complevel": 4, "chunksizes": (2, 5)}):
+            write_assembly(assembly, path, storage)
+            encoding = without | {"data": {"_FillValue": None, **storage}}
+            assembly.to_netcdf(tmp_path / "xarray.nc", engine="netcdf4", encoding=encoding)
+            assert path.read_bytes() == (tmp_path / "xarray.nc").read_bytes()
+
+    def test_neuroids_written_in_any_order_and_number_give_the_same_bytes(
+        self, assembly: xr.DataArray, path: Path, tmp_path: Path
+    ) -> None:
+        write_assembly(assembly, tmp_path / "whole.nc")
+        form = assembly.copy(data=np.broadcast_to(np.float32(0), assembly.shape))
+        for edges in ((0, 5, 12), (0, 1, 4, 6, 12)):
+            with assembly_in_columns(form, path) as file:
+                for start, stop in list(itertools.pairwise(edges))[::-1]:
+                    file.write(start, assembly.to_numpy()[:, start:stop])
+            assert path.read_bytes() == (tmp_path / "whole.nc").read_bytes()
+
+    @pytest.mark.parametrize("written", [[(0, 5)], [(5, 12)], [(0, 7), (6, 12)], []])
+    def test_neuroids_that_are_missing_or_written_twice(
+        self, assembly: xr.DataArray, path: Path, written: list[tuple[int, int]]
+    ) -> None:
+        write_assembly(assembly, path)
+        before = path.read_bytes()
+
+        def write() -> None:
+            with assembly_in_columns(assembly, path) as file:
+                for start, stop in written:
+                    file.write(start, assembly.to_numpy()[:, start:stop])
+
+        with pytest.raises(ValueError, match="expected the values of neuroids 0 to 11, each once"):
+            write()
+        assert path.read_bytes() == before
+        assert [item.name for item in path.parent.iterdir()] == [path.name]
+
     def test_a_plain_netcdf4_reader_finds_the_consumers_form(
         self, assembly: xr.DataArray, path: Path, responses: np.ndarray, voxels: pd.DataFrame
     ) -> None:
@@ -243,8 +284,9 @@ class TestFile:
         write_assembly(assembly, path)
         before = path.read_bytes()
 
-        def failing(_: xr.DataArray, partial: Path, **__: object) -> None:
-            Path(partial).write_bytes(before[:200])
+        def failing(partial: Path, mode: str, **__: object) -> None:
+            assert mode == "w"
+            partial.write_bytes(before[:200])
             if is_full:
                 monkeypatch.setattr(os, "fsync", full)
             raise error
@@ -252,7 +294,7 @@ class TestFile:
         def full(_: int) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(xr.DataArray, "to_netcdf", failing)
+        monkeypatch.setattr(netCDF4, "Dataset", failing)
         with pytest.raises(OutputError, match=words) as raised:
             write_assembly(assembly, path)
         assert str(raised.value).startswith(f"{path} cannot be written: ")
@@ -281,12 +323,14 @@ class TestFile:
         alter: Callable[[xr.DataArray], xr.DataArray],
     ) -> None:
         monkeypatch.setattr("nsd_prep.assemblies.assembly._BYTES_AT_ONCE", 2 * assembly[:1].nbytes)
-        original = xr.DataArray.to_netcdf
+        original = AssemblyFile.close
 
-        def altered(it: xr.DataArray, partial: Path, **_: object) -> None:
-            original(alter(it), partial, engine="netcdf4")
+        def altered(it: AssemblyFile) -> None:
+            original(it)
+            for partial in path.parent.glob(".*.partial"):
+                alter(assembly).to_netcdf(partial, engine="netcdf4")
 
-        monkeypatch.setattr(xr.DataArray, "to_netcdf", altered)
+        monkeypatch.setattr(AssemblyFile, "close", altered)
         with pytest.raises(OutputError, match="reading it back gives different bytes"):
             write_assembly(assembly, path)
         assert list(path.parent.iterdir()) == []

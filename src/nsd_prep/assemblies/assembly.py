@@ -1,12 +1,15 @@
 """The assembly of a region, in the form that Brain-Score reads."""
 
 import errno
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
+import netCDF4
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -16,6 +19,7 @@ from nsd_prep.core.atomic import written_whole
 from nsd_prep.core.errors import OutputError
 from nsd_prep.core.hdf5_lock import HDF5_LOCK
 from nsd_prep.core.netcdf import netcdf_errors
+from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.space import Space, SurfaceSpace, VolumeSpace
 
 #: Bytes of an assembly that are read back at once to be compared with what was written.
@@ -190,55 +194,152 @@ def build_assembly(
     )
 
 
-def write_assembly(
-    assembly: xr.DataArray, path: Path, storage: Mapping[str, Any] | None = None
-) -> None:
-    """Write an assembly as netCDF-4, read it back, compare, and move it into place.
+class AssemblyFile:
+    """An assembly that is being written, some neuroids at a time.
 
     Parameters
     ----------
-    assembly : DataArray
-        As `build_assembly` gives it.
+    path : Path
+        The final name, for errors.
+    partial : Path
+        The name under which it is written.
+    form : DataArray
+        Its coordinates and attributes.
+    storage : mapping
+        How netCDF stores the values.
+    """
+
+    def __init__(
+        self, path: Path, partial: Path, form: xr.DataArray, storage: Mapping[str, Any]
+    ) -> None:
+        # As xarray writes an array: coordinates in their order, then the values.
+        variables = {str(name): values for name, values in form.coords.items()}
+        variables[str(form.name)] = form
+        with netcdf_errors(path), HDF5_LOCK:
+            self._file = netCDF4.Dataset(partial, "w", format="NETCDF4")
+            for dimension, size in form.sizes.items():
+                self._file.createDimension(str(dimension), size)
+            for name, values in variables.items():
+                kind = str if values.dtype.kind in "OUT" else values.dtype
+                options = storage if values is form else {}
+                variable = self._file.createVariable(name, kind, values.dims, **options)
+                if values is form:
+                    names = " ".join(sorted(map(str, form.coords)))
+                    variable.setncatts(form.attrs | ({"coordinates": names} if names else {}))
+                    self._values = variable
+                else:
+                    variable.setncatts(values.attrs)
+                    variable[...] = values.to_numpy().astype(object if kind is str else kind)
+        self._path, self._partial, self._form = path, partial, form
+        #: Of the bytes that were written, by their first column and the one after the last.
+        self._digests: dict[tuple[int, int], int] = {}
+
+    def write(self, start: int, values: NDArray[np.float32]) -> None:
+        """Write the values of some neuroids, from a column (0-based) on; from several threads.
+
+        They have the dimensions of the assembly, all rows of them.
+        """
+        columns = start, start + values.shape[1]
+        self._digests[columns] = zlib.crc32(np.ascontiguousarray(values).data)
+        with netcdf_errors(self._path), HDF5_LOCK:
+            self._values[:, slice(*columns)] = values
+
+    def close(self) -> None:
+        """Close the file, for good."""
+        with HDF5_LOCK:
+            if self._file.isopen():
+                self._file.close()
+
+    def verify(self) -> None:
+        """Close the file, read it back, and compare it with what was written.
+
+        Raises
+        ------
+        OutputError
+            It cannot be written, or holds something else.
+        ValueError
+            Some neuroids were not written, or twice.
+        """
+        form, written_columns = self._form, sorted(self._digests)
+        ends = [0, *(stop for _, stop in written_columns)]
+        if [start for start, _ in written_columns] != ends[:-1] or ends[-1] != form.shape[1]:
+            raise ValueError(
+                f"{self._path}: expected the values of neuroids 0 to {form.shape[1] - 1}, each "
+                f"once, found columns {written_columns}; write the ones that are missing."
+            )
+        with netcdf_errors(self._path):
+            self.close()
+            with opened_assembly(self._partial) as written:
+                is_same = (written.shape, written.dtype) == (form.shape, form.dtype)
+                is_same = is_same and all(  # names, attributes, each axis' coordinates
+                    written[nothing].identical(form[nothing])
+                    for nothing in (slice(0), (slice(None), slice(0)))
+                )
+                is_same = is_same and all(
+                    each_in_threads(
+                        lambda columns: self._is_same(written, columns), written_columns
+                    )
+                )
+        if not is_same:
+            raise OutputError(
+                f"{self._path} was not written correctly: reading it back gives different bytes; "
+                "check the disk and run the same command again."
+            )
+
+    def _is_same(self, written: xr.DataArray, columns: tuple[int, int]) -> bool:
+        """Return whether columns were read back as they were written, some rows at a time."""
+        row_bytes = (columns[1] - columns[0]) * written.dtype.itemsize
+        n_rows, digest = max(1, _BYTES_AT_ONCE // max(1, row_bytes)), 0
+        for start in range(0, len(written), n_rows):
+            read = written[start : start + n_rows, slice(*columns)].to_numpy()
+            digest = zlib.crc32(np.ascontiguousarray(read).data, digest)
+        return digest == self._digests[columns]
+
+
+@contextmanager
+def assembly_in_columns(
+    form: xr.DataArray, path: Path, storage: Mapping[str, Any] = MappingProxyType({})
+) -> Iterator[AssemblyFile]:
+    """Write an assembly of which some neuroids are in memory at a time.
+
+    At the end of the block the file, netCDF-4, is read back, compared, and moved into place.
+
+    Parameters
+    ----------
+    form : DataArray
+        As `build_assembly` gives it, for its coordinates and attributes; its values are not used.
     path : Path
         The final name.
-    storage : mapping, optional
+    storage : mapping
         How netCDF stores the values: zlib, complevel, chunksizes; in one piece, uncompressed,
-        where it is not given.
+        where nothing is given.
+
+    Yields
+    ------
+    AssemblyFile
+        Takes the values; all neuroids must be written.
 
     Raises
     ------
     OutputError
         The disk is full, cannot be written, or gives back something else.
     """
-    # xarray would mark missing values in the files; there are none.
-    encoding: dict[Any, dict[str, Any]] = {
-        name: {"_FillValue": None} for name in (VARIABLE, *assembly.coords)
-    }
-    encoding[VARIABLE].update(storage or {})
     with written_whole(path) as partial:
-        with netcdf_errors(path):
-            with HDF5_LOCK:
-                assembly.to_netcdf(partial, engine="netcdf4", encoding=encoding)
-            with opened_assembly(partial) as written:
-                same = _is_same(written, assembly)
-        if not same:
-            raise OutputError(
-                f"{path} was not written correctly: reading it back gives different bytes; check "
-                "the disk and run the same command again."
-            )
+        file = AssemblyFile(path, partial, form, storage)
+        try:
+            yield file
+            file.verify()
+        finally:
+            with suppress(RuntimeError, OSError):  # of a disk that failed before
+                file.close()
 
 
-def _is_same(written: xr.DataArray, assembly: xr.DataArray) -> bool:
-    """Return whether an open file holds an assembly, of which some rows are read at a time."""
-    for nothing in (slice(0), (slice(None), slice(0))):  # names, attributes, each axis' coordinates
-        if not written[nothing].identical(assembly[nothing]):
-            return False
-    n_rows = max(1, _BYTES_AT_ONCE // max(1, assembly[:1].nbytes))
-    return (written.shape, written.dtype) == (assembly.shape, assembly.dtype) and all(
-        np.array_equal(written[rows].to_numpy(), assembly[rows].to_numpy(), equal_nan=True)
-        for start in range(0, len(assembly), n_rows)
-        for rows in [slice(start, start + n_rows)]
-    )
+def write_assembly(
+    assembly: xr.DataArray, path: Path, storage: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Write an assembly that is in memory; arguments and errors are `assembly_in_columns`'."""
+    with assembly_in_columns(assembly, path, storage) as file:
+        file.write(0, assembly.to_numpy())
 
 
 def read_assembly(path: Path) -> xr.DataArray:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.assemblies.assembly import build_assembly
 from nsd_prep.core.parameters import ZScoreImages
+from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.published import REPETITIONS, VOXEL_COUNTS
 from nsd_prep.dataset.space import SurfaceSpace, VolumeSpace
 from nsd_prep.extraction.repetitions import averaged
@@ -49,8 +50,11 @@ class ImageScale(NamedTuple):
 
     def apply(self, responses: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return responses (..., n_voxels), z-scored; 0 where there are no data, NaN."""
-        scaled = ((responses - self.mean) / self.deviation).astype(np.float32)
-        return np.nan_to_num(scaled, copy=False, nan=0.0)
+        scaled = np.empty(responses.shape, dtype=np.float32)
+        for row, values in zip(scaled, responses, strict=True):  # float64 of one row at a time
+            row[...] = (values - self.mean) / self.deviation
+        scaled[np.isnan(scaled)] = 0
+        return scaled
 
 
 def scale_over_images(rows: NDArray[np.float32]) -> ImageScale:
@@ -105,6 +109,103 @@ def blocks(neuroids: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.intp]]
                 yield str(subject), str(region), rows
 
 
+def train_and_test_form(
+    voxels: pd.DataFrame,
+    nsd_ids: NDArray[np.int64],
+    is_train: NDArray[np.bool_],
+    *,
+    zscore_images: ZScoreImages = "all",
+    attributes: Mapping[str, str | int | float],
+) -> TrainAndTest:
+    """Return the train and test assemblies without their values: 0 that take no memory.
+
+    Arguments are those of `build_train_and_test`.
+    """
+    ordered = in_consumers_order(voxels)
+    places = SurfaceSpace if "vertex_index" in voxels else VolumeSpace
+    described = {**attributes, "zscore_images": zscore_images}
+    train_ids, test_ids = nsd_ids[is_train], np.repeat(nsd_ids[~is_train], REPETITIONS)
+    train, test = (
+        build_assembly(
+            np.broadcast_to(np.float32(0), (len(ids), len(ordered))),
+            ids,
+            ordered,
+            described,
+            places.coordinates,
+        )
+        for ids in (train_ids, test_ids)
+    )
+    repetition = np.arange(len(test_ids), dtype=np.int64) % REPETITIONS
+    return TrainAndTest(_in_time_bin(train), _in_time_bin(test, repetition))
+
+
+def train_and_test_values(
+    single: NDArray[np.float32],
+    is_train: NDArray[np.bool_],
+    zscore_images: ZScoreImages = "all",
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Compute the columns of a region of a subject, each voxel z-scored once more, over images.
+
+    Parameters
+    ----------
+    single : ndarray of float32, shape (n_images, 3, n_voxels)
+        Single-trial z-scores.
+    is_train, zscore_images
+        As in `build_train_and_test`.
+
+    Returns
+    -------
+    train : ndarray of float32, shape (n_train, n_voxels, 1)
+    test : ndarray of float32, shape (3 * n_test, n_voxels, 1)
+    """
+    mean_rows = averaged(single)
+    scale = scale_over_images(mean_rows if zscore_images == "all" else mean_rows[is_train])
+    train, test = scale.apply(mean_rows[is_train]), scale.apply(single[~is_train])
+    return train[:, :, np.newaxis], test.reshape(-1, test.shape[-1], 1)
+
+
+def fill_train_and_test(
+    forms: TrainAndTest,
+    repetitions: Repetitions,
+    is_train: NDArray[np.bool_],
+    zscore_images: ZScoreImages,
+    write: Callable[[int, NDArray[np.float32], NDArray[np.float32]], None],
+) -> None:
+    """Compute the values of the train and test assemblies, two regions of subjects at a time.
+
+    Parameters
+    ----------
+    forms : TrainAndTest
+        As `train_and_test_form` gives them.
+    repetitions, is_train, zscore_images
+        As in `build_train_and_test`.
+    write : callable
+        Takes the column (0-based) from which on values stand, and the columns of train and of
+        test, as `train_and_test_values` gives them. Called from two threads.
+
+    Raises
+    ------
+    ValueError
+        `repetitions` gives an array of another shape.
+    """
+    names = ("subject", "region")
+    neuroids = pd.DataFrame({name: forms.train[name].to_numpy() for name in names})
+
+    def fill(block: tuple[str, str, NDArray[np.intp]]) -> None:
+        subject, region, rows = block
+        single = repetitions(int(subject.removeprefix("subj")), region)
+        expected = (len(is_train), REPETITIONS, len(rows))
+        if single.shape != expected:
+            raise ValueError(
+                f"The responses of {subject} in {region} have shape {single.shape}: expected "
+                f"{expected} (images, repetitions, voxels); give those of this run's images and "
+                "voxels."
+            )
+        write(int(rows[0]), *train_and_test_values(single, is_train, zscore_images))
+
+    each_in_threads(fill, blocks(neuroids))
+
+
 def build_train_and_test(
     repetitions: Repetitions,
     voxels: pd.DataFrame,
@@ -124,7 +225,7 @@ def build_train_and_test(
     repetitions : callable
         ``repetitions(subject, region)`` gives float32 (n_images, 3, n_voxels): single-trial
         z-scores of a subject (1-based), voxels in the order of their rows in `voxels`. Called
-        once for each subject and region, and only one result is held at a time.
+        once for each subject and region, from two threads, and two results are held at a time.
     voxels : DataFrame
         Rows as `nsd_prep.assemblies.assembly.voxel_table` gives them, of all regions together.
     nsd_ids : ndarray of int64, shape (n_images,)
@@ -147,40 +248,17 @@ def build_train_and_test(
     ValueError
         `repetitions` gives an array of another shape.
     """
-    ordered = in_consumers_order(voxels)
-    places = SurfaceSpace if "vertex_index" in voxels else VolumeSpace
-    train_ids, test_ids = nsd_ids[is_train], nsd_ids[~is_train]
-    train = np.empty((len(train_ids), len(ordered)), dtype=np.float32)
-    test = np.empty((len(test_ids), REPETITIONS, len(ordered)), dtype=np.float32)
-    for subject, region, rows in blocks(ordered):
-        single = repetitions(int(subject.removeprefix("subj")), region)
-        expected = (len(nsd_ids), REPETITIONS, len(rows))
-        if single.shape != expected:
-            raise ValueError(
-                f"The responses of {subject} in {region} have shape {single.shape}: expected "
-                f"{expected} (images, repetitions, voxels); give those of this run's images and "
-                "voxels."
-            )
-        mean_rows = averaged(single)
-        scale = scale_over_images(mean_rows if zscore_images == "all" else mean_rows[is_train])
-        columns = slice(rows[0], rows[-1] + 1)
-        train[:, columns] = scale.apply(mean_rows[is_train])
-        test[:, :, columns] = scale.apply(single[~is_train])
-    described = {**attributes, "zscore_images": zscore_images}
-    repetition = np.tile(np.arange(REPETITIONS, dtype=np.int64), len(test_ids))
-    return TrainAndTest(
-        _in_time_bin(build_assembly(train, train_ids, ordered, described, places.coordinates)),
-        _in_time_bin(
-            build_assembly(
-                test.reshape(-1, len(ordered)),
-                np.repeat(test_ids, REPETITIONS),
-                ordered,
-                described,
-                places.coordinates,
-            ),
-            repetition,
-        ),
+    forms = train_and_test_form(
+        voxels, nsd_ids, is_train, zscore_images=zscore_images, attributes=attributes
     )
+    built = TrainAndTest(*(one.copy(data=np.empty(one.shape, np.float32)) for one in forms))
+
+    def write(start: int, *values: NDArray[np.float32]) -> None:
+        for assembly, columns in zip(built, values, strict=True):
+            assembly.to_numpy()[:, start : start + columns.shape[1]] = columns
+
+    fill_train_and_test(forms, repetitions, is_train, zscore_images, write)
+    return built
 
 
 def _in_time_bin(

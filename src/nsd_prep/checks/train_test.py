@@ -1,6 +1,8 @@
 """What must hold of the train and test assemblies: the consumer's contract, as checks."""
 
-from typing import Final
+import itertools
+from collections.abc import Iterator
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from nsd_prep.assemblies.identifiers import Split, packaged_name
 from nsd_prep.assemblies.train_test import TrainAndTest, scale_over_images
 from nsd_prep.checks.assembly import COORDINATES, DIMENSIONS, IMAGE_ORDER, NO_NAN, TRAIN_AND_TEST
 from nsd_prep.core.check import Check, Kind, Threshold, any_verdict
+from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING, REPETITIONS
 from nsd_prep.dataset.space import FSAVERAGE, FUNC1PT8MM, SurfaceSpace
 
@@ -122,7 +125,8 @@ def check_train_and_test(
     Parameters
     ----------
     assemblies : TrainAndTest
-        As they were written.
+        As they were written, or as they are opened from their files: some voxels are in memory at
+        a time.
     nsd_ids : ndarray of int64, shape (n_images,)
         The run's images (0-based), ascending.
     is_train : ndarray of bool, shape (n_images,)
@@ -174,10 +178,10 @@ def check_agreement(
     Parameters
     ----------
     assemblies : TrainAndTest
-        As they were written.
+        As they were written, or as they are opened from their files.
     region : str
     assembly : DataArray, dims (presentation, neuroid)
-        The region's.
+        The region's, likewise.
     is_train : ndarray of bool, shape (n_images,)
     voxels : DataFrame, optional
         As in `check_train_and_test`. The test rows of vertices that lack data in some session are
@@ -188,28 +192,31 @@ def check_agreement(
     Check
         Of the largest difference; infinite where the neuroids are others.
     """
-    train, test = (one.to_numpy()[:, :, 0] for one in assemblies)
-    columns = np.flatnonzero(assemblies.train["region"].to_numpy() == region)
-    ids = assemblies.train["neuroid_id"].to_numpy()[columns]
-    over_train = assemblies.train.attrs.get("zscore_images") == "train"
+    train, test = assemblies
+    columns = np.flatnonzero(train["region"].to_numpy() == region)
+    ids = train["neuroid_id"].to_numpy()[columns]
+    over_train = train.attrs.get("zscore_images") == "train"
     complete = np.ones(len(ids), dtype=np.bool_)
     if voxels is not None and places_of(assembly) == SurfaceSpace.coordinates:
         n_without = voxels.set_index("neuroid_id")["sessions_without_data"]
         complete = n_without.reindex(ids).to_numpy() == 0
-    differences = [0.0]
-    if not np.array_equal(ids, assembly["neuroid_id"].to_numpy()):
-        differences.append(np.inf)
-        columns = columns[:0]
-    for start in range(0, len(columns), _VOXELS_AT_ONCE):
-        block = columns[start : start + _VOXELS_AT_ONCE]
-        rows = assembly.to_numpy()[:, start : start + _VOXELS_AT_ONCE]
+
+    def compare(block: tuple[slice, slice]) -> list[float]:
+        packaged, own = block
+        rows = assembly[:, own].to_numpy()
         scaled = scale_over_images(rows[is_train] if over_train else rows).apply(rows)
-        trials = test[:, block].reshape(-1, REPETITIONS, len(block))
+        trials = test[:, packaged, 0].to_numpy().reshape(-1, REPETITIONS, rows.shape[1])
         apart = np.abs(trials.mean(axis=1) - scaled[~is_train])
-        differences += [
-            float(np.abs(train[:, block] - scaled[is_train]).max()),
-            float(apart[:, complete[start : start + _VOXELS_AT_ONCE]].max(initial=0)),
+        return [
+            float(np.abs(train[:, packaged, 0].to_numpy() - scaled[is_train]).max()),
+            float(apart[:, complete[own]].max(initial=0)),
         ]
+
+    differences = [0.0]
+    if np.array_equal(ids, assembly["neuroid_id"].to_numpy()):
+        differences += itertools.chain(*each_in_threads(compare, _stretches(columns)))
+    else:
+        differences.append(np.inf)
     difference = float(np.max(differences))
     return AGREES_WITH_REGION.check(
         difference <= AVERAGE_TOLERANCE,
@@ -217,6 +224,22 @@ def check_agreement(
         measured=difference,
         difference=difference,
     )
+
+
+def _in_pieces(n_voxels: int) -> list[slice]:
+    """Return columns that are read at once, of so many."""
+    starts = range(0, n_voxels, _VOXELS_AT_ONCE)
+    return [slice(start, min(start + _VOXELS_AT_ONCE, n_voxels)) for start in starts]
+
+
+def _stretches(columns: NDArray[np.intp]) -> Iterator[tuple[slice, slice]]:
+    """Return where columns that follow each other stand, and their positions; a few at a time."""
+    start = 0
+    while start < len(columns):
+        stop = min(start + _VOXELS_AT_ONCE, len(columns))
+        stop = start + 1 + int(np.argmin(np.append(np.diff(columns[start:stop]) == 1, False)))
+        yield slice(int(columns[start]), int(columns[start]) + stop - start), slice(start, stop)
+        start = stop
 
 
 def _name(assembly: xr.DataArray, split: Split) -> str:
@@ -238,7 +261,12 @@ def _check_form(
     names, ids = assembly[major].to_numpy(), assembly["neuroid_id"].to_numpy()
     runs = 1 + int(np.count_nonzero(names[1:] != names[:-1]))
     n_names, n_images = len(set(names.tolist())), len(np.unique(nsd_ids))
-    wrong = int(np.count_nonzero(~np.isfinite(assembly.to_numpy())))
+    wrong = sum(
+        each_in_threads(
+            lambda some: int(np.count_nonzero(~np.isfinite(assembly[:, some].to_numpy()))),
+            _in_pieces(assembly.sizes["neuroid"]),
+        )
+    )
     n_rows = len(nsd_ids)
     data = _name(assembly, split)
     return [
@@ -283,11 +311,17 @@ def _check_form(
 
 
 def _check_ceiling(test: xr.DataArray, voxels: pd.DataFrame | None) -> Check:
-    reliable = np.flatnonzero(test["nc_testset"].to_numpy() > RELIABLE_NOISE_CEILING)
+    is_reliable = test["nc_testset"].to_numpy() > RELIABLE_NOISE_CEILING
+    reliable = np.flatnonzero(is_reliable)
     n_images = test.shape[0] // REPETITIONS
-    rows = test.to_numpy()[: n_images * REPETITIONS, reliable, 0]
-    trials = rows.reshape(n_images, REPETITIONS, len(reliable))
-    without_ceiling = np.isnan(internal_consistency(trials)).any(axis=0)
+
+    def lack_ceiling(some: slice) -> Any:
+        rows = test[: n_images * REPETITIONS, some, 0].to_numpy()[:, is_reliable[some]]
+        trials = rows.reshape(n_images, REPETITIONS, rows.shape[1])
+        return np.any(np.isnan(internal_consistency(trials)), axis=0)
+
+    pieces = each_in_threads(lack_ceiling, _in_pieces(len(is_reliable)))
+    without_ceiling = np.concatenate([np.zeros(0, np.bool_), *pieces])
     reason = ""
     if voxels is not None and without_ceiling.any():
         ids = test["neuroid_id"].to_numpy()[reliable[without_ceiling]]

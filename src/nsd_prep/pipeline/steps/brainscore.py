@@ -9,10 +9,14 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.assemblies.assembly import opened_assembly, read_assembly, write_assembly
+from nsd_prep.assemblies.assembly import assembly_in_columns, opened_assembly
 from nsd_prep.assemblies.identifiers import SPLITS, packaged_assembly_file
 from nsd_prep.assemblies.stimulus_sets import write_stimulus_sets
-from nsd_prep.assemblies.train_test import TrainAndTest, build_train_and_test
+from nsd_prep.assemblies.train_test import (
+    TrainAndTest,
+    fill_train_and_test,
+    train_and_test_form,
+)
 from nsd_prep.checks.train_test import check_agreement, check_train_and_test
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.parameters import ZScoreImages
@@ -47,32 +51,32 @@ def make_train_and_test(
         The output folder.
     """
     files = _write_train_and_test(prepared, zscore_images, suffix, folder)
-    written = read_train_and_test(folder, suffix, prepared.space)
     kept = prepared.voxels[prepared.voxels["kept"]]
-    found = check_train_and_test(written, prepared.nsd_ids, prepared.is_train, kept)
-    for region in assemblies:
-        assembly = read_assembly(folder.path / prepared.assembly_file(region))
-        found.append(check_agreement(written, region, assembly, prepared.is_train, kept))
+    with opened_train_and_test(folder, suffix, prepared.space) as written:
+        found = check_train_and_test(written, prepared.nsd_ids, prepared.is_train, kept)
+        for region in assemblies:
+            with opened_assembly(folder.path / prepared.assembly_file(region)) as assembly:
+                found.append(check_agreement(written, region, assembly, prepared.is_train, kept))
     return StepOutput.from_paths(folder, files, found)
 
 
 def _write_train_and_test(
     prepared: Prepared, zscore_images: ZScoreImages, suffix: str, folder: Folder
 ) -> list[Path]:
-    """Build and write the two; neither is in memory any more when they are read back."""
+    """Build and write the two, of which two regions of subjects are in memory at a time."""
     stage = current_stage()
     stage.total = len(prepared.regions_of_subjects)
 
     def repetitions(subject: int, region: str) -> NDArray[np.float32]:
         stage.advance()
-        return prepared.repetitions(subject, region)[:, :, prepared.kept(subject, region)]
+        responses, kept = prepared.repetitions(subject, region), prepared.kept(subject, region)
+        return responses if kept.all() else responses[:, :, kept]
 
     attributes = prepared.attributes
     if without := prepared.subjects_without:
         described = [f"{region}: {' '.join(map(str, who))}" for region, who in without.items()]
         attributes = attributes | {"subjects_without_region": "; ".join(described)}
-    built = build_train_and_test(
-        repetitions,
+    forms = train_and_test_form(
         prepared.voxels[prepared.voxels["kept"]],
         prepared.nsd_ids,
         prepared.is_train,
@@ -80,8 +84,17 @@ def _write_train_and_test(
         attributes=attributes,
     )
     files = _assembly_files(folder, suffix, prepared.space)
-    for assembly, file in zip(built, files, strict=True):
-        write_assembly(assembly, file)
+    with ExitStack() as opened:
+        written = [
+            opened.enter_context(assembly_in_columns(form, file))
+            for form, file in zip(forms, files, strict=True)
+        ]
+
+        def write(start: int, *values: NDArray[np.float32]) -> None:
+            for assembly, columns in zip(written, values, strict=True):
+                assembly.write(start, columns)
+
+        fill_train_and_test(forms, repetitions, prepared.is_train, zscore_images, write)
     return files
 
 
@@ -146,11 +159,6 @@ def make_stimulus_sets(
         for name in read_table(table)["image_file_name"]
     ]
     return StepOutput.from_paths(folder, [*tables, *pictures])
-
-
-def read_train_and_test(folder: Folder, suffix: str, space: str) -> TrainAndTest:
-    """Read the train and the test assembly of an output folder."""
-    return TrainAndTest(*(read_assembly(file) for file in _assembly_files(folder, suffix, space)))
 
 
 @contextmanager
