@@ -591,11 +591,31 @@ class TestFiles:
                 stored = pd.read_csv(folder / "tables" / f"{name}.csv")
                 pd.testing.assert_frame_equal(stored, frame, check_dtype=False, rtol=1e-6)
 
-    def test_matrices_are_written_as_pandas_writes_them(self) -> None:
-        values = np.random.default_rng(0).standard_normal((5, 150)).astype(np.float32) * 1e-5
-        frame = pd.DataFrame(values, columns=[f"c{number}" for number in range(150)])
-        frame.insert(0, "number", range(5))
-        frame.insert(0, "name", list("abcde"))
+    @pytest.mark.parametrize("n_columns", [3, 150])
+    @pytest.mark.parametrize(
+        "further",
+        [
+            ["a", "b"],
+            ["a", ""],
+            ["a,b", 'say "a"'],
+            ["a", None],
+            [True, False],
+            [1.5, None],
+            pd.array([1, None]),
+            pd.array([1.5, None]),
+            pd.Categorical(["a", "b"]),
+        ],
+    )
+    def test_large_tables_are_written_as_pandas_writes_them(
+        self, n_columns: int, further: Any
+    ) -> None:
+        shape = 60_000 // n_columns * 2, n_columns
+        values = np.random.default_rng(0).standard_normal(shape) * 1e-5
+        values[0] = [np.nan, np.inf, -0.0] * (n_columns // 3)
+        frame = pd.DataFrame(values, columns=[f"c{number}" for number in range(n_columns)])
+        frame = frame.astype({"c0": np.float32})
+        frame.insert(0, "number", range(len(frame)))
+        frame.insert(0, "name", pd.Series(further).repeat(len(frame) // 2).to_numpy())
         expected = frame.to_csv(index=False, lineterminator="\n", float_format="%.7g")
         assert as_csv(frame) == expected
 

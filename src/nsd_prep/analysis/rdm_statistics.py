@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy.special import stdtrit
 
 #: Images or subjects from which an interval is made.
 FEWEST_UNITS: Final = 4
@@ -126,7 +126,7 @@ def jackknife_interval(
     with np.errstate(divide="ignore", invalid="ignore"):
         whole, parts = np.arctanh(correlation), np.arctanh(left_out)
         spread = np.sqrt((n_units - 1) * parts.var(axis=0))
-        half = np.where(np.isfinite(whole), t.ppf(0.975, n_units - 1) * spread, np.nan)
+        half = np.where(np.isfinite(whole), stdtrit(n_units - 1, 0.975) * spread, np.nan)
         return np.tanh(np.stack([whole - half, whole + half]))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -19,16 +20,13 @@ from nsd_prep.analysis.tables import (
 )
 from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import Check
+from nsd_prep.core.processes import Caller, call_here
 from nsd_prep.core.progress import current_stage
 from nsd_prep.dataset.cortex import Cortex
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
-from nsd_prep.report.figures.clusters import (
-    FEWEST_IMAGES_CLUSTERED,
-    draw_clusters,
-    draw_subject_rdms,
-)
-from nsd_prep.report.figures.cortex import NOISE_CEILING, SPLIT_HALF, draw_cortex
+from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.noise_ceilings import draw_noise_ceilings, draw_repetitions
+from nsd_prep.report.figures.pixels import draw_geometry, draw_maps, draw_places
 from nsd_prep.report.figures.rdms import (
     CROSSNOBIS,
     colour_limits,
@@ -37,9 +35,21 @@ from nsd_prep.report.figures.rdms import (
     draw_mean_rdms,
 )
 from nsd_prep.report.figures.sessions import draw_sessions
-from nsd_prep.report.figures.slices import Anatomy, draw_slices, draw_split_half
+from nsd_prep.report.figures.slices import Anatomy
 from nsd_prep.report.methods import RunFacts, facts_table, listed, methods, references
 from nsd_prep.report.record import Report, Section, Table
+
+#: Sections in the order of the page; those of other analyses follow.
+_ORDER: Final = (
+    "regions",
+    "geometry",
+    "agreement",
+    "noise-ceilings",
+    "sessions",
+    "voxels",
+    "cortex",
+    "repetitions",
+)
 
 
 def _interval(table: pd.DataFrame) -> str:
@@ -64,6 +74,7 @@ def compose_report(
     sessions: pd.DataFrame | None = None,
     thumbnails: Mapping[int, NDArray[np.uint8]] | None = None,
     further: Callable[[], Sequence[Section]] = tuple,
+    draw: Caller = call_here,
 ) -> Report:
     """Put a report together, figures and tables included.
 
@@ -95,6 +106,9 @@ def compose_report(
     further : callable
         Returns sections of other analyses, placed before the checks; called last, so that they may
         be computed meanwhile.
+    draw : callable
+        Calls the functions that draw figures of pixels alone, perhaps in another process, while the
+        other sections are made here.
 
     Returns
     -------
@@ -104,15 +118,20 @@ def compose_report(
     voxels = _kept_by_name(voxels)
     regions = [region.region for region in geometry.all_voxels]
     subjects = len(facts.sessions)
+    limits = colour_limits(geometry)
+    # The longest first: it is drawn while the other sections are made.
+    places = draw(draw_places, voxels, anatomies) if anatomies else None
+    matrices = draw(draw_geometry, geometry, limits, thumbnails)
+    maps = draw(draw_maps, voxels, cortex) if cortex is not None else None
     makers: list[Callable[[], Sequence[Section]]] = [
         lambda: [overview_section(geometry, voxels)],
-        lambda: [geometry_section(geometry, thumbnails)],
         lambda: [agreement_section(geometry)],
         lambda: [noise_ceiling_section(geometry, voxels)],
         lambda: [session_section(sessions)] if sessions is not None and len(sessions) else [],
-        lambda: [places_section(voxels, anatomies)] if anatomies else [],
-        lambda: [cortex_section(voxels, cortex)] if cortex is not None else [],
         lambda: [repetition_section(repetition_counts)],
+        lambda: [geometry_section(geometry, matrices.result())],
+        lambda: [places_section(anatomies, places.result())] if places else [],
+        lambda: [cortex_section(maps.result())] if maps else [],
         further,
     ]
     stage = current_stage()
@@ -121,6 +140,7 @@ def compose_report(
     for make in makers:
         sections += make()
         stage.advance()
+    sections.sort(key=lambda one: _ORDER.index(one.name) if one.name in _ORDER else len(_ORDER))
     return Report(
         title=f"{facts.dataset}: neural assemblies",
         summary=(
@@ -169,10 +189,8 @@ def overview_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
     )
 
 
-def geometry_section(
-    geometry: Geometry, thumbnails: Mapping[int, NDArray[np.uint8]] | None = None
-) -> Section:
-    """Return the section with the RDMs: their means, their clusters, and each subject's."""
+def geometry_section(geometry: Geometry, drawn: Sequence[ReportFigure]) -> Section:
+    """Return the section with the RDMs: their means, and what `draw_geometry` has drawn."""
     undefined = {
         region.region: int(region.n_without_variance.sum())
         for region in geometry.all_voxels
@@ -186,8 +204,6 @@ def geometry_section(
         )
     else:
         patterns = "Every response pattern has variance."
-    limits = colour_limits(geometry)
-    several = any(len(region.subjects) > 1 for region in geometry.all_voxels)
     return Section(
         name="geometry",
         title="Representational geometry",
@@ -195,16 +211,7 @@ def geometry_section(
             "Images that evoke similar patterns of activity lie close to one another. Blocks along "
             "the diagonal of the clustered matrices are groups of such images. " + patterns
         ),
-        pictures=(
-            draw_mean_rdms(geometry),
-            *(
-                draw_clusters(region, geometry.nsd_ids, limits, thumbnails)
-                for region in geometry.all_voxels
-                if len(geometry.nsd_ids) >= FEWEST_IMAGES_CLUSTERED
-                and np.isfinite(region.mean_rdm).all()
-            ),
-            *([draw_subject_rdms(geometry, limits)] if several else []),
-        ),
+        pictures=(draw_mean_rdms(geometry), *drawn),
         files={
             f"mean-rdm-{region.region.lower()}": mean_rdm_table(geometry.nsd_ids, region)
             for region in geometry.all_voxels
@@ -360,8 +367,8 @@ def session_section(sessions: pd.DataFrame) -> Section:
     )
 
 
-def places_section(voxels: pd.DataFrame, anatomies: Mapping[str, Anatomy]) -> Section:
-    """Return the section with the voxels on slices."""
+def places_section(anatomies: Mapping[str, Anatomy], drawn: Sequence[ReportFigure]) -> Section:
+    """Return the section with the voxels on slices, as `draw_places` has drawn them."""
     wrong = (
         "Voxels outside the brain, or deep in its white matter,"
         if all(anatomy.kind == "T1" for anatomy in anatomies.values())
@@ -375,26 +382,12 @@ def places_section(voxels: pd.DataFrame, anatomies: Mapping[str, Anatomy]) -> Se
             f"and at about the same place in every subject. {wrong} would mean a mask that does "
             "not lie on the betas."
         ),
-        pictures=(
-            *(
-                draw_slices(str(region), rows, anatomies)
-                for region, rows in voxels.groupby("region", sort=False)
-                if set(rows["subject"]) & set(anatomies)
-            ),
-            *(
-                [draw_split_half(voxels, anatomies)]
-                if "split_half_correlation" in voxels and set(voxels["subject"]) & set(anatomies)
-                else []
-            ),
-        ),
+        pictures=tuple(drawn),
     )
 
 
-def cortex_section(sites: pd.DataFrame, cortex: Cortex) -> Section:
-    """Return the section with maps on the inflated cortex."""
-    quantities = [NOISE_CEILING]
-    if "split_half_correlation" in sites:
-        quantities.append(SPLIT_HALF)
+def cortex_section(drawn: Sequence[ReportFigure]) -> Section:
+    """Return the section with maps on the inflated cortex, as `draw_maps` has drawn them."""
     return Section(
         name="cortex",
         title="Maps on the cortex",
@@ -404,7 +397,7 @@ def cortex_section(sites: pd.DataFrame, cortex: Cortex) -> Section:
             "elsewhere, or on one side alone where both are expected, has labels of another "
             "surface or hemisphere."
         ),
-        pictures=tuple(draw_cortex(sites, cortex, quantity) for quantity in quantities),
+        pictures=tuple(drawn),
     )
 
 

@@ -1,8 +1,10 @@
 """A report as files: the page, its figures as PNG and in one PDF, its tables as CSV."""
 
+import re
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from nsd_prep.core.atomic import write_text, written_whole
@@ -10,8 +12,9 @@ from nsd_prep.report.figures.style import booklet
 from nsd_prep.report.page import render_page
 from nsd_prep.report.record import Report
 
-#: Tables with more columns than this hold a matrix, and are written row by row.
-_COLUMNS_OF_MATRIX: Final = 100
+#: From so many cells on a table is not left to pandas, which formats them one by one.
+_CELLS_OF_PANDAS: Final = 50_000
+_NEEDS_QUOTES: Final = re.compile('[,"\r\n]')
 
 
 def write_report_files(folder: Path, report: Report) -> list[Path]:
@@ -57,18 +60,31 @@ def as_csv(frame: pd.DataFrame) -> str:
     Parameters
     ----------
     frame : DataFrame
-        Any table. One with more than 100 columns holds names that need no quotes, and numbers.
+        Any table.
 
     Returns
     -------
     str
         With a header, without the index, lines ending in a line feed.
     """
-    if len(frame.columns) <= _COLUMNS_OF_MATRIX:
-        text: str = frame.to_csv(index=False, lineterminator="\n", float_format="%.7g")
-        return text
-    # pandas formats cell by cell, which takes eight times as long for a matrix of distances.
-    is_float = [pd.api.types.is_float_dtype(dtype) for dtype in frame.dtypes]
-    form = ",".join("%.7g" if number else "%s" for number in is_float)
-    rows = (form % row for row in frame.itertuples(index=False, name=None))
-    return "\n".join([",".join(frame.columns), *rows, ""])
+    if frame.size >= _CELLS_OF_PANDAS:
+        columns = [_as_texts(frame[name]) for name in frame]
+        if all(column is not None for column in columns):
+            rows = map(",".join, zip(*columns, strict=True))
+            return "\n".join([",".join(frame.columns), *rows, ""])
+    text: str = frame.to_csv(index=False, lineterminator="\n", float_format="%.7g")
+    return text
+
+
+def _as_texts(column: "pd.Series[Any]") -> list[str] | None:
+    """Return a column's cells as pandas writes them; None where one may need quotes."""
+    values = column.tolist()
+    kind = column.dtype.kind if isinstance(column.dtype, np.dtype) else ""
+    if kind == "f":
+        return ["" if value != value else f"{value:.7g}" for value in values]
+    if kind in ("i", "u"):
+        return list(map(str, values))
+    is_plain = all(isinstance(name, str) and name for name in (column.name, *set(values)))
+    return (
+        values if is_plain and not _NEEDS_QUOTES.search("".join({*values, column.name})) else None
+    )

@@ -3,6 +3,7 @@
 import logging
 import platform
 from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ from nsd_prep.analysis.image_features import image_features
 from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.digests import read_table
+from nsd_prep.core.processes import Caller, call_here, second_process
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import beside, each_in_threads
 from nsd_prep.dataset.space import VolumeSpace
@@ -46,6 +48,9 @@ from nsd_prep.synthetic import read_truth
 
 _logger: Final = logging.getLogger(__name__)
 
+#: Of fewer a report is made in a few seconds, of which a second process would take two.
+_VOXELS_WORTH_A_PROCESS: Final = 20_000
+
 _LIBRARIES: Final = ("numpy", "scipy", "pandas", "xarray", "matplotlib")
 
 
@@ -68,6 +73,12 @@ def write_report(inputs: ReportInputs, folder: Folder) -> StepOutput:
 
 def gather_report(inputs: ReportInputs, folder: Folder) -> Report:
     """Put a report together, with its figures drawn."""
+    worth_a_process = len(inputs.prepared.voxels) >= _VOXELS_WORTH_A_PROCESS
+    with second_process() if worth_a_process else nullcontext(call_here) as draw:
+        return _gather_report(inputs, folder, draw)
+
+
+def _gather_report(inputs: ReportInputs, folder: Folder, draw: Caller) -> Report:
     prepared, encoding = inputs.prepared, inputs.encoding
     geometry = inputs.representations.geometry
     pictures = pictures_of(inputs.stimuli, folder)
@@ -108,6 +119,7 @@ def gather_report(inputs: ReportInputs, folder: Folder) -> Report:
             sessions=summarise_sessions(sessions, sessions.drop_duplicates(["subject", "session"])),
             thumbnails={nsd_id: thumbnail(read_picture(pictures[nsd_id])) for nsd_id in shown},
             further=further,
+            draw=draw,
         )
 
 

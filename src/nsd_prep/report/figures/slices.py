@@ -195,7 +195,7 @@ def _draw(
     anatomies: Mapping[str, Anatomy],
     quantity: _Quantity,
 ) -> ReportFigure:
-    subjects = [name for name in dict.fromkeys(voxels["subject"]) if name in anatomies]
+    subjects = [name for name in voxels["subject"].unique() if name in anatomies]
     rows = []
     for subject in subjects:
         own = voxels[voxels["subject"] == subject]

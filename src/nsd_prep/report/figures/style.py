@@ -12,7 +12,6 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf, PdfPages
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -208,6 +207,9 @@ def booklet(pictures: Sequence[ReportFigure]) -> bytes:
         PDF with fonts that can be edited (type 42), without a date; the same figures give the
         same bytes.
     """
+    # It takes as long to import as all else that draws, and not every process writes PDF.
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf, PdfPages
+
     nothing = dict.fromkeys(("CreationDate", "Creator", "Producer"))
     written = io.BytesIO()
     with one_style(), PdfPages(written, metadata=nothing) as pages:
