@@ -1,0 +1,90 @@
+"""Peak memory of a run by its stages, with four regions and with ten.
+
+Run ``python benchmarks/memory.py --nsd-root ROOT``, on real NSD or on what
+``nsd-prep synth ROOT --scale full`` writes (5 GB). Each number of regions runs in a process of its own with everything that a run makes, and an empty cache; the
+table shows the peak of each stage, and that of the largest process that it started. The exit status
+is 1 where the two together exceed the limit. Linux alone lets a peak be measured anew.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from nsd_prep.core.parameters import parameters
+from nsd_prep.core.progress import Stage
+from nsd_prep.pipeline.composition import run_pipeline
+from nsd_prep.pipeline.observer import Observer
+from nsd_prep.pipeline.prepare import _in_threads
+
+FOUR = ["V1", "V2", "V4", "IT"]
+TEN = [*FOUR, "V3", "nsdgeneral", "early", "midventral", "midlateral", "ventral"]
+#: Megabytes that a run may take, whatever the regions.
+LIMIT = 1200
+
+
+class PeakObserver(Observer):
+    """Measures the peak memory of each stage, in megabytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peaks: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:
+        """Measure from the stage's begin to its end."""
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is what is used now
+        with self.stages.stage(name, total) as stage:
+            yield stage
+        status = Path("/proc/self/status").read_text()
+        peak = int(status.split("VmHWM:")[1].split()[0]) / 1000
+        self.peaks[name] = max(peak, self.peaks.get(name, 0))
+
+
+def measure(root: Path, regions: list[str]) -> bool:
+    """Run with regions and print the table; return whether it stays below the limit."""
+    observer = PeakObserver()
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = parameters(
+            nsd_root=str(root),
+            output_dir=Path(folder) / "out",
+            cache_dir=Path(folder) / "cache",
+            regions=regions,
+        )
+        run_pipeline(chosen, _in_threads, observer)
+    others = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
+    table = Table("stage", "seconds", "processor", "peak", title=f"{len(regions)} regions")
+    for name, peak in observer.peaks.items():
+        seconds, worked = observer.stages.seconds[name], observer.stages.processor_seconds[name]
+        table.add_row(name, f"{seconds:.1f}", f"{worked:.1f}", f"{peak:.0f} MB")
+    table.add_row("the largest process beside it", "", "", f"{others:.0f} MB")
+    Console().print(table)
+    return max(observer.peaks.values()) + others <= LIMIT
+
+
+def main() -> None:
+    """Measure with four and with ten regions."""
+    command = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument("--nsd-root", type=Path, required=True, help="an NSD dataset")
+    command.add_argument("--regions", nargs="+", help="these alone, in this process")
+    given = command.parse_args()
+    if given.regions:
+        raise SystemExit(0 if measure(given.nsd_root, given.regions) else 1)
+    below = True
+    for regions in (FOUR, TEN):
+        words = [sys.executable, __file__, "--nsd-root", str(given.nsd_root), "--regions", *regions]
+        below &= subprocess.run(words, check=False).returncode == 0
+    raise SystemExit(0 if below else f"more than {LIMIT} MB")
+
+
+if __name__ == "__main__":
+    main()
