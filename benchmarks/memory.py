@@ -1,9 +1,10 @@
 """Peak memory of a run by its stages, with four regions and with ten.
 
 Run ``python benchmarks/memory.py --nsd-root ROOT``, on real NSD or on what
-``nsd-prep synth ROOT --scale full`` writes (5 GB). Each number of regions runs in a process of its own with everything that a run makes, and an empty cache; the
-table shows the peak of each stage, and that of the largest process that it started. The exit status
-is 1 where the two together exceed the limit. Linux alone lets a peak be measured anew.
+``nsd-prep synth ROOT --scale full`` writes (5 GB). Each number of regions runs in a process of its
+own with everything that a run makes, and an empty cache; the table shows the peak of each stage,
+and that of the largest process that it started. The exit status is 1 where the two together exceed
+the limit. Linux alone lets a peak be measured anew.
 """
 
 import argparse

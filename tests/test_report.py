@@ -22,6 +22,7 @@ from nsd_prep.checks.images import STIMULUS_SETS
 from nsd_prep.checks.placement import INSIDE_BRAIN_MASK
 from nsd_prep.checks.region_order import REGION_ORDER
 from nsd_prep.checks.registry import describe
+from nsd_prep.core.processes import Caller, call_here, second_process
 from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.pipeline.steps import report as stage
 from nsd_prep.pipeline.steps.assemblies import Representations, assemble_region
@@ -89,6 +90,10 @@ def facts() -> RunFacts:
 
 @pytest.fixture(scope="module")
 def report(simulation: Simulation, facts: RunFacts) -> Report:
+    return compose(simulation, facts, call_here)
+
+
+def compose(simulation: Simulation, facts: RunFacts, draw: Caller) -> Report:
     geometry = analyse(simulation.assemblies())
     anatomies = {
         name: Anatomy(volume, VolumeSpace(volume.shape, np.diag([1.8, 1.8, 1.8, 1])))
@@ -102,6 +107,7 @@ def report(simulation: Simulation, facts: RunFacts) -> Report:
         CHECKS,
         anatomies=anatomies,
         sessions=SESSIONS,
+        draw=draw,
     )
 
 
@@ -574,6 +580,14 @@ class TestMarkdown:
     def test_a_bar_in_a_cell_stays_in_it(self, report: Report) -> None:
         broken = replace(report, checks=(replace(DESCRIBED[0], value="a|b"),))
         assert "a\\|b" in artifacts(broken)["checks"]
+
+
+@pytest.mark.slow
+def test_figures_that_another_process_draws_are_the_same(
+    simulation: Simulation, facts: RunFacts, report: Report
+) -> None:
+    with second_process() as draw:
+        assert compose(simulation, facts, draw).pictures == report.pictures
 
 
 class TestFiles:
