@@ -140,6 +140,15 @@ class TestNumbers:
                 expected = item[nsd_id][1][row % 3]
                 assert built.test[row, column, 0] == pytest.approx(expected, abs=1e-5)
 
+    @pytest.mark.parametrize("over", ["all", "train"])
+    def test_pieces_of_a_region_give_the_same_bits(
+        self, simulation: Simulation, over: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = simulation.build(zscore_images=over)
+        monkeypatch.setattr("nsd_prep.assemblies.train_test._VOXELS_AT_ONCE", 3)
+        for one, other in zip(whole, simulation.build(zscore_images=over), strict=True):
+            xr.testing.assert_identical(one, other)
+
     def test_averaged_rows_of_all_images_have_mean_0_and_deviation_1(
         self, built: TrainAndTest
     ) -> None:

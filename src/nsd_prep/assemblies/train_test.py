@@ -1,5 +1,6 @@
 """Train and test assemblies: all regions in one file, z-scored once more, over images."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
@@ -22,6 +23,8 @@ Repetitions = Callable[[int, str], NDArray[np.float32]]
 #: what models give for these bounds.
 TIME_BIN_START: Final = 70
 TIME_BIN_END: Final = 170
+#: Voxels whose second z-score is computed together.
+_VOXELS_AT_ONCE: Final = 2048
 
 
 class TrainAndTest(NamedTuple):
@@ -158,10 +161,18 @@ def train_and_test_values(
     train : ndarray of float32, shape (n_train, n_voxels, 1)
     test : ndarray of float32, shape (3 * n_test, n_voxels, 1)
     """
-    mean_rows = averaged(single)
-    scale = scale_over_images(mean_rows if zscore_images == "all" else mean_rows[is_train])
-    train, test = scale.apply(mean_rows[is_train]), scale.apply(single[~is_train])
-    return train[:, :, np.newaxis], test.reshape(-1, test.shape[-1], 1)
+    n_train, n_voxels = int(np.count_nonzero(is_train)), single.shape[2]
+    train = np.empty((n_train, n_voxels), dtype=np.float32)
+    test = np.empty((len(is_train) - n_train, REPETITIONS, n_voxels), dtype=np.float32)
+    # In pieces of equal size: what lies between is in float64.
+    edges = np.linspace(0, n_voxels, max(1, -(-n_voxels // _VOXELS_AT_ONCE)) + 1).astype(int)
+    for piece in itertools.starmap(slice, itertools.pairwise(edges.tolist())):
+        trials = single[:, :, piece]
+        mean_rows = averaged(trials)
+        scale = scale_over_images(mean_rows if zscore_images == "all" else mean_rows[is_train])
+        train[:, piece] = scale.apply(mean_rows[is_train])
+        test[:, :, piece] = scale.apply(trials[~is_train])
+    return train[:, :, np.newaxis], test.reshape(-1, n_voxels, 1)
 
 
 def fill_train_and_test(
