@@ -55,11 +55,11 @@ def assembly() -> xr.DataArray:
 
 
 def verdicts(checks: list[Check]) -> dict[str, str]:
-    return {one.name: one.verdict for one in checks}
+    return {check.name: check.verdict for check in checks}
 
 
 def failed(checks: list[Check]) -> set[str]:
-    return {one.name for one in checks if one.verdict == "failed"}
+    return {check.name for check in checks if check.verdict == "failed"}
 
 
 class TestForm:
@@ -180,7 +180,9 @@ class TestCoverage:
 
     def found(self, voxels: pd.DataFrame) -> list[tuple[str, str]]:
         checks = check_coverage("V1", voxels, self.n_sessions)
-        return [(one.where, one.verdict) for one in checks if one.name == "voxels with data"]
+        return [
+            (check.where, check.verdict) for check in checks if check.name == "voxels with data"
+        ]
 
     def test_a_tenth_without_data_passes_and_more_does_not(self, voxels: pd.DataFrame) -> None:
         passed = [("V1, subj05", "passed"), ("V1, subj02", "passed")]
@@ -227,7 +229,7 @@ def test_every_check_says_what_it_means(assembly: xr.DataArray, voxels: pd.DataF
         *check_signal("V1", assembly, voxels),
         *check_coverage("V1", voxels, {"subj05": 4, "subj02": 3}),
     ]
-    for one in checks:
-        assert describe(one).meaning.endswith(".")
-        assert describe(one).value
-        assert describe(one).expectation
+    for check in checks:
+        assert describe(check).meaning.endswith(".")
+        assert describe(check).value
+        assert describe(check).expectation

@@ -26,7 +26,7 @@ EXCHANGED = [
 
 def test_two_exchanged_sessions_are_one_cause() -> None:
     (cause,) = likeliest_causes(EXCHANGED)
-    assert [one.name for one in cause.checks] == [SESSIONS_IN_PLACE.name]
+    assert [check.name for check in cause.checks] == [SESSIONS_IN_PLACE.name]
     assert len(cause.others) == 9
 
 
@@ -63,7 +63,7 @@ def test_no_problem_is_lost_and_none_is_named_twice() -> None:
         for subject in ("", "subj01", "subj02")
     ]
     causes = likeliest_causes([*every, PUBLISHED_VOXEL_COUNT.check(True, region="V1")])
-    named: list[Check] = [one for cause in causes for one in (*cause.checks, *cause.others)]
+    named: list[Check] = [check for cause in causes for check in (*cause.checks, *cause.others)]
     assert sorted(map(id, named)) == sorted(map(id, every))
     verdicts = [cause.checks[0].verdict for cause in causes]
     assert verdicts == sorted(verdicts, key=PROBLEMS.index)

@@ -144,8 +144,8 @@ class TestAlignment:
             responses, session, ncsnr = simulated(seed)
             found.append(align(trials_of(responses, session, ncsnr)))
         for name in ("trials", "voxels"):
-            values = np.array([getattr(one, name).value for one in found])
-            errors = np.array([getattr(one, name).error for one in found])
+            values = np.array([getattr(alignment, name).value for alignment in found])
+            errors = np.array([getattr(alignment, name).error for alignment in found])
             assert abs(values.mean() - 1) < 4 * values.std() / np.sqrt(len(values))
             assert values.std() == pytest.approx(errors.mean(), rel=0.4)
 
@@ -363,7 +363,7 @@ class TestPlacement:
 
     def verdicts(self, ncsnr: np.ndarray, voxels: np.ndarray, **more: np.ndarray) -> dict[str, str]:
         checks = check_placement(1, {"V1": voxels}, space_of(ncsnr), ncsnr, **more)
-        return {one.name: one.verdict for one in checks}
+        return {check.name: check.verdict for check in checks}
 
     def test_a_region_on_its_signal_passes(self) -> None:
         ncsnr, voxels = self.volume()
@@ -375,7 +375,7 @@ class TestPlacement:
     def test_a_flipped_region_fails_and_the_flip_is_named(self, axes: int | tuple) -> None:
         ncsnr, voxels = self.volume()
         checks = check_placement(1, {"V1": voxels}, space_of(ncsnr), np.flip(ncsnr, axes))
-        orientation = next(one for one in checks if one.name == "orientation of the masks")
+        orientation = next(check for check in checks if check.name == "orientation of the masks")
         assert orientation.verdict == "failed"
         for axis, name in enumerate("zyx"):
             assert (f"{name} mirrored" in describe(orientation).value) == (
@@ -460,7 +460,7 @@ class TestSubjectAgreement:
         checks = check_subject_agreement(
             "V1", [1, 2, 5, 7], subject_agreement(rdms, permutations=300), np.full(4, 0.9)
         )
-        assert [one.verdict for one in checks] == ["passed", "failed", "passed"]
+        assert [check.verdict for check in checks] == ["passed", "failed", "passed"]
         assert describe(checks[1]).value == "at chance: subj05"
 
     def test_two_subjects_with_one_rdm_are_named(self) -> None:
@@ -475,13 +475,13 @@ class TestSubjectAgreement:
         found = subject_agreement(self.subjects(3, 0), permutations=200)
         assert found.p > 0.05
         checks = check_subject_agreement("V1", [1, 2, 3, 4], found, np.full(4, 0.01))
-        assert [one.verdict for one in checks[:2]] == ["not decidable", "not decidable"]
+        assert [check.verdict for check in checks[:2]] == ["not decidable", "not decidable"]
 
     def test_constant_rdms_are_not_judged(self) -> None:
         found = subject_agreement(np.ones((3, 12, 12)), permutations=20)
         assert np.isnan(found.correlation).all()
         checks = check_subject_agreement("V1", [1, 2, 3], found, np.zeros(3))
-        assert {one.verdict for one in checks} == {"not decidable"}
+        assert {check.verdict for check in checks} == {"not decidable"}
 
     def test_reliability_of_rdms_is_about_that_of_a_second_measurement(self) -> None:
         generator = np.random.default_rng(0)
@@ -612,7 +612,7 @@ class TestPublished:
 
     def test_a_voxel_less_is_another_mask(self) -> None:
         found = check_published_region("V1", self.voxels("V1").iloc[1:], WHOLE)
-        failed = [(one.name, one.where) for one in found if one.verdict == "failed"]
+        failed = [(check.name, check.where) for check in found if check.verdict == "failed"]
         assert ("published voxel count", "V1, subj01") in failed
 
     @pytest.mark.parametrize(("region", "counts"), OLDER_LABELS.items())
@@ -647,7 +647,7 @@ class TestPublished:
         scope = Scope(B3, {subject: published.SESSION_COUNTS[subject]})
         table = pd.DataFrame({"subject": f"subj{subject:02d}", "noise_ceiling": [0.0] * count})
         for rows, verdict in ((table, "passed"), (table.iloc[1:], "failed")):
-            found = {one.name: one for one in check_published_region(region, rows, scope)}
+            found = {check.name: check for check in check_published_region(region, rows, scope)}
             assert found["published voxel count"].verdict == verdict
             assert found["published voxel count"].where == f"{region}, subj{subject:02d}"
 
@@ -676,11 +676,11 @@ class TestPublished:
 
     def test_numbers_of_all_voxels_need_all_subjects(self) -> None:
         table = self.voxels("V4")
-        names = {one.name for one in check_published_region("V4", table, WHOLE)}
+        names = {check.name for check in check_published_region("V4", table, WHOLE)}
         assert "published reliable voxels" in names
         some = table[table["subject"] != "subj08"]
         seven = Scope(B3, {subject: n for subject, n in WHOLE.sessions.items() if subject != 8})
-        names = {one.name for one in check_published_region("V4", some, seven)}
+        names = {check.name for check in check_published_region("V4", some, seven)}
         assert names == {"published median noise ceiling", "published voxel count"}
         assert check_published_region("V3", table, WHOLE) == []
 
@@ -690,10 +690,10 @@ class TestPublished:
         table["noise_ceiling"] /= 2
         scope = Scope(preparation, WHOLE.sessions)
         found = check_published_region("V1", table, scope)
-        assert {one.verdict for one in found if "count" in one.name} == {"passed"}
-        verdicts = {one.verdict for one in found if "count" not in one.name}
+        assert {check.verdict for check in found if "count" in check.name} == {"passed"}
+        verdicts = {check.verdict for check in found if "count" not in check.name}
         assert verdicts == (set() if preparation else {"not decidable"})
-        assert "failed" in {one.verdict for one in check_published_region("V1", table, WHOLE)}
+        assert "failed" in {check.verdict for check in check_published_region("V1", table, WHOLE)}
 
     @pytest.mark.parametrize("subjects", [(1,), (1, 2, 5, 7), (3, 6), (4,), tuple(range(1, 9))])
     def test_repetitions_are_published_of_all_sessions(self, subjects: tuple[int, ...]) -> None:
@@ -714,7 +714,7 @@ class TestPublished:
         for surplus, verdict in ((0, "passed"), (50, "failed")):
             table["noise_ceiling"] = 30.0
             table.iloc[: value + surplus, 1] = 31.0
-            found = {one.name: one for one in check_published_region(region, table, WHOLE)}
+            found = {check.name: check for check in check_published_region(region, table, WHOLE)}
             assert found["published reliable voxels"].verdict == verdict
 
     def rdms(self) -> tuple[dict[str, np.ndarray], RegionOrder]:
@@ -729,8 +729,8 @@ class TestPublished:
 
     def test_rdms_are_judged_for_v1_and_shown_for_it(self) -> None:
         found = {
-            (one.name, one.where): one.verdict
-            for one in check_published_rdms(self.rdms()[0], {}, self.rdms()[1], WHOLE)
+            (check.name, check.where): check.verdict
+            for check in check_published_rdms(self.rdms()[0], {}, self.rdms()[1], WHOLE)
         }
         assert found == {
             ("published RDM deviation", "V1"): "passed",
@@ -890,7 +890,7 @@ class TestRegionIdentity:
                 for name, n_voxels in {"V1": 100, "V2": 20, "V4": 100, "IT": 300}.items()
             }
             found = check_region_identity(list(range(1, n_subjects + 1)), rdms)
-            assert {one.verdict for one in found} <= {"passed", "not decidable"}
+            assert {check.verdict for check in found} <= {"passed", "not decidable"}
             verdict = check_region_order(region_order(rdms), 100).verdict
             assert verdict in ("passed", "not decidable")
 
@@ -913,7 +913,7 @@ class TestRegionIdentity:
         rdms = self.rdms(2)
         rdms["V1"][1], rdms["IT"][1] = rdms["IT"][1].copy(), rdms["V1"][1].copy()
         found = check_region_identity([1, 2], rdms)
-        assert {one.verdict for one in found} == {"suspicious"}
+        assert {check.verdict for check in found} == {"suspicious"}
 
     def test_one_subject_or_one_region_gives_no_check(self) -> None:
         rdms = self.rdms(1)

@@ -92,14 +92,14 @@ SMALL = {
 @pytest.mark.parametrize("case", SMALL)
 def test_small_and_individual_data_fail_nothing(case: str) -> None:
     for seed in range(5):
-        failed = [one for one in checks_of(seed, **SMALL[case]) if one.verdict == "failed"]
+        failed = [check for check in checks_of(seed, **SMALL[case]) if check.verdict == "failed"]
         assert failed == []
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_tired_last_session_is_suspicious_at_most(seed: int) -> None:
     checks = checks_of(seed, n_images=130, n_voxels=200, tired=1 / 3)
-    assert [one for one in checks if one.verdict == "failed"] == []
+    assert [check for check in checks if check.verdict == "failed"] == []
 
 
 def test_a_subject_about_whom_nothing_is_decided_is_suspicious_or_too_small() -> None:
@@ -136,7 +136,7 @@ class TestPlacement:
         )
         checks = check_placement(1, {"own": inside}, self.SPACE, ncsnr, np.isfinite(ncsnr))
         for name in ("mask in the brain", "region inside the brain mask"):
-            found = next(one for one in checks if one.name == name)
+            found = next(check for check in checks if check.name == name)
             assert found.verdict == verdict
 
     def test_a_few_more_voxels_without_signal_than_around_are_chance(self) -> None:
@@ -146,7 +146,7 @@ class TestPlacement:
         ncsnr[region] = 0.3
         ncsnr.ravel()[np.flatnonzero(region)[:4]] = 0
         checks = check_placement(1, {"own": np.flatnonzero(region)}, self.SPACE, ncsnr)
-        assert "failed" not in {one.verdict for one in checks}
+        assert "failed" not in {check.verdict for check in checks}
 
     def test_an_ncsnr_of_zeros_is_no_ncsnr(self) -> None:
         region = np.arange(20 * 20 * 4)
@@ -161,7 +161,7 @@ class TestPlacement:
 
     def test_an_empty_region_says_nothing(self) -> None:
         checks = check_placement(1, {"own": np.zeros(0, np.int64)}, self.SPACE, self.volume())
-        assert {one.verdict for one in checks} == {"not decidable"}
+        assert {check.verdict for check in checks} == {"not decidable"}
 
 
 def test_few_images_are_not_compared_with_v1() -> None:

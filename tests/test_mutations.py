@@ -189,12 +189,12 @@ def checks_of_world(world: World, how: Preparation = Preparation()) -> list[Chec
 
 
 def failed(checks: list[Check]) -> dict[str, Check]:
-    return {one.name: one for one in checks if one.verdict == "failed"}
+    return {check.name: check for check in checks if check.verdict == "failed"}
 
 
 def told(checks: list[Check]) -> dict[str, Check]:
     """Return the checks that are failed, or suspicious where none of that name is."""
-    return {one.name: one for one in checks if one.verdict == "suspicious"} | failed(checks)
+    return {check.name: check for check in checks if check.verdict == "suspicious"} | failed(checks)
 
 
 TRIALS = "trials belong to their images"
@@ -368,7 +368,7 @@ def test_an_error_in_a_subject_is_caught(
 def test_exchanged_runs_never_pass(strength: str) -> None:
     world = make_world(strength)
     checks = checks_of_subject(1, runs_exchanged(world[1], world))
-    found = next(one for one in checks if one.name == RUNS)
+    found = next(check for check in checks if check.name == RUNS)
     if strength == "weak" and found.verdict == "not decidable":
         return
     assert found.verdict in ("suspicious", "failed")
@@ -431,8 +431,8 @@ class TestErrorsBetweenSubjects:
         world = make_world(strength, n_subjects=8)
         masks = world[1].masks
         wrong = replace(world[1], masks=masks | {"V1": masks["V4"], "V4": masks["V1"]})
-        checks = [one for one in checks_of_world(world | {1: wrong}) if one.name == IDENTITY]
-        assert [one.where for one in checks if one.verdict in PROBLEMS] == ["subj01"]
+        checks = [check for check in checks_of_world(world | {1: wrong}) if check.name == IDENTITY]
+        assert [check.where for check in checks if check.verdict in PROBLEMS] == ["subj01"]
         assert checks[0].verdict == ("suspicious" if strength == "weak" else "failed")
         assert describe(checks[0]).value.startswith(
             "subj01's V1 looks like the others' V4, and its V4 like their V1"
@@ -463,14 +463,14 @@ class TestSoundData:
         suspicious = []
         for seed in range(100):
             checks = checks_of_world(make_world.__wrapped__(strength, seed))
-            suspicious += [seed] if any(one.verdict == "suspicious" for one in checks) else []
-            assert_decided([one for one in checks if one.verdict != "suspicious"], strength)
+            suspicious += [seed] if any(check.verdict == "suspicious" for check in checks) else []
+            assert_decided([check for check in checks if check.verdict != "suspicious"], strength)
         assert len(suspicious) <= 1
 
 
 def assert_decided(checks: list[Check], strength: str) -> None:
-    assert {one.verdict for one in checks} <= {"passed", "not decidable"}
-    undecided = {one.name for one in checks if one.verdict == "not decidable"}
+    assert {check.verdict for check in checks} <= {"passed", "not decidable"}
+    undecided = {check.name for check in checks if check.verdict == "not decidable"}
     if strength != "weak":
         # V1 and V2, and the order of regions, are close with three subjects and few voxels.
         assert undecided <= {"order of the regions", VOXELS, IDENTITY, RUNS}
@@ -539,8 +539,8 @@ class TestFiles:
 
     def test_sound_files_pass(self, written: Path) -> None:
         checks = checks_of_files(open_dataset(written))
-        assert {one.verdict for one in checks if one.name != RUNS} == {"passed"}
-        (runs,) = (one for one in checks if one.name == RUNS)
+        assert {check.verdict for check in checks if check.name != RUNS} == {"passed"}
+        (runs,) = (check for check in checks if check.name == RUNS)
         assert runs.verdict == "not decidable"  # the dataset is small
 
     def test_session_files_swapped(self, root: Path) -> None:

@@ -48,7 +48,7 @@ def records_of(sessions: Sessions) -> dict[int, dict[str, BetaStatistics]]:
 
 
 def checks_of(sessions: Sessions) -> dict[str, Check]:
-    return {one.name: one for one in check_session_records(1, records_of(sessions))}
+    return {check.name: check for check in check_session_records(1, records_of(sessions))}
 
 
 class TestRecord:
@@ -293,7 +293,7 @@ class TestChecks:
 
     @pytest.mark.parametrize("seed", range(20))
     def test_sound_sessions_pass(self, seed: int) -> None:
-        assert {one.verdict for one in checks_of(raw_sessions(seed)).values()} == {"passed"}
+        assert {check.verdict for check in checks_of(raw_sessions(seed)).values()} == {"passed"}
 
     @pytest.mark.filterwarnings("error")
     @pytest.mark.parametrize("regions", [{"one": 1}, {"few": 4}])
@@ -301,14 +301,14 @@ class TestChecks:
     def test_small_data_are_never_failed(self, regions: dict[str, int], n_sessions: int) -> None:
         for seed in range(10):
             found = checks_of(raw_sessions(seed, n_sessions, regions=regions)).values()
-            assert {one.verdict for one in found} <= {"passed", "not decidable", "suspicious"}
+            assert {check.verdict for check in found} <= {"passed", "not decidable", "suspicious"}
 
     @pytest.mark.filterwarnings("error")
     def test_a_region_without_data_anywhere_is_no_matter_of_sessions(self) -> None:
         sessions = raw_sessions(0)
         for parts in sessions.values():
             parts["small"][:] = 0
-        assert {one.verdict for one in checks_of(sessions).values()} == {"passed"}
+        assert {check.verdict for check in checks_of(sessions).values()} == {"passed"}
 
 
 def test_too_few_sessions_to_compare_are_not_called_wrong() -> None:

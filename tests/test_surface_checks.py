@@ -47,7 +47,7 @@ def voxels(subjects: tuple[int, ...], median: float, n_reliable: int) -> pd.Data
 
 
 def named(checks: list[Check], name: str) -> list[Check]:
-    return [one for one in checks if one.name == name]
+    return [check for check in checks if check.name == name]
 
 
 @pytest.mark.parametrize("subjects", [tuple(range(1, 9)), (1, 2, 5, 7)])
@@ -70,7 +70,7 @@ def test_hemispheres_of_other_sizes_fail() -> None:
     table = voxels((1,), 34.5, 100)
     table["hemisphere"] = table["hemisphere"].map({"lh": "rh", "rh": "lh"})
     checks = check_published_region("V1", table, scope_of((1,)))
-    verdicts = {one.data: one.verdict for one in checks}
+    verdicts = {check.data: check.verdict for check in checks}
     assert verdicts == {"": "passed", "lh": "failed", "rh": "failed"}
 
 
@@ -79,7 +79,7 @@ def test_noise_ceilings_are_published_of_b3_alone() -> None:
     checks = check_published_region(
         "V1", voxels(everybody, 34.5, 18_542), scope_of(everybody, "betas_fithrf")
     )
-    assert {one.name for one in checks} == {"published voxel count"}
+    assert {check.name for check in checks} == {"published voxel count"}
 
 
 def test_cells_without_data_are_published_of_all_subjects_and_515_images() -> None:
@@ -114,8 +114,8 @@ class TestTransform:
 
     def verdicts(self, through: np.ndarray | None) -> list[str]:
         checks = check_transform(1, self.SPACE, self.NCSNR, through)
-        assert [one.data for one in checks] == ["lh", "rh"]
-        return [one.verdict for one in checks]
+        assert [check.data for check in checks] == ["lh", "rh"]
+        return [check.verdict for check in checks]
 
     def test_nearest_neighbours_have_the_same_ncsnr(self) -> None:
         through = self.NCSNR.copy()
