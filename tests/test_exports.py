@@ -1,6 +1,7 @@
 """Exports: each read as a paper's code reads it, and compared with the raw betas."""
 
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -71,6 +72,14 @@ def zscored(official: SmallNSD, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="module")
 def percent(official: SmallNSD, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(official, tmp_path_factory.mktemp("percent"), "none")
+
+
+def with_attributes(path: Path, folder: Path, **attributes: str) -> Path:
+    """Return a copy of single trials that says other things of itself."""
+    copy = Path(shutil.copy(path, folder / "subj01.nc"))
+    with h5py.File(copy, "a") as file:
+        file.attrs.update(attributes)
+    return copy
 
 
 class TestMindEye2:
@@ -422,10 +431,24 @@ class TestBadInput:
             export_trials(path, tmp_path / "out", "brain-diffuser")
         assert not (tmp_path / "out").exists()
 
-    def test_another_space(self, tmp_path: Path, surface: tuple) -> None:
-        path = surface[0]
-        with pytest.raises(ParameterError, match="in the space func1pt8mm, found fsaverage"):
+    @pytest.mark.parametrize("like", ["mindeye2", "brain-diffuser", "deepnsd", "algonauts2023"])
+    @pytest.mark.parametrize("space", ["fsaverage", "nativesurface", "func1mm"])
+    def test_another_space(
+        self, zscored: Path, percent: Path, tmp_path: Path, space: str, like: str
+    ) -> None:
+        normalise = "none" if like in ("brain-diffuser", "algonauts2023") else "session"
+        if like == "algonauts2023" and space == "fsaverage":
+            space = "func1pt8mm"
+        path = with_attributes(percent if normalise == "none" else zscored, tmp_path, space=space)
+        with pytest.raises(ParameterError, match=f"in the space f.*, found {space}"):
+            export_trials(path, tmp_path / "out", like)
+        assert not (tmp_path / "out").exists()
+
+    def test_another_experiment(self, zscored: Path, tmp_path: Path) -> None:
+        path = with_attributes(zscored, tmp_path, experiment="NSD-imagery")
+        with pytest.raises(ParameterError, match="found those of NSD-imagery in"):
             export_trials(path, tmp_path / "out", "mindeye2")
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -48,7 +48,6 @@ left out); images are not made.
 
 def write(folder: ExportFolder, trials: TrialsFile) -> None:
     """Write a subject's responses, noise ceilings and masks."""
-    trials.require("algonauts2023", "none", on_surface=True)
     subject_folder = f"subj{trials.subject:02d}"
     digest = trials.digest
     parts = {

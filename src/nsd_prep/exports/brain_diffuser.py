@@ -40,7 +40,6 @@ NO_IMAGES: Final = "Here no images were given, so the files of images are not ma
 
 def write(folder: ExportFolder, trials: TrialsFile, images_file: Path | None) -> None:
     """Write a subject's means, the tables of their rows and columns, and their images."""
-    trials.require("brain-diffuser", "none", on_surface=False)
     subject = f"subj{trials.subject:02d}"
     columns = trials.in_nifti_order(trials.sites_of(REGION))
     voxels = f"{subject}/voxels_sub{trials.subject}.csv"

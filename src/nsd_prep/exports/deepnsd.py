@@ -36,8 +36,6 @@ not made. Images are named by `nsd_id`, and are no files.
 
 def write(folder: ExportFolder, subjects: Sequence[TrialsFile]) -> None:
     """Write the tables of all subjects."""
-    for trials in subjects:
-        trials.require("deepnsd", "session", on_surface=False)
     nsd_ids = _shared_images(subjects)
     names = ["voxel_betas.csv", "voxel_metadata.csv", "shared1000.csv"]
 

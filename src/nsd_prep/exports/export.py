@@ -147,6 +147,8 @@ def export_trials(
                 f"The single trials {', '.join(str(subject.path) for subject in subjects)} are of "
                 f"the subjects {', '.join(map(str, numbers))}: give one file for each subject."
             )
+        for subject in subjects:
+            subject.require(like, NEEDS[like].normalise, NEEDS[like].space)
         folder = ExportFolder(Path(target), like, _made_from(subjects))
         text = _write(folder, like, subjects, images_file)
         readme = _readme(like, text, subjects)

@@ -34,7 +34,6 @@ The images (`coco_images_224_float16.hdf5`) and the webdatasets of indices are n
 
 def write(folder: ExportFolder, trials: TrialsFile) -> None:
     """Write a subject's file and the tables of its rows and columns."""
-    trials.require("mindeye2", "session", on_surface=False)
     columns = trials.in_nifti_order(trials.sites_of(REGION))
     name = f"betas_all_subj{trials.subject:02d}_fp32_renorm.hdf5"
     tables = {

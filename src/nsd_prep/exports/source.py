@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.digests import sampled_sha256, sha256_of_json
 from nsd_prep.core.errors import InputFileError, ParameterError
-from nsd_prep.core.parameters import Normalise
+from nsd_prep.core.parameters import Normalise, SpaceName
+from nsd_prep.dataset.space import FUNC1PT8MM
 from nsd_prep.dataset.trials import TRIAL
 from nsd_prep.single_trials.reading import TrialReader, open_single_trials
 from nsd_prep.single_trials.voxels import MEMBERSHIP, VOXEL
@@ -82,19 +83,24 @@ class TrialsFile:
         digests = [sampled_sha256(file) for file in files]
         return sha256_of_json(list(zip(names, digests, strict=True)))
 
-    def require(self, like: str, normalise: Normalise, *, on_surface: bool) -> None:
+    def require(self, like: str, normalise: Normalise, space: SpaceName) -> None:
         """Raise where the file is not what an export is made of.
 
         Raises
         ------
         ParameterError
-            It lies in another space, has other values, or not all trials of its sessions.
+            It is of another experiment, lies in another space, has other values, or not all trials
+            of its sessions.
         """
-        space = str(self.attributes.get("space", "func1pt8mm"))
-        expected = "fsaverage" if on_surface else "func1pt8mm"
-        if (space == "fsaverage") != on_surface:
+        if experiment := self.attributes.get("experiment"):
             raise ParameterError(
-                f"The export {like} needs single trials in the space {expected}, found {space} in "
+                f"The export {like} needs single trials of NSD's main experiment, found those of "
+                f"{experiment} in {self.path}: give other files."
+            )
+        own_space = self.attributes.get("space", FUNC1PT8MM)
+        if own_space != space:
+            raise ParameterError(
+                f"The export {like} needs single trials in the space {space}, found {own_space} in "
                 f"{self.path}: write them in that space."
             )
         normalisation = self.attributes.get("normalisation")
