@@ -1,7 +1,8 @@
 """Exports against ``nsd-prep trials`` for the same voxels; labels of atlases; splits by name.
 
 Run ``python benchmarks/exports.py --nsd-root ROOT`` on real NSD, or on what ``nsd-prep synth ROOT
---scale full`` writes. Each command runs in a process of its own with a cache of its own, after the
+--scale full --surfaces --subjects 1`` writes (without surfaces leave out algonauts2023 with
+``--like``). Each command runs in a process of its own with a cache of its own, after the
 sessions were read once; memory is the largest of the processes that it starts.
 """
 
@@ -19,11 +20,13 @@ from rich.console import Console
 from rich.table import Table
 
 from nsd_prep.dataset.design import read_design
+from nsd_prep.dataset.space import HEMISPHERES
 from nsd_prep.dataset.splits import split_columns
+from nsd_prep.exports.export import NEEDS
 from nsd_prep.exports.labels import REGIONS_OF_LABELS
 from nsd_prep.sources.opening import open_dataset
 
-LIKES = ("mindeye2", "brain-diffuser", "deepnsd")
+LIKES = ("mindeye2", "brain-diffuser", "deepnsd", "algonauts2023")
 #: Runs a command line, and prints its seconds and its largest process, in MB.
 TIMED = """
 import json, resource, subprocess, sys, time
@@ -46,8 +49,13 @@ def trials(root: Path, like: str, folder: Path) -> tuple[float, float]:
     """Write the single trials of the voxels that an export needs."""
     words = ["trials", "--nsd-root", str(root), "--subjects", "1", "--no-report"]
     words += ["--output-dir", str(folder)]
-    if like != "deepnsd":
+    space = NEEDS[like].space
+    if like in ("mindeye2", "brain-diffuser"):
         return timed([*words, "--regions", "nsdgeneral"])
+    if like == "algonauts2023":
+        words += ["--space", space, "--regions", "nsdgeneral"]
+    dataset = open_dataset(root, space=space)
+    sides = HEMISPHERES if dataset.is_surface else (None,)
     folder.parent.mkdir(parents=True, exist_ok=True)
     regions = folder.with_suffix(".toml")
     regions.write_text(
@@ -55,6 +63,7 @@ def trials(root: Path, like: str, folder: Path) -> tuple[float, float]:
             f"[{name}-own]\nlabels = {{ {atlas} = {list(labels)} }}\n"
             for name, definition in REGIONS_OF_LABELS.items()
             for atlas, labels in definition.labels.items()
+            if all(dataset.exists(dataset.roi_file(1, atlas, side)) for side in sides)
         )
     )
     return timed([*words, "--regions-file", str(regions), "--missing-regions", "skip"])
@@ -67,7 +76,7 @@ def main() -> None:
     parser.add_argument("--like", nargs="*", choices=LIKES, default=LIKES)
     arguments = parser.parse_args()
     root = arguments.nsd_root.absolute()
-    for path in open_dataset(root).root.rglob("subj01/**/betas_session*.hdf5"):
+    for path in open_dataset(root).root.rglob("subj01/**/*betas_session*.hdf5"):
         path.read_bytes()  # warm
     table = Table("what", "seconds", "of trials", "MB", "MB of files")
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:

@@ -331,7 +331,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("space", "damage", "message"),
         [
-            ("fsaverage", "exchanged", "is no transform to this surface"),
+            ("fsaverage", "exchanged", "is no transform to the surface of the region labels"),
             ("nativesurface", "exchanged labels", "expected"),
             ("fsaverage", "no transform", "is missing"),
             ("fsaverage", "region", "of those that fsaverage has, HCP_MMP1"),
@@ -355,6 +355,17 @@ class TestFiles:
         asked |= {"regions_file": own} if damage == "region" else {}
         with pytest.raises(PreflightError, match=message):
             whole_run(root, tmp_path / "out", **asked)
+
+    def test_what_is_wrong_with_a_file_of_all_subjects_is_said_once(
+        self, surfaces: SmallSurfaces, tmp_path: Path
+    ) -> None:
+        root = tmp_path / "nsd"
+        shutil.copytree(surfaces.root, root)
+        changed = SmallSurfaces(replace(surfaces.small, root=root))
+        changed.label_file(0, "Kastner2015", "lh").write_bytes(b"no labels")
+        with pytest.raises(PreflightError, match=r"lh\.Kastner2015\.mgz cannot be read") as error:
+            whole_run(root, tmp_path / "out", space="fsaverage", regions=["V1"])
+        assert len(error.value.problems) == 1
 
     def test_results_of_two_spaces_do_not_belong_into_one_folder(
         self, surfaces: SmallSurfaces, tmp_path: Path

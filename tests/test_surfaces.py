@@ -10,6 +10,7 @@ import pytest
 from small_surfaces import mgh, write_mgh
 
 from nsd_prep.core.errors import InputFileError, ParameterError
+from nsd_prep.dataset.betas import check_session_file
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.space import SurfaceSpace, VolumeSpace, space_from_attributes
 from nsd_prep.dataset.surfaces import (
@@ -201,3 +202,32 @@ class TestPaths:
         assert str(nsd.roi_file(1, "streams")) == f"{volumes}/roi/streams.nii.gz"
         assert str(nsd.anatomy_file(1)) == f"{volumes}/T1_to_func1mm.nii.gz"
         assert str(nsd.brain_mask_file(1)) == f"{volumes}/brainmask.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it has 0 bytes"),
+        (
+            mgh(np.zeros((5, 1, 1, 30)))[:-20],
+            r"is truncated: expected 884 bytes or more, found 880",
+        ),
+        (
+            gzip.compress(mgh(np.zeros((5, 1, 1, 30)))),
+            "is compressed: .* decompress it with gunzip",
+        ),
+        # The other byte order.
+        (
+            np.frombuffer(mgh(np.zeros((5, 1, 1, 30))), ">i4").astype("<i4").tobytes(),
+            "its header is",
+        ),
+        (mgh(np.zeros((5, 1, 1, 29))), r"of the shape \(5, 1, 1, 29\): expected \(5, 1, 1, 30\)"),
+        (mgh(np.zeros((6, 1, 1, 30))), r"of the shape \(6, 1, 1, 30\): expected \(5, 1, 1, 30\)"),
+        (mgh(np.zeros((5, 1, 1, 30)), kind=4), "betas of the type int16: expected float32"),
+    ],
+)
+def test_what_is_no_session_of_frames_is_said(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "lh.betas_session01.mgh"
+    path.write_bytes(content)
+    with pytest.raises(InputFileError, match=message):
+        check_session_file(path, (5,), 30)

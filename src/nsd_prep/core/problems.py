@@ -14,7 +14,10 @@ _Value = TypeVar("_Value")
 
 
 class Problems:
-    """Collects what is wrong, so that one look finds it all: a sentence each in `found`."""
+    """Collects what is wrong, so that one look finds it all: a sentence each in `found`.
+
+    What several calls say alike, of a file that they share, is noted once.
+    """
 
     def __init__(self) -> None:
         self.found: list[str] = []
@@ -25,18 +28,21 @@ class Problems:
         try:
             return look(*arguments)
         except PreflightError as error:
-            self.found.extend(error.problems)
+            self._note(*error.problems)
         except NotRequestedError as error:  # once for all that follows
             if not self._is_given_up:
-                self.found.append(str(error))
+                self._note(str(error))
             self._is_given_up = True
         except (NSDPrepError, RemoteFaultError) as error:
-            self.found.append(str(error))
+            self._note(str(error))
         except FileNotFoundError as error:
-            self.found.append(f"{error.filename} is missing: download it.")
+            self._note(f"{error.filename} is missing: download it.")
         except OSError as error:
-            self.found.append(
+            self._note(
                 f"{error.filename or arguments[0]} cannot be read ({error.strerror or error}): "
                 "check the disk and the file's permissions."
             )
         return None
+
+    def _note(self, *problems: str) -> None:
+        self.found += [problem for problem in problems if problem not in self.found]

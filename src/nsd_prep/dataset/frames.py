@@ -20,6 +20,8 @@ from nsd_prep.dataset.hdf5.ranges import Ranges, merged
 from nsd_prep.dataset.mgh import MGH_HEADER_BYTES
 
 _VALUE: Final = np.dtype(">f4")
+#: The first bytes of a compressed file.
+_GZIP: Final = b"\x1f\x8b"
 
 
 class FramePart(NamedTuple):
@@ -94,6 +96,11 @@ def check_frames(path: Path | str, n_vertices: int, n_trials: int, content: Cont
     head = bytearray(min(MGH_HEADER_BYTES, content.size))
     content.fetch(Ranges(np.array([0]), np.array([len(head)])))
     content.read_into(0, memoryview(head))
+    if head[:2] == _GZIP:
+        raise InputFileError(
+            f"{path} is compressed: expected the frames of an MGH file as they are distributed; "
+            "decompress it with gunzip."
+        )
     try:
         if len(head) < MGH_HEADER_BYTES:
             raise EOFError(f"it has {len(head)} bytes")
@@ -101,8 +108,10 @@ def check_frames(path: Path | str, n_vertices: int, n_trials: int, content: Cont
         header = MGHHeader.from_fileobj(padded)  # type: ignore[no-untyped-call]
         shape, dtype = tuple(map(int, header["dims"])), header.get_data_dtype()
     except (HeaderDataError, WrapStructError, EOFError, KeyError, ValueError, OSError) as error:
+        # A KeyError tells but a number, that of a type of values which there is not.
+        reason = "its header is of another format" if isinstance(error, KeyError) else error
         raise InputFileError(
-            f"{path} cannot be read as a session's betas ({error}): it is truncated, empty or not "
+            f"{path} cannot be read as a session's betas ({reason}): it is truncated, empty or not "
             f"MGH; {advice}"
         ) from error
     if dtype != _VALUE:

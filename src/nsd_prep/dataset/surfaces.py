@@ -174,7 +174,9 @@ def read_vertex_index(
     advice = "see that the transform is of the same subject and hemisphere, or download it again."
     if len(values) != n_vertices:
         raise InputFileError(
-            f"{path} is no transform to this surface: {what}, found {len(values)} values; {advice}"
+            f"{path} is no transform to the surface of the region labels: {what}, found "
+            f"{len(values)} values; see that the transform and the labels are of the same subject "
+            "and hemisphere, or download both again."
         )
     with np.errstate(invalid="ignore"):
         index = values.astype(np.int64)
