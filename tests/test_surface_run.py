@@ -377,7 +377,7 @@ class TestFiles:
             {"space": "nativesurface"},
             {"space": "fsaverage", "surface_files": "mgh"},
         ):
-            with pytest.raises(ParameterError, match="do not belong together"):
+            with pytest.raises(ParameterError, match="of another run with different options"):
                 whole_run(surfaces.root, tmp_path, **asked, **other)
 
     def test_a_space_is_the_official_layouts(self, tmp_path: Path) -> None:
