@@ -21,7 +21,7 @@ from nsd_prep.checks.decision import (
     unless_partly_wrong,
     verdict_of_share,
 )
-from nsd_prep.checks.trials import SingleTrials, over_pairs
+from nsd_prep.checks.trials import SingleTrials, VoxelBlock, in_one_pass, over_pairs
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict
 from nsd_prep.dataset.published import REPETITIONS
 
@@ -182,45 +182,67 @@ def align(trials: SingleTrials) -> Alignment:
     Alignment
         Of this subject and region.
     """
-    signal = trials.signal
-    telling = np.flatnonzero(signal)
-    enough = len(telling) >= FEWEST_VOXELS_OF_SHARE and float(np.ptp(signal[telling])) > 0
-    weights = np.zeros((len(signal), 2))
-    if enough:
-        centred = signal[telling] - signal[telling].mean()
-        weights[telling, 0] = signal[telling] / (signal @ signal)
-        weights[telling, 1] = centred / (centred @ centred)
-    scores = np.zeros((len(trials.responses), 2))
-    mean_variance = np.empty(len(signal))
-    n_trials = trials.trials_per_session
-    factor = (n_trials - 1) / n_trials
-    # A session's mean, which is taken off, holds 1 / N of each of the two trials.
-    factor_of_products = (n_trials - 1) / max(n_trials - 2, 1)
-    for block in trials.blocks():
+    (alignment,) = in_one_pass(trials, AlignmentOfBlocks(trials))
+    return alignment
+
+
+class AlignmentOfBlocks:
+    """What `align` returns, computed from one block of voxels after another.
+
+    Parameters
+    ----------
+    trials : SingleTrials
+        Whose blocks are added.
+    """
+
+    def __init__(self, trials: SingleTrials) -> None:
+        self._trials = trials
+        signal = trials.signal
+        self._telling = telling = np.flatnonzero(signal)
+        self._enough = (
+            len(telling) >= FEWEST_VOXELS_OF_SHARE and float(np.ptp(signal[telling])) > 0
+        )
+        self._weights = np.zeros((len(signal), 2))
+        if self._enough:
+            centred = signal[telling] - signal[telling].mean()
+            self._weights[telling, 0] = signal[telling] / (signal @ signal)
+            self._weights[telling, 1] = centred / (centred @ centred)
+        self._scores = np.zeros((len(trials.responses), 2))
+        self._mean_variance = np.empty(len(signal))
+
+    def add(self, block: VoxelBlock) -> None:
+        """Add the voxels of a block."""
+        n_trials = self._trials.trials_per_session
+        factor = (n_trials - 1) / n_trials
+        # A session's mean, which is taken off, holds 1 / N of each of the two trials.
+        factor_of_products = (n_trials - 1) / max(n_trials - 2, 1)
         products, variances = over_pairs(block.values, block.valid)
         # The mean of (a - b)^2 / 2 over pairs is the variance over the repetitions, N - 1.
         variances -= products
         variances *= factor
         mean = variances.mean(axis=0)
-        mean_variance[block.voxels] = mean
+        self._mean_variance[block.voxels] = mean
         known = np.isfinite(mean) & (block.signal > 0)
-        used = np.where(known[:, np.newaxis], weights[block.voxels], 0)
+        used = np.where(known[:, np.newaxis], self._weights[block.voxels], 0)
         if block.valid is not None:
             products, variances = np.nan_to_num(products), np.nan_to_num(variances)
-        scores[:, 0] += factor_of_products * (products @ used[:, 0])
+        self._scores[:, 0] += factor_of_products * (products @ used[:, 0])
         # The weights add up to 0, so that 1 less the variance need not be taken.
-        scores[:, 1] -= variances @ used[:, 1]
-    recomputed = ncsnr_of_noise_variance(mean_variance)
-    if not enough:
-        return Alignment(recomputed, float("nan"), float("nan"), NO_SHARE, NO_SHARE)
-    stored = trials.ncsnr[telling].astype(np.float64)
-    return Alignment(
-        recomputed,
-        _correlation(recomputed[telling], stored),
-        expected_correlation(stored, len(trials.responses)),
-        share_of(scores[:, 0]),
-        share_of(scores[:, 1]),
-    )
+        self._scores[:, 1] -= variances @ used[:, 1]
+
+    def result(self) -> Alignment:
+        """Return the alignment of all the voxels added."""
+        recomputed = ncsnr_of_noise_variance(self._mean_variance)
+        if not self._enough:
+            return Alignment(recomputed, float("nan"), float("nan"), NO_SHARE, NO_SHARE)
+        stored = self._trials.ncsnr[self._telling].astype(np.float64)
+        return Alignment(
+            recomputed,
+            _correlation(recomputed[self._telling], stored),
+            expected_correlation(stored, len(self._trials.responses)),
+            share_of(self._scores[:, 0]),
+            share_of(self._scores[:, 1]),
+        )
 
 
 def expected_correlation(ncsnr: NDArray[np.float64], n_images: int) -> float:

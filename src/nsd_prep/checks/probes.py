@@ -1,7 +1,8 @@
 """Probes: a few voxels of a region that tell most, of which checks take every repeated image."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -35,9 +36,69 @@ def choose_probes(ncsnr: NDArray[np.floating]) -> NDArray[np.int64]:
     return np.sort(order[known[order] > 0])
 
 
+class PresentedTrials(NamedTuple):
+    """Trials of a session.
+
+    Attributes
+    ----------
+    trial : ndarray of int64, shape (n_trials,)
+        0-based, in the session.
+    nsd_id : ndarray of int64, shape (n_trials,)
+        0-based image of each.
+    repetition : ndarray of int64, shape (n_trials,)
+        0-based repetition of each.
+    """
+
+    trial: NDArray[np.int64]
+    nsd_id: NDArray[np.int64]
+    repetition: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RepeatedTrials:
+    """Where a subject's images that were seen three times in some sessions were seen.
+
+    Attributes
+    ----------
+    nsd_ids : ndarray of int64, shape (n_images,)
+        0-based, ascending.
+    session, trial : ndarray of int64, shape (n_images, 3)
+        As `nsd_prep.checks.trials.places_of_images` gives them.
+    in_session : mapping of int to PresentedTrials
+        All trials of each session (1-based).
+    """
+
+    nsd_ids: NDArray[np.int64]
+    session: NDArray[np.int64]
+    trial: NDArray[np.int64]
+    in_session: Mapping[int, PresentedTrials]
+
+
+def repeated_trials(trials: pd.DataFrame) -> RepeatedTrials | None:
+    """Return where images were seen that were seen three times; None of too few images.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        All trials of a subject's sessions: nsd_id, session, trial_in_session, repetition, as
+        `nsd_prep.dataset.trials.planned_trials` gives them.
+    """
+    ids, times = np.unique(trials["nsd_id"].to_numpy(np.int64), return_counts=True)
+    nsd_ids = ids[times == REPETITIONS]
+    if len(nsd_ids) < FEWEST_IMAGES_OF_SHARE:
+        return None
+    session, trial = places_of_images(trials[trials["nsd_id"].isin(nsd_ids)], nsd_ids)
+    columns = ["trial_in_session", "nsd_id", "repetition"]
+    in_session = {
+        number: PresentedTrials(*(rows[name].to_numpy(np.int64) for name in columns))
+        for number, rows in trials.groupby("session")
+    }
+    return RepeatedTrials(nsd_ids, session, trial, in_session)
+
+
 def trials_of_probes(
     sessions: Iterable[tuple[int, NDArray[np.int16]]],
-    trials: pd.DataFrame,
+    repeated: RepeatedTrials,
     ncsnr: NDArray[np.floating],
     trials_per_session: int,
 ) -> SingleTrials | None:
@@ -47,9 +108,8 @@ def trials_of_probes(
     ----------
     sessions : iterable of (int, ndarray of int16, shape (n_probes, n_trials))
         Number (1-based) and betas as stored of each session, ascending.
-    trials : DataFrame
-        All trials of these sessions: nsd_id, session, trial_in_session, repetition, as
-        `nsd_prep.dataset.trials.planned_trials` gives them.
+    repeated : RepeatedTrials
+        Of these sessions.
     ncsnr : ndarray of float, shape (n_probes,)
         Of the probes.
     trials_per_session : int
@@ -58,27 +118,24 @@ def trials_of_probes(
     Returns
     -------
     SingleTrials or None
-        None of too few images or probes.
+        None of too few probes.
     """
-    times = trials["nsd_id"].value_counts()
-    nsd_ids = np.sort(times.index[times == REPETITIONS].to_numpy(np.int64))
-    if len(nsd_ids) < FEWEST_IMAGES_OF_SHARE or len(ncsnr) < FEWEST_VOXELS_OF_SHARE:
+    if len(ncsnr) < FEWEST_VOXELS_OF_SHARE:
         return None
-    in_session: Mapping[int, pd.DataFrame] = dict(iter(trials.groupby("session")))
     numbers, without_data, responses = [], [], []
     for number, values in sessions:
-        rows = in_session[number]
-        zscores, constant = zscore_trials(values, rows["trial_in_session"].tolist())
-        nsd_id, repetition = (rows[name].to_numpy() for name in ("nsd_id", "repetition"))
-        responses.append(SessionResponses(number, zscores.T, nsd_id, repetition))
+        presented = repeated.in_session[number]
+        zscores, constant = zscore_trials(values, presented.trial)
+        responses.append(
+            SessionResponses(number, zscores.T, presented.nsd_id, presented.repetition)
+        )
         numbers.append(number)
         without_data.append(constant)
-    session, trial = places_of_images(trials[trials["nsd_id"].isin(nsd_ids)], nsd_ids)
     return SingleTrials(
-        responses=repetitions_of_images(responses, nsd_ids, len(ncsnr)),
+        responses=repetitions_of_images(responses, repeated.nsd_ids, len(ncsnr)),
         ncsnr=np.asarray(ncsnr, dtype=np.float32),
-        session=session,
-        trial=trial,
+        session=repeated.session,
+        trial=repeated.trial,
         trials_per_session=trials_per_session,
         sessions=np.array(numbers),
         without_data=np.array(without_data),

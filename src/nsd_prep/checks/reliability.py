@@ -21,7 +21,7 @@ from nsd_prep.checks.decision import (
     signal_share,
     verdict_of_share,
 )
-from nsd_prep.checks.trials import SingleTrials, over_pairs
+from nsd_prep.checks.trials import SingleTrials, VoxelBlock, in_one_pass, over_pairs
 from nsd_prep.core.check import Check, Kind
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 
@@ -88,12 +88,30 @@ def split_half_reliability(trials: SingleTrials) -> Reliability:
     Reliability
         Of this subject and region.
     """
-    n_images, _, n_voxels = trials.responses.shape
-    correlation = np.full(n_voxels, np.nan)
-    influence = np.zeros(n_images)
-    for voxels, values, valid, signal in trials.blocks():
-        number = n_images if valid is None else np.maximum(valid.sum(axis=0), 1)
-        values -= values.sum(axis=0) / number
+    (reliability,) = in_one_pass(trials, ReliabilityOfBlocks(trials))
+    return reliability
+
+
+class ReliabilityOfBlocks:
+    """What `split_half_reliability` returns, computed from one block of voxels after another.
+
+    Parameters
+    ----------
+    trials : SingleTrials
+        Whose blocks are added.
+    """
+
+    def __init__(self, trials: SingleTrials) -> None:
+        self._trials = trials
+        n_images, _, n_voxels = trials.responses.shape
+        self._correlation = np.full(n_voxels, np.nan)
+        self._influence = np.zeros(n_images)
+
+    def add(self, block: VoxelBlock) -> None:
+        """Add the voxels of a block."""
+        voxels, values, valid, signal = block
+        number = len(values) if valid is None else np.maximum(valid.sum(axis=0), 1)
+        values = values - values.sum(axis=0) / number
         if valid is not None:
             values *= valid
         deviation = np.sqrt(np.einsum("irv,irv->rv", values, values) / number)
@@ -103,18 +121,23 @@ def split_half_reliability(trials: SingleTrials) -> Reliability:
         weights = np.where(np.isfinite(mean), signal, 0)
         if valid is not None:
             products, squares = np.nan_to_num(products), np.nan_to_num(squares)
-        influence += products @ weights - squares @ (np.nan_to_num(mean) * weights)
-        correlation[voxels] = mean
-    share = NO_SHARE
-    if n_images >= FEWEST_IMAGES_OF_SHARE and trials.n_telling >= FEWEST_VOXELS_OF_SHARE:
-        expected = float(trials.signal @ trials.signal)
-        value = float(np.nan_to_num(correlation) @ trials.signal) / expected
-        error = float(influence.std(ddof=1)) / np.sqrt(n_images) / expected
-        share = Share(value, error, n_images)
-    signal = signal_share(trials.ncsnr)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        corrected = np.where(correlation > -1, 2 * correlation / (1 + correlation), np.nan)
-    return Reliability(correlation, corrected, 2 * signal / (1 + signal), share)
+        self._influence += products @ weights - squares @ (np.nan_to_num(mean) * weights)
+        self._correlation[voxels] = mean
+
+    def result(self) -> Reliability:
+        """Return the reliability of all the voxels added."""
+        trials, correlation, influence = self._trials, self._correlation, self._influence
+        n_images = len(influence)
+        share = NO_SHARE
+        if n_images >= FEWEST_IMAGES_OF_SHARE and trials.n_telling >= FEWEST_VOXELS_OF_SHARE:
+            expected = float(trials.signal @ trials.signal)
+            value = float(np.nan_to_num(correlation) @ trials.signal) / expected
+            error = float(influence.std(ddof=1)) / np.sqrt(n_images) / expected
+            share = Share(value, error, n_images)
+        signal = signal_share(trials.ncsnr)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            corrected = np.where(correlation > -1, 2 * correlation / (1 + correlation), np.nan)
+        return Reliability(correlation, corrected, 2 * signal / (1 + signal), share)
 
 
 def check_reliability(

@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.checks.alignment import Alignment, align, check_alignment
+from nsd_prep.checks.alignment import Alignment, AlignmentOfBlocks, check_alignment
 from nsd_prep.checks.published_kinds import Scope
 from nsd_prep.checks.published_values import check_published_rdms
 from nsd_prep.checks.region_identity import check_region_identity
 from nsd_prep.checks.region_order import REGIONS_IN_ORDER, check_region_order, region_order
-from nsd_prep.checks.reliability import Reliability, check_reliability, split_half_reliability
+from nsd_prep.checks.reliability import Reliability, ReliabilityOfBlocks, check_reliability
 from nsd_prep.checks.sessions import check_sessions
 from nsd_prep.checks.subject_agreement import (
     PERMUTATIONS,
@@ -21,8 +21,12 @@ from nsd_prep.checks.subject_agreement import (
     rdm_reliability,
     subject_agreement,
 )
-from nsd_prep.checks.trial_agreement import TrialAgreement, agreement_of_trials
-from nsd_prep.checks.trials import SingleTrials
+from nsd_prep.checks.trial_agreement import (
+    AgreementOfBlocks,
+    TrialAgreement,
+    agreement_of_trials,
+)
+from nsd_prep.checks.trials import SingleTrials, in_one_pass
 from nsd_prep.core.check import Check, Kind, Threshold
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.published import WEAK_SESSIONS
@@ -122,8 +126,12 @@ def check_single_trials(
         With its checks.
     """
     name = f"subj{subject:02d}"
-    alignment = align(trials)
-    reliability = split_half_reliability(trials)
+    alignment, reliability, agreement = in_one_pass(
+        trials,
+        AlignmentOfBlocks(trials),
+        ReliabilityOfBlocks(trials),
+        AgreementOfBlocks(trials),
+    )
     return RegionEvidence(
         subject,
         region,
@@ -133,7 +141,7 @@ def check_single_trials(
         ),
         alignment,
         reliability,
-        agreement_of_trials(trials),
+        agreement,
         rdm_reliability(trials.responses),
         len(trials.responses),
         trials.responses.shape[2],

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.checks.trials import SingleTrials
+from nsd_prep.checks.trials import SingleTrials, VoxelBlock, in_one_pass
 from nsd_prep.dataset.published import run_lengths
 
 #: Agreement, as a share of what the ncsnr predicts, below which a session, or a part of one, is out
@@ -100,57 +100,126 @@ def agreement_of_trials(trials: SingleTrials) -> TrialAgreement:
     TrialAgreement
         Sums over voxels: those of a subject's regions may be added.
     """
-    session = trials.session
-    elsewhere = session[:, :, np.newaxis] != session[:, np.newaxis, :]
-    n_elsewhere = elsewhere.sum(axis=2)
-    scored = n_elsewhere > 0
-    share = elsewhere / np.maximum(n_elsewhere, 1)[:, :, np.newaxis]
-    numbers, number = np.unique(session, return_inverse=True)
-    number = number.reshape(session.shape)
-    belongs = (number.ravel() == np.arange(len(numbers))[:, np.newaxis]) & scored.ravel()
-    trials_in_session = belongs.sum(axis=1)[number]
-    # How many scored trials of the session show the trial's own image.
-    own = (~elsewhere & scored[:, np.newaxis, :]).sum(axis=2)
+    (agreement,) = in_one_pass(trials, AgreementOfBlocks(trials))
+    return agreement
 
-    other = other_trials(session.ravel(), trials.trial.ravel(), trials.trials_per_session)
-    instead = np.zeros(other.shape)
 
-    same = np.zeros(session.shape)
-    all_images = np.zeros(session.shape)
-    expected = np.zeros(session.shape)
-    for _, values, valid, signal in trials.blocks():
+class AgreementOfBlocks:
+    """What `agreement_of_trials` returns, computed from one block of voxels after another.
+
+    Parameters
+    ----------
+    trials : SingleTrials
+        Whose blocks are added.
+    """
+
+    def __init__(self, trials: SingleTrials) -> None:
+        self._trials = trials
+        session = trials.session
+        self._elsewhere = session[:, :, np.newaxis] != session[:, np.newaxis, :]
+        n_elsewhere = self._elsewhere.sum(axis=2)
+        self._scored = n_elsewhere > 0
+        self._share = self._elsewhere / np.maximum(n_elsewhere, 1)[:, :, np.newaxis]
+        numbers, number = np.unique(session, return_inverse=True)
+        self._number = number.reshape(session.shape)
+        belongs = number.ravel() == np.arange(len(numbers))[:, np.newaxis]
+        self._belongs = (belongs & self._scored.ravel()).astype(np.float64)
+        self._other = other_trials(session.ravel(), trials.trial.ravel(), trials.trials_per_session)
+        self._same_place = _trials_at_same_places(self._other[:-2])
+        self._next = np.flatnonzero(self._other[-2] >= 0)
+        # Sums over voxels: of trials with their own image elsewhere, with all images of each
+        # session, with images of trials at the same places in other runs, and of the neighbours.
+        self._same = np.zeros(session.shape)
+        self._with_sessions = np.zeros((session.size, len(numbers)))
+        self._at_same_place = [np.zeros((*rows.shape, rows.shape[1])) for rows in self._same_place]
+        self._neighbours = np.zeros((2, len(self._next)))
+        self._expected = np.zeros(session.shape)
+
+    def add(self, block: VoxelBlock) -> None:
+        """Add the voxels of a block."""
+        _, values, valid, signal = block
         if not signal.any():
-            continue
+            return
         if valid is None:
-            others = share @ values
-            expected += np.where(scored, signal @ signal, 0)
+            others = self._share @ values
+            self._expected += np.where(self._scored, signal @ signal, 0)
         else:
-            available = elsewhere.astype(np.float64) @ valid
-            others = elsewhere.astype(np.float64) @ values / np.maximum(available, 1)
-            expected += ((available > 0) & valid) @ signal**2
-        sums = belongs.astype(np.float64) @ others.reshape(-1, others.shape[2])
-        values *= signal
-        same += np.einsum("irv,irv->ir", values, others)
-        with_sessions = values.reshape(-1, values.shape[2]) @ sums.T
-        weighted, predicted = (part.reshape(-1, part.shape[2]) for part in (values, others))
-        for total, there in zip(instead, other, strict=True):
-            known = np.flatnonzero(there >= 0)
-            total[known] += np.einsum("tv,tv->t", weighted[known], predicted[there[known]])
-        in_own_session = np.take_along_axis(with_sessions, number.reshape(-1, 1), axis=1)
-        all_images += in_own_session.reshape(session.shape)
-    n_different = trials_in_session - own
-    scored &= n_different > 0
-    chance = (all_images - own * same) / np.maximum(n_different, 1)
-    judged = scored.ravel()
-    instead = np.where((other >= 0) & judged & judged[other], instead - chance.ravel(), np.nan)
-    return TrialAgreement(
-        session,
-        trials.trial,
-        np.where(scored, same - chance, np.nan),
-        np.where(scored, expected, 0.0),
-        trials.trials_per_session,
-        instead.reshape(-1, *session.shape).astype(np.float32),
-    )
+            elsewhere = self._elsewhere.astype(np.float64)
+            available = elsewhere @ valid
+            others = elsewhere @ values / np.maximum(available, 1)
+            self._expected += ((available > 0) & valid) @ signal**2
+        weighted = values * signal
+        self._same += np.einsum("irv,irv->ir", weighted, others)
+        weighted, others = (part.reshape(-1, part.shape[2]) for part in (weighted, others))
+        self._with_sessions += weighted @ (self._belongs @ others).T
+        for total, rows in zip(self._at_same_place, self._same_place, strict=True):
+            total += weighted[rows] @ others[rows].swapaxes(1, 2)
+        first, second = self._next, self._other[-2, self._next]
+        self._neighbours[0] += np.einsum("tv,tv->t", weighted[first], others[second])
+        self._neighbours[1] += np.einsum("tv,tv->t", weighted[second], others[first])
+
+    def result(self) -> TrialAgreement:
+        """Return the agreement in all the voxels added."""
+        trials, scored = self._trials, self._scored
+        number = self._number
+        in_own_session = np.take_along_axis(self._with_sessions, number.reshape(-1, 1), axis=1)
+        trials_in_session = self._belongs.sum(axis=1)[number]
+        # How many scored trials of the session show the trial's own image.
+        own = (~self._elsewhere & scored[:, np.newaxis, :]).sum(axis=2)
+        n_different = trials_in_session - own
+        scored = scored & (n_different > 0)
+        all_images = in_own_session.reshape(number.shape)
+        chance = (all_images - own * self._same) / np.maximum(n_different, 1)
+        judged = scored.ravel()
+        judged_instead = (self._other >= 0) & judged & judged[self._other]
+        instead = np.where(judged_instead, self._instead() - chance.ravel(), np.nan)
+        return TrialAgreement(
+            trials.session,
+            trials.trial,
+            np.where(scored, self._same - chance, np.nan),
+            np.where(scored, self._expected, 0.0),
+            trials.trials_per_session,
+            instead.reshape(-1, *number.shape).astype(np.float32),
+        )
+
+    def _instead(self) -> NDArray[np.float64]:
+        """Return the sums of trials with the images of `other_trials`, in their shape."""
+        instead = np.zeros(self._other.shape)
+        own_run = self._other[:-2] == np.arange(self._other.shape[1])
+        run, trial = np.nonzero(own_run)
+        instead[run, trial] = self._same.ravel()[trial]
+        run_of = np.zeros(self._other.shape[1], dtype=np.int64)
+        run_of[trial] = run
+        for total, rows in zip(self._at_same_place, self._same_place, strict=True):
+            instead[run_of[rows][:, np.newaxis, :], rows[:, :, np.newaxis]] = total
+        instead[-2, self._next] = self._neighbours[0]
+        instead[-1, self._other[-2, self._next]] = self._neighbours[1]
+        return instead
+
+
+def _trials_at_same_places(there: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return the trials that stand at one place in several runs of a session.
+
+    Parameters
+    ----------
+    there : ndarray of int64, shape (n_runs, n_trials)
+        The first rows of `other_trials`.
+
+    Returns
+    -------
+    list of ndarray of int64, shape (n_places, n_trials_there)
+        One array for each number of trials from two on: trials (0-based) in the order of runs.
+    """
+    trial = np.arange(there.shape[1])
+    first = there[np.argmax(there >= 0, axis=0), trial]
+    places = there[:, first == trial].T  # each place once
+    n_there = (places >= 0).sum(axis=1)
+    found = []
+    for number in range(2, len(there) + 1):
+        some = places[n_there == number]
+        if len(some):
+            found.append(some[some >= 0].reshape(-1, number))
+    return found
 
 
 class AgreementScores:

@@ -58,10 +58,11 @@ def repetitions_of_images(
     filled_by = np.zeros((len(nsd_ids), REPETITIONS), dtype=np.int64)
     responses = np.empty((len(nsd_ids), REPETITIONS, n_voxels), dtype=np.float32)
     for part in sessions:
-        usable = np.flatnonzero(np.isin(part.nsd_id, nsd_ids))
-        image = np.searchsorted(nsd_ids, part.nsd_id[usable])
-        np.add.at(filled_by, (image, part.repetition[usable]), 1)
-        responses[image, part.repetition[usable]] = part.responses[usable]
+        first, end = (np.searchsorted(nsd_ids, part.nsd_id, side) for side in ("left", "right"))
+        usable = np.flatnonzero(end > first)
+        places = first[usable], part.repetition[usable]
+        np.add.at(filled_by, places, 1)
+        responses[places] = part.responses[usable]
     wrong = np.argwhere(filled_by != 1)
     if len(wrong):
         image_index, repetition = wrong[0]

@@ -17,7 +17,7 @@ _VERTICES_AT_ONCE: Final = 256
 
 
 def zscore_trials(
-    values: NDArray[np.int16], trials: Sequence[int] | None = None
+    values: NDArray[np.int16], trials: Sequence[int] | NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Z-score each voxel over the trials of a session.
 

@@ -150,7 +150,7 @@ class Prepared:
         """Return the name of a region's assembly."""
         return region_assembly_file(region, self.space)
 
-    @property
+    @cached_property
     def nsd_ids(self) -> NDArray[np.int64]:
         """The usable images (n_images,), 0-based and ascending."""
         return usable_nsd_ids(self.trials)
@@ -201,20 +201,27 @@ class Prepared:
             z-scores; all voxels, also those that are not kept. On surfaces NaN in sessions in
             which a vertex has no data.
         """
-        trials = self.trials[self.trials["subject"] == subject]
-        in_session = dict(iter(trials.groupby("session")))
+        images = self._images_of_sessions
         parts = self.parts(subject, region)
         stored = (
-            SessionResponses(
-                session,
-                self._store.read(part),
-                in_session[session]["nsd_id"].to_numpy(),
-                in_session[session]["repetition"].to_numpy(),
-            )
+            SessionResponses(session, self._store.read(part), *images[subject, session])
             for session, part in parts.items()
         )
         return repetitions_of_images(stored, self.nsd_ids, next(iter(parts.values())).shape[1])
 
+    @cached_property
+    def _images_of_sessions(
+        self,
+    ) -> dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Image and repetition of each stored trial, by subject and session (1-based)."""
+        return {
+            place: (trials["nsd_id"].to_numpy(), trials["repetition"].to_numpy())
+            for place, trials in self.trials.groupby(["subject", "session"])
+        }
+
     def repetitions_without_gaps(self, subject: int, region: str) -> NDArray[np.float32]:
         """Read the same, with 0 where a vertex has no data, as a voxel has it."""
-        return np.nan_to_num(self.repetitions(subject, region), copy=False, nan=0.0)
+        responses = self.repetitions(subject, region)
+        gaps = self.without_data(subject, region).any(axis=0)
+        responses[:, :, gaps] = np.nan_to_num(responses[:, :, gaps], nan=0.0)
+        return responses

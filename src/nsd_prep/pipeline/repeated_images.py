@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from nsd_prep.checks.probes import trials_of_probes
+from nsd_prep.checks.probes import RepeatedTrials, repeated_trials, trials_of_probes
 from nsd_prep.checks.trials import SingleTrials
 from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
 from nsd_prep.dataset.trials import needed_sessions
@@ -71,11 +71,17 @@ class RepeatedImages:
     def read(self, subject: int, region: str) -> SingleTrials | None:
         """Read a subject's (1-based) trials in a region; None of too few images or voxels."""
         key = (subject, region)
-        if key not in self._ncsnr:
+        repeated = self._repeated.get(subject)
+        if repeated is None or key not in self._ncsnr:
             return None
         records = self._records[subject]
         if not all(region in record.probes for record in records):
             return None
         sessions = ((record.session, self._store.read(record.probes[region])) for record in records)
-        ncsnr, planned = np.asarray(self._ncsnr[key]), self._trials[subject]
-        return trials_of_probes(sessions, planned, ncsnr, self._trials_per_session)
+        ncsnr = np.asarray(self._ncsnr[key])
+        return trials_of_probes(sessions, repeated, ncsnr, self._trials_per_session)
+
+    @cached_property
+    def _repeated(self) -> dict[int, RepeatedTrials | None]:
+        """Where each subject saw the images that were seen three times."""
+        return {subject: repeated_trials(trials) for subject, trials in self._trials.items()}
