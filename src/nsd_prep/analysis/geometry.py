@@ -82,7 +82,8 @@ class Geometry:
     all_voxels : tuple of RegionGeometry
         The regions, in the order given.
     reliable_voxels : tuple of RegionGeometry
-        The same regions, with only the voxels whose noise ceiling lies above 30 %.
+        The same regions, with only the voxels whose noise ceiling lies above 30 %; none where
+        they were not computed.
     """
 
     nsd_ids: NDArray[np.int64]
@@ -90,13 +91,17 @@ class Geometry:
     reliable_voxels: tuple[RegionGeometry, ...]
 
 
-def analyse(assemblies: Iterable[tuple[str, xr.DataArray]]) -> Geometry:
+def analyse(
+    assemblies: Iterable[tuple[str, xr.DataArray]], *, with_reliable: bool = True
+) -> Geometry:
     """Compute the RDMs of regions, one assembly in memory at a time.
 
     Parameters
     ----------
     assemblies : iterable of (str, DataArray)
         Each region's name and assembly, dims (presentation, neuroid), all of the same images.
+    with_reliable : bool
+        Compute the RDMs of reliable voxels as well.
 
     Returns
     -------
@@ -121,11 +126,12 @@ def analyse(assemblies: Iterable[tuple[str, xr.DataArray]]) -> Geometry:
                 "the assemblies in one run."
             )
         names = assembly["subject"].to_numpy()
-        reliable = assembly["nc_testset"].to_numpy() > RELIABLE_NOISE_CEILING
         values = assembly.to_numpy()
         everything = np.ones(len(names), dtype=np.bool_)
         all_voxels.append(region_geometry(region, values, names, everything))
-        reliable_voxels.append(region_geometry(region, values, names, reliable))
+        if with_reliable:
+            reliable = assembly["nc_testset"].to_numpy() > RELIABLE_NOISE_CEILING
+            reliable_voxels.append(region_geometry(region, values, names, reliable))
         # The next one is read before these names are given to it.
         del assembly, values
     if nsd_ids is None:

@@ -305,10 +305,13 @@ def rdm_reliability(responses: NDArray[np.float32]) -> float:
         return 0.0
     units = []
     for repetition in range(n_repetitions):
-        patterns = responses[:, repetition] - responses[:, repetition].mean(axis=1, keepdims=True)
-        lengths = np.linalg.norm(patterns, axis=1, keepdims=True)
-        patterns /= np.where(lengths > 0, lengths, 1)
-        units.append(unit_rdm(1 - patterns @ patterns.T).ravel())
+        patterns = responses[:, repetition]
+        mean = patterns.mean(axis=1)
+        # Centred afterwards: z-scores are small, and a copy of a region's responses is not.
+        products = patterns @ patterns.T - n_voxels * np.multiply.outer(mean, mean)
+        lengths = np.sqrt(np.maximum(products.diagonal(), 0))
+        lengths[lengths == 0] = 1
+        units.append(unit_rdm(1 - products / np.multiply.outer(lengths, lengths)).ravel())
     correlations = [float(first @ second) for first, second in combinations(units, 2)]
     mean = max(0.0, float(np.mean(correlations)))
     return n_repetitions * mean / (1 + (n_repetitions - 1) * mean)

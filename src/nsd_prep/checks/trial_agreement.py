@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from nsd_prep.checks.trials import SingleTrials, VoxelBlock, in_one_pass
 from nsd_prep.dataset.published import run_lengths
@@ -123,14 +124,14 @@ class AgreementOfBlocks:
         numbers, number = np.unique(session, return_inverse=True)
         self._number = number.reshape(session.shape)
         belongs = number.ravel() == np.arange(len(numbers))[:, np.newaxis]
-        self._belongs = (belongs & self._scored.ravel()).astype(np.float64)
+        self._in_session = csr_array((belongs & self._scored.ravel()).astype(np.float64))
         self._other = other_trials(session.ravel(), trials.trial.ravel(), trials.trials_per_session)
         self._same_place = _trials_at_same_places(self._other[:-2])
         self._next = np.flatnonzero(self._other[-2] >= 0)
-        # Sums over voxels: of trials with their own image elsewhere, with all images of each
+        # Sums over voxels: of trials with their own image elsewhere, with all images of their
         # session, with images of trials at the same places in other runs, and of the neighbours.
         self._same = np.zeros(session.shape)
-        self._with_sessions = np.zeros((session.size, len(numbers)))
+        self._with_session = np.zeros(session.size)
         self._at_same_place = [np.zeros((*rows.shape, rows.shape[1])) for rows in self._same_place]
         self._neighbours = np.zeros((2, len(self._next)))
         self._expected = np.zeros(session.shape)
@@ -151,7 +152,8 @@ class AgreementOfBlocks:
         weighted = values * signal
         self._same += np.einsum("irv,irv->ir", weighted, others)
         weighted, others = (part.reshape(-1, part.shape[2]) for part in (weighted, others))
-        self._with_sessions += weighted @ (self._belongs @ others).T
+        of_sessions = self._in_session @ others
+        self._with_session += np.einsum("tv,tv->t", weighted, of_sessions[self._number.ravel()])
         for total, rows in zip(self._at_same_place, self._same_place, strict=True):
             total += weighted[rows] @ others[rows].swapaxes(1, 2)
         first, second = self._next, self._other[-2, self._next]
@@ -162,13 +164,12 @@ class AgreementOfBlocks:
         """Return the agreement in all the voxels added."""
         trials, scored = self._trials, self._scored
         number = self._number
-        in_own_session = np.take_along_axis(self._with_sessions, number.reshape(-1, 1), axis=1)
-        trials_in_session = self._belongs.sum(axis=1)[number]
+        trials_in_session = self._in_session.sum(axis=1)[number]
         # How many scored trials of the session show the trial's own image.
         own = (~self._elsewhere & scored[:, np.newaxis, :]).sum(axis=2)
         n_different = trials_in_session - own
         scored = scored & (n_different > 0)
-        all_images = in_own_session.reshape(number.shape)
+        all_images = self._with_session.reshape(number.shape)
         chance = (all_images - own * self._same) / np.maximum(n_different, 1)
         judged = scored.ravel()
         judged_instead = (self._other >= 0) & judged & judged[self._other]

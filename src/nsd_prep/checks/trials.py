@@ -155,7 +155,8 @@ def over_pairs(
     """
     if valid is None:
         squares = np.einsum("irv,irv->iv", values, values)
-        products = values.sum(axis=1)
+        products = values[:, 0] + values[:, 1]
+        products += values[:, 2]
         products *= products
         products -= squares
         products /= REPETITIONS * (REPETITIONS - 1)

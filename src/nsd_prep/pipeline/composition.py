@@ -273,7 +273,7 @@ class _Pipeline:
                     self._call(step_table.ASSEMBLE_REGION, prepared, region, output)
                 )
                 stage.advance()
-        representations = Representations(assemblies, output)
+        representations = Representations(assemblies, output, with_reliable=run.report)
         with self._stage("checking files and data"):
             owned.add(self._call(step_table.VALIDATE, prepared, tables, assemblies, output))
             repeated = RepeatedImages(self.inputs, sessions, self.store)

@@ -1,7 +1,7 @@
 """From responses to the assembly of a region, and the RDMs of all assemblies."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -61,19 +61,23 @@ class Representations:
         The assembly of each region.
     folder : Folder
         The output folder.
+    with_reliable : bool
+        Whether those of reliable voxels are needed, as they are for the report.
     """
 
     assemblies: Mapping[str, StepOutput]
     folder: Folder
+    with_reliable: bool = field(default=True, compare=False)
 
     @cached_property
     def geometry(self) -> Geometry:
         """The RDMs of every region and subject; one assembly is in memory at a time."""
-        return analyse(
+        assemblies = (
             (region, without_gaps(read_assembly(self.folder.path / name)))
             for region, made in self.assemblies.items()
             for name in made.files
         )
+        return analyse(assemblies, with_reliable=self.with_reliable)
 
 
 def crossnobis_geometry(prepared: Prepared) -> Geometry:
