@@ -10,9 +10,10 @@ ways run in turn, in processes of their own; the table shows medians:
 - flow again: the same command with nothing changed;
 - flow with everything: with an empty cache, as it runs by default.
 
-Seconds leave out the server's start and the import of libraries; the column beside has all. Then
-come the stages of each way. Processor time is that of all threads of the process, and the cores
-busy are processor time over seconds; both leave out Prefect's server, and workers of their own.
+Seconds leave out the server's start and the import of libraries, but for a run that has nothing to
+do, which needs neither; the column beside has all. Then come the stages of each way. Processor time
+is that of all threads of the process, and the cores busy are processor time over seconds; both
+leave out Prefect's server, and workers of their own.
 Further options go to the flow: ``--workers 4``, ``--runner processes``. With ``--space fsaverage``
 or ``--space nativesurface`` the same on surfaces, where the dataset has them.
 """
@@ -89,6 +90,8 @@ def plain_loop(root: Path, space: SpaceName) -> None:
 
 def flow(root: Path, output: Path, words: list[str]) -> Cost:
     """Run the flow as people do, and return what it cost."""
+    manifest_file = output / "manifest.json"
+    earlier = manifest_file.stat() if manifest_file.exists() else None
     started = time.perf_counter()
     command = [sys.executable, str(FLOW), "--nsd-root", str(root), "--output-dir", str(output)]
     with (output.parent / "flow.log").open("w") as log:
@@ -97,15 +100,20 @@ def flow(root: Path, output: Path, words: list[str]) -> Cost:
     if status:
         raise SystemExit((output.parent / "flow.log").read_text())
     whole = time.perf_counter() - started
-    manifest = json.loads((output / "manifest.json").read_text())
-    seconds, processor = manifest["seconds"], manifest["processor_seconds"]
+    memory = used.ru_maxrss * 1024
+    if earlier is not None and os.path.samestat(earlier, manifest_file.stat()):
+        # Nothing was done: the manifest tells the stages of the run before.
+        processor = used.ru_utime + used.ru_stime
+        return {"seconds": whole, "processor": processor, "whole": whole, "memory": memory}
+    manifest = json.loads(manifest_file.read_text())
+    seconds, processor_of_stages = manifest["seconds"], manifest["processor_seconds"]
     return {
         "seconds": sum(seconds.values()),
-        "processor": sum(processor.values()),
+        "processor": sum(processor_of_stages.values()),
         "whole": whole,
-        "memory": used.ru_maxrss * 1024,
+        "memory": memory,
         **{(stage, "seconds"): value for stage, value in seconds.items()},
-        **{(stage, "processor"): value for stage, value in processor.items()},
+        **{(stage, "processor"): value for stage, value in processor_of_stages.items()},
     }
 
 

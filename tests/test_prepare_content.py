@@ -19,6 +19,7 @@ from small_nsd import SmallNSD, write_small_nsd
 import nsd_prep
 from nsd_prep.core.errors import FailedChecksError, InputFileError, ParameterError
 from nsd_prep.core.records import Folder
+from nsd_prep.extraction.store import Store
 from nsd_prep.flows.command import main
 from nsd_prep.pipeline import step_table
 from nsd_prep.pipeline.earlier import EarlierRuns
@@ -384,6 +385,30 @@ class TestDroppedVoxels:
                 regions_file=None,
                 single_trials=False,
             )
+
+
+class TestStore:
+    def test_a_region_is_read_once_for_its_assembly_and_its_checks(
+        self, small: SmallNSD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read = []
+        read_part = Store.read
+        monkeypatch.setattr(
+            Store, "read", lambda store, part: read.append(part.file) or read_part(store, part)
+        )
+        run(small, tmp_path / "out", single_trials=False, brainscore=False)
+        assert read
+        assert len(read) == len(set(read))
+
+    def test_checks_are_the_same_where_the_assemblies_are_those_of_an_earlier_run(
+        self, small: SmallNSD, tmp_path: Path
+    ) -> None:
+        options = {"single_trials": False, "brainscore": False, "cache_dir": tmp_path / "cache"}
+        before = run(small, tmp_path / "out", **options)
+        (record,) = (tmp_path / "cache").rglob("examine-*.json")
+        record.unlink()
+        (tmp_path / "out" / "reliability.csv").unlink()
+        assert run(small, tmp_path / "out", **options) == before
 
 
 class TestSingleTrials:

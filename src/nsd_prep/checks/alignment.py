@@ -21,7 +21,7 @@ from nsd_prep.checks.decision import (
     unless_partly_wrong,
     verdict_of_share,
 )
-from nsd_prep.checks.trials import SingleTrials, VoxelBlock, in_one_pass, over_pairs
+from nsd_prep.checks.trials import SingleTrials, VoxelBlock, add_blocks, over_pairs
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict
 from nsd_prep.dataset.published import REPETITIONS
 
@@ -182,8 +182,9 @@ def align(trials: SingleTrials) -> Alignment:
     Alignment
         Of this subject and region.
     """
-    (alignment,) = in_one_pass(trials, AlignmentOfBlocks(trials))
-    return alignment
+    alignment = AlignmentOfBlocks(trials)
+    add_blocks(trials, alignment)
+    return alignment.result()
 
 
 class AlignmentOfBlocks:
@@ -199,9 +200,7 @@ class AlignmentOfBlocks:
         self._trials = trials
         signal = trials.signal
         self._telling = telling = np.flatnonzero(signal)
-        self._enough = (
-            len(telling) >= FEWEST_VOXELS_OF_SHARE and float(np.ptp(signal[telling])) > 0
-        )
+        self._enough = len(telling) >= FEWEST_VOXELS_OF_SHARE and float(np.ptp(signal[telling])) > 0
         self._weights = np.zeros((len(signal), 2))
         if self._enough:
             centred = signal[telling] - signal[telling].mean()

@@ -21,7 +21,7 @@ from nsd_prep.checks.decision import (
     signal_share,
     verdict_of_share,
 )
-from nsd_prep.checks.trials import SingleTrials, VoxelBlock, in_one_pass, over_pairs
+from nsd_prep.checks.trials import SingleTrials, VoxelBlock, add_blocks, over_pairs
 from nsd_prep.core.check import Check, Kind
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 
@@ -88,8 +88,9 @@ def split_half_reliability(trials: SingleTrials) -> Reliability:
     Reliability
         Of this subject and region.
     """
-    (reliability,) = in_one_pass(trials, ReliabilityOfBlocks(trials))
-    return reliability
+    reliability = ReliabilityOfBlocks(trials)
+    add_blocks(trials, reliability)
+    return reliability.result()
 
 
 class ReliabilityOfBlocks:

@@ -26,7 +26,7 @@ from nsd_prep.checks.trial_agreement import (
     TrialAgreement,
     agreement_of_trials,
 )
-from nsd_prep.checks.trials import SingleTrials, in_one_pass
+from nsd_prep.checks.trials import SingleTrials, add_blocks
 from nsd_prep.core.check import Check, Kind, Threshold
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.published import WEAK_SESSIONS
@@ -126,12 +126,10 @@ def check_single_trials(
         With its checks.
     """
     name = f"subj{subject:02d}"
-    alignment, reliability, agreement = in_one_pass(
-        trials,
-        AlignmentOfBlocks(trials),
-        ReliabilityOfBlocks(trials),
-        AgreementOfBlocks(trials),
-    )
+    alignment_of, reliability_of = AlignmentOfBlocks(trials), ReliabilityOfBlocks(trials)
+    agreement_of = AgreementOfBlocks(trials)
+    add_blocks(trials, alignment_of, reliability_of, agreement_of)
+    alignment, reliability = alignment_of.result(), reliability_of.result()
     return RegionEvidence(
         subject,
         region,
@@ -141,7 +139,7 @@ def check_single_trials(
         ),
         alignment,
         reliability,
-        agreement,
+        agreement_of.result(),
         rdm_reliability(trials.responses),
         len(trials.responses),
         trials.responses.shape[2],

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from nsd_prep.checks.trials import SingleTrials, VoxelBlock, in_one_pass
+from nsd_prep.checks.trials import SingleTrials, VoxelBlock, add_blocks
 from nsd_prep.dataset.published import run_lengths
 
 #: Agreement, as a share of what the ncsnr predicts, below which a session, or a part of one, is out
@@ -101,8 +101,9 @@ def agreement_of_trials(trials: SingleTrials) -> TrialAgreement:
     TrialAgreement
         Sums over voxels: those of a subject's regions may be added.
     """
-    (agreement,) = in_one_pass(trials, AgreementOfBlocks(trials))
-    return agreement
+    agreement = AgreementOfBlocks(trials)
+    add_blocks(trials, agreement)
+    return agreement.result()
 
 
 class AgreementOfBlocks:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Any, Final, NamedTuple, Protocol, TypeVar, overload
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 from nsd_prep.checks.decision import signal_share
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset.published import REPETITIONS
-
-_Result = TypeVar("_Result", covariant=True)
-_A, _B, _C = TypeVar("_A"), TypeVar("_B"), TypeVar("_C")
 
 #: Voxels handled together: their trials fit into a core's cache.
 _VOXELS_AT_ONCE: Final = 256
@@ -111,28 +108,18 @@ class VoxelBlock(NamedTuple):
     signal: NDArray[np.float64]
 
 
-class OfBlocks(Protocol[_Result]):
+class OfBlocks(Protocol):
     """Computes something of trials from one block of voxels after another."""
 
     def add(self, block: VoxelBlock) -> None:
         """Add a block, whose values must stay as they are."""
 
-    def result(self) -> _Result:
-        """Return what was computed of all blocks."""
 
-
-@overload
-def in_one_pass(trials: SingleTrials, one: OfBlocks[_A], /) -> tuple[_A]: ...
-@overload
-def in_one_pass(
-    trials: SingleTrials, one: OfBlocks[_A], two: OfBlocks[_B], three: OfBlocks[_C], /
-) -> tuple[_A, _B, _C]: ...
-def in_one_pass(trials: SingleTrials, *computed: OfBlocks[Any]) -> tuple[Any, ...]:
-    """Compute several things of trials while each block of voxels is in the core's cache."""
+def add_blocks(trials: SingleTrials, *computed: OfBlocks) -> None:
+    """Add all voxels of trials to each of several: a block is then in the core's cache once."""
     for block in trials.blocks():
         for one in computed:
             one.add(block)
-    return tuple(one.result() for one in computed)
 
 
 def over_pairs(

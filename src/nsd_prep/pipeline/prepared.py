@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.assemblies.assembly import SubjectVoxels, voxel_table
 from nsd_prep.assemblies.identifiers import region_assembly_file
+from nsd_prep.checks import places_of_images
 from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
@@ -21,6 +23,9 @@ from nsd_prep.extraction.statistics import BetaStatistics
 from nsd_prep.extraction.store import Store, StoredArray
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.run import Run
+
+if TYPE_CHECKING:
+    from nsd_prep.pipeline.steps.evidence import Evidence
 
 
 class Prepared:
@@ -58,6 +63,9 @@ class Prepared:
         Where the voxels lie.
     coordinates : tuple of str
         Which columns of `voxels` say where a neuroid lies.
+    evidence : dict of (int, str) to Evidence
+        What checks take from single trials, of each subject (1-based) and region that was
+        assembled: gathered while its trials were in memory, so that they are read once.
     trials_per_session : int
         750 in NSD.
     dataset_sessions : dict of int to int
@@ -86,6 +94,7 @@ class Prepared:
         self.dataset_sessions = {subject: dataset.sessions[subject] for subject in run.subjects}
         self.space = dataset.space
         self.coordinates = inputs.masks[run.subjects[0]].selection.space.coordinates
+        self.evidence: dict[tuple[int, str], Evidence] = {}
         self._store = store
         self._records = {
             subject: tuple(record for record in self.sessions if record.subject == subject)
@@ -208,6 +217,14 @@ class Prepared:
             for session, part in parts.items()
         )
         return repetitions_of_images(stored, self.nsd_ids, next(iter(parts.values())).shape[1])
+
+    @cached_property
+    def places_of_images(self) -> dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Session (1-based) and trial in it of each repetition, (n_images, 3), by subject."""
+        return {
+            subject: places_of_images(self.trials[self.trials["subject"] == subject], self.nsd_ids)
+            for subject in self.subjects
+        }
 
     @cached_property
     def _images_of_sessions(

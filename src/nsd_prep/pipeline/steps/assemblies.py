@@ -20,12 +20,14 @@ from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.extraction.repetitions import averaged
 from nsd_prep.pipeline.prepared import Prepared
+from nsd_prep.pipeline.steps.evidence import gather_evidence
 
 
 def assemble_region(prepared: Prepared, region: str, folder: Folder) -> StepOutput:
     """Average a region over repetitions, and write its assembly: ``Allen2022.REGION.nc``.
 
-    On surfaces ``Allen2022_surface.REGION.nc``.
+    On surfaces ``Allen2022_surface.REGION.nc``. What checks take from single trials is gathered
+    meanwhile, in `Prepared.evidence`.
     """
     subjects = prepared.subjects_with(region)
     keep = [prepared.kept(subject, region) for subject in subjects]
@@ -33,9 +35,11 @@ def assemble_region(prepared: Prepared, region: str, folder: Folder) -> StepOutp
     responses = np.empty((len(prepared.nsd_ids), int(ends[-1])), dtype=np.float32)
 
     def fill(position: int) -> None:
-        means = averaged(prepared.repetitions(subjects[position], region))
-        start, stop = ends[position : position + 2]
-        responses[:, start:stop] = means[:, keep[position]]
+        subject, (start, stop) = subjects[position], ends[position : position + 2]
+        single_trials = prepared.repetitions(subject, region)
+        responses[:, start:stop] = averaged(single_trials)[:, keep[position]]
+        evidence = gather_evidence(prepared, subject, region, single_trials)
+        prepared.evidence[subject, region] = evidence
 
     each_in_threads(fill, range(len(subjects)))
     voxels = prepared.voxels[prepared.voxels["region"].eq(region) & prepared.voxels["kept"]]

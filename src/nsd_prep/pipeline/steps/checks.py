@@ -1,6 +1,7 @@
 """Looking at the data themselves: single trials, placement, agreement between subjects."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -19,7 +20,6 @@ from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
 from nsd_prep.checks import (
     RegionEvidence,
     Scope,
-    SingleTrials,
     check_colours,
     check_hemispheres,
     check_images,
@@ -30,9 +30,7 @@ from nsd_prep.checks import (
     check_published_repetitions,
     check_run,
     check_session_records,
-    check_single_trials,
     check_transform,
-    places_of_images,
 )
 from nsd_prep.checks.assembly import check_form, check_split
 from nsd_prep.checks.assembly_values import check_coverage, check_signal
@@ -44,14 +42,14 @@ from nsd_prep.checks.tables import (
     check_sessions_table,
     check_trials_table,
     check_voxels_table,
-    sample_split_half,
 )
+from nsd_prep.checks.trial_agreement import agreement_of_trials
 from nsd_prep.core.atomic import write_table
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
-from nsd_prep.core.threads import each_in_threads
+from nsd_prep.core.threads import beside, each_in_threads
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
 from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.extraction.sessions import SessionRecord
@@ -61,6 +59,7 @@ from nsd_prep.pipeline.inputs import Masks, NoiseCeilings
 from nsd_prep.pipeline.prepared import Prepared
 from nsd_prep.pipeline.repeated_images import RepeatedImages
 from nsd_prep.pipeline.steps.assemblies import Representations
+from nsd_prep.pipeline.steps.evidence import evidence_of
 
 #: So many images tell whether they belong to the responses.
 _IMAGES_CHECKED: Final = 256
@@ -73,28 +72,16 @@ def examine(
 
     Writes ``sessions.csv`` and ``reliability.csv``. Failed checks are the caller's to act on.
     """
-    trial_places = {
-        subject: places_of_images(
-            prepared.trials[prepared.trials["subject"] == subject], prepared.nsd_ids
-        )
-        for subject in prepared.subjects
-    }
+    stage = current_stage()
 
     def look_at(place: tuple[int, str]) -> tuple[RegionEvidence, SplitHalfSample]:
-        subject, region = place
-        session, trial = trial_places[subject]
-        trials = SingleTrials(
-            responses=prepared.repetitions_without_gaps(subject, region),
-            ncsnr=prepared.regions_of_subjects[place].ncsnr,
-            session=session,
-            trial=trial,
-            trials_per_session=prepared.trials_per_session,
-            sessions=np.array(list(prepared.parts(subject, region))),
-            without_data=prepared.without_data(subject, region),
-        )
-        found = check_single_trials(region, subject, trials, repeated.read(subject, region))
+        gathered = evidence_of(prepared, *place)
+        repeated_trials = repeated.read(*place)
         stage.advance()
-        return found, sample_split_half(trials)
+        if repeated_trials is None:
+            return gathered.region, gathered.split_half
+        agreement = agreement_of_trials(repeated_trials)
+        return replace(gathered.region, repeated=agreement), gathered.split_half
 
     places = prepared.regions_of_subjects
     everything = [
@@ -103,9 +90,9 @@ def examine(
         for region in prepared.regions
         if (subject, region) in places
     ]
-    stage = current_stage()
     stage.total = len(everything)
-    looked_at = each_in_threads(look_at, everything)
+    with beside(lambda: representations.geometry):
+        looked_at = each_in_threads(look_at, everything)
     evidence = [one for one, _ in looked_at]
     found = [check for one in evidence for check in one.checks]
     rdms = {
