@@ -178,15 +178,28 @@ class SessionRequest:
         """Make the store drop what this request could be given, so that it is extracted again."""
         for place in self.parts:
             self.store.invalidate(self.part_name(*place))
-            for stored in self._voxel_sets_around(place[1]):
+            for stored in self._around(place[1], self.voxel_sets()):
                 self.store.invalidate(self._name(self.key("all", stored)))
 
     def find(self, kind: TrialSelection, region: str) -> StoredArray | None:
         """Return a part that the store holds whole, and of the file that is there, or None."""
         return self._find(kind, self.voxels(region))
 
-    def find_around(self, region: str) -> tuple[StoredArray, NDArray[np.int64]] | None:
+    def voxel_sets(self) -> list[NDArray[np.int64]]:
+        """Return the voxels of which the store may hold all trials, as `Store.voxel_sets`."""
+        return self.store.voxel_sets(self.group)
+
+    def find_around(
+        self, region: str, voxel_sets: Sequence[NDArray[np.int64]]
+    ) -> tuple[StoredArray, NDArray[np.int64]] | None:
         """Return a part that the store holds whole with all trials of a region and perhaps more.
+
+        Parameters
+        ----------
+        region : str
+            Its name.
+        voxel_sets : sequence of ndarray of int64
+            As `voxel_sets` returns them.
 
         Returns
         -------
@@ -195,7 +208,7 @@ class SessionRequest:
         rows : ndarray of int64, shape (n_region_voxels,)
             Those of the region. None in place of both where there is no such part.
         """
-        for stored in self._voxel_sets_around(region):
+        for stored in self._around(region, voxel_sets):
             if (part := self._find("all", stored)) is not None:
                 return part, np.searchsorted(stored, self.voxels(region))
         return None
@@ -255,12 +268,16 @@ class SessionRequest:
     def _name(self, key: str) -> str:
         return f"{self.group}-session{self.session:02d}/{key[:24]}"
 
-    def _voxel_sets_around(self, region: str) -> list[NDArray[np.int64]]:
+    def _around(
+        self, region: str, voxel_sets: Sequence[NDArray[np.int64]]
+    ) -> list[NDArray[np.int64]]:
         wanted = self.voxels(region)
         return [
             stored
-            for stored in self.store.voxel_sets(self.group)
-            if stored[-1] < self.space.n_sites and np.isin(wanted, stored, assume_unique=True).all()
+            for stored in voxel_sets
+            if len(stored) >= len(wanted)
+            and stored[-1] < self.space.n_sites
+            and np.isin(wanted, stored, assume_unique=True).all()
         ]
 
 
@@ -381,7 +398,9 @@ def voxels_to_read(request: SessionRequest) -> NDArray[np.int64]:
     missing = dict.fromkeys(
         region for kind, region in request.parts if not request.find(kind, region)
     )
-    return _union(request, [region for region in missing if request.find_around(region) is None])
+    voxel_sets = request.voxel_sets()
+    to_read = [region for region in missing if request.find_around(region, voxel_sets) is None]
+    return _union(request, to_read)
 
 
 def _union(request: SessionRequest, regions: Sequence[str]) -> NDArray[np.int64]:
@@ -394,8 +413,9 @@ def _values(
 ) -> dict[str, Betas]:
     """Return the betas (n_voxels, n_trials) of some regions, from the store where it has them."""
     values: dict[str, Betas] = {}
+    voxel_sets = request.voxel_sets() if regions else []
     for region in regions:
-        if (stored := request.find_around(region)) is not None:
+        if (stored := request.find_around(region, voxel_sets)) is not None:
             part, rows = stored
             values[region] = request.store.read(part)[rows]
     to_read = [region for region in regions if region not in values]
