@@ -49,7 +49,7 @@ from nsd_prep.core.check import Check
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
-from nsd_prep.core.threads import beside, each_in_threads
+from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
 from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.extraction.sessions import SessionRecord
@@ -91,8 +91,7 @@ def examine(
         if (subject, region) in places
     ]
     stage.total = len(everything)
-    with beside(lambda: representations.geometry):
-        looked_at = each_in_threads(look_at, everything)
+    looked_at = each_in_threads(look_at, everything)
     evidence = [one for one, _ in looked_at]
     found = [check for one in evidence for check in one.checks]
     rdms = {
