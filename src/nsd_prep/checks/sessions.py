@@ -138,8 +138,7 @@ def session_agreement_table(regions: Sequence[TrialAgreement]) -> pd.DataFrame:
 
 
 def _judged(scores: AgreementScores, scores_of_runs: AgreementScores) -> pd.DataFrame:
-    agreement, error = scores.judged(scores.sums.sum(axis=1))
-    trials = scores.sums[:, :, 3].sum(axis=1).astype(np.int64)
+    agreement, error, trials = _agreement(scores)
     usual = _median(agreement)
     lowest = _lowest_usual(agreement)
     # Those at chance do not tell how much sessions differ that are not.
@@ -168,6 +167,14 @@ def _judged(scores: AgreementScores, scores_of_runs: AgreementScores) -> pd.Data
     # Elsewhere the runs are what is wrong.
     table.loc[table["runs"].map(len) > 0, ["verdict", "what"]] = ["passed", ""]
     return table
+
+
+def _agreement(
+    scores: AgreementScores,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Return agreement, standard error and number of trials of each session."""
+    sums = scores.sums.sum(axis=1)
+    return *scores.judged(sums), sums[:, 3].astype(np.int64)
 
 
 def _median(agreement: NDArray[np.float64]) -> float:
@@ -254,18 +261,17 @@ def check_sessions(
     ]
     if len(regions) > 1:
         for region, agreement in regions.items():
-            alone = session_agreement_table([agreement])
-            highest = alone["agreement"] + MARGIN_OF_REGION * alone["error"]
-            usual = min(_median(alone["agreement"].to_numpy()), 1)
+            value, error, trials = _agreement(AgreementScores([agreement]))
+            usual = min(_median(value), 1)
             wrong = (
-                (highest < HIGHEST_AGREEMENT_OF_MISPLACED * usual)
-                & (alone["agreement"] < _lowest_usual(alone["agreement"].to_numpy()))
-                & (alone["trials"] >= FEWEST_TRIALS_OF_REGION)
-                & (table["what"] == "")
-                & (table["runs"].map(len) == 0)
+                (value + MARGIN_OF_REGION * error < HIGHEST_AGREEMENT_OF_MISPLACED * usual)
+                & (value < _lowest_usual(value))
+                & (trials >= FEWEST_TRIALS_OF_REGION)
+                & (table["what"] == "").to_numpy()
+                & (table["runs"].map(len) == 0).to_numpy()
             )
             if wrong.any():
-                named.append(f"weak in {region}: {_named(alone.index[wrong])} of {len(table)}")
+                named.append(f"weak in {region}: {_named(table.index[wrong])} of {len(table)}")
                 verdicts.append("suspicious")
     undecided = table.index[table["verdict"] == "not decidable"]
     if not named and len(undecided):
