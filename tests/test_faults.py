@@ -99,7 +99,7 @@ STAGES: dict[str, Stage] = {
         run.prepared, run.write_tables, {"own": run.assemble_region}, run.output
     ),
     "examine": lambda run: examination.examine(
-        run.prepared,
+        _prepared(run),  # without what was gathered while the region was assembled
         RepeatedImages(run.load_inputs, run.extract_sessions, run.store),
         assemblies.Representations({"own": run.assemble_region}, run.output),
         run.output,
