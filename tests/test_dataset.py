@@ -245,5 +245,5 @@ def test_a_link_that_leads_nowhere_is_named_in_whatever_folder_it_stands(tmp_pat
     (tmp_path / "metadata").mkdir()
     (tmp_path / "subj01").symlink_to(tmp_path / "unmounted")
     dataset = open_dataset(tmp_path)
-    with pytest.raises(InputFileError, match=f"{tmp_path}/subj01 is a link that leads nowhere"):
+    with pytest.raises(InputFileError, match=f"{tmp_path}/subj01 is a broken link"):
         dataset.exists(dataset.session_file(1, 1))

@@ -361,7 +361,7 @@ class TestResuming:
     def test_files_of_others_stay(self, zscored: Path, percent: Path, tmp_path: Path) -> None:
         other = tmp_path / "trials_subj01.csv"
         other.write_text("mine")
-        with pytest.raises(ParameterError, match="is not what an export wrote"):
+        with pytest.raises(ParameterError, match="was not written by an export"):
             export_trials(zscored, tmp_path, "mindeye2")
         assert other.read_text() == "mine"
         other.unlink()
@@ -369,7 +369,7 @@ class TestResuming:
         with pytest.raises(ParameterError, match="holds an export like mindeye2"):
             export_trials(percent, tmp_path, "brain-diffuser")
         other.write_text("changed")
-        with pytest.raises(ParameterError, match="is not what an export wrote"):
+        with pytest.raises(ParameterError, match="was not written by an export"):
             export_trials(zscored, tmp_path, "mindeye2")
 
     def test_a_full_disk_leaves_no_file(

@@ -633,7 +633,7 @@ class TestReplacedSessions:
             return values
 
         monkeypatch.setattr(betas, "read_voxels", replaced_meanwhile)
-        with pytest.raises(InputFileError, match="was changed during the run"):
+        with pytest.raises(InputFileError, match="changed during the run"):
             extract_session(requested())
 
     @pytest.mark.parametrize("n_bytes", [0, 1, 5000, 30 << 20])

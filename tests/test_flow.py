@@ -261,7 +261,7 @@ class TestCache:
             "extracting sessions",
             "assembling regions",
             "checking files and data",
-            "making train and test for Brain-Score",
+            "writing train and test assemblies",
             "writing stimulus sets",
             "writing the report",
         } == set(steps)

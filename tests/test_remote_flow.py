@@ -294,7 +294,7 @@ class TestChangedFiles:
         monkeypatch.setattr(BucketSource, "prefetch", lambda *_: False)
         assert run(server.url, tmp_path / "out", **options) == expected
         assert changed
-        assert "session02.hdf5 was changed during the run" in caplog.text
+        assert "session02.hdf5 changed during the run" in caplog.text
         inputs = json.loads((tmp_path / "out" / "manifest.json").read_text())["inputs"]
         (session,) = (one for one in inputs if one["path"].endswith("session02.hdf5"))
         with urlopen(Request(session["path"], method="HEAD")) as answer:
@@ -320,7 +320,7 @@ class TestChangedFiles:
 
         monkeypatch.setattr(BucketSource, "read_voxels", read_after_a_change)
         monkeypatch.setattr(BucketSource, "prefetch", lambda *_: False)
-        with pytest.raises(NSDPrepError, match=r"session02\.hdf5 was changed during the run"):
+        with pytest.raises(NSDPrepError, match=r"session02\.hdf5 changed during the run"):
             run(server.url, tmp_path / "out", brainscore=False, subjects=[1], regions=["V1"])
 
     @pytest.mark.slow

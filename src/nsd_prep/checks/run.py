@@ -52,9 +52,9 @@ SUBJECT_CAN_BE_JUDGED: Final = Kind(
     unit="checks",
     meanings={
         "passed": "The subject's trials and voxels could be judged.",
-        "not decidable": "Nothing can be told about this subject from so few images or voxels.",
-        "suspicious": "Nothing could be told about this subject, although there are images and "
-        "voxels enough: look at its sessions and its ncsnr.",
+        "not decidable": "So few images or voxels do not allow a judgement of this subject.",
+        "suspicious": "This subject could not be judged, although there are enough images and "
+        "voxels: look at its sessions and its ncsnr.",
     },
     thresholds=(
         Threshold("enough images", ENOUGH_IMAGES, "chosen"),

@@ -80,9 +80,9 @@ EACH_SUBJECT_AGREES: Final = Kind(
     upper=LARGEST_P,
     unit="p",
     meanings={
-        "passed": "Each subject's images are as alike as the others find them.",
-        "alone": "A subject at chance, where the others agree, has another subject's table of "
-        "trials or images under other ids.",
+        "passed": "Each subject finds the same images alike as the others do.",
+        "alone": "A subject at chance, while the others agree, has another subject's table of "
+        "trials, or images under wrong ids.",
         "not decidable": "The subject's RDM is too unreliable for agreement to be seen.",
     },
     thresholds=(
@@ -106,7 +106,7 @@ SUBJECTS_DIFFER: Final = Kind(
     unit="r",
     meanings={
         "passed": "No two subjects have the same data.",
-        "failed": "No two brains are alike; two subjects with one RDM have the same data.",
+        "failed": "No two brains are alike: two subjects with the same RDM have the same data.",
         "not decidable": "No two subjects have the same data.",
     },
     thresholds=(Threshold("largest r", SAME_DATA, "brains differ; simulated subjects: none"),),

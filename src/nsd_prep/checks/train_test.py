@@ -48,7 +48,7 @@ SAME_NEUROIDS: Final = Kind(
     value="{measured:.0f} and {lower:.0f}",
     expectation="the same in both, in the same order",
     unit="neuroids",
-    meanings=any_verdict("What is fitted on train is scored on test, column by column."),
+    meanings=any_verdict("Models are fitted on train and scored on test, column by column."),
 )
 SUBJECT_MAJOR: Final = Kind(
     name="subject-major",

@@ -73,7 +73,7 @@ class ExportFolder:
                 if there.get(name) != self._made_from.get(name)
             )
             raise ParameterError(
-                f"{self.path} holds an export that does not belong together with this one "
+                f"{self.path} holds an export that cannot be combined with this one "
                 f"({differences}): choose another folder."
             )
         self._outputs = outputs
@@ -108,7 +108,7 @@ class ExportFolder:
                 entry and self._folder.holds({name: str(entry.get("sha256"))})
             ):
                 raise ParameterError(
-                    f"{path} is there, and is not what an export wrote: move it away, or choose "
+                    f"{path} exists and was not written by an export: move it away, or choose "
                     "another folder."
                 )
         write()

@@ -434,9 +434,9 @@ def _values(
             if changed or now != one
         ]
         message = (
-            f"{source.where(files[0][0])} was changed during the run: expected the file of "
-            f"{files[0][1]} bytes that was there when it began; see that nothing writes "
-            "it, and run the same command again."
+            f"{source.where(files[0][0])} changed during the run: expected the file of "
+            f"{files[0][1]} bytes that was there when it began; make sure that nothing writes it, "
+            "and run the same command again."
         )
         # A server has a whole file or another; in a folder it may be half written.
         if remote := [one for one in found if isinstance(one, RemoteIdentity)]:

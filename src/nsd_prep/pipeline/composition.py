@@ -104,7 +104,7 @@ def run_pipeline(
         import_report()  # which fails now, if it does, and not after hours
     execution = executed_by(run)
     with closing(run.dataset().source), only_run_in(run.output_dir):
-        with observer.stage("looking at the inputs"):
+        with observer.stage("checking inputs"):
             inputs = load_inputs(run, execution)
         output = outputs.OutputFolder(path=run.output_dir)
         owned = Ownership(output, run, inputs)
@@ -282,7 +282,7 @@ class _Pipeline:
             )
         encoding, stimuli = None, StepOutput()
         if run.brainscore:
-            with self._stage("making train and test for Brain-Score"):
+            with self._stage("writing train and test assemblies"):
                 train_and_test = owned.add(
                     self._call(
                         step_table.MAKE_TRAIN_AND_TEST,

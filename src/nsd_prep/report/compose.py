@@ -234,9 +234,9 @@ def agreement_section(geometry: Geometry) -> Section:
         "ones."
         if not several
         else "Neighbouring stages of the visual hierarchy should resemble each other more than "
-        "distant ones, and subjects who saw the same images should agree. A subject who stands out "
-        "in one region has a mask or trials worth a look; one who stands out everywhere has "
-        "noisier data, or the trials of someone else."
+        "distant ones, and subjects who saw the same images should agree. A subject who "
+        "stands out in one region has a mask or trials that deserve a look; one who stands "
+        "out everywhere has noisier data, or the trials of someone else."
     )
     if not pictures:
         text = "One region of one subject: there is nothing to compare."
@@ -297,9 +297,9 @@ def crossnobis_section(geometry: Geometry, crossnobis: Geometry) -> Section:
         name="crossnobis",
         title="Cross-validated distances",
         text=(
-            "Distances that noise does not raise: two images that evoke the same have one of 0 on "
-            "average, and some are negative. Where they order images as the correlation distances "
-            "do, noise does not drive those."
+            "Distances that noise does not inflate: for two images that evoke the same response "
+            "they are 0 on average, and some are negative. If they order images as the "
+            "correlation distances do, noise does not drive the latter."
         ),
         pictures=(draw_mean_rdms(crossnobis, CROSSNOBIS),),
         tables=(
@@ -334,11 +334,11 @@ def noise_ceiling_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
         name="noise-ceilings",
         title="Noise ceilings",
         text=(
-            "The share of a voxel's variance over images that a perfect model could explain. Early "
-            "visual areas are expected to be highest, and high-level regions, which hold many "
-            "voxels that answer to few images, lowest. GLMdenoise and ridge regression share "
-            "parameters between trials, so that repetitions in betas of the preparation b3 are not "
-            "quite independent, and what is estimated from them is slightly too high."
+            "The share of a voxel's variance over images that a perfect model could explain. "
+            "Early visual areas are expected to be highest, and high-level regions, many of whose "
+            "voxels respond to few images, lowest. GLMdenoise and ridge regression share "
+            "parameters between trials, so that repetitions in betas of the preparation b3 are "
+            "not quite independent, and what is estimated from them is slightly too high."
         ),
         pictures=(draw_noise_ceilings(voxels),),
         tables=(

@@ -78,7 +78,7 @@ class BucketSource(Source):
             self.consent = accepted_terms(accept_nsd_terms)
         if address.scheme == "s3" and (endpoint := chosen_endpoint(os.environ)):
             _logger.warning(
-                "%s is read from %s, as AWS_ENDPOINT_URL has it, and not from Amazon.",
+                "%s is read from %s, which AWS_ENDPOINT_URL names, and not from Amazon.",
                 address.url,
                 endpoint,
             )
@@ -219,7 +219,7 @@ class BucketSource(Source):
                 if start == _STARTS - 1:
                     raise
                 _logger.warning(
-                    "%s was changed since it was looked up: it is read again from its beginning.",
+                    "%s has changed since it was looked up: reading it again from the beginning.",
                     self.where(path),
                 )
         raise AssertionError(path)
@@ -273,7 +273,7 @@ class BucketSource(Source):
                 raise
             self._is_offline = True
             _logger.warning(
-                "%s Until then the copies in %s are used, as they were fetched.", error, self.root
+                "%s Until then the copies in %s are used as they are.", error, self.root
             )
             return None if record.identity.is_absent else record.identity
         self._remember(name, identity)

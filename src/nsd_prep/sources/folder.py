@@ -52,7 +52,7 @@ class FolderSource(Source):
         for part in (path, *path.parents):
             if part.is_symlink() and not part.exists():
                 raise InputFileError(
-                    f"{part} is a link that leads nowhere: correct it, or remove it where "
+                    f"{part} is a broken link: correct it, or remove it if "
                     f"{'the file' if part == path else 'what lies behind it'} is not to be used."
                 )
         return False

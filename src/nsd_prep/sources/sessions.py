@@ -238,8 +238,7 @@ class SessionReader:
                 file.remove(keys)
                 if file.misses > _ALLOWED_MISSES:
                     _logger.warning(
-                        "%s has the size of a file written in order, and is not: its index is "
-                        "read.",
+                        "%s is not laid out as its size suggests: reading its index.",
                         identity.path,
                     )
                     file.gap = GAP
