@@ -38,7 +38,7 @@ from nsd_prep.checks.subject_agreement import (
     subject_agreement,
     unit_rdm,
 )
-from nsd_prep.checks.trial_agreement import agreement_of_trials
+from nsd_prep.checks.trial_agreement import agreement_of_trials, other_trials
 from nsd_prep.core.check import PROBLEMS
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset import published
@@ -230,6 +230,35 @@ class TestSessions:
         scored = np.isfinite(found.agreement)
         np.testing.assert_allclose(found.expected[scored], signal @ signal)
         assert not found.expected[~scored].any()
+
+    def test_agreement_with_images_of_other_trials_is_that_of_a_plain_loop(self) -> None:
+        responses, session, ncsnr = simulated(2, n_images=24, n_voxels=6, n_sessions=3)
+        trials = trials_of(responses, session, ncsnr, 36)
+        found = agreement_of_trials(trials)
+        signal = ncsnr.astype(np.float64) ** 2 / (1 + ncsnr.astype(np.float64) ** 2)
+        images = np.repeat(np.arange(24), 3)
+        flat, sessions = responses.reshape(-1, 6), session.ravel()
+        elsewhere = (images[:, np.newaxis] == images) & (sessions[:, np.newaxis] != sessions)
+        others = [flat[rows].mean(axis=0) if rows.any() else None for rows in elsewhere]
+        n_known = 0
+        for number, there in enumerate(
+            other_trials(sessions, trials.trial.ravel(), trials.trials_per_session)
+        ):
+            for trial, other in enumerate(there):
+                instead = found.instead[number].ravel()[trial]
+                if other < 0 or others[trial] is None or others[other] is None:
+                    assert np.isnan(instead)
+                    continue
+                weighted = flat[trial] * signal
+                chance = [
+                    weighted @ others[one]
+                    for one in np.flatnonzero(sessions == sessions[trial])
+                    if images[one] != images[trial] and others[one] is not None
+                ]
+                expected = weighted @ others[other] - np.mean(chance)
+                assert instead == pytest.approx(expected, rel=1e-5, abs=1e-6)
+                n_known += 1
+        assert n_known > 3 * len(images)
 
     def test_sessions_agree_as_predicted(self) -> None:
         values, errors = [], []
