@@ -628,8 +628,10 @@ class TestFiles:
         values[0] = [np.nan, np.inf, -0.0] * (n_columns // 3)
         frame = pd.DataFrame(values, columns=[f"c{number}" for number in range(n_columns)])
         frame = frame.astype({"c0": np.float32})
-        frame.insert(0, "number", range(len(frame)))
-        frame.insert(0, "name", pd.Series(further).repeat(len(frame) // 2).to_numpy())
+        names = pd.Series(further).repeat(len(frame) // 2).to_numpy()
+        labels = pd.DataFrame({"name": names, "number": range(len(frame))})
+        frame = pd.concat([labels, frame], axis="columns")
+        frame = frame.rename(columns={"c2": "c" if further[0] == "a" else "c,2"})
         expected = frame.to_csv(index=False, lineterminator="\n", float_format="%.7g")
         assert as_csv(frame) == expected
 

@@ -1,6 +1,7 @@
 """A report put together from what a run found."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
@@ -120,8 +121,12 @@ def compose_report(
     subjects = len(facts.sessions)
     limits = colour_limits(geometry)
     # The longest first: it is drawn while the other sections are made.
-    places = draw(draw_places, voxels, anatomies) if anatomies else None
-    matrices = draw(draw_geometry, geometry, limits, thumbnails)
+    places = (
+        draw(draw_places, voxels.drop(columns="neuroid_id", errors="ignore"), anatomies)
+        if anatomies
+        else None
+    )
+    matrices = draw(draw_geometry, replace(geometry, reliable_voxels=()), limits, thumbnails)
     maps = draw(draw_maps, voxels, cortex) if cortex is not None else None
     makers: list[Callable[[], Sequence[Section]]] = [
         lambda: [overview_section(geometry, voxels)],

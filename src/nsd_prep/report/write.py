@@ -1,6 +1,7 @@
 """A report as files: the page, its figures as PNG and in one PDF, its tables as CSV."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ from nsd_prep.report.record import Report
 
 #: From so many cells on a table is not left to pandas, which formats them one by one.
 _CELLS_OF_PANDAS: Final = 50_000
+#: As texts, cells take ten times their memory.
+_ROWS_AT_ONCE: Final = 10_000
 _NEEDS_QUOTES: Final = re.compile('[,"\r\n]')
 
 
@@ -67,13 +70,24 @@ def as_csv(frame: pd.DataFrame) -> str:
     str
         With a header, without the index, lines ending in a line feed.
     """
-    if frame.size >= _CELLS_OF_PANDAS:
-        columns = [_as_texts(frame[name]) for name in frame]
-        if all(column is not None for column in columns):
-            rows = map(",".join, zip(*columns, strict=True))
-            return "\n".join([",".join(frame.columns), *rows, ""])
+    if frame.size >= _CELLS_OF_PANDAS and (texts := _as_lines(frame)) is not None:
+        return texts
     text: str = frame.to_csv(index=False, lineterminator="\n", float_format="%.7g")
     return text
+
+
+def _as_lines(frame: pd.DataFrame) -> str | None:
+    """Return a table as CSV; None where a cell may need quotes."""
+    if not _is_plain(frame.columns):
+        return None
+    pieces = [",".join(frame.columns)]
+    for start in range(0, len(frame), _ROWS_AT_ONCE):
+        some = frame.iloc[start : start + _ROWS_AT_ONCE]
+        columns = [_as_texts(some[name]) for name in some]
+        if any(column is None for column in columns):
+            return None
+        pieces.append("\n".join(map(",".join, zip(*columns, strict=True))))
+    return "\n".join([*pieces, ""])
 
 
 def _as_texts(column: "pd.Series[Any]") -> list[str] | None:
@@ -84,7 +98,10 @@ def _as_texts(column: "pd.Series[Any]") -> list[str] | None:
         return ["" if value != value else f"{value:.7g}" for value in values]
     if kind in ("i", "u"):
         return list(map(str, values))
-    is_plain = all(isinstance(name, str) and name for name in (column.name, *set(values)))
-    return (
-        values if is_plain and not _NEEDS_QUOTES.search("".join({*values, column.name})) else None
-    )
+    return values if _is_plain(values) else None
+
+
+def _is_plain(names: Iterable[object]) -> bool:
+    """Return whether all are texts that pandas writes as they are."""
+    texts = [name for name in set(names) if isinstance(name, str) and name]
+    return len(texts) == len(set(names)) and not _NEEDS_QUOTES.search("".join(texts))

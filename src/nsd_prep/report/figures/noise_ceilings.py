@@ -35,7 +35,7 @@ def draw_noise_ceilings(voxels: pd.DataFrame) -> ReportFigure:
         A panel for each region: a histogram, turned and mirrored, for each subject and for all.
     """
     histogram = noise_ceiling_histogram(voxels)
-    regions = list(dict.fromkeys(voxels["region"]))
+    regions = voxels["region"].unique().tolist()
     several = voxels["subject"].nunique() > 1
     together = " for each subject and for all subjects together" if several else ""
     n_columns = min(len(regions), 2)

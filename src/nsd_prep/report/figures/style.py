@@ -11,6 +11,7 @@ from typing import Any, Final
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -186,6 +187,9 @@ def picture(
         )
         cells = tuple(panel.cells() for panel in panels)
         figure.set_layout_engine("none")  # everything is in its place by now
+        FigureCanvasBase(figure)  # in place of the one that holds the pixels
+    if pixels_alone:
+        figure.clear()  # what it holds refers to itself, and would stay until it is collected
     width = round(figure.get_figwidth() * SCREEN_PIXELS_PER_INCH)
     kept = None if pixels_alone else figure
     return ReportFigure(name, title, caption, width, png.getvalue(), kept, cells)
