@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -23,6 +25,24 @@ from nsd_prep.synthetic.formats import write_pictures
 from nsd_prep.synthetic.labels import LABEL_NAMES
 
 SUBJECT = 1
+#: Exports trials into a folder, and is killed when some files have been written.
+KILLED = """
+import os, sys
+from nsd_prep.exports import export_trials
+
+n_written = 0
+replace = os.replace
+
+def replaced(*arguments):
+    global n_written
+    replace(*arguments)
+    n_written += not str(arguments[1]).endswith("manifest.json")
+    if n_written == int(sys.argv[3]):
+        os._exit(9)
+
+os.replace = replaced
+export_trials(sys.argv[1], sys.argv[2], "algonauts2023")
+"""
 
 
 def masked(small: SmallNSD, session: int) -> np.ndarray:
@@ -357,6 +377,44 @@ class TestResuming:
         time = kept.stat().st_mtime_ns
         export_trials(percent, tmp_path, "brain-diffuser", images=pictures)
         assert kept.stat().st_mtime_ns == time
+
+    @pytest.mark.parametrize("n_written", [1, 6])
+    @pytest.mark.parametrize("other_trials", [False, True], ids=["the same", "other trials"])
+    def test_a_killed_export_resumes(
+        self,
+        surface: tuple[Path, pd.DataFrame, np.ndarray],
+        tmp_path: Path,
+        n_written: int,
+        other_trials: bool,
+    ) -> None:
+        path, target = shutil.copy(surface[0], tmp_path), tmp_path / "out"
+        expected = tmp_path / "expected"
+        if other_trials:  # of which there is an export already
+            export_trials(path, target, "algonauts2023")
+            with h5py.File(path, "a") as file:
+                file["response"][...] = np.abs(file["response"][...])
+        export_trials(path, expected, "algonauts2023")
+        done = subprocess.run([sys.executable, "-c", KILLED, path, target, str(n_written)])
+        assert done.returncode == 9
+        mine = target / "mine.txt"
+        mine.write_text("mine")
+        export_trials(path, target, "algonauts2023")
+        names = {str(file.relative_to(expected)) for file in expected.rglob("*") if file.is_file()}
+        for name in names:
+            assert (target / name).read_bytes() == (expected / name).read_bytes()
+        there = {str(file.relative_to(target)) for file in target.rglob("*") if file.is_file()}
+        assert there == names | {"mine.txt"}
+
+    def test_what_a_failed_export_wrote_of_its_files_is_removed(
+        self, surface: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fail = lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error"))  # noqa: E731
+        monkeypatch.setattr("nsd_prep.exports.algonauts2023._write_masks", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            export_trials(surface[0], tmp_path / "out", "algonauts2023")
+        assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+        monkeypatch.undo()
+        export_trials(surface[0], tmp_path / "out", "algonauts2023")
 
     def test_files_of_others_stay(self, zscored: Path, percent: Path, tmp_path: Path) -> None:
         other = tmp_path / "trials_subj01.csv"

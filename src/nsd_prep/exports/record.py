@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +43,8 @@ class ExportFolder:
         self._made_from = dict(made_from)
         self._folder = Folder(path=path)
         self._outputs: dict[str, dict[str, Any]] = {}
+        # Names of files that an export began to write; it noted them before.
+        self._unfinished: set[str] = set()
         self.n_resumed = 0
         self._read()
         if path.is_dir():
@@ -57,8 +60,9 @@ class ExportFolder:
             content = json.loads(file.read_bytes())
             kind, like = content["kind"], content["like"]
             outputs = {str(name): dict(entry) for name, entry in content["outputs"].items()}
+            unfinished = set(map(str, content.get("unfinished", [])))
         except (ValueError, KeyError, TypeError, AttributeError):
-            kind, like, outputs = None, None, {}
+            kind, like, outputs, unfinished = None, None, {}, set()
         if kind != _KIND or like != self._like:
             found = f"an export like {like}" if kind == _KIND else "something else"
             raise ParameterError(
@@ -76,7 +80,7 @@ class ExportFolder:
                 f"{self.path} holds an export that cannot be combined with this one "
                 f"({differences}): choose another folder."
             )
-        self._outputs = outputs
+        self._outputs, self._unfinished = outputs, unfinished
 
     def write(self, names: Iterable[str], source: str, write: Callable[[], None]) -> None:
         """Write files, where they are not there from the same source.
@@ -88,7 +92,8 @@ class ExportFolder:
         source : str
             Digest of what they are made of.
         write : callable
-            Writes them, each whole or not at all.
+            Writes them, each whole or not at all. Where it fails, those that it wrote are removed;
+            where the process is killed, the next export knows them by the manifest.
 
         Raises
         ------
@@ -102,16 +107,20 @@ class ExportFolder:
         ):
             self.n_resumed += len(names)
             return
-        for name, entry in entries.items():
-            path = self.path / name
-            if path.exists() and not (
-                entry and self._folder.holds({name: str(entry.get("sha256"))})
-            ):
+        for name in names:
+            if not self._is_own(name) and name not in self._unfinished:
                 raise ParameterError(
-                    f"{path} exists and was not written by an export: move it away, or choose "
-                    "another folder."
+                    f"{self.path / name} exists and was not written by an export: move it away, or "
+                    "choose another folder."
                 )
-        write()
+        self._unfinished |= set(names)
+        self._note()
+        try:
+            write()
+        except BaseException:
+            self._remove_unfinished(names)
+            raise
+        self._unfinished -= set(names)
         for name in names:
             path = self.path / name
             self._outputs[name] = {
@@ -121,6 +130,28 @@ class ExportFolder:
             }
         self._note()
 
+    def _is_own(self, name: str) -> bool:
+        """Return whether a file is not there, or is one that an export wrote to its end."""
+        if not (self.path / name).exists():
+            return True
+        entry = self._outputs.get(name, {})
+        return bool(entry) and self._folder.holds({name: str(entry.get("sha256"))})
+
+    def _remove_unfinished(self, names: Iterable[str]) -> None:
+        """Remove what a writer that failed wrote of some files; no error of that hides its own."""
+        with suppress(OSError):
+            for name in names:
+                if not self._is_own(name):
+                    (self.path / name).unlink()
+                if not (self.path / name).exists():
+                    self._outputs.pop(name, None)
+                self._unfinished.discard(name)
+            if self._outputs or self._unfinished:
+                self._note()
+            else:
+                (self.path / MANIFEST).unlink()
+                self.path.rmdir()  # where nothing else is in it
+
     def _note(self) -> None:
         manifest = {
             "kind": _KIND,
@@ -129,6 +160,8 @@ class ExportFolder:
             "software": {"nsd-prep": __version__},
             "outputs": dict(sorted(self._outputs.items())),
         }
+        if self._unfinished:
+            manifest["unfinished"] = sorted(self._unfinished)
         write_json(self.path / MANIFEST, manifest)
 
     def files(self) -> list[Path]:
