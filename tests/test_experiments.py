@@ -350,6 +350,40 @@ class TestCommand:
         assert main(["trials", "--experiment", "imagery"]) == 2
 
 
+def test_rows_of_other_options_are_not_replaced(nsd: NSD, tmp_path: Path) -> None:
+    asked = {"subjects": [1], "normalise": "run"}
+    nsd.write_experiment("imagery", tmp_path, ["V1", "IT"], **asked)
+    nsd.write_experiment("imagery", tmp_path, ["V1", "IT", "V2"], **asked)
+    before = (tmp_path / "subj01_imagery.nc").read_bytes()
+    for regions, options, message in (
+        (["V1", "IT", "V2"], {"normalise": "none"}, "normalisation: run there, none in this run"),
+        (["V1"], {}, "regions there and not in this run: IT, V2"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            nsd.write_experiment("imagery", tmp_path, regions, **(asked | options))
+    assert (tmp_path / "subj01_imagery.nc").read_bytes() == before
+    nsd.write_experiment("synthetic", tmp_path, ["V1"], subjects=[1])
+    (tmp_path / "subj05_imagery.nc").write_text("mine")
+    with pytest.raises(ParameterError, match="holds no rows of an experiment"):
+        nsd.write_experiment("imagery", tmp_path, ["V1"], subjects=[5])
+    assert (tmp_path / "subj05_imagery.nc").read_text() == "mine"
+
+
+def test_rows_of_another_space_are_not_replaced(
+    on_surfaces: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    opened = {"cache_dir": tmp_path / "cache", "space": "fsaverage"}
+    with_native = open_nsd(on_surfaces[0], surface_files="native", **opened)
+    with_native.write_experiment("imagery", tmp_path / "out", ["nsdgeneral"], subjects=[1])
+    for message, options in (
+        ("surface_files: native there, mgh in this run", {"surface_files": "mgh"}),
+        ("space: fsaverage there, nativesurface in this run", {"space": "nativesurface"}),
+    ):
+        other = open_nsd(on_surfaces[0], **(opened | options))
+        with pytest.raises(ParameterError, match=message):
+            other.write_experiment("imagery", tmp_path / "out", ["nsdgeneral"], subjects=[1])
+
+
 def test_other_files_of_the_dataset_stay_as_they_are(root: Path, tmp_path: Path) -> None:
     write_synthetic_nsd(tmp_path / "nsd", subjects=[1, 5], surfaces=False)
     for path in (tmp_path / "nsd").rglob("*.*"):

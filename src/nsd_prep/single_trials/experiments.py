@@ -9,11 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.core.atomic import write_text
-from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.errors import NSDPrepError, ParameterError
 from nsd_prep.core.parameters import StoredFormat, StoredType
 from nsd_prep.dataset.betas import Betas
 from nsd_prep.dataset.experiments import Experiment
 from nsd_prep.single_trials.normalise import INT16_STEP, normalised
+from nsd_prep.single_trials.reading import open_single_trials
+from nsd_prep.single_trials.voxels import MEMBERSHIP
 from nsd_prep.single_trials.writer import FORMATS, write_rows
 
 #: z-scores over each run, or over all rows; or percent signal change.
@@ -23,6 +25,17 @@ UNITS: Final[Mapping[ExperimentNormalise, str]] = {
     "session": "standard deviations of all rows",
     "none": "percent signal change",
 }
+
+#: Attributes in which two files differ that show different rows.
+_WHAT_ROWS_SHOW: Final = (
+    "experiment",
+    "subject",
+    "dataset",
+    "preparation",
+    "space",
+    "surface_files",
+    "normalisation",
+)
 
 
 def require_normalise(normalise: str) -> None:
@@ -187,6 +200,11 @@ def write_experiment(
     -------
     responses, table : Path
         ``subj01_imagery.nc`` or ``.zarr``, and ``subj01_imagery.csv``.
+
+    Raises
+    ------
+    ParameterError
+        A file of that name shows something else, which would be lost.
     """
     path = folder / f"subj{subject:02d}_{experiment}{FORMATS[format]}"
     recorded = {
@@ -195,6 +213,8 @@ def write_experiment(
         "normalisation": normalise,
         "units": UNITS[normalise],
     }
+    recorded |= dict(attributes)
+    _check_replaced(path, recorded, voxels)
     responses = normalised_rows(values, rows["run"].to_numpy(), normalise, is_surface=is_surface)
     write_rows(
         path,
@@ -203,10 +223,37 @@ def write_experiment(
         voxels,
         dtype=dtype,
         format=format,
-        attributes=recorded | dict(attributes),
+        attributes=recorded,
         step=INT16_STEP["none" if normalise == "none" else "session"],
     )
     table = path.with_suffix(".csv")
     named = rows.assign(subject=f"subj{subject:02d}")[["subject", *rows.columns]]
     write_text(table, named.to_csv(lineterminator="\n"))
     return path, table
+
+
+def _check_replaced(path: Path, attributes: Mapping[str, Any], voxels: pd.DataFrame) -> None:
+    """Raise where a file is there whose rows the new ones would not show too."""
+    if not path.exists():
+        return
+    try:
+        with open_single_trials(path) as trials:
+            found, columns = dict(trials.attrs), set(map(str, trials.coords))
+    except (NSDPrepError, OSError) as error:
+        raise ParameterError(
+            f"{path} is there, and holds no rows of an experiment ({error}): move it away, or "
+            "choose another folder."
+        ) from error
+    differences = [
+        f"{name}: {found.get(name)} there, {attributes.get(name)} in this run"
+        for name in _WHAT_ROWS_SHOW
+        if found.get(name) != attributes.get(name)
+    ]
+    regions = {name for name in columns if name.startswith(MEMBERSHIP)}
+    if lost := sorted(name.removeprefix(MEMBERSHIP) for name in regions - set(voxels)):
+        differences.append(f"regions there and not in this run: {', '.join(lost)}")
+    if differences:
+        raise ParameterError(
+            f"{path} was written with other options ({'; '.join(differences)}): choose another "
+            "folder, or move it away."
+        )
