@@ -19,6 +19,8 @@ from nsd_prep.single_trials.voxels import MEMBERSHIP
 REGION: Final = "nsdgeneral"
 SPLIT: Final = "algonauts2023"
 _HEMISPHERES: Final = ("lh", "rh")
+#: Of which statistics of a session are taken together, in float64.
+_SITES_AT_ONCE: Final = 4096
 _FOLDERS: Final = {TRAIN: "training", TEST: "test"}
 README: Final = """\
 `subj0X/training_split/training_fmri/{lh,rh}_training_fmri.npy` and
@@ -126,10 +128,17 @@ class _Scales:
         session = trials.trials["session"].to_numpy()
         self._row_of_session = np.searchsorted(np.unique(session), session)
         means, deviations = [], []
+        blocks = np.array_split(sites, -(-len(sites) // _SITES_AT_ONCE) or 1)
         for rows in trials.sessions():
-            values = np.take(trials.reader[rows], sites, axis=1).astype(np.float64)
-            means.append(values.mean(axis=0))
-            deviations.append(values.std(axis=0))
+            values = trials.reader[rows]
+            mean_of_session, deviation_of_session = [], []
+            for block in blocks:
+                own = np.take(values, block, axis=1).astype(np.float64)
+                mean_of_session.append(own.mean(axis=0))
+                deviation_of_session.append(own.std(axis=0))
+            means.append(np.concatenate(mean_of_session))
+            deviations.append(np.concatenate(deviation_of_session))
+            del values  # before the next session is read
             current_stage().advance()
         mean, deviation = np.stack(means), np.stack(deviations)
         has_data = (np.isfinite(mean) & (deviation > 0)).all(axis=0)

@@ -160,4 +160,8 @@ def normalised_sessions(
         responses = normalised(values, normalisation, training, is_surface=is_surface)
         if selected is not None and not selected.all():
             responses = responses[:, selected]
-        yield session, np.ascontiguousarray(responses.T)
+        rows_of_session = np.ascontiguousarray(responses.T)
+        # Of a large region each of these is some 100 MB: they go before the next session comes.
+        del values, responses
+        yield session, rows_of_session
+        del rows_of_session

@@ -78,6 +78,7 @@ def checked_sessions(
                 "the session again."
             )
         yield values
+        del values  # before the next session is made
 
 
 def write_rows(
@@ -157,6 +158,7 @@ def write_rows(
             with netcdf_errors(path):
                 rows[start:stop] = stored
             written.append((slice(start, stop), zlib.crc32(stored.data)))
+            del values, stored  # before the next block is made
         if stop != len(table):
             raise InputFileError(
                 f"{path} would hold {stop} rows: expected {len(table)}, as the table has; give "

@@ -130,14 +130,14 @@ class SubjectTrials:
     def sessions(self) -> Iterator[tuple[int, Betas]]:
         """Read the sessions (1-based), ascending: all trials as stored (n_voxels, n_trials)."""
         stage, taken = current_stage(), self._taken
-        for session, values in self._whole_sessions():
-            yield session, values if taken.all() else values[taken]
+        rows = slice(None) if taken.all() else taken
+        for record in self._records:
+            yield record.session, self._whole_session(record)[rows]
             stage.advance()
 
-    def _whole_sessions(self) -> Iterator[tuple[int, Betas]]:
-        for record in self._records:
-            parts = {name: self._store.read(part) for name, part in record.all_trials.items()}
-            yield record.session, join_regions(parts, self.regions)
+    def _whole_session(self, record: SessionRecord) -> Betas:
+        parts = {name: self._store.read(part) for name, part in record.all_trials.items()}
+        return join_regions(parts, self.regions)
 
     @property
     def voxels(self) -> pd.DataFrame:
@@ -156,7 +156,8 @@ class SubjectTrials:
         """All voxels; with their split-half reliability where it decides which are taken."""
         if self._minima.reliability is None:
             return self._all_voxels
-        zscores = normalised_sessions(self._whole_sessions(), self.trials, "session")
+        sessions = ((record.session, self._whole_session(record)) for record in self._records)
+        zscores = normalised_sessions(sessions, self.trials, "session")
         reliability = split_half_reliability(zscores, self.trials, self._scratch)
         place = self._all_voxels.columns.get_loc("noise_ceiling") + 1
         voxels = self._all_voxels.copy()
