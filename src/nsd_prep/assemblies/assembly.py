@@ -118,9 +118,9 @@ def voxel_table(region: str, subjects: Sequence[SubjectVoxels]) -> pd.DataFrame:
         n_voxels = len(voxels.voxels)
         kept = np.ones(n_voxels, dtype=np.bool_) if voxels.kept is None else voxels.kept
         number = np.cumsum(kept) - 1
-        places = voxels.space.table(voxels.voxels)
+        coordinates_of_sites = voxels.space.table(voxels.voxels)
         if isinstance(voxels.space, SurfaceSpace):
-            sides = places["hemisphere"].tolist()
+            sides = coordinates_of_sites["hemisphere"].tolist()
             named = [
                 f"{name}_{side}_{region}_v{n:05d}"
                 for side, n in zip(sides, number.tolist(), strict=True)
@@ -131,7 +131,7 @@ def voxel_table(region: str, subjects: Sequence[SubjectVoxels]) -> pd.DataFrame:
             "neuroid_id": np.where(kept, named, "").tolist(),
             "subject": name,
             "region": region,
-            **places,
+            **coordinates_of_sites,
             "ncsnr": voxels.ncsnr,
             "noise_ceiling": voxels.noise_ceiling,
             "sessions_without_data": voxels.sessions_without_data,

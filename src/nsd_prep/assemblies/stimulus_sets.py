@@ -28,10 +28,10 @@ _MOST_THREADS: Final = 8
 _HELD: Final = 2
 
 
-def pictures_of(made: StepOutput, folder: Folder) -> dict[int, Path]:
+def pictures_of(output: StepOutput, folder: Folder) -> dict[int, Path]:
     """Return where the images of written stimulus sets lie, by nsd_id (0-based), ascending."""
     pictures = {}
-    for name in made.files:
+    for name in output.files:
         path = folder.path / name
         if path.suffix in _EXTENSIONS.values():
             pictures[int(path.stem.removeprefix("nsd_"))] = path

@@ -177,17 +177,23 @@ def check_run(
     list of Check
         Without those that `evidence` holds already.
     """
-    subjects = list(dict.fromkeys(one.subject for one in evidence))
-    found = []
+    subjects = list(dict.fromkeys(region_evidence.subject for region_evidence in evidence))
+    checks = []
     for subject in subjects:
-        own = [one for one in evidence if one.subject == subject]
+        own = [
+            region_evidence for region_evidence in evidence if region_evidence.subject == subject
+        ]
         sessions = check_sessions(
             f"subj{subject:02d}",
-            {one.region: one.trials for one in own},
+            {region_evidence.region: region_evidence.trials for region_evidence in own},
             known=WEAK_SESSIONS.get(subject, ()) if scope is not None else (),
-            repeated=[one.repeated for one in own if one.repeated is not None],
+            repeated=[
+                region_evidence.repeated
+                for region_evidence in own
+                if region_evidence.repeated is not None
+            ],
         )
-        found += [*sessions, _check_decided(subject, own, sessions)]
+        checks += [*sessions, _check_decided(subject, own, sessions)]
     regions = [region for region, of_subjects in rdms.items() if len(of_subjects) >= 2]
 
     def agreement_in(region: str) -> SubjectAgreement:
@@ -195,30 +201,30 @@ def check_run(
 
     agreements = dict(zip(regions, each_in_threads(agreement_in, regions), strict=True))
     for region, agreement in agreements.items():
-        own = [one for one in evidence if one.region == region]
-        reliability = np.array([one.rdm_reliability for one in own])
-        found += check_subject_agreement(
-            region, [one.subject for one in own], agreement, reliability
+        own = [region_evidence for region_evidence in evidence if region_evidence.region == region]
+        reliability = np.array([region_evidence.rdm_reliability for region_evidence in own])
+        checks += check_subject_agreement(
+            region, [region_evidence.subject for region_evidence in own], agreement, reliability
         )
     # A subject may lack a region: what compares regions takes those that all have.
     complete = {region: stack for region, stack in rdms.items() if len(stack) == len(subjects)}
     order = None
     if all(region in complete for region in REGIONS_IN_ORDER):
         order = region_order(complete)
-        found.append(check_region_order(order, len(rdms[REGIONS_IN_ORDER[0]][0])))
-    found += check_region_identity(subjects, complete)
+        checks.append(check_region_order(order, len(rdms[REGIONS_IN_ORDER[0]][0])))
+    checks += check_region_identity(subjects, complete)
     if scope is not None:
         means = {region: stack.mean(axis=0) for region, stack in complete.items()}
-        found += check_published_rdms(means, agreements, order, scope)
-    return found
+        checks += check_published_rdms(means, agreements, order, scope)
+    return checks
 
 
 def _check_decided(
     subject: int, evidence: Sequence[RegionEvidence], sessions: Sequence[Check]
 ) -> Check:
     """Check that something was decided about a subject: silence must not pass for soundness."""
-    checks = [one for region in evidence for one in region.checks] + list(sessions)
-    decided = sum(one.verdict != "not decidable" for one in checks)
+    checks = [check for region in evidence for check in region.checks] + list(sessions)
+    decided = sum(check.verdict != "not decidable" for check in checks)
     n_images = max(region.n_images for region in evidence)
     n_voxels = sum(region.n_voxels for region in evidence)
     n_telling = sum(region.n_telling for region in evidence)

@@ -280,7 +280,7 @@ def _agreements(
     # The square of the sum is the sum over all pairs, and each RDM with itself.
     pairs = float(total @ total) - sum(float(unit @ unit) for unit in flat)
     with_rest = np.array(
-        [one @ two for one, two in zip(flat, rest.reshape(flat.shape), strict=True)]
+        [own @ other for own, other in zip(flat, rest.reshape(flat.shape), strict=True)]
     )
     return pairs / (len(units) * (len(units) - 1)), with_rest.astype(np.float64)
 

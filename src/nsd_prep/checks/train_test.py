@@ -143,7 +143,7 @@ def check_train_and_test(
     train, test = assemblies
     test_ids = nsd_ids[~is_train]
     repeated = np.repeat(test_ids, REPETITIONS)
-    columns = [one["neuroid_id"].to_numpy() for one in assemblies]
+    columns = [assembly["neuroid_id"].to_numpy() for assembly in assemblies]
     return [
         *_check_form("train", train, nsd_ids[is_train], ()),
         *_check_form("test", test, repeated, ("repetition",)),
@@ -251,10 +251,10 @@ def _name(assembly: xr.DataArray, split: Split) -> str:
 def _check_form(
     split: Split, assembly: xr.DataArray, nsd_ids: NDArray[np.int64], further: tuple[str, ...]
 ) -> list[Check]:
-    places = places_of(assembly)
-    neuroid = neuroid_coordinates(places)
+    site_coordinates = places_of(assembly)
+    neuroid = neuroid_coordinates(site_coordinates)
     coordinates = [*PRESENTATION_COORDINATES, *further, *neuroid, *_TIME_COORDINATES]
-    is_surface = places == SurfaceSpace.coordinates
+    is_surface = site_coordinates == SurfaceSpace.coordinates
     # Neuroids of one subject stand together, on surfaces those of one region: as many runs of a
     # name as there are names.
     major = "region" if is_surface else "subject"
@@ -359,9 +359,9 @@ def internal_consistency(trials: NDArray[np.float32]) -> NDArray[np.float64]:
     for alone in range(REPETITIONS):
         halves = [trials[:, alone], np.delete(trials, alone, axis=1).mean(axis=1)]
         constant = np.any([(half == half[:1]).all(axis=0) for half in halves], axis=0)
-        one, rest = (half - half.mean(axis=0, dtype=np.float64) for half in halves)
-        size = np.sqrt((one**2).sum(axis=0) * (rest**2).sum(axis=0))
+        single, rest = (half - half.mean(axis=0, dtype=np.float64) for half in halves)
+        size = np.sqrt((single**2).sum(axis=0) * (rest**2).sum(axis=0))
         with np.errstate(invalid="ignore", divide="ignore"):
-            r = np.clip((one * rest).sum(axis=0) / np.where(constant, np.nan, size), -1, 1)
+            r = np.clip((single * rest).sum(axis=0) / np.where(constant, np.nan, size), -1, 1)
             corrected[alone] = 2 * r / (1 + r)
     return corrected

@@ -220,20 +220,20 @@ class _Pipeline:
         options = SingleTrialOptions(
             run.normalise, run.training_split, run.images, run.average, run.dtype, run.format
         )
-        place = outputs.SINGLE_TRIALS if run.assemblies else ""
+        subfolder = outputs.SINGLE_TRIALS if run.assemblies else ""
         if self.inputs.trials.images is not None:
             images = ImageTable(self.inputs.trials.images, run.coco_annotations)
             with self._stage("writing the table of images"):
-                owned.add(self._call(step_table.WRITE_IMAGES, images, place, output))
+                owned.add(self._call(step_table.WRITE_IMAGES, images, subfolder, output))
         subjects, written, examined = [], {}, {}
         with self._stage("writing single trials", len(self.inputs.betas)):
             for number in run.subjects:
                 trials = SubjectTrials(
-                    self.inputs, number, sessions, self.store, run.minima, output.path / place
+                    self.inputs, number, sessions, self.store, run.minima, output.path / subfolder
                 )
                 subjects.append(trials)
                 written[number] = owned.add(
-                    self._call(step_table.WRITE_SINGLE_TRIALS, trials, options, place, output)
+                    self._call(step_table.WRITE_SINGLE_TRIALS, trials, options, subfolder, output)
                 )
         with self._stage("checking single trials", len(run.subjects)) as stage:
             for trials in subjects:
@@ -255,11 +255,11 @@ class _Pipeline:
                         written,
                         examined,
                         checks,
-                        place,
+                        subfolder,
                         output,
                     )
                 )
-                self._stamp_page(output.path / place / outputs.PAGE)
+                self._stamp_page(output.path / subfolder / outputs.PAGE)
 
     def make_assemblies(self, sessions: Sequence[SessionRecord]) -> None:
         """Write and check the assembly of each region, and what is made of assemblies."""

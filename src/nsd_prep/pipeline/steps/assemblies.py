@@ -78,8 +78,8 @@ class Representations:
         """The RDMs of every region and subject; one assembly is in memory at a time."""
         assemblies = (
             (region, without_gaps(read_assembly(self.folder.path / name)))
-            for region, made in self.assemblies.items()
-            for name in made.files
+            for region, output in self.assemblies.items()
+            for name in output.files
         )
         return analyse(assemblies, with_reliable=self.with_reliable)
 
@@ -91,24 +91,26 @@ def crossnobis_geometry(prepared: Prepared) -> Geometry:
     `nsd_prep.analysis.rdm_statistics.crossnobis`, each voxel weighted by the inverse of its noise
     variance; of reliable voxels nothing.
     """
-    places = [
+    region_subjects = [
         (region, subject)
         for region in prepared.regions
         for subject in prepared.subjects_with(region)
     ]
 
-    def distances(place: tuple[str, int]) -> tuple[int, NDArray[np.float32]]:
-        region, subject = place
+    def distances(region_subject: tuple[str, int]) -> tuple[int, NDArray[np.float32]]:
+        region, subject = region_subject
         kept = prepared.kept(subject, region)
         responses = prepared.repetitions_without_gaps(subject, region)[:, :, kept]
-        found = crossnobis(responses, noise_precision(responses))
-        return responses.shape[2], upper_triangle(found.astype(np.float32))
+        squared = crossnobis(responses, noise_precision(responses))
+        return responses.shape[2], upper_triangle(squared.astype(np.float32))
 
-    found = dict(zip(places, each_in_threads(distances, places), strict=True))
+    geometries = dict(
+        zip(region_subjects, each_in_threads(distances, region_subjects), strict=True)
+    )
     regions = []
     for region in prepared.regions:
         subjects = prepared.subjects_with(region)
-        own = [found[region, subject] for subject in subjects]
+        own = [geometries[region, subject] for subject in subjects]
         n_voxels = np.array([number for number, _ in own])
         names = tuple(f"subj{subject:02d}" for subject in subjects)
         rdms = np.stack([pairs for _, pairs in own])

@@ -91,9 +91,9 @@ def _gather_report(inputs: ReportInputs, folder: Folder, draw: Caller) -> Report
         if encoding is None or not features:
             return None, None
         with opened_train_and_test(folder, encoding.suffix, prepared.space) as assemblies:
-            found = score_encoding(*assemblies, features)
-            shift = shift_of_ids(*assemblies, features, found) if encoding.features else None
-            return found, shift
+            result = score_encoding(*assemblies, features)
+            shift = shift_of_ids(*assemblies, features, result) if encoding.features else None
+            return result, shift
 
     def further() -> list[Section]:
         distances = crossnobis_geometry(prepared) if inputs.crossnobis else None

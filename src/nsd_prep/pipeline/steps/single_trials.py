@@ -159,9 +159,9 @@ class SubjectTrials:
         sessions = ((record.session, self._whole_session(record)) for record in self._records)
         zscores = normalised_sessions(sessions, self.trials, "session")
         reliability = split_half_reliability(zscores, self.trials, self._scratch)
-        place = self._all_voxels.columns.get_loc("noise_ceiling") + 1
+        position = self._all_voxels.columns.get_loc("noise_ceiling") + 1
         voxels = self._all_voxels.copy()
-        voxels.insert(place, SPLIT_HALF, reliability)
+        voxels.insert(position, SPLIT_HALF, reliability)
         return voxels
 
 
