@@ -125,7 +125,7 @@ def train_and_test_form(
     Arguments are those of `build_train_and_test`.
     """
     ordered = in_consumers_order(voxels)
-    places = SurfaceSpace if "vertex_index" in voxels else VolumeSpace
+    space_type = SurfaceSpace if "vertex_index" in voxels else VolumeSpace
     described = {**attributes, "zscore_images": zscore_images}
     train_ids, test_ids = nsd_ids[is_train], np.repeat(nsd_ids[~is_train], REPETITIONS)
     train, test = (
@@ -134,7 +134,7 @@ def train_and_test_form(
             ids,
             ordered,
             described,
-            places.coordinates,
+            space_type.coordinates,
         )
         for ids in (train_ids, test_ids)
     )
@@ -262,7 +262,7 @@ def build_train_and_test(
     forms = train_and_test_form(
         voxels, nsd_ids, is_train, zscore_images=zscore_images, attributes=attributes
     )
-    built = TrainAndTest(*(one.copy(data=np.empty(one.shape, np.float32)) for one in forms))
+    built = TrainAndTest(*(form.copy(data=np.empty(form.shape, np.float32)) for form in forms))
 
     def write(start: int, *values: NDArray[np.float32]) -> None:
         for assembly, columns in zip(built, values, strict=True):

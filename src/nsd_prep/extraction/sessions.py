@@ -142,7 +142,7 @@ class SessionRequest:
     @property
     def digest(self) -> str:
         """What stands for the request in a cache key."""
-        keys = [[*place, self.part_keys[place]] for place in self.parts]
+        keys = [[*key, self.part_keys[key]] for key in self.parts]
         content = [self.subject, self.session, keys]
         with suppress(OSError):  # that it is gone will be told when it is read
             # Where it is another one, the store decides whether its parts are of this file.
@@ -152,7 +152,9 @@ class SessionRequest:
     @property
     def local_files(self) -> tuple[Path, ...]:
         """The session's files; none where they are remote ones."""
-        return tuple(Path(one.path) for one in self.betas if isinstance(one, FileIdentity))
+        return tuple(
+            Path(identity.path) for identity in self.betas if isinstance(identity, FileIdentity)
+        )
 
     @property
     def parts(self) -> list[tuple[TrialSelection, str]]:
@@ -166,7 +168,7 @@ class SessionRequest:
     @property
     def is_stored(self) -> bool:
         """Whether the store has every part, whole or not."""
-        return all(self.store.has(self.part_name(*place)) for place in self.parts)
+        return all(self.store.has(self.part_name(*key)) for key in self.parts)
 
     @property
     def group(self) -> str:
@@ -176,9 +178,9 @@ class SessionRequest:
 
     def invalidate(self) -> None:
         """Make the store drop what this request could be given, so that it is extracted again."""
-        for place in self.parts:
-            self.store.invalidate(self.part_name(*place))
-            for stored in self._around(place[1], self.voxel_sets()):
+        for key in self.parts:
+            self.store.invalidate(self.part_name(*key))
+            for stored in self._around(key[1], self.voxel_sets()):
                 self.store.invalidate(self._name(self.key("all", stored)))
 
     def find(self, kind: TrialSelection, region: str) -> StoredArray | None:
@@ -243,9 +245,9 @@ class SessionRequest:
             (record.subject, record.session) == (self.subject, self.session)
             and parts.keys() == set(self.parts)
             and all(
-                (part.key, part.file) == (self.part_keys[place], f"{self.part_name(*place)}.npy")
-                and self.is_possible(place[0], len(self.voxels(place[1])), part)
-                for place, part in parts.items()
+                (part.key, part.file) == (self.part_keys[key], f"{self.part_name(*key)}.npy")
+                and self.is_possible(key[0], len(self.voxels(key[1])), part)
+                for key, part in parts.items()
             )
         )
 
@@ -368,16 +370,16 @@ def extract_session(request: SessionRequest) -> SessionRecord:
     OutputError
         The store cannot be written.
     """
-    found = {place: request.find(*place) for place in request.parts}
-    missing = [place for place, part in found.items() if part is None]
+    stored = {key: request.find(*key) for key in request.parts}
+    missing = [key for key, part in stored.items() if part is None]
     files = request.local_files
     sample = FileSample.from_paths(*files) if missing and files else None
     values = _values(request, list(dict.fromkeys(region for _, region in missing)), sample)
     for kind, region in missing:
-        found[kind, region] = _store(request, kind, region, values[region], sample)
-    kept = found.pop(("all", KEPT), None)
-    probes = {region: found.pop(("all", f"{_PROBES_OF}{region}")) for region in request.probes}
-    parts = {place: part for place, part in found.items() if part is not None}
+        stored[kind, region] = _store(request, kind, region, values[region], sample)
+    kept = stored.pop(("all", KEPT), None)
+    probes = {region: stored.pop(("all", f"{_PROBES_OF}{region}")) for region in request.probes}
+    parts = {key: part for key, part in stored.items() if part is not None}
     shared, everything = (
         {region: part for (kind, region), part in parts.items() if kind == wanted}
         for wanted in get_args(TrialSelection)
@@ -424,14 +426,14 @@ def _values(
     voxels = _union(request, to_read)
     read = read_files(request.source, request.files, voxels, request.n_trials)
     source = request.source
-    found = tuple(map(source.identity, request.paths))
+    identities = tuple(map(source.identity, request.paths))
     changed = sample is not None and sample.renewed(*request.local_files) is None
-    if found != request.betas or changed:
+    if identities != request.betas or changed:
         expected = zip(request.paths, request.betas, strict=True)
         files = [
-            (path, one.bytes)
-            for (path, one), now in zip(expected, found, strict=True)
-            if changed or now != one
+            (path, identity.bytes)
+            for (path, identity), now in zip(expected, identities, strict=True)
+            if changed or now != identity
         ]
         message = (
             f"{source.where(files[0][0])} changed during the run: expected the file of "
@@ -439,7 +441,7 @@ def _values(
             "and run the same command again."
         )
         # A server has a whole file or another; in a folder it may be half written.
-        if remote := [one for one in found if isinstance(one, RemoteIdentity)]:
+        if remote := [identity for identity in identities if isinstance(identity, RemoteIdentity)]:
             replaced = {(request.subject, request.session): tuple(remote)}
             raise ReplacedSessionsError([message], replaced)
         raise InputFileError(message)

@@ -145,7 +145,9 @@ def compose_report(
     for make in makers:
         sections += make()
         stage.advance()
-    sections.sort(key=lambda one: _ORDER.index(one.name) if one.name in _ORDER else len(_ORDER))
+    sections.sort(
+        key=lambda section: _ORDER.index(section.name) if section.name in _ORDER else len(_ORDER)
+    )
     return Report(
         title=f"{facts.dataset}: neural assemblies",
         summary=(

@@ -53,11 +53,11 @@ def make_train_and_test(
     files = _write_train_and_test(prepared, zscore_images, suffix, folder)
     kept = prepared.voxels[prepared.voxels["kept"]]
     with opened_train_and_test(folder, suffix, prepared.space) as written:
-        found = check_train_and_test(written, prepared.nsd_ids, prepared.is_train, kept)
+        checks = check_train_and_test(written, prepared.nsd_ids, prepared.is_train, kept)
         for region in assemblies:
             with opened_assembly(folder.path / prepared.assembly_file(region)) as assembly:
-                found.append(check_agreement(written, region, assembly, prepared.is_train, kept))
-    return StepOutput.from_paths(folder, files, found)
+                checks.append(check_agreement(written, region, assembly, prepared.is_train, kept))
+    return StepOutput.from_paths(folder, files, checks)
 
 
 def _write_train_and_test(

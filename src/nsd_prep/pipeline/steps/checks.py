@@ -74,26 +74,26 @@ def examine(
     """
     stage = current_stage()
 
-    def look_at(place: tuple[int, str]) -> tuple[RegionEvidence, SplitHalfSample]:
-        gathered = evidence_of(prepared, *place)
-        repeated_trials = repeated.read(*place)
+    def look_at(key: tuple[int, str]) -> tuple[RegionEvidence, SplitHalfSample]:
+        gathered = evidence_of(prepared, *key)
+        repeated_trials = repeated.read(*key)
         stage.advance()
         if repeated_trials is None:
             return gathered.region, gathered.split_half
         agreement = agreement_of_trials(repeated_trials)
         return replace(gathered.region, repeated=agreement), gathered.split_half
 
-    places = prepared.regions_of_subjects
+    voxels_of_regions = prepared.regions_of_subjects
     everything = [
         (subject, region)
         for subject in prepared.subjects
         for region in prepared.regions
-        if (subject, region) in places
+        if (subject, region) in voxels_of_regions
     ]
     stage.total = len(everything)
     looked_at = each_in_threads(look_at, everything)
-    evidence = [one for one, _ in looked_at]
-    found = [check for one in evidence for check in one.checks]
+    evidence = [region_evidence for region_evidence, _ in looked_at]
+    checks = [check for region_evidence in evidence for check in region_evidence.checks]
     rdms = {
         region.region: np.stack([from_upper_triangle(pairs) for pairs in region.rdms])
         for region in representations.geometry.all_voxels
@@ -101,26 +101,29 @@ def examine(
     scope = _scope(prepared)
     if scope is not None:
         counts, n_images = prepared.repetition_counts, len(prepared.nsd_ids)
-        found += check_published_repetitions(counts, n_images, scope)
+        checks += check_published_repetitions(counts, n_images, scope)
         for region in prepared.regions:
             voxels = prepared.voxels[prepared.voxels["region"] == region]
-            found += check_published_region(region, voxels, scope)
-    found += check_run(evidence, rdms, scope=scope)
+            checks += check_published_region(region, voxels, scope)
+    checks += check_run(evidence, rdms, scope=scope)
     write_table(folder.path / outputs.SESSIONS, _sessions(prepared, evidence))
-    split_half = {(one.subject, one.region): one.reliability.correlation for one in evidence}
-    reliability = reliability_table(prepared.voxels, split_half, places)
+    split_half = {
+        (region_evidence.subject, region_evidence.region): region_evidence.reliability.correlation
+        for region_evidence in evidence
+    }
+    reliability = reliability_table(prepared.voxels, split_half, voxels_of_regions)
     write_table(folder.path / outputs.RELIABILITY, reliability)
     sampled = pd.concat(
         [
-            _sampled_rows(prepared, place, sample)
-            for place, (_, sample) in zip(everything, looked_at, strict=True)
+            _sampled_rows(prepared, region_key, sample)
+            for region_key, (_, sample) in zip(everything, looked_at, strict=True)
         ]
     )
-    found += [
+    checks += [
         check_sessions_table(read_table(folder.path / outputs.SESSIONS), prepared.voxels),
         check_reliability_table(read_table(folder.path / outputs.RELIABILITY), sampled),
     ]
-    return StepOutput.in_folder(folder, [outputs.SESSIONS, outputs.RELIABILITY], found)
+    return StepOutput.in_folder(folder, [outputs.SESSIONS, outputs.RELIABILITY], checks)
 
 
 def _scope(prepared: Prepared) -> Scope | None:
@@ -146,7 +149,7 @@ def check_subjects(
     sessions : sequence of SessionRecord
         Every session that was extracted, whatever for.
     """
-    found: list[Check] = []
+    checks: list[Check] = []
     for subject, own in masks.items():
         selection, (ncsnr, space) = own.selection, noise_ceilings[subject].ncsnr
         regions = {name: voxels for name, voxels in selection.regions.items() if len(voxels)}
@@ -159,26 +162,26 @@ def check_subjects(
             if record.subject == subject
         }
         if isinstance(space, VolumeSpace):
-            found += check_placement(subject, regions, space, ncsnr, own.brain)
+            checks += check_placement(subject, regions, space, ncsnr, own.brain)
         else:
-            found += check_placement_on_surface(subject, regions, ncsnr)
+            checks += check_placement_on_surface(subject, regions, ncsnr)
             if own.native is not None:
-                found += check_transform(subject, space, ncsnr, own.native.ncsnr)
-        found += check_session_records(subject, records)
+                checks += check_transform(subject, space, ncsnr, own.native.ncsnr)
+        checks += check_session_records(subject, records)
         if selection.hemispheres is not None and isinstance(space, VolumeSpace):
-            found.append(check_hemispheres(subject, space, *selection.hemispheres))
-    return StepOutput(checks=tuple(found))
+            checks.append(check_hemispheres(subject, space, *selection.hemispheres))
+    return StepOutput(checks=tuple(checks))
 
 
 def _sampled_rows(
-    prepared: Prepared, place: tuple[int, str], sample: SplitHalfSample
+    prepared: Prepared, key: tuple[int, str], sample: SplitHalfSample
 ) -> pd.DataFrame:
     """Return the sampled voxels that are neuroids, with the columns of ``reliability.csv``."""
-    subject, region = place
-    row = prepared.regions_of_subjects[place]
+    subject, region = key
+    row = prepared.regions_of_subjects[key]
     kept = prepared.kept(subject, region)[sample.voxels]
-    places = row.space.table(row.voxels[sample.voxels][kept])
-    columns = {name: places[name] for name in row.space.coordinates}
+    coordinates = row.space.table(row.voxels[sample.voxels][kept])
+    columns = {name: coordinates[name] for name in row.space.coordinates}
     columns["split_half_correlation"] = sample.correlation[kept]
     rows = pd.DataFrame(columns)
     rows.insert(0, "subject", f"subj{subject:02d}")
@@ -189,11 +192,17 @@ def _sampled_rows(
 def _sessions(prepared: Prepared, evidence: Sequence[RegionEvidence]) -> pd.DataFrame:
     """Return a row for each subject, session and region, with the session's agreement."""
     agreement = [
-        session_agreement_table([one.trials for one in evidence if one.subject == subject])
+        session_agreement_table(
+            [
+                region_evidence.trials
+                for region_evidence in evidence
+                if region_evidence.subject == subject
+            ]
+        )
         .reset_index()[["session", "agreement"]]
         .assign(subject=f"subj{subject:02d}")
         for subject in prepared.subjects
-        if any(one.subject == subject for one in evidence)
+        if any(region_evidence.subject == subject for region_evidence in evidence)
     ]
     table = sessions_table(prepared.session_records)
     keys = ["subject", "session"]
@@ -203,7 +212,7 @@ def _sessions(prepared: Prepared, evidence: Sequence[RegionEvidence]) -> pd.Data
 def reliability_table(
     voxels: pd.DataFrame,
     split_half: Mapping[tuple[int, str], NDArray[np.float64]],
-    places: Mapping[tuple[int, str], SubjectVoxels],
+    regions: Mapping[tuple[int, str], SubjectVoxels],
 ) -> pd.DataFrame:
     """Return the split-half correlation of each neuroid, in the order of ``voxels.csv``.
 
@@ -218,10 +227,10 @@ def reliability_table(
     places : mapping of (int, str) to SubjectVoxels
         Where these voxels lie.
     """
-    keys = ["subject", "region", *next(iter(places.values())).space.coordinates]
+    keys = ["subject", "region", *next(iter(regions.values())).space.coordinates]
     correlations = pd.concat(
         [
-            voxel_table(region, [places[subject, region]])[keys].assign(
+            voxel_table(region, [regions[subject, region]])[keys].assign(
                 split_half_correlation=correlation
             )
             for (subject, region), correlation in split_half.items()
@@ -244,7 +253,7 @@ def check_stimuli(
     There are no checks without V1 or without images. `photographs` is whether the images are
     photographs, or synthetic ones, which are like photographs in contrast energy and colours.
     """
-    rdms = {one.region: one.rdms for one in representations.geometry.all_voxels}
+    rdms = {geometry.region: geometry.rdms for geometry in representations.geometry.all_voxels}
     files = pictures_of(stimuli, folder)
     nsd_ids = [nsd_id for nsd_id in prepared.nsd_ids.tolist() if nsd_id in files][:_IMAGES_CHECKED]
     if "V1" not in rdms or not nsd_ids:
@@ -256,10 +265,10 @@ def check_stimuli(
     rows = np.searchsorted(prepared.nsd_ids, nsd_ids)
     v1 = np.mean([from_upper_triangle(pairs) for pairs in rdms["V1"]], axis=0)[np.ix_(rows, rows)]
     means = np.array([picture.mean(axis=(0, 1)) for picture in pictures])
-    found = [check_images(features, v1, natural=photographs)]
+    checks = [check_images(features, v1, natural=photographs)]
     if photographs:
-        found.append(check_colours(means))
-    return StepOutput(checks=tuple(found))
+        checks.append(check_colours(means))
+    return StepOutput(checks=tuple(checks))
 
 
 def validate(
@@ -273,7 +282,7 @@ def validate(
     Failed checks are the caller's to act on.
     """
     nsd_ids = prepared.nsd_ids
-    found = check_split(nsd_ids, read_table(folder.path / outputs.SPLIT))
+    checks = check_split(nsd_ids, read_table(folder.path / outputs.SPLIT))
     n_sessions = {
         f"subj{subject:02d}": sum(record.subject == subject for record in prepared.sessions)
         for subject in prepared.subjects
@@ -284,20 +293,20 @@ def validate(
         kept = voxels[voxels["kept"]]
         assembly = read_assembly(folder.path / prepared.assembly_file(region))
         subjects = prepared.subjects_with(region)
-        found += check_form(region, assembly, subjects, nsd_ids, kept)
-        found += check_signal(region, without_gaps(assembly), kept)
-        found += check_coverage(region, voxels, n_sessions)
+        checks += check_form(region, assembly, subjects, nsd_ids, kept)
+        checks += check_signal(region, without_gaps(assembly), kept)
+        checks += check_coverage(region, voxels, n_sessions)
         if (scope := _scope(prepared)) is not None:
             n_gaps = int(np.count_nonzero(np.isnan(assembly.to_numpy())))
-            found += check_published_gaps(region, n_gaps, len(nsd_ids), scope)
+            checks += check_published_gaps(region, n_gaps, len(nsd_ids), scope)
         labels[region] = assembly[:0].copy()  # without the responses, of which one is in memory
     files = {
         name: read_table(folder.path / name)
         for name in (outputs.VOXELS, outputs.NOISE_CEILINGS, outputs.TRIALS)
     }
-    found += [
+    checks += [
         check_voxels_table(files[outputs.VOXELS], labels, prepared.coordinates),
         check_noise_ceilings_table(files[outputs.NOISE_CEILINGS], labels),
         check_trials_table(files[outputs.TRIALS], nsd_ids, prepared.subjects),
     ]
-    return StepOutput(checks=tuple(found))
+    return StepOutput(checks=tuple(checks))
