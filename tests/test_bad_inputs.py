@@ -430,7 +430,7 @@ def test_a_link_that_leads_nowhere_is_not_taken_for_a_file_that_is_not_there(
     table = open_dataset(damageable.root).stimulus_table
     table.unlink(missing_ok=True)
     table.symlink_to(table.parent / "gone.csv")
-    with pytest.raises(PreflightError, match=r"nsd_stim_info_merged.csv is a link that leads now"):
+    with pytest.raises(PreflightError, match=r"nsd_stim_info_merged.csv is a broken link"):
         load_inputs(planned(damageable.root, damageable.root.parent / "out", regions=["V1"]))
 
 

@@ -335,7 +335,7 @@ class TestErrors:
         [
             (lambda nsd: nsd.trials(3), "subject 3 is not open: give one of 1, 2, 5"),
             (lambda nsd: nsd.responses("1", "V1"), "subject '1' is not open"),
-            (lambda nsd: nsd.responses(1, ["V1", "IT"]), "one region, found V1, IT"),
+            (lambda nsd: nsd.responses(1, ["V1", "IT"]), "a single region, found V1, IT"),
             (lambda nsd: nsd.noise_ceilings(1, "V1", n_averaged=0), "1 or more, found 0"),
             (lambda nsd: nsd.noise_ceilings(1, "V1", n_averaged=-1), "1 or more, found -1"),
             (lambda nsd: nsd.responses(1, "V9"), "region V9 is unknown"),

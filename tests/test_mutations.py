@@ -379,7 +379,7 @@ def test_the_sentence_fits_what_was_found() -> None:
     world = make_world("medium")
     sentences = {
         trials_shifted: (TRIALS, "wrong images"),
-        ncsnr_flipped(0): (VOXELS, "turned or shifted"),
+        ncsnr_flipped(0): (VOXELS, "flipped or shifted"),
         sessions_counted_from_0: (SESSIONS, "No session agrees"),
         session_of_another_subject: (SESSIONS, "another session's or subject's file"),
         trial_lost: (RUNS, "a trial was lost or appears twice"),

@@ -74,7 +74,7 @@ class TestRuns:
         found = sessions.runs(shifted)
         assert found.verdict == "failed"
         assert describe(found).value == "session 3 from run 5 of 10 on"
-        assert "lost or is there twice" in describe(found).meaning
+        assert "was lost or appears twice" in describe(found).meaning
 
     @pytest.mark.parametrize("runs", [RUNS[4:5], RUNS[7:], RUNS[2:8:5]])
     def test_runs_in_which_the_subject_slept_are_suspicious(

@@ -351,7 +351,7 @@ def test_command(packages: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert main(["publish", str(packages), "s3://bucket/a/prefix"]) == 0
     shown = capsys.readouterr().out
-    assert "no distribution of the data" in shown
+    assert "without redistribution" in shown
     for one in PackageIndex.read(packages).files:
         line = next(line for line in shown.splitlines() if one.file in line)
         assert re.search(r"not compared +[\d.]+ (bytes|kB|MB)  s3://bucket/a/prefix/", line)

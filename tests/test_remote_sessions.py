@@ -155,7 +155,7 @@ class TestOrdersOfChunks:
             assert caplog.text == ""
             monkeypatch.setattr(sessions, "_ALLOWED_MISSES", 3)
             assert np.array_equal(read(client), expected[VOXELS])
-            assert "its index is read" in caplog.text
+            assert "reading its index" in caplog.text
             client.close()
 
     def test_sessions_larger_than_memory_allows_are_read_in_parts(

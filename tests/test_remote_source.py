@@ -210,7 +210,7 @@ class TestSessions:
         expected = betas.read_voxels(damageable.betas_path(1, 2), VOXELS, GRID, TRIALS_PER_SESSION)
         assert np.array_equal(values, expected)
         assert source.identity(session(source)) != before
-        assert "read again from its beginning" in caplog.text
+        assert "reading it again from the beginning" in caplog.text
 
     def test_a_file_that_changes_all_the_time(
         self, opened: Callable[[], BucketSource], server: RangeServer

@@ -289,7 +289,7 @@ class TestChecks:
                 regions[name] = np.round(values * factor).astype(np.int16)
         found = checks_of(sessions)["betas in percent signal change"]
         assert found.verdict == verdict
-        assert "scaled otherwise than NSD's" in describe(found).meaning
+        assert "not scaled like NSD's" in describe(found).meaning
 
     @pytest.mark.parametrize("seed", range(20))
     def test_sound_sessions_pass(self, seed: int) -> None:
