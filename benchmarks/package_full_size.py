@@ -30,7 +30,7 @@ from nsd_prep.checks.registry import as_table
 from nsd_prep.checks.train_test import check_train_and_test
 from nsd_prep.core.atomic import write_json
 from nsd_prep.core.check import Check
-from nsd_prep.core.digests import sha256_of_file
+from nsd_prep.core.digests import digest_of_file
 from nsd_prep.dataset import published
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.space import VolumeSpace
@@ -93,7 +93,7 @@ def write_manifest(folder: Path, checks: list[Check]) -> None:
     as_table(checks).to_csv(folder / "checks.csv", index=False)
     files = [folder / "checks.csv", *(folder / "brainscore").rglob("*.*")]
     outputs = {
-        path.relative_to(folder).as_posix(): {"sha256": sha256_of_file(path)} for path in files
+        path.relative_to(folder).as_posix(): {"blake3": digest_of_file(path)} for path in files
     }
     write_json(folder / "manifest.json", {"outputs": outputs})
 

@@ -120,7 +120,7 @@ def emit_checked(summary: Summary) -> None:
             "output_dir": str(summary.output_dir),
             "suffix": summary.suffix,
             "assemblies": {
-                name: sha256 for name, sha256 in summary.files.items() if name.endswith(".nc")
+                name: digest for name, digest in summary.files.items() if name.endswith(".nc")
             },
             "checks": dict(summary.verdicts),
         },

@@ -1,6 +1,5 @@
 """Simulated responses with a known truth, in the form in which a run has them."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import xarray as xr
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from nsd_prep.analysis.features import Features
@@ -158,7 +158,7 @@ def write_manifest(folder: Path, verdicts: Sequence[str] = ("passed", "not decid
     outputs = {
         path.relative_to(folder).as_posix(): {
             "bytes": path.stat().st_size,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "blake3": blake3(path.read_bytes()).hexdigest(),
         }
         for path in files
     }

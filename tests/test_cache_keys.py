@@ -33,8 +33,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "mapping of arrays": ({1: np.arange(3)}, {2: np.arange(3)}),
     "sequence": ((1, "x", None), (1, "x", True)),
     "record": (
-        FileRecord(path="a", bytes=1, sha256="b"),
-        FileRecord(path="a", bytes=1, sha256="c"),
+        FileRecord(path="a", bytes=1, blake3="b"),
+        FileRecord(path="a", bytes=1, blake3="c"),
     ),
     "files": (StepOutput(files={"a": "b"}), StepOutput(files={"a": "c"})),
 }
@@ -50,7 +50,7 @@ def test_another_value_is_another_key_wherever_it_stands(kind: str) -> None:
 def test_where_something_lies_is_no_part_of_a_key() -> None:
     assert key(value=Record(1, Path("a"))) == key(value=Record(1, Path("b")))
     assert key(folder=Folder(path=Path("a"))) == key(folder=Folder(path=Path("b")))
-    records = [FileRecord(path=path, bytes=1, sha256="b") for path in "ab"]
+    records = [FileRecord(path=path, bytes=1, blake3="b") for path in "ab"]
     assert key(value=records[0]) == key(value=records[1])
 
 

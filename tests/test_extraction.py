@@ -20,9 +20,9 @@ from small_nsd import SmallNSD, write_betas
 
 from nsd_prep.core import records
 from nsd_prep.core.digests import (
-    digest_of_array,
+    digest_of_bytes,
     sampled_sha256,
-    sha256_of_bytes,
+    sha256_of_array,
     sha256_of_json,
 )
 from nsd_prep.core.errors import InputFileError, OutputError
@@ -722,6 +722,8 @@ class TestHostileStore:
             {"statistics": []},
             {"sample": {"changed": 0, "sha256": ""}},
             {"file": "\0"},
+            {"blake3": "0"},
+            {"blake3": None},
             {"sha256": "0"},
             {"key": "0" * 64},
         ],
@@ -779,7 +781,7 @@ class TestHostileStore:
         array = record.with_suffix(".npy")
         content = changed(array.read_bytes())
         array.write_bytes(content)
-        resealed(record, sha256=sha256_of_bytes(content))
+        resealed(record, blake3=digest_of_bytes(content))
         self.recovers(official, request, voxels_read)
 
     @pytest.mark.parametrize("name", ["record", "array"])
@@ -808,7 +810,7 @@ class TestHostileStore:
         numbers = np.array(voxels, dtype=np.int64)
         request.store.write_voxels("subj01", np.union1d(numbers, request.regions["V4"]))
         folder = request.store.path / "voxels" / "subj01"
-        (folder / digest_of_array(numbers)).write_bytes(numbers.tobytes())
+        (folder / sha256_of_array(numbers)).write_bytes(numbers.tobytes())
         (folder / "link").symlink_to("/dev/zero")
         (folder / "folder").mkdir()
         os.mkfifo(folder / "pipe")

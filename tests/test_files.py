@@ -1,7 +1,6 @@
 """Files: whole or not at all, and errors of the disk in one sentence."""
 
 import errno
-import hashlib
 import json
 import os
 import pickle
@@ -10,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from nsd_prep.core.atomic import (
     explained_write_errors,
@@ -19,7 +19,14 @@ from nsd_prep.core.atomic import (
     write_text,
     written_whole,
 )
-from nsd_prep.core.digests import sha256_of_file, sha256_of_json
+from nsd_prep.core.digests import (
+    as_recorded,
+    digest_of_bytes,
+    digest_of_file,
+    digest_of_json,
+    has_digest,
+    recorded_digest,
+)
 from nsd_prep.core.errors import (
     InputFileError,
     MissingFilesError,
@@ -29,6 +36,11 @@ from nsd_prep.core.errors import (
     PreflightError,
 )
 from nsd_prep.core.records import FileIdentity, Folder
+
+#: What b3sum and sha256sum print of no bytes, and b3sum of "abc".
+EMPTY = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+ABC = "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85"
 
 writers = pytest.mark.parametrize("writer", [replaced, written_whole])
 
@@ -229,7 +241,7 @@ class TestWhatIsOfAFolder:
             path.write_text("content")
         (folder.path / "link").symlink_to(tmp_path / "victim")
         (folder.path / "to").symlink_to(folder.path)
-        digest = sha256_of_file(folder.path / "own")
+        digest = digest_of_file(folder.path / "own")
         assert folder.holds({"own": digest})
         assert not folder.holds({name: digest})
 
@@ -255,13 +267,42 @@ class TestContent:
     def test_the_digest_of_a_file(self, tmp_path: Path) -> None:
         content = bytes(range(256)) * 9000
         (tmp_path / "file").write_bytes(content)
-        assert sha256_of_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+        assert digest_of_file(tmp_path / "file") == blake3(content).hexdigest()
+        (tmp_path / "empty").touch()
+        assert digest_of_file(tmp_path / "empty") == EMPTY
+        assert digest_of_bytes(b"abc") == ABC
+
+    @pytest.mark.parametrize(
+        ("record", "digest"),
+        [({"blake3": EMPTY}, EMPTY), ({"sha256": EMPTY_SHA256}, f"sha256:{EMPTY_SHA256}")],
+    )
+    def test_a_digest_that_an_earlier_version_recorded_is_compared_as_it_was_made(
+        self, tmp_path: Path, record: dict[str, str], digest: str
+    ) -> None:
+        path = tmp_path / "file"
+        path.touch()
+        assert recorded_digest(record) == digest
+        assert as_recorded(digest) == record
+        assert has_digest(path, digest)
+        assert Folder(path=tmp_path).holds({"file": digest})
+        path.write_text("altered")
+        assert not has_digest(path, digest)
+        assert not Folder(path=tmp_path).holds({"file": digest})
+
+    @pytest.mark.parametrize(
+        "record", [{}, {"blake3": None}, {"sha256": 5}, {"blake3": EMPTY_SHA256}, {"sha256": EMPTY}]
+    )
+    def test_no_file_has_the_digest_of_a_record_without_one(
+        self, tmp_path: Path, record: dict[str, object]
+    ) -> None:
+        (tmp_path / "file").touch()
+        assert not has_digest(tmp_path / "file", recorded_digest(record))
 
     def test_the_digest_of_a_value(self) -> None:
-        assert sha256_of_json({"a": 1, "b": [2]}) == sha256_of_json({"b": [2], "a": 1})
-        assert sha256_of_json({"a": 1, "b": [2]}) != sha256_of_json({"a": 1, "b": [3]})
-        assert sha256_of_json([1, 2]) != sha256_of_json([2, 1])
-        assert sha256_of_json({"a": 1}) == hashlib.sha256(b'{"a":1}').hexdigest()
+        assert digest_of_json({"a": 1, "b": [2]}) == digest_of_json({"b": [2], "a": 1})
+        assert digest_of_json({"a": 1, "b": [2]}) != digest_of_json({"a": 1, "b": [3]})
+        assert digest_of_json([1, 2]) != digest_of_json([2, 1])
+        assert digest_of_json({"a": 1}) == blake3(b'{"a":1}').hexdigest()
 
 
 class TestErrors:

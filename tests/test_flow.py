@@ -2,7 +2,6 @@
 
 import errno
 import functools
-import hashlib
 import json
 import re
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.io
+from blake3 import blake3
 from brainscore_inputs import write_features
 from small_nsd import SmallNSD, write_small_nsd
 
@@ -79,9 +79,9 @@ def replace_assembly(monkeypatch: pytest.MonkeyPatch, function: Callable[..., An
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every output, but for the manifest with its timings."""
+    """Return the BLAKE3 of every output, but for the manifest with its timings."""
     return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        path.name: blake3(path.read_bytes()).hexdigest()
         for path in folder.iterdir()
         if path.is_file() and path.name not in ("manifest.json", ".nsd-prep.lock")
     }
@@ -271,7 +271,7 @@ class TestCache:
         listed = json.loads((tmp_path / "out" / "manifest.json").read_text())["outputs"]
         content = without_stamp(page.read_bytes())
         assert content != page.read_bytes()
-        assert listed["report/index.html"]["sha256"] == hashlib.sha256(content).hexdigest()
+        assert listed["report/index.html"]["blake3"] == blake3(content).hexdigest()
         nsd_flow(**options)
         assert page.stat().st_mtime_ns == first
         page.write_text("altered")

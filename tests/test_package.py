@@ -16,6 +16,7 @@ import netCDF4
 import numpy as np
 import pandas as pd
 import pytest
+from blake3 import blake3
 from brainscore_inputs import simulate, write_manifest, write_run
 
 from nsd_prep.assemblies.assembly import read_assembly, write_assembly
@@ -423,8 +424,8 @@ class TestGate:
         content["outputs"] = {name: entry | {"run": run} for name, entry in outputs.items()}
         content["earlier_runs"] = {run: {"written": written}}
         checks.write_text("name,verdict\nof the last run,failed\n")
-        sha256 = hashlib.sha256(checks.read_bytes()).hexdigest()
-        content["outputs"]["checks.csv"] = {"sha256": sha256, "run": "12345678"}
+        digest = blake3(checks.read_bytes()).hexdigest()
+        content["outputs"]["checks.csv"] = {"blake3": digest, "run": "12345678"}
         path.write_text(json.dumps(content))
 
     def leave_unfinished(self, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import inspect
 import json
 import re
@@ -18,6 +17,7 @@ import pandas as pd
 import pytest
 import reference
 import xarray as xr
+from blake3 import blake3
 from library_stages import planned
 from small_nsd import write_small_nsd
 
@@ -63,9 +63,9 @@ def prepare(**parameters: Any) -> RunResult:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every output, but for the manifest with its timings."""
+    """Return the BLAKE3 of every output, but for the manifest with its timings."""
     return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        path.name: blake3(path.read_bytes()).hexdigest()
         for path in folder.iterdir()
         if path.is_file() and path.name not in ("manifest.json", ".nsd-prep.lock")
     }
@@ -125,7 +125,7 @@ class TestResults:
     def test_manifest_lists_every_output_with_its_digest(self, finished: tuple[Path, Path]) -> None:
         root, output = finished
         manifest = json.loads((output / "manifest.json").read_text())
-        listed = {name: item["sha256"] for name, item in manifest["outputs"].items()}
+        listed = {name: item["blake3"] for name, item in manifest["outputs"].items()}
         assert listed == digests(output)
         assert {item["path"] for item in manifest["inputs"]} >= {
             str(path.resolve()) for path in root.rglob("ncsnr.nii.gz")
@@ -482,7 +482,7 @@ class TestWhatIsShown:
         result = prepare(nsd_root=tiny_nsd, output_dir=tmp_path / "out", regions=["V1"])
         assert capfd.readouterr() == ("", "")
         listed = json.loads((tmp_path / "out" / "manifest.json").read_text())["outputs"]
-        assert result.files == {name: item["sha256"] for name, item in listed.items()}
+        assert result.files == {name: item["blake3"] for name, item in listed.items()}
         written = pd.read_csv(tmp_path / "out" / "checks.csv")
         assert result.checks["verdict"].tolist() == written["verdict"].tolist()
         assert result.output_dir == tmp_path / "out"

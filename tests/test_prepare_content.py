@@ -1,7 +1,6 @@
 """What a run owns in its output folder, and its single trials, on data that are noise."""
 
 import contextlib
-import hashlib
 import json
 import re
 import shutil
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from blake3 import blake3
 from small_nsd import SmallNSD, write_small_nsd
 
 import nsd_prep
@@ -47,7 +47,7 @@ def small(written: SmallNSD, tmp_path: Path) -> SmallNSD:
 
 
 def run(small: SmallNSD, out: Path, **asked: Any) -> dict[str, str]:
-    """Prepare; return the SHA-256 of every output but the manifest."""
+    """Prepare; return the BLAKE3 of every output but the manifest."""
     regions = small.root.parent / "regions.toml"
     regions.write_text(REGIONS)
     options = {"regions": ["V1", "IT"], "regions_file": regions, "report": False}
@@ -59,9 +59,9 @@ def run(small: SmallNSD, out: Path, **asked: Any) -> dict[str, str]:
 
 
 def digests(out: Path) -> dict[str, str]:
-    """Return the SHA-256 of every output but the manifest; of a page without its date."""
+    """Return the BLAKE3 of every output but the manifest; of a page without its date."""
     return {
-        str(path.relative_to(out)): hashlib.sha256(
+        str(path.relative_to(out)): blake3(
             without_stamp(path.read_bytes()) if path.suffix == ".html" else path.read_bytes()
         ).hexdigest()
         for path in sorted(out.rglob("*"))
@@ -97,15 +97,15 @@ class TestOwnership:
         first = manifest(out)
         after = run(small, out, regions=["IT"], **ASSEMBLIES)
         contents = sorted(after.values())
-        assert [sha256 for sha256 in before.values() if sha256 not in contents] == []
+        assert [digest for digest in before.values() if digest not in contents] == []
         assert (
             after.items()
             >= {
-                name: sha256 for name, sha256 in before.items() if name.endswith((".nc", ".png"))
+                name: digest for name, digest in before.items() if name.endswith((".nc", ".png"))
             }.items()
         )
         second = manifest(out)
-        assert {name: entry["sha256"] for name, entry in second["outputs"].items()} == after
+        assert {name: entry["blake3"] for name, entry in second["outputs"].items()} == after
         of_first = {
             name for name, entry in second["outputs"].items() if entry["run"] == first["id"]
         }
@@ -325,11 +325,11 @@ class TestOwnership:
         elsewhere.mkdir()
         victim = elsewhere / "victim.txt"
         victim.write_text("mine")
-        sha256 = hashlib.sha256(b"mine").hexdigest()
+        digest = blake3(b"mine").hexdigest()
         (out / "folder").symlink_to(elsewhere)
         (out / "file").symlink_to(victim)
         names = ("../elsewhere/victim.txt", str(victim), "folder/victim.txt", "file", "./file")
-        content = {"outputs": {name: {"bytes": 4, "sha256": sha256} for name in names}}
+        content = {"outputs": {name: {"bytes": 4, "blake3": digest} for name in names}}
         (out / file).write_text(json.dumps(content))
         run(small, out, regions=["V1"], replace=True, **ASSEMBLIES)
         assert victim.read_text() == "mine"

@@ -203,7 +203,7 @@ class TestTheSame:
         earlier = finished.unchanged()
         assert earlier is not None
         manifest = json.loads((finished.out / "manifest.json").read_text())
-        assert earlier.files == {name: e["sha256"] for name, e in manifest["outputs"].items()}
+        assert earlier.files == {name: e["blake3"] for name, e in manifest["outputs"].items()}
         assert earlier.n_images == manifest["images"]["number"]
 
     def test_refresh_before_plays_no_part(self, own_run: Finished) -> None:
@@ -352,7 +352,7 @@ class TestChanged:
             "",
             "[]",
             '{"outputs": {}}',
-            manifest.read_text().replace('"sha256"', '"x"'),
+            manifest.read_text().replace('"blake3"', '"x"'),
         ):
             manifest.write_text(content)
             assert own_run.unchanged() is None

@@ -9,12 +9,12 @@ import pandas as pd
 from pydantic import BaseModel
 
 from nsd_prep import __version__
-from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
+from nsd_prep.core.digests import digest_of_array, digest_of_json, digest_of_table
 
 
 def key_of_call(name: str, version: int, inputs: Mapping[str, Any]) -> str:
     """Return the key of a step's result: of its name and version, the software's, and `content`."""
-    return f"{name}-{sha256_of_json([__version__, version, content(inputs)])}"
+    return f"{name}-{digest_of_json([__version__, version, content(inputs)])}"
 
 
 def content(value: Any) -> Any:

@@ -1,15 +1,21 @@
-"""Content known by its digest: of files, arrays, tables and JSON."""
+"""Content known by its digest: of files, arrays, tables and JSON.
+
+Digests are BLAKE3. Keys and seals in stores, identifiers of runs and samples of large files are
+SHA-256, of few bytes each: with another, what versions up to 0.4 stored would not be found.
+"""
 
 import hashlib
 import io
 import json
 import os
 import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from nsd_prep.core.atomic import _check_ended
@@ -19,6 +25,8 @@ from nsd_prep.core.errors import InputFileError
 #: large as two of these, at least.
 _BLOCK_BYTES: Final = 4096
 _STRETCH_BYTES: Final = 4 << 20
+#: Before the digest of a file that a version up to 0.4 recorded.
+_SHA256: Final = "sha256:"
 
 
 def read_whole(path: Path) -> bytes:
@@ -43,12 +51,54 @@ def read_table(path: Path) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(read_whole(path)))
 
 
-def sha256_of_file(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal digits; errors as `read_whole`."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+def digest_of_file(path: Path, like: str = "") -> str:
+    """Return the digest of a file's bytes, as `digest_of_bytes`; errors as `read_whole`."""
+    prefix, algorithm = _algorithm(like)
+    with path.open("rb", buffering=0) as file:  # never mapped: the file may be cut meanwhile
+        digest = hashlib.file_digest(file, algorithm).hexdigest()
         _check_ended(file, file.tell())
-    return digest
+    return prefix + digest
+
+
+def digest_of_bytes(content: bytes | memoryview, like: str = "") -> str:
+    """Return the digest of bytes, in hexadecimal digits: by BLAKE3, or as another digest was made.
+
+    Parameters
+    ----------
+    content : bytes or memoryview
+        Bytes.
+    like : str, optional
+        A digest that `recorded_digest` gives.
+    """
+    prefix, algorithm = _algorithm(like)
+    return prefix + algorithm(content).hexdigest()
+
+
+def _algorithm(like: str) -> tuple[str, Callable[..., Any]]:
+    return (_SHA256, hashlib.sha256) if like.startswith(_SHA256) else ("", blake3)
+
+
+def recorded_digest(record: Mapping[str, Any]) -> str:
+    """Return the digest that a record states of a file, for `has_digest`; "" where it has none.
+
+    It is stated as ``blake3``; versions up to 0.4 wrote ``sha256``, which is marked as such.
+    """
+    for name, prefix in (("blake3", ""), ("sha256", _SHA256)):
+        if isinstance(digest := record.get(name), str):
+            return prefix + digest
+    return ""
+
+
+def as_recorded(digest: str) -> dict[str, str]:
+    """Return how a record states a digest, for `recorded_digest`."""
+    if digest.startswith(_SHA256):
+        return {"sha256": digest.removeprefix(_SHA256)}
+    return {"blake3": digest}
+
+
+def is_sha256(digest: str) -> bool:
+    """Return whether a digest of a file was recorded by a version up to 0.4."""
+    return digest.startswith(_SHA256)
 
 
 def sampled_sha256(path: Path) -> str:
@@ -77,21 +127,30 @@ def sampled_sha256(path: Path) -> str:
 
 
 def digest_of_array(values: NDArray[Any]) -> str:
+    """Return the digest of an array's dtype, shape and values, in hexadecimal digits."""
+    return _of_array(blake3(), values)
+
+
+def sha256_of_array(values: NDArray[Any]) -> str:
     """Return the SHA-256 of an array's dtype, shape and values, in hexadecimal digits."""
-    digest = hashlib.sha256(f"{values.dtype.str}{values.shape}".encode())
-    digest.update(np.ascontiguousarray(values).data)
-    return digest.hexdigest()
+    return _of_array(hashlib.sha256(), values)
+
+
+def _of_array(digest: Any, values: NDArray[Any]) -> str:
+    digest.update(f"{values.dtype.str}{values.shape}".encode())
+    digest.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+    return str(digest.hexdigest())
 
 
 def digest_of_table(table: pd.DataFrame) -> str:
-    """Return the SHA-256 of a table's columns and values, in hexadecimal digits."""
+    """Return the digest of a table's columns and values, in hexadecimal digits."""
     digests = [
         (name, digest_of_array(column.to_numpy()))
         if column.dtype.kind in "biuf"
-        else (name, sha256_of_bytes("\0".join(column.astype(str)).encode()))
+        else (name, digest_of_bytes("\0".join(column.astype(str)).encode()))
         for name, column in table.items()
     ]
-    return sha256_of_json(digests)
+    return digest_of_json(digests)
 
 
 def sha256_of_bytes(content: bytes | memoryview) -> str:
@@ -99,18 +158,27 @@ def sha256_of_bytes(content: bytes | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def has_sha256(path: Path | str, sha256: str) -> bool:
-    """Return whether a file is there and has a digest."""
+def has_digest(path: Path, digest: str) -> bool:
+    """Return whether a file is there and has a digest, as `recorded_digest` gives it."""
     try:
-        return sha256_of_file(Path(path)) == sha256
+        return digest_of_file(path, digest) == digest
     except OSError:
         return False
 
 
-def sha256_of_json(value: object) -> str:
-    """Return the SHA-256 of a JSON-able value's canonical text, in hexadecimal digits.
+def digest_of_json(value: object) -> str:
+    """Return the digest of a JSON-able value's canonical text, in hexadecimal digits.
 
     The order of a mapping's keys plays no part.
     """
+    return digest_of_bytes(_canonical(value))
+
+
+def sha256_of_json(value: object) -> str:
+    """Return the SHA-256 of a JSON-able value's canonical text, as `digest_of_json`."""
+    return sha256_of_bytes(_canonical(value))
+
+
+def _canonical(value: object) -> bytes:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return sha256_of_bytes(text.encode())
+    return text.encode()

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from nsd_prep.core.digests import read_whole, sha256_of_bytes
+from nsd_prep.core.digests import digest_of_bytes, read_whole
 from nsd_prep.core.records import FileIdentity
 
 
@@ -20,19 +20,19 @@ def _version(path: Path) -> list[str | int]:
 
 
 def _content(path: Path) -> str:
-    return sha256_of_bytes(read_whole(path))
+    return digest_of_bytes(read_whole(path))
 
 
 #: What can be noted of a file, and how it is found out.
 _FACTS: Final[Mapping[str, Callable[[Path], Any]]] = MappingProxyType(
-    {"exists": Path.exists, "sha256": _content, "version": _version}
+    {"exists": Path.exists, "blake3": _content, "version": _version}
 )
 
 
 class FileStates:
     """What was noted of files when a run looked at them.
 
-    Of each path that it was there or not, of a small file the SHA-256, of a large one where it is,
+    Of each path that it was there or not, of a small file the digest, of a large one where it is,
     its size and times. What differs between two looks of one run is None: it is never as it was.
     """
 
@@ -43,9 +43,9 @@ class FileStates:
         """Note whether a file is there."""
         self._note(path, "exists", exists)
 
-    def note_content(self, path: Path, sha256: str | None = None) -> None:
-        """Note what a small file holds: its SHA-256, where that is known."""
-        self._note(path, "sha256", sha256 or _content(path))
+    def note_content(self, path: Path, digest: str | None = None) -> None:
+        """Note what a small file holds: its digest, where that is known."""
+        self._note(path, "blake3", digest or _content(path))
 
     def note_version(self, path: Path) -> None:
         """Note which version of a large file is there, before it is read."""

@@ -7,7 +7,13 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nsd_prep.core.check import Check
-from nsd_prep.core.digests import sampled_sha256, sha256_of_file, sha256_of_json
+from nsd_prep.core.digests import (
+    digest_of_file,
+    digest_of_json,
+    recorded_digest,
+    sampled_sha256,
+    sha256_of_json,
+)
 
 
 class FileIdentity(BaseModel):
@@ -85,12 +91,26 @@ class FileRecord(BaseModel):
 
     path: str
     bytes: int
-    sha256: str
+    blake3: str
 
     @property
     def digest(self) -> str:
         """What stands for the file in a cache key: its content alone."""
-        return self.sha256
+        return self.blake3
+
+
+class Digested(BaseModel):
+    """A record of a file with its digest: BLAKE3, or SHA-256 as versions up to 0.4 wrote it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    blake3: str | None = None
+    sha256: str | None = None
+
+    @property
+    def file_digest(self) -> str:
+        """The digest, as `nsd_prep.core.digests.recorded_digest` gives it."""
+        return recorded_digest({"blake3": self.blake3, "sha256": self.sha256})
 
 
 class Sealed(BaseModel):
@@ -122,12 +142,12 @@ class Folder(BaseModel):
         """The same for every folder."""
         return "folder"
 
-    def digest_of(self, name: str) -> str:
-        """Return the SHA-256 of a file of the folder."""
-        return sha256_of_file(self.path / name)
+    def digest_of(self, name: str, like: str = "") -> str:
+        """Return the digest of a file of the folder, as `digest_of_file`."""
+        return digest_of_file(self.path / name, like)
 
     def holds(self, files: Mapping[str, str]) -> bool:
-        """Return whether all files, by their names in the folder, have their SHA-256.
+        """Return whether all files, by their names in the folder, have their digest.
 
         A file that a name leads to out of the folder, or through a link, is none of the folder's.
         A Zarr store holds no others: whoever opens it would take them for its own.
@@ -135,8 +155,8 @@ class Folder(BaseModel):
         stores = {name[: name.index(".zarr/") + 5] for name in files if ".zarr/" in name}
         try:
             return all(set(self._files_of(store)) <= files.keys() for store in stores) and all(
-                self.is_own(name) and self.digest_of(name) == sha256
-                for name, sha256 in files.items()
+                self.is_own(name) and self.digest_of(name, digest) == digest
+                for name, digest in files.items()
             )
         except OSError:
             return False
@@ -166,7 +186,7 @@ class Folder(BaseModel):
 
 
 class StepOutput(Sealed):
-    """What a step made: the SHA-256 of each file, by its name in the folder, and checks."""
+    """What a step made: the digest of each file, by its name in the folder, and checks."""
 
     files: dict[str, str] = Field(default_factory=dict)
     checks: tuple[Check, ...] = ()
@@ -194,4 +214,4 @@ class StepOutput(Sealed):
     @property
     def digest(self) -> str:
         """What stands for the files in a cache key: their names and content."""
-        return sha256_of_json(self.files)
+        return digest_of_json(self.files)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from nsd_prep import __version__
 from nsd_prep.core.atomic import remove_stale_partials, write_json
+from nsd_prep.core.digests import as_recorded, recorded_digest
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.records import Folder
 
@@ -103,7 +104,7 @@ class ExportFolder:
         names = list(names)
         entries = {name: self._outputs.get(name, {}) for name in names}
         if all(entry.get("source") == source for entry in entries.values()) and self._folder.holds(
-            {name: str(entry.get("sha256")) for name, entry in entries.items()}
+            {name: recorded_digest(entry) for name, entry in entries.items()}
         ):
             self.n_resumed += len(names)
             return
@@ -124,7 +125,7 @@ class ExportFolder:
         for name in names:
             path = self.path / name
             self._outputs[name] = {
-                "sha256": self._folder.digest_of(name),
+                **as_recorded(self._folder.digest_of(name)),
                 "bytes": path.stat().st_size,
                 "source": source,
             }
@@ -135,7 +136,7 @@ class ExportFolder:
         if not (self.path / name).exists():
             return True
         entry = self._outputs.get(name, {})
-        return bool(entry) and self._folder.holds({name: str(entry.get("sha256"))})
+        return bool(entry) and self._folder.holds({name: recorded_digest(entry)})
 
     def _remove_unfinished(self, names: Iterable[str]) -> None:
         """Remove what a writer that failed wrote of some files; no error of that hides its own."""

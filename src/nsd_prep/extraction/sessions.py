@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from nsd_prep.core.digests import digest_of_array, sha256_of_json
+from nsd_prep.core.digests import digest_of_json, sha256_of_array, sha256_of_json
 from nsd_prep.core.errors import (
     ExtractionError,
     ExtractionFaultError,
@@ -111,12 +111,12 @@ class SessionRequest:
             "betas": betas[0] if len(betas) == 1 else betas,
             "n_trials": self.n_trials,
             "grid": self.space.shape,
-            "voxels": digest_of_array(voxels),
+            "voxels": sha256_of_array(voxels),
             "trials": self.trials if kind == "shared" else "all",
         }
         if self.is_surface:
             own = [
-                digest_of_array(file.own_sites(voxels[file.rows(voxels)])) for file in self.files
+                sha256_of_array(file.own_sites(voxels[file.rows(voxels)])) for file in self.files
             ]
             determined |= {"space": self.space.attributes(), "vertices": own}
         return sha256_of_json(determined)
@@ -344,15 +344,15 @@ class SessionRecord(Sealed):
             )
             for region, part in parts.items()
         ]
-        return sha256_of_json([self.subject, self.session, parts])
+        return digest_of_json([self.subject, self.session, parts])
 
     @property
     def files(self) -> dict[str, str]:
-        """SHA-256 of each file, by its name in the store."""
+        """Digest of each file, by its name in the store."""
         kept = () if self.kept is None else (self.kept,)
         of_regions = (self.parts, self.all_trials, self.probes)
         parts = (*(part for parts in of_regions for part in parts.values()), *kept)
-        return {part.file: part.sha256 for part in parts}
+        return {part.file: part.file_digest for part in parts}
 
 
 def extract_session(request: SessionRequest) -> SessionRecord:

@@ -18,16 +18,16 @@ from pydantic import (
 
 from nsd_prep.core.atomic import replaced
 from nsd_prep.core.digests import (
-    digest_of_array,
-    has_sha256,
+    digest_of_bytes,
+    digest_of_file,
+    digest_of_json,
+    has_digest,
     read_whole,
-    sha256_of_bytes,
-    sha256_of_file,
-    sha256_of_json,
+    sha256_of_array,
 )
 from nsd_prep.core.errors import InputFileError, OutputError
 from nsd_prep.core.folders import visible
-from nsd_prep.core.records import FileSample, Folder, Sealed
+from nsd_prep.core.records import Digested, FileSample, Folder, Sealed
 from nsd_prep.extraction.statistics import BetaStatistics
 
 #: Folder of the voxels whose trials are stored whole, and how each index is written.
@@ -41,7 +41,7 @@ HEADER_BYTES: Final = 1024
 _logger: Final = logging.getLogger(__name__)
 
 
-class StoredArray(Sealed):
+class StoredArray(Digested, Sealed):
     """A region's responses in a session, as they lie in the store.
 
     Attributes
@@ -50,8 +50,8 @@ class StoredArray(Sealed):
         Digest of all that determines them.
     file : str
         Name in the store of a ``.npy`` file, shape (n_trials, n_voxels), little-endian, C order.
-    sha256 : str
-        Digest of that file.
+    blake3, sha256 : str or None
+        Digest of that file, one of them: versions up to 0.4 wrote SHA-256.
     shape : tuple of int
         (n_trials, n_voxels).
     dtype : str
@@ -66,7 +66,6 @@ class StoredArray(Sealed):
 
     key: str
     file: str
-    sha256: str
     shape: tuple[NonNegativeInt, NonNegativeInt]
     dtype: Literal["<f4", "<i2"]
     constant_voxels: tuple[int, ...]
@@ -74,11 +73,12 @@ class StoredArray(Sealed):
     sample: FileSample | None = None
 
     @model_serializer(mode="wrap")
-    def _without_empty_sample(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what older records do not have: their seal stays what it is."""
         fields: dict[str, Any] = serialize(self)
-        if self.sample is None:
-            fields.pop("sample", None)
+        for name in ("blake3", "sha256", "sample"):
+            if getattr(self, name) is None:
+                fields.pop(name, None)
         return fields
 
     @model_validator(mode="after")
@@ -89,7 +89,8 @@ class StoredArray(Sealed):
         n_voxels = self.shape[0] if self.dtype == "<i2" else statistics.n_voxels
         constant = self.constant_voxels
         if not (
-            n_voxels in self.shape
+            (self.blake3 is None) != (self.sha256 is None)
+            and n_voxels in self.shape
             and list(constant) == sorted(set(constant))
             and all(0 <= voxel < n_voxels for voxel in constant)
             and statistics.model_dump(mode="json") == self.statistics
@@ -121,11 +122,11 @@ class StoredArray(Sealed):
     @property
     def digest(self) -> str:
         """What stands for the part in a cache key: its content."""
-        return sha256_of_json([self.sha256, self.shape, self.constant_voxels, self.statistics])
+        return digest_of_json([self.file_digest, self.shape, self.constant_voxels, self.statistics])
 
 
 class Store(Folder):
-    """A folder of parts. A part's record is written after its array and names its SHA-256."""
+    """A folder of parts. A part's record is written after its array and names its digest."""
 
     def has(self, name: str) -> bool:
         """Return whether there is a part of a name, whole or not."""
@@ -153,7 +154,8 @@ class Store(Folder):
         """Read a part's responses, read-only; InputFileError where they have changed."""
         content = read_whole(self.path / part.file) if self.is_own(part.file) else b""
         start = part.start_of_values(content[:HEADER_BYTES], len(content))
-        if start is None or sha256_of_bytes(content) != part.sha256:
+        digest = part.file_digest
+        if start is None or digest_of_bytes(content, digest) != digest:
             raise InputFileError(
                 f"The extracted responses {self.path / part.file} are missing or have changed "
                 "since they were checked: run the same command again to extract them again."
@@ -167,7 +169,7 @@ class Store(Folder):
         with path.open("rb") as file:
             head = file.read(HEADER_BYTES)
         start = part.start_of_values(head, path.stat().st_size)
-        return start is not None and has_sha256(path, part.sha256)
+        return start is not None and has_digest(path, part.file_digest)
 
     def write(
         self,
@@ -210,10 +212,10 @@ class Store(Folder):
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(responses, dtype), allow_pickle=False)
         content = buffer.getvalue()  # no copy, and no view that outlives the buffer in a traceback
-        sha256 = sha256_of_bytes(content)
+        digest = digest_of_bytes(content)
         with replaced(path) as partial:
             partial.write_bytes(content)
-            if sha256_of_file(partial) != sha256:
+            if digest_of_file(partial) != digest:
                 raise OutputError(
                     f"{path} was not written correctly: reading it back gives different bytes; "
                     "check the disk and run the same command again."
@@ -222,7 +224,7 @@ class Store(Folder):
             {
                 "key": key,
                 "file": f"{name}.npy",
-                "sha256": sha256,
+                "blake3": digest,
                 "shape": responses.shape,
                 "dtype": dtype.str,
                 "constant_voxels": np.flatnonzero(constant).tolist(),
@@ -248,7 +250,7 @@ class Store(Folder):
         voxels : ndarray of int64, shape (n_voxels,)
             Sites (0-based), ascending.
         """
-        path = self.path / _VOXELS / group / digest_of_array(voxels)
+        path = self.path / _VOXELS / group / sha256_of_array(voxels)
         if not path.exists():
             with replaced(path) as partial:
                 partial.write_bytes(voxels.astype(_INDEX).tobytes())
@@ -267,7 +269,7 @@ class Store(Folder):
             whole = content[: len(content) // _INDEX.itemsize * _INDEX.itemsize]
             voxels = np.frombuffer(whole, _INDEX).astype(np.int64)
             ascending = len(voxels) and voxels[0] >= 0 and (np.diff(voxels) > 0).all()
-            if ascending and digest_of_array(voxels) == path.name:
+            if ascending and sha256_of_array(voxels) == path.name:
                 sets.append(voxels)
         return sorted(sets, key=len)
 

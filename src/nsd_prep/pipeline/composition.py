@@ -54,7 +54,7 @@ class RunResult:
     n_images : int
         How many images the subjects share, each seen three times by all.
     files : dict of str to str
-        SHA-256 of every file, by its name in the output folder; none where only the inputs were
+        BLAKE3 of every file, by its name in the output folder; none where only the inputs were
         checked.
     checks : DataFrame
         What was checked, as in ``checks.csv``.
@@ -374,12 +374,12 @@ class _Pipeline:
         root = self.inputs.dataset.root
         for record in self.inputs.files:  # files of the user's beside the dataset
             if isinstance(record, FileRecord) and not Path(record.path).is_relative_to(root):
-                states.note_content(Path(record.path), record.sha256)
+                states.note_content(Path(record.path), record.blake3)
         noted = states.as_json()
         versions = [facts["version"][0] for facts in noted.values() if facts.get("version")]
         for record in self.inputs.files:
             if isinstance(record, FileRecord):
-                is_noted = noted.get(record.path, {}).get("sha256") == record.sha256
+                is_noted = noted.get(record.path, {}).get("blake3") == record.blake3
             else:
                 is_noted = record.path in versions
             if not is_noted:

@@ -13,7 +13,7 @@ from pydantic import (
     model_serializer,
 )
 
-from nsd_prep.core.digests import read_whole, sha256_of_json
+from nsd_prep.core.digests import as_recorded, read_whole, recorded_digest, sha256_of_json
 from nsd_prep.core.records import Folder
 from nsd_prep.dataset.space import FUNC1PT8MM
 from nsd_prep.pipeline.outputs import MANIFEST
@@ -85,9 +85,13 @@ class RunRecord(_Record):
 class Output(NamedTuple):
     """What a manifest says of a file: its content, its size where that is listed, and its run."""
 
-    sha256: str
+    digest: str
     bytes: int | None
     run: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return its entry in a manifest."""
+        return {**as_recorded(self.digest), "bytes": self.bytes, "run": self.run}
 
 
 class EarlierRuns(NamedTuple):
@@ -150,12 +154,13 @@ class EarlierRuns(NamedTuple):
         outputs = {}
         for name, entry in listed.items():
             fields = entry if isinstance(entry, dict) else {"sha256": entry}
-            sha256, size, run = fields.get("sha256"), fields.get("bytes"), fields.get("run", last)
+            digest = recorded_digest(fields)
+            size, run = fields.get("bytes"), fields.get("run", last)
             state = _state(folder, name)
-            if state == "own" and isinstance(sha256, str):
+            if state == "own" and digest:
                 known = isinstance(run, str) and run in records
                 size = size if isinstance(size, int) else None
-                outputs[name] = Output(sha256, size, run if known else UNKNOWN)
+                outputs[name] = Output(digest, size, run if known else UNKNOWN)
             elif state != "gone":
                 ignored.append(name)
         return cls(outputs, records, contents, tuple(ignored))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.core.digests import read_whole, sha256_of_bytes
+from nsd_prep.core.digests import digest_of_bytes, read_whole
 from nsd_prep.core.errors import InputFileError, ParameterError, PreflightError
 from nsd_prep.core.problems import Problems
 from nsd_prep.core.records import FileRecord
@@ -123,8 +123,8 @@ def _own_split(run: Run, design: Design) -> tuple[pd.Series | None, FileRecord |
         return None, None
     content = read_whole(run.split_file)
     split = read_split_file(run.split_file, np.unique(design.nsd_id_of_image), lambda _: content)
-    path, sha256 = str(run.split_file), sha256_of_bytes(content)
-    return split, FileRecord(path=path, bytes=len(content), sha256=sha256)
+    path, digest = str(run.split_file), digest_of_bytes(content)
+    return split, FileRecord(path=path, bytes=len(content), blake3=digest)
 
 
 def _all_trials(

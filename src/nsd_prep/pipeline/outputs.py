@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from nsd_prep.core.digests import read_whole, sha256_of_bytes
+from nsd_prep.core.digests import digest_of_bytes, read_whole
 from nsd_prep.core.records import Folder
 from nsd_prep.report.stamp import without_stamp
 
@@ -28,8 +28,8 @@ _A_PAGE: Final = re.compile(rf"({SINGLE_TRIALS}/)?{REPORT}(-[0-9a-f]{{8}})?/inde
 class OutputFolder(Folder):
     """The folder that a run writes into."""
 
-    def digest_of(self, name: str) -> str:
-        """Return the SHA-256 of a file; of a report's page without its date and run."""
+    def digest_of(self, name: str, like: str = "") -> str:
+        """Return the digest of a file; of a report's page without its date and run."""
         if not _A_PAGE.fullmatch(name):
-            return super().digest_of(name)
-        return sha256_of_bytes(without_stamp(read_whole(self.path / name)))
+            return super().digest_of(name, like)
+        return digest_of_bytes(without_stamp(read_whole(self.path / name)), like)

@@ -9,7 +9,7 @@ from nsd_prep import __version__
 from nsd_prep.checks.runs import undecided_once
 from nsd_prep.core.atomic import write_json
 from nsd_prep.core.check import Check
-from nsd_prep.core.digests import sha256_of_json
+from nsd_prep.core.digests import is_sha256, sha256_of_json
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.folders import visible
 from nsd_prep.core.records import Folder, StepOutput
@@ -56,7 +56,7 @@ class Ownership:
     record : dict
         What of the manifest is known of this run before it begins.
     files : dict of str to str
-        SHA-256 of what this run has made, by its name in the folder.
+        Digest of what this run has made, by its name in the folder.
     """
 
     def __init__(self, folder: Folder, run: Run, inputs: Inputs) -> None:
@@ -181,6 +181,10 @@ class Ownership:
     def add(self, output: StepOutput) -> StepOutput:
         """Note what this run has made, and return it."""
         self.files |= output.files
+        for name in output.files.keys() & self._outputs.keys():
+            earlier = self._outputs[name]
+            if is_sha256(earlier.digest) and self._folder.holds({name: earlier.digest}):
+                self._outputs[name] = earlier._replace(digest=output.files[name])
         self._checks += output.checks
         if output.files:
             self._note()
@@ -205,7 +209,7 @@ class Ownership:
         removed = []
         for name, output in sorted(gone.items()):
             path = self._folder.path / name
-            if self._folder.holds({name: output.sha256}):
+            if self._folder.holds({name: output.digest}):
                 path.unlink()
                 removed.append(name)
                 _remove_empty_folders(path.parent, self._folder.path)
@@ -214,7 +218,7 @@ class Ownership:
             for name, output in self._outputs.items()
             if name not in self.files and name not in gone and self._is_as_listed(name, output)
         }
-        own_outputs = {name: Output(sha256, None, self._id) for name, sha256 in self.files.items()}
+        own_outputs = {name: Output(digest, None, self._id) for name, digest in self.files.items()}
         listing = self._listing(record, standing | own_outputs)
         for name, entry in listing["outputs"].items():
             entry["bytes"] = (self._folder.path / name).stat().st_size
@@ -230,10 +234,10 @@ class Ownership:
     def _note(self) -> None:
         """List all that runs have made, so that what a failed run leaves is known too."""
         own_outputs = {
-            name: Output(sha256, None, self._unfinished)
-            for name, sha256 in self.files.items()
+            name: Output(digest, None, self._unfinished)
+            for name, digest in self.files.items()
             # The same content may be that of a run that has ended.
-            if name not in self._outputs or self._outputs[name].sha256 != sha256
+            if name not in self._outputs or self._outputs[name].digest != digest
         }
         listing = self._listing(self.record | {"id": self._unfinished}, self._outputs | own_outputs)
         write_json(self._folder.path / UNFINISHED, listing)
@@ -243,7 +247,7 @@ class Ownership:
         runs = {output.run for output in listed.values()} - {record["id"]}
         return {
             **record,
-            "outputs": {name: output._asdict() for name, output in listed.items()},
+            "outputs": {name: output.as_json() for name, output in listed.items()},
             "earlier_runs": {
                 run: content for run, content in self._earlier.contents.items() if run in runs
             },

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from nsd_prep.analysis.features import check_ids, parse_features
 from nsd_prep.core.atomic import remove_stale_partials, writable_folder
-from nsd_prep.core.digests import read_whole, sha256_of_bytes
+from nsd_prep.core.digests import digest_of_bytes, read_whole
 from nsd_prep.core.errors import NSDPrepError, PreflightError
 from nsd_prep.core.problems import Problems
 from nsd_prep.core.records import FileRecord
@@ -151,7 +151,7 @@ def _check_features(run: Run, trials: Trials) -> FileRecord:
     if (n_images := count_images(run.dataset())) is not None:
         check_ids(features.nsd_ids, n_images, f"The features file {run.features}")
     features.select(trials.nsd_ids)
-    return FileRecord(path=str(run.features), bytes=len(content), sha256=sha256_of_bytes(content))
+    return FileRecord(path=str(run.features), bytes=len(content), blake3=digest_of_bytes(content))
 
 
 def _fits_synthetic_latents(run: Run) -> bool:

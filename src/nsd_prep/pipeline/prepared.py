@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nsd_prep.assemblies.assembly import SubjectVoxels, voxel_table
 from nsd_prep.assemblies.identifiers import region_assembly_file
 from nsd_prep.checks import places_of_images
-from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
+from nsd_prep.core.digests import digest_of_array, digest_of_json, digest_of_table
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.published import REPETITIONS
@@ -135,8 +135,8 @@ class Prepared:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all the content: equal where later stages would make the same."""
-        return sha256_of_json(
+        """Digest of all the content: equal where later stages would make the same."""
+        return digest_of_json(
             [
                 self.attributes,
                 self.regions,

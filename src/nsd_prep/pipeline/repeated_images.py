@@ -7,7 +7,7 @@ import numpy as np
 
 from nsd_prep.checks.probes import RepeatedTrials, repeated_trials, trials_of_probes
 from nsd_prep.checks.trials import SingleTrials
-from nsd_prep.core.digests import digest_of_array, digest_of_table, sha256_of_json
+from nsd_prep.core.digests import digest_of_array, digest_of_json, digest_of_table
 from nsd_prep.dataset.trials import needed_sessions
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.store import Store
@@ -54,7 +54,7 @@ class RepeatedImages:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all the content."""
-        return sha256_of_json(
+        return digest_of_json(
             [
                 self._trials_per_session,
                 [[subject, digest_of_table(trials)] for subject, trials in self._trials.items()],

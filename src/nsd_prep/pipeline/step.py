@@ -43,7 +43,7 @@ class Step(Generic[_Parameters, _Result]):
     version : int
         Part of the keys: raise it when the same arguments give another result.
     is_cached : bool
-        Whether its result, which is JSON-able and names files by their SHA-256, may stand for
+        Whether its result, which is JSON-able and names files by their digest, may stand for
         another call with the same content.
     """
 
@@ -186,7 +186,7 @@ def _read_record(path: Path) -> StepOutput | None:
 def is_whole(step: Step[..., Any], result: Any, arguments: Arguments) -> bool:
     """Return whether the files that a cached result names are whole.
 
-    The result, or each of a list, has ``files``: SHA-256 by name in the folder that is among the
+    The result, or each of a list, has ``files``: digests by name in the folder that is among the
     arguments.
     """
     folders = [value for value in arguments if isinstance(value, Folder)]

@@ -39,7 +39,7 @@ class Summary:
     remarks : sequence of str
         What to say of the checks beside how many have each verdict.
     files : mapping of str to str
-        SHA-256 of what was made, by name in the output folder.
+        Digest of what was made, by name in the output folder.
     checks : DataFrame
         What was checked, as in ``checks.csv``.
     seconds : float

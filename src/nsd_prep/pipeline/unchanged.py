@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import nsd_prep
 from nsd_prep.core.check_table import read_checks
-from nsd_prep.core.digests import read_whole, sha256_of_bytes, sha256_of_json
+from nsd_prep.core.digests import digest_of_bytes, digest_of_json, read_whole
 from nsd_prep.core.file_states import are_as_noted
 from nsd_prep.core.folders import absolute
+from nsd_prep.core.records import Digested
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.core.versions import software_versions
 from nsd_prep.pipeline import outputs
@@ -108,8 +109,7 @@ class State(BaseModel):
         return self.model_copy(update={"files": files, "tables": shown, "remarks": list(remarks)})
 
 
-class _Output(BaseModel):
-    sha256: str
+class _Output(Digested):
     bytes: int
     run: str
 
@@ -136,7 +136,7 @@ class UnchangedRun:
     n_images : int
         How many images the subjects share, each seen three times by all.
     files : dict of str to str
-        SHA-256 of what it made, by name in the output folder.
+        Digest of what it made, by name in the output folder.
     checks : DataFrame
         What was checked, as in ``checks.csv``.
     """
@@ -224,7 +224,7 @@ def _unchanged_run(stated: dict[str, Any], folder: outputs.OutputFolder) -> Unch
         and all(each_in_threads(folder.holds, _in_halves(manifest.outputs)))
     )
     files = {
-        name: output.sha256
+        name: output.file_digest
         for name, output in manifest.outputs.items()
         if output.run == manifest.id
     }
@@ -241,14 +241,14 @@ def _unchanged_run(stated: dict[str, Any], folder: outputs.OutputFolder) -> Unch
 
 
 def _in_halves(outputs: Mapping[str, _Output]) -> list[dict[str, str]]:
-    """Return the SHA-256 of files in two parts with about as many bytes, a store in one of them."""
+    """Return the digests of files in two parts with about as many bytes, a store in one of them."""
     halves: list[dict[str, str]] = [{}, {}]
     sizes = [0, 0]
     half_of_store: dict[str, int] = {}
     for name, output in sorted(outputs.items(), key=lambda item: -item[1].bytes):
         store = name[: name.index(".zarr/")] if ".zarr/" in name else name
         half = half_of_store.setdefault(store, sizes.index(min(sizes)))
-        halves[half][name] = output.sha256
+        halves[half][name] = output.file_digest
         sizes[half] += output.bytes
     return halves
 
@@ -264,7 +264,7 @@ def given_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digest_of_code() -> str:
-    """Return the SHA-256 of all files of this library, whose version alone may not tell."""
+    """Return the digest of all files of this library, whose version alone may not tell."""
     root = Path(nsd_prep.__file__).parent
     paths = [
         Path(folder) / name
@@ -272,16 +272,16 @@ def digest_of_code() -> str:
         for name in names
         if not name.endswith(".pyc")
     ]
-    return sha256_of_json(
+    return digest_of_json(
         [
-            [path.relative_to(root).as_posix(), sha256_of_bytes(path.read_bytes())]
+            [path.relative_to(root).as_posix(), digest_of_bytes(path.read_bytes())]
             for path in sorted(paths)
         ]
     )
 
 
 def digest_of_libraries() -> str:
-    """Return the SHA-256 of the names and versions of all that is installed.
+    """Return the digest of the names and versions of all that is installed.
 
     What a run makes depends on libraries that need not be there, too.
     """
@@ -292,4 +292,4 @@ def digest_of_libraries() -> str:
         for name in (path.name for path in folder.iterdir())
         if name.endswith((".dist-info", ".egg-info"))
     }
-    return sha256_of_json(sorted(packages))
+    return digest_of_json(sorted(packages))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from nsd_prep.core.digests import read_whole, sha256_of_bytes
+from nsd_prep.core.digests import digest_of_bytes, read_whole
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.core.file_states import FileStates
 from nsd_prep.core.records import FileIdentity
@@ -60,7 +60,7 @@ class FolderSource(Source):
     @override
     def read(self, path: Path) -> bytes:
         content = read_whole(path)
-        self.states.note_content(path, sha256_of_bytes(content))
+        self.states.note_content(path, digest_of_bytes(content))
         return content
 
     @override

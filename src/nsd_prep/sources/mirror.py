@@ -1,36 +1,34 @@
 """Local copies of a remote dataset's small files, and what is known of its large ones.
 
 Below the mirror's folder lie whole files only, in the dataset's own layout; beside them, in
-``.remote``, a record of each: its URL, size and ETag, and the SHA-256 of the copy.
+``.remote``, a record of each: its URL, size and ETag, and the digest of the copy.
 """
 
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from nsd_prep.core.atomic import replaced, written_whole
-from nsd_prep.core.digests import read_whole, sha256_of_bytes
+from nsd_prep.core.digests import digest_of_bytes, read_whole
+from nsd_prep.core.records import Digested
 from nsd_prep.dataset.identity import RemoteIdentity
 
 RECORDS: Final = ".remote"
 
 
-class MirrorRecord(BaseModel):
+class MirrorRecord(Digested):
     """What is known of a remote file.
 
     Attributes
     ----------
     identity : RemoteIdentity
         URL, size and ETag.
-    sha256 : str or None
-        Of the copy, where there is one.
+    blake3, sha256 : str or None
+        Digest of the copy, where there is one: versions up to 0.4 wrote SHA-256.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     identity: RemoteIdentity
-    sha256: str | None = None
 
 
 class Mirror:
@@ -59,13 +57,14 @@ class Mirror:
     def content(self, name: str) -> bytes | None:
         """Return the copy of a file; None where there is none, or it was altered."""
         record = self.record(name)
-        if record is None or record.sha256 is None:
+        if record is None or not record.file_digest:
             return None
         try:
             content = read_whole(self.folder / name)
         except OSError:
             return None
-        return content if sha256_of_bytes(content) == record.sha256 else None
+        digest = record.file_digest
+        return content if digest_of_bytes(content, digest) == digest else None
 
     def keep(self, name: str, identity: RemoteIdentity, content: bytes | None = None) -> None:
         """Write what is known of a file, and its copy before that, each whole or not at all.
@@ -77,12 +76,12 @@ class Mirror:
         OutputError
             There is no space or no permission.
         """
-        sha256 = None
+        digest = None
         if content is not None:
             with written_whole(self.folder / name) as partial:
                 partial.write_bytes(content)
-            sha256 = sha256_of_bytes(content)
-        record = MirrorRecord(identity=identity, sha256=sha256)
+            digest = digest_of_bytes(content)
+        record = MirrorRecord(identity=identity, blake3=digest)
         with replaced(self._record_file(name)) as partial:
             partial.write_text(record.model_dump_json(), encoding="utf-8")
 

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from nsd_prep.core.digests import sha256_of_bytes
+from nsd_prep.core.digests import digest_of_bytes
 from nsd_prep.core.records import FileRecord
 from nsd_prep.dataset.source import Source
 
 
 class Recorder:
-    """A source that keeps the SHA-256 of every small file that is read through it.
+    """A source that keeps the digest of every small file that is read through it.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Recorder:
         content = self._source.read(path)
         where = self._source.where(path)
         self.files[where] = FileRecord(
-            path=where, bytes=len(content), sha256=sha256_of_bytes(content)
+            path=where, bytes=len(content), blake3=digest_of_bytes(content)
         )
         return content
 

@@ -7,8 +7,9 @@ from typing import Final
 import pandas as pd
 from pydantic import BaseModel, Field
 
-from nsd_prep.core.digests import has_sha256, read_table, read_whole
+from nsd_prep.core.digests import has_digest, read_table, read_whole
 from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.core.records import Digested
 from nsd_prep.core.threads import each_in_threads
 
 MANIFEST_FILE: Final = "manifest.json"
@@ -17,10 +18,9 @@ CHECKS_FILE: Final = "checks.csv"
 _OTHERWISE: Final = "or package with unchecked=True, which the package then says"
 
 
-class _Output(BaseModel):
+class _Output(Digested):
     """What a manifest says of a file; versions up to 0.4 did not name its run."""
 
-    sha256: str
     run: str | None = None
 
 
@@ -56,7 +56,7 @@ def verified_checks(output: Path, files: Sequence[Path]) -> dict[str, int]:
 
     def is_as_listed(name: str) -> bool:
         entry = manifest.outputs.get(name)
-        return entry is not None and has_sha256(output / name, entry.sha256)
+        return entry is not None and has_digest(output / name, entry.file_digest)
 
     for run in runs & manifest.earlier_runs.keys():
         if run is not None and manifest.earlier_runs[run].written is None:
@@ -69,7 +69,7 @@ def verified_checks(output: Path, files: Sequence[Path]) -> dict[str, int]:
     if wrong:
         raise InputFileError(
             f"{len(wrong)} of {len(names)} files below {output} are not those of its runs, "
-            f"{wrong[0]} first: expected each with the SHA-256 that {MANIFEST_FILE} lists; run the "
+            f"{wrong[0]} first: expected each with the digest that {MANIFEST_FILE} lists; run the "
             f"flow again, {_OTHERWISE}."
         )
     checks = pd.concat([read_table(output / name) for name in checks_files])
@@ -92,6 +92,6 @@ def _read(manifest: Path) -> _Manifest:
         ) from error
     except ValueError as error:
         raise InputFileError(
-            f"{manifest} is not a run's manifest: expected JSON with the SHA-256 of each file "
+            f"{manifest} is not a run's manifest: expected JSON with the digest of each file "
             f"under 'outputs'; run the flow again, {_OTHERWISE}."
         ) from error

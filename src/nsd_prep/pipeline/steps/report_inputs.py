@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nsd_prep.core.check import Check
-from nsd_prep.core.digests import sha256_of_bytes, sha256_of_json
+from nsd_prep.core.digests import digest_of_bytes, digest_of_json
 from nsd_prep.core.records import FileRecord, StepOutput
 from nsd_prep.dataset.cortex import Cortex
 from nsd_prep.dataset.layout import Dataset
@@ -78,12 +78,12 @@ class ReportInputs:
 
 
 def truth_and_digest(dataset: Dataset) -> tuple[Path | None, str]:
-    """Return the root of a synthetic dataset, for `read_truth`, and the SHA-256 of its truth.
+    """Return the root of a synthetic dataset, for `read_truth`, and the digest of its truth.
 
     None and "" for a dataset that is not synthetic.
     """
     if dataset.truth_folder is None:
         return None, ""
     dataset.source.fetch_files(dataset.truth_files)
-    digests = [sha256_of_bytes(dataset.read(path)) for path in dataset.truth_files]
-    return dataset.root, sha256_of_json(digests)
+    digests = [digest_of_bytes(dataset.read(path)) for path in dataset.truth_files]
+    return dataset.root, digest_of_json(digests)

@@ -23,9 +23,9 @@ from nsd_prep.checks.trials_file import repetitions_in_file
 from nsd_prep.core.atomic import write_table
 from nsd_prep.core.digests import (
     digest_of_array,
+    digest_of_json,
     digest_of_table,
     sampled_sha256,
-    sha256_of_json,
 )
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
@@ -117,7 +117,7 @@ class SubjectTrials:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all the content."""
+        """Digest of all the content."""
         parts = [
             [record.session, region, part.digest]
             for record in self._records
@@ -125,7 +125,7 @@ class SubjectTrials:
         ]
         regions = [[name, digest_of_array(voxels)] for name, voxels in self.regions.items()]
         tables = [digest_of_table(self.trials), digest_of_table(self._all_voxels)]
-        return sha256_of_json([self.subject, self.attributes, regions, tables, parts])
+        return digest_of_json([self.subject, self.attributes, regions, tables, parts])
 
     def sessions(self) -> Iterator[tuple[int, Betas]]:
         """Read the sessions (1-based), ascending: all trials as stored (n_voxels, n_trials)."""
@@ -181,12 +181,12 @@ class ImageTable:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the table, and what tells whether the annotations are still the same."""
+        """Digest of the table, and what tells whether the annotations are still the same."""
         samples = {}
         if self._annotations is not None and "coco_split" in self._images:
             files = annotation_files(self._annotations, sorted(set(self._images["coco_split"])))
             samples = {path.name: sampled_sha256(path) for path in files.values()}
-        return sha256_of_json([self._images.to_csv(index=False), samples])
+        return digest_of_json([self._images.to_csv(index=False), samples])
 
     def table(self) -> pd.DataFrame:
         """Return the table, with captions and categories where there are annotations."""
