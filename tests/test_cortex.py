@@ -202,7 +202,7 @@ class TestFromAnAddress:
         for mesh, other in zip(found.meshes, expected.meshes, strict=True):
             np.testing.assert_array_equal(mesh.coordinates, other.coordinates)
             np.testing.assert_array_equal(mesh.sulcal_depth, other.sulcal_depth)
-        assert [file.sha256 for file in found.files] == [file.sha256 for file in expected.files]
+        assert [file.blake3 for file in found.files] == [file.blake3 for file in expected.files]
         assert len(fetched) == len(set(fetched)) == len(found.files)
         assert not any("betas_session" in name for name in fetched)
 

@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from earlier_versions import state_sha256_in_manifest
 from single_trials_inputs import Subject
 from small_nsd import SmallNSD
 
@@ -361,6 +362,19 @@ class TestResuming:
         (tmp_path / "betas_all_subj01_fp32_renorm.hdf5").unlink()
         export_trials(zscored, tmp_path, "mindeye2")
         assert (tmp_path / "betas_all_subj01_fp32_renorm.hdf5").exists()
+
+    @pytest.mark.parametrize("like", ["mindeye2", "deepnsd"])
+    def test_an_export_of_version_0_4_is_not_made_again(
+        self, zscored: Path, tmp_path: Path, like: str
+    ) -> None:
+        export_trials(zscored, tmp_path, like)
+        state_sha256_in_manifest(tmp_path)
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+        export_trials(zscored, tmp_path, like)
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+        (tmp_path / "README.md").write_text("mine")
+        with pytest.raises(ParameterError, match="is not what an export wrote"):
+            export_trials(zscored, tmp_path, like)
 
     def test_an_interrupted_export_leaves_nothing_half_written(
         self, percent: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

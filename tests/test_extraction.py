@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 import reference
+from earlier_versions import stating_sha256
 from library_stages import request_for, trials_of
 from small_nsd import SmallNSD, write_betas
 
@@ -583,6 +584,29 @@ class TestReplacedSessions:
         replace_as_download(path, empty_end)
         assert voxels_to_read(requested()).tolist() == request.regions["V1"].tolist()
 
+    def test_a_part_of_version_0_4_is_used_and_stays_as_it_is(
+        self,
+        damageable: SmallNSD,
+        requested: Callable[[], SessionRequest],
+        voxels_read: list[int],
+    ) -> None:
+        request = requested()
+        array = request.store.path / extract_session(request).parts["V1"].file
+        record = array.with_suffix(".json")
+        resealed(record, stating_sha256(json.loads(record.read_text()), array))
+        before = record.read_bytes()
+        assert b"blake3" not in before
+        voxels_read.clear()
+        part = extract_session(requested()).parts["V1"]
+        assert voxels_read == []
+        assert np.array_equal(request.store.read(part), expected(damageable, "V1"))
+        assert record.read_bytes() == before
+        # A later version of the file gives another part, and so do bytes that were altered.
+        array.write_bytes(array.read_bytes()[:-1] + b"x")
+        again = extract_session(requested())
+        assert voxels_read == request.regions["V1"].tolist()
+        assert np.array_equal(request.store.read(again.parts["V1"]), expected(damageable, "V1"))
+
     @pytest.mark.parametrize("touch", ["moved", "permissions", "copied", "legacy"])
     def test_a_file_that_only_changed_its_inode_is_not_read_again(
         self,
@@ -654,9 +678,9 @@ class TestReplacedSessions:
         assert sampled_sha256(path) != before
 
 
-def resealed(record: Path, **changes: object) -> None:
+def resealed(record: Path, fields: dict[str, object] | None = None, **changes: object) -> None:
     """Change a record as somebody would who knows how it is sealed."""
-    fields = json.loads(record.read_text()) | changes
+    fields = (fields or json.loads(record.read_text())) | changes
     fields.pop("seal")
     fields["seal"] = sha256_of_json(fields)
     record.write_text(json.dumps(fields))

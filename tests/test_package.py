@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from blake3 import blake3
 from brainscore_inputs import simulate, write_manifest, write_run
+from earlier_versions import state_sha256_in_manifest
 
 from nsd_prep.assemblies.assembly import read_assembly, write_assembly
 from nsd_prep.assemblies.brainscore.index import PackageIndex, is_whole, sha1_of_file
@@ -443,6 +444,14 @@ class TestGate:
         assert main(["package", str(kept), "--target", str(folder.parent / "packages")]) == 0
         index = PackageIndex.read(folder.parent / "packages")
         assert index.checks == {"passed": 1, "not decidable": 1}
+
+    def test_files_that_version_0_4_listed_are_verified(self, folder: Path) -> None:
+        state_sha256_in_manifest(folder.parent)
+        target = folder.parent / "packages"
+        assert write_packages(folder, target).checks == {"passed": 1, "not decidable": 1}
+        self.edit_test_assembly(folder)
+        with pytest.raises(InputFileError, match=r"brainscore/Allen2022_fmri_test.nc first"):
+            write_packages(folder, folder.parent / "others")
 
     @pytest.mark.parametrize(
         ("damage", "message"),

@@ -4,9 +4,13 @@ import contextlib
 import errno
 import inspect
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -60,6 +64,21 @@ def prepare(**parameters: Any) -> RunResult:
     return nsd_prep.prepare(
         **{"report": False, "brainscore": False, "progress": False} | parameters
     )
+
+
+#: `b3sum --check --quiet`, where the real one is not installed.
+B3SUM = """#!{python}
+import sys
+from pathlib import Path
+from blake3 import blake3
+
+assert sys.argv[1:] == ["--check", "--quiet"]
+lines = [line.rstrip("\\n").split("  ") for line in sys.stdin]
+failed = [name for digest, name in lines if blake3(Path(name).read_bytes()).hexdigest() != digest]
+for name in failed:
+    print(f"{{name}}: FAILED")
+sys.exit(bool(failed or not lines))
+"""
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -121,6 +140,25 @@ class TestResults:
         root, output = finished
         prepare(nsd_root=root, output_dir=tmp_path / "elsewhere", workers=5)
         assert digests(tmp_path / "elsewhere") == digests(output)
+
+    def test_the_manifest_can_be_handed_to_b3sum(
+        self, finished: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        _, output = finished
+        page = (Path(__file__).parents[1] / "docs" / "output-files.md").read_text()
+        (block,) = re.findall(r"^```bash\ncd nsd-prep-output\n(.*?)^```", page, re.M | re.S)
+        stand_in = tmp_path / "b3sum"
+        stand_in.write_text(B3SUM.format(python=sys.executable))
+        stand_in.chmod(0o755)
+        environment = os.environ | {"PATH": f"{os.environ['PATH']}:{tmp_path}"}
+        copy = shutil.copytree(output, tmp_path / "copy")
+        verify = partial(subprocess.run, ["bash", "-c", block], cwd=copy, env=environment)
+        assert verify().returncode == 0
+        with (copy / "voxels.csv").open("a") as file:
+            file.write("altered")
+        answer = verify(capture_output=True, text=True)
+        assert answer.returncode == 1
+        assert answer.stdout == "voxels.csv: FAILED\n"
 
     def test_manifest_lists_every_output_with_its_digest(self, finished: tuple[Path, Path]) -> None:
         root, output = finished

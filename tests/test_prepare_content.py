@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from blake3 import blake3
+from earlier_versions import state_sha256_in_manifest
 from small_nsd import SmallNSD, write_small_nsd
 
 import nsd_prep
@@ -254,6 +255,52 @@ class TestOwnership:
         assert last["earlier_runs"][first]["written"]
         assert last["earlier_runs"][runs["Allen2022.V2.nc"]]["written"] is None
         assert set(runs) == set(digests(out))
+
+    def test_files_that_version_0_4_listed_are_the_run_s(
+        self, small: SmallNSD, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        before = run(small, out, regions=["V1", "V2"], **ASSEMBLIES)
+        first = manifest(out)["id"]
+        state_sha256_in_manifest(out)
+        after = run(small, out, regions=["V1"], **ASSEMBLIES)
+        assert set(before.values()) <= set(after.values())
+        listed = manifest(out)["outputs"]
+        assert set(listed) == set(after)
+        of_first = {name for name, entry in listed.items() if entry["run"] == first}
+        assert {"Allen2022.V2.nc", f"voxels-{first}.csv"} <= of_first
+        assert of_first == {name for name, entry in listed.items() if "sha256" in entry}
+        assert all(("sha256" in entry) != ("blake3" in entry) for entry in listed.values())
+        # Once more, from a manifest that has both.
+        assert run(small, out, regions=["V1"], **ASSEMBLIES) == after
+        assert manifest(out)["outputs"] == listed
+
+    def test_of_what_version_0_4_listed_replace_removes_what_nobody_has_changed(
+        self, small: SmallNSD, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        run(small, out, regions=["V1", "V2", "IT"], **ASSEMBLIES)
+        state_sha256_in_manifest(out)
+        (out / "Allen2022.IT.nc").write_text("mine")
+        left = run(small, out, regions=["V1"], replace=True, **ASSEMBLIES)
+        assert "Allen2022.V2.nc" not in left
+        assert (out / "Allen2022.IT.nc").read_text() == "mine"
+        assert set(manifest(out)["outputs"]) == set(left) - {"Allen2022.IT.nc"}
+
+    def test_the_same_file_stays_that_of_the_run_of_version_0_4_that_ended(
+        self, small: SmallNSD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out = tmp_path / "out"
+        run(small, out, regions=["V1"], **ASSEMBLIES)
+        first = manifest(out)["id"]
+        state_sha256_in_manifest(out)
+        with monkeypatch.context() as patch:
+            patch.setattr(step_table, "EXAMINE", replace(step_table.EXAMINE, function=fail))
+            with pytest.raises(InputFileError, match="no more"):
+                run(small, out, regions=["V1"], refresh=True, **ASSEMBLIES)
+        noted = json.loads((out / ".nsd-prep-owned.json").read_text())["outputs"]
+        assert noted["Allen2022.V1.nc"]["run"] == first
+        assert {entry["run"] for entry in noted.values()} == {first}
 
     def test_a_run_that_fails_before_it_writes_leaves_the_manifest(
         self, small: SmallNSD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,5 +1,6 @@
 """Sources: a bucket's files are read as a folder's are, and copies of small ones are kept."""
 
+import json
 import logging
 import os
 import pickle
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from earlier_versions import stating_sha256
 from range_server import RangeServer
 from remote_files import random_betas, write_in_order
 from small_nsd import GRIDS, TRIALS_PER_SESSION, SmallNSD
@@ -105,6 +107,21 @@ class TestSmallFiles:
         source.read(source.root / TABLE)
         (source.root / TABLE).write_text("altered")
         assert opened().read(source.root / TABLE) == (damageable.root / TABLE).read_bytes()
+
+    def test_a_copy_of_version_0_4_is_used_where_it_was_not_altered(
+        self, opened: Callable[[], BucketSource], server: RangeServer
+    ) -> None:
+        source = opened()
+        content = source.read(source.root / TABLE)
+        record = source.root / ".remote" / f"{TABLE}.json"
+        fields = stating_sha256(json.loads(record.read_text()), source.root / TABLE)
+        record.write_text(json.dumps(fields))
+        sent = server.counters["bytes"]
+        assert opened().read(source.root / TABLE) == content
+        assert server.counters["bytes"] == sent
+        (source.root / TABLE).write_text("altered")
+        assert opened().read(source.root / TABLE) == content
+        assert server.counters["bytes"] > sent
 
     def test_without_a_network_the_copies_are_used_and_that_is_said(
         self,

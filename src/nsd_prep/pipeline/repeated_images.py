@@ -53,7 +53,7 @@ class RepeatedImages:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all the content."""
+        """Digest of all the content."""
         return digest_of_json(
             [
                 self._trials_per_session,

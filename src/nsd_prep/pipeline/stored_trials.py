@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from nsd_prep.core.atomic import write_text
-from nsd_prep.core.digests import sha256_of_json
+from nsd_prep.core.digests import digest_of_json
 from nsd_prep.core.progress import Stages
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.extraction.store import Store
@@ -20,7 +20,7 @@ def single_trials_file(
     trials: SubjectTrials, options: SingleTrialOptions, store: Store, n_sessions: int
 ) -> Path:
     """Return the file of a subject's single trials, written where the cache lacks it."""
-    name = sha256_of_json([trials.digest, asdict(options)])[:24]
+    name = digest_of_json([trials.digest, asdict(options)])[:24]
     folder = Folder(path=store.path / "single-trials" / name)
     output = _whole(folder)
     if output is None:
