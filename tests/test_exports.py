@@ -373,7 +373,7 @@ class TestResuming:
         export_trials(zscored, tmp_path, like)
         assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
         (tmp_path / "README.md").write_text("mine")
-        with pytest.raises(ParameterError, match="is not what an export wrote"):
+        with pytest.raises(ParameterError, match="was not written by an export"):
             export_trials(zscored, tmp_path, like)
 
     def test_an_interrupted_export_leaves_nothing_half_written(
