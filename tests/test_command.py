@@ -213,5 +213,5 @@ def test_an_error_of_a_run_is_one_sentence(tiny_nsd: Path, tmp_path: Path) -> No
     refused = subprocess.run([*words, "--seed", "3"], capture_output=True, text=True, check=False)
     shown = refused.stdout + refused.stderr
     assert refused.returncode == 1
-    assert "do not belong together" in shown
+    assert "which removes the results that this run does not write" in shown
     assert "Traceback" not in shown
