@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 import reference
 import single_trials_reference as plain
@@ -414,3 +415,23 @@ def test_the_documents_examples_run_without_prefect(tiny_nsd: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "cache" / "nsd-prep").is_dir()
     assert nibabel.load(tmp_path / "noise-ceilings.nii.gz").ndim == 3
+
+
+@pytest.mark.parametrize("text", ["python", "pyarrow"])
+def test_everything_labelled_holds_arrays_of_numpy_and_can_be_selected_from(
+    nsd: NSD, text: str
+) -> None:
+    # Pandas stores text with pyarrow wherever it is installed, and xarray cannot select from that.
+    with pd.option_context("mode.string_storage", text):
+        labelled = [
+            nsd.trials(1),
+            nsd.voxels(1, ["V1", "V4"]),
+            nsd.noise_ceilings(1, "V1"),
+            nsd.responses(1, "V1"),
+            nsd.single_trials(1, "V1"),
+        ]
+    for one in labelled:
+        last = list(one.dims)[-1]
+        some = one.isel({last: np.arange(one.sizes[last]) % 2 == 0})
+        for name, variable in some.coords.items():
+            assert type(variable.load().data) is np.ndarray, name

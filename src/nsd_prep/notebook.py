@@ -29,6 +29,7 @@ from nsd_prep.core.parameters import (
 )
 from nsd_prep.core.parameters import parameters as run_parameters
 from nsd_prep.core.progress import Stages
+from nsd_prep.core.tables import variables
 from nsd_prep.dataset.atlases import label_table_of_atlases, labelled_regions
 from nsd_prep.dataset.coco import with_annotations
 from nsd_prep.dataset.design import read_design
@@ -230,7 +231,8 @@ class NSD:
             the dataset has it; ``trial`` is 0-based over all sessions.
         """
         table = self._trials(subject, self._all_trials).all_trials[subject]
-        return xr.Dataset.from_dataframe(table).assign_attrs(subject=subject)
+        trial = {"trial": table.index.to_numpy()}
+        return xr.Dataset(variables(table), trial, {"subject": subject})
 
     def voxels(self, subject: int, regions: Regions) -> xr.Dataset:
         """Return the voxels of regions, each once, in the order of the beta files.
@@ -251,11 +253,8 @@ class NSD:
             selection.regions, selection.space, ceilings.ncsnr.values, ceilings.splits
         )
         attributes = {"subject": subject} | selection.space.attributes()
-        return (
-            xr.Dataset.from_dataframe(table)
-            .set_coords(selection.space.columns)
-            .assign_attrs(attributes)
-        )
+        voxel = {"voxel": table.index.to_numpy()}
+        return xr.Dataset(variables(table), voxel, attributes).set_coords(selection.space.columns)
 
     def noise_ceilings(self, subject: int, regions: Regions, n_averaged: int = 3) -> xr.DataArray:
         """Return how much of a voxel's variance a perfect model explains in means of repetitions.
@@ -303,7 +302,8 @@ class NSD:
             "repetition": range(responses.shape[1]),
             "session": (("image", "repetition"), shown["session"]),
             "trial_in_session": (("image", "repetition"), shown["trial_in_session"]),
-        } | {column: ("voxel", voxels[column]) for column in voxels}
+            **variables(voxels.rename_axis("voxel")),
+        }
         attributes = {"subject": subject, "region": name, "region_definition": definition}
         return xr.DataArray(
             responses,

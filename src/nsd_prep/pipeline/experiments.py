@@ -13,6 +13,7 @@ from nsd_prep import __version__
 from nsd_prep.checks.experiment_runs import check_experiment
 from nsd_prep.core.check import Check
 from nsd_prep.core.parameters import StoredFormat, StoredType
+from nsd_prep.core.tables import variables
 from nsd_prep.dataset.betas import Betas
 from nsd_prep.dataset.experiments import (
     ROWS,
@@ -58,13 +59,8 @@ class ExperimentRows:
 
     def as_dataset(self, normalise: ExperimentNormalise) -> xr.Dataset:
         """Return the variable ``response`` with rows and voxels as coordinates."""
-        coordinates = {
-            column: (frame.index.name, frame[column].to_numpy())
-            for frame in (self.rows, self.voxels)
-            for column in frame
-        }
-        variables = {"response": (("trial", "voxel"), self.responses(normalise))}
-        return xr.Dataset(variables, coordinates, self.attributes)
+        responses = {"response": (("trial", "voxel"), self.responses(normalise))}
+        return xr.Dataset(responses, variables(self.rows, self.voxels), self.attributes)
 
     def write(
         self,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from nsd_prep.core.errors import InputFileError, OutputError, ParameterError
 from nsd_prep.core.netcdf import netcdf_errors
 from nsd_prep.core.parameters import StoredFormat, StoredType
+from nsd_prep.core.tables import variables
 from nsd_prep.single_trials.netcdf import netcdf_rows
 from nsd_prep.single_trials.zarr import zarr_libraries, zarr_rows
 
@@ -177,12 +178,7 @@ def write_rows(
 
 def _labels(table: pd.DataFrame, voxels: pd.DataFrame, attributes: Mapping[str, Any]) -> xr.Dataset:
     """Return a dataset of the coordinates alone, its dimensions in the order of the responses."""
-    coordinates = {
-        column: (frame.index.name, frame[column].to_numpy())
-        for frame in (table, voxels)
-        for column in frame
-    }
-    return xr.Dataset(coords=coordinates, attrs=dict(attributes))
+    return xr.Dataset(coords=variables(table, voxels), attrs=dict(attributes))
 
 
 def _stored(
