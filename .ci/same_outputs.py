@@ -4,10 +4,11 @@
     same_outputs.py FOLDER OTHER
 
 Tables and images are the same bytes; netCDF files, whose headers differ between versions of HDF5,
-hold the same values, coordinates and attributes; the tables of the report and of checks, whose last
-digits rest on the order in which a library sums, agree to one part in a million. Pictures, the
-pages that hold them and the manifest, which states the versions, are not compared. Every file that
-is not the same bytes is named. Ends with status 1 where outputs differ.
+hold the same values, coordinates and attributes; Parquet, which names the version of its library,
+holds the same table; the tables of the report and of checks, whose last digits rest on the order in
+which a library sums, agree to one part in a million. Pictures, the pages that hold them and the
+manifest, which states the versions, are not compared. Every file that is not the same bytes is
+named. Ends with status 1 where outputs differ.
 """
 
 import filecmp
@@ -43,6 +44,9 @@ def relation(path: Path, one: Path, other: Path) -> str:
                 for file in (first, second)
             ]
             return "same values" if first.identical(second) and types[0] == types[1] else ""
+    if path.suffix == ".parquet":
+        first, second = (pd.read_parquet(file) for file in pair)
+        return "same values" if first.equals(second) else ""
     if path.suffix == ".csv" and ("report" in path.parts or path.name == "checks.csv"):
         first, second = (pd.read_csv(file) for file in pair)
         try:
