@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -596,6 +597,10 @@ class TestWriting:
         differing = {name for name in one if one[name] != all_of_them[name]}
         assert differing == {"dataset.json"}
         assert not any("subj01" in name for name in one)
+
+    @pytest.mark.parametrize("scale", PLANS)
+    def test_every_plan_travels_to_other_processes(self, scale: str) -> None:
+        assert pickle.loads(pickle.dumps(PLANS[scale])) == PLANS[scale]
 
     def test_processes_do_not_change_the_bytes(self, official: Path, tmp_path: Path) -> None:
         calls: list[tuple[str, int, int]] = []

@@ -1,17 +1,16 @@
 """The experiment's design: which image a subject saw in which trial."""
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import scipy.io
 from numpy.typing import NDArray
 
 from nsd_prep.core.digests import read_whole
 from nsd_prep.core.errors import InputFileError
+from nsd_prep.dataset.matlab import load_mat
 
 #: No count or id of a design is larger; larger ones could not be held exactly by every type.
 _LARGEST_NUMBER: Final = 2**31 - 1
@@ -65,10 +64,8 @@ def read_design(path: Path, read: Callable[[Path], bytes] = read_whole) -> Desig
     names = ("masterordering", "subjectim", "sharedix")
     content = read(path)
     try:
-        variables = scipy.io.loadmat(io.BytesIO(content), variable_names=names)
-        if "__header__" not in variables:  # SciPy below 1.16 takes zeros for an empty MAT v4 file
-            raise ValueError("it has no header")
-    except Exception as error:  # a damaged MAT file makes loadmat raise almost anything
+        variables = load_mat(content, names)
+    except Exception as error:
         raise InputFileError(
             f"The design {path} cannot be read as a MAT v5 file "
             f"({type(error).__name__}: {error}): download it again."

@@ -9,12 +9,12 @@ from typing import Any, Final, Literal, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
-import scipy.io
 from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.core.parameters import SurfaceFiles
 from nsd_prep.dataset.layout import Dataset
+from nsd_prep.dataset.matlab import load_mat
 from nsd_prep.dataset.published import DOWNLOAD_AGAIN
 from nsd_prep.dataset.space import FSAVERAGE
 from nsd_prep.dataset.trials import TRIAL, repetition_of_trial
@@ -249,11 +249,11 @@ def _check_design(path: Path, content: bytes, rows: pd.DataFrame) -> None:
 def _events(path: Path, content: bytes) -> Iterator[NDArray[np.int64]]:
     """Give for each run the column of each event, in the order of time."""
     try:
-        cells = scipy.io.loadmat(io.BytesIO(content), variable_names=["stimulus"])["stimulus"]
+        cells = load_mat(content, ["stimulus"])["stimulus"]
         matrices = [_dense(cell) for cell in np.asarray(cells, dtype=object).ravel()]
         if len(matrices) != len(IMAGERY_RUNS):
             raise ValueError(f"{len(matrices)} cells")
-    except Exception as error:  # a damaged MAT file makes loadmat raise almost anything
+    except Exception as error:
         raise InputFileError(
             f"The design {path} cannot be read ({type(error).__name__}: {error}): expected "
             f"{len(IMAGERY_RUNS)} matrices in stimulus; {DOWNLOAD_AGAIN}."
@@ -277,11 +277,9 @@ def _synthetic_rows(dataset: Dataset) -> pd.DataFrame:
         )
     n_rows = ROWS["synthetic"]
     try:
-        variables = scipy.io.loadmat(
-            io.BytesIO(dataset.read(path)), variable_names=["masterordering"]
-        )
+        variables = load_mat(dataset.read(path), ["masterordering"])
         ordering = variables["masterordering"].ravel().astype(np.int64)
-    except Exception as error:  # a damaged MAT file makes loadmat raise almost anything
+    except Exception as error:
         raise InputFileError(
             f"The design {path} cannot be read ({type(error).__name__}: {error}): expected "
             f"masterordering in it; {DOWNLOAD_AGAIN}."

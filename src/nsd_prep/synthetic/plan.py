@@ -310,7 +310,7 @@ _FULL = SyntheticPlan(
     processes=2,
     surfaces=SurfacePlan(
         fsaverage=FSAVERAGE_VERTICES[0],
-        native=NATIVE_VERTICES,
+        native=dict(NATIVE_VERTICES),  # travels to other processes
         vertices={
             "V1": (2153, 2123),
             "V2": (1643, 1748),
