@@ -3,6 +3,7 @@
 What is imported here is there within milliseconds after Python has started.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -28,8 +29,11 @@ def end_at_once(_number: int = 0, _frame: FrameType | None = None) -> NoReturn:
 
 
 def end_at_once_on_request() -> None:
-    """Let requests end this process at once."""
+    """Let requests end this process at once, until Python's own end has begun."""
     _handle(end_at_once)
+    # Registered first, and so called last: then Python gives up its handlers, and a request would
+    # end with a signal's status what has done all.
+    atexit.register(_handle, signal.SIG_IGN)
 
 
 @contextmanager

@@ -154,6 +154,7 @@ def _is_unchanged(options: dict[str, Any]) -> bool:
 
 
 def _flow(options: dict[str, Any]) -> int:
+    from nsd_prep.core.atomic import remove_stale_partials
     from nsd_prep.pipeline.locks import only_run_in
     from nsd_prep.pipeline.run import plan_run
 
@@ -193,6 +194,7 @@ def _flow(options: dict[str, Any]) -> int:
                 state.result()
         finally:
             end_workers()
+            remove_stale_partials(planned.cache_dir)  # of workers that were ended while they wrote
     return 0
 
 

@@ -556,7 +556,7 @@ class TestOperation:
     def test_a_run_that_pauses_or_waits_is_not_lost(self, site: Site) -> None:
         described = yaml.safe_load((site.checkout / "deployments" / "lost-runs.yaml").read_text())
         described["name"] = "the same, sooner"
-        described["trigger"]["within"] = 40  # a busy server tells of a state some seconds late
+        described["trigger"]["within"] = 15
         waiting = {"PAUSED": "Suspended", "SCHEDULED": "AwaitingRetry", "RUNNING": "Retrying"}
         runs = {name: running_flow_run(site) for name in (*waiting.values(), "lost")}
         quick = site.ask("POST", "/automations/", json=described)["id"]
@@ -565,7 +565,7 @@ class TestOperation:
                 emit_heartbeat(site, flow_run)
             for kind, name in waiting.items():
                 set_state(site, runs[name], kind, name)
-            lost = site.ended(runs["lost"], 120)
+            lost = site.ended(runs["lost"], 60)
             states = {
                 name: site.ask("GET", f"/flow_runs/{flow_run}")["state"]["name"]
                 for name, flow_run in runs.items()
