@@ -340,6 +340,20 @@ class TestSignals:
         assert partials(out) == []
         shutil.rmtree(out, ignore_errors=True)
 
+    def test_a_request_while_python_ends_does_not_change_the_status(self) -> None:
+        program = (
+            "import os, signal\n"
+            "from nsd_prep.flows.interruption import end_at_once_on_request\n"
+            "end_at_once_on_request()\n"
+            "class Last:\n"
+            "    def __del__(self, kill=os.kill, me=os.getpid(), number=signal.SIGINT):\n"
+            "        kill(me, number)\n"
+            "last = Last()\n"
+        )
+        with signals_as_in_a_terminal():
+            done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=20)
+        assert (done.returncode, done.stderr) == (0, b"")
+
     @pytest.mark.parametrize("made_of_it", ["pass", "raise ValueError('of a library')"])
     def test_a_request_whose_exception_is_lost_is_heeded_at_the_end(self, made_of_it: str) -> None:
         program = (
