@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -327,7 +327,8 @@ class TestSignals:
         if chance.random() < 0.5:
             run.send_signal(signal.SIGINT)
         else:
-            os.killpg(run.pid, signal.SIGINT)  # Ctrl-C in a terminal
+            with suppress(ProcessLookupError):  # it has ended, which send_signal looks for itself
+                os.killpg(run.pid, signal.SIGINT)  # Ctrl-C in a terminal
         status = run.wait(60)
         assert time.monotonic() - begin < 5
         said = log_of(out).read_text(errors="replace")
