@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from prefect.flows import load_flow_from_entrypoint
+from prefect.server.events.schemas.automations import EventTrigger, Posture
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.validation import ValidationError, validate
 
@@ -259,3 +260,13 @@ def test_their_entrypoint_is_the_installed_flow(described: dict[str, dict[str, A
     }
     assert flows.pop("package") is package_flow
     assert all(flow is nsd_flow for flow in flows.values())
+
+
+def test_whatever_is_heard_of_a_run_but_a_task_of_it_counts_as_a_sign_of_life() -> None:
+    described = yaml.safe_load((DEPLOYMENTS / "lost-runs.yaml").read_text())["trigger"]
+    trigger = EventTrigger.model_validate(described)
+    assert trigger.posture is Posture.Proactive
+    assert trigger.starts_after("prefect.flow-run.heartbeat")
+    heard = ("heartbeat", "Suspended", "Paused", "AwaitingRetry", "Retrying", "Completed", "Failed")
+    assert all(trigger.expects(f"prefect.flow-run.{name}") for name in heard)
+    assert not trigger.expects("prefect.task-run.Completed")
