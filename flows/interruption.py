@@ -31,9 +31,15 @@ def end_at_once(_number: int = 0, _frame: FrameType | None = None) -> NoReturn:
 def end_at_once_on_request() -> None:
     """Let requests end this process at once, until Python's own end has begun."""
     _handle(end_at_once)
-    # Registered first, and so called last: then Python gives up its handlers, and a request would
-    # end with a signal's status what has done all.
+    # Registered first, and so called last: Python gives up its handlers then, and the status of a
+    # late request would take the place of the command's own.
     atexit.register(_handle, signal.SIG_IGN)
+
+
+def ending_with(status: int) -> int:
+    """Let requests end this process at once with a status that is known, which is returned."""
+    _handle(lambda _number, _frame: os._exit(status))
+    return status
 
 
 @contextmanager

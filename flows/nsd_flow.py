@@ -4,12 +4,12 @@ Run ``python flows/nsd_flow.py --help``.
 """
 
 if __name__ == "__main__":  # before the libraries: its server starts while they are imported
-    from nsd_prep.flows.interruption import end_at_once_on_request
+    from nsd_prep.flows.interruption import end_at_once_on_request, ending_with
 
     end_at_once_on_request()
     from nsd_prep.flows.command import run_command
 
-    raise SystemExit(run_command())
+    raise SystemExit(ending_with(run_command()))
 
 import functools
 import inspect

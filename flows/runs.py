@@ -1,7 +1,7 @@
 """What the commands ``run`` and ``trials`` do with the options of a command line."""
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
@@ -194,7 +194,8 @@ def _flow(options: dict[str, Any]) -> int:
                 state.result()
         finally:
             end_workers()
-            remove_stale_partials(planned.cache_dir)  # of workers that were ended while they wrote
+            with suppress(OSError):  # a later run removes them too
+                remove_stale_partials(planned.cache_dir)  # of workers ended while they wrote
     return 0
 
 

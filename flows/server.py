@@ -230,7 +230,10 @@ def end_workers() -> None:
     deadline = time.monotonic() + _WORKER_SECONDS  # of all together: an end by force waits for it
     for worker in workers:
         worker.join(timeout=max(0.0, deadline - time.monotonic()))
+    for worker in workers:
         worker.kill()
+    for worker in workers:
+        worker.join(timeout=_WORKER_SECONDS)  # until then it counts as alive
 
 
 def may_be_configured() -> bool:

@@ -601,7 +601,7 @@ class TestReplacedSessions:
         assert voxels_read == []
         assert np.array_equal(request.store.read(part), expected(damageable, "V1"))
         assert record.read_bytes() == before
-        # A later version of the file gives another part, and so do bytes that were altered.
+        # Bytes that were altered are noticed by it.
         array.write_bytes(array.read_bytes()[:-1] + b"x")
         again = extract_session(requested())
         assert voxels_read == request.regions["V1"].tolist()

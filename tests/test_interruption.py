@@ -341,19 +341,29 @@ class TestSignals:
         assert partials(out) == []
         shutil.rmtree(out, ignore_errors=True)
 
-    def test_a_request_while_python_ends_does_not_change_the_status(self) -> None:
-        program = (
-            "import os, signal\n"
-            "from nsd_prep.flows.interruption import end_at_once_on_request\n"
-            "end_at_once_on_request()\n"
+    @pytest.mark.parametrize(
+        "while_it_ends",
+        [
+            "import atexit\natexit.register(os.kill, os.getpid(), signal.SIGINT)\n",
             "class Last:\n"
             "    def __del__(self, kill=os.kill, me=os.getpid(), number=signal.SIGINT):\n"
             "        kill(me, number)\n"
-            "last = Last()\n"
+            "last = Last()\n",
+        ],
+    )
+    @pytest.mark.parametrize("status", [0, 1])
+    def test_a_request_while_python_ends_does_not_change_the_status(
+        self, while_it_ends: str, status: int
+    ) -> None:
+        program = (
+            "import os, signal\n"
+            "from nsd_prep.flows.interruption import end_at_once_on_request, ending_with\n"
+            f"end_at_once_on_request()\n{while_it_ends}"
+            f"raise SystemExit(ending_with({status}))\n"
         )
         with signals_as_in_a_terminal():
             done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=20)
-        assert (done.returncode, done.stderr) == (0, b"")
+        assert (done.returncode, done.stderr) == (status, b"")
 
     @pytest.mark.parametrize("made_of_it", ["pass", "raise ValueError('of a library')"])
     def test_a_request_whose_exception_is_lost_is_heeded_at_the_end(self, made_of_it: str) -> None:

@@ -411,6 +411,11 @@ class TestGate:
     def remove_manifest(self, folder: Path) -> None:
         (folder.parent / "manifest.json").unlink()
 
+    def leave_digests_out(self, folder: Path) -> None:
+        path = folder.parent / "manifest.json"
+        outputs = json.loads(path.read_text())["outputs"]
+        path.write_text(json.dumps({"outputs": {name: {"bytes": 1} for name in outputs}}))
+
     def empty_manifest(self, folder: Path) -> None:
         (folder.parent / "manifest.json").write_text("{}")
 
@@ -465,6 +470,7 @@ class TestGate:
             ("unlist_file", "brainscore/stimulus_metadata_train.csv first"),
             ("remove_manifest", r"manifest.json is missing: expected .*of a run that ended"),
             ("empty_manifest", r"is not a run's manifest"),
+            ("leave_digests_out", r"is not a run's manifest"),
         ],
     )
     def test_refused_unless_unchecked(self, folder: Path, damage: str, message: str) -> None:

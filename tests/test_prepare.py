@@ -154,6 +154,10 @@ class TestResults:
         copy = shutil.copytree(output, tmp_path / "copy")
         verify = partial(subprocess.run, ["bash", "-c", block], cwd=copy, env=environment)
         assert verify().returncode == 0
+        manifest = json.loads((copy / "manifest.json").read_text())
+        manifest["outputs"]["trials.csv"] = {"sha256": "of version 0.4"}
+        (copy / "manifest.json").write_text(json.dumps(manifest))
+        assert verify(capture_output=True).stderr == b""
         with (copy / "voxels.csv").open("a") as file:
             file.write("altered")
         answer = verify(capture_output=True, text=True)

@@ -519,6 +519,24 @@ class TestSingleTrials:
         again = run(small, tmp_path / "out", regions=["V1"], **options, replace=True)
         assert again == expected
 
+    @pytest.mark.parametrize("version_0_4", [False, True])
+    def test_replace_removes_a_store_that_nobody_has_changed(
+        self, small: SmallNSD, tmp_path: Path, version_0_4: bool
+    ) -> None:
+        pytest.importorskip("zarr")
+        out = tmp_path / "out"
+        options = {"regions_file": None, "assemblies": False, "subjects": [1], "regions": ["V1"]}
+        run(small, out, format="zarr", **options)
+        if version_0_4:
+            state_sha256_in_manifest(out)
+        left = run(small, out, format="netcdf", replace=True, **options)
+        assert "subj01.nc" in left
+        assert not (out / "subj01.zarr").exists()
+        run(small, out, format="zarr", replace=True, **options)
+        (out / "subj01.zarr" / "mine.txt").write_text("mine")
+        run(small, out, format="netcdf", replace=True, **options)
+        assert (out / "subj01.zarr" / "zarr.json").exists()
+
     def test_averages_over_shared_images_are_the_rows_of_the_assembly(
         self, small: SmallNSD, tmp_path: Path
     ) -> None:

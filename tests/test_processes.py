@@ -108,3 +108,34 @@ def test_it_ends_when_the_one_that_started_it_is_killed(tmp_path: Path) -> None:
             return
         time.sleep(0.1)
     pytest.fail(f"process {other} goes on")
+
+
+STUCK = """
+import multiprocessing, signal, sys, time
+from pathlib import Path
+from nsd_prep.core.atomic import remove_stale_partials, written_whole
+from nsd_prep.flows.server import end_workers
+
+def write(folder):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with written_whole(folder / "part") as partial:
+        partial.write_bytes(b"half")
+        time.sleep(60)
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    multiprocessing.get_context("spawn").Process(target=write, args=(folder,)).start()
+    while not list(folder.iterdir()):
+        time.sleep(0.02)
+    end_workers()
+    print(len(remove_stale_partials(folder)), len(list(folder.iterdir())))
+"""
+
+
+def test_a_worker_that_is_ended_while_it_writes_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "written"
+    folder.mkdir()
+    (tmp_path / "script.py").write_text(STUCK)
+    words = [sys.executable, str(tmp_path / "script.py"), str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "0"]

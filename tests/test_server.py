@@ -573,6 +573,8 @@ class TestOperation:
                 for name in waiting.values():
                     emit_event(site, runs[name], name)
             lost = site.ended(runs["lost"], 60)
+            for name in waiting.values():
+                assert prefect_said(site, runs[name], name)
             states = {
                 name: site.ask("GET", f"/flow_runs/{flow_run}")["state"]["name"]
                 for name, flow_run in runs.items()
@@ -613,6 +615,16 @@ def set_state(site: Site, flow_run: str, kind: str, name: str) -> None:
         "POST", f"/flow_runs/{flow_run}/set_state", json={"state": state, "force": True}
     )
     assert answer["status"] == "ACCEPT"
+
+
+def prefect_said(site: Site, flow_run: str, name: str) -> bool:
+    """Return whether Prefect itself said that a run has come to a state."""
+    asked = {
+        "event": {"name": [f"prefect.flow-run.{name}"]},
+        "resource": {"id": [f"prefect.flow-run.{flow_run}"]},
+    }
+    events = site.ask("POST", "/events/filter", json={"filter": asked})["events"]
+    return any("validated_state" in event["payload"] for event in events)
 
 
 def emit_event(site: Site, flow_run: str, name: str) -> None:

@@ -1,6 +1,6 @@
 """The command ``nsd-prep``, which is also ``python -m nsd_prep``."""
 
-from nsd_prep.flows.interruption import end_at_once_on_request
+from nsd_prep.flows.interruption import end_at_once_on_request, ending_with
 
 
 def main() -> int:
@@ -8,7 +8,7 @@ def main() -> int:
     end_at_once_on_request()  # before anything that takes long to import
     from nsd_prep.flows import command
 
-    return command.main()
+    return ending_with(command.main())
 
 
 if __name__ == "__main__":

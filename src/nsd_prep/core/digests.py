@@ -53,6 +53,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def digest_of_file(path: Path, like: str = "") -> str:
     """Return the digest of a file's bytes, as `digest_of_bytes`; errors as `read_whole`."""
+    check_regular(path)
     prefix, algorithm = _algorithm(like)
     with path.open("rb", buffering=0) as file:  # never mapped: the file may be cut meanwhile
         digest = hashlib.file_digest(file, algorithm).hexdigest()
@@ -162,7 +163,7 @@ def has_digest(path: Path, digest: str) -> bool:
     """Return whether a file is there and has a digest, as `recorded_digest` gives it."""
     try:
         return digest_of_file(path, digest) == digest
-    except OSError:
+    except (OSError, InputFileError):
         return False
 
 

@@ -161,6 +161,14 @@ class Folder(BaseModel):
         except OSError:
             return False
 
+    def held(self, files: Mapping[str, str]) -> set[str]:
+        """Return which files have their digest; of a Zarr store all of them, or none."""
+        stores: dict[str, dict[str, str]] = {}
+        for name, digest in files.items():
+            store = name[: name.index(".zarr/")] if ".zarr/" in name else name
+            stores.setdefault(store, {})[name] = digest
+        return {name for store in stores.values() if self.holds(store) for name in store}
+
     def _files_of(self, store: str) -> list[str]:
         """Return the names of the files and links in a store, but not of hidden files."""
         return [

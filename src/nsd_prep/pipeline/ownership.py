@@ -181,10 +181,13 @@ class Ownership:
     def add(self, output: StepOutput) -> StepOutput:
         """Note what this run has made, and return it."""
         self.files |= output.files
-        for name in output.files.keys() & self._outputs.keys():
-            earlier = self._outputs[name]
-            if is_sha256(earlier.digest) and self._folder.holds({name: earlier.digest}):
-                self._outputs[name] = earlier._replace(digest=output.files[name])
+        earlier = {
+            name: self._outputs[name].digest
+            for name in output.files.keys() & self._outputs.keys()
+            if is_sha256(self._outputs[name].digest)
+        }
+        for name in self._folder.held(earlier):
+            self._outputs[name] = self._outputs[name]._replace(digest=output.files[name])
         self._checks += output.checks
         if output.files:
             self._note()
@@ -206,13 +209,11 @@ class Ownership:
             for name, output in self._outputs.items()
             if name not in self.files and (self._replace or self._makes_again(name))
         }
-        removed = []
-        for name, output in sorted(gone.items()):
+        removed = sorted(self._folder.held({name: output.digest for name, output in gone.items()}))
+        for name in removed:
             path = self._folder.path / name
-            if self._folder.holds({name: output.digest}):
-                path.unlink()
-                removed.append(name)
-                _remove_empty_folders(path.parent, self._folder.path)
+            path.unlink()
+            _remove_empty_folders(path.parent, self._folder.path)
         standing = {
             name: output
             for name, output in self._outputs.items()

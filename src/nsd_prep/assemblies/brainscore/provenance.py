@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import pandas as pd
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from nsd_prep.core.digests import has_digest, read_table, read_whole
 from nsd_prep.core.errors import InputFileError, MissingFilesError
@@ -22,6 +22,12 @@ class _Output(Digested):
     """What a manifest says of a file; versions up to 0.4 did not name its run."""
 
     run: str | None = None
+
+    @model_validator(mode="after")
+    def _check_digest(self) -> Self:
+        if not self.file_digest:
+            raise ValueError("expected the digest of a file")
+        return self
 
 
 class _EarlierRun(BaseModel):

@@ -216,7 +216,7 @@ def reliability_table(
 ) -> pd.DataFrame:
     """Return the split-half correlation of each neuroid, in the order of ``voxels.csv``.
 
-    Columns neuroid_id, subject, region, those of the place, and split_half_correlation.
+    Columns neuroid_id, subject, region, the coordinates of its site, and split_half_correlation.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def reliability_table(
         As `nsd_prep.assemblies.assembly.voxel_table`, in any order.
     split_half : mapping of (int, str) to ndarray of float64, shape (n_voxels,)
         The correlations of each subject (1-based) and region, in the order of its voxels.
-    places : mapping of (int, str) to SubjectVoxels
+    regions : mapping of (int, str) to SubjectVoxels
         Where these voxels lie.
     """
     keys = ["subject", "region", *next(iter(regions.values())).space.coordinates]
