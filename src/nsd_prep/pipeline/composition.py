@@ -1,7 +1,7 @@
 """A run, put together: from its inputs to its manifest."""
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -34,7 +34,12 @@ from nsd_prep.pipeline.step import Execution
 from nsd_prep.pipeline.steps.assemblies import Representations
 from nsd_prep.pipeline.steps.brainscore import Images
 from nsd_prep.pipeline.steps.closing import write_checks, write_manifest
-from nsd_prep.pipeline.steps.report_inputs import Encoding, ReportInputs, truth_and_digest
+from nsd_prep.pipeline.steps.report_inputs import (
+    Drawing,
+    Encoding,
+    ReportInputs,
+    truth_and_digest,
+)
 from nsd_prep.pipeline.steps.single_trials import ImageTable, SubjectTrials
 from nsd_prep.pipeline.summary import Summary
 from nsd_prep.pipeline.synthetic_beside import synthetic_beside
@@ -280,47 +285,69 @@ class _Pipeline:
             examined = owned.add(
                 self._call(step_table.EXAMINE, prepared, repeated, representations, output)
             )
-        encoding, stimuli = None, StepOutput()
-        if run.brainscore:
-            with self._stage("writing train and test assemblies"):
-                train_and_test = owned.add(
-                    self._call(
-                        step_table.MAKE_TRAIN_AND_TEST,
-                        prepared,
-                        assemblies,
-                        run.zscore_images,
-                        run.suffix,
-                        output,
-                    )
+        with self._drawing(prepared) as drawing:
+            encoding, stimuli = self._make_packages(prepared, assemblies, representations)
+            checks = tuple(owned.checks)
+            owned.add(write_checks(checks, output))
+            if run.report:
+                gathered = ReportInputs(
+                    prepared=prepared,
+                    representations=representations,
+                    masks=self.inputs.masks,
+                    noise_ceilings=self.inputs.noise_ceilings,
+                    examined=examined,
+                    checks=checks,
+                    stimuli=stimuli,
+                    encoding=encoding,
+                    crossnobis=run.crossnobis,
+                    cortex=self.inputs.cortex,
+                    drawing=drawing,
                 )
-            with self._stage("writing stimulus sets"):
-                stimuli = self._make_stimulus_sets(prepared, representations)
-            encoding = Encoding(
-                train_and_test,
-                run.suffix,
-                self.inputs.features,
-                *truth_and_digest(self.inputs.dataset),
-            )
-        checks = tuple(owned.checks)
-        owned.add(write_checks(checks, output))
-        if run.report:
-            gathered = ReportInputs(
-                prepared=prepared,
-                representations=representations,
-                masks=self.inputs.masks,
-                noise_ceilings=self.inputs.noise_ceilings,
-                examined=examined,
-                checks=checks,
-                stimuli=stimuli,
-                encoding=encoding,
-                crossnobis=run.crossnobis,
-                cortex=self.inputs.cortex,
-            )
-            with self._stage("writing the report"):
-                report = owned.add(self._call(step_table.WRITE_REPORT, gathered, output))
-                self._stamp_page(output.path / outputs.PAGE)
-            self._observer.show_report(report, output)
+                with self._stage("writing the report"):
+                    report = owned.add(self._call(step_table.WRITE_REPORT, gathered, output))
+                    self._stamp_page(output.path / outputs.PAGE)
+                self._observer.show_report(report, output)
         self._tables = tables_of_assemblies(run, prepared)
+
+    def _drawing(self, prepared: Prepared) -> AbstractContextManager[Drawing | None]:
+        """Let figures of the report be drawn while a block runs, if there is to be one."""
+        if not self.run.report:
+            return nullcontext()
+        from nsd_prep.pipeline.steps.report import drawing  # which takes long
+
+        inputs = self.inputs
+        return drawing(prepared, inputs.masks, inputs.noise_ceilings, inputs.cortex, self.output)
+
+    def _make_packages(
+        self,
+        prepared: Prepared,
+        assemblies: Mapping[str, StepOutput],
+        representations: Representations,
+    ) -> tuple[Encoding | None, StepOutput]:
+        """Write and check the train and test assemblies and the stimulus sets, if asked for."""
+        run, output = self.run, self.output
+        if not run.brainscore:
+            return None, StepOutput()
+        with self._stage("writing train and test assemblies"):
+            train_and_test = self.owned.add(
+                self._call(
+                    step_table.MAKE_TRAIN_AND_TEST,
+                    prepared,
+                    assemblies,
+                    run.zscore_images,
+                    run.suffix,
+                    output,
+                )
+            )
+        with self._stage("writing stimulus sets"):
+            stimuli = self._make_stimulus_sets(prepared, representations)
+        encoding = Encoding(
+            train_and_test,
+            run.suffix,
+            self.inputs.features,
+            *truth_and_digest(self.inputs.dataset),
+        )
+        return encoding, stimuli
 
     def _make_stimulus_sets(
         self, prepared: Prepared, representations: Representations

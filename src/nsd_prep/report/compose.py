@@ -1,7 +1,8 @@
 """A report put together from what a run found."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -63,6 +64,28 @@ def _interval(table: pd.DataFrame) -> str:
     return f", with the ends of its 95 % interval {' and '.join(over)}" if over else ""
 
 
+@dataclass(frozen=True)
+class VoxelFigures:
+    """Figures of voxels, in the brain and on the cortex, which may still be drawn."""
+
+    places: "Future[tuple[ReportFigure, ...]] | None" = None
+    maps: "Future[tuple[ReportFigure, ...]] | None" = None
+
+
+def draw_voxels(
+    draw: Caller, voxels: pd.DataFrame, anatomies: Mapping[str, Anatomy], cortex: Cortex | None
+) -> VoxelFigures:
+    """Begin to draw voxels in the brain, on the anatomies, and on the cortex.
+
+    The arguments are those of `compose_report`.
+    """
+    voxels = _kept_by_name(voxels).drop(columns="neuroid_id", errors="ignore")
+    return VoxelFigures(
+        draw(draw_places, voxels, anatomies) if anatomies else None,
+        draw(draw_maps, voxels, cortex) if cortex is not None else None,
+    )
+
+
 def compose_report(
     facts: RunFacts,
     geometry: Geometry,
@@ -76,6 +99,7 @@ def compose_report(
     thumbnails: Mapping[int, NDArray[np.uint8]] | None = None,
     further: Callable[[], Sequence[Section]] = tuple,
     draw: Caller = call_here,
+    voxel_figures: VoxelFigures | None = None,
 ) -> Report:
     """Put a report together, figures and tables included.
 
@@ -110,6 +134,9 @@ def compose_report(
     draw : callable
         Calls the functions that draw figures of pixels alone, perhaps in another process, while the
         other sections are made here.
+    voxel_figures : VoxelFigures, optional
+        As `draw_voxels` returns them for the same voxels, anatomies and cortex; without it they are
+        begun here.
 
     Returns
     -------
@@ -121,13 +148,10 @@ def compose_report(
     subjects = len(facts.sessions)
     limits = colour_limits(geometry)
     # The longest first: it is drawn while the other sections are made.
-    places = (
-        draw(draw_places, voxels.drop(columns="neuroid_id", errors="ignore"), anatomies)
-        if anatomies
-        else None
-    )
+    if voxel_figures is None:
+        voxel_figures = draw_voxels(draw, voxels, anatomies, cortex)
+    places, maps = voxel_figures.places, voxel_figures.maps
     matrices = draw(draw_geometry, replace(geometry, reliable_voxels=()), limits, thumbnails)
-    maps = draw(draw_maps, voxels, cortex) if cortex is not None else None
     makers: list[Callable[[], Sequence[Section]]] = [
         lambda: [overview_section(geometry, voxels)],
         lambda: [agreement_section(geometry)],

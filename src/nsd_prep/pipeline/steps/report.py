@@ -2,8 +2,8 @@
 
 import logging
 import platform
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -24,18 +24,19 @@ from nsd_prep.analysis.image_features import image_features
 from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.digests import read_table
-from nsd_prep.core.processes import Caller, call_here, second_process
+from nsd_prep.core.processes import call_here, second_process
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import beside, each_in_threads
+from nsd_prep.dataset.cortex import Cortex
 from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.inputs import Masks, NoiseCeilings
 from nsd_prep.pipeline.prepared import Prepared
 from nsd_prep.pipeline.steps.assemblies import crossnobis_geometry
 from nsd_prep.pipeline.steps.brainscore import opened_train_and_test
-from nsd_prep.pipeline.steps.report_inputs import Encoding, ReportInputs
+from nsd_prep.pipeline.steps.report_inputs import Drawing, Encoding, ReportInputs
 from nsd_prep.pipeline.steps.tables import neuroids
-from nsd_prep.report.compose import compose_report, crossnobis_section
+from nsd_prep.report.compose import compose_report, crossnobis_section, draw_voxels
 from nsd_prep.report.figures.clusters import images_of_clusters, thumbnail
 from nsd_prep.report.figures.encoding import draw_encoding
 from nsd_prep.report.figures.sessions import summarise_sessions
@@ -71,20 +72,53 @@ def write_report(inputs: ReportInputs, folder: Folder) -> StepOutput:
     return StepOutput.from_paths(folder, sorted(files))
 
 
+@contextmanager
+def drawing(
+    prepared: Prepared,
+    masks: Mapping[int, Masks],
+    noise_ceilings: Mapping[int, NoiseCeilings],
+    cortex: Cortex | None,
+    folder: Folder,
+) -> Iterator[Drawing]:
+    """Let figures of a report be drawn while a block runs, in a second process if they are large.
+
+    Those of voxels are begun with, which need no more of a run than its tables.
+    """
+    if len(prepared.voxels) < _VOXELS_WORTH_A_PROCESS:
+        yield Drawing(call_here)
+        return
+    with second_process() as draw:
+        voxels = _drawn_voxels(prepared, folder)
+        behind = anatomies(masks, noise_ceilings)
+        yield Drawing(draw, draw_voxels(draw, voxels, behind, cortex))
+
+
 def gather_report(inputs: ReportInputs, folder: Folder) -> Report:
     """Put a report together, with its figures drawn."""
-    worth_a_process = len(inputs.prepared.voxels) >= _VOXELS_WORTH_A_PROCESS
-    with second_process() if worth_a_process else nullcontext(call_here) as draw:
-        return _gather_report(inputs, folder, draw)
+    if inputs.drawing is not None:
+        return _gather_report(inputs, folder, inputs.drawing)
+    with drawing(
+        inputs.prepared, inputs.masks, inputs.noise_ceilings, inputs.cortex, folder
+    ) as begun:
+        return _gather_report(inputs, folder, begun)
 
 
-def _gather_report(inputs: ReportInputs, folder: Folder, draw: Caller) -> Report:
+def _drawn_voxels(prepared: Prepared, folder: Folder) -> pd.DataFrame:
+    reliability = read_table(folder.path / outputs.RELIABILITY)
+    return neuroids(prepared).merge(
+        reliability[["neuroid_id", "split_half_correlation"]],
+        how="left",
+        on="neuroid_id",
+        validate="one_to_one",
+    )
+
+
+def _gather_report(inputs: ReportInputs, folder: Folder, begun: Drawing) -> Report:
     prepared, encoding = inputs.prepared, inputs.encoding
     geometry = inputs.representations.geometry
     pictures = pictures_of(inputs.stimuli, folder)
     shown = [nsd_id for nsd_id in images_of_clusters(geometry).tolist() if nsd_id in pictures]
     sessions = read_table(folder.path / outputs.SESSIONS)
-    reliability = read_table(folder.path / outputs.RELIABILITY)
     features, source = _features(encoding, prepared, pictures) if encoding else ({}, "")
 
     def scores() -> tuple[pd.DataFrame | None, int | None]:
@@ -106,12 +140,7 @@ def _gather_report(inputs: ReportInputs, folder: Folder, draw: Caller) -> Report
         return compose_report(
             facts_of_run(prepared),
             geometry,
-            neuroids(prepared).merge(
-                reliability[["neuroid_id", "split_half_correlation"]],
-                how="left",
-                on="neuroid_id",
-                validate="one_to_one",
-            ),
+            _drawn_voxels(prepared, folder),
             prepared.repetition_counts,
             inputs.checks,
             anatomies=anatomies(inputs.masks, inputs.noise_ceilings),
@@ -119,7 +148,8 @@ def _gather_report(inputs: ReportInputs, folder: Folder, draw: Caller) -> Report
             sessions=summarise_sessions(sessions, sessions.drop_duplicates(["subject", "session"])),
             thumbnails={nsd_id: thumbnail(read_picture(pictures[nsd_id])) for nsd_id in shown},
             further=further,
-            draw=draw,
+            draw=begun.draw,
+            voxel_figures=begun.voxel_figures,
         )
 
 

@@ -3,15 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import digest_of_bytes, digest_of_json
+from nsd_prep.core.processes import Caller
 from nsd_prep.core.records import FileRecord, StepOutput
 from nsd_prep.dataset.cortex import Cortex
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.pipeline.inputs import Masks, NoiseCeilings
 from nsd_prep.pipeline.prepared import Prepared
 from nsd_prep.pipeline.steps.assemblies import Representations
+
+if TYPE_CHECKING:
+    from nsd_prep.report.compose import VoxelFigures
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,14 @@ class Encoding:
     truth_digest: str = ""
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """What draws the figures of a report, and those it has begun."""
+
+    draw: Caller
+    voxel_figures: "VoxelFigures | None" = None
+
+
 @dataclass(frozen=True, eq=False)
 class ReportInputs:
     """What the report of a run is made of.
@@ -63,6 +76,8 @@ class ReportInputs:
         Whether cross-validated distances are shown too.
     cortex : Cortex or None
         What maps are drawn on.
+    drawing : Drawing or None
+        What draws figures, where it has begun; the report is the same without it.
     """
 
     prepared: Prepared
@@ -75,6 +90,7 @@ class ReportInputs:
     encoding: Encoding | None = None
     crossnobis: bool = False
     cortex: Cortex | None = None
+    drawing: Drawing | None = field(default=None, compare=False)
 
 
 def truth_and_digest(dataset: Dataset) -> tuple[Path | None, str]:
