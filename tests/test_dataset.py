@@ -12,6 +12,7 @@ from nsd_prep.core.errors import (
     ParameterError,
     PreflightError,
 )
+from nsd_prep.core.folders import absolute
 from nsd_prep.dataset.layout import chosen_subjects
 from nsd_prep.pipeline.loading import look_at_sessions
 from nsd_prep.sources.opening import open_dataset
@@ -100,6 +101,11 @@ class TestPaths:
     ) -> None:
         monkeypatch.chdir(empty_official.parent)
         assert open_dataset(Path(empty_official.name)).root == empty_official
+
+    @pytest.mark.parametrize("name", ["a\0b", "x" * 300, "x/" * 3000])
+    def test_a_path_that_no_disk_takes_is_refused(self, name: str) -> None:
+        with pytest.raises(ParameterError, match="cannot be used"):
+            absolute(name)
 
 
 class TestShape:

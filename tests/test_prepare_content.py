@@ -1,6 +1,7 @@
 """What a run owns in its output folder, and its single trials, on data that are noise."""
 
 import contextlib
+import gzip
 import json
 import re
 import shutil
@@ -149,6 +150,7 @@ class TestOwnership:
             (ASSEMBLIES, {"subjects": [1]}, r"--subjects: 1 2.* there, 1 in this run"),
             (TRIALS, {"normalise": "none"}, "--normalise: session there, none in this run"),
             (TRIALS, {"regions": ["V2"]}, "--regions: V1 there, V2 in this run"),
+            (TRIALS, {"subjects": [1], "seed": 43}, "--seed: 42 there, 43 in this run"),
         ],
     )
     def test_other_options_stop_before_anything_is_computed_unless_all_is_to_be_replaced(
@@ -314,6 +316,35 @@ class TestOwnership:
             with pytest.raises(InputFileError, match="no more"):
                 run(small, out, regions=["V2"], **ASSEMBLIES)
         assert (out / "manifest.json").read_bytes() == before
+
+    @pytest.mark.parametrize("replaced", ["session", "mask"])
+    def test_results_of_input_files_that_have_changed_since_are_named(
+        self,
+        small: SmallNSD,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        replaced: str,
+    ) -> None:
+        out = tmp_path / "out"
+        run(small, out, regions=["V1", "V2"], **ASSEMBLIES)
+        run(small, out, regions=["V1"], **ASSEMBLIES)
+        assert "before input files changed" not in caplog.text
+        path = small.betas_path(1, 2)
+        if replaced == "mask":
+            path = next(small.root.rglob("subj01/**/ncsnr.nii.gz"))
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(
+            content if replaced == "session" else gzip.compress(gzip.decompress(content), 1)
+        )
+        run(small, out, regions=["V1"], **ASSEMBLIES)
+        assert re.search(rf"Allen2022.V2.nc.*; changed: 1 file \(.*{path.name}\)", caplog.text)
+        caplog.clear()
+        moved = replace(small, root=small.root.rename(tmp_path / "moved"))
+        run(moved, tmp_path / "copy", regions=["V1", "V2"], **ASSEMBLIES)
+        shutil.copytree(moved.root, small.root)
+        run(small, tmp_path / "copy", regions=["V1"], **ASSEMBLIES)
+        assert "before input files changed" not in caplog.text
 
     def test_a_check_says_what_would_be_replaced_and_what_stays(
         self, small: SmallNSD, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -420,6 +420,22 @@ class TestReading:
             other = pickle.loads(pickle.dumps(reader))
         np.testing.assert_array_equal(other[[4, 1]], expected[[4, 1]])
 
+    def test_a_reader_of_a_relative_path_holds_its_file_in_another_folder(
+        self,
+        subject: Subject,
+        expected: np.ndarray,
+        path: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        written = subject.write(path, format=format_of(path))
+        monkeypatch.chdir(written.parent)
+        reader = TrialReader(written.name)
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        for each in (reader, pickle.loads(pickle.dumps(reader))):
+            np.testing.assert_array_equal(each[[4, 1]], expected[[4, 1]])
+
     @pytest.mark.parametrize(
         "rows",
         [

@@ -348,13 +348,21 @@ class TestChanged:
 
     def test_a_manifest_of_something_else_is_no_reason_to_stop(self, own_run: Finished) -> None:
         manifest = own_run.out / "manifest.json"
-        for content in (
+        content = json.loads(manifest.read_text())
+        table = content["state"]["tables"][0]
+
+        def changed(name: str, value: object) -> str:
+            return json.dumps(content | {name: value})
+
+        for text in (
             "",
             "[]",
             '{"outputs": {}}',
             manifest.read_text().replace('"blake3"', '"x"'),
+            changed("images", {}),
+            changed("state", content["state"] | {"tables": [table | {"columns": ["one"]}]}),
         ):
-            manifest.write_text(content)
+            manifest.write_text(text)
             assert own_run.unchanged() is None
 
     def test_records_that_lead_out_of_the_folder_are_not_followed(self, own_run: Finished) -> None:

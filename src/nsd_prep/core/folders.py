@@ -1,6 +1,8 @@
 """What lies in a folder, and where folders of the user's are."""
 
+import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from nsd_prep.core.errors import OutputError, ParameterError
@@ -40,14 +42,23 @@ def absolute(path: str | Path) -> Path:
     Raises
     ------
     ParameterError
-        It names no user of this machine after ~, or is not UTF-8.
+        It names no user of this machine after ~, is not UTF-8, or is too long.
     """
     try:
         absolute_path = Path(path).expanduser().absolute()
         str(absolute_path).encode()
-    except (RuntimeError, UnicodeEncodeError) as error:
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            absolute_path.stat()
+    except (RuntimeError, ValueError) as error:
         raise ParameterError(
             f"The path {str(path)!r} cannot be used ({str(error).rstrip('.')}): expected a name in "
             "UTF-8, and after ~ a user of this machine; give another."
+        ) from error
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            return absolute_path
+        raise ParameterError(
+            f"The path {str(path)[:40]!r}... cannot be used: it, or a name in it, is too long for "
+            "the disk; give a shorter one."
         ) from error
     return absolute_path

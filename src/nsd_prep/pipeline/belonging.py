@@ -129,6 +129,8 @@ def _differences(ours: RunRecord, theirs: RunRecord) -> Iterator[Difference]:
         names += ["subjects", "seed", "train_fraction", "invalid_voxels"]
         if mine.brainscore and other.brainscore and mine.suffix == other.suffix:
             names.append("zscore_images")
+    if mine.single_trials or other.single_trials:
+        names += ["seed", "train_fraction"]  # of the column nsd_prep, and of the assemblies' split
     if mine.single_trials and other.single_trials:
         names += ["normalise", "images", "average", "dtype", "format", "split_file"]
         names += ["min_ncsnr", "min_noise_ceiling", "min_reliability"]
@@ -151,7 +153,8 @@ def _differences(ours: RunRecord, theirs: RunRecord) -> Iterator[Difference]:
     if mine.assemblies and other.assemblies and not mine.regions.keys() >= other.regions.keys():
         numbers = theirs.images.get("number"), ours.images.get("number")
         if theirs.images != ours.images:
-            yield Difference("images that all subjects saw three times", *numbers)
+            same_number = "; other ones" if numbers[0] == numbers[1] else ""
+            yield Difference(f"images that all subjects saw three times{same_number}", *numbers)
 
 
 _FACTS: Final[dict[str, Callable[[RunRecord], str | None]]] = {

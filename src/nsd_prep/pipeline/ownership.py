@@ -29,6 +29,7 @@ from nsd_prep.pipeline.earlier import (
     RunRecord,
     identifier,
 )
+from nsd_prep.pipeline.input_changes import changed_inputs
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.outputs import BRAINSCORE, MANIFEST, REPORT, SINGLE_TRIALS
 from nsd_prep.pipeline.run import Run
@@ -70,6 +71,11 @@ class Ownership:
         self._unfinished = sha256_of_json([self._id, "unfinished"])[:8]
         self._earlier = EarlierRuns.read(folder)
         self._outputs = self._earlier.outputs
+        listed = {"inputs": [file.model_dump() for file in inputs.files]}
+        self._changed_inputs = {
+            run: changed_inputs(content, self.record | listed)
+            for run, content in self._earlier.contents.items()
+        }
         self.files: dict[str, str] = {}
         self._checks: list[Check] = []
 
@@ -137,6 +143,13 @@ class Ownership:
             lines.append(
                 "  (a single run of all regions and subjects writes one table, from the cache)"
             )
+        if not self._replace and self._splits_other_images():
+            lines.append(
+                "  of other subjects: the column nsd_prep of single trials splits the images that "
+                "the subjects of each run share"
+            )
+        if not self._replace and (outdated := self._outdated([*others, *aside])):
+            lines.append(f"  made before input files changed: {outdated}")
         if unfinished := [name for name in others if not self._has_ended(name)]:
             lines.append(f"  from a run that did not finish: {_named(unfinished)}")
         if own := self._own_files():
@@ -219,6 +232,13 @@ class Ownership:
             for name, output in self._outputs.items()
             if name not in self.files and name not in gone and self._is_as_listed(name, output)
         }
+        if outdated := self._outdated(standing):
+            _logger.warning(
+                "Made before input files changed, and left in %s: %s. Run the commands that made "
+                "them again, or all regions and subjects in one.",
+                self._folder.path,
+                outdated,
+            )
         own_outputs = {name: Output(digest, None, self._id) for name, digest in self.files.items()}
         listing = self._listing(record, standing | own_outputs)
         for name, entry in listing["outputs"].items():
@@ -231,6 +251,21 @@ class Ownership:
                 self._folder.path,
                 _named(removed),
             )
+
+    def _splits_other_images(self) -> bool:
+        ours = self._ours.parameters
+        return ours.single_trials and any(
+            record.parameters.single_trials
+            and set(record.parameters.subjects) != set(ours.subjects)
+            for record in self._earlier.records.values()
+        )
+
+    def _outdated(self, names: Collection[str]) -> str:
+        """Say which of some files were made of input files that have changed since."""
+        files = [name for name in names if self._changed_inputs.get(self._outputs[name].run)]
+        runs = {self._outputs[name].run for name in files}
+        changed = {name for run in runs for name in self._changed_inputs[run]}
+        return f"{_named(files)}; changed: {_named(changed)}" if files else ""
 
     def _note(self) -> None:
         """List all that runs have made, so that what a failed run leaves is known too."""

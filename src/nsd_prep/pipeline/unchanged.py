@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import nsd_prep
 from nsd_prep.core.check_table import read_checks
@@ -49,6 +49,12 @@ class ShownTable(BaseModel):
     title: str
     columns: list[str]
     rows: list[list[str]]
+
+    @model_validator(mode="after")
+    def _check_rows(self) -> "ShownTable":
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError("a row has another number of cells than there are columns")
+        return self
 
     @classmethod
     def of(cls, title: str, table: pd.DataFrame) -> "ShownTable":
@@ -114,11 +120,15 @@ class _Output(Digested):
     run: str
 
 
+class _Images(BaseModel):
+    number: int
+
+
 class _Manifest(BaseModel):
     id: str
     software: dict[str, str]
     written: str
-    images: dict[str, int | str]
+    images: _Images
     outputs: dict[str, _Output]
     state: State
 
@@ -233,7 +243,7 @@ def _unchanged_run(stated: dict[str, Any], folder: outputs.OutputFolder) -> Unch
     return UnchangedRun(
         folder.path,
         manifest.written,
-        int(manifest.images["number"]),
+        manifest.images.number,
         files,
         read_checks(folder.path / outputs.CHECKS),
         state,

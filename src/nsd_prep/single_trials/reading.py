@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from nsd_prep.core.errors import InputFileError
+from nsd_prep.core.folders import absolute
 from nsd_prep.core.hdf5_lock import HDF5_LOCK
 from nsd_prep.dataset.hdf5.opening import opened_to_read
 from nsd_prep.single_trials.held import Held, version_of
@@ -95,7 +96,7 @@ class TrialReader:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self._path = Path(path)
+        self._path = absolute(path)  # whatever the current folder is later
         # Before anything is read of it: all of that must be of this version.
         self._version = version_of(self._path)
         with open_single_trials(self._path) as dataset:
