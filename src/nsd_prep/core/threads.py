@@ -4,9 +4,9 @@ import ctypes
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -26,14 +26,6 @@ def each_in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]
     # BLAS with threads of its own in each of these would make them all wait for each other.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(_AT_ONCE) as threads:
         return list(threads.map(function, items))
-
-
-@contextmanager
-def beside(function: Callable[[], _Result]) -> Iterator["Future[_Result]"]:
-    """Call a function in a thread while a block runs, whose end waits for its result."""
-    # One thread of BLAS for each, as above; and the same sums whatever the block does meanwhile.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(1) as thread:
-        yield thread.submit(function)
 
 
 def end_with_parent() -> None:

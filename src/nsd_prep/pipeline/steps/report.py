@@ -3,20 +3,21 @@
 import logging
 import platform
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from nsd_prep import __version__
 from nsd_prep.analysis.encoding import (
     FEWEST_IMAGES_FITTED,
     encoding_over_subjects,
-    score_encoding,
-    shift_of_ids,
     summarise_encoding,
 )
 from nsd_prep.analysis.features import Features, read_features
@@ -26,14 +27,14 @@ from nsd_prep.core.atomic import write_text
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.processes import call_here, second_process
 from nsd_prep.core.records import Folder, StepOutput
-from nsd_prep.core.threads import beside, each_in_threads
+from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.cortex import Cortex
 from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.inputs import Masks, NoiseCeilings
 from nsd_prep.pipeline.prepared import Prepared
 from nsd_prep.pipeline.steps.assemblies import crossnobis_geometry
-from nsd_prep.pipeline.steps.brainscore import opened_train_and_test
+from nsd_prep.pipeline.steps.encoding_scores import encoding_scores
 from nsd_prep.pipeline.steps.report_inputs import Drawing, Encoding, ReportInputs
 from nsd_prep.pipeline.steps.tables import neuroids
 from nsd_prep.report.compose import compose_report, crossnobis_section, draw_voxels
@@ -85,12 +86,15 @@ def drawing(
     Those of voxels are begun with, which need no more of a run than its tables.
     """
     if len(prepared.voxels) < _VOXELS_WORTH_A_PROCESS:
-        yield Drawing(call_here)
+        with ThreadPoolExecutor(1) as thread:
+            yield Drawing(
+                call_here, lambda function, *arguments: thread.submit(function, *arguments)
+            )
         return
-    with second_process() as draw:
+    with second_process() as call:
         voxels = _drawn_voxels(prepared, folder)
         behind = anatomies(masks, noise_ceilings)
-        yield Drawing(draw, draw_voxels(draw, voxels, behind, cortex))
+        yield Drawing(call, call, draw_voxels(call, voxels, behind, cortex))
 
 
 def gather_report(inputs: ReportInputs, folder: Folder) -> Report:
@@ -121,22 +125,25 @@ def _gather_report(inputs: ReportInputs, folder: Folder, begun: Drawing) -> Repo
     sessions = read_table(folder.path / outputs.SESSIONS)
     features, source = _features(encoding, prepared, pictures) if encoding else ({}, "")
 
-    def scores() -> tuple[pd.DataFrame | None, int | None]:
-        if encoding is None or not features:
-            return None, None
-        with opened_train_and_test(folder, encoding.suffix, prepared.space) as assemblies:
-            result = score_encoding(*assemblies, features)
-            shift = shift_of_ids(*assemblies, features, result) if encoding.features else None
-            return result, shift
+    scored = None
+    if encoding is not None and features:
+        scored = begun.compute(
+            partial(encoding_scores, may_be_shifted=encoding.features is not None),
+            folder,
+            encoding.suffix,
+            prepared.space,
+            features,
+        )
 
     def further() -> list[Section]:
         distances = crossnobis_geometry(prepared) if inputs.crossnobis else None
         return [
             *([crossnobis_section(geometry, distances)] if distances else []),
-            *encoding_sections(*scored.result(), source),
+            *(encoding_sections(*scored.result(), source) if scored else []),
         ]
 
-    with beside(scores) as scored:
+    # One thread of BLAS, as beside anything else that computes.
+    with threadpool_limits(1, "blas"):
         return compose_report(
             facts_of_run(prepared),
             geometry,
@@ -202,12 +209,12 @@ def facts_of_run(prepared: Prepared) -> RunFacts:
     )
 
 
-def encoding_sections(scores: pd.DataFrame | None, shift: int | None, source: str) -> list[Section]:
+def encoding_sections(scores: pd.DataFrame, shift: int | None, source: str) -> list[Section]:
     """Return what a report says about a ridge regression from the images' features.
 
     Parameters
     ----------
-    scores : DataFrame or None
+    scores : DataFrame
         As `nsd_prep.analysis.encoding.score_encoding` gives them.
     shift : int or None
         As `nsd_prep.analysis.encoding.shift_of_ids` gives it.
@@ -217,10 +224,8 @@ def encoding_sections(scores: pd.DataFrame | None, shift: int | None, source: st
     Returns
     -------
     list of Section
-        One; none without scores.
+        One.
     """
-    if scores is None:
-        return []
     summary = summarise_encoding(scores)
     wrong = ""
     if shift is not None:

@@ -46,9 +46,10 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What draws the figures of a report, and those it has begun."""
+    """What draws the figures of a report and computes beside it, and the figures it has begun."""
 
     draw: Caller
+    compute: Caller
     voxel_figures: "VoxelFigures | None" = None
 
 
