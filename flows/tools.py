@@ -44,12 +44,12 @@ def synth(
             only for the sessions of --every-chunk.
         experiments: Write NSD's other experiments too, NSD-imagery and NSD-synthetic.
     """
-    from rich.console import Console
     from rich.progress import Progress
 
+    from nsd_prep.core.terminal import console
     from nsd_prep.synthetic import write_synthetic_nsd
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)
         write_synthetic_nsd(
             root,
@@ -112,7 +112,7 @@ def compare(first: Path, second: Path, *, tolerance: float = 1e-5) -> int:
     """
     from nsd_prep.analysis.compare.compare import compare
     from nsd_prep.core.progress import Stages
-    from nsd_prep.pipeline.summary import print_rendered
+    from nsd_prep.core.terminal import print_rendered
     from nsd_prep.report.compare_text import as_text
 
     with Stages().stage("comparing"):
