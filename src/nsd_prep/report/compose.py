@@ -164,7 +164,7 @@ def compose_report(
         further,
     ]
     stage = current_stage()
-    stage.total = len(makers)
+    stage.total = len(makers) + 1  # and the files, which the caller writes
     sections: list[Section] = []
     for make in makers:
         sections += make()
