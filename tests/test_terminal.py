@@ -65,15 +65,29 @@ class TestTables:
     COLUMNS = (("region", True), ("neuroids", False), ("noise ceiling", False), ("file", True))
     ROWS = (("midventral", "12345", "31.3%", "Allen2022.midventral.nc"),) * 2
 
-    @pytest.mark.parametrize("width", [45, 60])
+    @pytest.mark.parametrize("width", [50, 60])
     def test_heads_and_numbers_are_not_broken_in_words(self, width: int) -> None:
-        shown = printed(FittingTable(self.COLUMNS, self.ROWS), width)
+        columns = [*self.COLUMNS, ("not in subjects", True)]
+        rows = [(*row, "4, 5") for row in self.ROWS]
+        shown = printed(FittingTable(columns, rows), width)
         assert max(map(len, shown.splitlines())) <= width
-        for word in ("region", "neuroids", "noise", "ceiling", "file", "12345", "31.3%"):
+        for word in (
+            "region",
+            "neuroids",
+            "noise",
+            "ceiling",
+            "file",
+            "subjects",
+            "12345",
+            "31.3%",
+        ):
             assert re.search(rf"(?<!\w){word}(?!\w)", shown), word
 
     def test_heads_are_one_line_where_there_is_room(self) -> None:
         assert "noise ceiling" in printed(FittingTable(self.COLUMNS, self.ROWS), 80)
+
+    def test_without_rows(self) -> None:
+        assert "neuroids" in printed(FittingTable(self.COLUMNS, []), 60)
 
     def test_the_summary_of_a_run(self, tmp_path: Path) -> None:
         head = ["subject", "0 times", "1 times", "2 times", "3 times", "sessions used"]

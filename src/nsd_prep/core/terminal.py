@@ -71,9 +71,10 @@ def print_rendered(content: RenderableType) -> None:
 
 
 class FittingTable:
-    """A table whose heads are broken between words, and its texts anywhere, where it is too wide.
+    """A table that fits into a narrow terminal.
 
-    A text is broken rather than cut: a name that is cut cannot be copied. Numbers are neither.
+    Heads are broken between words. Of the cells only those of the widest column of texts are
+    broken; none is cut, since a name that is cut cannot be copied.
 
     Parameters
     ----------
@@ -97,23 +98,46 @@ class FittingTable:
         self.columns, self.rows, self.title, self.caption = columns, rows, title, caption
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the table with one line of heads if there is room, and with several if not."""
-        flat = self._table(stacked=False)
-        room = options.max_width
-        needed = console.measure(flat, options=options.update(width=_NO_LIMIT)).maximum
-        yield flat if needed <= room else self._table(stacked=True)
-
-    def _table(self, *, stacked: bool) -> Table:
-        table = Table(
-            title=self.title, title_justify="left", caption=self.caption, caption_justify="left"
+        """Yield the table with each head in a line if there is room; else in several, or closer."""
+        unlimited = options.update(width=_NO_LIMIT)
+        tables = (
+            self._table(stacked=False),
+            self._table(stacked=True),
+            self._table(stacked=True, padding=0),
         )
-        for head, is_text in self.columns:
+        fitting = (
+            table
+            for table in tables
+            if console.measure(table, options=unlimited).maximum <= options.max_width
+        )
+        yield next(fitting, tables[-1])
+
+    def _table(self, *, stacked: bool, padding: int = 1) -> Table:
+        table = Table(
+            title=self.title,
+            title_justify="left",
+            caption=self.caption,
+            caption_justify="left",
+            padding=(0, padding),
+        )
+        widest = self._widest_text()
+        for number, (head, is_text) in enumerate(self.columns):
             table.add_column(
                 head.replace(" ", "\n") if stacked else head,
                 justify="left" if is_text else "right",
-                no_wrap=not is_text,
+                no_wrap=number != widest,
                 overflow="fold",
             )
         for row in self.rows:
             table.add_row(*map(Text, row))
         return table
+
+    def _widest_text(self) -> int | None:
+        """Return which column of texts is the widest, if there is one."""
+        cells = zip(*self.rows, strict=True) if self.rows else [()] * len(self.columns)
+        lengths = {
+            number: max(map(len, (head, *texts)))
+            for number, ((head, is_text), texts) in enumerate(zip(self.columns, cells, strict=True))
+            if is_text
+        }
+        return max(lengths, key=lengths.__getitem__, default=None)
