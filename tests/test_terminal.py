@@ -15,7 +15,7 @@ from rich.progress import Progress
 from terminal import in_terminal
 
 from nsd_prep.core.progress import Stage, Stages, _Bar
-from nsd_prep.core.terminal import NARROWEST, FittingTable, Prose, console, wrapped
+from nsd_prep.core.terminal import NARROWEST, FittingTable, Prose, console, say, wrapped
 from nsd_prep.pipeline.summary import Summary
 
 GIGABYTE = 2**30
@@ -56,6 +56,17 @@ class TestProse:
 
     def test_a_pipe_gets_a_line_a_sentence(self) -> None:
         assert printed(Prose(self.TEXT), 40, terminal=False) == f"{self.TEXT}\n"
+
+    def test_what_is_said_stands_above_a_bar(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stderr", Screen())
+        output = rich.console.Console(stderr=True, force_terminal=True, width=80)
+        with Progress(console=output, auto_refresh=False) as bar:
+            bar.add_task("working")
+            bar.refresh()
+            say("a line of the log", stderr=True)
+        before, _, after = sys.stderr.getvalue().partition("a line of the log")
+        assert before.endswith("\x1b[2K")  # the bar was removed
+        assert "working" in after
 
     def test_brackets_are_text(self) -> None:
         assert printed(Prose("in [bold] and [/data]"), 80) == "in [bold] and [/data]\n"

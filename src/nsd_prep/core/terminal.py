@@ -1,5 +1,6 @@
 """Text and tables on a terminal of any width, and where there is none."""
 
+import sys
 import textwrap
 from collections.abc import Sequence
 from typing import Final
@@ -57,7 +58,10 @@ class Prose:
 
 def say(text: str, *, stderr: bool = False) -> None:
     """Print text to standard output or standard error, on a terminal broken between words."""
-    console(stderr=stderr).print(Prose(text), highlight=False, soft_wrap=True)
+    # Not by a console: this goes to what a progress bar has put in the stream's place.
+    stream = sys.stderr if stderr else sys.stdout
+    shown = wrapped(text, console(stderr=stderr).width) if stream.isatty() else text
+    print(shown, file=stream, flush=True)
 
 
 def print_rendered(content: RenderableType) -> None:
