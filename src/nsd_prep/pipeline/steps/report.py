@@ -245,7 +245,7 @@ def encoding_sections(scores: pd.DataFrame | None, shift: int | None, source: st
                 *(
                     [
                         Table(
-                            "The correlations' mean over subjects, with the ends of its 95 % "
+                            "The correlations' mean over subjects, with the ends of its 95% "
                             "interval over subjects (low subjects, high subjects).",
                             encoding_over_subjects(summary),
                         )
