@@ -147,8 +147,10 @@ def _watch(stage: Stage, ended: threading.Event) -> None:
             _logger.info("%s", stage)
         return
     # A line on the terminal beside the bar would be noise: those are for the log alone.
-    with _Bar(console=output, transient=True) as bar:
-        task = bar.add_task("", steps="")
+    bar = _Bar(console=output, transient=True)
+    task = bar.add_task("", steps="")
+    bar.show(task, stage)
+    with bar:
         spoken = time.monotonic()
         while not ended.wait(0.1):
             bar.show(task, stage)
