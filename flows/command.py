@@ -25,6 +25,7 @@ from cyclopts import (
 from nsd_prep.core.errors import NSDPrepError, RemoteFaultError
 from nsd_prep.core.parameters import GROUPS, parameters
 from nsd_prep.core.progress import counting_from_here
+from nsd_prep.core.terminal import console, say
 from nsd_prep.core.versions import software_versions
 from nsd_prep.flows import interruption, tools
 from nsd_prep.flows.options import UsageError
@@ -35,16 +36,14 @@ from nsd_prep.flows.terminal import print_error
 _EXAMPLES: Final = """\
 Examples:
 
-```text
-  {name}
-      try everything on a small synthetic NSD, written beside the output
-  {name} --nsd-root /data/nsd --check
-      check the inputs, and show what a run would read and write
-  {name} --nsd-root /data/nsd --output-dir allen2022
-      all eight subjects; V1, V2, V4 and IT
-  {name} --nsd-root /data/nsd --subjects 1 2 5 7 --regions V1 IT
-      four subjects, who share 1000 images; sessions extracted before are reused
-```
+- {name}\\
+  try everything on a small synthetic NSD, written beside the output
+- {name} --nsd-root /data/nsd --check\\
+  check the inputs, and show what a run would read and write
+- {name} --nsd-root /data/nsd --output-dir allen2022\\
+  all eight subjects; V1, V2, V4 and IT
+- {name} --nsd-root /data/nsd --subjects 1 2 5 7 --regions V1 IT\\
+  four subjects, who share 1000 images; sessions extracted before are reused
 
 The environment variable NSD_ROOT is the default of --nsd-root.
 """
@@ -54,9 +53,7 @@ Write all trials of each subject, with a table of the images they show.
 These are data for training encoding and decoding models: one file per subject, with trials as rows
 and voxels as columns. Equivalent to 'run --single-trials --no-assemblies', with the same options:
 
-```text
-  nsd-prep trials --nsd-root /data/nsd --subjects 1 --regions nsdgeneral --output-dir trials
-```
+- nsd-prep trials --nsd-root /data/nsd --subjects 1 --regions nsdgeneral --output-dir trials
 """
 #: Options of 'trials' that a run has not, or not with all values.
 _TRIALS_ALONE: Final = MappingProxyType(
@@ -178,13 +175,14 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
 
 def _call(command: App, arguments: Sequence[str] | None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
+    command.console = console()
     try:
         with interruption.ending_in_order(end_workers), counting_from_here():
             status = _status(command, words)
             sys.stdout.flush()
             return status
     except KeyboardInterrupt:
-        print(interruption.SENTENCE, file=sys.stderr)  # noqa: T201
+        say(interruption.SENTENCE, stderr=True)
         interruption.keep_status()
         return interruption.STATUS
     except BrokenPipeError:  # "| head -1": nobody reads on

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from nsd_prep import __version__
 from nsd_prep.core.parameters import RegionName, parameters
 from nsd_prep.core.progress import Stages
+from nsd_prep.core.terminal import print_rendered, say
 from nsd_prep.flows.options import UsageError
 from nsd_prep.flows.server import end_workers, may_be_configured, without_telemetry
 from nsd_prep.flows.terminal import lines_on_terminal
@@ -102,7 +103,7 @@ def run(options: dict[str, Any]) -> int:
             options["nsd_root"] = _synthetic(options)
             options["synthetic"] = False
         root, output = options["nsd_root"], options["output_dir"]
-        print(f"nsd-prep {__version__}: {root} to {output}", flush=True)  # noqa: T201
+        say(f"nsd-prep {__version__}: {root} to {output}")
         if options["check"]:
             return _check(options)
         # A run with a server of one's own is one for its history, whatever it has to do.
@@ -118,7 +119,6 @@ def _check(options: dict[str, Any]) -> int:
     from nsd_prep.pipeline.ownership import Ownership
     from nsd_prep.pipeline.preflight import load_inputs
     from nsd_prep.pipeline.run import plan_run
-    from nsd_prep.pipeline.summary import print_rendered
 
     planned = plan_run(**options)
     new_folders = [
@@ -203,11 +203,10 @@ def _synthetic(options: dict[str, Any]) -> Path:
     from nsd_prep.pipeline.synthetic_beside import synthetic_beside
 
     if not options["synthetic"]:
-        print("No --nsd-root given: using a synthetic dataset.", flush=True)  # noqa: T201
+        say("No --nsd-root given: using a synthetic dataset.")
     root = synthetic_beside(options["output_dir"], options["nsd_root"])
-    print(  # noqa: T201
+    say(
         f"Using the synthetic dataset at {root}: NSD's formats, simulated responses. Give "
-        "--nsd-root to use real data.",
-        flush=True,
+        "--nsd-root to use real data."
     )
     return root

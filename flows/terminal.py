@@ -1,14 +1,12 @@
 """The library's lines on a terminal, in the words of the command line."""
 
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from rich.console import Console
-
 from nsd_prep.core.parameters import parameters
+from nsd_prep.core.terminal import say
 from nsd_prep.flows import tools
 from nsd_prep.flows.options import as_options
 
@@ -25,8 +23,7 @@ _COMMANDS: Final = (
 
 def print_error(error: object) -> None:
     """Print an error of the library to standard error."""
-    sentence = as_options(f"error: {error}", _COMMANDS)
-    Console(stderr=True).print(sentence, highlight=False, soft_wrap=True, markup=False)
+    say(as_options(f"error: {error}", _COMMANDS), stderr=True)
 
 
 class _Lines(logging.Handler):
@@ -34,7 +31,7 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if not getattr(record, "beside_a_bar", False):
-            print(as_options(self.format(record), _COMMANDS), file=sys.stderr, flush=True)  # noqa: T201
+            say(as_options(self.format(record), _COMMANDS), stderr=True)
 
 
 @contextmanager

@@ -44,12 +44,12 @@ def synth(
             only for the sessions of --every-chunk.
         experiments: Write NSD's other experiments too, NSD-imagery and NSD-synthetic.
     """
-    from rich.console import Console
     from rich.progress import Progress
 
+    from nsd_prep.core.terminal import console
     from nsd_prep.synthetic import write_synthetic_nsd
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)
         write_synthetic_nsd(
             root,
@@ -112,7 +112,7 @@ def compare(first: Path, second: Path, *, tolerance: float = 1e-5) -> int:
     """
     from nsd_prep.analysis.compare.compare import compare
     from nsd_prep.core.progress import Stages
-    from nsd_prep.pipeline.summary import print_rendered
+    from nsd_prep.core.terminal import print_rendered
     from nsd_prep.report.compare_text import as_text
 
     with Stages().stage("comparing"):
@@ -364,6 +364,7 @@ def regions(
         accept_nsd_terms: Accept the terms of NSD, for its own bucket.
     """
     from nsd_prep.core.progress import Stages
+    from nsd_prep.core.terminal import console
     from nsd_prep.dataset.atlases import as_text, label_table_of_atlases
     from nsd_prep.dataset.layout import chosen_subjects
     from nsd_prep.sources.opening import open_dataset
@@ -373,10 +374,12 @@ def regions(
         table = label_table_of_atlases(dataset, chosen_subjects(dataset, subjects))
     if format == "csv":
         print(table.to_csv(index=False, lineterminator="\n"), end="")  # noqa: T201
+    elif format == "json":
+        print(table.to_json(orient="records", indent=1))  # noqa: T201
     else:
-        print(  # noqa: T201
-            as_text(table) if format == "table" else table.to_json(orient="records", indent=1)
-        )
+        sites = "vertices" if dataset.is_surface else "voxels"
+        width = console().width if sys.stdout.isatty() else None
+        print(as_text(table, sites, width))  # noqa: T201
     return 0
 
 

@@ -16,7 +16,11 @@ INTERRUPT = b"\x03"  # Ctrl-C
 
 @contextmanager
 def in_terminal(
-    words: Sequence[str], log: Path, folder: Path, environment: Mapping[str, str]
+    words: Sequence[str],
+    log: Path,
+    folder: Path,
+    environment: Mapping[str, str],
+    columns: int = 200,
 ) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     """Start a program in a terminal of its own, which nobody types into.
 
@@ -30,6 +34,8 @@ def in_terminal(
         Working directory.
     environment : mapping
         Of the program, less what it knows about terminals.
+    columns : int
+        The terminal's width.
 
     Yields
     ------
@@ -38,7 +44,7 @@ def in_terminal(
     """
     log.touch()
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     process = subprocess.Popen(
         words,
         stdin=theirs,

@@ -54,7 +54,22 @@ def test_of_a_bilateral_file_sides_are_not_known(tmp_path: Path) -> None:
     assert table[["lh", "rh"]].isna().all(axis=None)
     first = table.iloc[0]
     assert first["sites"] == (small.labels[1, first["atlas"]] == first["label"]).sum()
-    assert " + " not in as_text(table)
+    text = as_text(table)
+    assert "+" not in text
+    assert "both hemispheres together" in text.splitlines()[0]
+
+
+def test_a_table_fits_into_a_terminal_and_says_what_a_cell_is(official: SmallNSD) -> None:
+    table = label_table_of_atlases(open_dataset(official.root), (1, 2, 5))
+    whole, narrow = as_text(table), as_text(table, width=50)
+    assert whole.splitlines()[0] == ("Number of voxels, left+right; -: the subject lacks the label")
+    heads = [line.split() for line in narrow.splitlines() if "subj" in line and "atlas" in line]
+    assert [head[:3] for head in heads] == [["atlas", "label", "name"]] * len(heads)
+    assert len(heads) > 1
+    assert [one for head in heads for one in head[3:]] == ["subj01", "subj02", "subj05"]
+    assert max(map(len, narrow.splitlines()[2:])) <= 50
+    row = table.iloc[0]
+    assert f"{row['lh']}+{row['rh']}" in narrow
 
 
 def test_subcortical_atlases_have_tables_of_their_own(damageable: SmallNSD) -> None:

@@ -610,6 +610,8 @@ class TestFiles:
         text = console.export_text()
         assert "a.nc and b.nc: different" in text
         assert "stored as float16" in text
+        assert "largest difference" in text
+        assert "median difference" in text
         assert text.rstrip().endswith("Not equal.")
         console.print(as_text(compare(first, first)))
         assert console.export_text().rstrip().endswith("Equal.")

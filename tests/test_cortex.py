@@ -265,6 +265,24 @@ class TestFigure:
         assert middle[half:].sum() > 5000
         assert middle[:half].sum() == 0
 
+    def test_regions_are_named_where_they_are_seen(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("nilearn")
+        from nsd_prep.report.figures import cortex as figures
+
+        cortex, table = octahedron(np.arange(324))
+        axes, drawn = cortex.meshes[0].coordinates[:, 0], []
+        medial = np.argsort(-axes)[:20]  # of the left hemisphere, towards the right
+        rows = [
+            table.iloc[sites].assign(subject="subj01", region=name, ncsnr=1.0, noise_ceiling=9.0)
+            for name, sites in (("one", medial[:10]), ("other", medial[10:]))
+        ]
+        monkeypatch.setattr(figures, "picture", lambda figure, *_, **__: drawn.append(figure))
+        figures.draw_cortex(pd.concat(rows, ignore_index=True), cortex, figures.NOISE_CEILING)
+        texts = [[text.get_text() for text in view.texts] for view in drawn[0].axes[:6]]
+        assert texts == [[], ["one", "other"], [], [], [], []]
+        first, second = (text.get_position() for text in drawn[0].axes[1].texts)
+        assert first != second
+
     def test_sites_without_an_ncsnr_are_left_blank(self) -> None:
         pytest.importorskip("nilearn")
         from nsd_prep.report.figures.cortex import NOISE_CEILING, draw_cortex

@@ -30,7 +30,7 @@ from nsd_prep.report.figures.slices import Anatomy
 from nsd_prep.report.figures.style import (
     MISSING_COLOUR,
     booklet,
-    region_colour,
+    region_colours,
     voxel_colours,
 )
 
@@ -294,11 +294,13 @@ class TestClusters:
                 np.testing.assert_array_equal(mosaic[top : top + 30, left : left + 30], matrix)
 
 
-def test_a_region_has_one_colour_in_every_report() -> None:
-    usual = [region_colour(region) for region in ("V1", "V2", "V4", "IT")]
-    assert len(set(usual)) == 4
-    assert region_colour("FFA") == region_colour("FFA")
-    assert not {region_colour("FFA"), region_colour("ventral")} & set(usual)
+def test_regions_of_a_run_have_colours_of_their_own_and_usual_ones_the_same() -> None:
+    usual = region_colours(["V1", "V2", "V4", "IT"])
+    own = ["V1-left", "early-and-V4", "V1", "FFA", *map(str, range(24))]
+    colours = region_colours(own)
+    assert len(set(colours.values())) == len(own)
+    assert colours["V1"] == usual["V1"]
+    assert not {colours[region] for region in own if region != "V1"} & set(usual.values())
 
 
 class TestSessions:
@@ -446,6 +448,14 @@ class TestSlices:
         colours = image[tuple(self.coloured(drawn[0]).T)]
         expected = np.round(255 * np.array(to_rgb(MISSING_COLOUR)))
         np.testing.assert_array_equal(colours, [expected] * 3)
+        (legend,) = drawn[0].legends
+        assert [text.get_text() for text in legend.get_texts()] == ["without an ncsnr"]
+
+    def test_without_such_voxels_there_is_no_legend_of_them(self, drawn: list[Figure]) -> None:
+        slices.draw_slices("V1", self.place([(3, 4, 2)]), {"subj01": self.brain()})
+        assert not drawn[0].legends
+        bars = [axes for axes in drawn[0].axes if axes.get_ylabel()]
+        assert all(axes.spines["outline"].get_linewidth() > 0 for axes in bars)
 
 
 def test_repetitions_are_bars_of_the_counts(drawn: list[Figure]) -> None:

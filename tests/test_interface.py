@@ -88,6 +88,8 @@ class TestWhatIsThere:
         shown = repr(nsd)
         for text in (str(small.root), "small", "4 of subject 1", "V1, V2", str(tmp_path)):
             assert text in shown
+        assert "parietal" in shown.split()
+        assert all(len(line) < 80 or "/" in line for line in shown.splitlines())
 
     def test_the_cache_is_the_users_where_none_is_given(
         self, official: SmallNSD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -372,6 +372,17 @@ class TestOwnership:
         assert "left as they are" not in said
         assert digests(out) == before
 
+    def test_a_check_says_which_option_keeps_a_table_under_another_name(
+        self, small: SmallNSD, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "out"
+        run(small, out, regions=["V1"], single_trials=False, regions_file=None)
+        words = ["run", "--nsd-root", str(small.root), "--output-dir", str(out), "--check"]
+        assert main([*words, "--regions", "V1", "--suffix", "_other"]) == 0
+        said = capsys.readouterr().out
+        assert "(brainscore, checks.csv: made with another --suffix than this run's)" in said
+        assert "a single run of all regions" not in said
+
     @pytest.mark.parametrize(
         "content",
         [

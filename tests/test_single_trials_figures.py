@@ -212,6 +212,20 @@ class TestFigures:
         points = drawn[0].axes[0].collections[0]
         assert points.get_array().sum() == 2
 
+    def test_numbers_of_voxels_are_labelled_where_they_are_few(self, drawn: list[Figure]) -> None:
+        correlation = np.repeat([0.1, 0.5], [1, 20])
+        draw_reliability(correlation, correlation.astype(np.float32), 1)
+        drawn[0].canvas.draw()
+        bar = next(axes for axes in drawn[0].axes if axes.get_ylabel() == "voxels")
+        low, high = bar.get_ylim()
+        ticks = [label.get_text() for label in bar.get_yticklabels()]
+        shown = [
+            text
+            for place, text in zip(bar.get_yticks(), ticks, strict=True)
+            if low <= place <= high * 1.001
+        ]
+        assert shown == ["1", "2", "5", "10", "20"]
+
     def test_reliability_of_no_voxel(self, drawn: list[Figure]) -> None:
         shown = draw_reliability(np.full(3, np.nan), np.full(3, np.nan, np.float32), 1)
         assert "0 of 3 voxels" in shown.caption

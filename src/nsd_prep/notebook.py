@@ -30,6 +30,7 @@ from nsd_prep.core.parameters import (
 from nsd_prep.core.parameters import parameters as run_parameters
 from nsd_prep.core.progress import Stages
 from nsd_prep.core.tables import variables
+from nsd_prep.core.terminal import wrapped
 from nsd_prep.dataset.atlases import label_table_of_atlases, labelled_regions
 from nsd_prep.dataset.coco import with_annotations
 from nsd_prep.dataset.design import read_design
@@ -71,6 +72,8 @@ from nsd_prep.single_trials.voxels import trial_voxels
 from nsd_prep.single_trials.writer import check_storage
 
 _logger: Final = logging.getLogger(__name__)
+#: Columns of what `print` shows.
+_WIDTH: Final = 79
 
 #: A name of `NSD.regions`, or the definition of another region.
 Region = str | RegionDefinition
@@ -180,13 +183,14 @@ class NSD:
         dataset = self._run.dataset()
         described = [dataset.name, dataset.preparation, *self._run.space_facts().values()]
         sessions = [f"{number} of subject {subject}" for subject, number in self.sessions.items()]
-        return (
-            f"<NSD {self._run.nsd_root}>\n"
-            f"  dataset   {', '.join(described)}\n"
-            f"  sessions  {', '.join(sessions)}; {dataset.trials_per_session} trials each\n"
-            f"  regions   {', '.join(self.regions)}\n"
-            f"  cache     {self.cache_dir}"
-        )
+        parts = {
+            "dataset": ", ".join(described),
+            "sessions": f"{', '.join(sessions)}; {dataset.trials_per_session} trials each",
+            "regions": ", ".join(self.regions),
+            "cache": str(self.cache_dir),
+        }
+        lines = [wrapped(f"  {name:10}{text}", _WIDTH, hanging=12) for name, text in parts.items()]
+        return "\n".join([f"<NSD {self._run.nsd_root}>", *lines])
 
     def close(self) -> None:
         """Close the connections to a bucket or web server; of a folder nothing is open."""

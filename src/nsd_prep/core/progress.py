@@ -12,15 +12,24 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
+
+from nsd_prep.core.terminal import console
 
 _logger: Final = logging.getLogger(__name__)
 #: Nothing is silent for longer than this, in seconds.
 _SILENCE: Final = 4.0
+_LONGEST_BAR: Final = 40
+_SHORTEST_BAR: Final = 5
+#: As long as a clock of up to a day.
+_CLOCK: Final = "00:00:00"
 #: The stage that is under way, for functions that do a long stage's work step by step.
 _CURRENT: Final[ContextVar["Stage | None"]] = ContextVar("current stage", default=None)
 #: When the command began of which the stages are a part, for their total.
@@ -112,8 +121,7 @@ class Stages:
         worked = self.processor_seconds.get(name, 0) + stage.processor_seconds
         self.processor_seconds[name] = worked
         if self._shown:
-            steps = f" ({stage.total})" if stage.total else ""
-            _logger.info("%s%s: %.1f s", name, steps, stage.seconds)
+            _logger.info("%s: %.1f s", name, stage.seconds)
 
 
 @contextmanager
@@ -133,29 +141,58 @@ def _watched(stage: Stage) -> Iterator[None]:
 
 def _watch(stage: Stage, ended: threading.Event) -> None:
     """Show how far a stage is until it ends: a bar on a terminal, lines in the log."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    output = console(stderr=True)
+    if not output.is_terminal:
         while not ended.wait(_SILENCE):
             _logger.info("%s", stage)
         return
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[steps]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
     # A line on the terminal beside the bar would be noise: those are for the log alone.
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(stage.name, total=stage.total, steps="")
+    bar = _Bar(console=output, transient=True)
+    task = bar.add_task("", steps="")
+    bar.show(task, stage)
+    with bar:
         spoken = time.monotonic()
         while not ended.wait(0.1):
-            shown = f"{stage.name}: {stage.note}" if stage.note else stage.name
-            steps = f"{stage.done}/{stage.total}" if stage.total else ""
-            bar.update(
-                task, description=shown, completed=stage.done, total=stage.total, steps=steps
-            )
+            bar.show(task, stage)
             if time.monotonic() - spoken > _SILENCE:
                 _logger.info("%s", stage, extra={"beside_a_bar": True})
                 spoken = time.monotonic()
+
+
+class _Bar(Progress):
+    """A progress bar of one stage, which leaves out what its line has no room for."""
+
+    def __init__(self, *, console: Console, transient: bool = False) -> None:
+        whole = Column(no_wrap=True)
+        self._bar = BarColumn(_LONGEST_BAR)
+        self._remaining = TimeRemainingColumn(table_column=whole)
+        self._always = (
+            SpinnerColumn(table_column=whole),
+            TextColumn("{task.description}", table_column=whole, markup=False),
+            TextColumn("{task.fields[steps]}", table_column=whole),
+            TimeElapsedColumn(table_column=whole),
+        )
+        super().__init__(*self._always, console=console, transient=transient)
+
+    def show(self, task: TaskID, stage: Stage) -> None:
+        """Show how far a stage is, in the width that the terminal has now."""
+        steps = f"{stage.done}/{stage.total}" if stage.total else ""
+        described = f"{stage.name}: {stage.note}" if stage.note else stage.name
+        # Beside the description: the spinner, the steps, a clock, and a space between two of them.
+        room = self.console.width - len(" ".join(["*", "", steps, _CLOCK]))
+        if len(described) > room:
+            described = f"{described[: max(room - 1, 0)]}…"
+        self.columns = self._fitting(room - len(described))
+        self.update(
+            task, description=described, completed=stage.done, total=stage.total, steps=steps
+        )
+
+    def _fitting(self, room: int) -> tuple[ProgressColumn, ...]:
+        """Return the columns of a line in which there is room beside those that always stand."""
+        spinner, description, steps, elapsed = self._always
+        for more in ((self._remaining,), ()):
+            length = min(room - 1 - len(more) * len(f" {_CLOCK}"), _LONGEST_BAR)
+            if length >= _SHORTEST_BAR:
+                self._bar.bar_width = length
+                return (spinner, description, self._bar, steps, elapsed, *more)
+        return self._always

@@ -1,6 +1,6 @@
 """Every label of every atlas of a dataset, by name, and how many sites subjects have of it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -180,17 +180,44 @@ def _with_lacking(table: pd.DataFrame, atlases: Sequence[_Atlas]) -> pd.DataFram
     return full[list(COLUMNS)]
 
 
-def as_text(table: pd.DataFrame) -> str:
+def as_text(table: pd.DataFrame, sites: str = "voxels", width: int | None = None) -> str:
     """Return a table of labels for the terminal: a line a label, a column a subject.
 
-    A cell is the number of sites of both hemispheres, left + right; ``-`` where the subject lacks
-    the label.
+    A cell is the number of sites of both hemispheres, left+right; ``-`` where the subject lacks
+    the label. What a cell means is said above the table.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `label_table_of_atlases` gives it.
+    sites : str
+        What is counted: voxels or vertices.
+    width : int, optional
+        Columns of the terminal; subjects that have no room are in further tables below.
     """
-    by_side = table["lh"].astype(str) + " + " + table["rh"].astype(str)
-    cells = by_side.where(table["lh"].notna(), table["sites"].astype(str))
+    has_sides = table["lh"].notna()
+    by_side = table["lh"].astype(str) + "+" + table["rh"].astype(str)
+    cells = by_side.where(has_sides, table["sites"].astype(str))
     cells = cells.where(table["sites"] > 0, "-")
     named = table.assign(cell=cells, subject=table["subject"].map("subj{:02d}".format))
     wide = named.pivot(index=["atlas", "label", "name"], columns="subject", values="cell")
     order = table[["atlas", "label", "name"]].drop_duplicates()
     wide = wide.reindex(pd.MultiIndex.from_frame(order)).fillna("no file")
+    counted = "left+right" if has_sides.any() else "both hemispheres together"
+    parts = [_printed(part) for part in _parts_that_fit(wide, width)]
+    return "\n\n".join([f"Number of {sites}, {counted}; -: the subject lacks the label", *parts])
+
+
+def _parts_that_fit(wide: pd.DataFrame, width: int | None) -> Iterator[pd.DataFrame]:
+    """Yield the columns of a table in as few parts as fit into a width, a column at least each."""
+    start = 0
+    for end in range(2, wide.shape[1] + 1):
+        longest = max(map(len, _printed(wide.iloc[:, start:end]).splitlines()))
+        if width is not None and longest > width:
+            yield wide.iloc[:, start : end - 1]
+            start = end - 1
+    yield wide.iloc[:, start:]
+
+
+def _printed(wide: pd.DataFrame) -> str:
     return wide.reset_index().rename_axis(columns=None).to_string(index=False)

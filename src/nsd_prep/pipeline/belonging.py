@@ -1,7 +1,7 @@
 """What a run makes of what lies in an output folder, and whether the rest belongs beside it."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
@@ -22,6 +22,8 @@ _FORMS: Final = {
         r"Allen2022_[^/]+\.nc|stimulus_metadata_[^/]+\.csv|stimuli_[^/]+/[^/]+\.png"
     ),
 }
+#: Options with another value of which a run makes a file that shows something else.
+_OF_WHAT_IS_SHOWN: Final = ("features", "crossnobis", "suffix", "coco_annotations")
 _TRIALS_REPORT: Final = f"{outputs.SINGLE_TRIALS}/{outputs.REPORT}"
 
 
@@ -103,6 +105,22 @@ def is_covered(name: str, ours: Options, theirs: Options) -> bool:
     if first == outputs.REPORT:
         return same_kind and (assemblies and packaged and shown if theirs.assemblies else trials)
     return trials or not name.startswith(f"{_TRIALS_REPORT}/")
+
+
+def options_apart(name: str, ours: Options, theirs: Options) -> list[str]:
+    """Return the options for which alone a file is not covered; none where ours is of less too."""
+
+    def is_covered_with(options: Collection[str]) -> bool:
+        same = {option: getattr(ours, option) for option in options}
+        return is_covered(name, ours, theirs.model_copy(update=same))
+
+    if not is_covered_with(_OF_WHAT_IS_SHOWN):
+        return []
+    return [
+        option
+        for option in _OF_WHAT_IS_SHOWN
+        if not is_covered_with([other for other in _OF_WHAT_IS_SHOWN if other != option])
+    ]
 
 
 def name_aside(name: str, run: str) -> str:

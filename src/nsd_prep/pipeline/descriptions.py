@@ -101,8 +101,8 @@ def _assemblies(run: Run, prepared: Prepared) -> pd.DataFrame:
                 "region": region,
                 **({"not in subjects": _listed(without.get(region, ()))} if without else {}),
                 "neuroids": f"{pooled['voxels']:.0f}",
-                "noise ceiling": f"{pooled['median_noise_ceiling']:.1f} %",
-                "above 30 %": f"{pooled['reliable_voxels']:.0f}",
+                "noise ceiling": f"{pooled['median_noise_ceiling']:.1f}%",
+                "above 30%": f"{pooled['reliable_voxels']:.0f}",
                 "size": size_as_text((run.output_dir / name).stat().st_size),
                 "file": name,
             }

@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager
 from nsd_prep.core.check import Check
 from nsd_prep.core.progress import Stage, Stages
 from nsd_prep.core.records import Folder, StepOutput
-from nsd_prep.pipeline.summary import Summary, print_rendered
+from nsd_prep.core.terminal import print_rendered
+from nsd_prep.pipeline.summary import Summary
 from nsd_prep.pipeline.unchanged import UnchangedRun
 
 

@@ -19,6 +19,7 @@ from nsd_prep.pipeline.belonging import (
     is_covered,
     makes,
     name_aside,
+    options_apart,
     writes,
 )
 from nsd_prep.pipeline.earlier import (
@@ -140,9 +141,7 @@ class Ownership:
             lines.append(f"  {becomes}: {_named(others)}")
         if aside:
             lines.append(f"  kept under another name: {_renamed(aside)}")
-            lines.append(
-                "  (a single run of all regions and subjects writes one table, from the cache)"
-            )
+            lines += self._why_aside(aside)
         if not self._replace and self._splits_other_images():
             lines.append(
                 "  of other subjects: the column nsd_prep of single trials splits the images that "
@@ -157,6 +156,28 @@ class Ownership:
         if self._earlier.ignored:
             lines.append(f"  listed, but not files of a run, and left alone: {self._ignored()}")
         return "".join(f"\n{line}" for line in lines) if len(lines) > 1 else ""
+
+    def _why_aside(self, aside: Collection[str]) -> list[str]:
+        """Return a line for each reason why files are kept under another name."""
+        records = self._earlier.records
+        options = {
+            name: options_apart(
+                name, self._ours.parameters, records[self._outputs[name].run].parameters
+            )
+            for name in aside
+        }
+        lines = []
+        if not all(options.values()):
+            lines.append(
+                "  (a single run of all regions and subjects writes one table, from the cache)"
+            )
+        if others := dict.fromkeys(option for apart in options.values() for option in apart):
+            listed = ", ".join(f"--{option.replace('_', '-')}" for option in others)
+            kept = dict.fromkeys(name.split("/")[0] for name, apart in options.items() if apart)
+            lines.append(
+                f"  ({', '.join(sorted(kept))}: made with another {listed} than this run's)"
+            )
+        return lines
 
     def begin(self) -> None:
         """Prepare the folder for what this run makes; until then it stays as it was.

@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Final
 
 import pandas as pd
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nsd_prep.core.check import VERDICTS
 from nsd_prep.core.markdown import markdown_table
+from nsd_prep.core.terminal import FittingTable, Prose
 from nsd_prep.pipeline import outputs
 
-_WIDTH: Final = 120
+#: Columns of texts; all others are numbers.
+_TEXTS: Final = ("region", "subject", "file", "not in subjects")
 
 
 def size_as_text(n_bytes: float) -> str:
@@ -78,7 +79,7 @@ class Summary:
     def for_terminal(self) -> RenderableType:
         """Return tables and lines for `rich`; the report's name is a link where terminals know."""
         parts: list[RenderableType] = [_as_rich(*table) for table in self._tables]
-        parts += self.lines
+        parts += map(Prose, self.lines)
         if self._page:
             link = (str(self._page), f"link {self._page.as_uri()}")
             parts.append(Text.assemble("Report: ", link))
@@ -94,20 +95,6 @@ class Summary:
         return "\n\n".join([*tables, *(line.strip() for line in self.lines), *page])
 
 
-def _as_rich(title: str, table: pd.DataFrame) -> Table:
-    drawn = Table(title=title, title_justify="left")
-    for name in table.columns:
-        is_text = name in ("region", "subject", "file")
-        # A name is broken rather than cut: a cut one cannot be copied.
-        drawn.add_column(name, justify="left" if is_text else "right", overflow="fold")
-    for row in table.itertuples(index=False):
-        drawn.add_row(*row)
-    return drawn
-
-
-def print_rendered(content: RenderableType) -> None:
-    """Print text or tables to standard output, as wide as they need where that is no terminal."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
-    console.print(content, highlight=False, soft_wrap=True)
+def _as_rich(title: str, table: pd.DataFrame) -> FittingTable:
+    columns = [(name, name in _TEXTS) for name in table.columns]
+    return FittingTable(columns, list(table.itertuples(index=False)), title)

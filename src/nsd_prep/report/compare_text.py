@@ -5,13 +5,22 @@ from collections.abc import Iterable
 from typing import Final
 
 from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from nsd_prep.analysis.compare.comparison import Comparison, Difference
 from nsd_prep.analysis.compare.reasons import LOOKED_AT
+from nsd_prep.core.terminal import FittingTable, Prose
 
 _NAMED: Final = 5
+#: Heads of the table of differences, and whether texts stand below.
+_COLUMNS: Final = (
+    ("subject", True),
+    ("region", True),
+    ("images differ", False),
+    ("voxels differ", False),
+    ("largest difference", False),
+    ("median difference", False),
+    ("r", False),
+)
 
 
 def as_text(comparison: Comparison) -> RenderableType:
@@ -25,13 +34,13 @@ def as_text(comparison: Comparison) -> RenderableType:
         ("second", comparison.only_in_second),
     ):
         if only:
-            parts.append(Text(f"Only in the {which}: {', '.join(only)}"))
+            parts.append(Prose(f"Only in the {which}: {', '.join(only)}"))
     for file in comparison.files:
         if file.equal:
-            parts.append(Text(f"{file.name}: equal, {file.forms[0]}"))
+            parts.append(Prose(f"{file.name}: equal, {file.forms[0]}"))
             continue
-        parts.append(Text(f"{file.name}: different"))
-        parts += [Text(f"  {problem}") for problem in file.problems]
+        parts.append(Prose(f"{file.name}: different"))
+        parts += [Prose(f"  {problem}") for problem in file.problems]
         for which, images in (
             ("first", file.images_only_in_first),
             ("second", file.images_only_in_second),
@@ -39,28 +48,21 @@ def as_text(comparison: Comparison) -> RenderableType:
             if images:
                 listed = ", ".join(map(str, images[:_NAMED]))
                 more = " and so on" if len(images) > _NAMED else ""
-                parts.append(Text(f"  {len(images)} images only in the {which}: {listed}{more}"))
+                parts.append(Prose(f"  {len(images)} images only in the {which}: {listed}{more}"))
         parts.append(_table(file.differences))
         parts += [
-            Text(f"  Likely ({', '.join(where)}): {reason}.")
+            Prose(f"  Likely ({', '.join(where)}): {reason}.")
             for reason, where in file.reasons.items()
         ]
         if not file.reasons:
-            parts.append(Text(f"  No known reason fits; considered: {'; '.join(LOOKED_AT)}."))
-    parts.append(Text("Equal." if comparison.equal else "Not equal."))
+            parts.append(Prose(f"  No known reason fits; considered: {'; '.join(LOOKED_AT)}."))
+    parts.append(Prose("Equal." if comparison.equal else "Not equal."))
     return Group(*parts)
 
 
-def _table(differences: Iterable[Difference]) -> Table:
-    table = Table()
-    for column in ("subject", "region", "images differ", "voxels differ"):
-        table.add_column(column)
-    for column in ("largest", "typical", "r"):
-        table.add_column(column, justify="right")
-    for difference in differences:
-        if not difference.n_voxels:  # of one side alone: named above
-            continue
-        table.add_row(
+def _table(differences: Iterable[Difference]) -> FittingTable:
+    rows = [
+        (
             difference.subject,
             difference.region,
             f"{difference.images_differ} of {difference.n_images}",
@@ -74,4 +76,7 @@ def _table(differences: Iterable[Difference]) -> Table:
                 )
             ),
         )
-    return table
+        for difference in differences
+        if difference.n_voxels  # those of one side alone are named above
+    ]
+    return FittingTable(_COLUMNS, rows)

@@ -164,7 +164,7 @@ def compose_report(
         further,
     ]
     stage = current_stage()
-    stage.total = len(makers)
+    stage.total = len(makers) + 1  # and the files, which the caller writes
     sections: list[Section] = []
     for make in makers:
         sections += make()
@@ -207,7 +207,7 @@ def overview_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
         else "Voxels of all subjects; noise ceilings in percent; mean and SD of the mean RDM over "
         "all pairs of images; between subjects, the mean correlation of their RDMs"
         f"{_interval(shown)}; between subjects reliable, the same with reliable voxels alone "
-        f"(noise ceiling above {RELIABLE_NOISE_CEILING:g} %)."
+        f"(noise ceiling above {RELIABLE_NOISE_CEILING:g}%)."
     )
     if voxels["subject"].nunique() == 1:
         shown = shown.drop(columns="mean_of_subject_medians")

@@ -26,6 +26,7 @@ from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.processes import call_here, second_process
+from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.cortex import Cortex
@@ -70,7 +71,9 @@ def write_report(inputs: ReportInputs, folder: Folder) -> StepOutput:
     for key, text in artifacts(report).items():
         files.append(target / "markdown" / f"{key}.md")
         write_text(files[-1], text)
-    return StepOutput.from_paths(folder, sorted(files))
+    output = StepOutput.from_paths(folder, sorted(files))
+    current_stage().advance()
+    return output
 
 
 @contextmanager
@@ -247,7 +250,7 @@ def encoding_sections(scores: pd.DataFrame, shift: int | None, source: str) -> l
                 *(
                     [
                         Table(
-                            "The correlations' mean over subjects, with the ends of its 95 % "
+                            "The correlations' mean over subjects, with the ends of its 95% "
                             "interval over subjects (low subjects, high subjects).",
                             encoding_over_subjects(summary),
                         )

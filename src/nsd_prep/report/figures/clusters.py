@@ -25,6 +25,7 @@ from nsd_prep.report.figures.style import (
     Panel,
     new_figure,
     one_style,
+    outline,
     picture,
 )
 
@@ -87,7 +88,7 @@ def draw_clusters(
         )
         bar.set_ticks(list(limits), labels=[f"{limit:.2f}" for limit in limits])
         bar.set_label("1 \N{MINUS SIGN} r", labelpad=-5)
-        bar.outline.set_linewidth(0)
+        outline(bar)
         if thumbnails:
             beside = figure.add_axes((0.80, 0.06, 0.19, 0.86))
             pictures = [thumbnails.get(int(nsd_id)) for nsd_id in nsd_ids]
@@ -290,7 +291,7 @@ def draw_subject_rdms(geometry: Geometry, limits: tuple[float, float]) -> Report
             pad=0.015,
         )
         bar.set_label("dissimilarity, 1 \N{MINUS SIGN} Pearson r")
-        bar.outline.set_linewidth(0)
+        outline(bar)
         return picture(
             figure,
             "subject-rdms",

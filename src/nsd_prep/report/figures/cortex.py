@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.lines import Line2D
+from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 
 from nsd_prep.dataset.cortex import Cortex, CortexMesh, FsaverageIndex
@@ -16,8 +16,8 @@ from nsd_prep.report.figures.style import (
     PAGE_WIDTH,
     new_figure,
     one_style,
+    outline,
     picture,
-    region_colour,
     voxel_colours,
 )
 
@@ -26,6 +26,14 @@ _SIDES: Final = ("left", "right")
 _DOTS_PER_INCH: Final = 150
 #: Views have wide margins.
 _ZOOM: Final = 1.45
+#: A colour that no map here holds.
+_OUTLINE: Final = "black"
+#: Cosine of the angle to the viewer from which on a vertex is seen well.
+_FACING: Final = 0.3
+_NAME_SIZE: Final = 6.5
+#: Between the middles of two names, in points: across and down.
+_ROOM: Final = (25, 8)
+_HALO: Final = (Stroke(linewidth=1.5, foreground="white"), Normal())
 
 
 class Quantity(NamedTuple):
@@ -83,18 +91,18 @@ def draw_cortex(sites: pd.DataFrame, cortex: Cortex, quantity: Quantity) -> Repo
         for region, rows in sites.groupby("region", sort=False)
     }
     with one_style():
-        figure = new_figure(PAGE_WIDTH, 3.9)
+        figure = new_figure(PAGE_WIDTH, 3.6)
         figure.set_layout_engine("none")
         meshes = cortex.meshes or _fsaverage5()
         for row, (side, mesh) in enumerate(zip(_SIDES, meshes, strict=True)):
             inside = {region: vertices[row] for region, vertices in outlines.items()}
             for column, view in enumerate(_VIEWS):
-                frame = (0.29 * column, 0.08 + 0.44 * (1 - row), 0.29, 0.44)
+                frame = (0.29 * column, 0.02 + 0.48 * (1 - row), 0.29, 0.48)
                 axes = figure.add_axes(frame, projection="3d")
                 _draw_view(axes, mesh, values[row], inside, side, view, quantity)
                 figure.text(
                     0.29 * column + 0.145,
-                    0.965 - 0.44 * row,
+                    0.985 - 0.48 * row,
                     f"{side}, {view}",
                     ha="center",
                     va="top",
@@ -107,13 +115,7 @@ def draw_cortex(sites: pd.DataFrame, cortex: Cortex, quantity: Quantity) -> Repo
             extend="max",
         )
         bar.set_label(quantity.label)
-        bar.outline.set_linewidth(0)
-        figure.legend(
-            [Line2D([], [], color=region_colour(region), linewidth=2) for region in outlines],
-            list(outlines),
-            loc="lower center",
-            ncols=min(8, len(outlines)),
-        )
+        outline(bar)
         return picture(
             figure,
             quantity.name,
@@ -152,7 +154,7 @@ def _draw_view(
         axes=axes,
         figure=axes.figure,
     )
-    for region, vertices in inside.items():
+    for vertices in inside.values():
         labels = vertices[:n_vertices].astype(np.int64)
         if labels.any() and not labels.all():
             plot_surf_contours(
@@ -161,9 +163,57 @@ def _draw_view(
                 axes=axes,
                 figure=axes.figure,
                 levels=[1],
-                colors=[region_colour(region)],
+                colors=[_OUTLINE],
             )
     axes.set_box_aspect(None, zoom=_ZOOM)
+    _name_regions(axes, mesh, {name: inside[name][:n_vertices] for name in inside})
+
+
+def _name_regions(axes: Any, mesh: CortexMesh, inside: Mapping[str, NDArray[np.bool_]]) -> None:
+    """Write the names of the regions of which a third is seen, one below the other where close."""
+    from mpl_toolkits.mplot3d.proj3d import proj_transform
+
+    facing = _normals(mesh) @ _towards_viewer(axes)
+    axes.apply_aspect()
+    to_points = axes.transData + axes.figure.dpi_scale_trans.inverted()
+    written: list[NDArray[np.float64]] = []
+    for region, vertices in inside.items():
+        seen = vertices & (facing > _FACING)
+        if np.count_nonzero(seen) <= vertices.sum() / 3:
+            continue
+        x, y, _ = proj_transform(*mesh.coordinates[seen].mean(axis=0), axes.get_proj())
+        place = 72 * to_points.transform((x, y))
+        while any((np.abs(place - other) < _ROOM).all() for other in written):
+            place = place - (0, 2)
+        written.append(place)
+        x, y = to_points.inverted().transform(place / 72)
+        text = axes.text2D(x, y, region, transform=axes.transData, fontsize=_NAME_SIZE)
+        text.set(ha="center", va="center", path_effects=_HALO)
+
+
+def _towards_viewer(axes: Any) -> NDArray[np.float64]:
+    """Return the direction from the middle of axes to who looks at them, float64 (3,)."""
+    elevation, azimuth = np.deg2rad([axes.elev, axes.azim])
+    return np.array(
+        [
+            np.cos(elevation) * np.cos(azimuth),
+            np.cos(elevation) * np.sin(azimuth),
+            np.sin(elevation),
+        ]
+    )
+
+
+def _normals(mesh: CortexMesh) -> NDArray[np.float64]:
+    """Return which way the surface faces at each vertex, unit vectors (n_vertices, 3)."""
+    first, second, third = (mesh.coordinates[mesh.faces[:, corner]] for corner in range(3))
+    of_faces = np.cross(second - first, third - first)
+    normals = np.zeros((len(mesh.coordinates), 3))
+    for corner in range(3):
+        np.add.at(normals, mesh.faces[:, corner], of_faces)
+    outwards = mesh.coordinates - mesh.coordinates.mean(axis=0)
+    normals *= np.sign(np.sum(normals * outwards))
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return normals / np.where(length > 0, length, 1)
 
 
 def _caption(quantity: Quantity, regions: Sequence[str], n_subjects: int) -> str:
@@ -174,7 +224,8 @@ def _caption(quantity: Quantity, regions: Sequence[str], n_subjects: int) -> str
     )
     return (
         f"{quantity.explained} on the inflated cortex of fsaverage, from the lateral, the medial "
-        f"and the ventral side of each hemisphere{over_subjects}. Outlines: {', '.join(regions)}. "
+        f"and the ventral side of each hemisphere{over_subjects}. Outlined and named "
+        f"where they are seen: {', '.join(regions)}. "
         "Light gyri and dark sulci have no value."
     )
 

@@ -13,7 +13,7 @@ from nsd_prep.report.figures.style import (
     new_figure,
     one_style,
     picture,
-    region_colour,
+    region_colours,
 )
 
 #: Inches for a box, so that four digits fit below it.
@@ -32,7 +32,7 @@ def draw_encoding(scores: pd.DataFrame) -> ReportFigure:
             "encoding",
             "Encoding baseline",
             "Fraction of the noise ceiling that a ridge regression reaches, over the voxels whose "
-            f"noise ceiling lies above {RELIABLE_NOISE_CEILING:g} %: median, quartiles, and "
+            f"noise ceiling lies above {RELIABLE_NOISE_CEILING:g}%: median, quartiles, and "
             "whiskers from the 5th to the 95th percentile, for each subject. The line at 1 is a "
             "perfect model.",
         )
@@ -50,13 +50,14 @@ def encoding_figure(scores: pd.DataFrame) -> Figure:
     panels = figure.subplots(n_rows, n_columns, sharey=True, squeeze=False)
     for spare in panels.flat[len(regions) :]:
         spare.set_axis_off()
+    colours = region_colours(regions)
     for panel, region in zip(panels.flat, regions, strict=False):
         inside = reliable[reliable["region"] == region]
         values = [
             inside.loc[inside["subject"] == subject, "fraction_of_ceiling"].to_numpy()
             for subject in subjects
         ]
-        colour = region_colour(region)
+        colour = colours[region]
         panel.boxplot(
             values,
             whis=(5, 95),

@@ -17,7 +17,7 @@ from nsd_prep.report.figures.style import (
     new_figure,
     one_style,
     picture,
-    region_colour,
+    region_colours,
 )
 
 
@@ -43,11 +43,12 @@ def draw_noise_ceilings(voxels: pd.DataFrame) -> ReportFigure:
     with one_style():
         figure = new_figure(PAGE_WIDTH * n_columns / 2 + 0.2 * (2 - n_columns), 1.9 * n_rows)
         axes = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
+        colours = region_colours(regions)
         for column, region in enumerate(regions):
             chosen = voxels[voxels["region"] == region]
             axis = axes.flat[column]
             shapes = histogram[histogram["region"] == region]
-            _draw_distributions(axis, chosen, shapes, region_colour(region))
+            _draw_distributions(axis, chosen, shapes, colours[region])
             share = (chosen["noise_ceiling"] > RELIABLE_NOISE_CEILING).mean()
             axis.set_title(f"{region}  ({share:.0%} of {len(chosen):,} voxels reliable)")
             if column % n_columns == 0:
@@ -61,9 +62,9 @@ def draw_noise_ceilings(voxels: pd.DataFrame) -> ReportFigure:
             "noise-ceilings",
             "Noise ceilings",
             f"Distribution of the voxels' noise ceilings{together}, in bins of "
-            f"{BIN_EDGES[1] - BIN_EDGES[0]:g} %, each as wide as its fullest bin; bars and numbers "
+            f"{BIN_EDGES[1] - BIN_EDGES[0]:g}%, each as wide as its fullest bin; bars and numbers "
             "are medians. The dashed line is the threshold above which a voxel counts as reliable "
-            f"({RELIABLE_NOISE_CEILING:g} %).",
+            f"({RELIABLE_NOISE_CEILING:g}%).",
         )
 
 

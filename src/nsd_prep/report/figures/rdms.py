@@ -29,6 +29,7 @@ from nsd_prep.report.figures.style import (
     is_dark,
     new_figure,
     one_style,
+    outline,
     picture,
 )
 
@@ -138,7 +139,7 @@ def draw_mean_rdms(geometry: Geometry, distance: Distance = CORRELATION) -> Repo
             pad=0.015,
         )
         bar.set_label(distance.label)
-        bar.outline.set_linewidth(0)
+        outline(bar)
         return picture(
             figure,
             distance.name,
@@ -162,7 +163,7 @@ def draw_between_regions(geometry: Geometry) -> ReportFigure:
     several = any(len(region.subjects) > 1 for region in geometry.all_voxels)
     matrices = {
         "all voxels": between_regions(geometry.all_voxels),
-        f"noise ceiling > {RELIABLE_NOISE_CEILING:g} %": between_regions(geometry.reliable_voxels),
+        f"noise ceiling > {RELIABLE_NOISE_CEILING:g}%": between_regions(geometry.reliable_voxels),
     }
     colours = _correlation_limits(list(matrices.values()))
     side = min(0.5 * len(names) + 0.5, 2.8)
@@ -187,7 +188,7 @@ def draw_between_regions(geometry: Geometry) -> ReportFigure:
             "Agreement between regions",
             f"Pearson r between the {'mean ' * several}RDMs of two regions, over all pairs of "
             "images: with all voxels, and with those whose noise ceiling lies above "
-            f"{RELIABLE_NOISE_CEILING:g} %.",
+            f"{RELIABLE_NOISE_CEILING:g}%.",
             panels,
         )
 
@@ -235,7 +236,7 @@ def draw_between_subjects(geometry: Geometry) -> ReportFigure:
             "Agreement between subjects",
             "Pearson r between the RDMs of two subjects, over all pairs of images. Below the "
             "diagonal (◣) all voxels, above it (◥) only those whose noise ceiling lies above "
-            f"{RELIABLE_NOISE_CEILING:g} %; the titles give the means over pairs of subjects. "
+            f"{RELIABLE_NOISE_CEILING:g}%; the titles give the means over pairs of subjects. "
             "Grey: too few voxels.",
             panels,
         )
@@ -292,4 +293,4 @@ def _add_correlation_bar(figure: Figure, axes: NDArray[np.object_], colours: Nor
         pad=0.02,
     )
     bar.set_label("Pearson r")
-    bar.outline.set_linewidth(0)
+    outline(bar)

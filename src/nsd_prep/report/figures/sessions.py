@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from nsd_prep.checks.session_statistics import SATURATED_SUSPICIOUS, SHARE_CONSTANT_SUSPICIOUS
 from nsd_prep.report.figures.figure import ReportFigure
-from nsd_prep.report.figures.style import PAGE_WIDTH, Panel, new_figure, one_style, picture
+from nsd_prep.report.figures.style import (
+    PAGE_WIDTH,
+    Panel,
+    new_figure,
+    one_style,
+    outline,
+    picture,
+)
 
 
 class _Measure(NamedTuple):
@@ -190,7 +197,7 @@ def _draw_measure(axis: Axes, values: NDArray[np.float64], measure: _Measure) ->
         pad=0.02,
         extend=("neither", "max", "min", "both")[2 * is_below + is_above],
     )
-    bar.outline.set_linewidth(0)
+    outline(bar)
 
 
 def _name(subject: int | str) -> str:

@@ -5,7 +5,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from nsd_prep.checks.decision import signal_share
@@ -21,6 +23,7 @@ from nsd_prep.report.figures.style import (
     correlation_colours,
     new_figure,
     one_style,
+    outline,
     picture,
 )
 
@@ -135,7 +138,8 @@ def draw_reliability(
             )
             bar = figure.colorbar(density, ax=axis, aspect=30, pad=0.02)
             bar.set_label("voxels")
-            bar.outline.set_linewidth(0)
+            outline(bar)
+            _label_log_bar(bar)
         line = np.linspace(0, max(1.0, float(np.nanmax(ncsnr, initial=0.0))), 200)
         axis.plot(line, signal_share(line), color=INK, linewidth=0.9, label="prediction")
         axis.axhline(0, color=QUIET_INK, linewidth=0.5, linestyle=(0, (4, 3)))
@@ -152,6 +156,14 @@ def draw_reliability(
             "Voxels that lie near 0 whatever their ncsnr mean that rows and images do not belong "
             "together.",
         )
+
+
+def _label_log_bar(bar: Colorbar) -> None:
+    """Label 1, 2, 5, 10 and so on: of a short range powers of ten would be one or two."""
+    bar.locator = LogLocator(10, subs=(1, 2, 5))
+    bar.formatter = FuncFormatter(lambda value, _: f"{value:,.0f}")
+    bar.minorlocator = NullLocator()
+    bar.update_ticks()
 
 
 def draw_one_voxel(

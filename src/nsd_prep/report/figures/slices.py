@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError
@@ -22,12 +23,15 @@ from nsd_prep.report.figures.style import (
     QUIET_INK,
     new_figure,
     one_style,
+    outline,
     picture,
     voxel_colours,
 )
 
 _AXES: Final = "ijk"
 _GAP: Final = 10
+#: Inches.
+_LEGEND_HEIGHT: Final = 0.25
 #: More would show voxels no better: one has two to three pixels.
 _DOTS_PER_INCH: Final = 150
 
@@ -43,10 +47,15 @@ class _Quantity(NamedTuple):
     label: str
     highest: float
     explained: str
+    missing: str
 
 
 _NOISE_CEILING: Final = _Quantity(
-    "noise_ceiling", "noise ceiling (%)", 80.0, "noise ceiling, green without an ncsnr"
+    "noise_ceiling",
+    "noise ceiling (%)",
+    80.0,
+    "noise ceiling, green without an ncsnr",
+    "without an ncsnr",
 )
 _SPLIT_HALF: Final = _Quantity(
     "split_half_correlation",
@@ -54,6 +63,7 @@ _SPLIT_HALF: Final = _Quantity(
     0.6,
     "split-half reliability, the mean correlation over images between two repetitions; green where "
     "a voxel does not vary",
+    "does not vary",
 )
 
 
@@ -207,9 +217,11 @@ def _draw(
     colours = Normalize(0, quantity.highest)
     with one_style():
         tall = inches * height / width
-        figure = new_figure(PAGE_WIDTH, tall + 0.3)
+        below = _LEGEND_HEIGHT if voxels[quantity.column].isna().any() else 0.05
+        whole = tall + below + 0.25
+        figure = new_figure(PAGE_WIDTH, whole)
         figure.set_layout_engine("none")
-        frame = (0.3 / PAGE_WIDTH, 0.05 / (tall + 0.3), inches / PAGE_WIDTH, tall / (tall + 0.3))
+        frame = (0.3 / PAGE_WIDTH, below / whole, inches / PAGE_WIDTH, tall / whole)
         axes = figure.add_axes(frame)
         axes.imshow(mosaic, interpolation="none")  # each voxel as it is, also in a PDF
         axes.spines[:].set_visible(False)
@@ -221,7 +233,7 @@ def _draw(
         for subject, row in zip(subjects, placed, strict=True):
             _label(axes, row, anatomies[subject])
         kinds = {anatomies[subject].kind for subject in subjects}
-        high = min(0.9, 3.5 / (tall + 0.3))
+        high = min(0.9, 3.5 / whole)
         share = 0.65 if "ncsnr" in kinds else 1.0  # what is left is the scale of the grey
         left, wide = 1 - 0.52 / PAGE_WIDTH, 0.1 / PAGE_WIDTH
         bar = figure.colorbar(
@@ -230,7 +242,7 @@ def _draw(
             extend="max",
         )
         bar.set_label(quantity.label)
-        bar.outline.set_linewidth(0)
+        outline(bar)
         if "ncsnr" in kinds:
             greys = LinearSegmentedColormap.from_list(
                 "ncsnr", [f"{_PALEST}", f"{_PALEST - _DEPTH}"]
@@ -241,7 +253,9 @@ def _draw(
                 extend="max",
             )
             bar.set_label("ncsnr")
-            bar.outline.set_linewidth(0)
+            outline(bar)
+        if below == _LEGEND_HEIGHT:
+            figure.legend([Patch(color=MISSING_COLOUR)], [quantity.missing], loc="lower center")
         return picture(
             figure,
             name,

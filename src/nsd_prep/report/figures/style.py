@@ -1,10 +1,11 @@
 """The one style of all figures, and figures as bytes."""
 
 import io
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from colorsys import hsv_to_rgb
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, count
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -13,7 +14,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
@@ -33,7 +35,9 @@ INK: Final = "#1c2126"
 QUIET_INK: Final = "#6b747d"
 #: Colours that stay apart for colour-blind readers (Okabe and Ito 2008).
 REGION_COLOURS: Final = ("#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9")
-#: Those that a run makes unless told otherwise; all others share the colours that are left.
+#: Those of regions beyond the first six (Paul Tol's muted scheme).
+_FURTHER_COLOURS: Final = ("#882255", "#999933", "#332288", "#44AA99", "#DDCC77", "#AA4499")
+#: Those that a run makes unless told otherwise.
 _USUAL_REGIONS: Final = ("V1", "V2", "V4", "IT")
 #: Three, two, one and no repetitions.
 REPETITION_COLOURS: Final = ("#0b4f7d", "#4b93c3", "#a9cfe6", "#e3e7ea")
@@ -235,12 +239,30 @@ def _in_few_colours(pixels: Image.Image) -> Image.Image:
     return few
 
 
-def region_colour(region: str) -> str:
-    """Return the colour of a region, the same in every report: of its name alone."""
-    if region in _USUAL_REGIONS:
-        return REGION_COLOURS[_USUAL_REGIONS.index(region)]
-    others = REGION_COLOURS[len(_USUAL_REGIONS) :]
-    return others[zlib.crc32(region.encode()) % len(others)]
+def region_colours(regions: Iterable[str]) -> dict[str, str]:
+    """Return a colour for each region of a run, all different.
+
+    NSD's usual ones have the same colour in every report; the others are taken in order.
+    """
+    usual = dict(zip(_USUAL_REGIONS, REGION_COLOURS, strict=False))
+    others = chain(REGION_COLOURS[len(usual) :], _FURTHER_COLOURS, _endless_colours())
+    return {
+        region: usual[region] if region in usual else next(others)
+        for region in dict.fromkeys(regions)
+    }
+
+
+def _endless_colours() -> Iterator[str]:
+    """Yield colours whose hues are far from each other's, as steps of the golden ratio are."""
+    for number in count():
+        lightness = (0.75, 0.5)[number % 2]
+        yield to_hex(hsv_to_rgb((0.1 + number * 0.618034) % 1, 0.7, lightness))
+
+
+def outline(bar: Colorbar) -> None:
+    """Draw a line around a colour bar, since its pale end is the paper's colour."""
+    bar.outline.set_linewidth(_SETTINGS["axes.linewidth"])
+    bar.outline.set_edgecolor(INK)
 
 
 def correlation_colours() -> Colormap:
