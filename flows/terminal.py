@@ -21,11 +21,18 @@ _COMMANDS: Final = (
     tools.package,
     tools.publish,
 )
+#: What 'trials' takes beside the parameters of a run.
+_OF_TRIALS_ALONE: Final = ("experiment",)
+
+
+def in_words_of_the_terminal(text: str) -> str:
+    """Return what the library says, with its parameters as the options of commands."""
+    return as_options(text, _COMMANDS, _OF_TRIALS_ALONE)
 
 
 def print_error(error: object) -> None:
     """Print an error of the library to standard error."""
-    sentence = as_options(f"error: {error}", _COMMANDS)
+    sentence = in_words_of_the_terminal(f"error: {error}")
     Console(stderr=True).print(sentence, highlight=False, soft_wrap=True, markup=False)
 
 
@@ -34,7 +41,8 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if not getattr(record, "beside_a_bar", False):
-            print(as_options(self.format(record), _COMMANDS), file=sys.stderr, flush=True)  # noqa: T201
+            line = in_words_of_the_terminal(self.format(record))
+            print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from nsd_prep.core.parameters import GROUPS, parameters
 from nsd_prep.flows import tools
 from nsd_prep.flows.command import main
 from nsd_prep.flows.options import as_options
+from nsd_prep.flows.terminal import print_error
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str, status: int) -> str:
@@ -40,6 +41,12 @@ class TestWords:
     )
     def test_parameters_are_options(self, text: str, expected: str) -> None:
         assert as_options(text, [parameters, tools.package]) == expected
+
+    def test_a_parameter_of_trials_alone_is_an_option_too(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        print_error("download it, or leave out experiment='imagery'.")
+        assert "leave out --experiment imagery." in capsys.readouterr().err
 
     def test_python_and_the_command_line_say_it_in_their_own(
         self, tiny_nsd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
