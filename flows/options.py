@@ -10,9 +10,7 @@ class UsageError(Exception):
     """What is wrong with a command line."""
 
 
-def as_options(
-    text: str, commands: Iterable[Callable[..., Any]], more: Iterable[str] = ()
-) -> str:
+def as_options(text: str, commands: Iterable[Callable[..., Any]], more: Iterable[str] = ()) -> str:
     """Return a text in which parameters are called as the options of commands.
 
     The library speaks as Python does: ``subjects=``, ``report=False``,

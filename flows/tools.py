@@ -88,11 +88,13 @@ def cache(folder: Path, *, clear: Annotated[bool, _Flag] = False) -> int:
         folder: A cache or output folder.
         clear: Remove its contents.
     """
+    from nsd_prep.core.counts import counted
     from nsd_prep.pipeline.cache import CONTENTS, cache_sizes, clear_cache
     from nsd_prep.pipeline.summary import size_as_text
 
     for part, (n_files, n_bytes) in cache_sizes(folder).items():
-        print(f"{part}: {size_as_text(n_bytes)} in {n_files} files ({CONTENTS[part]})")  # noqa: T201
+        files = counted(n_files, "file")
+        print(f"{part}: {size_as_text(n_bytes)} in {files} ({CONTENTS[part]})")  # noqa: T201
     if clear:
         clear_cache(folder)
         print("cleared")  # noqa: T201
@@ -315,6 +317,7 @@ def export(
             your cache folder by default.
         accept_nsd_terms: Accept the terms of NSD, for its own bucket.
     """
+    from nsd_prep.core.counts import counted
     from nsd_prep.exports.export import NEEDS, export_trials, is_trials
 
     if "://" not in source and is_trials(Path(source)):
@@ -344,7 +347,7 @@ def export(
             )
         finally:
             nsd.close()
-    print(f"Written: {len(files)} files in {target}")  # noqa: T201
+    print(f"Written: {counted(len(files), 'file')} in {target}")  # noqa: T201
     return 0
 
 

@@ -73,6 +73,46 @@ class TestHelp:
         assert places == sorted(places)
         assert shown.index("--nsd-root") < shown.index("--seed")
 
+    def test_trials_are_no_assemblies(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["trials", "--help"]) == 0
+        words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert "saw three times are used" not in words
+        assert "becomes an assembly" not in words
+        assert main(["run", "--help"]) == 0
+        words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert "saw three times are used" in words
+
+    @pytest.mark.parametrize(
+        ("command", "expected"),
+        [
+            # 17 sessions of 30 trials; subject 1 saw all 32 shared images three times.
+            (("trials",), "\n510 trials of 115 images in 17 sessions: "),
+            (
+                ("trials", "--images", "shared", "--subjects", "1"),
+                "\n96 trials of 32 images in 6 sessions: ",
+            ),
+            (("trials", "--subjects", "1"), ": subject 1; voxels "),
+            (("run",), "\n24 images were seen three times by all; 15 sessions hold them: "),
+            (
+                ("run", "--single-trials"),
+                "\n24 images were seen three times by all; 510 trials of 115 images in 17 ",
+            ),
+        ],
+    )
+    def test_what_a_run_will_write_is_said(
+        self,
+        tiny_nsd: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        command: tuple[str, ...],
+        expected: str,
+    ) -> None:
+        words = (*command, "--nsd-root", str(tiny_nsd), "--output-dir", str(tmp_path), "--check")
+        assert main([*words]) == 0
+        shown = capsys.readouterr().out
+        assert expected in shown
+        assert ("three times" in shown) == (command[0] == "run")
+
     def test_folders_are_completed(self) -> None:
         from nsd_prep.flows.command import app
 

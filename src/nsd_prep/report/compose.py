@@ -22,6 +22,7 @@ from nsd_prep.analysis.tables import (
 )
 from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import Check
+from nsd_prep.core.counts import TIMES
 from nsd_prep.core.processes import Caller, call_here
 from nsd_prep.core.progress import current_stage
 from nsd_prep.dataset.cortex import Cortex
@@ -435,7 +436,8 @@ def cortex_section(drawn: Sequence[ReportFigure]) -> Section:
 def repetition_section(counts: pd.DataFrame) -> Section:
     """Return the section with how often each subject saw the shared images."""
     table = counts.rename(
-        index="subj{:02d}".format, columns={3: "three_times", 2: "twice", 1: "once", 0: "never"}
+        index="subj{:02d}".format,
+        columns={times: word.replace(" ", "_") for times, word in TIMES.items()},
     )
     return Section(
         name="repetitions",
