@@ -369,6 +369,19 @@ class TestChecks:
         assert group.columns() == ["verdict", "subject", "found", "expected"]
 
 
+@pytest.mark.usefixtures("unrendered")
+def test_a_report_of_surfaces_speaks_of_vertices(simulation: Simulation, facts: RunFacts) -> None:
+    on_surface = replace(facts, space="fsaverage", surface_files="native")
+    report = compose(simulation, on_surface, call_here)
+    assert re.search(r": [\d,]+ vertices, ", report.summary)
+    said = [report.summary, *report.methods, *report.facts, *report.facts.values()]
+    for section in report.sections:
+        said += [section.title, section.text, *(table.caption for table in section.tables)]
+        said += [name for table in section.tables for name in table.frame.columns]
+        said += [text for picture in section.pictures for text in (picture.title, picture.caption)]
+    assert not [text for text in said if "voxel" in text.lower()]
+
+
 class TestFactsOfOneSubject:
     """Where all of one subject's sessions were read, nothing is said of others."""
 

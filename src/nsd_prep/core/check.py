@@ -9,6 +9,8 @@ from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, Final, Literal, SupportsFloat
 
+from nsd_prep.core.nouns import about_vertices
+
 Verdict = Literal["passed", "suspicious", "failed", "not decidable"]
 #: Verdicts, the one to look at first in front. A failed check ends a run with exit status 1; a
 #: suspicious one is shown at the top and ends it with 0.
@@ -21,8 +23,6 @@ Draw = Literal["images", "trials", "voxels", "sessions", "subjects"]
 
 #: The detail that says what places with a response are called, where these are no voxels.
 _SITES: Final = "sites"
-#: The noun, but not in options such as --invalid-voxels.
-_VOXEL: Final = re.compile(r"(?<![-\w])([Vv])oxel(s?)(?![-\w])")
 _NO_NUMBER: Final = re.compile(r"(?<![-\w])[+-]?(?:nan|inf)\b(?: ?%)?")
 
 #: What a text names beside the fields of a check: words, or a number.
@@ -222,9 +222,7 @@ def of_vertices(check: Check) -> Check:
 
 def in_nouns_of(check: Check, text: str) -> str:
     """Return a text about voxels as one about what a check looks at."""
-    if check.details.get(_SITES) != "vertices":
-        return text
-    return _VOXEL.sub(lambda noun: f"{noun[1]}ert{'ices' if noun[2] else 'ex'}", text)
+    return about_vertices(text) if check.details.get(_SITES) == "vertices" else text
 
 
 def any_verdict(meaning: str) -> Mapping[str, str]:

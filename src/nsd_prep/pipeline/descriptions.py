@@ -77,8 +77,9 @@ def _bytes_to_write(run: Run, inputs: Inputs) -> int:
 
 def _missing_regions(inputs: Inputs) -> str:
     """Return which subjects lack a region, a line each; nothing where every subject has all."""
+    what = "vertices" if inputs.dataset.is_surface else "voxels"
     return "".join(
-        f"\nRegion {region}: no voxels in subject{'s' if len(subjects) > 1 else ''} "
+        f"\nRegion {region}: no {what} in subject{'s' if len(subjects) > 1 else ''} "
         f"{', '.join(map(str, subjects))}."
         for region, subjects in inputs.subjects_without.items()
     )

@@ -38,6 +38,7 @@ def draw_noise_ceilings(voxels: pd.DataFrame) -> ReportFigure:
     histogram = noise_ceiling_histogram(voxels)
     regions = voxels["region"].unique().tolist()
     several = voxels["subject"].nunique() > 1
+    sites = "vertices" if "vertex_index" in voxels else "voxels"
     together = " for each subject and for all subjects together" if several else ""
     n_columns = min(len(regions), 2)
     n_rows = -(-len(regions) // n_columns)
@@ -50,7 +51,7 @@ def draw_noise_ceilings(voxels: pd.DataFrame) -> ReportFigure:
             shapes = histogram[histogram["region"] == region]
             _draw_distributions(axis, chosen, shapes, region_colour(region))
             share = (chosen["noise_ceiling"] > RELIABLE_NOISE_CEILING).mean()
-            axis.set_title(f"{region}  ({share:.0%} of {len(chosen):,} voxels reliable)")
+            axis.set_title(f"{region}  ({share:.0%} of {len(chosen):,} {sites} reliable)")
             if column % n_columns == 0:
                 axis.set_ylabel("noise ceiling (%)")
             if column + n_columns >= len(regions):
