@@ -55,11 +55,32 @@ and voxels as columns. Equivalent to 'run --single-trials --no-assemblies', with
 
 - nsd-prep trials --nsd-root /data/nsd --subjects 1 --regions nsdgeneral --output-dir trials
 """
-#: Options of 'trials' that a run has not, or not with all values.
+
+
+def _otherwise(name: str, words: str) -> inspect.Parameter:
+    """Return a parameter of a run with other words of help."""
+    stated = inspect.signature(parameters).parameters[name]
+    return stated.replace(annotation=Annotated[stated.annotation, Parameter(help=words)])
+
+
+#: Options of 'trials' that a run has not, or not with all values or the same help.
 _TRIALS_ALONE: Final = MappingProxyType(
     {
         parameter.name: parameter
         for parameter in (
+            _otherwise("subjects", "Subjects (1 to 8); by default, all subjects in the dataset."),
+            _otherwise(
+                "regions",
+                "Built-in regions, whose voxels are written; each is a column of the "
+                "table of voxels, such as in_V1.",
+            ),
+            _otherwise(
+                "output_dir",
+                "Folder for the files of trials, their tables and the manifest. A run replaces "
+                "files that it writes again and keeps results of other regions and subjects; if "
+                "the folder holds results made with different options, it stops before computing "
+                "anything.",
+            ),
             inspect.Parameter(
                 "normalise",
                 inspect.Parameter.KEYWORD_ONLY,

@@ -10,14 +10,15 @@ class UsageError(Exception):
     """What is wrong with a command line."""
 
 
-def as_options(text: str, commands: Iterable[Callable[..., Any]]) -> str:
+def as_options(text: str, commands: Iterable[Callable[..., Any]], more: Iterable[str] = ()) -> str:
     """Return a text in which parameters are called as the options of commands.
 
     The library speaks as Python does: ``subjects=``, ``report=False``,
     ``missing_regions="skip"``. On a command line these are ``--subjects``, ``--no-report`` and
-    ``--missing-regions skip``.
+    ``--missing-regions skip``. `more` are parameters beside those of the commands.
     """
     names = {name for command in commands for name in inspect.signature(command).parameters}
+    names |= set(more)
     value = r"\"[^\"]*\"|'[^']*'|\[[^\]]*\]|\w(?:[\w./:-]*\w)?"
     return re.sub(
         rf"(?<![\w./-])({'|'.join(sorted(names, key=len, reverse=True))})=({value})?", _option, text

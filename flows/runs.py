@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from nsd_prep import __version__
+from nsd_prep.core.counts import counted
 from nsd_prep.core.parameters import RegionName, parameters
 from nsd_prep.core.progress import Stages
 from nsd_prep.core.terminal import print_rendered, say
@@ -89,7 +90,7 @@ def _experiment(options: dict[str, Any], experiment: Literal["imagery", "synthet
             )
         finally:
             nsd.close()
-    print(f"Written: {len(files)} files in {output}")  # noqa: T201
+    print(f"Written: {counted(len(files), 'file')} in {output}")  # noqa: T201
     raise_failed(as_table(checks))
     return 0
 

@@ -19,11 +19,18 @@ _COMMANDS: Final = (
     tools.package,
     tools.publish,
 )
+#: What 'trials' takes beside the parameters of a run.
+_OF_TRIALS_ALONE: Final = ("experiment",)
+
+
+def in_words_of_the_terminal(text: str) -> str:
+    """Return what the library says, with its parameters as the options of commands."""
+    return as_options(text, _COMMANDS, _OF_TRIALS_ALONE)
 
 
 def print_error(error: object) -> None:
     """Print an error of the library to standard error."""
-    say(as_options(f"error: {error}", _COMMANDS), stderr=True)
+    say(in_words_of_the_terminal(f"error: {error}"), stderr=True)
 
 
 class _Lines(logging.Handler):
@@ -31,7 +38,7 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if not getattr(record, "beside_a_bar", False):
-            say(as_options(self.format(record), _COMMANDS), stderr=True)
+            say(in_words_of_the_terminal(self.format(record)), stderr=True)
 
 
 @contextmanager

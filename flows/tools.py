@@ -88,11 +88,13 @@ def cache(folder: Path, *, clear: Annotated[bool, _Flag] = False) -> int:
         folder: A cache or output folder.
         clear: Remove its contents.
     """
+    from nsd_prep.core.counts import counted
     from nsd_prep.pipeline.cache import CONTENTS, cache_sizes, clear_cache
     from nsd_prep.pipeline.summary import size_as_text
 
     for part, (n_files, n_bytes) in cache_sizes(folder).items():
-        print(f"{part}: {size_as_text(n_bytes)} in {n_files} files ({CONTENTS[part]})")  # noqa: T201
+        files = counted(n_files, "file")
+        print(f"{part}: {size_as_text(n_bytes)} in {files} ({CONTENTS[part]})")  # noqa: T201
     if clear:
         clear_cache(folder)
         print("cleared")  # noqa: T201
@@ -186,6 +188,7 @@ def publish(
     from nsd_prep.assemblies.brainscore.index import PackageIndex
     from nsd_prep.core.errors import OutputError
     from nsd_prep.core.progress import Stages
+    from nsd_prep.flows.terminal import print_error
     from nsd_prep.pipeline.summary import size_as_text
 
     where = publish.Destination.parse(destination)
@@ -193,6 +196,11 @@ def publish(
         print("dry run: nothing was sent")  # noqa: T201
     if PackageIndex.read(packages).is_nsd:
         print(publish.NSD_TERMS)  # noqa: T201
+    refused = publish.refusal(packages, allow_non_nsd=allow_non_nsd, unchecked=unchecked)
+    if refused:
+        print_error(refused)
+        if upload:
+            return 1
     if upload:
         client = publish.s3_client(endpoint)
         with Stages().stage("uploading"):
@@ -210,15 +218,16 @@ def publish(
             with Stages().stage("comparing"):
                 steps = publish.plan_upload(packages, where, client, overwrite=overwrite)
         except OutputError as error:  # no credentials, say: the files can be listed all the same
-            print(f"warning: {error}", file=sys.stderr)  # noqa: T201
+            print(f"warning: {publish.not_compared(where.bucket, error)}", file=sys.stderr)  # noqa: T201
             steps = publish.plan_upload(packages, where, None)
     for step in steps:
         size = size_as_text(step.file.bytes)
         print(f"{step.action:13} {size:>9}  s3://{where.bucket}/{step.key}")  # noqa: T201
     print(f"{size_as_text(sum(step.file.bytes for step in steps))} in total")  # noqa: T201
+    if refused:
+        return 1
     if not upload:
-        refused = publish.refusal(packages, allow_non_nsd=allow_non_nsd, unchecked=unchecked)
-        print(refused or "Give --upload to upload it.")  # noqa: T201
+        print("Give --upload to upload it.")  # noqa: T201
     return 0
 
 
@@ -308,6 +317,7 @@ def export(
             your cache folder by default.
         accept_nsd_terms: Accept the terms of NSD, for its own bucket.
     """
+    from nsd_prep.core.counts import counted
     from nsd_prep.exports.export import NEEDS, export_trials, is_trials
 
     if "://" not in source and is_trials(Path(source)):
@@ -337,7 +347,7 @@ def export(
             )
         finally:
             nsd.close()
-    print(f"Written: {len(files)} files in {target}")  # noqa: T201
+    print(f"Written: {counted(len(files), 'file')} in {target}")  # noqa: T201
     return 0
 
 

@@ -37,6 +37,15 @@ def test_sizes_are_found_from_the_cache_and_from_its_output_folder(output: Path)
     assert cache_sizes(output / "cache") == expected
 
 
+def test_the_command_says_what_the_files_are(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cache", str(output)]) == 0
+    shown = capsys.readouterr().out
+    assert "responses: 730 bytes in 2 files (responses of each region in each session" in shown
+    assert "records: 5 bytes in 1 file (results of finished steps" in shown
+
+
 def test_clearing_leaves_what_is_not_of_the_cache(output: Path) -> None:
     clear_cache(output)
     left = {str(p.relative_to(output)) for p in output.rglob("*") if p.is_file()}

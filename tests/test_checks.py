@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nsd_prep.checks.assembly_values import VOXELS_MEASURED
 from nsd_prep.checks.placement import INSIDE_BRAIN_MASK
 from nsd_prep.checks.published_kinds import PUBLISHED_WEAKEST_SUBJECT
 from nsd_prep.checks.registry import KINDS, as_table, describe
 from nsd_prep.checks.scales import SCALE_OF_SESSIONS
 from nsd_prep.checks.tables import TABLES_OF_DATA
-from nsd_prep.core.check import PROBLEMS, VERDICTS, Check, Kind, any_verdict, worst
+from nsd_prep.checks.train_test import RELIABLE_VOXELS_HAVE_CEILING
+from nsd_prep.core.check import PROBLEMS, VERDICTS, Check, Kind, any_verdict, of_vertices, worst
 from nsd_prep.core.check_table import raise_failed
 from nsd_prep.core.content import content
 from nsd_prep.core.errors import FailedChecksError
@@ -89,7 +91,17 @@ class TestCheck:
     def test_what_could_not_be_measured_is_said(self) -> None:
         check = TOLD.check(None, measured=float("nan"), other=float("inf"), what=None)
         assert check.measured is None
-        assert TOLD.value_of(check) == "nan and inf% of None"
+        assert TOLD.value_of(check) == "unknown and unknown of None"
+
+    def test_on_a_surface_its_words_are_about_vertices(self) -> None:
+        check = of_vertices(VOXELS_MEASURED.check(None, measured=0.5, n_voxels=24))
+        described = describe(check)
+        assert described.value.startswith("50.0% of 24 vertices without data")
+        assert as_table([check])["unit"].tolist() == ["share of vertices"]
+        assert as_table([check])["name"].tolist() == ["voxels with data"]
+        lacking = RELIABLE_VOXELS_HAVE_CEILING.check(False, reason="without data", n_reliable=9)
+        assert "--invalid-voxels drop" in describe(of_vertices(lacking)).meaning
+        assert "these vertices lack data" in describe(of_vertices(lacking)).meaning
 
     def test_survives_a_record(self) -> None:
         checks = (
@@ -128,6 +140,12 @@ class TestKinds:
         reasons = set(kind.meanings) - set(VERDICTS)
         # A verdict without a sentence of its own is told by reasons.
         assert reasons or set(kind.conditions) <= set(kind.meanings)
+
+    @pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.name)
+    def test_what_cannot_be_decided_is_not_said_to_hold(self, kind: Kind) -> None:
+        if {"not decidable", "passed"} <= set(kind.conditions):
+            meanings = [kind.meanings.get(verdict) for verdict in ("not decidable", "passed")]
+            assert meanings[0] is None or meanings[0] != meanings[1]
 
     @pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.name)
     def test_each_whose_number_has_an_error_says_what_that_holds(self, kind: Kind) -> None:

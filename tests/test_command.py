@@ -14,6 +14,7 @@ from nsd_prep.core.parameters import GROUPS, parameters
 from nsd_prep.flows import tools
 from nsd_prep.flows.command import main
 from nsd_prep.flows.options import as_options
+from nsd_prep.flows.terminal import print_error
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str, status: int) -> str:
@@ -41,6 +42,12 @@ class TestWords:
     def test_parameters_are_options(self, text: str, expected: str) -> None:
         assert as_options(text, [parameters, tools.package]) == expected
 
+    def test_a_parameter_of_trials_alone_is_an_option_too(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        print_error("download it, or leave out experiment='imagery'.")
+        assert "leave out --experiment imagery." in capsys.readouterr().err
+
     def test_python_and_the_command_line_say_it_in_their_own(
         self, tiny_nsd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -65,6 +72,46 @@ class TestHelp:
         places = [shown.index(f"─ {group} ─") for group in GROUPS]
         assert places == sorted(places)
         assert shown.index("--nsd-root") < shown.index("--seed")
+
+    def test_trials_are_no_assemblies(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["trials", "--help"]) == 0
+        words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert "saw three times are used" not in words
+        assert "becomes an assembly" not in words
+        assert main(["run", "--help"]) == 0
+        words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert "saw three times are used" in words
+
+    @pytest.mark.parametrize(
+        ("command", "expected"),
+        [
+            # 17 sessions of 30 trials; subject 1 saw all 32 shared images three times.
+            (("trials",), "\n510 trials of 115 images in 17 sessions: "),
+            (
+                ("trials", "--images", "shared", "--subjects", "1"),
+                "\n96 trials of 32 images in 6 sessions: ",
+            ),
+            (("trials", "--subjects", "1"), ": subject 1; voxels "),
+            (("run",), "\n24 images were seen three times by all; 15 sessions hold them: "),
+            (
+                ("run", "--single-trials"),
+                "\n24 images were seen three times by all; 510 trials of 115 images in 17 ",
+            ),
+        ],
+    )
+    def test_what_a_run_will_write_is_said(
+        self,
+        tiny_nsd: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        command: tuple[str, ...],
+        expected: str,
+    ) -> None:
+        words = (*command, "--nsd-root", str(tiny_nsd), "--output-dir", str(tmp_path), "--check")
+        assert main([*words]) == 0
+        shown = capsys.readouterr().out
+        assert expected in shown
+        assert ("three times" in shown) == (command[0] == "run")
 
     def test_folders_are_completed(self) -> None:
         from nsd_prep.flows.command import app

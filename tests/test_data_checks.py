@@ -600,7 +600,10 @@ class TestRegionOrder:
     @pytest.mark.parametrize("n_subjects", [1, 2])
     def test_few_subjects_have_no_error(self, n_subjects: int) -> None:
         rdms = {name: stack[:n_subjects] for name, stack in self.regions(HIERARCHY).items()}
-        assert check_region_order(region_order(rdms), 80).verdict == "not decidable"
+        check = check_region_order(region_order(rdms), 80)
+        assert check.verdict == "not decidable"
+        assert "Too few" in describe(check).meaning
+        assert "nan" not in describe(check).value
 
 
 B3 = "betas_fithrf_GLMdenoise_RR"

@@ -1,6 +1,7 @@
 """Exports: each read as a paper's code reads it, and compared with the raw betas."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -132,6 +133,12 @@ class TestMindEye2:
             np.argwhere(mask).tolist()
         )
 
+    def test_the_readme_has_the_numbers_of_these_data(self, zscored: Path, tmp_path: Path) -> None:
+        export_trials(zscored, tmp_path, "mindeye2")
+        text = (tmp_path / "README.md").read_text()
+        assert "z-scores over the 24 trials of each session" in text
+        assert re.search(r"subject 1: small, b3, 96 trials, \d+ voxels\n", text)
+
     def test_same_trials_same_bytes(self, zscored: Path, tmp_path: Path) -> None:
         first = export_trials(zscored, tmp_path / "first", "mindeye2")
         second = export_trials(zscored, tmp_path / "second", "mindeye2")
@@ -184,6 +191,15 @@ class TestBrainDiffuser:
         assert not list(tmp_path.rglob("*stim*"))
         assert "no images were given" in (tmp_path / "README.md").read_text()
         assert "no images were given" not in (diffuser / "README.md").read_text()
+
+    def test_the_readme_counts_the_test_images_of_these_data(
+        self, official: SmallNSD, diffuser: Path
+    ) -> None:
+        shared = {image - 1 for image in official.sharedix}
+        seen = [shared & set(trials) for trials in (shown(official)[:24], shown(official))]
+        text = " ".join((diffuser / "README.md").read_text().split())
+        assert f": {len(seen[0])} of the {len(seen[1])} that subject 1 saw." in text
+        assert "982" not in text
 
 
 class TestDeepNSD:

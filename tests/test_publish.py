@@ -116,7 +116,7 @@ class TestPlan:
         config = boto3.session.Config(retries={"total_max_attempts": 1})
         gone = boto3.client("s3", endpoint_url="http://127.0.0.1:9", config=config)
         with pytest.raises(
-            OutputError, match=r"The bucket bucket could not be asked for .*check the bucket"
+            OutputError, match=r"The bucket bucket could not be reached .*check the bucket"
         ) as raised:
             plan_upload(packages, TO, gone)
         assert isinstance(raised.value.__cause__, EndpointConnectionError)
@@ -340,6 +340,24 @@ def test_package_command(tmp_path: Path, capsys: Any) -> None:
     assert run.is_dir()
 
 
+def test_a_dry_run_that_would_be_refused_says_why_and_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    write_packages(
+        write_run(tmp_path, simulate(regions=("V1",)), dataset="synthetic-tiny"),
+        tmp_path / "packages",
+    )
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    words = ["publish", str(tmp_path / "packages"), "s3://bucket"]
+    assert main(words) == 1
+    shown = capsys.readouterr()
+    assert "give --allow-non-nsd" in shown.err
+    assert "allow_non_nsd" not in shown.out + shown.err
+    assert "Give --upload" not in shown.out
+    assert main([*words, "--allow-non-nsd"]) == 0
+    assert "Give --upload" in capsys.readouterr().out
+
+
 def test_a_dry_run_without_boto3_looks_at_the_files(packages: Path) -> None:
     assert actions(plan_upload(packages, TO, None)) == ["not compared"] * 6
     (packages / PackageIndex.read(packages).files[0].file).unlink()
@@ -360,7 +378,9 @@ def test_command(packages: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     assert main(["publish", str(packages), "s3://bucket/a/prefix", *nowhere]) == 0
     shown = capsys.readouterr()
-    assert "The bucket bucket could not be asked for" in shown.err
+    assert "warning: Could not reach the bucket bucket (" in shown.err
+    assert "existing objects were not compared." in shown.err
+    assert "already uploaded" not in shown.err
     assert shown.out.count("not compared") == 6
     assert main(["publish", str(packages), "bucket/a/prefix"]) == 1
     assert "expected s3://BUCKET/PREFIX" in capsys.readouterr().err

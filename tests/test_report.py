@@ -24,6 +24,7 @@ from nsd_prep.checks.region_order import REGION_ORDER
 from nsd_prep.checks.registry import describe
 from nsd_prep.core.processes import Caller, call_here, second_process
 from nsd_prep.dataset.space import VolumeSpace
+from nsd_prep.pipeline.descriptions import tables_of_assemblies
 from nsd_prep.pipeline.steps import report as stage
 from nsd_prep.pipeline.steps.assemblies import Representations, assemble_region
 from nsd_prep.pipeline.steps.checks import examine
@@ -368,6 +369,30 @@ class TestChecks:
         assert group.columns() == ["verdict", "subject", "found", "expected"]
 
 
+@pytest.mark.usefixtures("unrendered")
+def test_a_report_of_surfaces_speaks_of_vertices(simulation: Simulation, facts: RunFacts) -> None:
+    on_surface = replace(facts, space="fsaverage", surface_files="native")
+    report = compose(simulation, on_surface, call_here)
+    assert re.search(r": [\d,]+ vertices, ", report.summary)
+    said = [report.summary, *report.methods, *report.facts, *report.facts.values()]
+    for section in report.sections:
+        said += [section.title, section.text, *(table.caption for table in section.tables)]
+        said += [name for table in section.tables for name in table.frame.columns]
+        said += [text for picture in section.pictures for text in (picture.title, picture.caption)]
+    assert not [text for text in said if "voxel" in text.lower()]
+
+
+class TestFactsOfOneSubject:
+    """Where all of one subject's sessions were read, nothing is said of others."""
+
+    def test_numbers_have_their_nouns(self, facts: RunFacts) -> None:
+        one = replace(facts, sessions={1: 6}, sessions_read={1: 6})
+        assert facts_table(one)["Sessions"] == "6 read of 6"
+        assert "seen three times by the subject" in facts_table(one)["Images"]
+        assert "that the subject saw three times" in methods(one)[1]
+        assert facts_table(facts)["Sessions"].endswith("; the others hold no trial that is used")
+
+
 class TestPage:
     def test_needs_nothing_else(self, page: str) -> None:
         reader = read(page)
@@ -531,7 +556,7 @@ class TestMethods:
             "population standard deviation",
             "17 voxel-sessions",
             "36 images that are shared",
-            "the 30 that every one of these subjects saw 3 times",
+            "the 30 that each of these subjects saw three times",
             "21 for training and 9 for testing",
             "seed 4711",
             "ncsnr² / (ncsnr² + 1/3)",
@@ -701,6 +726,12 @@ class TestRun:
         columns = ["three_times", "twice", "once", "never"]
         assert stored["subject"].tolist() == [f"subj{subject:02d}" for subject in counts.index]
         assert stored[columns].to_numpy().tolist() == counts.to_numpy().tolist()
+
+    def test_the_summary_counts_in_words(self, finished: Library) -> None:
+        _, (title, table) = tables_of_assemblies(finished.run, finished.prepared)
+        assert title == "Shared images seen"
+        heads = ["subject", "three times", "twice", "once", "never", "sessions used"]
+        assert table.columns.tolist() == heads
 
     @pytest.mark.usefixtures("unrendered")
     def test_reported_again_gives_the_same(

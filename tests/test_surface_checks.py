@@ -1,6 +1,7 @@
 """Checks of what lies on surfaces: published numbers, and what has no meaning there."""
 
 import gzip
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from nsd_prep.checks import (
     check_published_region,
     check_transform,
 )
+from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import Check
 from nsd_prep.dataset.published import SESSION_COUNTS
 from nsd_prep.dataset.space import SurfaceSpace
@@ -106,6 +108,10 @@ def test_much_of_a_region_without_data_is_found_and_the_rest_does_not_apply() ->
     assert (sound.verdict, sound.reason) == ("not decidable", "no mesh")
     assert (gone.verdict, gone.reason) == ("failed", "no data")
     assert (orientation.verdict, orientation.reason) == ("not decidable", "surface")
+    found = [describe(check).value for check in (sound, gone, orientation)]
+    assert re.fullmatch(r"[\d.]+% of \d+ vertices without data, [\d.]+% without signal", found[0])
+    assert re.fullmatch(r"signal [\d.]+ under the regions", found[2])
+    assert not any("nan" in value or "voxel" in value for value in found)
 
 
 class TestTransform:

@@ -33,6 +33,7 @@ from nsd_prep.assemblies.identifiers import (
     packaged_assembly_file,
     registry_prefix,
 )
+from nsd_prep.core.check_table import read_checks
 from nsd_prep.core.errors import InputFileError, ParameterError, PreflightError
 from nsd_prep.extraction.sessions import extract_sessions
 from nsd_prep.extraction.store import Store
@@ -114,6 +115,15 @@ class TestAssemblies:
                 assert assembly["nsd_id"].values.tolist() == nsd_ids
                 assert np.isnan(expected).any()
                 np.testing.assert_array_equal(assembly.values, expected)
+
+    def test_checks_speak_of_vertices_and_of_numbers_that_there_are(
+        self, finished: tuple[str, str | None, Path, Watching]
+    ) -> None:
+        table = read_checks(finished[2] / "checks.csv")
+        said = table[["value", "expectation", "meaning", "unit"]].agg(" ".join, axis="columns")
+        assert not said[said.str.contains(r"\bnan\b|\binf\b")].tolist()
+        assert not said[said.str.contains(r"(?i)(?<!-)\bvoxel")].tolist()
+        assert said.str.contains("vertices").any()
 
     def test_neuroids_say_where_they_lie(
         self, surfaces: SmallSurfaces, finished: tuple[str, str | None, Path, Watching]

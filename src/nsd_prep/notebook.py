@@ -13,7 +13,7 @@ import xarray as xr
 
 from nsd_prep.checks.registry import as_table
 from nsd_prep.core.atomic import write_table
-from nsd_prep.core.check import Check
+from nsd_prep.core.check import Check, of_vertices
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.folders import user_cache_folder
 from nsd_prep.core.parameters import (
@@ -493,6 +493,8 @@ class NSD:
                 files += own.write(Path(folder), normalise=normalise, dtype=dtype, format=format)
                 checks += own.check()
                 stage.advance()
+        if self._run.dataset().is_surface:
+            checks = [of_vertices(check) for check in checks]
         table = Path(folder) / f"checks_{experiment}.csv"
         write_table(table, as_table(checks))
         return [*files, table], checks

@@ -30,6 +30,7 @@ _SIZE_OF_SAMPLE: Final = (
     Threshold("fewest voxels", FEWEST_VOXELS_OF_SIGNAL, "the sampling error is as the tolerance"),
 )
 _TOO_FEW: Final = f"fewer than {FEWEST_IMAGES_OF_SIGNAL} images or {FEWEST_VOXELS_OF_SIGNAL} voxels"
+_TOO_FEW_TO_TELL: Final = "Too few images or voxels to tell."
 DEVIATION_AS_PREDICTED: Final = Kind(
     name="deviation as predicted",
     scope="region",
@@ -45,6 +46,7 @@ DEVIATION_AS_PREDICTED: Final = Kind(
         **any_verdict(
             "The spread over images fits the stored ncsnr: trials are averaged as they should be."
         ),
+        "not decidable": _TOO_FEW_TO_TELL,
         "failed": "The spread over images does not fit the stored ncsnr: trials were not averaged "
         "over their repetitions, or the ncsnr belongs to other data.",
     },
@@ -66,7 +68,10 @@ MEAN_NEAR_ZERO: Final = Kind(
     lower=-LARGEST_MEAN,
     upper=LARGEST_MEAN,
     unit="z",
-    meanings=any_verdict("z-scores within a session average to 0 over its trials."),
+    meanings={
+        **any_verdict("z-scores within a session average to 0 over its trials."),
+        "not decidable": _TOO_FEW_TO_TELL,
+    },
     thresholds=(Threshold("largest mean", LARGEST_MEAN, "-0.02 in NSD"), *_SIZE_OF_SAMPLE),
 )
 VOXELS_MEASURED: Final = Kind(

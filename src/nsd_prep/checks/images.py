@@ -11,7 +11,7 @@ from nsd_prep.checks.subject_agreement import (
     SEEN,
     subject_agreement,
 )
-from nsd_prep.core.check import Check, Kind, Threshold, Verdict, any_verdict
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict
 
 #: Correlation that the features' RDM has with V1's in natural images, in place (about 0.4); at
 #: chance counts as wrong only where half of it would be seen.
@@ -44,7 +44,8 @@ IMAGES_OF_RESPONSES: Final = Kind(
         "passed": "Images of similar contrast, by place, orientation and scale, are alike to V1.",
         "failed": "Images of similar contrast are not alike to V1: the stimulus file's rows are "
         "other images than the ids say.",
-        "not decidable": "The features' agreement with V1 is within chance, and more need not be.",
+        "not decidable": "V1 agrees with the features no better than by chance, as it may in "
+        "sound data.",
         "few images": "Too few images to tell.",
     },
     thresholds=(
@@ -94,9 +95,11 @@ STIMULUS_SETS: Final = Kind(
     value="{found}",
     expectation="the image of every row",
     unit="images",
-    meanings=any_verdict(
-        "Without its images a benchmark cannot be packaged; everything else is written."
-    ),
+    meanings={
+        "passed": "Every row has its image, so that a benchmark can be packaged.",
+        "not decidable": "Without its images a benchmark cannot be packaged; everything else is "
+        "written.",
+    },
 )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.checks.assembly_values import FEWEST_VOXELS_OF_A_MASK, LARGEST_SHARE_WITHOUT_DATA
 from nsd_prep.checks.decision import signal_share
-from nsd_prep.core.check import Check, Kind, Threshold, Verdict, any_verdict
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict, any_verdict, of_vertices
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset.regions import union_of_regions
 from nsd_prep.dataset.space import VolumeSpace
@@ -78,8 +78,8 @@ MASK_IN_BRAIN: Final = Kind(
         "not read",
         "passed": "as much signal as around",
     },
-    value="{missing:.1%} of {n_inside} voxels without data, {without:.1%} without signal; around, "
-    "{around:.1%} of {n_around}",
+    value="{missing:.1%} of {n_inside} voxels without data, {without:.1%} without signal"
+    "{surroundings}",
     expectation=f"at most {LARGEST_SHARE_WITHOUT_DATA:.0%} without data, fewer without signal than "
     "around",
     unit="share of voxels",
@@ -131,7 +131,7 @@ ORIENTATION: Final = Kind(
         "not decidable": "a copy has more signal otherwise; on surfaces, which have no axes",
         "passed": "no copy has as much",
     },
-    value="signal {measured:.3f} under the regions, {turned:.3f} under them with {turn}",
+    value="signal {measured:.3f} under the regions{beside}",
     expectation="more than under any turned or mirrored copy",
     unit="share of variance",
     meanings={
@@ -238,11 +238,10 @@ def check_placement_on_surface(
         if len(vertices)
     ]
     measured = float(np.nan_to_num(signal_share(ncsnr[union_of_regions(regions)])).mean())
-    turned = float("nan")
     not_turned = ORIENTATION.check(
-        None, subject=name, measured=measured, reason="surface", turned=turned, turn="no turn"
+        None, subject=name, measured=measured, reason="surface", beside=""
     )
-    return [*checks, not_turned]
+    return [of_vertices(check) for check in (*checks, not_turned)]
 
 
 def _check_grids(
@@ -307,8 +306,7 @@ def _check_signal_inside(
         missing=missing,
         n_inside=n_inside,
         without=without,
-        around=surroundings,
-        n_around=n_around,
+        surroundings=f"; around, {surroundings:.1%} of {n_around}" if n_around else "",
     )
 
 
@@ -333,7 +331,7 @@ def _check_orientation(
     """Compare the signal under the mask with that under every turned and mirrored copy of it."""
     signal = np.nan_to_num(signal_share(ncsnr_volume), nan=0.0)
     as_given = float(signal[mask].mean()) if mask.any() else 0.0
-    best, turn, best_mask = 0.0, "none", mask
+    best, turn, best_mask = 0.0, "", mask
     for how, turned in _turned(mask):
         under = float(signal[turned].mean()) if mask.any() else 0.0
         if under > best:
@@ -354,8 +352,7 @@ def _check_orientation(
         measured=as_given,
         lower=best,
         reason=reason,
-        turned=best,
-        turn=turn,
+        beside=f", {best:.3f} under them with {turn}" if turn else "",
     )
 
 

@@ -177,7 +177,10 @@ PUBLISHED_WEAKEST_SUBJECT: Final = Kind(
     conditions={"not decidable": "always: it is shown without a verdict"},
     value="{weakest}",
     expectation=f"subj{statistics.WEAKEST_SUBJECT:02d} over all regions; shown without a verdict",
-    meanings={"not decidable": "The subject whose RDM agrees least with the others'."},
+    meanings={
+        "not decidable": "The subject whose RDM agrees least with the others'; one other than the "
+        "published is no fault."
+    },
 )
 
 

@@ -43,10 +43,14 @@ REGION_ORDER: Final = Kind(
     expectation="V1-V2 > V2-V4 > V4-IT > V1-IT",
     lower=0.0,
     unit="r",
-    meanings=any_verdict(
-        "Regions further apart in the visual hierarchy see images less alike; another order means "
-        "that regions have been confused."
-    ),
+    meanings={
+        **any_verdict(
+            "Regions further apart in the visual hierarchy see images less alike; another order "
+            "means that regions have been confused."
+        ),
+        "not decidable": "Too few images or subjects, or differences too small beside their "
+        "errors, to tell.",
+    },
     thresholds=(
         Threshold("standard errors, passed", SURELY_IN_ORDER, "chosen"),
         Threshold("p, suspicious", CHANCE_OF_SUSPICION, "simulated regions"),

@@ -107,7 +107,7 @@ SUBJECTS_DIFFER: Final = Kind(
     meanings={
         "passed": "No two subjects have the same data.",
         "failed": "No two brains are alike: two subjects with the same RDM have the same data.",
-        "not decidable": "No two subjects have the same data.",
+        "not decidable": "The RDMs have no variance, so they cannot be compared.",
     },
     thresholds=(Threshold("largest r", SAME_DATA, "brains differ; simulated subjects: none"),),
 )

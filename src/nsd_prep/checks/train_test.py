@@ -105,6 +105,7 @@ RELIABLE_VOXELS_HAVE_CEILING: Final = Kind(
     unit="voxels",
     meanings={
         **any_verdict(_CEILING_MEANING),
+        "not decidable": "A single image has no correlation between its repetitions.",
         "without data": f"{_CEILING_MEANING} All of these voxels lack data in some session: run "
         "again with --invalid-voxels drop, which leaves them out.",
     },

@@ -1,12 +1,15 @@
 """Checks as data: what a check is about, what was measured, and the verdict; and their kinds."""
 
+import re
 import string
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, Final, Literal, SupportsFloat
+
+from nsd_prep.core.nouns import about_vertices
 
 Verdict = Literal["passed", "suspicious", "failed", "not decidable"]
 #: Verdicts, the one to look at first in front. A failed check ends a run with exit status 1; a
@@ -17,6 +20,10 @@ PROBLEMS: Final[tuple[Verdict, ...]] = ("failed", "suspicious")
 
 #: What a number may be estimated from: another draw of these gives another number.
 Draw = Literal["images", "trials", "voxels", "sessions", "subjects"]
+
+#: The detail that says what places with a response are called, where these are no voxels.
+_SITES: Final = "sites"
+_NO_NUMBER: Final = re.compile(r"(?<![-\w])[+-]?(?:nan|inf)\b(?: ?%)?")
 
 #: What a text names beside the fields of a check: words, or a number.
 Detail = str | int | float
@@ -200,12 +207,22 @@ class Kind:
 
     def meaning_of(self, check: Check) -> str:
         """Return the sentence that goes with the check's reason or verdict."""
-        return self.meanings[check.reason or check.verdict]
+        return in_nouns_of(check, self.meanings[check.reason or check.verdict])
 
 
 def _as_float(number: SupportsFloat | None) -> float | None:
     """Return a number as it is read back from a record, which knows floats alone."""
     return None if number is None else float(number)
+
+
+def of_vertices(check: Check) -> Check:
+    """Return a check whose words speak of vertices in place of voxels."""
+    return replace(check, details={**check.details, _SITES: "vertices"})
+
+
+def in_nouns_of(check: Check, text: str) -> str:
+    """Return a text about voxels as one about what a check looks at."""
+    return about_vertices(text) if check.details.get(_SITES) == "vertices" else text
 
 
 def any_verdict(meaning: str) -> Mapping[str, str]:
@@ -241,11 +258,12 @@ class _Texts(string.Formatter):
     """Formats numbers also where they could not be measured, or are kept as text."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        if format_spec:
-            value = float("nan") if value is None else float(value)
-        return format(value, format_spec)
+        if value is None:
+            return "unknown"
+        return format(float(value) if format_spec else value, format_spec)
 
 
 def _fill(template: str, check: Check) -> str:
     numbers = {"measured": check.measured, "lower": check.lower, "upper": check.upper}
-    return _Texts().vformat(template, (), numbers | dict(check.details))
+    text = _Texts().vformat(template, (), numbers | dict(check.details))
+    return in_nouns_of(check, _NO_NUMBER.sub("unknown", text))

@@ -24,28 +24,34 @@ _SITES_AT_ONCE: Final = 4096
 _FOLDERS: Final = {TRAIN: "training", TEST: "test"}
 README: Final = """\
 `subj0X/training_split/training_fmri/{lh,rh}_training_fmri.npy` and
-`subj0X/test_split/test_fmri/{lh,rh}_test_fmri.npy` are float32, (images, vertices);
-`subj0X/test_split/noise_ceiling/{lh,rh}_noise_ceiling.npy` are (vertices,), from 0 to 1; and
+`subj0X/test_split/test_fmri/{lh,rh}_test_fmri.npy` are float32, (images, vertices).
+`subj0X/test_split/noise_ceiling/{lh,rh}_noise_ceiling.npy` are (vertices,), from 0 to 1.
 `subj0X/roi_masks` has the masks: `{lh,rh}.all-vertices_fsaverage_space.npy` (1 at each vertex
 that is a column), `{lh,rh}.ATLAS_fsaverage_space.npy` and `{lh,rh}.ATLAS_challenge_space.npy`
-(labels of all vertices of fsaverage, and of the columns), and `mapping_ATLAS.npy` (names by
-label).
+(the labels of all vertices of fsaverage, and of the columns), and `mapping_ATLAS.npy` (the name of
+each label).
 
-- Rows: the images of the split `algonauts2023`, ids ascending;
+- Rows: the images of the split `algonauts2023`, by ascending id;
   `subj0X/{training,test}_images.csv` has the `nsd_id` (0-based) of each row.
-- Columns: the vertices of nsdgeneral of a hemisphere, ascending, without those that have no data
-  in some session.
-- Values: z-scores over the 750 trials of each session, each session by itself, with the
-  population's standard deviation in float64; their mean over the repetitions, of training images
-  over those before the last three sessions alone; stored as float32.
+- Columns: the vertices of nsdgeneral in a hemisphere, ascending, without those that lack data in
+  some session.
+- Values: z-scores over the {trials} trials of each session, computed for each session separately
+  in float64 with the population standard deviation, and averaged over the repetitions of each
+  image (for training images, only those before the last three sessions); stored as float32.
 
-What differs from the challenge's: its betas are the .mgh files of fsaverage, from which these
-values are too with surface_files="mgh", while those of the subject's own surface are rounded and
-clipped integers; its vertices are those of nsdgeneral and of a second mask, nsdgeneralRSC, which
-is a file of its own and is not in NSD; its ROI masks were mapped from each subject's own surface,
-these are the labels of the single trials' regions (atlases of which the trials have no region are
-left out); images are not made.
+How these differ from the challenge's files: {betas} The challenge's vertices are those of
+nsdgeneral and of a second mask, nsdgeneralRSC, which is not part of NSD. Its ROI masks were mapped
+from each subject's own surface; these are the labels of the regions in the single trials, and
+atlases of which the trials have no region are left out. Images are not written.
 """
+
+#: Where the betas are from, in words, by the single trials' ``surface_files``.
+BETAS: Final = {
+    "mgh": "Like the challenge's, these betas are from the .mgh files of fsaverage.",
+    "native": "The challenge took its betas from the .mgh files of fsaverage; these are from the "
+    "files of\nthe subject's own surface, which hold rounded and clipped integers.",
+    "": "The challenge took its betas from the .mgh files of fsaverage.",
+}
 
 
 def write(folder: ExportFolder, trials: TrialsFile) -> None:

@@ -1,5 +1,6 @@
 """The arrays of responses and images that brain-diffuser reads."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,18 +25,28 @@ README: Final = """\
 
 - Rows: the images of the split `shared1000_37`, each part in the order in which the subject first
   saw its images; `subj0X/nsd_{train,test}_images_subX.csv` has the `nsd_id` (0-based) of each
-  row. Test are the shared images. The subject's last three sessions are not used, as they were
-  withheld when the paper was written: 982 test images in place of 1,000 (subjects 1, 2, 5, 7).
-- Columns: the voxels of nsdgeneral (label above 0), in the order in which a boolean mask takes
-  them from the NIfTI array: i slowest, k fastest. `subj0X/voxels_subX.csv` has a line for each
+  row. The test images are shared images. The subject's last three sessions are not used, because
+  they had not been released when the paper was written: {test_images}.
+- Columns: the voxels of nsdgeneral (label above 0), in the order in which a boolean mask selects
+  them from the NIfTI array: i varies slowest, k fastest. `subj0X/voxels_subX.csv` has one line per
   column.
-- Values: means over the repetitions in these sessions of the stored integers, 300 times percent
-  signal change, which the paper's code divides by 300. They are not z-scored.
+- Values: means over the repetitions in these sessions of the stored integers, which are 300 times
+  percent signal change; the paper's code divides them by 300. They are not z-scored.
 
-What differs from the paper's: images are uint8 in place of float64, the same values in an eighth
-of the space. Captions are not made. {images}
+How these differ from the paper's files: The images are uint8 instead of float64, the same values
+in an eighth of the space. Captions are not written. {images}
 """
-NO_IMAGES: Final = "Here no images were given, so the files of images are not made."
+NO_IMAGES: Final = "Because no images were given, the files of images are not written."
+
+
+def test_images(subjects: Sequence[TrialsFile]) -> str:
+    """Return how many of the shared images are test images, subject by subject."""
+    counts = []
+    for trials in subjects:
+        n_test = len(trials.images_of(part_of_split(trials.trials, SPLIT, TEST)))
+        n_seen = len(trials.images_of(trials.trials["is_shared"].to_numpy(dtype=np.bool_)))
+        counts.append(f"{n_test:,} of the {n_seen:,} that subject {trials.subject} saw")
+    return "; ".join(counts)
 
 
 def write(folder: ExportFolder, trials: TrialsFile, images_file: Path | None) -> None:

@@ -17,20 +17,20 @@ from nsd_prep.exports.source import TrialsFile
 from nsd_prep.single_trials.voxels import MEMBERSHIP
 
 README: Final = """\
-`voxel_betas.csv` has the index `voxel_id` and a column for each image, `voxel_metadata.csv` the
-index `voxel_id` and the columns `subj_id`, `ncsnr` and 0 or 1 for each region, `shared1000.csv` a
-line for each image, in the order of the columns.
+`voxel_betas.csv` has the index `voxel_id` and one column per image. `voxel_metadata.csv` has the
+index `voxel_id` and the columns `subj_id`, `ncsnr` and one per region, with 0 or 1.
+`shared1000.csv` has one line per image, in the order of the columns.
 
-- Rows: the voxels of each subject that the single trials hold, subject after subject, in the
-  order in which a boolean mask takes them from the NIfTI array: i slowest, k fastest.
+- Rows: the voxels of each subject in the single trials, one subject after the other, in the order
+  in which a boolean mask selects them from the NIfTI array: i varies slowest, k fastest.
   `S1-12-21-47` is the voxel (i, j, k) = (12, 21, 47), 0-based, of subject 1.
-- Columns: the shared images that all exported subjects saw, `nsd_id` (0-based) ascending.
-- Values: means over the repetitions that there are of z-scores over the 750 trials of each
-  session, in float32, with nine digits, which give each value exactly.
+- Columns: the shared images that all exported subjects saw, by ascending `nsd_id` (0-based).
+- Values: means over the available repetitions of z-scores over the {trials} trials of each
+  session, in float32, written with nine digits, which represent each value exactly.
 
-What differs from the paper's: which voxels there are is your choice (`--regions`, `--min-ncsnr`);
-the paper takes those of its regions with an ncsnr above 0.2. Its combined regions EVC and OTC are
-not made. Images are named by `nsd_id`, and are no files.
+How these differ from the paper's files: Which voxels there are is your choice (`--regions`,
+`--min-ncsnr`); the paper takes those of its regions with an ncsnr above 0.2. Its combined regions
+EVC and OTC are not included. Columns are named by `nsd_id`; no image files are written.
 """
 
 

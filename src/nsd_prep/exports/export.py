@@ -192,11 +192,16 @@ def _write(
             algonauts2023.write(folder, trials)
     if like == "brain-diffuser":
         said = "" if images else brain_diffuser.NO_IMAGES
-        return brain_diffuser.README.replace("{images}", said).rstrip() + "\n"
-    return mindeye2.README if like == "mindeye2" else algonauts2023.README
+        text = brain_diffuser.README.replace("{images}", said).rstrip() + "\n"
+        return text.replace("{test_images}", brain_diffuser.test_images(subjects))
+    if like == "algonauts2023":
+        files = subjects[0].attributes.get("surface_files", "")
+        return algonauts2023.README.replace("{betas}", algonauts2023.BETAS[files])
+    return mindeye2.README
 
 
 def _readme(like: Like, text: str, subjects: Sequence[TrialsFile]) -> str:
+    text = text.replace("{trials}", f"{subjects[0].trials_per_session:,}")
     lines = [f"# Responses as {like} reads them", "", text]
     lines += [f"Made by nsd-prep {__version__} from single trials:", ""]
     for trials in subjects:
@@ -204,7 +209,7 @@ def _readme(like: Like, text: str, subjects: Sequence[TrialsFile]) -> str:
         lines.append(
             f"- subject {trials.subject}: {facts.get('dataset', 'unknown dataset')}, "
             f"{facts.get('preparation', 'unknown preparation')}, {len(trials.trials)} trials, "
-            f"{len(trials.sites)} voxels or vertices"
+            f"{len(trials.sites)} {'vertices' if 'vertices' in facts else 'voxels'}"
             + "".join(f", {name} {facts[name]:g}" for name in sorted(facts) if "min_" in name)
         )
     return "\n".join(lines) + "\n"

@@ -15,20 +15,20 @@ REGION: Final = "nsdgeneral"
 README: Final = """\
 `betas_all_subj0X_fp32_renorm.hdf5` holds the dataset `betas`, float32, (trials, voxels).
 
-- Rows: every trial of the subject's sessions, in the order of the experiment; row t of
+- Rows: every trial of the subject's sessions, in the order of the experiment. Row t of
   `trials_subj0X.csv` says which image trial t shows (`nsd_id`, 0-based). Trials of sessions that
-  a split does not use are there all the same.
-- Columns: the voxels of nsdgeneral (label above 0), in the order in which a boolean mask takes
-  them from the NIfTI array: i slowest, k fastest. `voxels_subj0X.csv` has a line for each column.
-- Values: z-scores over the 750 trials of each session, each session by itself, with the
-  population's standard deviation, in float32; 0 where a voxel is constant in a session. The
-  trials of test images are among those that mean and standard deviation come from, as in the
-  paper's file.
+  a split does not use are included.
+- Columns: the voxels of nsdgeneral (label above 0), in the order in which a boolean mask selects
+  them from the NIfTI array: i varies slowest, k fastest. `voxels_subj0X.csv` has one line per
+  column.
+- Values: z-scores over the {trials} trials of each session, computed for each session separately
+  with the population standard deviation, in float32; 0 where a voxel is constant in a session. As
+  in the paper's file, the trials of test images contribute to the means and standard deviations.
 
-What differs from the paper's: it has 30,000 rows for each subject, this file as many as the
-subject has trials; the last bits of the z-scores, since the order of additions is not published.
-The images (`coco_images_224_float16.hdf5`) and the webdatasets of indices are not made:
-`trials_subj0X.csv` stands for the latter.
+How this differs from the paper's file: The paper's file has 30,000 rows for each subject; this one
+has one row per trial. The last bits of the z-scores may differ, because the order of additions is
+not published. The images (`coco_images_224_float16.hdf5`) and the webdatasets of indices are not
+written; `trials_subj0X.csv` takes the place of the latter.
 """
 
 

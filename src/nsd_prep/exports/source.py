@@ -144,6 +144,11 @@ class TrialsFile:
         i, j, k = (self.sites[f"nifti_{axis}"].to_numpy()[sites] for axis in "ijk")
         return sites[np.lexsort((k, j, i))]
 
+    @property
+    def trials_per_session(self) -> int:
+        """Trials of a session, the same in all."""
+        return int(self.trials["session"].value_counts().max())
+
     def sessions(self) -> Iterator[NDArray[np.int64]]:
         """Give the rows (0-based) of each session, sessions ascending."""
         session = self.trials["session"].to_numpy()

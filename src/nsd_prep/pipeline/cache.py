@@ -16,9 +16,9 @@ from nsd_prep.core.folders import visible
 #: What a cache folder holds, and what for.
 MIRROR: Final = "mirror"
 CONTENTS: Final = {
-    "responses": "extracted responses, a file for each region and session",
-    "records": "records of tasks",
-    MIRROR: "small files of a remote dataset",
+    "responses": "responses of each region in each session, with their records and lists of voxels",
+    "records": "results of finished steps, which a later run with the same inputs takes from here",
+    MIRROR: "copies of small files of a remote dataset",
 }
 # filelock's ReadWriteLock is an SQLite database: without locks or links it raises no OSError.
 #: Holds a lock file for each run that is using the cache.

@@ -3,15 +3,18 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from nsd_prep.checks.causes import likeliest_causes
 from nsd_prep.checks.images import STIMULUS_SETS
 from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import Check
+from nsd_prep.core.counts import TIMES, counted
 from nsd_prep.dataset.beta_files import read_of_files
 from nsd_prep.dataset.betas import MGH
 from nsd_prep.dataset.spaces import describe_spaces
+from nsd_prep.dataset.trials import shows_images
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.prepared import Prepared
 from nsd_prep.pipeline.run import Run
@@ -23,24 +26,60 @@ from nsd_prep.sources.estimate import SessionsToFetch, estimate
 def describe_inputs(run: Run, inputs: Inputs) -> str:
     """Return what a run will do, in two lines: dataset, regions, images, sessions and sizes."""
     dataset = inputs.dataset
-    subjects = ", ".join(str(subject) for subject in run.subjects)
+    subjects = ", ".join(map(str, run.subjects))
+    noun = "subject" if len(run.subjects) == 1 else "subjects"
     voxels = ", ".join(f"{region} {number}" for region, number in inputs.n_voxels.items())
     what = "vertices" if dataset.is_surface else "voxels"
     location = ", ".join(["", *run.space_facts().values()])
     return (
         f"{dataset.name} ({dataset.layout} layout, {dataset.preparation}{location}) at "
-        f"{run.nsd_root}: subjects {subjects}; {what} {voxels}.\n"
-        f"{len(inputs.trials.nsd_ids)} images were seen three times by all; {len(inputs.betas)} "
-        f"sessions hold them: {size_as_text(inputs.bytes_to_read)} to read if the cache is empty, "
-        f"{size_as_text(inputs.bytes_to_write)} to write."
+        f"{run.nsd_root}: {noun} {subjects}; {what} {voxels}.\n"
+        f"{_images(run, inputs)}: {size_as_text(inputs.bytes_to_read)} to read if the cache is "
+        f"empty, {size_as_text(_bytes_to_write(run, inputs))} to write."
         f"{_missing_regions(inputs)}{_no_images(inputs)}{_fetching(inputs)}{_spaces(run, inputs)}"
     )
 
 
+def _images(run: Run, inputs: Inputs) -> str:
+    """Return which images and trials are written, and the sessions that hold them."""
+    n_sessions = counted(len(inputs.betas), "session")
+    n_images = len(inputs.trials.nsd_ids)
+    by = "all" if len(run.subjects) > 1 else "the subject"
+    seen = f"{n_images:,} images were seen three times by {by}"
+    if not run.single_trials:
+        return f"{seen}; {n_sessions} {'holds' if len(inputs.betas) == 1 else 'hold'} them"
+    shown = list(_trials_written(run, inputs).values())
+    n_images_shown = len(np.unique(np.concatenate([trials["nsd_id"] for trials in shown])))
+    trials = counted(sum(map(len, shown)), "trial")
+    written = f"{trials} of {counted(n_images_shown, 'image')} in {n_sessions}"
+    return f"{seen}; {written}" if run.assemblies else written
+
+
+def _trials_written(run: Run, inputs: Inputs) -> dict[int, pd.DataFrame]:
+    """Return the single trials that will be written of each subject (1-based)."""
+    return {
+        subject: trials[shows_images(trials, run.images)]
+        for subject, trials in inputs.trials.all_trials.items()
+    }
+
+
+def _bytes_to_write(run: Run, inputs: Inputs) -> int:
+    """Return the bytes of what is extracted and made, if the cache is empty."""
+    n_bytes = inputs.bytes_to_write if run.assemblies else 0
+    if not run.single_trials:
+        return n_bytes
+    for subject, trials in _trials_written(run, inputs).items():
+        n_rows = trials["nsd_id"].nunique() if run.average else len(trials)
+        n_voxels = len(inputs.masks[subject].selection.union())
+        n_bytes += n_rows * n_voxels * np.dtype(run.dtype).itemsize
+    return n_bytes + inputs.bytes_of_all_trials
+
+
 def _missing_regions(inputs: Inputs) -> str:
     """Return which subjects lack a region, a line each; nothing where every subject has all."""
+    what = "vertices" if inputs.dataset.is_surface else "voxels"
     return "".join(
-        f"\nRegion {region}: no voxels in subject{'s' if len(subjects) > 1 else ''} "
+        f"\nRegion {region}: no {what} in subject{'s' if len(subjects) > 1 else ''} "
         f"{', '.join(map(str, subjects))}."
         for region, subjects in inputs.subjects_without.items()
     )
@@ -116,7 +155,7 @@ def _listed(subjects: Sequence[int]) -> str:
 
 def _repetitions(prepared: Prepared) -> pd.DataFrame:
     counts = prepared.repetition_counts
-    table = counts.rename(columns={times: f"{times} times" for times in counts.columns})
+    table = counts.rename(columns=TIMES)
     read = [
         sum(record.subject == subject for record in prepared.sessions) for subject in counts.index
     ]

@@ -237,8 +237,21 @@ class Inputs:
         n_kept = sum(len(voxels) for voxels in kept_voxels if voxels is not None)
         n_probes = {subject: sum(map(len, self.probes(subject).values())) for subject in self.masks}
         n_kept += sum(n_probes[subject] for subject, _ in self.betas)
-        beta = _RESPONSE if self.dataset.stores_floats else _BETA
-        return n_values * _RESPONSE + n_kept * self.dataset.trials_per_session * beta
+        return n_values * _RESPONSE + n_kept * self.dataset.trials_per_session * self._bytes_of_beta
+
+    @property
+    def bytes_of_all_trials(self) -> int:
+        """Bytes of all trials of the sessions, of each region's voxels, as they are extracted."""
+        n_voxels = sum(
+            len(voxels)
+            for subject, _ in self.betas
+            for voxels in self.masks[subject].selection.regions.values()
+        )
+        return n_voxels * self.dataset.trials_per_session * self._bytes_of_beta
+
+    @property
+    def _bytes_of_beta(self) -> int:
+        return _RESPONSE if self.dataset.stores_floats else _BETA
 
     def probes(self, subject: int) -> dict[str, NDArray[np.int64]]:
         """Return the sites of a subject's (1-based) probes by region, as `choose_probes`."""

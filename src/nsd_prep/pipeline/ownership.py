@@ -8,7 +8,7 @@ from typing import Any, Final
 from nsd_prep import __version__
 from nsd_prep.checks.runs import undecided_once
 from nsd_prep.core.atomic import write_json
-from nsd_prep.core.check import Check
+from nsd_prep.core.check import Check, of_vertices
 from nsd_prep.core.digests import is_sha256, sha256_of_json
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.folders import visible
@@ -79,6 +79,7 @@ class Ownership:
         }
         self.files: dict[str, str] = {}
         self._checks: list[Check] = []
+        self._is_surface = inputs.dataset.is_surface
 
     def require_that_all_belongs_together(self) -> None:
         """Raise ParameterError where results are of other options, or files are a user's own."""
@@ -222,7 +223,7 @@ class Ownership:
         }
         for name in self._folder.held(earlier):
             self._outputs[name] = self._outputs[name]._replace(digest=output.files[name])
-        self._checks += output.checks
+        self._checks += map(of_vertices, output.checks) if self._is_surface else output.checks
         if output.files:
             self._note()
         return output

@@ -57,8 +57,9 @@ EXTRACT_SESSIONS: Final = Step(
     "extract-sessions", extraction.extract_chunk, _extraction_name, version=EXTRACTION_VERSION
 )
 # Checks are data since the second versions (the third of `examine`); the fourth of `examine` judges
-# runs by every repeated image.
-CHECK_SUBJECTS: Final = Step("check-subjects", checks.check_subjects, version=2)
+# runs by every repeated image. Since the third of `check_subjects`, what was found of a mask has no
+# part that does not apply.
+CHECK_SUBJECTS: Final = Step("check-subjects", checks.check_subjects, version=3)
 WRITE_TABLES: Final = Step("write-tables", tables.write_tables)
 ASSEMBLE_REGION: Final = Step("assemble-region", assemblies.assemble_region, "assemble-{region}")
 # Checks of NaN and of the order of neuroids tell volumes from surfaces since the third versions.
@@ -80,7 +81,8 @@ EXAMINE_SINGLE_TRIALS: Final = Step(
     version=3,
 )
 WRITE_IMAGES: Final = Step("write-images", single_trials.write_table_of_images)
+# Reports of surfaces speak of vertices since the second versions.
 WRITE_SINGLE_TRIALS_REPORT: Final = Step(
-    "write-single-trials-report", single_trials_report.write_single_trials_report
+    "write-single-trials-report", single_trials_report.write_single_trials_report, version=2
 )
-WRITE_REPORT: Final = Step("write-report", report.write_report)
+WRITE_REPORT: Final = Step("write-report", report.write_report, version=2)

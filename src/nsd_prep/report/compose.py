@@ -22,6 +22,7 @@ from nsd_prep.analysis.tables import (
 )
 from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import Check
+from nsd_prep.core.counts import TIMES
 from nsd_prep.core.processes import Caller, call_here
 from nsd_prep.core.progress import current_stage
 from nsd_prep.dataset.cortex import Cortex
@@ -39,7 +40,7 @@ from nsd_prep.report.figures.rdms import (
 from nsd_prep.report.figures.sessions import draw_sessions
 from nsd_prep.report.figures.slices import Anatomy
 from nsd_prep.report.methods import RunFacts, facts_table, listed, methods, references
-from nsd_prep.report.record import Report, Section, Table
+from nsd_prep.report.record import Report, Section, Table, report_about_vertices
 
 #: Sections in the order of the page; those of other analyses follow.
 _ORDER: Final = (
@@ -154,9 +155,13 @@ def compose_report(
     matrices = draw(draw_geometry, replace(geometry, reliable_voxels=()), limits, thumbnails)
     makers: list[Callable[[], Sequence[Section]]] = [
         lambda: [overview_section(geometry, voxels)],
-        lambda: [agreement_section(geometry)],
+        lambda: [agreement_section(geometry, facts.sites)],
         lambda: [noise_ceiling_section(geometry, voxels)],
-        lambda: [session_section(sessions)] if sessions is not None and len(sessions) else [],
+        lambda: (
+            [session_section(sessions, facts.sites)]
+            if sessions is not None and len(sessions)
+            else []
+        ),
         lambda: [repetition_section(repetition_counts)],
         lambda: [geometry_section(geometry, matrices.result())],
         lambda: [places_section(anatomies, places.result())] if places else [],
@@ -172,7 +177,7 @@ def compose_report(
     sections.sort(
         key=lambda section: _ORDER.index(section.name) if section.name in _ORDER else len(_ORDER)
     )
-    return Report(
+    report = Report(
         title=f"{facts.dataset}: neural assemblies",
         summary=(
             f"Responses of {subjects} subject{'s' if subjects > 1 else ''} to {facts.images:,} "
@@ -185,6 +190,7 @@ def compose_report(
         methods=methods(facts),
         references=references(),
     )
+    return report_about_vertices(report) if facts.is_surface else report
 
 
 def _kept_by_name(voxels: pd.DataFrame) -> pd.DataFrame:
@@ -250,11 +256,11 @@ def geometry_section(geometry: Geometry, drawn: Sequence[ReportFigure]) -> Secti
     )
 
 
-def agreement_section(geometry: Geometry) -> Section:
+def agreement_section(geometry: Geometry, sites: str) -> Section:
     """Return the section with the correlations between regions and between subjects."""
     pictures = []
     if len(geometry.all_voxels) > 1:
-        pictures.append(draw_between_regions(geometry))
+        pictures.append(draw_between_regions(geometry, sites))
     several = any(len(region.subjects) > 1 for region in geometry.all_voxels)
     if several:
         pictures.append(draw_between_subjects(geometry))
@@ -382,7 +388,7 @@ def noise_ceiling_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
     )
 
 
-def session_section(sessions: pd.DataFrame) -> Section:
+def session_section(sessions: pd.DataFrame, sites: str) -> Section:
     """Return the section with a cell for each session and subject."""
     return Section(
         name="sessions",
@@ -393,7 +399,7 @@ def session_section(sessions: pd.DataFrame) -> Section:
             "be few, and the spread of the betas even; a session that stands out in all panels was "
             "processed or copied wrongly, one that is only weaker may have had a tired subject."
         ),
-        pictures=(draw_sessions(sessions),),
+        pictures=(draw_sessions(sessions, sites),),
         files={"session-means": sessions},
     )
 
@@ -435,7 +441,8 @@ def cortex_section(drawn: Sequence[ReportFigure]) -> Section:
 def repetition_section(counts: pd.DataFrame) -> Section:
     """Return the section with how often each subject saw the shared images."""
     table = counts.rename(
-        index="subj{:02d}".format, columns={3: "three_times", 2: "twice", 1: "once", 0: "never"}
+        index="subj{:02d}".format,
+        columns={times: word.replace(" ", "_") for times, word in TIMES.items()},
     )
     return Section(
         name="repetitions",

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from nsd_prep.core.counts import TIMES
 from nsd_prep.dataset.published import BETA_SCALE, RELIABLE_NOISE_CEILING, REPETITIONS
 from nsd_prep.dataset.space import FSAVERAGE, FUNC1MM, FUNC1PT8MM, NATIVESURFACE, SURFACES
 
@@ -128,12 +129,14 @@ def facts_table(facts: RunFacts) -> dict[str, str]:
         "Dataset": facts.dataset + ("" if facts.is_nsd else " (not NSD itself)"),
         "Betas": facts.preparation,
         "Subjects": listed([str(subject) for subject in facts.sessions]),
-        "Sessions": f"{n_read} read of {n_sessions}; the others hold no trial that is used",
+        "Sessions": f"{n_read} read of {n_sessions}"
+        + ("; the others hold no trial that is used" if n_read < n_sessions else ""),
         **({} if facts.space == FUNC1PT8MM else {"Space": _space(facts)}),
         "Normalisation": f"z-score of each {facts.site} over the {facts.trials_per_session} trials "
         "of a session (population SD)",
-        "Images": f"{facts.images:,} of {facts.shared_images:,} shared images, seen {REPETITIONS} "
-        "times by every subject; mean over repetitions",
+        "Images": f"{facts.images:,} of {facts.shared_images:,} shared images, seen "
+        f"{TIMES[REPETITIONS]} by {'every' if len(facts.sessions) > 1 else 'the'} subject; mean "
+        "over repetitions",
         "Split": f"{facts.train_images} train, {facts.images - facts.train_images} test "
         f"(seed {facts.seed}, train fraction {facts.train_fraction:g})",
         "Regions": "\n".join(
@@ -246,13 +249,14 @@ def _responses(facts: RunFacts) -> str:
     converted = f"were converted to percent signal change (divided by {BETA_SCALE}) and"
     if facts.surface_files == "mgh":
         converted = "are percent signal change;"
+    saw = "each of these subjects saw" if len(facts.sessions) > 1 else "the subject saw"
     precision = "double" if facts.is_surface else "single"
     return (
         f"Betas {converted} each {facts.site}'s "
         f"were z-scored within each session, over all of its {facts.trials_per_session} trials "
         f"(population standard deviation, {precision} precision); {invalid}. Of the "
         f"{facts.shared_images:,} images that are shared by all subjects of the dataset we kept "
-        f"the {facts.images:,} that every one of these subjects saw {REPETITIONS} times, and "
+        f"the {facts.images:,} that {saw} {TIMES[REPETITIONS]}, and "
         f"averaged the {REPETITIONS} z-scored responses of each {facts.site} to each image. Images "
         f"were split at random into {facts.train_images:,} for training and {n_test:,} for testing "
         f"(NumPy RandomState, seed {facts.seed})."

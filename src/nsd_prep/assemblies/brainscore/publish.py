@@ -119,6 +119,12 @@ def refusal(packages: Path, *, allow_non_nsd: bool = False, unchecked: bool = Fa
     return None
 
 
+def not_compared(bucket: str, error: OutputError) -> str:
+    """Return what a dry run says where `plan_upload` could not look into the bucket."""
+    reason = str(error.__cause__ or error).rstrip(".")
+    return f"Could not reach the bucket {bucket} ({reason}): existing objects were not compared."
+
+
 def plan_upload(
     packages: Path, destination: Destination, client: Any | None, *, overwrite: bool = False
 ) -> list[Step]:
@@ -276,7 +282,7 @@ def _require_sha1(what: str, sha1: str, expected: str) -> None:
 def _require_bucket(client: Any, bucket: str) -> None:
     from botocore.exceptions import ClientError  # an optional extra
 
-    with _explained(f"The bucket {bucket}", "asked for"):
+    with _explained(f"The bucket {bucket}", "reached"):
         try:
             client.head_bucket(Bucket=bucket)
         except ClientError as error:
@@ -294,7 +300,7 @@ def _head(client: Any, bucket: str, key: str) -> dict[str, Any] | None:
     """Ask for an object's properties; None where there is no such object."""
     from botocore.exceptions import ClientError  # an optional extra
 
-    with _explained(_object(bucket, key), "asked for"):
+    with _explained(_object(bucket, key), "looked up"):
         try:
             return dict(client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED"))
         except ClientError as error:

@@ -20,7 +20,7 @@ from nsd_prep.report.figures.single_trials import (
     trial_count_table,
 )
 from nsd_prep.report.methods import ALLEN_2022, listed
-from nsd_prep.report.record import Report, Section, Table
+from nsd_prep.report.record import Report, Section, Table, report_about_vertices
 from nsd_prep.report.write import write_report_files
 from nsd_prep.single_trials.normalise import UNITS
 from nsd_prep.single_trials.reading import open_single_trials
@@ -91,6 +91,8 @@ def write_single_trials_report(
         ),
         references=(ALLEN_2022,),
     )
+    if any("vertex_index" in subject.voxels for subject in subjects):
+        report = report_about_vertices(report)
     target = folder.path / place / outputs.REPORT
     return StepOutput.from_paths(folder, sorted(write_report_files(target, report)))
 
@@ -114,9 +116,10 @@ def _section(
     counts = trial_count_table(rows).reset_index()
     pictures = [draw_trials_by_session(rows, subject.subject)]
     ncsnr = subject.voxels["ncsnr"].to_numpy()
+    sites = "vertices" if "vertex_index" in subject.voxels else "voxels"
     for file in examined.files:
         correlation = read_table(folder.path / file)["first_second_correlation"].to_numpy()
-        pictures.append(draw_reliability(correlation, ncsnr, subject.subject))
+        pictures.append(draw_reliability(correlation, ncsnr, subject.subject, sites))
     if not options.average and np.isfinite(ncsnr).any():
         best = int(np.nanargmax(ncsnr))
         with open_single_trials(responses_file(written, folder)) as dataset:

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
 from nsd_prep.analysis.tables import ALL_SUBJECTS, BIN_EDGES, noise_ceiling_histogram
+from nsd_prep.core.counts import TIMES
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.style import (
@@ -37,6 +38,7 @@ def draw_noise_ceilings(voxels: pd.DataFrame) -> ReportFigure:
     histogram = noise_ceiling_histogram(voxels)
     regions = voxels["region"].unique().tolist()
     several = voxels["subject"].nunique() > 1
+    sites = "vertices" if "vertex_index" in voxels else "voxels"
     together = " for each subject and for all subjects together" if several else ""
     n_columns = min(len(regions), 2)
     n_rows = -(-len(regions) // n_columns)
@@ -50,7 +52,7 @@ def draw_noise_ceilings(voxels: pd.DataFrame) -> ReportFigure:
             shapes = histogram[histogram["region"] == region]
             _draw_distributions(axis, chosen, shapes, colours[region])
             share = (chosen["noise_ceiling"] > RELIABLE_NOISE_CEILING).mean()
-            axis.set_title(f"{region}  ({share:.0%} of {len(chosen):,} voxels reliable)")
+            axis.set_title(f"{region}  ({share:.0%} of {len(chosen):,} {sites} reliable)")
             if column % n_columns == 0:
                 axis.set_ylabel("noise ceiling (%)")
             if column + n_columns >= len(regions):
@@ -114,15 +116,14 @@ def draw_repetitions(counts: pd.DataFrame) -> ReportFigure:
     ReportFigure
         A bar for each subject.
     """
-    words = {3: "three times", 2: "twice", 1: "once", 0: "never"}
     total = int(counts.iloc[0].sum())
     with one_style():
         figure = new_figure(0.75 * PAGE_WIDTH, 0.24 * len(counts) + 0.8)
         axis = figure.subplots()
         start = np.zeros(len(counts))
-        for times, colour in zip(words, REPETITION_COLOURS, strict=True):
+        for times, colour in zip(TIMES, REPETITION_COLOURS, strict=True):
             number = counts[times].to_numpy(dtype=np.float64)
-            axis.barh(range(len(counts)), number, left=start, color=colour, label=words[times])
+            axis.barh(range(len(counts)), number, left=start, color=colour, label=TIMES[times])
             for bar, (left, length) in enumerate(zip(start, number, strict=True)):
                 if length >= 0.035 * total:
                     dark = is_dark((*to_rgb(colour), 1))

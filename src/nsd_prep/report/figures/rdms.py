@@ -154,15 +154,15 @@ def draw_mean_rdms(geometry: Geometry, distance: Distance = CORRELATION) -> Repo
         )
 
 
-def draw_between_regions(geometry: Geometry) -> ReportFigure:
+def draw_between_regions(geometry: Geometry, sites: str = "voxels") -> ReportFigure:
     """Draw how far the mean RDMs of two regions or more correlate.
 
-    One panel with all voxels, one with the reliable ones.
+    One panel with all voxels, one with the reliable ones; `sites` is what voxels are called.
     """
     names = [region.region for region in geometry.all_voxels]
     several = any(len(region.subjects) > 1 for region in geometry.all_voxels)
     matrices = {
-        "all voxels": between_regions(geometry.all_voxels),
+        f"all {sites}": between_regions(geometry.all_voxels),
         f"noise ceiling > {RELIABLE_NOISE_CEILING:g}%": between_regions(geometry.reliable_voxels),
     }
     colours = _correlation_limits(list(matrices.values()))

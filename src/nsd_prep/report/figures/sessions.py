@@ -37,7 +37,7 @@ _MEASURES: Final = (
     _Measure("agreement", "agreement with other sessions (1: as predicted)", "viridis", 1, (0, 1)),
     _Measure(
         "share_without_data",
-        "voxels without data (%)",
+        "{sites} without data (%)",
         "magma_r",
         100,
         (0, SHARE_CONSTANT_SUSPICIOUS),
@@ -47,7 +47,7 @@ _MEASURES: Final = (
 )
 
 
-def draw_sessions(table: pd.DataFrame) -> ReportFigure:
+def draw_sessions(table: pd.DataFrame, sites: str = "voxels") -> ReportFigure:
     """Draw what is known of each session, sessions from left to right and a row for each subject.
 
     Parameters
@@ -57,6 +57,8 @@ def draw_sessions(table: pd.DataFrame) -> ReportFigure:
         of agreement (1 is what the ncsnr predicts, 0 chance), share_without_data (0 to 1),
         deviation (percent signal change) and saturated (share of values, 0 to 1); NaN where it
         is not known.
+    sites : str
+        What voxels are called.
 
     Returns
     -------
@@ -69,7 +71,7 @@ def draw_sessions(table: pd.DataFrame) -> ReportFigure:
         No column has a value: there is nothing to draw.
     """
     measures = [
-        measure
+        measure._replace(title=measure.title.format(sites=sites))
         for measure in _MEASURES
         if measure.column in table and table[measure.column].notna().any()
     ]

@@ -104,7 +104,10 @@ def draw_trials_by_session(trials: pd.DataFrame, subject: int) -> ReportFigure:
 
 
 def draw_reliability(
-    correlation: NDArray[np.float64], ncsnr: NDArray[np.floating], subject: int
+    correlation: NDArray[np.float64],
+    ncsnr: NDArray[np.floating],
+    subject: int,
+    sites: str = "voxels",
 ) -> ReportFigure:
     """Draw the voxels' split-half reliability against the ncsnr that NSD distributes.
 
@@ -116,6 +119,8 @@ def draw_reliability(
         Of the same voxels.
     subject : int
         1-based, for the name and the caption.
+    sites : str
+        What voxels are called.
 
     Returns
     -------
@@ -137,7 +142,7 @@ def draw_reliability(
                 linewidths=0.1,
             )
             bar = figure.colorbar(density, ax=axis, aspect=30, pad=0.02)
-            bar.set_label("voxels")
+            bar.set_label(sites)
             outline(bar)
             _label_log_bar(bar)
         line = np.linspace(0, max(1.0, float(np.nanmax(ncsnr, initial=0.0))), 200)
