@@ -3,6 +3,7 @@
 Whatever takes long to import is imported by the command that needs it.
 """
 
+import errno
 import functools
 import inspect
 import os
@@ -251,6 +252,9 @@ def _status(command: App, words: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            print_error("A path is too long for the disk, or a name in it: give a shorter one.")
+            return 2
         print_error(
             f"{error}: finished work is kept; check the disk and run the same command again."
         )

@@ -5,7 +5,9 @@ Run ``python flows/nsd_flow.py --help``.
 
 if __name__ == "__main__":  # before the libraries: its server starts while they are imported
     from nsd_prep.flows.interruption import end_at_once_on_request, ending_with
+    from nsd_prep.flows.streams import open_closed_streams
 
+    open_closed_streams()
     end_at_once_on_request()
     from nsd_prep.flows.command import run_command
 

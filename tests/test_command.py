@@ -8,13 +8,16 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from nsd_prep.core.parameters import GROUPS, parameters
+from nsd_prep.core.terminal import print_rendered
 from nsd_prep.flows import tools
 from nsd_prep.flows.command import main
 from nsd_prep.flows.options import as_options
 from nsd_prep.flows.terminal import print_error
+from nsd_prep.pipeline.summary import Summary
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str, status: int) -> str:
@@ -262,3 +265,23 @@ def test_an_error_of_a_run_is_one_sentence(tiny_nsd: Path, tmp_path: Path) -> No
     assert refused.returncode == 1
     assert "which removes the results that this run does not write" in shown
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("program", ["-m nsd_prep", "flows/nsd_flow.py"])
+def test_with_closed_streams_nothing_goes_wrong(program: str, closed: str) -> None:
+    repository = Path(__file__).parents[1]
+    words = "run --help" if program == "-m nsd_prep" else "--help"
+    line = f"exec {sys.executable} {program} {words} {closed}"
+    assert subprocess.run(["bash", "-c", line], cwd=repository, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["a[/b]", "a[red]b", "a[link]"])
+def test_a_folder_s_name_in_brackets_is_shown_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    tables = [(f"In {name}", pd.DataFrame({"region": [name]}))]
+    checks = pd.DataFrame({"verdict": ["passed"]})
+    summary = Summary(tmp_path / name, "", tables, [name], {}, checks, 1.0)
+    print_rendered(summary.for_terminal())
+    assert capsys.readouterr().out.count(name) == 4
