@@ -39,17 +39,19 @@ each label).
   in float64 with the population standard deviation, and averaged over the repetitions of each
   image (for training images, only those before the last three sessions); stored as float32.
 
-How these differ from the challenge's files: {betas} The challenge's vertices are those of
-nsdgeneral and of a second mask, nsdgeneralRSC, which is not part of NSD. Its ROI masks were mapped
-from each subject's own surface; these are the labels of the regions in the single trials, and
-atlases of which the trials have no region are left out. Images are not written.
+How these differ from the challenge's files:
+{betas}
+The challenge's vertices are those of nsdgeneral and of a second mask, nsdgeneralRSC, which is not
+part of NSD. Its ROI masks were mapped from each subject's own surface; these are the labels of the
+regions in the single trials, and atlases of which the trials have no region are left out. Images
+are not written.
 """
 
 #: Where the betas are from, in words, by the single trials' ``surface_files``.
 BETAS: Final = {
     "mgh": "Like the challenge's, these betas are from the .mgh files of fsaverage.",
-    "native": "The challenge took its betas from the .mgh files of fsaverage; these are from the "
-    "files of\nthe subject's own surface, which hold rounded and clipped integers.",
+    "native": "The challenge took its betas from the .mgh files of fsaverage; these are from "
+    "the\nfiles of the subject's own surface, which hold rounded and clipped integers.",
     "": "The challenge took its betas from the .mgh files of fsaverage.",
 }
 

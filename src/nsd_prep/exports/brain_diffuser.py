@@ -25,8 +25,9 @@ README: Final = """\
 
 - Rows: the images of the split `shared1000_37`, each part in the order in which the subject first
   saw its images; `subj0X/nsd_{train,test}_images_subX.csv` has the `nsd_id` (0-based) of each
-  row. The test images are shared images. The subject's last three sessions are not used, because
-  they had not been released when the paper was written: {test_images}.
+  row. The subject's last three sessions are not used, because they had not been released when the
+  paper was written. The test images are shared images:
+  {test_images}.
 - Columns: the voxels of nsdgeneral (label above 0), in the order in which a boolean mask selects
   them from the NIfTI array: i varies slowest, k fastest. `subj0X/voxels_subX.csv` has one line per
   column.
@@ -39,7 +40,7 @@ in an eighth of the space. Captions are not written. {images}
 NO_IMAGES: Final = "Because no images were given, the files of images are not written."
 
 
-def test_images(subjects: Sequence[TrialsFile]) -> str:
+def counts_of_test_images(subjects: Sequence[TrialsFile]) -> str:
     """Return how many of the shared images are test images, subject by subject."""
     counts = []
     for trials in subjects:

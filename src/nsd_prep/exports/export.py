@@ -193,7 +193,7 @@ def _write(
     if like == "brain-diffuser":
         said = "" if images else brain_diffuser.NO_IMAGES
         text = brain_diffuser.README.replace("{images}", said).rstrip() + "\n"
-        return text.replace("{test_images}", brain_diffuser.test_images(subjects))
+        return text.replace("{test_images}", brain_diffuser.counts_of_test_images(subjects))
     if like == "algonauts2023":
         files = subjects[0].attributes.get("surface_files", "")
         return algonauts2023.README.replace("{betas}", algonauts2023.BETAS[files])
