@@ -97,6 +97,12 @@ class TestTables:
     def test_heads_are_one_line_where_there_is_room(self) -> None:
         assert "noise ceiling" in printed(FittingTable(self.COLUMNS, self.ROWS), 80)
 
+    def test_of_what_fits_nowhere_each_row_is_a_line(self) -> None:
+        shown = printed(FittingTable(self.COLUMNS, self.ROWS), 30)
+        assert max(map(len, shown.splitlines())) <= 30
+        line = "region midventral, neuroids 12345, noise ceiling 31.3%, file " + self.ROWS[0][-1]
+        assert shown.split() == 2 * line.split()
+
     def test_without_rows(self) -> None:
         assert "neuroids" in printed(FittingTable(self.COLUMNS, []), 60)
 

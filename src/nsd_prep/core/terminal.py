@@ -15,6 +15,7 @@ _USUAL: Final = 80
 #: Width of tables that are not written to a terminal.
 _WIDTH: Final = 120
 _NO_LIMIT: Final = 1000
+_NARROWEST_TEXT: Final = 8
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -88,8 +89,6 @@ class FittingTable:
         Cells.
     title : str, optional
         Above the table.
-    caption : str, optional
-        Below it.
     """
 
     def __init__(
@@ -97,31 +96,47 @@ class FittingTable:
         columns: Sequence[tuple[str, bool]],
         rows: Sequence[Sequence[str]],
         title: str | None = None,
-        caption: str | None = None,
     ) -> None:
-        self.columns, self.rows, self.title, self.caption = columns, rows, title, caption
+        self.columns, self.rows, self.title = columns, rows, title
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the table with each head in a line if there is room; else in several, or closer."""
-        unlimited = options.update(width=_NO_LIMIT)
-        tables = (
-            self._table(stacked=False),
-            self._table(stacked=True),
-            self._table(stacked=True, padding=0),
-        )
-        fitting = (
-            table
-            for table in tables
-            if console.measure(table, options=unlimited).maximum <= options.max_width
-        )
-        yield next(fitting, tables[-1])
+        """Yield the table with each head in a line if there is room; else in several, or closer.
+
+        Where not even that fits, each row becomes a line with its heads.
+        """
+        unlimited, room = options.update(width=_NO_LIMIT), options.max_width
+
+        def excess(table: Table) -> int:
+            return console.measure(table, options=unlimited).maximum - room
+
+        flat, stacked = self._table(stacked=False), self._table(stacked=True)
+        close = self._table(stacked=True, padding=0)
+        for table in (flat, stacked, close):
+            if excess(table) <= 0:
+                yield table
+                return
+        if excess(close) <= self._spare():
+            yield close
+        else:
+            yield Prose("\n".join([*filter(None, [self.title]), *map(self._as_line, self.rows)]))
+
+    def _as_line(self, row: Sequence[str]) -> str:
+        heads = (head for head, _ in self.columns)
+        return f"  {', '.join(map(' '.join, zip(heads, row, strict=True)))}"
+
+    def _spare(self) -> int:
+        """Return by how much the widest column of texts can be narrower."""
+        widest = self._widest_text()
+        if widest is None:
+            return 0
+        head = self.columns[widest][0]
+        longest = max(map(len, (head, *(row[widest] for row in self.rows))))
+        return longest - max(_NARROWEST_TEXT, *map(len, head.split()))
 
     def _table(self, *, stacked: bool, padding: int = 1) -> Table:
         table = Table(
             title=self.title,
             title_justify="left",
-            caption=self.caption,
-            caption_justify="left",
             padding=(0, padding),
         )
         widest = self._widest_text()
