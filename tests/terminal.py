@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 INTERRUPT = b"\x03"  # Ctrl-C
+_OF_TERMINALS = ("TERM", "COLUMNS", "LINES")
 
 
 @contextmanager
@@ -51,7 +52,8 @@ def in_terminal(
         stdout=theirs,
         stderr=theirs,
         cwd=folder,
-        env={**environment, "TERM": "xterm-256color"},
+        env={name: value for name, value in environment.items() if name not in _OF_TERMINALS}
+        | {"TERM": "xterm-256color"},
         start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C reaches the program
     )

@@ -135,7 +135,7 @@ class FittingTable:
 
     def _table(self, *, stacked: bool, padding: int = 1) -> Table:
         table = Table(
-            title=self.title,
+            title=None if self.title is None else Text(self.title),
             title_justify="left",
             padding=(0, padding),
         )
