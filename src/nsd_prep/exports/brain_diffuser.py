@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.core.atomic import write_text
+from nsd_prep.core.digests import sampled_sha256
 from nsd_prep.core.progress import current_stage
 from nsd_prep.dataset.images import opened_images
 from nsd_prep.dataset.published import BETA_SCALE
@@ -36,20 +37,25 @@ What differs from the paper's: images are uint8 in place of float64, the same va
 of the space. Captions are not made. {images}
 """
 NO_IMAGES: Final = "Here no images were given, so the files of images are not made."
+NO_IMAGES_OF: Final = "No images were given for {subjects}, whose files of images are not made."
 
 
 def write(folder: ExportFolder, trials: TrialsFile, images_file: Path | None) -> None:
-    """Write a subject's means, the tables of their rows and columns, and their images."""
+    """Plan a subject's means, the tables of their rows and columns, and their images."""
     subject = f"subj{trials.subject:02d}"
     columns = trials.in_nifti_order(trials.sites_of(REGION))
     voxels = f"{subject}/voxels_sub{trials.subject}.csv"
-    text = sites_as_csv(trials, columns)
     digest = trials.digest
     parts = {
         part: trials.images_of(part_of_split(trials.trials, SPLIT, part), by_first_trial=True)
         for part in (TRAIN, TEST)
     }
-    folder.write([voxels], digest, lambda: write_text(folder.path / voxels, text))
+
+    def write_columns() -> None:
+        write_text(folder.path / voxels, sites_as_csv(trials, columns))
+
+    digest_of_images = "" if images_file is None else sampled_sha256(images_file)
+    folder.write([voxels], digest, write_columns, [trials])
     for part, images in parts.items():
         name = f"{subject}/nsd_{part}_fmriavg_nsdgeneral_sub{trials.subject}.npy"
         table = f"{subject}/nsd_{part}_images_sub{trials.subject}.csv"
@@ -60,7 +66,7 @@ def write(folder: ExportFolder, trials: TrialsFile, images_file: Path | None) ->
             write_text(folder.path / table, images_as_csv(trials, images))
             _write_means(folder.path / name, trials, images, columns)
 
-        folder.write([table, name], digest, write_part)
+        folder.write([table, name], digest, write_part, [trials])
         if images_file is not None:
             nsd_ids = trials.nsd_ids(images)
             stimuli = f"{subject}/nsd_{part}_stim_sub{trials.subject}.npy"
@@ -71,6 +77,8 @@ def write(folder: ExportFolder, trials: TrialsFile, images_file: Path | None) ->
                 lambda path=path, source=source, nsd_ids=nsd_ids: _write_images(  # type: ignore[misc]
                     path, source, nsd_ids
                 ),
+                [trials],
+                images=digest_of_images,
             )
 
 
