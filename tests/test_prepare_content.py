@@ -419,6 +419,7 @@ class TestOwnership:
         (out / "file").symlink_to(victim)
         names = ("../elsewhere/victim.txt", str(victim), "folder/victim.txt", "file", "./file")
         content = {"outputs": {name: {"bytes": 4, "blake3": digest} for name in names}}
+        content["software"] = {"nsd-prep": "0.4.0"}
         (out / file).write_text(json.dumps(content))
         run(small, out, regions=["V1"], replace=True, **ASSEMBLIES)
         assert victim.read_text() == "mine"

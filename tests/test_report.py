@@ -727,6 +727,7 @@ class TestRun:
         assert stored["subject"].tolist() == [f"subj{subject:02d}" for subject in counts.index]
         assert stored[columns].to_numpy().tolist() == counts.to_numpy().tolist()
 
+    @pytest.mark.usefixtures("representations")
     def test_the_summary_counts_in_words(self, finished: Library) -> None:
         _, (title, table) = tables_of_assemblies(finished.run, finished.prepared)
         assert title == "Shared images seen"

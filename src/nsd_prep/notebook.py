@@ -46,7 +46,8 @@ from nsd_prep.dataset.regions import (
     definition_as_text,
 )
 from nsd_prep.dataset.space import FUNC1PT8MM
-from nsd_prep.exports.export import NEEDS, Like, export_trials, require_like
+from nsd_prep.exports.export import NEEDS, Like, opened_trials, require_like, write_export
+from nsd_prep.exports.record import opened_export
 from nsd_prep.extraction.sessions import SessionRecord, TrialSelection
 from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline.cache import in_use
@@ -55,7 +56,7 @@ from nsd_prep.pipeline.experiments import (
     ExperimentRows,
     read_experiment,
 )
-from nsd_prep.pipeline.inputs import Inputs, Trials
+from nsd_prep.pipeline.inputs import Inputs, Trials, design_of
 from nsd_prep.pipeline.loading import map_trials
 from nsd_prep.pipeline.observer import TerminalObserver
 from nsd_prep.pipeline.preflight import load_inputs
@@ -387,15 +388,31 @@ class NSD:
         options = SingleTrialOptions(normalise=needs.normalise)
         minima = VoxelMinima(min_ncsnr, min_noise_ceiling, min_reliability)
         chosen = self.subjects if subjects is None else tuple(subjects)
-        files = [
-            self._single_trials_file(
-                subject, labelled_regions(dataset, subject, needs.regions), options, minima, "skip"
-            )
-            for subject in chosen
-        ]
-        images = dataset.images_file
-        with Stages().stage("exporting"):
-            return export_trials(files, target, like, images=images if images.is_file() else None)
+        for subject in chosen:
+            self._require_open(subject)
+        made_from = {
+            "dataset": dataset.name,
+            "preparation": dataset.preparation,
+            **dataset.origin,
+            **dict.fromkeys(VoxelMinima(0, 0, 0).attributes()),
+            **minima.attributes(),
+        }
+        with opened_export(Path(target), like) as folder:
+            # Now, and not after the hours that extraction may take.
+            folder.require(chosen, made_from, design_of(self._all_trials, dataset).get("design"))
+            files = [
+                self._single_trials_file(
+                    subject,
+                    labelled_regions(dataset, subject, needs.regions),
+                    options,
+                    minima,
+                    "skip",
+                )
+                for subject in chosen
+            ]
+            images = dataset.images_file if dataset.images_file.is_file() else None
+            with opened_trials(files, like) as trials, Stages().stage("exporting"):
+                return write_export(folder, like, trials, images)
 
     def _single_trials_file(
         self,

@@ -86,7 +86,7 @@ class Share:
         """Return the value and its error; that it is unknown where there is none."""
         if not np.isfinite(self.value):
             return "an unknown share"
-        return f"{self.value:.2f} +- {self.error:.2f}"
+        return f"{self.value:.2f} ± {self.error:.2f}"
 
 
 NO_SHARE: Final = Share(float("nan"), float("nan"), 0)

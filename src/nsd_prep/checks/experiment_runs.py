@@ -178,8 +178,7 @@ def _judged(subject: str, data: str, agreements: list[RunAgreement]) -> Check:
     verdict = "failed" if wrong else verdict
     least = min(known, key=lambda agreement: agreement.value) if known else None
     texts = ", ".join(
-        f"{agreement.run} {agreement.value:.3f} +- {agreement.error:.3f}"
-        for agreement in agreements
+        f"{agreement.run} {agreement.value:.3f} ± {agreement.error:.3f}" for agreement in agreements
     )
     return Check(
         name=REPETITIONS_BY_RUN.name,

@@ -216,7 +216,7 @@ def check_region_order(order: RegionOrder, n_images: int) -> Check:
         for (first, second), value in zip(ORDER_OF_REGION_PAIRS, order.correlations, strict=True)
     )
     steps = ", ".join(
-        f"{value:.3f} +- {error:.3f}" for value, error in zip(differences, errors, strict=True)
+        f"{value:.3f} ± {error:.3f}" for value, error in zip(differences, errors, strict=True)
     )
     return REGION_ORDER.check(
         verdict, measured=differences.min(), correlations=listed, differences=steps

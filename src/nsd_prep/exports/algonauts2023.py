@@ -57,7 +57,7 @@ BETAS: Final = {
 
 
 def write(folder: ExportFolder, trials: TrialsFile) -> None:
-    """Write a subject's responses, noise ceilings and masks."""
+    """Plan a subject's responses, noise ceilings and masks."""
     subject_folder = f"subj{trials.subject:02d}"
     digest = trials.digest
     parts = {
@@ -119,7 +119,7 @@ def write(folder: ExportFolder, trials: TrialsFile) -> None:
                 np.save(file, np.array(names, dtype=object), allow_pickle=True)
 
     names = [*tables.values(), *arrays.values(), *ceilings.values(), *masks, *mappings]
-    folder.write(names, digest, write_files)
+    folder.write(names, digest, write_files, [trials])
 
 
 class _Scales:

@@ -1,6 +1,5 @@
 """The arrays of responses and images that brain-diffuser reads."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.core.atomic import write_text
+from nsd_prep.core.digests import sampled_sha256
 from nsd_prep.core.progress import current_stage
 from nsd_prep.dataset.images import opened_images
 from nsd_prep.dataset.published import BETA_SCALE
@@ -38,30 +38,26 @@ How these differ from the paper's files: The images are uint8 instead of float64
 in an eighth of the space. Captions are not written. {images}
 """
 NO_IMAGES: Final = "Because no images were given, the files of images are not written."
-
-
-def counts_of_test_images(subjects: Sequence[TrialsFile]) -> str:
-    """Return how many of the shared images are test images, subject by subject."""
-    counts = []
-    for trials in subjects:
-        n_test = len(trials.images_of(part_of_split(trials.trials, SPLIT, TEST)))
-        n_seen = len(trials.images_of(trials.trials["is_shared"].to_numpy(dtype=np.bool_)))
-        counts.append(f"{n_test:,} of the {n_seen:,} that subject {trials.subject} saw")
-    return "; ".join(counts)
+NO_IMAGES_OF: Final = "No images were given for {subjects}, whose files of images are not written."
 
 
 def write(folder: ExportFolder, trials: TrialsFile, images_file: Path | None) -> None:
-    """Write a subject's means, the tables of their rows and columns, and their images."""
+    """Plan a subject's means, the tables of their rows and columns, and their images."""
     subject = f"subj{trials.subject:02d}"
     columns = trials.in_nifti_order(trials.sites_of(REGION))
     voxels = f"{subject}/voxels_sub{trials.subject}.csv"
-    text = sites_as_csv(trials, columns)
     digest = trials.digest
     parts = {
         part: trials.images_of(part_of_split(trials.trials, SPLIT, part), by_first_trial=True)
         for part in (TRAIN, TEST)
     }
-    folder.write([voxels], digest, lambda: write_text(folder.path / voxels, text))
+
+    def write_columns() -> None:
+        write_text(folder.path / voxels, sites_as_csv(trials, columns))
+
+    folder.note(trials, test_images=len(parts[TEST]))
+    digest_of_images = "" if images_file is None else sampled_sha256(images_file)
+    folder.write([voxels], digest, write_columns, [trials])
     for part, images in parts.items():
         name = f"{subject}/nsd_{part}_fmriavg_nsdgeneral_sub{trials.subject}.npy"
         table = f"{subject}/nsd_{part}_images_sub{trials.subject}.csv"
@@ -72,7 +68,7 @@ def write(folder: ExportFolder, trials: TrialsFile, images_file: Path | None) ->
             write_text(folder.path / table, images_as_csv(trials, images))
             _write_means(folder.path / name, trials, images, columns)
 
-        folder.write([table, name], digest, write_part)
+        folder.write([table, name], digest, write_part, [trials])
         if images_file is not None:
             nsd_ids = trials.nsd_ids(images)
             stimuli = f"{subject}/nsd_{part}_stim_sub{trials.subject}.npy"
@@ -83,6 +79,8 @@ def write(folder: ExportFolder, trials: TrialsFile, images_file: Path | None) ->
                 lambda path=path, source=source, nsd_ids=nsd_ids: _write_images(  # type: ignore[misc]
                     path, source, nsd_ids
                 ),
+                [trials],
+                images=digest_of_images,
             )
 
 

@@ -35,7 +35,7 @@ EVC and OTC are not included. Columns are named by `nsd_id`; no image files are 
 
 
 def write(folder: ExportFolder, subjects: Sequence[TrialsFile]) -> None:
-    """Write the tables of all subjects."""
+    """Plan the tables of all subjects."""
     nsd_ids = _shared_images(subjects)
     names = ["voxel_betas.csv", "voxel_metadata.csv", "shared1000.csv"]
 
@@ -63,7 +63,8 @@ def write(folder: ExportFolder, subjects: Sequence[TrialsFile]) -> None:
                 for voxel, values in zip(_voxel_ids(trials, columns), means.T, strict=True):
                     file.write(f"{voxel},{line % tuple(values.tolist())}\n")
 
-    folder.write(names, sha256_of_json([trials.digest for trials in subjects]), write_files)
+    digest = sha256_of_json([trials.digest for trials in subjects])
+    folder.write(names, digest, write_files, subjects)
 
 
 def _shared_images(subjects: Sequence[TrialsFile]) -> NDArray[np.int64]:

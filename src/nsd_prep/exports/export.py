@@ -1,8 +1,9 @@
 """An export: the files of a paper, made of single trials."""
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, get_args
@@ -16,11 +17,12 @@ from nsd_prep.dataset.regions import BUILT_IN_REGIONS, RegionDefinition
 from nsd_prep.dataset.space import FUNC1PT8MM
 from nsd_prep.exports import algonauts2023, brain_diffuser, deepnsd, mindeye2
 from nsd_prep.exports.labels import REGIONS_OF_LABELS
-from nsd_prep.exports.record import ExportFolder
+from nsd_prep.exports.record import README, ExportFolder, opened_export
 from nsd_prep.exports.source import TrialsFile
 
 Like = Literal["mindeye2", "brain-diffuser", "algonauts2023", "deepnsd"]
 LIKES: Final[tuple[Like, ...]] = get_args(Like)
+_LINE_OF_SUBJECT: Final = re.compile(r"^- subject (\d+): (.*)$", re.MULTILINE)
 #: Attributes of single trials that are the same in all files of an export.
 _IN_COMMON: Final = (
     "dataset",
@@ -119,7 +121,8 @@ def export_trials(
     Raises
     ------
     ParameterError
-        There is no such export, or the trials or the folder are not fit for it.
+        There is no such export, the trials or the folder are not fit for it, or another export is
+        writing into the folder.
     MissingFilesError, InputFileError, OSError
         The trials are not there, or hold something else.
     OutputError
@@ -137,7 +140,19 @@ def export_trials(
             f"There are no single trials in {', '.join(map(str, chosen))}: expected files like "
             "subj01.nc, as nsd-prep trials writes them."
         )
-    images_file = None if images is None else Path(images)
+    with opened_trials(paths, like) as subjects, opened_export(Path(target), like) as folder:
+        return write_export(folder, like, subjects, images)
+
+
+@contextmanager
+def opened_trials(paths: Sequence[Path], like: Like) -> Iterator[list[TrialsFile]]:
+    """Give the single trials of subjects, ascending, that are fit for an export.
+
+    Raises
+    ------
+    ParameterError
+        They are not fit for it, or two are of one subject.
+    """
     with ExitStack() as stack:
         subjects = [stack.enter_context(TrialsFile(path)) for path in paths]
         subjects.sort(key=lambda subject: subject.subject)
@@ -149,15 +164,29 @@ def export_trials(
             )
         for subject in subjects:
             subject.require(like, NEEDS[like].normalise, NEEDS[like].space)
-        folder = ExportFolder(Path(target), like, _made_from(subjects))
-        text = _write(folder, like, subjects, images_file)
-        readme = _readme(like, text, subjects)
-        folder.write(
-            ["README.md"],
-            sha256_of_bytes(readme.encode()),
-            lambda: write_text(folder.path / "README.md", readme),
-        )
-        return folder.files()
+        _made_from(subjects)
+        yield subjects
+
+
+def write_export(
+    folder: ExportFolder,
+    like: Like,
+    subjects: Sequence[TrialsFile],
+    images: str | Path | None,
+) -> list[Path]:
+    """Write the files of an export into its folder, and return them all."""
+    numbers = [trials.subject for trials in subjects]
+    made_from = _made_from(subjects)
+    _plan(folder, like, subjects, None if images is None else Path(images))
+    folder.finish(made_from, numbers)
+    readme = _readme(like, folder)
+    folder.write(
+        [README],
+        sha256_of_bytes(readme.encode()),
+        lambda: write_text(folder.path / README, readme),
+    )
+    folder.finish(made_from, numbers)
+    return folder.files()
 
 
 def _made_from(subjects: Sequence[TrialsFile]) -> dict[str, Any]:
@@ -166,23 +195,23 @@ def _made_from(subjects: Sequence[TrialsFile]) -> dict[str, Any]:
         {name: trials.attributes[name] for name in _IN_COMMON if name in trials.attributes}
         for trials in subjects
     ]
-    if any(own != facts[0] for own in facts):
+    designs = {trials.design for trials in subjects if trials.design is not None}
+    if any(own != facts[0] for own in facts) or len(designs) > 1:
         raise ParameterError(
             f"The single trials {', '.join(str(trials.path) for trials in subjects)} cannot be "
-            f"exported together: expected the same {', '.join(_IN_COMMON)}; export them into "
-            "folders of their own."
+            f"exported together: expected the same {', '.join(_IN_COMMON)} and design of the "
+            "experiment; export them into folders of their own."
         )
     made_from: dict[str, Any] = json.loads(json.dumps(facts[0], default=float))
     return made_from
 
 
-def _write(
+def _plan(
     folder: ExportFolder, like: Like, subjects: Sequence[TrialsFile], images: Path | None
-) -> str:
-    """Write the files, and return what there is to say of them."""
+) -> None:
     if like == "deepnsd":
         deepnsd.write(folder, subjects)
-        return deepnsd.README
+        return
     for trials in subjects:
         if like == "mindeye2":
             mindeye2.write(folder, trials)
@@ -190,26 +219,65 @@ def _write(
             brain_diffuser.write(folder, trials, images)
         else:
             algonauts2023.write(folder, trials)
-    if like == "brain-diffuser":
-        said = "" if images else brain_diffuser.NO_IMAGES
-        text = brain_diffuser.README.replace("{images}", said).rstrip() + "\n"
-        return text.replace("{test_images}", brain_diffuser.counts_of_test_images(subjects))
-    if like == "algonauts2023":
-        files = subjects[0].attributes.get("surface_files", "")
-        return algonauts2023.README.replace("{betas}", algonauts2023.BETAS[files])
-    return mindeye2.README
 
 
-def _readme(like: Like, text: str, subjects: Sequence[TrialsFile]) -> str:
-    text = text.replace("{trials}", f"{subjects[0].trials_per_session:,}")
-    lines = [f"# Responses as {like} reads them", "", text]
+def _readme(like: Like, folder: ExportFolder) -> str:
+    """Return what there is to say of all files of a folder, whichever export wrote them."""
+    files = {name: own for name, own in folder.names().items() if (folder.path / name).exists()}
+    subjects = sorted(set().union(*files.values()))
+    known = {n: folder.subjects[str(n)] for n in subjects if str(n) in folder.subjects}
+    lines = [f"# Responses as {like} reads them", "", _text(like, files, known)]
     lines += [f"Made by nsd-prep {__version__} from single trials:", ""]
-    for trials in subjects:
-        facts = trials.attributes
-        lines.append(
-            f"- subject {trials.subject}: {facts.get('dataset', 'unknown dataset')}, "
-            f"{facts.get('preparation', 'unknown preparation')}, {len(trials.trials)} trials, "
-            f"{len(trials.sites)} {'vertices' if 'vertices' in facts else 'voxels'}"
-            + "".join(f", {name} {facts[name]:g}" for name in sorted(facts) if "min_" in name)
-        )
+    said = dict(_LINE_OF_SUBJECT.findall(folder.readme()))
+    for subject in subjects:
+        facts = folder.subjects.get(str(subject))
+        if facts is None:  # of a version that did not record it
+            lines.append(f"- subject {subject}: {said.get(str(subject), 'by an earlier export')}")
+        else:
+            lines.append(f"- subject {subject}: {_description(facts)}")
     return "\n".join(lines) + "\n"
+
+
+def _description(facts: Mapping[str, Any]) -> str:
+    software = facts.get("software")
+    return (
+        f"{facts.get('dataset', 'unknown dataset')}, "
+        f"{facts.get('preparation', 'unknown preparation')}, {facts.get('trials')} trials, "
+        f"{facts.get('sites')} {facts.get('site', 'sites')}"
+        + "".join(f", {name} {facts[name]:g}" for name in sorted(facts) if "min_" in name)
+        + ("" if software == f"nsd-prep {__version__}" else f", by {software}")
+    )
+
+
+def _text(like: Like, files: Mapping[str, set[int]], known: Mapping[int, Mapping[str, Any]]) -> str:
+    texts = {
+        "mindeye2": mindeye2.README,
+        "deepnsd": deepnsd.README,
+        "algonauts2023": algonauts2023.README,
+        "brain-diffuser": brain_diffuser.README,
+    }
+    facts = next(iter(known.values()))
+    values = {
+        "{trials}": f"{facts.get('trials_per_session', 750):,}",
+        "{betas}": algonauts2023.BETAS[facts.get("surface_files", "")],
+        "{images}": _without_images(files),
+        "{test_images}": "; ".join(
+            f"{own['test_images']:,} of the {own['shared_images']:,} that subject {number} saw"
+            for number, own in known.items()
+            if "test_images" in own
+        ),
+    }
+    text = texts[like]
+    for name, value in values.items():
+        text = text.replace(name, value)
+    return text.rstrip() + "\n"
+
+
+def _without_images(files: Mapping[str, set[int]]) -> str:
+    """Say for brain-diffuser of whom no images were written."""
+    subjects = set().union(*files.values())
+    without = subjects.difference(*(own for name, own in files.items() if "_stim_" in name))
+    if without == subjects:
+        return brain_diffuser.NO_IMAGES
+    listed = ", ".join(f"subject {subject}" for subject in sorted(without))
+    return brain_diffuser.NO_IMAGES_OF.replace("{subjects}", listed) if without else ""

@@ -33,21 +33,19 @@ written; `trials_subj0X.csv` takes the place of the latter.
 
 
 def write(folder: ExportFolder, trials: TrialsFile) -> None:
-    """Write a subject's file and the tables of its rows and columns."""
+    """Plan a subject's file and the tables of its rows and columns."""
     columns = trials.in_nifti_order(trials.sites_of(REGION))
     name = f"betas_all_subj{trials.subject:02d}_fp32_renorm.hdf5"
-    tables = {
-        f"trials_subj{trials.subject:02d}.csv": trials_as_csv(trials),
-        f"voxels_subj{trials.subject:02d}.csv": sites_as_csv(trials, columns),
-    }
+    rows_table = f"trials_subj{trials.subject:02d}.csv"
+    columns_table = f"voxels_subj{trials.subject:02d}.csv"
 
     def write_files() -> None:
-        for table, text in tables.items():
-            write_text(folder.path / table, text)
+        write_text(folder.path / rows_table, trials_as_csv(trials))
+        write_text(folder.path / columns_table, sites_as_csv(trials, columns))
         shape = (len(trials.trials), len(columns))
         with hdf5_rows(folder.path / name, "betas", shape, "<f4") as rows:
             for session in trials.sessions():
                 rows.append(np.take(trials.reader[session], columns, axis=1))
                 current_stage().advance()
 
-    folder.write([*tables, name], trials.digest, write_files)
+    folder.write([rows_table, columns_table, name], trials.digest, write_files, [trials])

@@ -1,90 +1,235 @@
 """What an export has written: a manifest, by which an interrupted one resumes where it stopped."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+import pandas as pd
 
 from nsd_prep import __version__
-from nsd_prep.core.atomic import remove_stale_partials, write_json
+from nsd_prep.core.atomic import write_json
 from nsd_prep.core.digests import as_recorded, recorded_digest
 from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.locks import LOCK, only_one_in
 from nsd_prep.core.records import Folder
+from nsd_prep.exports.source import TrialsFile
 
 MANIFEST: Final = "manifest.json"
+README: Final = "README.md"
+#: What a run that has not ended leaves in its folder in place of a manifest.
+OF_A_RUN: Final = ".nsd-prep-owned.json"
 _KIND: Final = "nsd-prep export"
+#: Names the subjects of a folder whose manifest does not: versions up to 0.4 did not list them.
+_METADATA: Final = "voxel_metadata.csv"
+_SUBJECT: Final = re.compile(r"(?:^|_)subj(\d\d)[_./]")
+
+
+class _Planned(NamedTuple):
+    """Files that are written together."""
+
+    names: list[str]
+    write: Callable[[], None]
+    #: What the manifest is to say of each: what it was made from.
+    facts: dict[str, Any]
+    #: By subject, what the manifest is to say of it when they are there.
+    subjects: dict[str, dict[str, Any]]
+
+
+@contextmanager
+def opened_export(path: Path, like: str) -> Iterator["ExportFolder"]:
+    """Give the folder of an export, made where it is missing, and keep others out of it.
+
+    Where nothing was written into a new one it is gone at the end.
+
+    Raises
+    ------
+    ParameterError
+        Another export or run is writing into it, or it holds something else than such an export.
+    OutputError
+        It cannot be written.
+    """
+    if path.exists() and not path.is_dir():
+        raise ParameterError(f"{path} is a file: give a folder for the export.")
+    sentence = (
+        f"Another export or run is writing into {path}: wait until it ends, or choose another "
+        "folder."
+    )
+    is_new = not path.exists()
+    with only_one_in(path, sentence):
+        try:
+            yield ExportFolder(path, like)
+        finally:
+            if is_new:
+                _remove_where_empty(path)
 
 
 class ExportFolder:
-    """A folder that an export writes into.
+    """A folder that an export writes into: see `opened_export`, which locks it.
+
+    What is to be written is planned first, by `write`, and written by `finish`, after all has been
+    looked at that could be in its way.
 
     Parameters
     ----------
     path : Path
-        The folder; it is made where it is missing.
+        The folder.
     like : str
         What is exported.
-    made_from : mapping
-        What all files of the folder have in common: the dataset, and how voxels were chosen.
 
     Attributes
     ----------
     n_resumed : int
         Files that were there, whole, from the same trials.
+    subjects : dict of str to dict
+        What is recorded of each subject (1-based) whose files are there.
 
     Raises
     ------
     ParameterError
-        It holds something else than such an export, or one that was made from something else.
+        It holds something else than such an export.
     """
 
-    def __init__(self, path: Path, like: str, made_from: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, like: str) -> None:
         self.path, self._like = path, like
-        self._made_from = dict(made_from)
+        self._made_from: dict[str, Any] | None = None
         self._folder = Folder(path=path)
         self._outputs: dict[str, dict[str, Any]] = {}
         # Names of files that an export began to write; it noted them before.
         self._unfinished: set[str] = set()
+        self._planned: list[_Planned] = []
+        self._noted: dict[str, Any] | None = None
+        self.subjects: dict[str, dict[str, Any]] = {}
         self.n_resumed = 0
+        self._noted_of: dict[int, dict[str, Any]] = {}
         self._read()
-        if path.is_dir():
-            remove_stale_partials(path)
 
     def _read(self) -> None:
-        if self.path.exists() and not self.path.is_dir():
-            raise ParameterError(f"{self.path} is a file: give a folder for the export.")
         file = self.path / MANIFEST
         if not file.exists():
+            if (self.path / OF_A_RUN).exists():
+                raise ParameterError(
+                    f"{self.path} holds what a run wrote that has not ended ({OF_A_RUN}), expected "
+                    f"nothing or an export like {self._like}: choose another folder."
+                )
             return
-        try:
+        content: Any = None
+        with suppress(ValueError, RecursionError, IsADirectoryError):
             content = json.loads(file.read_bytes())
-            kind, like = content["kind"], content["like"]
-            outputs = {str(name): dict(entry) for name, entry in content["outputs"].items()}
-            unfinished = set(map(str, content.get("unfinished", [])))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            kind, like, outputs, unfinished = None, None, {}, set()
+        facts = content if isinstance(content, dict) else {}
+        kind, like = facts.get("kind"), facts.get("like")
         if kind != _KIND or like != self._like:
             found = f"an export like {like}" if kind == _KIND else "something else"
             raise ParameterError(
                 f"{self.path} holds {found} ({MANIFEST}), expected nothing or an export like "
                 f"{self._like}: choose another folder."
             )
-        if (there := content.get("made_from", {})) != self._made_from:
-            names = sorted({*there, *self._made_from})
+        if (problem := _problem_of(facts)) is not None:
+            raise ParameterError(
+                f"{file} is not as an export wrote it ({problem}): put back what it was, or choose "
+                "another folder."
+            )
+        self._noted = facts
+        self._made_from = facts.get("made_from", {})
+        self._outputs = {name: dict(entry) for name, entry in facts["outputs"].items()}
+        self._unfinished = set(facts.get("unfinished", []))
+        self.subjects = {name: dict(own) for name, own in facts.get("subjects", {}).items()}
+
+    def require(
+        self, subjects: Iterable[int], facts: Mapping[str, Any], design: str | None
+    ) -> None:
+        """Raise where an export would mix what does not belong together, or lose subjects.
+
+        Parameters
+        ----------
+        subjects : iterable of int
+            1-based; of the export.
+        facts : mapping of str to Any
+            What all files of the folder have in common, or a part of it; None where that is not.
+        design : str or None
+            Digest of the experiment's design; None where it is not known.
+
+        Raises
+        ------
+        ParameterError
+            It holds files that were made from something else, or files of several subjects of whom
+            the export has not all.
+        """
+        there = facts if self._made_from is None else self._made_from
+        if different := [name for name in facts if there.get(name) != facts[name]]:
             differences = ", ".join(
-                f"{name}: {there.get(name)} there, {self._made_from.get(name)} in this export"
-                for name in names
-                if there.get(name) != self._made_from.get(name)
+                f"{name}: {there.get(name)} there, {facts[name]} in this export"
+                for name in sorted(different)
             )
             raise ParameterError(
                 f"{self.path} holds an export that cannot be combined with this one "
                 f"({differences}): choose another folder."
             )
-        self._outputs, self._unfinished = outputs, unfinished
+        given = set(subjects)
+        self._require_all_subjects(given)
+        staying = [name for name in self._outputs if not self._subjects_of(name) <= given]
+        self._require_same_design(staying, given, design)
 
-    def write(self, names: Iterable[str], source: str, write: Callable[[], None]) -> None:
-        """Write files, where they are not there from the same source.
+    def _require_all_subjects(self, given: set[int]) -> None:
+        lost: set[int] = set()
+        names = []
+        for name in sorted(self._outputs):
+            if _SUBJECT.search(name) or not (self.path / name).exists():
+                continue
+            if missing := self._subjects_of(name) - given:
+                lost |= missing
+                names.append(name)
+        if lost:
+            raise ParameterError(
+                f"{self.path} holds {_listed(lost)} in files of all subjects ({', '.join(names)}), "
+                f"and this export has only {_listed(given)}: give all subjects together, "
+                f"subjects={sorted(lost | given)} or the single trials of each, or choose another "
+                "folder."
+            )
+
+    def _require_same_design(
+        self, names: Iterable[str], given: set[int], design: str | None
+    ) -> None:
+        """Raise where files that stay were made from another design than an export's."""
+        for name in sorted(names):
+            there = self._outputs[name].get("design")
+            if there is None or design is None or there == design:
+                continue
+            if not (self.path / name).exists():
+                continue
+            own = self._subjects_of(name)
+            raise ParameterError(
+                f"{self.path} holds {name} from another dataset, or from this one before its "
+                f"design of the experiment changed (design {there[:8]} there, {design[:8]} in this "
+                f"export): give all subjects, subjects={sorted(own | given)}, so that all files "
+                "are made again, or choose another folder."
+            )
+
+    def _subjects_of(self, name: str) -> set[int]:
+        """Return the subjects (1-based) that a file is of, as far as that is known."""
+        recorded = self._outputs[name].get("subjects")
+        if isinstance(recorded, list):
+            return {subject for subject in recorded if isinstance(subject, int)}
+        if match := _SUBJECT.search(name):
+            return {int(match[1])}
+        if name == README:
+            return set()
+        with suppress(OSError, ValueError):
+            table = pd.read_csv(self.path / _METADATA, usecols=["subj_id"])
+            return set(map(int, table["subj_id"].unique()))
+        return set()
+
+    def write(
+        self,
+        names: Iterable[str],
+        source: str,
+        write: Callable[[], None],
+        trials: Sequence[TrialsFile] = (),
+        **facts: str,
+    ) -> None:
+        """Plan to write files, where they are not there from the same source.
 
         Parameters
         ----------
@@ -95,41 +240,111 @@ class ExportFolder:
         write : callable
             Writes them, each whole or not at all. Where it fails, those that it wrote are removed;
             where the process is killed, the next export knows them by the manifest.
+        trials : sequence of TrialsFile, optional
+            Whose responses they show.
+        **facts : str
+            What else they are made of, by digest. What was made by a version that did not record
+            it counts as made of the same.
+        """
+        recorded: dict[str, Any] = {"source": source}
+        if trials:
+            recorded["subjects"] = [one.subject for one in trials]
+        if designs := {one.design for one in trials if one.design is not None}:
+            (recorded["design"],) = designs
+        subjects = {
+            str(one.subject): one.facts() | self._noted_of.get(one.subject, {}) for one in trials
+        }
+        self._planned.append(_Planned(list(names), write, recorded | facts, subjects))
+
+    def note(self, trials: TrialsFile, **facts: Any) -> None:
+        """Record more of a subject than `TrialsFile.facts`, for the README; before its files."""
+        self._noted_of.setdefault(trials.subject, {}).update(facts)
+
+    def finish(self, made_from: Mapping[str, Any], subjects: Iterable[int]) -> None:
+        """Write what is planned.
+
+        Parameters
+        ----------
+        made_from : mapping
+            What all files of the folder have in common: the dataset, and how voxels were chosen.
+        subjects : iterable of int
+            1-based; of the export.
 
         Raises
         ------
         ParameterError
-            A file is there that no export has written.
+            As `require`; or a file is there that no export has written, or one that was made from
+            other trials and that this export does not make again. Nothing is written then.
         """
-        names = list(names)
-        entries = {name: self._outputs.get(name, {}) for name in names}
-        if all(entry.get("source") == source for entry in entries.values()) and self._folder.holds(
-            {name: recorded_digest(entry) for name, entry in entries.items()}
-        ):
-            self.n_resumed += len(names)
-            return
-        for name in names:
+        planned, self._planned = self._planned, []
+        given = set(subjects)
+        facts = dict(made_from)
+        designs = {plan.facts["design"] for plan in planned if "design" in plan.facts}
+        design = next(iter(designs), None)
+        self.require(given, dict.fromkeys(self._made_from or ()) | facts, design)
+        again = {name for plan in planned for name in plan.names} | {README}
+        self._require_same_design(self._outputs.keys() - again, given, design)
+        self._require_nothing_left(planned, again)
+        todo = [plan for plan in planned if not self._is_there(plan)]
+        for name in sorted({README}.union(*(plan.names for plan in todo))):
             if not self._is_own(name) and name not in self._unfinished:
                 raise ParameterError(
                     f"{self.path / name} exists and was not written by an export: move it away, or "
                     "choose another folder."
                 )
-        self._unfinished |= set(names)
+        self._made_from = facts
+        for plan in planned:
+            if plan in todo:
+                self._write(plan)
+            else:
+                self.n_resumed += len(plan.names)
+            self._unfinished -= set(plan.names)
+            for name in plan.names:
+                # Of the images that a file of an earlier version was made of nothing is known.
+                known = {key: value for key, value in plan.facts.items() if key != "images"}
+                self._outputs[name] |= plan.facts if plan in todo else known
+            self.subjects |= plan.subjects
+            self._note()
+
+    def _require_nothing_left(self, planned: Sequence[_Planned], again: set[str]) -> None:
+        """Raise where a subject's file stays that other trials gave than those of this export."""
+        sources = {subject: plan.facts["source"] for plan in planned for subject in plan.subjects}
+        for name in sorted(self._outputs.keys() - again):
+            entry = self._outputs[name]
+            if not (self.path / name).exists():
+                continue
+            for subject in self._subjects_of(name):
+                source = sources.get(str(subject), entry.get("source"))
+                if entry.get("source") not in (None, source):
+                    raise ParameterError(
+                        f"{self.path} holds {name} of {_listed([subject])} from other trials, and "
+                        "this export does not make it again: give what it is made of too "
+                        "(images=, or trials of the same regions), or choose another folder."
+                    )
+
+    def _is_there(self, plan: _Planned) -> bool:
+        """Return whether files are there, whole and made from the same."""
+        entries = {name: self._outputs.get(name, {}) for name in plan.names}
+        same = all(
+            entry.get("source") == plan.facts["source"]
+            and all(entry.get(fact, value) == value for fact, value in plan.facts.items())
+            for entry in entries.values()
+        )
+        digests = {name: recorded_digest(entry) for name, entry in entries.items()}
+        return same and self._folder.holds(digests)
+
+    def _write(self, plan: _Planned) -> None:
+        self._unfinished |= set(plan.names)
         self._note()
         try:
-            write()
+            plan.write()
         except BaseException:
-            self._remove_unfinished(names)
+            self._remove_unfinished(plan.names)
             raise
-        self._unfinished -= set(names)
-        for name in names:
+        for name in plan.names:
             path = self.path / name
-            self._outputs[name] = {
-                **as_recorded(self._folder.digest_of(name)),
-                "bytes": path.stat().st_size,
-                "source": source,
-            }
-        self._note()
+            digest = as_recorded(self._folder.digest_of(name))
+            self._outputs[name] = {**digest, "bytes": path.stat().st_size}
 
     def _is_own(self, name: str) -> bool:
         """Return whether a file is not there, or is one that an export wrote to its end."""
@@ -151,20 +366,74 @@ class ExportFolder:
                 self._note()
             else:
                 (self.path / MANIFEST).unlink()
-                self.path.rmdir()  # where nothing else is in it
 
     def _note(self) -> None:
+        """Write the manifest, where it does not say so already."""
         manifest = {
             "kind": _KIND,
             "like": self._like,
-            "made_from": self._made_from,
+            "made_from": self._made_from or {},
             "software": {"nsd-prep": __version__},
+            "subjects": dict(sorted(self.subjects.items())),
             "outputs": dict(sorted(self._outputs.items())),
         }
         if self._unfinished:
             manifest["unfinished"] = sorted(self._unfinished)
-        write_json(self.path / MANIFEST, manifest)
+        if manifest != self._noted:
+            write_json(self.path / MANIFEST, manifest)
+            self._noted = json.loads(json.dumps(manifest))
+
+    def names(self) -> dict[str, set[int]]:
+        """Return the files that the manifest lists, with the subjects (1-based) that each is of."""
+        return {name: self._subjects_of(name) for name in sorted(self._outputs)}
+
+    def readme(self) -> str:
+        """Return the README that an export wrote; empty where there is none."""
+        with suppress(OSError, ValueError):
+            if self._is_own(README):
+                return (self.path / README).read_text(encoding="utf-8")
+        return ""
 
     def files(self) -> list[Path]:
         """Return all files that the manifest lists, and the manifest."""
         return [self.path / name for name in (*sorted(self._outputs), MANIFEST)]
+
+
+def _remove_where_empty(folder: Path) -> None:
+    """Remove a folder that holds nothing but the lock and empty folders."""
+    inside = list(folder.rglob("*"))
+    folders = [path for path in inside if path.is_dir() and not path.is_symlink()]
+    if set(inside) - set(folders) <= {folder / LOCK}:
+        with suppress(OSError):
+            (folder / LOCK).unlink()
+            for path in sorted(folders, reverse=True):
+                path.rmdir()
+            folder.rmdir()
+
+
+def _problem_of(manifest: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the form of an export's manifest."""
+    kinds: dict[str, tuple[type, str]] = {
+        "outputs": (dict, "mapping"),
+        "made_from": (dict, "mapping"),
+        "subjects": (dict, "mapping"),
+        "unfinished": (list, "list"),
+    }
+    for name, (kind, word) in kinds.items():
+        value = manifest.get(name, {} if name == "outputs" else kind())
+        if not isinstance(value, kind) or (name == "outputs" and name not in manifest):
+            return f"expected a {word} in {name}"
+    for name in ("outputs", "subjects"):
+        for key, entry in manifest.get(name, {}).items():
+            if not isinstance(entry, dict):
+                return f"expected a mapping in {name}, {key}"
+            if not isinstance(entry.get("design", ""), str):
+                return f"expected text in {name}, {key}, design"
+    if not all(isinstance(name, str) for name in manifest.get("unfinished", [])):
+        return "expected names in unfinished"
+    return None
+
+
+def _listed(subjects: Iterable[int]) -> str:
+    numbers = sorted(subjects)
+    return f"subject{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep import __version__
 from nsd_prep.core.digests import sampled_sha256, sha256_of_json
 from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.core.parameters import Normalise, SpaceName
@@ -82,6 +83,32 @@ class TrialsFile:
         names = [file.relative_to(self.path).as_posix() for file in files]
         digests = [sampled_sha256(file) for file in files]
         return sha256_of_json(list(zip(names, digests, strict=True)))
+
+    @property
+    def design(self) -> str | None:
+        """Digest of the design of the experiment; None where an earlier version wrote the file."""
+        design = self.attributes.get("design")
+        return str(design) if design else None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what an export says of the subject."""
+        chosen = {
+            name: float(value) if name.startswith("min_") else str(value)
+            for name, value in sorted(self.attributes.items())
+            if name in ("dataset", "preparation", "surface_files") or name.startswith("min_")
+        }
+        return {
+            **chosen,
+            "trials": len(self.trials),
+            "shared_images": self._n_images(self.trials["is_shared"].to_numpy(dtype=np.bool_)),
+            "trials_per_session": self.trials_per_session,
+            "sites": len(self.sites),
+            "site": "vertices" if "vertices" in self.attributes else "voxels",
+            "software": f"nsd-prep {__version__}",
+        }
+
+    def _n_images(self, chosen: NDArray[np.bool_]) -> int:
+        return int(self.trials.loc[chosen, "nsd_id"].nunique())
 
     def require(self, like: str, normalise: Normalise, space: SpaceName) -> None:
         """Raise where the file is not what an export is made of.

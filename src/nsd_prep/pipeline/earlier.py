@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple, Self
 
 from pydantic import (
@@ -106,13 +107,17 @@ class EarlierRuns(NamedTuple):
     contents : dict of str to dict
         The same, as they were read.
     ignored : tuple of str
-        What was listed and cannot be a run's: other paths, links, what is no record.
+        What was listed and cannot be a run's: other paths, links, what is no record, and what
+        another program's manifest lists.
+    other : str
+        What the folder holds in place of a run's results, as its manifest says; or "".
     """
 
     outputs: dict[str, Output]
     records: dict[str, RunRecord]
     contents: dict[str, dict[str, Any]]
     ignored: tuple[str, ...]
+    other: str = ""
 
     @classmethod
     def read(cls, folder: Folder) -> Self:
@@ -126,6 +131,11 @@ class EarlierRuns(NamedTuple):
                 json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
             except (OSError, ValueError, RecursionError):
                 ignored.append(file)
+                continue
+            if isinstance(content, dict) and file == MANIFEST and not _is_of_runs(content):
+                ignored.append(file)
+                if "kind" in content:
+                    return cls({}, {}, {}, tuple(ignored), _other(content))
                 continue
             if isinstance(content, dict) and file == UNFINISHED and "outputs" not in content:
                 content = {"outputs": content}  # as versions up to 0.4 wrote it
@@ -170,6 +180,19 @@ def identifier(record: RunRecord) -> str:
     """Return a short name for a run: the same where version, options and dataset are."""
     facts = record.model_dump(mode="json", exclude={"software", "written"})
     return sha256_of_json([record.software.get("nsd-prep"), facts])[:8]
+
+
+def _is_of_runs(manifest: Mapping[str, Any]) -> bool:
+    """Return whether a manifest is one of runs: an export's says its kind, others no nsd-prep."""
+    software = manifest.get("software")
+    return "kind" not in manifest and isinstance(software, dict) and "nsd-prep" in software
+
+
+def _other(manifest: Mapping[str, Any]) -> str:
+    """Return what a manifest that says its kind is of."""
+    if manifest["kind"] == "nsd-prep export":
+        return f"an export like {manifest.get('like')} ({MANIFEST})"
+    return f"something else than results of runs ({manifest['kind']!r} in {MANIFEST})"
 
 
 def _record_of(content: object) -> RunRecord | None:

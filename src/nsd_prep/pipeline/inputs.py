@@ -173,6 +173,11 @@ class Inputs:
         betas = [identity for files in self.betas.values() for identity in files]
         return [*{record.path: record for record in read}.values(), *betas]
 
+    @property
+    def design(self) -> dict[str, str]:
+        """Digest of the file of the experiment's design, for the attributes of files."""
+        return design_of(self.trials, self.dataset)
+
     def as_extracted(self, sessions: Sequence[SessionRecord]) -> "Inputs":
         """Return these inputs with the files of betas that were read in the end."""
         betas = {(record.subject, record.session): record.betas for record in sessions}
@@ -295,3 +300,10 @@ class Inputs:
             )
             for (subject, session), identities in self.betas.items()
         ]
+
+
+def design_of(trials: Trials, dataset: Dataset) -> dict[str, str]:
+    """Return the digest of the file of the experiment's design, which tells datasets apart."""
+    path = dataset.source.where(dataset.design_file)
+    digests = [record.digest for record in trials.files if record.path == path]
+    return {"design": digests[0]} if digests else {}

@@ -62,7 +62,7 @@ def _interval(table: pd.DataFrame) -> str:
         for what in ("images", "subjects")
         if f"low_{what}" in table
     ]
-    return f", with the ends of its 95 % interval {' and '.join(over)}" if over else ""
+    return f", with the ends of its 95% interval {' and '.join(over)}" if over else ""
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ def facts_table(facts: RunFacts) -> dict[str, str]:
             else "left out"
         ),
         "Noise ceiling": f"100 · ncsnr² / (ncsnr² + 1/{REPETITIONS}) percent; reliable above "
-        f"{RELIABLE_NOISE_CEILING:g} %",
+        f"{RELIABLE_NOISE_CEILING:g}%",
         "Software": ", ".join(f"{name} {version}" for name, version in facts.versions.items()),
     }
 
@@ -271,7 +271,7 @@ def _ceilings(facts: RunFacts) -> str:
         "ceiling signal-to-noise ratio distributed with the dataset (Allen et al., 2022) and "
         f"{REPETITIONS} the number of repetitions averaged; {facts.sites} without an ncsnr have "
         f"a noise ceiling of 0. {facts.sites.capitalize()} with a noise ceiling above "
-        f"{RELIABLE_NOISE_CEILING:g} % are called reliable. "
+        f"{RELIABLE_NOISE_CEILING:g}% are called reliable. "
         f"No {facts.site} was excluded by its noise ceiling ({facts.sites}: {counts})."
     )
 
@@ -290,7 +290,7 @@ def _analysis(facts: RunFacts) -> str:
         "For each subject and region a representational dissimilarity matrix (RDM; Kriegeskorte et "
         "al., 2008) holds 1 - Pearson r between the response patterns of each pair of the "
         f"{facts.images:,} images{averaged}, each over all pairs of images (triangle without the "
-        f"diagonal), with all {facts.sites} and with reliable {facts.sites} only; 95 % intervals "
+        f"diagonal), with all {facts.sites} and with reliable {facts.sites} only; 95% intervals "
         "are those of the jackknife on Fisher's z (Efron & Tibshirani, 1993). Images were "
         f"ordered by hierarchical clustering of the {'mean ' * several}RDM with average linkage. "
         f"Software: {software}."

@@ -105,6 +105,7 @@ class SubjectTrials:
             "software": f"nsd-prep {__version__}",
             "dataset": inputs.dataset.name,
             "preparation": inputs.dataset.preparation,
+            **inputs.design,
             **selection.space.attributes(),
             **inputs.dataset.origin,
             **self._minima.attributes(),
