@@ -413,9 +413,9 @@ class TestAlgonauts2023:
 class TestResuming:
     def test_what_is_there_is_not_made_again(self, zscored: Path, tmp_path: Path) -> None:
         export_trials(zscored, tmp_path, "mindeye2")
-        before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("[!.]*")}
         export_trials(zscored, tmp_path, "mindeye2")
-        assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("[!.]*")} == before
         (tmp_path / "betas_all_subj01_fp32_renorm.hdf5").unlink()
         export_trials(zscored, tmp_path, "mindeye2")
         assert (tmp_path / "betas_all_subj01_fp32_renorm.hdf5").exists()
@@ -426,9 +426,9 @@ class TestResuming:
     ) -> None:
         export_trials(zscored, tmp_path, like)
         state_sha256_in_manifest(tmp_path)
-        before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("[!.]*")}
         export_trials(zscored, tmp_path, like)
-        assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("[!.]*")} == before
         (tmp_path / "README.md").write_text("mine")
         with pytest.raises(ParameterError, match="was not written by an export"):
             export_trials(zscored, tmp_path, like)
