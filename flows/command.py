@@ -197,7 +197,6 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
 
 def _call(command: App, arguments: Sequence[str] | None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
-    command.console = console()
     try:
         with interruption.ending_in_order(end_workers), counting_from_here():
             status = _status(command, words)
@@ -214,6 +213,7 @@ def _call(command: App, arguments: Sequence[str] | None) -> int:
 
 def _status(command: App, words: Sequence[str]) -> int:
     """Do what a command line says; return the exit status, after a sentence of what is wrong."""
+    command.console = console()
     try:
         _refuse_empty(words)
         function, bound, _ = command.parse_args(words, print_error=False, exit_on_error=False)
