@@ -3,17 +3,17 @@
 Run ``python benchmarks/memory.py --nsd-root ROOT``, on real NSD or on what
 ``nsd-prep synth ROOT --scale full`` writes (5 GB). Each number of regions runs in a process of its
 own with everything that a run makes, and an empty cache; the table shows the peak of each stage,
-and that of the largest process that it started. The exit status is 1 where the two together exceed
-the limit. Linux alone lets a peak be measured anew.
+that of the process that it starts, and the largest sum of both at any time. The exit status is 1
+where that exceeds the limit. Linux alone lets a peak be measured anew.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -29,6 +29,39 @@ FOUR = ["V1", "V2", "V4", "IT"]
 TEN = [*FOUR, "V3", "nsdgeneral", "early", "midventral", "midlateral", "ventral"]
 #: Megabytes that a run may take, whatever the regions.
 LIMIT = 1200
+#: Not by `getrusage`: what it says of a child begins with what its parent had when it was started.
+SECONDS_BETWEEN_LOOKS = 0.05
+
+
+def memory(process: str, kind: str) -> float:
+    """Return VmRSS, what a process has now, or VmHWM, what it had at most, in megabytes."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.split(f"{kind}:")[1].split()[0]) / 1000
+
+
+class Look:
+    """Looks at this process and those that it starts, until told to end."""
+
+    def __init__(self) -> None:
+        self.others = self.together = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Look no more."""
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
+            now = memory("self", "VmRSS")
+            for children in Path("/proc/self/task").glob("*/children"):
+                with suppress(OSError, IndexError):  # it has ended
+                    for child in children.read_text().split():
+                        self.others = max(self.others, memory(child, "VmHWM"))
+                        now += memory(child, "VmRSS")
+            self.together = max(self.together, now)
 
 
 class PeakObserver(Observer):
@@ -44,14 +77,12 @@ class PeakObserver(Observer):
         Path("/proc/self/clear_refs").write_text("5")  # the peak is what is used now
         with self.stages.stage(name, total) as stage:
             yield stage
-        status = Path("/proc/self/status").read_text()
-        peak = int(status.split("VmHWM:")[1].split()[0]) / 1000
-        self.peaks[name] = max(peak, self.peaks.get(name, 0))
+        self.peaks[name] = max(memory("self", "VmHWM"), self.peaks.get(name, 0))
 
 
 def measure(root: Path, regions: list[str]) -> bool:
     """Run with regions and print the table; return whether it stays below the limit."""
-    observer = PeakObserver()
+    observer, look = PeakObserver(), Look()
     with tempfile.TemporaryDirectory() as folder:
         chosen = parameters(
             nsd_root=str(root),
@@ -60,14 +91,15 @@ def measure(root: Path, regions: list[str]) -> bool:
             regions=regions,
         )
         run_pipeline(chosen, _in_threads, observer)
-    others = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
+    look.end()
     table = Table("stage", "seconds", "processor", "peak", title=f"{len(regions)} regions")
     for name, peak in observer.peaks.items():
         seconds, worked = observer.stages.seconds[name], observer.stages.processor_seconds[name]
         table.add_row(name, f"{seconds:.1f}", f"{worked:.1f}", f"{peak:.0f} MB")
-    table.add_row("the largest process beside it", "", "", f"{others:.0f} MB")
+    table.add_row("the process beside it", "", "", f"{look.others:.0f} MB")
+    table.add_row("both at once", "", "", f"{look.together:.0f} MB")
     Console().print(table)
-    return max(observer.peaks.values()) + others <= LIMIT
+    return look.together <= LIMIT
 
 
 def main() -> None:

@@ -12,6 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final, Protocol, TypeVar, cast
 
+from nsd_prep.core.threads import return_freed_memory
+
 _Result = TypeVar("_Result")
 
 #: Not multiprocessing: its new processes import the script that runs this one, and a script without
@@ -107,3 +109,5 @@ def serve() -> None:
             answer = pickle.dumps((None, error), pickle.HIGHEST_PROTOCOL)
         answers.write(answer)
         answers.flush()
+        del function, arguments, answer
+        return_freed_memory()
