@@ -54,11 +54,14 @@ class Look:
         self._thread.join()
 
     def _look(self) -> None:
+        own = Path("/proc/self/cmdline").read_bytes()
         while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
             now = memory("self", "VmRSS")
             for children in Path("/proc/self/task").glob("*/children"):
                 with suppress(OSError, IndexError):  # it has ended
                     for child in children.read_text().split():
+                        if Path(f"/proc/{child}/cmdline").read_bytes() == own:
+                            continue  # it is about to start, and shares what this process has
                         self.others = max(self.others, memory(child, "VmHWM"))
                         now += memory(child, "VmRSS")
             self.together = max(self.together, now)
