@@ -800,11 +800,11 @@ class TestManifests:
             nsd_prep.prepare(
                 nsd_root=official.root,
                 output_dir=tmp_path,
-                cache_dir=tmp_path.with_name("cache"),
                 replace=replace,
                 **options,
             )
         assert content(tmp_path) == before
+        assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
         words = ["run", "--nsd-root", str(official.root), "--output-dir", str(tmp_path), "--check"]
         assert main([*words, "--cache-dir", str(tmp_path.with_name("cache"))]) == 1
 

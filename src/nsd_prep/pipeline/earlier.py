@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Self
 
 from pydantic import (
@@ -15,6 +16,7 @@ from pydantic import (
 )
 
 from nsd_prep.core.digests import as_recorded, read_whole, recorded_digest, sha256_of_json
+from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.records import Folder
 from nsd_prep.dataset.space import FUNC1PT8MM
 from nsd_prep.pipeline.outputs import MANIFEST
@@ -180,6 +182,12 @@ def identifier(record: RunRecord) -> str:
     """Return a short name for a run: the same where version, options and dataset are."""
     facts = record.model_dump(mode="json", exclude={"software", "written"})
     return sha256_of_json([record.software.get("nsd-prep"), facts])[:8]
+
+
+def require_folder_of_runs(path: Path) -> None:
+    """Raise ParameterError where a folder holds something else than results of runs: an export."""
+    if other := EarlierRuns.read(Folder(path=path)).other:
+        raise ParameterError(f"{path} holds {other}: choose another folder with output_dir=.")
 
 
 def _is_of_runs(manifest: Mapping[str, Any]) -> bool:

@@ -82,15 +82,7 @@ class Ownership:
         self._is_surface = inputs.dataset.is_surface
 
     def require_that_all_belongs_together(self) -> None:
-        """Raise ParameterError where results are of other options, or files are a user's own.
-
-        With ``replace`` only where the folder is not one of runs, as that of an export.
-        """
-        if self._earlier.other:
-            raise ParameterError(
-                f"{self._folder.path} holds {self._earlier.other}: choose another folder with "
-                "output_dir=."
-            )
+        """Raise ParameterError where results are of other options, or files are a user's own."""
         if self._replace:
             return
         if own := self._own_files():

@@ -22,6 +22,7 @@ from nsd_prep.dataset.space import HEMISPHERES, NATIVESURFACE
 from nsd_prep.dataset.stimulus_table import count_images
 from nsd_prep.pipeline import step_table
 from nsd_prep.pipeline.cortex import load_cortex
+from nsd_prep.pipeline.earlier import require_folder_of_runs
 from nsd_prep.pipeline.inputs import Inputs, Trials
 from nsd_prep.pipeline.loading import check_space, look_at_sessions
 from nsd_prep.pipeline.run import Run
@@ -57,7 +58,10 @@ def load_inputs(
     ------
     PreflightError
         All that is wrong, a sentence each.
+    ParameterError
+        The output folder holds something else than results of runs, and stays as it is.
     """
+    require_folder_of_runs(run.output_dir)
     execution = execution or InThreads()
     problems = Problems()
     problems.collect(_fetch_small_files, run)
