@@ -93,6 +93,11 @@ class TestCheck:
         assert check.measured is None
         assert TOLD.value_of(check) == "unknown and unknown of None"
 
+    @pytest.mark.parametrize("path", ["/data/nan/images.hdf5", "nan/images.hdf5", "/data/sub-nan"])
+    def test_a_folder_s_name_is_no_number(self, path: str) -> None:
+        check = TOLD.check(None, other=0.5, what=f"{path}, a mean of nan and one of -inf")
+        assert TOLD.value_of(check).endswith(f"of {path}, a mean of unknown and one of unknown")
+
     def test_on_a_surface_its_words_are_about_vertices(self) -> None:
         check = of_vertices(VOXELS_MEASURED.check(None, measured=0.5, n_voxels=24))
         described = describe(check)

@@ -23,7 +23,7 @@ Draw = Literal["images", "trials", "voxels", "sessions", "subjects"]
 
 #: The detail that says what places with a response are called, where these are no voxels.
 _SITES: Final = "sites"
-_NO_NUMBER: Final = re.compile(r"(?<![-\w])[+-]?(?:nan|inf)\b(?: ?%)?")
+_NO_NUMBER: Final = re.compile(r"(?<![-/\w])[+-]?(?:nan|inf)\b(?![-/])(?: ?%)?")
 
 #: What a text names beside the fields of a check: words, or a number.
 Detail = str | int | float
