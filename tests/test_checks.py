@@ -98,6 +98,14 @@ class TestCheck:
         check = TOLD.check(None, other=0.5, what=f"{path}, a mean of nan and one of -inf")
         assert TOLD.value_of(check).endswith(f"of {path}, a mean of unknown and one of unknown")
 
+    @pytest.mark.parametrize(
+        "name",
+        ["voxels.csv", "/data/voxels/x.hdf5", "/data/voxels", "--invalid-voxels", "n_voxels"],
+    )
+    def test_on_a_surface_names_stay_what_they_are(self, name: str) -> None:
+        check = of_vertices(TOLD.check(None, other=0.5, what=f"{name} of voxels. Voxels, a voxel"))
+        assert TOLD.value_of(check).endswith(f"of {name} of vertices. Vertices, a vertex")
+
     def test_on_a_surface_its_words_are_about_vertices(self) -> None:
         check = of_vertices(VOXELS_MEASURED.check(None, measured=0.5, n_voxels=24))
         described = describe(check)

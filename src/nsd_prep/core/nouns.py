@@ -3,8 +3,8 @@
 import re
 from typing import Final
 
-#: The noun, but not in options such as --invalid-voxels, or in names of files and columns.
-_VOXEL: Final = re.compile(r"(?<![-\w])([Vv])oxel(s?)(?![-\w])")
+#: The noun, but not in options such as --invalid-voxels, in paths, or in names of files and columns.
+_VOXEL: Final = re.compile(r"(?<![-/.\w])([Vv])oxel(s?)(?![-/\w]|\.\w)")
 
 
 def about_vertices(text: str) -> str:
