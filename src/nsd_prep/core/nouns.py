@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-#: The noun, but not in options such as --invalid-voxels, in paths, or in names of files and columns.
+#: The noun, but not in options such as --invalid-voxels, in paths, or names of files and columns.
 _VOXEL: Final = re.compile(r"(?<![-/.\w])([Vv])oxel(s?)(?![-/\w]|\.\w)")
 
 
