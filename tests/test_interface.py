@@ -41,6 +41,29 @@ from nsd_prep.sources.folder import FolderSource
 
 SUBJECTS = [1, 2, 5]
 
+#: Asks for responses in a forked process, and then in this one.
+FORKING = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+
+import nsd_prep
+
+nsd = nsd_prep.open_nsd(sys.argv[1], cache_dir=sys.argv[2])
+nsd.trials(2)
+
+
+def total():
+    try:
+        return float(nsd.responses(1, "V1").sum())
+    except RuntimeError as error:
+        return error
+
+
+with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+    print(pool.submit(total).result())
+print(total())
+"""
+
 
 @pytest.fixture
 def nsd(small: SmallNSD, tmp_path: Path) -> NSD:
@@ -125,6 +148,19 @@ class TestCopies:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as workers:
             given = workers.submit(nsd.responses, 1, "V1").result()
         xr.testing.assert_identical(given, nsd.responses(1, "V1"))
+
+    @pytest.mark.parametrize("is_remote", [False, True])
+    def test_a_forked_worker(self, official: SmallNSD, tmp_path: Path, is_remote: bool) -> None:
+        """As a DataLoader's on Linux: without the threads that this process reads with."""
+        with RangeServer(official.root) as server:
+            root = server.url if is_remote else official.root
+            words = [sys.executable, "-c", FORKING, str(root), str(tmp_path / "cache")]
+            ran = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+        forked, here = ran.stdout.splitlines()
+        if is_remote:
+            assert "does not work in a process forked from one that has used it" in forked
+        else:
+            assert forked == here
 
 
 class TestResponses:

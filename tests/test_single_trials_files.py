@@ -4,6 +4,7 @@ import errno
 import hashlib
 import pickle
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,29 @@ ENDINGS = {"netcdf": ".nc", "zarr": ".zarr"}
 FORMS = [("float32", "netcdf"), ("int16", "netcdf")] + [
     (dtype, "zarr") for dtype in ("float32", "float16", "int16")
 ]
+
+#: Asks a forked process for rows, twice; this process reads some in between.
+FORKING = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+
+from nsd_prep.single_trials import TrialReader
+
+reader = TrialReader(sys.argv[1])
+
+
+def rows():
+    try:
+        return reader[[4, 1]].tolist()
+    except RuntimeError as error:
+        return str(error)
+
+
+for _ in range(2):
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        print(pool.submit(rows).result())
+    reader[0]
+"""
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -419,6 +443,20 @@ class TestReading:
             reader[0]
             other = pickle.loads(pickle.dumps(reader))
         np.testing.assert_array_equal(other[[4, 1]], expected[[4, 1]])
+
+    def test_a_reader_in_forked_processes(
+        self, subject: Subject, expected: np.ndarray, path: Path
+    ) -> None:
+        """As a DataLoader's workers on Linux: before and after the first process reads."""
+        written = subject.write(path, format=format_of(path))
+        words = [sys.executable, "-c", FORKING, str(written)]
+        ran = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+        first, second = ran.stdout.splitlines()
+        assert first == str(expected[[4, 1]].tolist())
+        if path.suffix == ".zarr":  # where TensorStore would end the process
+            assert "does not work in a process forked from one that has used it: start" in second
+        else:
+            assert second == first
 
     def test_a_reader_of_a_relative_path_holds_its_file_in_another_folder(
         self,

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from typing import Final, TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -43,6 +44,34 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, name="end-with-parent", daemon=True).start()
+
+
+@cache
+def _first_processes() -> dict[str, int]:
+    """Return which process used a library first; those forked from it have the same dictionary."""
+    return {}
+
+
+def require_not_forked(library: str, read: object) -> None:
+    """Raise RuntimeError in a process forked from one that used a library with its own threads.
+
+    These threads are missing in a forked process: TensorStore would abort, and obstore would wait
+    without end. Called before each use.
+
+    Parameters
+    ----------
+    library : str
+        Its name.
+    read : Path or str
+        What is read with it.
+    """
+    if _first_processes().setdefault(library, os.getpid()) != os.getpid():
+        raise RuntimeError(
+            f"{read} is read with {library}, which does not work in a process forked from one that "
+            "has used it: start this process by spawn or forkserver (for a DataLoader, "
+            'multiprocessing_context="spawn"), or start it before anything is read with '
+            f"{library}."
+        )
 
 
 def share_freed_memory() -> None:

@@ -12,10 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.core.folders import absolute
 from nsd_prep.core.hdf5_lock import HDF5_LOCK
+from nsd_prep.core.threads import require_not_forked
 from nsd_prep.dataset.hdf5.opening import opened_to_read
 from nsd_prep.single_trials.held import Held, version_of
 from nsd_prep.single_trials.writer import RESPONSE
-from nsd_prep.single_trials.zarr import opened_rows, require_all_shards, zarr_libraries
+from nsd_prep.single_trials.zarr import (
+    opened_rows,
+    require_all_shards,
+    zarr_libraries,
+)
 
 
 def open_single_trials(path: Path | str) -> xr.Dataset:
@@ -203,9 +208,15 @@ class _OpenedFile(Held):
 
 
 class _OpenedStore(Held):
+    """Rows of a store, opened when some are first read, so that processes can be forked before."""
+
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._rows = opened_rows(path, RESPONSE)
+        self._path = path
+        self._rows: Any = None
 
     def read(self, index: NDArray[np.int64]) -> NDArray[Any]:
+        require_not_forked("TensorStore", self._path)
+        if self._rows is None:
+            self._rows = opened_rows(self._path, RESPONSE)
         return np.array(self._rows[index])

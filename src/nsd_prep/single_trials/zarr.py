@@ -11,6 +11,7 @@ import xarray as xr
 
 from nsd_prep.core.atomic import explained_write_errors, replaced_folder
 from nsd_prep.core.errors import InputFileError, ParameterError
+from nsd_prep.core.threads import require_not_forked
 
 
 def zarr_libraries() -> tuple[ModuleType, ModuleType]:
@@ -38,6 +39,7 @@ def opened_rows(path: Path, name: str, mode: str = "r") -> Any:
     As stored, (n_rows, n_voxels); with the mode "r+" they can be written too.
     """
     _, tensorstore = zarr_libraries()
+    require_not_forked("TensorStore", path)
     where = {"driver": "file", "path": str(path.absolute() / name)}
     opening = tensorstore.open(
         # Rows of zeros are written too: what is not there is missing, not zero.

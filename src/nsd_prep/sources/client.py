@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import obstore
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError, RemoteFaultError
+from nsd_prep.core.threads import require_not_forked
 from nsd_prep.dataset.identity import RemoteIdentity
 from nsd_prep.dataset.source import Transfer
 from nsd_prep.sources.address import Address
@@ -167,6 +168,7 @@ class Client:
 
     def submit(self, function: Callable[..., _Result], *arguments: Any) -> "Future[_Result]":
         """Let a function run in one of the threads that wait for answers."""
+        require_not_forked("obstore", self.address.url)
         return self._threads().submit(function, *arguments)
 
     def read(
@@ -253,6 +255,7 @@ class Client:
         deadline: Deadline,
     ) -> _Result:
         """Return an answer, each attempt one of the requests that may be under way at once."""
+        require_not_forked("obstore", url)
 
         def request() -> _Result:
             with self._gate.passed():
