@@ -28,11 +28,20 @@ from nsd_prep.core.parameters import GROUPS, parameters
 from nsd_prep.core.progress import counting_from_here
 from nsd_prep.core.terminal import console, say
 from nsd_prep.core.versions import software_versions
-from nsd_prep.flows import interruption, tools
+from nsd_prep.flows import interruption
 from nsd_prep.flows.options import UsageError
 from nsd_prep.flows.runs import run, run_trials
 from nsd_prep.flows.server import end_workers
 from nsd_prep.flows.terminal import print_error
+from nsd_prep.flows.tools.cache import cache
+from nsd_prep.flows.tools.compare import compare
+from nsd_prep.flows.tools.deployments import deployments
+from nsd_prep.flows.tools.export import export
+from nsd_prep.flows.tools.map import map_
+from nsd_prep.flows.tools.package import package
+from nsd_prep.flows.tools.publish import publish
+from nsd_prep.flows.tools.regions import regions
+from nsd_prep.flows.tools.synth import synth
 
 _EXAMPLES: Final = """\
 Examples:
@@ -165,16 +174,16 @@ def app() -> App:
     # What a run replaces is its own: another folder by default.
     trials.default(_command(run_trials, _TRIALS_ALONE, output_dir=Path("nsd-prep-trials")))
     whole.command(trials)
-    whole.command(tools.map_, name="map")
+    whole.command(map_, name="map")
     for tool in (
-        tools.synth,
-        tools.cache,
-        tools.compare,
-        tools.export,
-        tools.package,
-        tools.publish,
-        tools.regions,
-        tools.deployments,
+        synth,
+        cache,
+        compare,
+        export,
+        package,
+        publish,
+        regions,
+        deployments,
     ):
         whole.command(tool)
     whole.register_install_completion_command(name="--install-completion")

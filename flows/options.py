@@ -3,7 +3,12 @@
 import inspect
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+#: An option without a value, and without a ``--no-`` that takes it back.
+Flag = Annotated[bool, Parameter(negative="")]
 
 
 class UsageError(Exception):

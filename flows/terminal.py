@@ -7,17 +7,21 @@ from typing import Final
 
 from nsd_prep.core.parameters import parameters
 from nsd_prep.core.terminal import say
-from nsd_prep.flows import tools
 from nsd_prep.flows.options import as_options
+from nsd_prep.flows.tools.cache import cache
+from nsd_prep.flows.tools.export import export
+from nsd_prep.flows.tools.package import package
+from nsd_prep.flows.tools.publish import publish
+from nsd_prep.flows.tools.synth import synth
 
 #: Commands, for what the library says of their parameters.
 _COMMANDS: Final = (
     parameters,
-    tools.synth,
-    tools.cache,
-    tools.export,
-    tools.package,
-    tools.publish,
+    synth,
+    cache,
+    export,
+    package,
+    publish,
 )
 #: What 'trials' takes beside the parameters of a run.
 _OF_TRIALS_ALONE: Final = ("experiment",)

@@ -13,10 +13,10 @@ import pytest
 
 from nsd_prep.core.parameters import GROUPS, parameters
 from nsd_prep.core.terminal import print_rendered
-from nsd_prep.flows import tools
 from nsd_prep.flows.command import main
 from nsd_prep.flows.options import as_options
 from nsd_prep.flows.terminal import print_error
+from nsd_prep.flows.tools.package import package
 from nsd_prep.pipeline.summary import Summary
 
 
@@ -43,7 +43,7 @@ class TestWords:
         ],
     )
     def test_parameters_are_options(self, text: str, expected: str) -> None:
-        assert as_options(text, [parameters, tools.package]) == expected
+        assert as_options(text, [parameters, package]) == expected
 
     def test_a_parameter_of_trials_alone_is_an_option_too(
         self, capsys: pytest.CaptureFixture[str]

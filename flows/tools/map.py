@@ -1,0 +1,50 @@
+"""The command ``map``: a value for each voxel or vertex, as a map."""
+
+from pathlib import Path
+from typing import Literal
+
+
+def map_(
+    trials: Path,
+    target: Path,
+    *,
+    values: str = "noise_ceiling",
+    outside: float = float("nan"),
+    to: Literal["fsaverage"] | None = None,
+    nsd_root: str | Path | None = None,
+) -> int:
+    """Write one value per voxel or vertex of a subject's single trials as a map.
+
+    Voxels become a NIfTI file; vertices, and voxels brought to fsaverage, one file per hemisphere
+    (lh.NAME and rh.NAME).
+
+    Args:
+        trials: File that 'nsd-prep trials' wrote for a subject, such as trials/subj01.nc.
+        target: File to write: .nii.gz or .nii for a volume, .gii, .mgh or .mgz for a surface. If
+            it is a .npy file, it holds the values, and the map is written beside it, as .nii.gz
+            or .mgh.
+        values: A column of the voxels, such as ncsnr, noise_ceiling_1 or in_V1, or a .npy file
+            with a number for each voxel, in the order of the file of trials.
+        outside: Value of all other voxels of the volume, or vertices of the surface.
+        to: Bring the values to this surface, through the dataset's transforms.
+        nsd_root: The dataset, for --to; NSD_ROOT by default.
+    """
+    import os
+
+    from nsd_prep.core.errors import ParameterError
+    from nsd_prep.single_trials.maps import map_beside, write_map_of_trials
+    from nsd_prep.sources.opening import open_dataset
+
+    dataset = None
+    if to is not None:
+        root = nsd_root or os.environ.get("NSD_ROOT")
+        if not root:
+            raise ParameterError(
+                "--to fsaverage needs the dataset's transforms: give its root with --nsd-root."
+            )
+        dataset = open_dataset(str(root))
+    if target.suffix == ".npy":
+        values, target = str(target), map_beside(target, trials, is_surface=dataset is not None)
+    for path in write_map_of_trials(trials, target, values, outside, dataset):
+        print(f"Written: {path}")  # noqa: T201
+    return 0

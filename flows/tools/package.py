@@ -1,0 +1,40 @@
+"""The command ``package``: a run's output for Brain-Score."""
+
+from pathlib import Path
+
+from nsd_prep.flows.options import Flag
+
+
+def package(
+    output: Path,
+    *,
+    target: Path | None = None,
+    suffix: str = "",
+    unchecked: Flag = False,
+) -> int:
+    """Package a run's output for Brain-Score.
+
+    Writes the packaged assemblies and stimulus sets with their SHA-1, an index, and a plugin
+    folder that is ready to be registered. The files must match the run's manifest, and no check
+    may have failed. The same inputs always give the same bytes.
+
+    Args:
+        output: Output folder of a run, or the folder brainscore-ID that was kept
+            from an earlier one.
+        target: Folder to write to; by default, 'packages' plus the suffix, in the output folder.
+        suffix: Suffix that the run was given.
+        unchecked: Ignore the run's manifest and checks; the package records that.
+    """
+    from nsd_prep.assemblies.brainscore.package import write_packages
+    from nsd_prep.assemblies.brainscore.plugin import PLUGIN_FOLDER, write_plugin
+    from nsd_prep.core.progress import Stages
+
+    target = target or output / f"packages{suffix}"
+    folder = output if output.name.startswith("brainscore-") else output / "brainscore"
+    with Stages().stage("packaging"):
+        index = write_packages(folder, target, suffix=suffix, unchecked=unchecked)
+    write_plugin(index, target / PLUGIN_FOLDER)
+    for file in index.files:
+        print(f"{file.sha1}  {file.file}")  # noqa: T201
+    print(f"Written: {target}")  # noqa: T201
+    return 0
