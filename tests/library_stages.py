@@ -20,7 +20,8 @@ from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.regions import RegionDefinition, VoxelSelection
 from nsd_prep.dataset.trials import shared_trials
 from nsd_prep.extraction.repetitions import SessionResponses, repetitions_of_images
-from nsd_prep.extraction.sessions import SessionRecord, SessionRequest, extract_session
+from nsd_prep.extraction.request import SessionRequest
+from nsd_prep.extraction.sessions import SessionRecord, extract_session
 from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline.composition import extract, run_pipeline
 from nsd_prep.pipeline.inputs import Inputs

@@ -34,7 +34,8 @@ from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.masks import select_voxels
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, VoxelSelection
 from nsd_prep.dataset.space import VolumeSpace
-from nsd_prep.extraction.sessions import KEPT, SessionRequest, extract_session, voxels_to_read
+from nsd_prep.extraction.request import KEPT, SessionRequest
+from nsd_prep.extraction.sessions import extract_session, voxels_to_read
 from nsd_prep.extraction.store import Store
 from nsd_prep.sources.folder import FolderSource
 from nsd_prep.sources.opening import open_dataset

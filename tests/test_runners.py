@@ -14,7 +14,7 @@ from nsd_prep.core.parameters import Runner
 from nsd_prep.core.records import FileIdentity
 from nsd_prep.dataset.beta_files import BetaFile
 from nsd_prep.dataset.space import VolumeSpace
-from nsd_prep.extraction.sessions import SessionRequest
+from nsd_prep.extraction.request import SessionRequest
 from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline.extraction import in_chunks
 from nsd_prep.sources.folder import FolderSource

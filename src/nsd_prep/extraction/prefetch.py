@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from nsd_prep.dataset.beta_files import read_of_files
-from nsd_prep.extraction.sessions import SessionRequest, voxels_to_read
+from nsd_prep.extraction.request import SessionRequest
+from nsd_prep.extraction.sessions import voxels_to_read
 
 #: Sessions whose ranges are requested before they are read.
 AHEAD: Final = 3

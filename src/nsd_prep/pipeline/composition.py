@@ -15,7 +15,8 @@ from nsd_prep.checks.registry import as_table
 from nsd_prep.core.check_table import raise_failed
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.core.records import FileRecord, StepOutput
-from nsd_prep.extraction.sessions import SessionRecord, TrialSelection
+from nsd_prep.extraction.request import TrialSelection
+from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline import outputs, step_table
 from nsd_prep.pipeline.cache import in_use

@@ -7,7 +7,8 @@ from typing import Final
 
 from nsd_prep.core.errors import ExtractionError
 from nsd_prep.extraction.prefetch import AHEAD, Prefetch
-from nsd_prep.extraction.sessions import ReplacedSessionsError, SessionRecord, SessionRequest
+from nsd_prep.extraction.request import SessionRequest
+from nsd_prep.extraction.sessions import ReplacedSessionsError, SessionRecord
 from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline import step_table
 from nsd_prep.pipeline.observer import Observer

@@ -19,7 +19,8 @@ from nsd_prep.dataset.source import Identity
 from nsd_prep.dataset.surfaces import SurfaceMap
 from nsd_prep.dataset.trials import needed_sessions, usable_nsd_ids
 from nsd_prep.dataset.volumes import Volume
-from nsd_prep.extraction.sessions import SessionRecord, SessionRequest, TrialSelection
+from nsd_prep.extraction.request import SessionRequest, TrialSelection
+from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.store import Store
 
 #: Bytes of a beta and of an extracted response.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from nsd_prep.extraction.sessions import EXTRACTION_VERSION
+from nsd_prep.extraction.request import EXTRACTION_VERSION
 from nsd_prep.pipeline import loading
 from nsd_prep.pipeline.step import Step
 

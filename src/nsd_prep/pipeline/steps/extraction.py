@@ -1,7 +1,8 @@
 """Extraction: all sessions of a run, divided among workers."""
 
 from nsd_prep.extraction import sessions
-from nsd_prep.extraction.sessions import SessionRecord, SessionRequest
+from nsd_prep.extraction.request import SessionRequest
+from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.store import Store
 
 
