@@ -23,7 +23,8 @@ from nsd_prep.extraction.repetitions import SessionResponses, repetitions_of_ima
 from nsd_prep.extraction.request import SessionRequest
 from nsd_prep.extraction.sessions import SessionRecord, extract_session
 from nsd_prep.extraction.store import Store
-from nsd_prep.pipeline.composition import extract, run_pipeline
+from nsd_prep.pipeline.composition import run_pipeline
+from nsd_prep.pipeline.extraction import extract
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.observer import Observer
 from nsd_prep.pipeline.preflight import load_inputs

@@ -52,11 +52,11 @@ from nsd_prep.extraction.request import TrialSelection
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline.cache import in_use
-from nsd_prep.pipeline.composition import extract
 from nsd_prep.pipeline.experiments import (
     ExperimentRows,
     read_experiment,
 )
+from nsd_prep.pipeline.extraction import extract
 from nsd_prep.pipeline.inputs import Inputs, Trials, design_of
 from nsd_prep.pipeline.loading import map_trials
 from nsd_prep.pipeline.observer import TerminalObserver

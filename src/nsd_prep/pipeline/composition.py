@@ -14,14 +14,13 @@ from nsd_prep.checks.images import STIMULUS_SETS
 from nsd_prep.checks.registry import as_table
 from nsd_prep.core.check_table import raise_failed
 from nsd_prep.core.errors import InputFileError, MissingFilesError
-from nsd_prep.core.records import FileRecord, StepOutput
+from nsd_prep.core.records import StepOutput
 from nsd_prep.extraction.request import TrialSelection
 from nsd_prep.extraction.sessions import SessionRecord
-from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline import outputs, step_table
 from nsd_prep.pipeline.cache import in_use
 from nsd_prep.pipeline.descriptions import describe_inputs, remarks, tables_of_assemblies
-from nsd_prep.pipeline.extraction import extract_in_chunks
+from nsd_prep.pipeline.extraction import extract
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.libraries import import_report
 from nsd_prep.pipeline.locks import only_run_in
@@ -131,50 +130,6 @@ def run_pipeline(
     raise_failed(checks)
     files = dict(pipeline.owned.files)
     return RunResult(run.output_dir, len(inputs.trials.nsd_ids), files, checks)
-
-
-def extract(
-    run: Run,
-    inputs: Inputs,
-    execution: Execution,
-    observer: Observer,
-    kinds: tuple[TrialSelection, ...] = ("shared",),
-    *,
-    with_probes: bool = False,
-) -> tuple[list[SessionRecord], Store]:
-    """Extract what a run needs of its sessions and the store of its cache does not hold.
-
-    Parameters
-    ----------
-    run, inputs : Run, Inputs
-        What is to be extracted.
-    execution : Execution
-        What carries out the steps.
-    observer : Observer
-        Is told of each session.
-    kinds : tuple of {"shared", "all"}
-        What is kept of each session.
-    with_probes : bool
-        Keep all trials of a few voxels of each region as well, for checks.
-
-    Returns
-    -------
-    sessions : list of SessionRecord
-        What was extracted, by subject in the run's order, sessions ascending.
-    store : Store
-        Where it lies.
-
-    Raises
-    ------
-    ExtractionError
-        Some sessions failed, after all the others were extracted.
-    """
-    store = Store(path=run.cache_dir / "responses")
-    requests = inputs.requests(store, kinds, with_probes=with_probes)
-    if run.refresh:
-        for request in requests:
-            request.invalidate()
-    return extract_in_chunks(requests, store, execution, observer), store
 
 
 class _Pipeline:
@@ -387,32 +342,10 @@ class _Pipeline:
         """Write the manifest, the last file of a run that began in a state."""
         owned, observer = self.owned, self._observer
         observer.show_checks(owned.checks)
-        ended = self._at_end(state)
+        ended = None
+        if (noted := self.inputs.noted()) is not None:
+            ended = state.at_end(noted, self._tables, remarks(owned.checks))
         write_manifest(self.inputs, owned, observer.stages, observer.run_name, ended)
-
-    def _at_end(self, state: State) -> State | None:
-        """Return what tells a later run that nothing has changed; None where that cannot be told.
-
-        It cannot of a dataset at an address, and where an input file was not noted when it was
-        read.
-        """
-        states = self.inputs.dataset.source.states
-        if states is None:
-            return None
-        root = self.inputs.dataset.root
-        for record in self.inputs.files:  # files of the user's beside the dataset
-            if isinstance(record, FileRecord) and not Path(record.path).is_relative_to(root):
-                states.note_content(Path(record.path), record.blake3)
-        noted = states.as_json()
-        versions = [facts["version"][0] for facts in noted.values() if facts.get("version")]
-        for record in self.inputs.files:
-            if isinstance(record, FileRecord):
-                is_noted = noted.get(record.path, {}).get("blake3") == record.blake3
-            else:
-                is_noted = record.path in versions
-            if not is_noted:
-                return None
-        return state.at_end(noted, self._tables, remarks(self.owned.checks))
 
     def show_summary(self) -> None:
         """Show what came out."""

@@ -1,4 +1,4 @@
-"""Extraction of all the sessions of a run, divided among workers."""
+"""Extraction of what a run needs of its sessions, divided among workers."""
 
 import logging
 from collections.abc import Sequence
@@ -7,11 +7,13 @@ from typing import Final
 
 from nsd_prep.core.errors import ExtractionError
 from nsd_prep.extraction.prefetch import AHEAD, Prefetch
-from nsd_prep.extraction.request import SessionRequest
+from nsd_prep.extraction.request import SessionRequest, TrialSelection
 from nsd_prep.extraction.sessions import ReplacedSessionsError, SessionRecord
 from nsd_prep.extraction.store import Store
 from nsd_prep.pipeline import step_table
+from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.observer import Observer
+from nsd_prep.pipeline.run import Run
 from nsd_prep.pipeline.step import Execution
 
 #: How often a session is started whose remote file is replaced meanwhile.
@@ -20,7 +22,51 @@ _STARTS: Final = 3
 _logger: Final = logging.getLogger(__name__)
 
 
-def extract_in_chunks(
+def extract(
+    run: Run,
+    inputs: Inputs,
+    execution: Execution,
+    observer: Observer,
+    kinds: tuple[TrialSelection, ...] = ("shared",),
+    *,
+    with_probes: bool = False,
+) -> tuple[list[SessionRecord], Store]:
+    """Extract what a run needs of its sessions and the store of its cache does not hold.
+
+    Parameters
+    ----------
+    run, inputs : Run, Inputs
+        What is to be extracted.
+    execution : Execution
+        What carries out the steps.
+    observer : Observer
+        Is told of each session.
+    kinds : tuple of {"shared", "all"}
+        What is kept of each session.
+    with_probes : bool
+        Keep all trials of a few voxels of each region as well, for checks.
+
+    Returns
+    -------
+    sessions : list of SessionRecord
+        What was extracted, by subject in the run's order, sessions ascending.
+    store : Store
+        Where it lies.
+
+    Raises
+    ------
+    ExtractionError
+        Some sessions failed, after all the others were extracted.
+    """
+    store = Store(path=run.cache_dir / "responses")
+    requests = inputs.requests(store, kinds, with_probes=with_probes)
+    if run.refresh:
+        for request in requests:
+            request.invalidate()
+    return _extract_in_chunks(requests, store, execution, observer), store
+
+
+def _extract_in_chunks(
     requests: Sequence[SessionRequest], store: Store, execution: Execution, observer: Observer
 ) -> list[SessionRecord]:
     """Extract all the sessions; records in the order of the requests.

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -265,6 +267,29 @@ class Inputs:
         regions = self.masks[subject].selection.regions
         chosen = {name: voxels[choose_probes(ncsnr[voxels])] for name, voxels in regions.items()}
         return {name: sites for name, sites in chosen.items() if len(sites)}
+
+    def noted(self) -> dict[str, dict[str, Any]] | None:
+        """Return what was noted of all files when they were read, for a later run to compare.
+
+        None of a dataset at an address, and where a file was not noted.
+        """
+        states = self.dataset.source.states
+        if states is None:
+            return None
+        for record in self.files:  # files of the user's beside the dataset
+            beside = not Path(record.path).is_relative_to(self.dataset.root)
+            if isinstance(record, FileRecord) and beside:
+                states.note_content(Path(record.path), record.blake3)
+        noted = states.as_json()
+        versions = [facts["version"][0] for facts in noted.values() if facts.get("version")]
+        for record in self.files:
+            if isinstance(record, FileRecord):
+                is_noted = noted.get(record.path, {}).get("blake3") == record.blake3
+            else:
+                is_noted = record.path in versions
+            if not is_noted:
+                return None
+        return noted
 
     def requests(
         self,
