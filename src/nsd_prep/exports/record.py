@@ -1,4 +1,4 @@
-"""What an export has written: a manifest, by which an interrupted one resumes where it stopped."""
+"""The folder of an export, which resumes there where an interrupted one stopped."""
 
 import json
 import re
@@ -15,13 +15,10 @@ from nsd_prep.core.digests import as_recorded, recorded_digest
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.locks import LOCK, only_one_in
 from nsd_prep.core.records import Folder
+from nsd_prep.exports.manifest import KIND, MANIFEST, read_manifest
 from nsd_prep.exports.source import TrialsFile
 
-MANIFEST: Final = "manifest.json"
 README: Final = "README.md"
-#: What a run that has not ended leaves in its folder in place of a manifest.
-OF_A_RUN: Final = ".nsd-prep-owned.json"
-_KIND: Final = "nsd-prep export"
 #: Names the subjects of a folder whose manifest does not: versions up to 0.4 did not list them.
 _METADATA: Final = "voxel_metadata.csv"
 _SUBJECT: Final = re.compile(r"(?:^|_)subj(\d\d)[_./]")
@@ -107,30 +104,9 @@ class ExportFolder:
         self._read()
 
     def _read(self) -> None:
-        file = self.path / MANIFEST
-        if not file.exists():
-            if (self.path / OF_A_RUN).exists():
-                raise ParameterError(
-                    f"{self.path} holds what a run wrote that has not ended ({OF_A_RUN}), expected "
-                    f"nothing or an export like {self._like}: choose another folder."
-                )
+        facts = read_manifest(self.path, self._like)
+        if facts is None:
             return
-        content: Any = None
-        with suppress(ValueError, RecursionError, IsADirectoryError):
-            content = json.loads(file.read_bytes())
-        facts = content if isinstance(content, dict) else {}
-        kind, like = facts.get("kind"), facts.get("like")
-        if kind != _KIND or like != self._like:
-            found = f"an export like {like}" if kind == _KIND else "something else"
-            raise ParameterError(
-                f"{self.path} holds {found} ({MANIFEST}), expected nothing or an export like "
-                f"{self._like}: choose another folder."
-            )
-        if (problem := _problem_of(facts)) is not None:
-            raise ParameterError(
-                f"{file} is not as an export wrote it ({problem}): put back what it was, or choose "
-                "another folder."
-            )
         self._noted = facts
         self._made_from = facts.get("made_from", {})
         self._outputs = {name: dict(entry) for name, entry in facts["outputs"].items()}
@@ -370,7 +346,7 @@ class ExportFolder:
     def _note(self) -> None:
         """Write the manifest, where it does not say so already."""
         manifest = {
-            "kind": _KIND,
+            "kind": KIND,
             "like": self._like,
             "made_from": self._made_from or {},
             "software": {"nsd-prep": __version__},
@@ -409,29 +385,6 @@ def _remove_where_empty(folder: Path) -> None:
             for path in sorted(folders, reverse=True):
                 path.rmdir()
             folder.rmdir()
-
-
-def _problem_of(manifest: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with the form of an export's manifest."""
-    kinds: dict[str, tuple[type, str]] = {
-        "outputs": (dict, "mapping"),
-        "made_from": (dict, "mapping"),
-        "subjects": (dict, "mapping"),
-        "unfinished": (list, "list"),
-    }
-    for name, (kind, word) in kinds.items():
-        value = manifest.get(name, {} if name == "outputs" else kind())
-        if not isinstance(value, kind) or (name == "outputs" and name not in manifest):
-            return f"expected a {word} in {name}"
-    for name in ("outputs", "subjects"):
-        for key, entry in manifest.get(name, {}).items():
-            if not isinstance(entry, dict):
-                return f"expected a mapping in {name}, {key}"
-            if not isinstance(entry.get("design", ""), str):
-                return f"expected text in {name}, {key}, design"
-    if not all(isinstance(name, str) for name in manifest.get("unfinished", [])):
-        return "expected names in unfinished"
-    return None
 
 
 def _listed(subjects: Iterable[int]) -> str:
