@@ -28,9 +28,9 @@ from nsd_prep.core.errors import (
     ParameterError,
 )
 from nsd_prep.exports import LIKES, export_trials
+from nsd_prep.exports.folder import opened_export
 from nsd_prep.exports.labels import ATLASES
 from nsd_prep.exports.manifest import OF_A_RUN
-from nsd_prep.exports.record import opened_export
 from nsd_prep.flows.command import main
 from nsd_prep.notebook import open_nsd
 from nsd_prep.pipeline.earlier import UNFINISHED

@@ -47,7 +47,7 @@ from nsd_prep.dataset.regions import (
 )
 from nsd_prep.dataset.space import FUNC1PT8MM
 from nsd_prep.exports.export import NEEDS, Like, opened_trials, require_like, write_export
-from nsd_prep.exports.record import opened_export
+from nsd_prep.exports.folder import opened_export
 from nsd_prep.extraction.request import TrialSelection
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.store import Store

@@ -10,8 +10,8 @@ from nsd_prep.core.progress import current_stage
 from nsd_prep.dataset.noise_ceiling import noise_ceiling_of_unequal_repetitions
 from nsd_prep.dataset.splits import TEST, TRAIN, part_of_split
 from nsd_prep.exports.files import npy_rows, write_npy
+from nsd_prep.exports.folder import ExportFolder
 from nsd_prep.exports.labels import ATLASES
-from nsd_prep.exports.record import ExportFolder
 from nsd_prep.exports.source import TrialsFile
 from nsd_prep.exports.tables import images_as_csv
 from nsd_prep.single_trials.voxels import MEMBERSHIP

@@ -13,7 +13,7 @@ from nsd_prep.dataset.images import opened_images
 from nsd_prep.dataset.published import BETA_SCALE
 from nsd_prep.dataset.splits import TEST, TRAIN, part_of_split
 from nsd_prep.exports.files import npy_rows
-from nsd_prep.exports.record import ExportFolder
+from nsd_prep.exports.folder import ExportFolder
 from nsd_prep.exports.source import TrialsFile
 from nsd_prep.exports.tables import images_as_csv, sites_as_csv
 

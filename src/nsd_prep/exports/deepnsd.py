@@ -12,7 +12,7 @@ from nsd_prep.core.atomic import write_text, written_whole
 from nsd_prep.core.digests import sha256_of_json
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.progress import current_stage
-from nsd_prep.exports.record import ExportFolder
+from nsd_prep.exports.folder import ExportFolder
 from nsd_prep.exports.source import TrialsFile
 from nsd_prep.single_trials.voxels import MEMBERSHIP
 

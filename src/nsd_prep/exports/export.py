@@ -16,8 +16,8 @@ from nsd_prep.core.parameters import Normalise, SpaceName
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS, RegionDefinition
 from nsd_prep.dataset.space import FUNC1PT8MM
 from nsd_prep.exports import algonauts2023, brain_diffuser, deepnsd, mindeye2
+from nsd_prep.exports.folder import README, ExportFolder, opened_export
 from nsd_prep.exports.labels import REGIONS_OF_LABELS
-from nsd_prep.exports.record import README, ExportFolder, opened_export
 from nsd_prep.exports.source import TrialsFile
 
 Like = Literal["mindeye2", "brain-diffuser", "algonauts2023", "deepnsd"]

@@ -7,7 +7,7 @@ import numpy as np
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.progress import current_stage
 from nsd_prep.exports.files import hdf5_rows
-from nsd_prep.exports.record import ExportFolder
+from nsd_prep.exports.folder import ExportFolder
 from nsd_prep.exports.source import TrialsFile
 from nsd_prep.exports.tables import sites_as_csv, trials_as_csv
 
