@@ -573,7 +573,9 @@ class TestSeveralCalls:
         cache, out = tmp_path / "cache", tmp_path / "out"
         words = ["export", str(tiny_nsd), str(out), "--like", "deepnsd", "--cache-dir", str(cache)]
         assert main([*words, "--subjects", "1"]) == 0
-        monkeypatch.setattr("nsd_prep.notebook.extract", lambda *_: pytest.fail("extracted"))
+        monkeypatch.setattr(
+            "nsd_prep.pipeline.open_subjects.extract", lambda *_: pytest.fail("extracted")
+        )
         capsys.readouterr()
         assert main([*words, "--subjects", "2"]) == 1
         assert "give all subjects together, --subjects 1 2 or" in capsys.readouterr().err

@@ -1,23 +1,16 @@
 """NSD in a notebook: voxels, trials, noise ceilings and responses as labelled xarray objects."""
 
-import logging
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
 import pandas as pd
 import xarray as xr
 
-from nsd_prep.checks.registry import as_table
-from nsd_prep.core.atomic import write_table
-from nsd_prep.core.check import Check, of_vertices
+from nsd_prep.core.check import Check
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.folders import user_cache_folder
 from nsd_prep.core.parameters import (
-    MissingRegions,
     Normalise,
     Preparation,
     SingleTrialImages,
@@ -28,59 +21,31 @@ from nsd_prep.core.parameters import (
     TrainingSplit,
 )
 from nsd_prep.core.parameters import parameters as run_parameters
-from nsd_prep.core.progress import Stages
-from nsd_prep.core.tables import variables
 from nsd_prep.core.terminal import wrapped
-from nsd_prep.dataset.atlases import label_table_of_atlases, labelled_regions
+from nsd_prep.dataset.atlases import label_table_of_atlases
 from nsd_prep.dataset.coco import with_annotations
 from nsd_prep.dataset.design import read_design
-from nsd_prep.dataset.experiments import Experiment, require_experiment
+from nsd_prep.dataset.experiments import Experiment
 from nsd_prep.dataset.image_table import table_of_images
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
-from nsd_prep.dataset.regions import (
-    BUILT_IN_REGIONS,
-    RegionDefinition,
-    built_in_regions,
-    chosen_regions,
-    definition_as_text,
-)
+from nsd_prep.dataset.region_choice import Region, Regions
+from nsd_prep.dataset.regions import BUILT_IN_REGIONS
 from nsd_prep.dataset.space import FUNC1PT8MM
-from nsd_prep.exports.export import NEEDS, Like, opened_trials, require_like, write_export
-from nsd_prep.exports.folder import opened_export
-from nsd_prep.extraction.request import TrialSelection
-from nsd_prep.extraction.sessions import SessionRecord
-from nsd_prep.extraction.store import Store
-from nsd_prep.pipeline.cache import in_use
-from nsd_prep.pipeline.experiments import (
-    ExperimentRows,
-    read_experiment,
-)
-from nsd_prep.pipeline.extraction import extract
-from nsd_prep.pipeline.inputs import Inputs, Trials, design_of
-from nsd_prep.pipeline.loading import map_trials
-from nsd_prep.pipeline.observer import TerminalObserver
-from nsd_prep.pipeline.preflight import load_inputs
-from nsd_prep.pipeline.prepared import Prepared
+from nsd_prep.exports.export import Like
+from nsd_prep.pipeline.experiments import experiment_of, write_experiments
+from nsd_prep.pipeline.exports import export_subjects
+from nsd_prep.pipeline.labelled import labelled_trials, labelled_voxels
+from nsd_prep.pipeline.open_subjects import OpenSubjects
 from nsd_prep.pipeline.run import Run, plan_run
-from nsd_prep.pipeline.step import InThreads
-from nsd_prep.pipeline.steps.single_trials import SubjectTrials
-from nsd_prep.pipeline.stored_trials import single_trials_file
 from nsd_prep.single_trials import open_single_trials
 from nsd_prep.single_trials.experiments import ExperimentNormalise, require_normalise
 from nsd_prep.single_trials.reliability import VoxelMinima
 from nsd_prep.single_trials.subject import SingleTrialOptions
-from nsd_prep.single_trials.voxels import trial_voxels
 from nsd_prep.single_trials.writer import check_storage
 
-_logger: Final = logging.getLogger(__name__)
 #: Columns of what `print` shows.
 _WIDTH: Final = 79
-
-#: A name of `NSD.regions`, or the definition of another region.
-Region = str | RegionDefinition
-#: One or several; those of a mapping get their names from it.
-Regions = Region | Sequence[Region] | Mapping[str, RegionDefinition]
 
 
 def open_nsd(
@@ -176,10 +141,10 @@ class NSD:
     def __init__(self, run: Run) -> None:
         self.subjects = run.subjects
         self.sessions = {subject: run.dataset().sessions[subject] for subject in run.subjects}
-        self.regions = dict(run.regions)
         self.cache_dir = run.cache_dir
         self._run = run
-        self._store = Store(path=run.cache_dir / "responses")
+        self._opened = OpenSubjects(run)
+        self.regions = self._opened.regions
 
     def __repr__(self) -> str:
         dataset = self._run.dataset()
@@ -236,9 +201,7 @@ class NSD:
             The columns of `nsd_prep.dataset.trials.trial_table`, and of the behaviour where
             the dataset has it; ``trial`` is 0-based over all sessions.
         """
-        table = self._trials(subject, self._all_trials).all_trials[subject]
-        trial = {"trial": table.index.to_numpy()}
-        return xr.Dataset(variables(table), trial, {"subject": subject})
+        return labelled_trials(self._opened.all_trials_of(subject).all_trials[subject], subject)
 
     def voxels(self, subject: int, regions: Regions) -> xr.Dataset:
         """Return the voxels of regions, each once, in the order of the beta files.
@@ -250,17 +213,7 @@ class NSD:
             voxel or vertex lies are coordinates. The attributes ``grid`` and ``affine`` of a volume
             are what `nsd_prep.single_trials.maps.brain_map` takes.
         """
-        trials = self._trials(subject, self._shared_trials)
-        # Without trials no session is looked at.
-        _, inputs = self._load(subject, regions, replace(trials, table=trials.table[:0]))
-        selection = inputs.masks[subject].selection
-        ceilings = inputs.noise_ceilings[subject]
-        table = trial_voxels(
-            selection.regions, selection.space, ceilings.ncsnr.values, ceilings.splits
-        )
-        attributes = {"subject": subject} | selection.space.attributes()
-        voxel = {"voxel": table.index.to_numpy()}
-        return xr.Dataset(variables(table), voxel, attributes).set_coords(selection.space.columns)
+        return labelled_voxels(self._opened.load_without_sessions(subject, regions), subject)
 
     def noise_ceilings(self, subject: int, regions: Regions, n_averaged: int = 3) -> xr.DataArray:
         """Return how much of a voxel's variance a perfect model explains in means of repetitions.
@@ -288,36 +241,13 @@ class NSD:
             (0-based); on voxel the columns of ``voxels.csv``, as
             `nsd_prep.assemblies.assembly.voxel_table`.
         """
-        names = self._definitions(region)
+        names = self._opened.definitions(region)
         if len(names) != 1:
             raise ParameterError(
                 f"Responses are those of a single region, found {', '.join(names) or 'none'}: "
                 "call once for each, or use single_trials, which takes several."
             )
-        trials = self._trials(subject, self._shared_trials)
-        run, inputs = self._load(subject, region, trials)
-        with in_use(self.cache_dir):
-            prepared = Prepared(run, inputs, self._extract(inputs, "shared"), self._store)
-            ((name, definition),) = prepared.regions.items()
-            responses = prepared.repetitions(subject, name)
-        shown = trials.table[trials.table["usable"]].pivot(index="nsd_id", columns="repetition")
-        voxels = prepared.voxels.drop(columns=["subject", "region", "kept"])
-        coordinates: dict[str, Any] = {
-            "nsd_id": ("image", prepared.nsd_ids),
-            "is_train": ("image", prepared.is_train),
-            "repetition": range(responses.shape[1]),
-            "session": (("image", "repetition"), shown["session"]),
-            "trial_in_session": (("image", "repetition"), shown["trial_in_session"]),
-            **variables(voxels.rename_axis("voxel")),
-        }
-        attributes = {"subject": subject, "region": name, "region_definition": definition}
-        return xr.DataArray(
-            responses,
-            coords=coordinates,
-            dims=("image", "repetition", "voxel"),
-            name="response",
-            attrs=self._run.attributes() | attributes,
-        ).set_xindex("nsd_id")
+        return self._opened.responses(subject, region)
 
     def single_trials(
         self,
@@ -349,7 +279,9 @@ class NSD:
         Run.checked(**dict(self._run) | chosen)
         options = SingleTrialOptions(**chosen, average=average)
         minima = VoxelMinima(min_ncsnr, min_noise_ceiling, min_reliability)
-        return open_single_trials(self._single_trials_file(subject, regions, options, minima))
+        return open_single_trials(
+            self._opened.single_trials_file(subject, regions, options, minima)
+        )
 
     def export(
         self,
@@ -383,56 +315,8 @@ class NSD:
         list of Path
             All files of the export.
         """
-        require_like(like)
-        dataset, needs = self._run.dataset(), NEEDS[like]
-        needs.require_space(like, dataset.space)
-        options = SingleTrialOptions(normalise=needs.normalise)
         minima = VoxelMinima(min_ncsnr, min_noise_ceiling, min_reliability)
-        chosen = self.subjects if subjects is None else tuple(subjects)
-        for subject in chosen:
-            self._require_open(subject)
-        made_from = {
-            "dataset": dataset.name,
-            "preparation": dataset.preparation,
-            **dataset.origin,
-            **dict.fromkeys(VoxelMinima(0, 0, 0).attributes()),
-            **minima.attributes(),
-        }
-        with opened_export(Path(target), like) as folder:
-            # Now, and not after the hours that extraction may take.
-            folder.require(chosen, made_from, design_of(self._all_trials, dataset).get("design"))
-            files = [
-                self._single_trials_file(
-                    subject,
-                    labelled_regions(dataset, subject, needs.regions),
-                    options,
-                    minima,
-                    "skip",
-                )
-                for subject in chosen
-            ]
-            images = dataset.images_file if dataset.images_file.is_file() else None
-            with opened_trials(files, like) as trials, Stages().stage("exporting"):
-                return write_export(folder, like, trials, images)
-
-    def _single_trials_file(
-        self,
-        subject: int,
-        regions: Regions,
-        options: SingleTrialOptions,
-        minima: VoxelMinima,
-        lacking: MissingRegions = "error",
-    ) -> Path:
-        """Return the file of a subject's single trials in the cache, written where it is not there.
-
-        `lacking` is what becomes of regions that the subject has not.
-        """
-        trials_of_subject = self._trials(subject, self._all_trials)
-        _, inputs = self._load(subject, regions, trials_of_subject, lacking)
-        with in_use(self.cache_dir):
-            sessions = self._extract(inputs, "all")
-            trials = SubjectTrials(inputs, int(subject), sessions, self._store, minima)
-            return single_trials_file(trials, options, self._store, len(sessions))
+        return export_subjects(self._opened, like, Path(target), subjects, minima)
 
     def experiment(
         self,
@@ -463,7 +347,7 @@ class NSD:
             `nsd_prep.single_trials.experiments.experiment_voxels` as coordinates.
         """
         require_normalise(normalise)
-        return self._experiment(experiment, subject, regions).as_dataset(normalise)
+        return experiment_of(self._opened, experiment, subject, regions).as_dataset(normalise)
 
     def write_experiment(
         self,
@@ -499,98 +383,13 @@ class NSD:
         """
         require_normalise(normalise)
         check_storage(dtype, format)
-        chosen = self.subjects if subjects is None else tuple(subjects)
-        for subject in chosen:
-            self._require_open(subject)
-            require_experiment(self._run.dataset(), subject, experiment)
-        files: list[Path] = []
-        checks: list[Check] = []
-        with Stages().stage(f"writing NSD-{experiment}", len(chosen)) as stage:
-            for subject in chosen:
-                own = self._experiment(experiment, subject, regions)
-                files += own.write(Path(folder), normalise=normalise, dtype=dtype, format=format)
-                checks += own.check()
-                stage.advance()
-        if self._run.dataset().is_surface:
-            checks = [of_vertices(check) for check in checks]
-        table = Path(folder) / f"checks_{experiment}.csv"
-        write_table(table, as_table(checks))
-        return [*files, table], checks
-
-    def _experiment(self, experiment: Experiment, subject: int, regions: Regions) -> ExperimentRows:
-        self._require_open(subject)
-        require_experiment(self._run.dataset(), subject, experiment)
-        trials = self._trials(subject, self._shared_trials)
-        _, inputs = self._load(subject, regions, replace(trials, table=trials.table[:0]))
-        return read_experiment(inputs, subject, experiment)
-
-    def _require_open(self, subject: int) -> None:
-        if subject not in self.subjects:
-            listed = ", ".join(map(str, self.subjects))
-            raise ParameterError(f"The subject {subject!r} is not open: give one of {listed}.")
-
-    @cached_property
-    def _shared_trials(self) -> Trials:
-        return map_trials(self._run)
-
-    @cached_property
-    def _all_trials(self) -> Trials:
-        return map_trials(self._run.model_copy(update={"single_trials": True}))
-
-    def _trials(self, subject: int, trials: Trials) -> Trials:
-        """Return the trials of a subject; which images are usable depends on all subjects."""
-        self._require_open(subject)
-        all_trials = {int(subject): trials.all_trials[subject]} if trials.all_trials else {}
-        table = trials.table[trials.table["subject"] == subject]
-        return replace(trials, table=table, all_trials=all_trials)
-
-    def _load(
-        self,
-        subject: int,
-        regions: Regions,
-        trials: Trials,
-        lacking: MissingRegions = "error",
-    ) -> tuple[Run, Inputs]:
-        """Look at what a subject's trials and regions need, as a run of the flow does."""
-        definitions = self._definitions(regions)
-        chosen: dict[str, Any] = {
-            "subjects": (int(subject),),
-            "regions": definitions,
-            "missing_regions": lacking,
-        }
-        chosen["single_trials"] = True
-        run = self._run.model_copy(update=chosen)
-        inputs = load_inputs(run, trials=trials)
-        if lacking == "skip":
-            return run, inputs
-        for region, volume, label in inputs.masks[subject].selection.absent_labels:
-            _logger.warning(
-                f"Subject {subject} has no voxel with the label {label} of {volume}, one of the "
-                f"labels of the region {region}."
-            )
-        return run, inputs
-
-    def _definitions(self, regions: Regions) -> dict[str, RegionDefinition]:
-        definitions: list[tuple[str, RegionDefinition | None]]
-        if isinstance(regions, Mapping):
-            definitions = [*regions.items()]
-        else:
-            several = [regions] if isinstance(regions, str | RegionDefinition) else regions
-            definitions = [self._named(region) for region in several]
-        in_space = built_in_regions(self._run.space)
-        built_in = [name for name, definition in definitions if definition == in_space.get(name)]
-        own = {
-            name: definition
-            for name, definition in definitions
-            if definition and name not in built_in
-        }
-        return chosen_regions(built_in, own, self._run.space)
-
-    def _named(self, region: Region) -> tuple[str, RegionDefinition | None]:
-        if isinstance(region, RegionDefinition):
-            return re.sub("[^A-Za-z0-9]+", "-", definition_as_text(region)), region
-        return region, self.regions.get(region)
-
-    def _extract(self, inputs: Inputs, kind: TrialSelection) -> list[SessionRecord]:
-        sessions, _ = extract(self._run, inputs, InThreads(), TerminalObserver(), (kind,))
-        return sessions
+        return write_experiments(
+            self._opened,
+            experiment,
+            Path(folder),
+            regions,
+            subjects,
+            normalise=normalise,
+            dtype=dtype,
+            format=format,
+        )

@@ -1,5 +1,6 @@
-"""A subject's rows of NSD-imagery or NSD-synthetic: read, given as a dataset, written, checked."""
+"""Subjects' rows of NSD-imagery or NSD-synthetic: read, given as a dataset, written, checked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,27 @@ from numpy.typing import NDArray
 
 from nsd_prep import __version__
 from nsd_prep.checks.experiment_runs import check_experiment
-from nsd_prep.core.check import Check
+from nsd_prep.checks.registry import as_table
+from nsd_prep.core.atomic import write_table
+from nsd_prep.core.check import Check, of_vertices
 from nsd_prep.core.parameters import StoredFormat, StoredType
+from nsd_prep.core.progress import Stages
 from nsd_prep.core.tables import variables
 from nsd_prep.dataset.betas import Betas
 from nsd_prep.dataset.experiments import (
     ROWS,
     Experiment,
     betas_file,
+    require_experiment,
     rows_of_experiment,
     valid_file,
 )
+from nsd_prep.dataset.region_choice import Regions
 from nsd_prep.dataset.volumes import read_volume
 from nsd_prep.extraction.sessions import read_files
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.loading import check_space
+from nsd_prep.pipeline.open_subjects import OpenSubjects
 from nsd_prep.single_trials.experiments import (
     ExperimentNormalise,
     experiment_voxels,
@@ -130,3 +137,46 @@ def read_experiment(inputs: Inputs, subject: int, experiment: Experiment) -> Exp
     return ExperimentRows(
         experiment, subject, values, rows, columns, attributes, dataset.is_surface
     )
+
+
+def experiment_of(
+    opened: OpenSubjects, experiment: Experiment, subject: int, regions: Regions
+) -> ExperimentRows:
+    """Return the rows of an open subject in some regions."""
+    _require(opened, experiment, [subject])
+    return read_experiment(opened.load_without_sessions(subject, regions), subject, experiment)
+
+
+def write_experiments(
+    opened: OpenSubjects,
+    experiment: Experiment,
+    folder: Path,
+    regions: Regions,
+    subjects: Sequence[int] | None,
+    *,
+    normalise: ExperimentNormalise,
+    dtype: StoredType,
+    format: StoredFormat,
+) -> tuple[list[Path], list[Check]]:
+    """Write the rows of subjects, all that are open where none are given, and check them."""
+    chosen = opened.run.subjects if subjects is None else tuple(subjects)
+    _require(opened, experiment, chosen)
+    files: list[Path] = []
+    checks: list[Check] = []
+    with Stages().stage(f"writing NSD-{experiment}", len(chosen)) as stage:
+        for subject in chosen:
+            rows = experiment_of(opened, experiment, subject, regions)
+            files += rows.write(folder, normalise=normalise, dtype=dtype, format=format)
+            checks += rows.check()
+            stage.advance()
+    if opened.run.dataset().is_surface:
+        checks = [of_vertices(check) for check in checks]
+    table = folder / f"checks_{experiment}.csv"
+    write_table(table, as_table(checks))
+    return [*files, table], checks
+
+
+def _require(opened: OpenSubjects, experiment: Experiment, subjects: Sequence[int]) -> None:
+    for subject in subjects:
+        opened.require([subject])
+        require_experiment(opened.run.dataset(), subject, experiment)

@@ -1,0 +1,55 @@
+"""Trials, voxels and responses of a subject as labelled xarray objects."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from nsd_prep.core.tables import variables
+from nsd_prep.pipeline.inputs import Inputs
+from nsd_prep.pipeline.prepared import Prepared
+from nsd_prep.single_trials.voxels import trial_voxels
+
+
+def labelled_trials(table: pd.DataFrame, subject: int) -> xr.Dataset:
+    """Return the columns of a table of trials, dims (trial,)."""
+    trial = {"trial": table.index.to_numpy()}
+    return xr.Dataset(variables(table), trial, {"subject": subject})
+
+
+def labelled_voxels(inputs: Inputs, subject: int) -> xr.Dataset:
+    """Return the columns of `trial_voxels` of a subject's regions, dims (voxel,)."""
+    selection = inputs.masks[subject].selection
+    ceilings = inputs.noise_ceilings[subject]
+    table = trial_voxels(selection.regions, selection.space, ceilings.ncsnr.values, ceilings.splits)
+    attributes = {"subject": subject} | selection.space.attributes()
+    voxel = {"voxel": table.index.to_numpy()}
+    return xr.Dataset(variables(table), voxel, attributes).set_coords(selection.space.columns)
+
+
+def labelled_responses(
+    prepared: Prepared, subject: int, attributes: Mapping[str, Any]
+) -> xr.DataArray:
+    """Return the responses of the one region that is prepared, dims (image, repetition, voxel)."""
+    ((name, definition),) = prepared.regions.items()
+    responses = prepared.repetitions(subject, name)
+    trials = prepared.trials
+    shown = trials[trials["usable"]].pivot(index="nsd_id", columns="repetition")
+    voxels = prepared.voxels.drop(columns=["subject", "region", "kept"])
+    coordinates: dict[str, Any] = {
+        "nsd_id": ("image", prepared.nsd_ids),
+        "is_train": ("image", prepared.is_train),
+        "repetition": range(responses.shape[1]),
+        "session": (("image", "repetition"), shown["session"]),
+        "trial_in_session": (("image", "repetition"), shown["trial_in_session"]),
+        **variables(voxels.rename_axis("voxel")),
+    }
+    of_region = {"subject": subject, "region": name, "region_definition": definition}
+    return xr.DataArray(
+        responses,
+        coords=coordinates,
+        dims=("image", "repetition", "voxel"),
+        name="response",
+        attrs={**attributes, **of_region},
+    ).set_xindex("nsd_id")
