@@ -28,6 +28,7 @@ from nsd_prep import __version__
 from nsd_prep.core.parameters import TITLES, parameters
 from nsd_prep.core.threads import share_freed_memory
 from nsd_prep.flows.recording import library_log_to_server, without_success_lines
+from nsd_prep.flows.terminal import in_words_of_the_terminal
 from nsd_prep.pipeline.composition import run_pipeline
 from nsd_prep.pipeline.steps import checks, tables  # noqa: F401 (while the server starts)
 from nsd_prep.tasks.artifacts import RunPage, leave_cancellation, leave_failure
@@ -97,7 +98,7 @@ def _takes(stated: Callable[..., dict[str, Any]]) -> Callable[..., Callable[...,
 def nsd_flow(**chosen: Any) -> dict[str, Any]:  # noqa: D103 (documented by its parameters)
     share_freed_memory()
     with without_success_lines(), library_log_to_server():
-        result = run_pipeline(chosen, InTasks, RunPage())
+        result = run_pipeline(chosen, InTasks, RunPage(in_words_of_the_terminal))
     if chosen["check"]:
         return {"checked": str(chosen["nsd_root"])}
     return {

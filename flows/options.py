@@ -32,6 +32,8 @@ def as_options(text: str, commands: Iterable[Callable[..., Any]], more: Iterable
 
 def _option(match: "re.Match[str]") -> str:
     name, value = match[1].replace("_", "-"), match[2]
+    if value == "None":
+        return f"no --{name}"
     if value == "False":
         return f"--no-{name}"
     if value in (None, "True"):

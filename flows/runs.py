@@ -12,7 +12,7 @@ from nsd_prep.core.progress import Stages
 from nsd_prep.core.terminal import print_rendered, say
 from nsd_prep.flows.options import UsageError
 from nsd_prep.flows.server import end_workers, may_be_configured, without_telemetry
-from nsd_prep.flows.terminal import lines_on_terminal
+from nsd_prep.flows.terminal import in_words_of_the_terminal, lines_on_terminal
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -129,7 +129,8 @@ def _check(options: dict[str, Any]) -> int:
         inputs = load_inputs(planned)
         owned = Ownership(OutputFolder(path=planned.output_dir), planned, inputs)
         owned.require_that_all_belongs_together()
-        print_rendered(describe_inputs(planned, inputs) + owned.account())
+        text = describe_inputs(planned, inputs) + owned.account()
+        print_rendered(in_words_of_the_terminal(text))
     finally:
         for (
             folder

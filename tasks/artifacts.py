@@ -1,6 +1,6 @@
 """What the page of a run shows: inputs, progress, checks, report, summary, and why it failed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -130,8 +130,8 @@ def emit_checked(summary: Summary) -> None:
 class RunPage(TerminalObserver):
     """Shows a run on its page in Prefect's UI, beside the terminal and the log."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, words: Callable[[str], str] = str) -> None:
+        super().__init__(words)
         self.run_name = str(flow_run.name or "")
         self._progress: ProgressArtifact | None = None
         #: What the page shows, by key: title and id.

@@ -40,6 +40,10 @@ class TestWords:
             ("train_fraction=0.5.", "--train-fraction 0.5."),
             ("what subjects see: /data/subjects=1/x", "what subjects see: /data/subjects=1/x"),
             ("packaged with unchecked=True", "packaged with --unchecked"),
+            ("seed=42 there, seed=43 in", "--seed 42 there, --seed 43 in"),
+            ("subjects=[1, 2] there", "--subjects 1 2 there"),
+            ("min_ncsnr=None there, min_ncsnr=0.2 in", "no --min-ncsnr there, --min-ncsnr 0.2 in"),
+            ("another suffix= than this run's", "another --suffix than this run's"),
         ],
     )
     def test_parameters_are_options(self, text: str, expected: str) -> None:

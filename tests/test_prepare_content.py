@@ -146,11 +146,12 @@ class TestOwnership:
     @pytest.mark.parametrize(
         ("options", "others", "difference"),
         [
-            (ASSEMBLIES, {"seed": 43}, "--seed: 42 there, 43 in this run"),
-            (ASSEMBLIES, {"subjects": [1]}, r"--subjects: 1 2.* there, 1 in this run"),
-            (TRIALS, {"normalise": "none"}, "--normalise: session there, none in this run"),
-            (TRIALS, {"regions": ["V2"]}, "--regions: V1 there, V2 in this run"),
-            (TRIALS, {"subjects": [1], "seed": 43}, "--seed: 42 there, 43 in this run"),
+            (ASSEMBLIES, {"seed": 43}, "seed=42 there, seed=43 in this run"),
+            (ASSEMBLIES, {"subjects": [1]}, r"subjects=\[1, 2.*\] there, subjects=\[1\] in"),
+            (TRIALS, {"normalise": "none"}, "normalise='session' there, normalise='none' in"),
+            (TRIALS, {"regions": ["V2"]}, r"regions=\['V1'\] there, regions=\['V2'\] in"),
+            (TRIALS, {"min_ncsnr": 0.01}, "min_ncsnr=None there, min_ncsnr=0.01 in this run"),
+            (TRIALS, {"subjects": [1], "seed": 43}, "seed=42 there, seed=43 in this run"),
         ],
     )
     def test_other_options_stop_before_anything_is_computed_unless_all_is_to_be_replaced(
@@ -169,7 +170,8 @@ class TestOwnership:
             with pytest.raises(ParameterError, match=difference) as error:
                 run(small, out, **options | others, check=check, cache_dir=tmp_path / "cache")
         assert re.search(r"holds \d+ files? \(.*\) of another run", str(error.value))
-        assert "--output-dir" in str(error.value)
+        assert "choose another output_dir=, or give replace=True, which" in str(error.value)
+        assert "--" not in str(error.value).replace(str(out), "")
         assert digests(out) == before
         assert (out / "manifest.json").read_bytes() == listed
         assert not (tmp_path / "cache" / "responses").exists()
@@ -213,7 +215,9 @@ class TestOwnership:
         (out / "notes.txt").write_text("mine")
         (out / "Allen2022.V2.nc").write_text("mine")
         for check in (True, False):
-            with pytest.raises(ParameterError, match=f"1 file .*{name}.* no run has written"):
+            with pytest.raises(
+                ParameterError, match=f"1 file .*{name}.* no run has written.* or give replace=True"
+            ):
                 run(small, out, **options, check=check, cache_dir=tmp_path / "cache")
         assert (out / name).read_text() == '{"mine": 1}'
         assert not (tmp_path / "cache" / "responses").exists()
@@ -370,6 +374,11 @@ class TestOwnership:
         said = capsys.readouterr().out
         assert "removed at the end (--replace): " in said
         assert "left as they are" not in said
+        with contextlib.suppress(FailedChecksError):
+            nsd_prep.prepare(
+                nsd_root=small.root, output_dir=out, regions=["V2"], replace=True, check=True
+            )
+        assert "removed at the end (replace=True): " in capsys.readouterr().out
         assert digests(out) == before
 
     def test_a_check_says_which_option_keeps_a_table_under_another_name(
@@ -382,6 +391,11 @@ class TestOwnership:
         said = capsys.readouterr().out
         assert "(brainscore, checks.csv: made with another --suffix than this run's)" in said
         assert "a single run of all regions" not in said
+        nsd_prep.prepare(
+            nsd_root=small.root, output_dir=out, regions=["V1"], suffix="_other", check=True
+        )
+        said = capsys.readouterr().out
+        assert "(brainscore, checks.csv: made with another suffix= than this run's)" in said
 
     @pytest.mark.parametrize(
         "content",

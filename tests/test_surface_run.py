@@ -554,7 +554,7 @@ class TestComparison:
         whole_run(surfaces.root, tmp_path, subjects=[1], regions=["V1"], report=False)
         of_volume = read_assembly(tmp_path / "Allen2022.V1.nc")
         on_surface = read_assembly(out / "Allen2022_surface.V1.nc")
-        with pytest.raises(InputFileError, match="expected both in one space"):
+        with pytest.raises(InputFileError, match=r"both in one space; .* the same space="):
             compare_assemblies("V1", of_volume, on_surface)
 
 

@@ -28,19 +28,23 @@ _TRIALS_REPORT: Final = f"{outputs.SINGLE_TRIALS}/{outputs.REPORT}"
 
 
 class Difference(NamedTuple):
-    """What two runs differ in."""
+    """What two runs differ in: an argument, or something else that is known of them."""
 
-    option: str
+    what: str
     theirs: object
     ours: object
+    is_argument: bool = False
 
     def __str__(self) -> str:
         """Return it as part of a sentence."""
-        return f"{self.option}: {_as_text(self.theirs)} there, {_as_text(self.ours)} in this run"
+        if self.is_argument:
+            theirs, ours = (f"{self.what}={_as_argument(v)}" for v in (self.theirs, self.ours))
+            return f"{theirs} there, {ours} in this run"
+        return f"{self.what}: {self.theirs} there, {self.ours} in this run"
 
 
-def _as_text(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def _as_argument(value: object) -> str:
+    return repr(list(value) if isinstance(value, tuple) else value)
 
 
 def makes(run: Options, name: str) -> bool:
@@ -139,9 +143,9 @@ def differences(ours: RunRecord, theirs: RunRecord) -> list[Difference]:
 
 def _differences(ours: RunRecord, theirs: RunRecord) -> Iterator[Difference]:
     mine, other = ours.parameters, theirs.parameters
-    for option, value in _FACTS.items():
+    for fact, value in _FACTS.items():
         if value(ours) != value(theirs):
-            yield Difference(option, value(theirs), value(ours))
+            yield Difference(fact, value(theirs), value(ours))
     names: list[str] = []
     if mine.assemblies and other.assemblies:
         names += ["subjects", "seed", "train_fraction", "invalid_voxels"]
@@ -158,8 +162,7 @@ def _differences(ours: RunRecord, theirs: RunRecord) -> Iterator[Difference]:
                 names += ["subjects", "seed", "train_fraction"]
     for name in dict.fromkeys(names):
         if getattr(mine, name) != getattr(other, name):
-            option = f"--{name.replace('_', '-')}"
-            yield Difference(option, getattr(other, name), getattr(mine, name))
+            yield Difference(name, getattr(other, name), getattr(mine, name), is_argument=True)
     for region in mine.regions.keys() & other.regions.keys():
         if mine.regions[region] != other.regions[region]:
             definitions = (other.regions[region], mine.regions[region])
@@ -167,7 +170,7 @@ def _differences(ours: RunRecord, theirs: RunRecord) -> Iterator[Difference]:
     if mine.single_trials and other.single_trials and mine.regions.keys() != other.regions.keys():
         again = mine.regions.keys() >= other.regions.keys()
         if not (again and set(mine.subjects) >= set(other.subjects)):
-            yield Difference("--regions", tuple(other.regions), tuple(mine.regions))
+            yield Difference("regions", tuple(other.regions), tuple(mine.regions), is_argument=True)
     if mine.assemblies and other.assemblies and not mine.regions.keys() >= other.regions.keys():
         numbers = theirs.images.get("number"), ours.images.get("number")
         if theirs.images != ours.images:

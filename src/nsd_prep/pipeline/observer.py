@@ -1,6 +1,6 @@
 """What people see of a run: nothing, its progress and summary on the terminal, or more."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from nsd_prep.core.check import Check
@@ -51,14 +51,21 @@ class Observer:
 
 
 class TerminalObserver(Observer):
-    """Shows progress on a terminal or in the log, and inputs and summary on standard output."""
+    """Shows progress on a terminal or in the log, and inputs and summary on standard output.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    words : callable, optional
+        Gives what the run will do in the words of who reads it.
+    """
+
+    def __init__(self, words: Callable[[str], str] = str) -> None:
         self.stages = Stages()
+        self._words = words
 
     def show_inputs(self, text: str) -> None:
         """Print what the run will do."""
-        print_rendered(text)
+        print_rendered(self._words(text))
 
     def show_summary(self, summary: Summary) -> None:
         """Print tables and lines."""

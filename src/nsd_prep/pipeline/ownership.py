@@ -88,8 +88,8 @@ class Ownership:
         if own := self._own_files():
             raise ParameterError(
                 f"{self._folder.path} holds {_named(own)}, which no run has written, under the "
-                "names of this run's results: choose another --output-dir, move them elsewhere, "
-                "or give --replace to replace them."
+                "names of this run's results: choose another output_dir=, move them elsewhere, "
+                "or give replace=True to replace them."
             )
         why: dict[str, list[Difference]] = {
             run: differences(self._ours, record) for run, record in self._earlier.records.items()
@@ -105,8 +105,8 @@ class Ownership:
         reasons = "; ".join(map(str, why.get(first, ["no record of their options"])))
         raise ParameterError(
             f"{self._folder.path} holds {_named(strangers)} of another run with different options "
-            f"({reasons}): choose another --output-dir, or give --replace, which removes the "
-            "results that this run does not write."
+            f"({reasons}): choose another output_dir=, or give replace=True, which removes "
+            "the results that this run does not write."
         )
 
     def _own_files(self) -> list[str]:
@@ -138,7 +138,7 @@ class Ownership:
         if replaced:
             lines.append(f"  replaced by this run: {_named(replaced)}")
         if others:
-            becomes = "removed at the end (--replace)" if self._replace else "left as they are"
+            becomes = "removed at the end (replace=True)" if self._replace else "left as they are"
             lines.append(f"  {becomes}: {_named(others)}")
         if aside:
             lines.append(f"  kept under another name: {_renamed(aside)}")
@@ -173,7 +173,7 @@ class Ownership:
                 "  (a single run of all regions and subjects writes one table, from the cache)"
             )
         if others := dict.fromkeys(option for apart in options.values() for option in apart):
-            listed = ", ".join(f"--{option.replace('_', '-')}" for option in others)
+            listed = ", ".join(f"{option}=" for option in others)
             kept = dict.fromkeys(name.split("/")[0] for name, apart in options.items() if apart)
             lines.append(
                 f"  ({', '.join(sorted(kept))}: made with another {listed} than this run's)"

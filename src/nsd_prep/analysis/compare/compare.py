@@ -158,7 +158,7 @@ def compare_assemblies(
     if places_of(first) != places_of(second):
         raise InputFileError(
             f"The assemblies {name} are of a volume and of surfaces: expected both in one space; "
-            "compare assemblies of runs with the same --space."
+            "compare assemblies of runs with the same space=."
         )
     second, orders = _in_order_of(first, second)
     groups = [_groups(assembly) for assembly in (first, second)]
