@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from surface_words import words_of_voxels
 
 from nsd_prep.checks.assembly_values import VOXELS_MEASURED
 from nsd_prep.checks.placement import INSIDE_BRAIN_MASK
@@ -22,6 +23,7 @@ from nsd_prep.core.check import PROBLEMS, VERDICTS, Check, Kind, any_verdict, of
 from nsd_prep.core.check_table import raise_failed
 from nsd_prep.core.content import content
 from nsd_prep.core.errors import FailedChecksError
+from nsd_prep.core.nouns import VERTEX
 from nsd_prep.core.records import StepOutput
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -93,18 +95,10 @@ class TestCheck:
         assert check.measured is None
         assert TOLD.value_of(check) == "unknown and unknown of None"
 
-    @pytest.mark.parametrize("path", ["/data/nan/images.hdf5", "nan/images.hdf5", "/data/sub-nan"])
-    def test_a_folder_s_name_is_no_number(self, path: str) -> None:
-        check = TOLD.check(None, other=0.5, what=f"{path}, a mean of nan and one of -inf")
-        assert TOLD.value_of(check).endswith(f"of {path}, a mean of unknown and one of unknown")
-
-    @pytest.mark.parametrize(
-        "name",
-        ["voxels.csv", "/data/voxels/x.hdf5", "/data/voxels", "--invalid-voxels", "n_voxels"],
-    )
-    def test_on_a_surface_names_stay_what_they_are(self, name: str) -> None:
-        check = of_vertices(TOLD.check(None, other=0.5, what=f"{name} of voxels. Voxels, a voxel"))
-        assert TOLD.value_of(check).endswith(f"of {name} of vertices. Vertices, a vertex")
+    @pytest.mark.parametrize("name", ["/data/nan/x.hdf5", "inf", "voxels of {site}"])
+    def test_names_stay_what_they_are(self, name: str) -> None:
+        check = of_vertices(TOLD.check(None, other=0.5, what=name))
+        assert TOLD.value_of(check).endswith(f"of {name}")
 
     def test_on_a_surface_its_words_are_about_vertices(self) -> None:
         check = of_vertices(VOXELS_MEASURED.check(None, measured=0.5, n_voxels=24))
@@ -112,6 +106,8 @@ class TestCheck:
         assert described.value.startswith("50.0% of 24 vertices without data")
         assert as_table([check])["unit"].tolist() == ["share of vertices"]
         assert as_table([check])["name"].tolist() == ["voxels with data"]
+        own = replace(check, unit="share of all")
+        assert as_table([own])["unit"].tolist() == ["share of all"]
         lacking = RELIABLE_VOXELS_HAVE_CEILING.check(False, reason="without data", n_reliable=9)
         assert "--invalid-voxels drop" in describe(of_vertices(lacking)).meaning
         assert "these vertices lack data" in describe(of_vertices(lacking)).meaning
@@ -153,6 +149,19 @@ class TestKinds:
         reasons = set(kind.meanings) - set(VERDICTS)
         # A verdict without a sentence of its own is told by reasons.
         assert reasons or set(kind.conditions) <= set(kind.meanings)
+
+    @pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.name)
+    def test_on_a_surface_each_speaks_of_vertices(self, kind: Kind) -> None:
+        fields = {
+            name
+            for template in (kind.value, kind.expectation)
+            for _, name, _, _ in string.Formatter().parse(template)
+            if name
+        } - {"measured", "lower", "upper", *VERTEX.fields}
+        check = of_vertices(kind.check(None, **dict.fromkeys(fields, 1)))
+        said = [kind.value_of(check), kind.expectation_of(check), kind.unit_of(check)]
+        said += [kind.meaning_of(replace(check, reason=reason)) for reason in kind.meanings]
+        assert not words_of_voxels(said)
 
     @pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.name)
     def test_what_cannot_be_decided_is_not_said_to_hold(self, kind: Kind) -> None:

@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from surface_words import words_of_voxels
 
 from nsd_prep.checks import check_session_records
 from nsd_prep.checks.registry import describe
-from nsd_prep.core.check import Check
+from nsd_prep.core.check import Check, of_vertices
+from nsd_prep.core.nouns import VERTEX
 from nsd_prep.dataset.published import run_lengths
 from nsd_prep.extraction.statistics import BetaStatistics, describe_part, sessions_table
 
@@ -49,6 +51,20 @@ def records_of(sessions: Sessions) -> dict[int, dict[str, BetaStatistics]]:
 
 def checks_of(sessions: Sessions) -> dict[str, Check]:
     return {check.name: check for check in check_session_records(1, records_of(sessions))}
+
+
+def test_on_a_surface_what_was_found_is_of_vertices() -> None:
+    sessions = raw_sessions(0)
+    for values in sessions[3].values():
+        values[:] = 0
+    for values in sessions[4].values():
+        values[:, :5] = 7
+    checks = check_session_records(1, records_of(sessions), VERTEX)
+    found = [describe(of_vertices(check)).value for check in checks]
+    assert any("session 3: 100% of 229 vertices constant" in value for value in found)
+    assert any("with one value in all vertices" in value for value in found)
+    assert any("session 3: too few vertices with data" in value for value in found)
+    assert not words_of_voxels(found)
 
 
 class TestRecord:

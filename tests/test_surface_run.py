@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from library_stages import Watching, planned, whole_run
 from range_server import RangeServer
 from small_nsd import write_small_nsd
 from small_surfaces import FSAVERAGE, NATIVE, SIDES, SmallSurfaces, write_small_surfaces
+from surface_words import words_of_voxels
 
 from nsd_prep import open_nsd
 from nsd_prep.analysis.compare.compare import compare_assemblies
@@ -122,7 +124,7 @@ class TestAssemblies:
         table = read_checks(finished[2] / "checks.csv")
         said = table[["value", "expectation", "meaning", "unit"]].agg(" ".join, axis="columns")
         assert not said[said.str.contains(r"\bnan\b|\binf\b")].tolist()
-        assert not said[said.str.contains(r"(?i)(?<!-)\bvoxel")].tolist()
+        assert not words_of_voxels(said)
         assert said.str.contains("vertices").any()
 
     def test_neuroids_say_where_they_lie(
@@ -226,6 +228,16 @@ class TestAssemblies:
             assert (str(surfaces.mgh_file(1, 1, side)) in names) == (files == "mgh")
             transform = str(surfaces.transform(1, "white-to-fsaverage", side))
             assert (transform in names) == (files == "native")
+
+
+def test_reports_speak_of_vertices(surfaces: SmallSurfaces, tmp_path: Path) -> None:
+    asked = {"space": "fsaverage", "subjects": [1], "regions": ["V1"], "brainscore": False}
+    whole_run(surfaces.root, tmp_path, single_trials=True, **asked)
+    names = set(read_checks(tmp_path / "checks.csv")["name"])
+    for page in ("report/index.html", "trials/report/index.html"):
+        said = re.findall(r">([^<]+)<", (tmp_path / page).read_text(encoding="utf-8"))
+        assert any("vertices" in text for text in said)
+        assert not {text.removeprefix("! ") for text in words_of_voxels(said)} - names
 
 
 class TestPackages:

@@ -43,7 +43,6 @@ def regions(
     elif format == "json":
         print(table.to_json(orient="records", indent=1))  # noqa: T201
     else:
-        sites = "vertices" if dataset.is_surface else "voxels"
         width = console().width if sys.stdout.isatty() else None
-        print(as_text(table, sites, width))  # noqa: T201
+        print(as_text(table, dataset.noun.plural, width))  # noqa: T201
     return 0

@@ -22,7 +22,8 @@ from nsd_prep.checks.decision import (
     verdict_of_share,
 )
 from nsd_prep.checks.trials import SingleTrials, VoxelBlock, add_blocks, over_pairs
-from nsd_prep.core.check import Check, Kind, Threshold, Verdict
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict, number_text
+from nsd_prep.core.nouns import VOXEL, Noun
 from nsd_prep.dataset.published import REPETITIONS
 
 _SIMULATIONS: Final = 20
@@ -88,21 +89,21 @@ NCSNR_OF_VOXELS: Final = Kind(
     unit="share of the prediction",
     meanings={
         **meanings_of_share(
-            sound="The ncsnr recomputed from the trials follows the stored one from voxel to "
-            "voxel.",
+            sound="The ncsnr recomputed from the trials follows the stored one from {site} to "
+            "{site}.",
             weak="The recomputed ncsnr follows the stored one only in part: volumes and betas are "
-            "shifted by a voxel or two against each other, come from different preparations, "
+            "shifted by a {site} or two against each other, come from different preparations, "
             "or sessions are out of order.",
             none="The recomputed ncsnr does not follow the stored one: volumes and betas are "
             "flipped or shifted against each other, or trials belong to other images.",
-            high="Noise differs between voxels more than the stored ncsnr allows: trials were not "
+            high="Noise differs between {sites} more than the stored ncsnr allows: trials were not "
             "z-scored within sessions.",
         ),
-        _LOW_CORRELATION: "The slope is as expected, but r over voxels is lower than noise "
-        "explains: volumes and betas may be shifted by a voxel, or the ncsnr is "
+        _LOW_CORRELATION: "The slope is as expected, but r over {sites} is lower than noise "
+        "explains: volumes and betas may be shifted by a {site}, or the ncsnr is "
         "of other sessions or of other betas.",
-        _ROOM_FOR_SHIFT: "The slope is as expected, but its error, with the draw of these voxels, "
-        "does not rule out volumes shifted by a voxel: more voxels or images "
+        _ROOM_FOR_SHIFT: "The slope is as expected, but its error, with the draw of these {sites}, "
+        "does not rule out volumes shifted by a {site}: more {sites} or images "
         "would decide.",
     },
     thresholds=(
@@ -308,7 +309,9 @@ def _verdict_of_voxels(alignment: Alignment) -> tuple[Verdict, str]:
     return verdict, reason_of_share(slope, verdict)
 
 
-def check_alignment(region: str, subject: str, alignment: Alignment) -> list[Check]:
+def check_alignment(
+    region: str, subject: str, alignment: Alignment, noun: Noun = VOXEL
+) -> list[Check]:
     """Check that trials belong to their images, and the ncsnr to its voxels.
 
     Parameters
@@ -317,6 +320,8 @@ def check_alignment(region: str, subject: str, alignment: Alignment) -> list[Che
         Such as "V1" and "subj01".
     alignment : Alignment
         As `align` gives it.
+    noun : Noun
+        What its voxels are called.
 
     Returns
     -------
@@ -326,10 +331,10 @@ def check_alignment(region: str, subject: str, alignment: Alignment) -> list[Che
     trials, voxels = alignment.trials, alignment.voxels
     verdict_of_trials = verdict_of_share(trials)
     verdict_of_voxels, reason = _verdict_of_voxels(alignment)
-    slope = "cannot be told from these voxels"
+    slope = f"cannot be told from these {noun.plural}"
     if np.isfinite(alignment.correlation):
-        expected = alignment.expected_correlation
-        slope = f"slope {voxels}, r {alignment.correlation:.2f} ({expected:.2f} expected)"
+        expected = number_text(alignment.expected_correlation, ".2f")
+        slope = f"slope {voxels}, r {alignment.correlation:.2f} ({expected} expected)"
     return [
         TRIALS_OF_IMAGES.check(
             verdict_of_trials,

@@ -14,6 +14,7 @@ from nsd_prep.assemblies.assembly import (
     places_of,
 )
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict, any_verdict
+from nsd_prep.core.nouns import VERTEX, VOXEL
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 from nsd_prep.dataset.space import SurfaceSpace
 
@@ -30,8 +31,8 @@ DIMENSIONS: Final = Kind(
     value="{dims} {shape}, {dtype}",
     expectation="{expected}, float32",
     meanings={
-        **any_verdict("The consumer finds images along presentation and voxels along neuroid."),
-        TRAIN_AND_TEST: "The consumer finds images, voxels and the time bin along these.",
+        **any_verdict("The consumer finds images along presentation and {sites} along neuroid."),
+        TRAIN_AND_TEST: "The consumer finds images, {sites} and the time bin along these.",
     },
 )
 COORDINATES: Final = Kind(
@@ -69,7 +70,7 @@ SUBJECTS_PRESENT: Final = Kind(
     conditions=_OTHERWISE,
     value="{subjects}",
     expectation="{expected}",
-    meanings=any_verdict("Every subject stands once, its voxels together, in the order given."),
+    meanings=any_verdict("Every subject stands once, its {sites} together, in the order given."),
 )
 UNIQUE_IDS: Final = Kind(
     name="unique ids",
@@ -106,7 +107,7 @@ NOISE_CEILING_IN_RANGE: Final = Kind(
     lower=0,
     upper=100,
     unit="%",
-    meanings=any_verdict("Noise ceilings are percentages of a voxel's variance."),
+    meanings=any_verdict("Noise ceilings are percentages of a {site}'s variance."),
 )
 NO_RELIABLE_CONSTANT: Final = Kind(
     name="no reliable voxel without variance",
@@ -115,11 +116,13 @@ NO_RELIABLE_CONSTANT: Final = Kind(
     f"{RELIABLE_NOISE_CEILING:g} %",
     conditions={"failed": "one or more", "passed": "none"},
     value="{voxels}",
-    expectation=f"0 voxels constant over images with a noise ceiling above "
+    expectation=f"0 {{sites}} constant over images with a noise ceiling above "
     f"{RELIABLE_NOISE_CEILING:g}",
     upper=0,
-    unit="voxels",
-    meanings=any_verdict("One such voxel turns the region's score into NaN; sound data have none."),
+    unit="{sites}",
+    meanings=any_verdict(
+        "One such {site} turns the region's score into NaN; sound data have none."
+    ),
     thresholds=(
         Threshold("noise ceiling, %", RELIABLE_NOISE_CEILING, "what Brain-Score calls reliable"),
     ),
@@ -169,6 +172,7 @@ def check_form(
     site_coordinates = places_of(assembly)
     coordinates = [*PRESENTATION_COORDINATES, *neuroid_coordinates(site_coordinates)]
     is_surface = site_coordinates == SurfaceSpace.coordinates
+    noun = VERTEX if is_surface else VOXEL
     ids = assembly["neuroid_id"].to_numpy()
     names = assembly["subject"].to_numpy()
     in_order = list(dict.fromkeys(names.tolist()))
@@ -240,7 +244,7 @@ def check_form(
             not flat,
             region=region,
             measured=len(flat),
-            voxels=f"voxels: {flat_in}" if flat else "0 voxels",
+            voxels=f"{noun.plural}: {flat_in}" if flat else f"0 {noun.plural}",
         ),
     ]
 

@@ -30,7 +30,7 @@ _SIZE_OF_SAMPLE: Final = (
     Threshold("fewest voxels", FEWEST_VOXELS_OF_SIGNAL, "the sampling error is as the tolerance"),
 )
 _TOO_FEW: Final = f"fewer than {FEWEST_IMAGES_OF_SIGNAL} images or {FEWEST_VOXELS_OF_SIGNAL} voxels"
-_TOO_FEW_TO_TELL: Final = "Too few images or voxels to tell."
+_TOO_FEW_TO_TELL: Final = "Too few images or {sites} to tell."
 DEVIATION_AS_PREDICTED: Final = Kind(
     name="deviation as predicted",
     scope="region",
@@ -84,15 +84,15 @@ VOXELS_MEASURED: Final = Kind(
         "suspicious": f"above {LARGEST_SHARE_WITHOUT_DATA:.0%} of fewer voxels",
         "passed": f"at most {LARGEST_SHARE_WITHOUT_DATA:.0%}",
     },
-    value="{measured:.1%} of {n_voxels} voxels without data in any session, or without ncsnr",
+    value="{measured:.1%} of {n_voxels} {sites} without data in any session, or without ncsnr",
     expectation=f"at most {LARGEST_SHARE_WITHOUT_DATA:.0%}",
     upper=LARGEST_SHARE_WITHOUT_DATA,
-    unit="share of voxels",
+    unit="share of {sites}",
     meanings={
         **any_verdict(
             "Mask and betas are not aligned, or the region lies where nothing was measured."
         ),
-        "passed": "Nearly all voxels have data: mask and betas are aligned.",
+        "passed": "Nearly all {sites} have data: mask and betas are aligned.",
     },
     thresholds=(
         Threshold("share without data", LARGEST_SHARE_WITHOUT_DATA, "simulated cortex"),

@@ -165,7 +165,7 @@ def reason_of_share(share: Share, verdict: Verdict) -> str:
 
 def meanings_of_share(*, sound: str, weak: str, none: str, high: str) -> Mapping[str, str]:
     """Return the meanings of a share as predicted, one too low, one at 0 and one above 1.6."""
-    unknown = "Too few images or voxels, or too weak a signal, to tell."
+    unknown = "Too few images or {sites}, or too weak a signal, to tell."
     return MappingProxyType(
         {"passed": sound, "weak": weak, "none": none, "high": high, "not decidable": unknown}
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nsd_prep.core.check import Check, Kind, Threshold, Verdict
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict, number_text
 from nsd_prep.core.errors import InputFileError
 
 #: Voxels of the highest ncsnr in the main experiment, which are compared.
@@ -178,7 +178,9 @@ def _judged(subject: str, data: str, agreements: list[RunAgreement]) -> Check:
     verdict = "failed" if wrong else verdict
     least = min(known, key=lambda agreement: agreement.value) if known else None
     texts = ", ".join(
-        f"{agreement.run} {agreement.value:.3f} ± {agreement.error:.3f}" for agreement in agreements
+        f"{agreement.run} {number_text(agreement.value, '.3f')} ± "
+        f"{number_text(agreement.error, '.3f')}"
+        for agreement in agreements
     )
     return Check(
         name=REPETITIONS_BY_RUN.name,

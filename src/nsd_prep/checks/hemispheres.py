@@ -25,15 +25,15 @@ HEMISPHERES: Final = Kind(
         "hemisphere",
         "passed": f"at least {IN_PLACE:.0%}",
     },
-    value="{measured:.0%} of pairs of {left} left and {right} right voxels",
-    expectation=f"at least {IN_PLACE:.0%} with the left voxel on the left",
+    value="{measured:.0%} of pairs of {left} left and {right} right {sites}",
+    expectation=f"at least {IN_PLACE:.0%} with the left {{site}} on the left",
     lower=IN_PLACE,
     unit="share of pairs",
     meanings={
         "passed": "The hemispheres lie where the affine says.",
         "failed": "The hemispheres are exchanged: lh holds what the affine places on the right.",
         "suspicious": "A hemisphere's labels lie on both sides: compare them with the anatomy.",
-        "not decidable": "Too few labelled voxels in a hemisphere to tell.",
+        "not decidable": "Too few labelled {sites} in a hemisphere to tell.",
     },
     thresholds=(
         Threshold("pairs in their places", IN_PLACE, "chosen"),

@@ -11,7 +11,7 @@ from nsd_prep.checks.subject_agreement import (
     SEEN,
     subject_agreement,
 )
-from nsd_prep.core.check import Check, Kind, Threshold, Verdict
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict, number_text
 
 #: Correlation that the features' RDM has with V1's in natural images, in place (about 0.4); at
 #: chance counts as wrong only where half of it would be seen.
@@ -162,7 +162,7 @@ def check_images(
         verdict,
         region="V1",
         measured=agreement.p,
-        found=f"r {agreement.mean:.3f}, p {agreement.p:.2g}",
+        found=f"r {number_text(agreement.mean, '.3f')}, p {number_text(agreement.p, '.2g')}",
     )
 
 

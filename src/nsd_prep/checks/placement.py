@@ -78,17 +78,17 @@ MASK_IN_BRAIN: Final = Kind(
         "not read",
         "passed": "as much signal as around",
     },
-    value="{missing:.1%} of {n_inside} voxels without data, {without:.1%} without signal"
+    value="{missing:.1%} of {n_inside} {sites} without data, {without:.1%} without signal"
     "{surroundings}",
     expectation=f"at most {LARGEST_SHARE_WITHOUT_DATA:.0%} without data, fewer without signal than "
     "around",
-    unit="share of voxels",
+    unit="share of {sites}",
     meanings={
         "passed": "The region lies on responding cortex.",
         "no data": "Much of the region has no data: its mask extends beyond the brain, or a small "
         "region lies at the edge of coverage.",
         "empty": "Nothing has signal here: the ncsnr volume is empty.",
-        "not decidable": "Too few voxels lie around the region to compare.",
+        "not decidable": "Too few {sites} lie around the region to compare.",
         "no mesh": "On a surface only the mesh tells what lies around a region, and it is not "
         "read.",
         "less signal": "The region has less signal than what lies around it: its mask is "
@@ -109,10 +109,10 @@ INSIDE_BRAIN_MASK: Final = Kind(
     scope="subject, region",
     measures="voxels outside the brain mask",
     conditions=_FEW_MISSING,
-    value="{measured:.1%} of {n_voxels} voxels outside",
+    value="{measured:.1%} of {n_voxels} {sites} outside",
     expectation=f"at most {LARGEST_SHARE_WITHOUT_DATA:.0%}",
     upper=LARGEST_SHARE_WITHOUT_DATA,
-    unit="share of voxels",
+    unit="share of {sites}",
     meanings=any_verdict(
         "A region lies in the brain; if much of it does not, its labels are flipped or shifted "
         "against the brain mask (a small one may lie at the edge of coverage)."

@@ -68,7 +68,7 @@ PUBLISHED_VOXEL_COUNT: Final = _kind(
     "published voxel count",
     "subject, region",
     "voxels of the mask",
-    "voxels",
+    "{sites}",
     of_any_betas=True,
     older_release=True,
     value="{measured:.0f}",
@@ -98,7 +98,7 @@ PUBLISHED_RELIABLE_VOXELS: Final = _kind(
     "published reliable voxels",
     "region",
     f"voxels with a noise ceiling above {published.RELIABLE_NOISE_CEILING:g} %",
-    "voxels",
+    "{sites}",
     statistics.RELIABLE_VOXELS_TOLERANCE,
     relative=True,
 )

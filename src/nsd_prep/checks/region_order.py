@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.checks.decision import effective_degrees
 from nsd_prep.checks.subject_agreement import unit_rdm
-from nsd_prep.core.check import Check, Kind, Threshold, Verdict, any_verdict
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict, any_verdict, number_text
 
 #: Pairs of regions, from the most alike to the least.
 ORDER_OF_REGION_PAIRS: Final = (("V1", "V2"), ("V2", "V4"), ("V4", "IT"), ("V1", "IT"))
@@ -212,11 +212,12 @@ def check_region_order(order: RegionOrder, n_images: int) -> Check:
         elif (differences > SURELY_IN_ORDER * errors).all():
             verdict = "passed"
     listed = ", ".join(
-        f"{first}-{second} {value:.3f}"
+        f"{first}-{second} {number_text(value, '.3f')}"
         for (first, second), value in zip(ORDER_OF_REGION_PAIRS, order.correlations, strict=True)
     )
     steps = ", ".join(
-        f"{value:.3f} ± {error:.3f}" for value, error in zip(differences, errors, strict=True)
+        f"{number_text(value, '.3f')} ± {number_text(error, '.3f')}"
+        for value, error in zip(differences, errors, strict=True)
     )
     return REGION_ORDER.check(
         verdict, measured=differences.min(), correlations=listed, differences=steps

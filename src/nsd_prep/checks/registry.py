@@ -69,7 +69,7 @@ from nsd_prep.checks.train_test import (
     SUBJECT_MAJOR,
 )
 from nsd_prep.checks.transforms import TRANSFORM
-from nsd_prep.core.check import Check, Kind, in_nouns_of
+from nsd_prep.core.check import Check, Kind
 from nsd_prep.core.check_table import FIELDS, NUMBERS, WORDS
 
 #: Every kind of check, by what it looks at.
@@ -197,7 +197,7 @@ def as_table(checks: Sequence[Check]) -> pd.DataFrame:
             "verdict": check.verdict,
             "meaning": described.meaning,
             **{name: getattr(check, name) for name in FIELDS},
-            "unit": in_nouns_of(check, check.unit),
+            "unit": _BY_NAME[check.name].unit_of(check),
         }
         for check, described in zip(checks, map(describe, checks), strict=True)
     ]

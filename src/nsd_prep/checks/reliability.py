@@ -38,13 +38,13 @@ SPLIT_HALF_RELIABILITY: Final = Kind(
     upper=HIGHEST_SHARE,
     unit="share of the prediction",
     meanings=meanings_of_share(
-        sound="Voxels respond alike to the repetitions of an image (in b3 these are not quite "
+        sound="{Sites} respond alike to the repetitions of an image (in b3 these are not quite "
         "independent: its regularisation uses all repetitions).",
-        weak="Voxels respond less alike to repetitions than the stored ncsnr predicts: some "
+        weak="{Sites} respond less alike to repetitions than the stored ncsnr predicts: some "
         "repetitions belong to other images, or the ncsnr to another preparation.",
-        none="Voxels do not respond alike to the repetitions of an image: these belong to "
+        none="{Sites} do not respond alike to the repetitions of an image: these belong to "
         "different images.",
-        high="Voxels respond more alike to repetitions than the stored ncsnr allows: repetitions "
+        high="{Sites} respond more alike to repetitions than the stored ncsnr allows: repetitions "
         "are averages or copies of each other.",
     ),
     thresholds=THRESHOLDS_OF_SHARE,

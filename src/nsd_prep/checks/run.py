@@ -28,6 +28,7 @@ from nsd_prep.checks.trial_agreement import (
 )
 from nsd_prep.checks.trials import SingleTrials, add_blocks
 from nsd_prep.core.check import Check, Kind, Threshold
+from nsd_prep.core.nouns import VOXEL, Noun
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.published import WEAK_SESSIONS
 
@@ -46,15 +47,15 @@ SUBJECT_CAN_BE_JUDGED: Final = Kind(
         "passed": "at least one",
     },
     value="{measured:.0f} of {n_checks} checks decided, by {n_images} images and {n_telling} of "
-    "{n_voxels} voxels with signal",
+    "{n_voxels} {sites} with signal",
     expectation="at least one",
     lower=1,
     unit="checks",
     meanings={
-        "passed": "The subject's trials and voxels could be judged.",
-        "not decidable": "So few images or voxels do not allow a judgement of this subject.",
+        "passed": "The subject's trials and {sites} could be judged.",
+        "not decidable": "So few images or {sites} do not allow a judgement of this subject.",
         "suspicious": "This subject could not be judged, although there are enough images and "
-        "voxels: look at its sessions and its ncsnr.",
+        "{sites}: look at its sessions and its ncsnr.",
     },
     thresholds=(
         Threshold("enough images", ENOUGH_IMAGES, "chosen"),
@@ -103,7 +104,11 @@ class RegionEvidence:
 
 
 def check_single_trials(
-    region: str, subject: int, trials: SingleTrials, repeated: SingleTrials | None = None
+    region: str,
+    subject: int,
+    trials: SingleTrials,
+    repeated: SingleTrials | None = None,
+    noun: Noun = VOXEL,
 ) -> RegionEvidence:
     """Check a subject's single trials in a region.
 
@@ -119,6 +124,8 @@ def check_single_trials(
         The responses, and where they were measured.
     repeated : SingleTrials, optional
         The same of every image seen three times, in the region's probes.
+    noun : Noun
+        What its voxels are called.
 
     Returns
     -------
@@ -134,7 +141,7 @@ def check_single_trials(
         subject,
         region,
         (
-            *check_alignment(region, name, alignment),
+            *check_alignment(region, name, alignment, noun),
             check_reliability(region, name, reliability, trials.ncsnr),
         ),
         alignment,

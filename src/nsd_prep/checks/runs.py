@@ -15,7 +15,7 @@ from nsd_prep.checks.trial_agreement import (
     MARGIN_OF_SURE,
     AgreementScores,
 )
-from nsd_prep.core.check import Check, Kind, Threshold, Verdict, worst
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict, number_text, worst
 
 #: Standard errors below `HIGHEST_AGREEMENT_OF_MISPLACED` that make a suspicion.
 MARGIN_OF_SUSPICIOUS_RUN: Final = 4.0
@@ -217,7 +217,7 @@ def check_runs(subject: str, table: pd.DataFrame, data: str = "") -> Check:
     """
     misplaced = table[table["runs"].map(len) > 0]
     seen = float(table["seen"].mean()) if len(table) else 0.0
-    text = f"{seen:.0%} of all exchanges of two runs would be seen"
+    text = f"{number_text(seen, '.0%')} of all exchanges of two runs would be seen"
     verdict: Verdict = "passed"
     reason = ""
     session = run = None

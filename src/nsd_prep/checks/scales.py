@@ -76,7 +76,7 @@ BETAS_IN_PERCENT: Final = Kind(
             "download them again, or rescale them."
         ),
         "passed": "The betas are in percent signal change, as NSD's are.",
-        "not decidable": "No voxel varies: the scale cannot be judged.",
+        "not decidable": "No {site} varies: the scale cannot be judged.",
     },
     thresholds=(
         Threshold("usual, %", USUAL_DEVIATIONS, "NSD's are 1 to 3 %"),

@@ -16,9 +16,9 @@ SubjectRecords = Mapping[int, Mapping[str, BetaStatistics]]
 FEWEST_COMPARED: Final = 20
 #: Sessions below which no session can be told from the others by its scale.
 FEWEST_SESSIONS: Final = 3
-#: A session's verdict, and what was found.
+#: A session's verdict, and what was found; "" where it has too little data.
 Finding = tuple[Verdict, str]
-WITHOUT_DATA: Final[Finding] = ("not decidable", "too few voxels with data")
+WITHOUT_DATA: Final[Finding] = ("not decidable", "")
 
 
 def meanings_of_sessions(wrong: str, passed: str) -> Mapping[str, str]:

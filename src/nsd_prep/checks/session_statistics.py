@@ -25,6 +25,7 @@ from nsd_prep.checks.session_findings import (
     meanings_of_sessions,
 )
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict, worst
+from nsd_prep.core.nouns import VOXEL, Noun
 from nsd_prep.dataset.published import DOWNLOAD_AGAIN
 
 #: Share of voxels without data, beyond those that the subject's better sessions lack, that no
@@ -57,12 +58,13 @@ VOXELS_WITH_DATA: Final = Kind(
         "passed": "fewer",
     },
     value="{found}",
-    expectation=f"at most {SHARE_CONSTANT_SUSPICIOUS:.0%} of voxels constant beyond other sessions",
-    unit="share of voxels",
+    expectation=f"at most {SHARE_CONSTANT_SUSPICIOUS:.0%} of {{sites}} constant beyond other "
+    "sessions",
+    unit="share of {sites}",
     meanings=meanings_of_sessions(
-        "A few voxels may lack data in a session; where most do, the file has holes, or its "
+        "A few {sites} may lack data in a session; where most do, the file has holes, or its "
         f"volumes lie elsewhere: {DOWNLOAD_AGAIN}.",
-        passed="In every session most voxels have data.",
+        passed="In every session most {sites} have data.",
     ),
     thresholds=(
         Threshold("share, failed", LARGEST_SHARE_CONSTANT, "simulated sessions"),
@@ -83,7 +85,7 @@ TRIALS_WITH_DATA: Final = Kind(
         "passed": "none",
     },
     value="{found}",
-    expectation="no trial with one value in all voxels",
+    expectation="no trial with one value in all {sites}",
     upper=0,
     unit="trials",
     meanings=meanings_of_sessions(
@@ -146,13 +148,14 @@ VOXELS_IN_PLACE: Final = Kind(
         "passed": "more",
     },
     value="{found}",
-    expectation=f"r above {PATTERN_SUSPICIOUS:g} with the other sessions' deviations over voxels",
+    expectation=f"r above {PATTERN_SUSPICIOUS:g} with the other sessions' deviations over "
+    "{sites}",
     lower=PATTERN_SUSPICIOUS,
     unit="r",
     meanings=meanings_of_sessions(
-        "The voxels that vary much are largely the same in all sessions of a subject; a session "
+        "The {sites} that vary much are largely the same in all sessions of a subject; a session "
         "that differs is misaligned, or another subject's.",
-        passed="Every session has the subject's own pattern of voxels that vary much.",
+        passed="Every session has the subject's own pattern of {sites} that vary much.",
     ),
     thresholds=(
         Threshold("r, suspicious", PATTERN_SUSPICIOUS, "simulated sessions"),
@@ -163,7 +166,7 @@ VOXELS_IN_PLACE: Final = Kind(
 )
 
 
-def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
+def check_session_records(subject: int, records: SubjectRecords, noun: Noun = VOXEL) -> list[Check]:
     """Check that a subject's sessions hold data, each its own, on one scale.
 
     Parameters
@@ -172,6 +175,8 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
         1-based.
     records : mapping of int to mapping of str to PartStatistics
         By session (1-based) and region, of all sessions the same regions.
+    noun : Noun
+        What voxels are called.
 
     Returns
     -------
@@ -182,8 +187,8 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
     size, verdict_of_size = size_of_sessions(records)
     checks = [BETAS_IN_PERCENT.check(verdict_of_size, subject=name, measured=size)]
     for kind, findings in (
-        (VOXELS_WITH_DATA, _without_data(records)),
-        (TRIALS_WITH_DATA, _uniform_trials(records)),
+        (VOXELS_WITH_DATA, _without_data(records, noun)),
+        (TRIALS_WITH_DATA, _uniform_trials(records, noun)),
         (SATURATION, _saturated(records)),
         (SCALE_OF_SESSIONS, scale_of_sessions(records)),
         (SCALE_OF_RUNS, scale_of_runs(records)),
@@ -195,7 +200,11 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
             checks.append(kind.check(None, subject=name, found=unknown))
             continue
         verdicts: list[Verdict] = [verdict for verdict, _ in findings.sessions.values()]
-        named = [f"session {session}: {text}" for session, (_, text) in findings.sessions.items()]
+        no_data = f"too few {noun.plural} with data"
+        named = [
+            f"session {session}: {text or no_data}"
+            for session, (_, text) in findings.sessions.items()
+        ]
         checks.append(
             kind.check(
                 worst(verdicts) if verdicts else "passed",
@@ -212,7 +221,7 @@ def check_session_records(subject: int, records: SubjectRecords) -> list[Check]:
     return checks
 
 
-def _without_data(records: SubjectRecords) -> SessionFindings | None:
+def _without_data(records: SubjectRecords, noun: Noun) -> SessionFindings | None:
     voxels = by_session(records, "n_voxels")
     if voxels[0].sum() < FEWEST_COMPARED:
         return None
@@ -232,7 +241,7 @@ def _without_data(records: SubjectRecords) -> SessionFindings | None:
         if together[row] > (SHARE_CONSTANT_SUSPICIOUS if many else LARGEST_SHARE_CONSTANT):
             sure = many and together[row] > LARGEST_SHARE_CONSTANT
             constant = (share[row] @ voxels[row]) / voxels[row].sum()
-            text = f"{constant:.0%} of {voxels[row].sum():.0f} voxels constant"
+            text = f"{constant:.0%} of {voxels[row].sum():.0f} {noun.plural} constant"
             findings[session] = ("failed" if sure else "suspicious", text)
         elif in_session:
             text = ", ".join(f"{part:.0%} of {name}" for name, part in in_session.items())
@@ -247,7 +256,7 @@ def _without_data(records: SubjectRecords) -> SessionFindings | None:
     )
 
 
-def _uniform_trials(records: SubjectRecords) -> SessionFindings:
+def _uniform_trials(records: SubjectRecords, noun: Noun) -> SessionFindings:
     findings: dict[int, Finding] = {}
     numbers = {}
     for session, regions in records.items():
@@ -258,9 +267,9 @@ def _uniform_trials(records: SubjectRecords) -> SessionFindings:
             if all(record.session.uniform_trials == number for record in regions.values()):
                 where = "of every region" if len(regions) > 1 else where
             runs = [str(n) for n, run in enumerate(part.runs, 1) if run.uniform_trials]
-            text = f"{number} of {part.session.n_trials} trials with one value in all voxels "
-            text += f"{where} ({'run' if len(runs) == 1 else 'runs'} {', '.join(runs)} of "
-            text += f"{len(part.runs)})"
+            text = f"{number} of {part.session.n_trials} trials with one value in all "
+            text += f"{noun.plural} {where} ({'run' if len(runs) == 1 else 'runs'} "
+            text += f"{', '.join(runs)} of {len(part.runs)})"
             findings[session] = ("failed" if number >= _UNIFORM_TRIALS else "suspicious", text)
         elif all(record.constant_voxels == record.n_voxels for record in regions.values()):
             findings[session] = WITHOUT_DATA

@@ -51,7 +51,7 @@ EARLY_CORTEX: Final = frozenset(
 _MISPLACED: Final = (AT_CHANCE, OPPOSITE, UNSEEN)
 _SESSIONS_NAMED: Final = 10
 _WHERE_RECORD_SPEAKS: Final = (
-    "only where a check of the session's record (its scale, its voxels, its trials with data) is "
+    "only where a check of the session's record (its scale, its {sites}, its trials with data) is "
     f"failed or suspicious too, {DOWNLOAD_AGAIN}."
 )
 
@@ -98,7 +98,7 @@ SESSIONS_IN_PLACE: Final = Kind(
         "whose eyes were closed: compare higher areas, and look at its mean "
         "image. Otherwise it is another session's or subject's file, or its "
         f"trials are in another order; {_WHERE_RECORD_SPEAKS}",
-        WEAK: "A weak session may be a tired subject's, or its voxels lie elsewhere (the head "
+        WEAK: "A weak session may be a tired subject's, or its {sites} lie elsewhere (the head "
         "moved, or it is another preparation): look at its mean image before you use it.",
     },
     thresholds=(

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.core.check import Check, Kind, Threshold, Verdict, worst
+from nsd_prep.core.check import Check, Kind, Threshold, Verdict, number_text, worst
 
 #: Permutations of the images, and the largest p that counts as agreement.
 PERMUTATIONS: Final = 500
@@ -371,7 +371,8 @@ def check_subject_agreement(
         for first, second in np.argwhere(np.triu(agreement.correlation > SAME_DATA, 1))
     )
     lowest = int(np.argmin(agreement.with_others))
-    told = f"all; the lowest is {names[lowest]} with r {agreement.with_others[lowest]:.3f}"
+    r = number_text(agreement.with_others[lowest], ".3f")
+    told = f"all; the lowest is {names[lowest]} with r {r}"
     if alone:
         told = f"at chance: {', '.join(alone)}"
     elif unsure:
@@ -389,7 +390,7 @@ def check_subject_agreement(
             not same if np.isfinite(highest) else None,
             region=region,
             measured=highest,
-            found=f"the same: {same}" if same else f"highest r {highest:.3f}",
+            found=f"the same: {same}" if same else f"highest r {number_text(highest, '.3f')}",
         ),
     ]
 

@@ -31,7 +31,7 @@ TABLES_OF_DATA: Final = Kind(
     upper=0,
     unit="rows",
     meanings={
-        "passed": "Computed again, and joined by subject, region and voxel, the values are those "
+        "passed": "Computed again, and joined by subject, region and {site}, the values are those "
         "of the table.",
         "failed": "The table contradicts the assemblies and trials: do not use it, and report it "
         "with the output of 'nsd-prep --version'.",

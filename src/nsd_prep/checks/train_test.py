@@ -85,8 +85,8 @@ AGREES_WITH_REGION: Final = Kind(
     thresholds=(Threshold("difference", AVERAGE_TOLERANCE, "what float32 leaves"),),
 )
 _CEILING_MEANING: Final = (
-    "Brain-Score's ceiling of a subject and region is a median over its reliable voxels, which one "
-    "NaN turns into NaN, and the score with it."
+    "Brain-Score's ceiling of a subject and region is a median over its reliable {sites}, which "
+    "one NaN turns into NaN, and the score with it."
 )
 RELIABLE_VOXELS_HAVE_CEILING: Final = Kind(
     name="every reliable voxel has a ceiling",
@@ -98,15 +98,15 @@ RELIABLE_VOXELS_HAVE_CEILING: Final = Kind(
         "not decidable": "fewer than 2 images",
         "passed": "none",
     },
-    value="{measured:.0f} of {n_reliable} voxels without",
-    expectation="0 voxels with a noise ceiling above "
+    value="{measured:.0f} of {n_reliable} {sites} without",
+    expectation="0 {sites} with a noise ceiling above "
     f"{RELIABLE_NOISE_CEILING:g} % whose repetitions cannot be correlated",
     upper=0,
-    unit="voxels",
+    unit="{sites}",
     meanings={
         **any_verdict(_CEILING_MEANING),
         "not decidable": "A single image has no correlation between its repetitions.",
-        "without data": f"{_CEILING_MEANING} All of these voxels lack data in some session: run "
+        "without data": f"{_CEILING_MEANING} All of these {{sites}} lack data in some session: run "
         "again with --invalid-voxels drop, which leaves them out.",
     },
     thresholds=(

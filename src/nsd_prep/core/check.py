@@ -1,6 +1,5 @@
 """Checks as data: what a check is about, what was measured, and the verdict; and their kinds."""
 
-import re
 import string
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,7 +8,7 @@ from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, Final, Literal, SupportsFloat
 
-from nsd_prep.core.nouns import about_vertices
+from nsd_prep.core.nouns import VERTEX, VOXEL, Noun
 
 Verdict = Literal["passed", "suspicious", "failed", "not decidable"]
 #: Verdicts, the one to look at first in front. A failed check ends a run with exit status 1; a
@@ -23,7 +22,6 @@ Draw = Literal["images", "trials", "voxels", "sessions", "subjects"]
 
 #: The detail that says what places with a response are called, where these are no voxels.
 _SITES: Final = "sites"
-_NO_NUMBER: Final = re.compile(r"(?<![-/\w])[+-]?(?:nan|inf)\b(?![-/])(?: ?%)?")
 
 #: What a text names beside the fields of a check: words, or a number.
 Detail = str | int | float
@@ -77,6 +75,11 @@ class Check:
     details: Mapping[str, Detail] = field(default_factory=dict, hash=False)
 
     @property
+    def noun(self) -> Noun:
+        """What the places with a response are called that it is about."""
+        return VERTEX if self.details.get(_SITES) == VERTEX.plural else VOXEL
+
+    @property
     def where(self) -> str:
         """Region, subject and data that it is about; empty for the whole run."""
         return ", ".join(filter(None, (self.region, self.subject, self.data)))
@@ -106,7 +109,7 @@ class Kind:
     """A kind of check: what it measures and expects, and what its verdicts mean.
 
     Templates are those of `str.format`; they name details of a check and its fields ``measured``,
-    ``lower`` and ``upper``.
+    ``lower`` and ``upper``, and with ``{site}``, ``{sites}``, ``{Site}`` and ``{Sites}`` its noun.
 
     Attributes
     ----------
@@ -126,12 +129,12 @@ class Kind:
     value : str
         Template of what was measured.
     meanings : mapping of str to str
-        What it says about the data, and what to do where it failed: a sentence by reason. A check
-        without a reason has its verdict's.
+        What it says about the data, and what to do where it failed: templates by reason, each a
+        sentence. A check without a reason has its verdict's.
     lower, upper : float, optional
         Bounds of all checks of the kind, where these have none of their own.
     unit : str
-        As in `Check`.
+        Template of the unit.
     thresholds : tuple of Threshold
         The numbers that decide.
     """
@@ -192,7 +195,7 @@ class Kind:
             number if number is not None and isfinite(number) else None,
             _as_float(self.lower if lower is None else lower),
             _as_float(self.upper if upper is None else upper),
-            unit or self.unit,
+            unit or self.unit.format(**VOXEL.fields),
             reason,
             {name: _detail(value) for name, value in details.items()},
         )
@@ -207,7 +210,12 @@ class Kind:
 
     def meaning_of(self, check: Check) -> str:
         """Return the sentence that goes with the check's reason or verdict."""
-        return in_nouns_of(check, self.meanings[check.reason or check.verdict])
+        return _fill(self.meanings[check.reason or check.verdict], check)
+
+    def unit_of(self, check: Check) -> str:
+        """Return the unit of what was measured, which may be the check's own, in words."""
+        is_own = check.unit != self.unit.format(**VOXEL.fields)
+        return check.unit if is_own else self.unit.format(**check.noun.fields)
 
 
 def _as_float(number: SupportsFloat | None) -> float | None:
@@ -217,12 +225,7 @@ def _as_float(number: SupportsFloat | None) -> float | None:
 
 def of_vertices(check: Check) -> Check:
     """Return a check whose words speak of vertices in place of voxels."""
-    return replace(check, details={**check.details, _SITES: "vertices"})
-
-
-def in_nouns_of(check: Check, text: str) -> str:
-    """Return a text about voxels as one about what a check looks at."""
-    return about_vertices(text) if check.details.get(_SITES) == "vertices" else text
+    return replace(check, details={**check.details, _SITES: VERTEX.plural})
 
 
 def any_verdict(meaning: str) -> Mapping[str, str]:
@@ -254,16 +257,20 @@ def _detail(value: object) -> Detail:
     return str(value)
 
 
+def number_text(number: float, spec: str) -> str:
+    """Return a number as `format` writes it; that it is unknown where it could not be measured."""
+    return format(number, spec) if isfinite(number) else "unknown"
+
+
 class _Texts(string.Formatter):
     """Formats numbers also where they could not be measured, or are kept as text."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
         if value is None:
             return "unknown"
-        return format(float(value) if format_spec else value, format_spec)
+        return number_text(float(value), format_spec) if format_spec else str(value)
 
 
 def _fill(template: str, check: Check) -> str:
     numbers = {"measured": check.measured, "lower": check.lower, "upper": check.upper}
-    text = _Texts().vformat(template, (), numbers | dict(check.details))
-    return in_nouns_of(check, _NO_NUMBER.sub("unknown", text))
+    return _Texts().vformat(template, (), check.noun.fields | numbers | dict(check.details))

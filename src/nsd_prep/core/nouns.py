@@ -1,12 +1,26 @@
 """What places with a response are called: voxels, or vertices on a surface."""
 
-import re
+from dataclasses import dataclass
 from typing import Final
 
-#: The noun, but not in options such as --invalid-voxels, in paths, or names of files and columns.
-_VOXEL: Final = re.compile(r"(?<![-/.\w])([Vv])oxel(s?)(?![-/\w]|\.\w)")
+
+@dataclass(frozen=True)
+class Noun:
+    """What places with a response are called."""
+
+    singular: str
+    plural: str
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The words by the names that templates give them: ``{site}``, ``{Sites}`` and so on."""
+        return {
+            "site": self.singular,
+            "sites": self.plural,
+            "Site": self.singular.capitalize(),
+            "Sites": self.plural.capitalize(),
+        }
 
 
-def about_vertices(text: str) -> str:
-    """Return a text about voxels as one about vertices."""
-    return _VOXEL.sub(lambda noun: f"{noun[1]}ert{'ices' if noun[2] else 'ex'}", text)
+VOXEL: Final = Noun("voxel", "voxels")
+VERTEX: Final = Noun("vertex", "vertices")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.nouns import Noun
 from nsd_prep.core.parameters import SpaceName, SurfaceFiles
 from nsd_prep.dataset.source import Source
 from nsd_prep.dataset.space import (
@@ -15,6 +16,7 @@ from nsd_prep.dataset.space import (
     NATIVESURFACE,
     SURFACES,
     Hemisphere,
+    noun_of,
 )
 
 Layout = Literal["official", "flat"]
@@ -97,6 +99,11 @@ class Dataset:
     def is_surface(self) -> bool:
         """Whether the space is a pair of surfaces."""
         return self.space in SURFACES
+
+    @property
+    def noun(self) -> Noun:
+        """What the sites of the space are called."""
+        return noun_of(self.space)
 
     @property
     def sides(self) -> tuple[Hemisphere | None, ...]:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from typing_extensions import override
 
 from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.nouns import VERTEX, VOXEL, Noun
 from nsd_prep.core.parameters import SpaceName
 
 Sites = NDArray[np.int64]
@@ -23,6 +24,11 @@ SURFACES: Final[tuple[SpaceName, ...]] = (FSAVERAGE, NATIVESURFACE)
 HEMISPHERES: Final[tuple[Hemisphere, Hemisphere]] = ("lh", "rh")
 #: Millimetres by which affines of the same space may differ, as they were rounded.
 AFFINE_TOLERANCE: Final = 1e-3
+
+
+def noun_of(space: str) -> Noun:
+    """Return what the sites of a space, by its name, are called."""
+    return VERTEX if space in SURFACES else VOXEL
 
 
 class Space(Protocol):

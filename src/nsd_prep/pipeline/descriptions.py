@@ -29,11 +29,10 @@ def describe_inputs(run: Run, inputs: Inputs) -> str:
     subjects = ", ".join(map(str, run.subjects))
     noun = "subject" if len(run.subjects) == 1 else "subjects"
     voxels = ", ".join(f"{region} {number}" for region, number in inputs.n_voxels.items())
-    what = "vertices" if dataset.is_surface else "voxels"
     location = ", ".join(["", *run.space_facts().values()])
     return (
         f"{dataset.name} ({dataset.layout} layout, {dataset.preparation}{location}) at "
-        f"{run.nsd_root}: {noun} {subjects}; {what} {voxels}.\n"
+        f"{run.nsd_root}: {noun} {subjects}; {dataset.noun.plural} {voxels}.\n"
         f"{_images(run, inputs)}: {size_as_text(inputs.bytes_to_read)} to read if the cache is "
         f"empty, {size_as_text(_bytes_to_write(run, inputs))} to write."
         f"{_missing_regions(inputs)}{_no_images(inputs)}{_fetching(inputs)}{_spaces(run, inputs)}"
@@ -77,9 +76,9 @@ def _bytes_to_write(run: Run, inputs: Inputs) -> int:
 
 def _missing_regions(inputs: Inputs) -> str:
     """Return which subjects lack a region, a line each; nothing where every subject has all."""
-    what = "vertices" if inputs.dataset.is_surface else "voxels"
+    sites = inputs.dataset.noun.plural
     return "".join(
-        f"\nRegion {region}: no {what} in subject{'s' if len(subjects) > 1 else ''} "
+        f"\nRegion {region}: no {sites} in subject{'s' if len(subjects) > 1 else ''} "
         f"{', '.join(map(str, subjects))}."
         for region, subjects in inputs.subjects_without.items()
     )

@@ -58,14 +58,15 @@ EXTRACT_SESSIONS: Final = Step(
 )
 # Checks are data since the second versions (the third of `examine`); the fourth of `examine` judges
 # runs by every repeated image. Since the third of `check_subjects`, what was found of a mask has no
-# part that does not apply.
-CHECK_SUBJECTS: Final = Step("check-subjects", checks.check_subjects, version=3)
+# part that does not apply. On surfaces all that was found is of vertices since the fourth, the
+# fourth of `validate` and the sixth of `examine`.
+CHECK_SUBJECTS: Final = Step("check-subjects", checks.check_subjects, version=4)
 WRITE_TABLES: Final = Step("write-tables", tables.write_tables)
 ASSEMBLE_REGION: Final = Step("assemble-region", assemblies.assemble_region, "assemble-{region}")
 # Checks of NaN and of the order of neuroids tell volumes from surfaces since the third versions.
-VALIDATE: Final = Step("validate", checks.validate, version=3)
+VALIDATE: Final = Step("validate", checks.validate, version=4)
 # Before version 2, with pandas below 3, reliability.csv had the correlations of other voxels.
-EXAMINE: Final = Step("examine", checks.examine, version=5)
+EXAMINE: Final = Step("examine", checks.examine, version=6)
 MAKE_TRAIN_AND_TEST: Final = Step("make-train-and-test", brainscore.make_train_and_test, version=3)
 MAKE_STIMULUS_SETS: Final = Step("make-stimulus-sets", brainscore.make_stimulus_sets)
 CHECK_STIMULI: Final = Step("check-stimuli", checks.check_stimuli, version=3)
@@ -81,8 +82,9 @@ EXAMINE_SINGLE_TRIALS: Final = Step(
     version=3,
 )
 WRITE_IMAGES: Final = Step("write-images", single_trials.write_table_of_images)
-# Reports of surfaces speak of vertices since the second versions.
+# Reports of surfaces speak of vertices since the second versions, their figure of the encoding
+# baseline too since the third.
 WRITE_SINGLE_TRIALS_REPORT: Final = Step(
     "write-single-trials-report", single_trials_report.write_single_trials_report, version=2
 )
-WRITE_REPORT: Final = Step("write-report", report.write_report, version=2)
+WRITE_REPORT: Final = Step("write-report", report.write_report, version=3)

@@ -23,6 +23,7 @@ from nsd_prep.analysis.tables import (
 from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import Check
 from nsd_prep.core.counts import TIMES
+from nsd_prep.core.nouns import Noun
 from nsd_prep.core.processes import Caller, call_here
 from nsd_prep.core.progress import current_stage
 from nsd_prep.dataset.cortex import Cortex
@@ -31,8 +32,8 @@ from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.noise_ceilings import draw_noise_ceilings, draw_repetitions
 from nsd_prep.report.figures.pixels import draw_geometry, draw_maps, draw_places
 from nsd_prep.report.figures.rdms import (
-    CROSSNOBIS,
     colour_limits,
+    crossnobis_distance,
     draw_between_regions,
     draw_between_subjects,
     draw_mean_rdms,
@@ -40,7 +41,7 @@ from nsd_prep.report.figures.rdms import (
 from nsd_prep.report.figures.sessions import draw_sessions
 from nsd_prep.report.figures.slices import Anatomy
 from nsd_prep.report.methods import RunFacts, facts_table, listed, methods, references
-from nsd_prep.report.record import Report, Section, Table, report_about_vertices
+from nsd_prep.report.record import Report, Section, Table
 
 #: Sections in the order of the page; those of other analyses follow.
 _ORDER: Final = (
@@ -146,24 +147,20 @@ def compose_report(
     """
     voxels = _kept_by_name(voxels)
     regions = [region.region for region in geometry.all_voxels]
-    subjects = len(facts.sessions)
+    subjects, noun = len(facts.sessions), facts.noun
     limits = colour_limits(geometry)
     # The longest first: it is drawn while the other sections are made.
     if voxel_figures is None:
         voxel_figures = draw_voxels(draw, voxels, anatomies, cortex)
     places, maps = voxel_figures.places, voxel_figures.maps
-    matrices = draw(draw_geometry, replace(geometry, reliable_voxels=()), limits, thumbnails)
+    matrices = draw(draw_geometry, replace(geometry, reliable_voxels=()), limits, thumbnails, noun)
     makers: list[Callable[[], Sequence[Section]]] = [
-        lambda: [overview_section(geometry, voxels)],
-        lambda: [agreement_section(geometry, facts.sites)],
-        lambda: [noise_ceiling_section(geometry, voxels)],
-        lambda: (
-            [session_section(sessions, facts.sites)]
-            if sessions is not None and len(sessions)
-            else []
-        ),
+        lambda: [overview_section(geometry, voxels, noun)],
+        lambda: [agreement_section(geometry, noun)],
+        lambda: [noise_ceiling_section(geometry, voxels, noun)],
+        lambda: [session_section(sessions, noun)] if sessions is not None and len(sessions) else [],
         lambda: [repetition_section(repetition_counts)],
-        lambda: [geometry_section(geometry, matrices.result())],
+        lambda: [geometry_section(geometry, matrices.result(), noun)],
         lambda: [places_section(anatomies, places.result())] if places else [],
         lambda: [cortex_section(maps.result())] if maps else [],
         further,
@@ -177,12 +174,12 @@ def compose_report(
     sections.sort(
         key=lambda section: _ORDER.index(section.name) if section.name in _ORDER else len(_ORDER)
     )
-    report = Report(
+    return Report(
         title=f"{facts.dataset}: neural assemblies",
         summary=(
             f"Responses of {subjects} subject{'s' if subjects > 1 else ''} to {facts.images:,} "
-            f"images in {listed(regions)}: {len(voxels):,} voxels, {facts.train_images:,} train "
-            f"and {facts.images - facts.train_images:,} test images."
+            f"images in {listed(regions)}: {len(voxels):,} {noun.plural}, {facts.train_images:,} "
+            f"train and {facts.images - facts.train_images:,} test images."
         ),
         facts=facts_table(facts),
         sections=tuple(sections),
@@ -190,7 +187,6 @@ def compose_report(
         methods=methods(facts),
         references=references(),
     )
-    return report_about_vertices(report) if facts.is_surface else report
 
 
 def _kept_by_name(voxels: pd.DataFrame) -> pd.DataFrame:
@@ -203,17 +199,23 @@ def _kept_by_name(voxels: pd.DataFrame) -> pd.DataFrame:
     return voxels
 
 
-def overview_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
+def columns_named(table: pd.DataFrame, noun: Noun) -> pd.DataFrame:
+    """Return a table whose columns of numbers of voxels are named by what these are called."""
+    names = {"voxels": noun.plural, "reliable_voxels": f"reliable_{noun.plural}"}
+    return table.rename(columns=names)
+
+
+def overview_section(geometry: Geometry, voxels: pd.DataFrame, noun: Noun) -> Section:
     """Return the section with one row for each region."""
     table = region_table(geometry, voxels)
     shown = table.dropna(axis="columns", how="all")
     caption = (
         "Noise ceilings in percent; mean and SD of the RDM over all pairs of images."
         if "between_subjects" not in shown
-        else "Voxels of all subjects; noise ceilings in percent; mean and SD of the mean RDM over "
-        "all pairs of images; between subjects, the mean correlation of their RDMs"
-        f"{_interval(shown)}; between subjects reliable, the same with reliable voxels alone "
-        f"(noise ceiling above {RELIABLE_NOISE_CEILING:g}%)."
+        else f"{noun.plural.capitalize()} of all subjects; noise ceilings in percent; mean and SD "
+        "of the mean RDM over all pairs of images; between subjects, the mean correlation of their "
+        f"RDMs{_interval(shown)}; between subjects reliable, the same with reliable {noun.plural} "
+        f"alone (noise ceiling above {RELIABLE_NOISE_CEILING:g}%)."
     )
     if voxels["subject"].nunique() == 1:
         shown = shown.drop(columns="mean_of_subject_medians")
@@ -221,12 +223,12 @@ def overview_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
         name="regions",
         title="Regions at a glance",
         text="",
-        tables=(Table(caption, shown),),
+        tables=(Table(caption, columns_named(shown, noun)),),
         files={"regions": table},
     )
 
 
-def geometry_section(geometry: Geometry, drawn: Sequence[ReportFigure]) -> Section:
+def geometry_section(geometry: Geometry, drawn: Sequence[ReportFigure], noun: Noun) -> Section:
     """Return the section with the RDMs: their means, and what `draw_geometry` has drawn."""
     undefined = {
         region.region: int(region.n_without_variance.sum())
@@ -236,8 +238,8 @@ def geometry_section(geometry: Geometry, drawn: Sequence[ReportFigure]) -> Secti
     if undefined:
         counted = listed([f"{number} in {region}" for region, number in undefined.items()])
         patterns = (
-            f"Some response patterns have no variance over voxels ({counted}, over all subjects): "
-            "they are placed at a distance of 1 from every other."
+            f"Some response patterns have no variance over {noun.plural} ({counted}, over all "
+            "subjects): they are placed at a distance of 1 from every other."
         )
     else:
         patterns = "Every response pattern has variance."
@@ -256,14 +258,14 @@ def geometry_section(geometry: Geometry, drawn: Sequence[ReportFigure]) -> Secti
     )
 
 
-def agreement_section(geometry: Geometry, sites: str) -> Section:
+def agreement_section(geometry: Geometry, noun: Noun) -> Section:
     """Return the section with the correlations between regions and between subjects."""
     pictures = []
     if len(geometry.all_voxels) > 1:
-        pictures.append(draw_between_regions(geometry, sites))
+        pictures.append(draw_between_regions(geometry, noun))
     several = any(len(region.subjects) > 1 for region in geometry.all_voxels)
     if several:
-        pictures.append(draw_between_subjects(geometry))
+        pictures.append(draw_between_subjects(geometry, noun))
     regions, subjects = between_regions_table(geometry), between_subjects_table(geometry)
     ceilings = rdm_noise_ceiling_table(geometry)
     text = (
@@ -282,7 +284,7 @@ def agreement_section(geometry: Geometry, sites: str) -> Section:
         shown = regions.dropna(axis="columns", how="all")
         caption = (
             f"Pearson r between the {'mean ' * several}RDMs of two regions{_interval(shown)}; r "
-            "reliable, the same with reliable voxels alone."
+            f"reliable, the same with reliable {noun.plural} alone."
         )
         tables.append(Table(caption, shown))
     if ceilings["subjects"].max() > 1:
@@ -310,7 +312,7 @@ def agreement_section(geometry: Geometry, sites: str) -> Section:
     )
 
 
-def crossnobis_section(geometry: Geometry, crossnobis: Geometry) -> Section:
+def crossnobis_section(geometry: Geometry, crossnobis: Geometry, noun: Noun) -> Section:
     """Return the section with cross-validated distances beside the RDMs."""
     rows = []
     for region, distances in zip(geometry.all_voxels, crossnobis.all_voxels, strict=True):
@@ -338,7 +340,7 @@ def crossnobis_section(geometry: Geometry, crossnobis: Geometry) -> Section:
             "they are 0 on average, and some are negative. If they order images as the "
             "correlation distances do, noise does not drive the latter."
         ),
-        pictures=(draw_mean_rdms(crossnobis, CROSSNOBIS),),
+        pictures=(draw_mean_rdms(crossnobis, crossnobis_distance(noun)),),
         tables=(
             Table(
                 "Each region: mean and share below 0 of the mean distances, their Pearson r with "
@@ -364,42 +366,44 @@ def crossnobis_section(geometry: Geometry, crossnobis: Geometry) -> Section:
     )
 
 
-def noise_ceiling_section(geometry: Geometry, voxels: pd.DataFrame) -> Section:
+def noise_ceiling_section(geometry: Geometry, voxels: pd.DataFrame, noun: Noun) -> Section:
     """Return the section with the noise ceilings and a row for each subject and region."""
     table = subject_table(geometry, voxels)
     return Section(
         name="noise-ceilings",
         title="Noise ceilings",
         text=(
-            "The share of a voxel's variance over images that a perfect model could explain. "
-            "Early visual areas are expected to be highest, and high-level regions, many of whose "
-            "voxels respond to few images, lowest. GLMdenoise and ridge regression share "
-            "parameters between trials, so that repetitions in betas of the preparation b3 are "
-            "not quite independent, and what is estimated from them is slightly too high."
+            f"The share of a {noun.singular}'s variance over images that a perfect model could "
+            "explain. Early visual areas are expected to be highest, and high-level regions, many "
+            f"of whose {noun.plural} respond to few images, lowest. GLMdenoise and ridge "
+            "regression share parameters between trials, so that repetitions in betas of the "
+            "preparation b3 are not quite independent, and what is estimated from them is "
+            "slightly too high."
         ),
-        pictures=(draw_noise_ceilings(voxels),),
+        pictures=(draw_noise_ceilings(voxels, noun),),
         tables=(
             Table(
                 "Each subject in each region; noise ceilings in percent.",
-                table.dropna(axis="columns", how="all"),
+                columns_named(table.dropna(axis="columns", how="all"), noun),
             ),
         ),
         files={"subjects": table, "noise-ceiling-histogram": noise_ceiling_histogram(voxels)},
     )
 
 
-def session_section(sessions: pd.DataFrame, sites: str) -> Section:
+def session_section(sessions: pd.DataFrame, noun: Noun) -> Section:
     """Return the section with a cell for each session and subject."""
     return Section(
         name="sessions",
         title="Sessions",
         text=(
             "Every session should agree with the other sessions of its subject about the same "
-            "images: one at 0 is another session's or subject's file. Voxels without data should "
-            "be few, and the spread of the betas even; a session that stands out in all panels was "
-            "processed or copied wrongly, one that is only weaker may have had a tired subject."
+            f"images: one at 0 is another session's or subject's file. {noun.plural.capitalize()} "
+            "without data should be few, and the spread of the betas even; a session that stands "
+            "out in all panels was processed or copied wrongly, one that is only weaker may have "
+            "had a tired subject."
         ),
-        pictures=(draw_sessions(sessions, sites),),
+        pictures=(draw_sessions(sessions, noun),),
         files={"session-means": sessions},
     )
 

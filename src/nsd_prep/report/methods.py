@@ -5,8 +5,16 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from nsd_prep.core.counts import TIMES
+from nsd_prep.core.nouns import Noun
 from nsd_prep.dataset.published import BETA_SCALE, RELIABLE_NOISE_CEILING, REPETITIONS
-from nsd_prep.dataset.space import FSAVERAGE, FUNC1MM, FUNC1PT8MM, NATIVESURFACE, SURFACES
+from nsd_prep.dataset.space import (
+    FSAVERAGE,
+    FUNC1MM,
+    FUNC1PT8MM,
+    NATIVESURFACE,
+    SURFACES,
+    noun_of,
+)
 
 #: The data set's paper.
 ALLEN_2022: Final = (
@@ -100,14 +108,19 @@ class RunFacts:
         return self.space in SURFACES
 
     @property
+    def noun(self) -> Noun:
+        """What places with a response are called."""
+        return noun_of(self.space)
+
+    @property
     def site(self) -> str:
-        """What a place with a response is called."""
-        return "vertex" if self.is_surface else "voxel"
+        """What one of them is called."""
+        return self.noun.singular
 
     @property
     def sites(self) -> str:
-        """What such places are called."""
-        return "vertices" if self.is_surface else "voxels"
+        """What several of them are called."""
+        return self.noun.plural
 
 
 def facts_table(facts: RunFacts) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,6 @@ import pandas as pd
 
 from nsd_prep.checks.registry import DescribedCheck
 from nsd_prep.core.check import PROBLEMS, VERDICTS, Verdict
-from nsd_prep.core.nouns import about_vertices
 from nsd_prep.report.figures.figure import ReportFigure
 
 
@@ -98,39 +97,6 @@ class Report:
         """The page of ``figures.pdf`` that a figure has, from 1, by the figure's name."""
         named = [picture.name for picture in self.pictures if picture.figure is not None]
         return {name: page for page, name in enumerate(named, 1)}
-
-
-def report_about_vertices(report: Report) -> Report:
-    """Return a report with vertices in place of voxels in all that the page says."""
-    return replace(
-        report,
-        summary=about_vertices(report.summary),
-        sections=tuple(map(_section_about_vertices, report.sections)),
-        methods=tuple(map(about_vertices, report.methods)),
-    )
-
-
-def _section_about_vertices(section: Section) -> Section:
-    return replace(
-        section,
-        title=about_vertices(section.title),
-        text=about_vertices(section.text),
-        pictures=tuple(
-            replace(
-                picture,
-                title=about_vertices(picture.title),
-                caption=about_vertices(picture.caption),
-            )
-            for picture in section.pictures
-        ),
-        tables=tuple(
-            Table(
-                about_vertices(table.caption),
-                table.frame.rename(columns=lambda name: name.replace("voxels", "vertices")),
-            )
-            for table in section.tables
-        ),
-    )
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
-from nsd_prep.dataset.space import VolumeSpace
+from nsd_prep.dataset.space import VolumeSpace, noun_of
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.statistics import BetaStatistics, sessions_table
 from nsd_prep.pipeline import outputs
@@ -167,7 +167,7 @@ def check_subjects(
             checks += check_placement_on_surface(subject, regions, ncsnr)
             if own.native is not None:
                 checks += check_transform(subject, space, ncsnr, own.native.ncsnr)
-        checks += check_session_records(subject, records)
+        checks += check_session_records(subject, records, noun_of(space.name))
         if selection.hemispheres is not None and isinstance(space, VolumeSpace):
             checks.append(check_hemispheres(subject, space, *selection.hemispheres))
     return StepOutput(checks=tuple(checks))

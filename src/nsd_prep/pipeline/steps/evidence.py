@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.checks import RegionEvidence, SingleTrials, check_single_trials
 from nsd_prep.checks.tables import SplitHalfSample, sample_split_half
+from nsd_prep.dataset.space import noun_of
 from nsd_prep.pipeline.prepared import Prepared
 
 
@@ -55,4 +56,6 @@ def gather_evidence(
         sessions=np.array(list(prepared.parts(subject, region))),
         without_data=without_data,
     )
-    return Evidence(check_single_trials(region, subject, trials), sample_split_half(trials))
+    noun = noun_of(prepared.space)
+    checked = check_single_trials(region, subject, trials, noun=noun)
+    return Evidence(checked, sample_split_half(trials))

@@ -25,6 +25,7 @@ from nsd_prep.analysis.image_features import image_features
 from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.digests import read_table
+from nsd_prep.core.nouns import VOXEL, Noun
 from nsd_prep.core.processes import call_here, second_process
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
@@ -38,7 +39,12 @@ from nsd_prep.pipeline.steps.assemblies import crossnobis_geometry
 from nsd_prep.pipeline.steps.encoding_scores import encoding_scores
 from nsd_prep.pipeline.steps.report_inputs import Drawing, Encoding, ReportInputs
 from nsd_prep.pipeline.steps.tables import neuroids
-from nsd_prep.report.compose import compose_report, crossnobis_section, draw_voxels
+from nsd_prep.report.compose import (
+    columns_named,
+    compose_report,
+    crossnobis_section,
+    draw_voxels,
+)
 from nsd_prep.report.figures.clusters import images_of_clusters, thumbnail
 from nsd_prep.report.figures.encoding import draw_encoding
 from nsd_prep.report.figures.sessions import summarise_sessions
@@ -122,6 +128,7 @@ def _drawn_voxels(prepared: Prepared, folder: Folder) -> pd.DataFrame:
 
 def _gather_report(inputs: ReportInputs, folder: Folder, begun: Drawing) -> Report:
     prepared, encoding = inputs.prepared, inputs.encoding
+    facts = facts_of_run(prepared)
     geometry = inputs.representations.geometry
     pictures = pictures_of(inputs.stimuli, folder)
     shown = [nsd_id for nsd_id in images_of_clusters(geometry).tolist() if nsd_id in pictures]
@@ -141,14 +148,14 @@ def _gather_report(inputs: ReportInputs, folder: Folder, begun: Drawing) -> Repo
     def further() -> list[Section]:
         distances = crossnobis_geometry(prepared) if inputs.crossnobis else None
         return [
-            *([crossnobis_section(geometry, distances)] if distances else []),
-            *(encoding_sections(*scored.result(), source) if scored else []),
+            *([crossnobis_section(geometry, distances, facts.noun)] if distances else []),
+            *(encoding_sections(*scored.result(), source, facts.noun) if scored else []),
         ]
 
     # One thread of BLAS, as beside anything else that computes.
     with threadpool_limits(1, "blas"):
         return compose_report(
-            facts_of_run(prepared),
+            facts,
             geometry,
             _drawn_voxels(prepared, folder),
             prepared.repetition_counts,
@@ -212,7 +219,9 @@ def facts_of_run(prepared: Prepared) -> RunFacts:
     )
 
 
-def encoding_sections(scores: pd.DataFrame, shift: int | None, source: str) -> list[Section]:
+def encoding_sections(
+    scores: pd.DataFrame, shift: int | None, source: str, noun: Noun = VOXEL
+) -> list[Section]:
     """Return what a report says about a ridge regression from the images' features.
 
     Parameters
@@ -223,6 +232,8 @@ def encoding_sections(scores: pd.DataFrame, shift: int | None, source: str) -> l
         As `nsd_prep.analysis.encoding.shift_of_ids` gives it.
     source : str
         Where the features are from.
+    noun : Noun
+        What voxels are called.
 
     Returns
     -------
@@ -243,10 +254,11 @@ def encoding_sections(scores: pd.DataFrame, shift: int | None, source: str) -> l
             title="Encoding baseline",
             text=f"{wrong}Ridge regression from {source} to the train assembly, scored on the test "
             "assembly, as a share of what the noise ceiling allows. With enough images a model "
-            "that knows all that drives the voxels comes close to 1; with few it stays below.",
-            pictures=(draw_encoding(scores),),
+            f"that knows all that drives the {noun.plural} comes close to 1; with few it stays "
+            "below.",
+            pictures=(draw_encoding(scores, noun),),
             tables=(
-                Table("Medians over reliable voxels.", summary),
+                Table(f"Medians over reliable {noun.plural}.", columns_named(summary, noun)),
                 *(
                     [
                         Table(

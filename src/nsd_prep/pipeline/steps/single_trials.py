@@ -79,6 +79,8 @@ class SubjectTrials:
         The voxels of each region that the subject has, as sites of its space.
     attributes : dict
         What determines the values, and where the voxels are.
+    noun : Noun
+        What voxels are called.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class SubjectTrials:
         selection = inputs.masks[subject].selection
         self.subject = subject
         self.is_nsd = inputs.dataset.is_nsd
+        self.noun = inputs.dataset.noun
         self.trials = inputs.trials.all_trials[subject]
         self.regions = {name: voxels for name, voxels in selection.regions.items() if len(voxels)}
         ceilings = inputs.noise_ceilings[subject]

@@ -20,7 +20,7 @@ from nsd_prep.report.figures.single_trials import (
     trial_count_table,
 )
 from nsd_prep.report.methods import ALLEN_2022, listed
-from nsd_prep.report.record import Report, Section, Table, report_about_vertices
+from nsd_prep.report.record import Report, Section, Table
 from nsd_prep.report.write import write_report_files
 from nsd_prep.single_trials.normalise import UNITS
 from nsd_prep.single_trials.reading import open_single_trials
@@ -29,9 +29,9 @@ from nsd_prep.single_trials.subject import SingleTrialOptions
 #: Of the table of sessions so much is on the page; all of it is in its file.
 _COLUMNS_SHOWN, _SESSIONS_SHOWN = 7, 12
 _NORMALISED: Final = {
-    "session": "z-scored for each voxel over all trials of its session (population SD)",
+    "session": "z-scored for each {site} over all trials of its session (population SD)",
     "none": "left as percent signal change",
-    "train-only": "z-scored for each voxel with the mean and SD of its session's training trials",
+    "train-only": "z-scored for each {site} with the mean and SD of its session's training trials",
 }
 
 
@@ -64,6 +64,8 @@ def write_single_trials_report(
     first = subjects[0]
     regions = list(dict.fromkeys(name for subject in subjects for name in subject.regions))
     numbers = listed([str(subject.subject) for subject in subjects])
+    noun = first.noun
+    normalised = _NORMALISED[options.normalise].format(**noun.fields)
     report = Report(
         title=f"{first.attributes['dataset']}: single trials",
         summary=f"Responses of subject{'s' if len(subjects) > 1 else ''} {numbers}, trial by "
@@ -83,16 +85,14 @@ def write_single_trials_report(
         ),
         checks=tuple(map(describe, checks)),
         methods=(
-            f"Responses to {options.images} images were {_NORMALISED[options.normalise]}. Where an "
-            "image was seen twice, the reliability of a voxel is the correlation over images "
-            "between the first and the second presentation. GLMdenoise and the ridge of "
+            f"Responses to {options.images} images were {normalised}. Where an "
+            f"image was seen twice, the reliability of a {noun.singular} is the correlation over "
+            "images between the first and the second presentation. GLMdenoise and the ridge of "
             "preparation b3 share parameters between trials, so that repetitions are not quite "
             "independent, and reliability is slightly too high.",
         ),
         references=(ALLEN_2022,),
     )
-    if any("vertex_index" in subject.voxels for subject in subjects):
-        report = report_about_vertices(report)
     target = folder.path / place / outputs.REPORT
     return StepOutput.from_paths(folder, sorted(write_report_files(target, report)))
 
@@ -116,22 +116,24 @@ def _section(
     counts = trial_count_table(rows).reset_index()
     pictures = [draw_trials_by_session(rows, subject.subject)]
     ncsnr = subject.voxels["ncsnr"].to_numpy()
-    sites = "vertices" if "vertex_index" in subject.voxels else "voxels"
     for file in examined.files:
         correlation = read_table(folder.path / file)["first_second_correlation"].to_numpy()
-        pictures.append(draw_reliability(correlation, ncsnr, subject.subject, sites))
+        pictures.append(draw_reliability(correlation, ncsnr, subject.subject, subject.noun))
     if not options.average and np.isfinite(ncsnr).any():
         best = int(np.nanargmax(ncsnr))
         with open_single_trials(responses_file(written, folder)) as dataset:
             responses = dataset["response"][:, best].to_numpy().astype(np.float32)
         title = f"{_place(subject.voxels.iloc[best])}, ncsnr {ncsnr[best]:.2f}"
         units = UNITS[options.normalise]
-        pictures.append(draw_one_voxel(responses, rows, title, subject.subject, units))
+        pictures.append(
+            draw_one_voxel(responses, rows, title, subject.subject, units, subject.noun)
+        )
     return Section(
         name=f"single-trials-{name}",
         title=f"Subject {subject.subject}",
         text=f"{len(rows):,} trials of {rows['nsd_id'].nunique():,} images in {len(counts)} "
-        f"sessions, {len(subject.voxels):,} voxels of {listed(list(subject.regions))}.",
+        f"sessions, {len(subject.voxels):,} {subject.noun.plural} of "
+        f"{listed(list(subject.regions))}.",
         pictures=tuple(pictures),
         tables=(Table("Trials of each session.", counts.iloc[:, :_COLUMNS_SHOWN]),)
         if len(counts) <= _SESSIONS_SHOWN

@@ -16,6 +16,7 @@ from scipy.cluster.hierarchy import dendrogram, fcluster
 from nsd_prep.analysis.geometry import Geometry, RegionGeometry, average_linkage, cluster_order
 from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.assemblies.assembly import stimulus_ids
+from nsd_prep.core.nouns import VOXEL, Noun
 from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.rdms import mean_of_subjects
 from nsd_prep.report.figures.style import (
@@ -256,11 +257,13 @@ def _draw_thumbnails(
     axes.set_ylim(CLUSTERS_SHOWN, 0)
 
 
-def draw_subject_rdms(geometry: Geometry, limits: tuple[float, float]) -> ReportFigure:
+def draw_subject_rdms(
+    geometry: Geometry, limits: tuple[float, float], noun: Noun = VOXEL
+) -> ReportFigure:
     """Draw the RDM of each subject in each region, in the order of the region's clusters.
 
     A row for each region, a column for each subject. The limits are the distances between which
-    colours run for the mean RDMs; subjects are spread wider.
+    colours run for the mean RDMs; subjects are spread wider. The noun is what voxels are called.
     """
     subjects = list(
         dict.fromkeys(name for region in geometry.all_voxels for name in region.subjects)
@@ -297,9 +300,9 @@ def draw_subject_rdms(geometry: Geometry, limits: tuple[float, float]) -> Report
             "subject-rdms",
             "Representational dissimilarity in each subject",
             "The representational dissimilarity matrix of each subject in each region (all "
-            "voxels), images in the order of the clusters of the region's mean matrix, so that "
-            "the same place is the same pair of images in a row; empty where a subject has too few "
-            "voxels. Colours run wider than those of "
+            f"{noun.plural}), images in the order of the clusters of the region's mean matrix, so "
+            "that the same place is the same pair of images in a row; empty where a subject has "
+            f"too few {noun.plural}. Colours run wider than those of "
             "the means, as single subjects are noisier; neighbouring cells are averaged to fit.",
             pixels_alone=True,
         )

@@ -5,6 +5,7 @@ from typing import Final
 import pandas as pd
 from matplotlib.figure import Figure
 
+from nsd_prep.core.nouns import VOXEL, Noun
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.style import (
@@ -20,25 +21,26 @@ from nsd_prep.report.figures.style import (
 _BOX_WIDTH: Final = 0.32
 
 
-def draw_encoding(scores: pd.DataFrame) -> ReportFigure:
+def draw_encoding(scores: pd.DataFrame, noun: Noun = VOXEL) -> ReportFigure:
     """Draw, for each region, how the reliable voxels' fraction of the noise ceiling is distributed.
 
     The scores are those of `nsd_prep.analysis.encoding.score_encoding`. A box for each subject,
-    quartiles, whiskers from the 5th to the 95th percentile; the number of voxels below it.
+    quartiles, whiskers from the 5th to the 95th percentile; the number of voxels, which the
+    noun names, below it.
     """
     with one_style():
         return picture(
-            encoding_figure(scores),
+            encoding_figure(scores, noun),
             "encoding",
             "Encoding baseline",
-            "Fraction of the noise ceiling that a ridge regression reaches, over the voxels whose "
-            f"noise ceiling lies above {RELIABLE_NOISE_CEILING:g}%: median, quartiles, and "
-            "whiskers from the 5th to the 95th percentile, for each subject. The line at 1 is a "
-            "perfect model.",
+            "Fraction of the noise ceiling that a ridge regression reaches, over the "
+            f"{noun.plural} whose noise ceiling lies above {RELIABLE_NOISE_CEILING:g}%: median, "
+            "quartiles, and whiskers from the 5th to the 95th percentile, for each subject. The "
+            "line at 1 is a perfect model.",
         )
 
 
-def encoding_figure(scores: pd.DataFrame) -> Figure:
+def encoding_figure(scores: pd.DataFrame, noun: Noun = VOXEL) -> Figure:
     """Return the figure before it is rendered, drawn in the style that is set."""
     reliable = scores[scores["noise_ceiling"] > RELIABLE_NOISE_CEILING]
     regions = scores["region"].unique().tolist()
@@ -77,5 +79,5 @@ def encoding_figure(scores: pd.DataFrame) -> Figure:
         panel.set_xticks(range(1, len(subjects) + 1), labels)
         panel.set_title(region)
     figure.supylabel("explained variance (fraction of noise ceiling)", fontsize=7)
-    figure.supxlabel("subject, and its number of reliable voxels", fontsize=7)
+    figure.supxlabel(f"subject, and its number of reliable {noun.plural}", fontsize=7)
     return figure

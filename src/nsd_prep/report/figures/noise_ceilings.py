@@ -7,6 +7,7 @@ from matplotlib.colors import to_rgb
 
 from nsd_prep.analysis.tables import ALL_SUBJECTS, BIN_EDGES, noise_ceiling_histogram
 from nsd_prep.core.counts import TIMES
+from nsd_prep.core.nouns import VOXEL, Noun
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.style import (
@@ -22,13 +23,15 @@ from nsd_prep.report.figures.style import (
 )
 
 
-def draw_noise_ceilings(voxels: pd.DataFrame) -> ReportFigure:
+def draw_noise_ceilings(voxels: pd.DataFrame, noun: Noun = VOXEL) -> ReportFigure:
     """Draw how the noise ceilings are distributed in each region and subject.
 
     Parameters
     ----------
     voxels : DataFrame
         A row for each neuroid, as `nsd_prep.assemblies.assembly.voxel_table` gives it.
+    noun : Noun
+        What voxels are called.
 
     Returns
     -------
@@ -38,7 +41,6 @@ def draw_noise_ceilings(voxels: pd.DataFrame) -> ReportFigure:
     histogram = noise_ceiling_histogram(voxels)
     regions = voxels["region"].unique().tolist()
     several = voxels["subject"].nunique() > 1
-    sites = "vertices" if "vertex_index" in voxels else "voxels"
     together = " for each subject and for all subjects together" if several else ""
     n_columns = min(len(regions), 2)
     n_rows = -(-len(regions) // n_columns)
@@ -52,7 +54,7 @@ def draw_noise_ceilings(voxels: pd.DataFrame) -> ReportFigure:
             shapes = histogram[histogram["region"] == region]
             _draw_distributions(axis, chosen, shapes, colours[region])
             share = (chosen["noise_ceiling"] > RELIABLE_NOISE_CEILING).mean()
-            axis.set_title(f"{region}  ({share:.0%} of {len(chosen):,} {sites} reliable)")
+            axis.set_title(f"{region}  ({share:.0%} of {len(chosen):,} {noun.plural} reliable)")
             if column % n_columns == 0:
                 axis.set_ylabel("noise ceiling (%)")
             if column + n_columns >= len(regions):
@@ -63,10 +65,10 @@ def draw_noise_ceilings(voxels: pd.DataFrame) -> ReportFigure:
             figure,
             "noise-ceilings",
             "Noise ceilings",
-            f"Distribution of the voxels' noise ceilings{together}, in bins of "
+            f"Distribution of the {noun.plural}' noise ceilings{together}, in bins of "
             f"{BIN_EDGES[1] - BIN_EDGES[0]:g}%, each as wide as its fullest bin; bars and numbers "
-            "are medians. The dashed line is the threshold above which a voxel counts as reliable "
-            f"({RELIABLE_NOISE_CEILING:g}%).",
+            f"are medians. The dashed line is the threshold above which a {noun.singular} counts "
+            f"as reliable ({RELIABLE_NOISE_CEILING:g}%).",
         )
 
 

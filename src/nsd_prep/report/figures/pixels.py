@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.analysis.geometry import Geometry
+from nsd_prep.core.nouns import VOXEL, Noun
 from nsd_prep.dataset.cortex import Cortex
 from nsd_prep.report.figures.clusters import (
     FEWEST_IMAGES_CLUSTERED,
@@ -25,8 +26,9 @@ def draw_geometry(
     geometry: Geometry,
     limits: tuple[float, float],
     thumbnails: Mapping[int, NDArray[np.uint8]] | None = None,
+    noun: Noun = VOXEL,
 ) -> tuple[ReportFigure, ...]:
-    """Draw the clusters of each region, and each subject's RDMs."""
+    """Draw the clusters of each region, and each subject's RDMs, of what `noun` names."""
     several = any(len(region.subjects) > 1 for region in geometry.all_voxels)
     return (
         *(
@@ -35,7 +37,7 @@ def draw_geometry(
             if len(geometry.nsd_ids) >= FEWEST_IMAGES_CLUSTERED
             and np.isfinite(region.mean_rdm).all()
         ),
-        *([draw_subject_rdms(geometry, limits)] if several else []),
+        *([draw_subject_rdms(geometry, limits, noun)] if several else []),
     )
 
 

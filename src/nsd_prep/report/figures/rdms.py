@@ -19,6 +19,7 @@ from nsd_prep.analysis.geometry import (
     mean_over_pairs,
 )
 from nsd_prep.analysis.rdm import from_upper_triangle
+from nsd_prep.core.nouns import VOXEL, Noun
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
 from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.style import (
@@ -64,13 +65,18 @@ CORRELATION: Final = Distance(
     "Representational dissimilarity",
     "dissimilarity, 1 \N{MINUS SIGN} Pearson r",
 )
-CROSSNOBIS: Final = Distance(
-    "crossnobis-rdms",
-    "Cross-validated distances",
-    "crossnobis distance a voxel",
-    " Distances are inner products of two images' differences in one repetition and in another, "
-    "each voxel divided by its noise variance: 0 on average where two images evoke the same.",
-)
+
+
+def crossnobis_distance(noun: Noun) -> Distance:
+    """Return how cross-validated distances were computed; `noun` is what voxels are called."""
+    return Distance(
+        "crossnobis-rdms",
+        "Cross-validated distances",
+        f"crossnobis distance a {noun.singular}",
+        " Distances are inner products of two images' differences in one repetition and in "
+        f"another, each {noun.singular} divided by its noise variance: 0 on average where two "
+        "images evoke the same.",
+    )
 
 
 def mean_of_subjects(regions: Sequence[RegionGeometry]) -> str:
@@ -154,15 +160,15 @@ def draw_mean_rdms(geometry: Geometry, distance: Distance = CORRELATION) -> Repo
         )
 
 
-def draw_between_regions(geometry: Geometry, sites: str = "voxels") -> ReportFigure:
+def draw_between_regions(geometry: Geometry, noun: Noun = VOXEL) -> ReportFigure:
     """Draw how far the mean RDMs of two regions or more correlate.
 
-    One panel with all voxels, one with the reliable ones; `sites` is what voxels are called.
+    One panel with all voxels, one with the reliable ones; `noun` is what voxels are called.
     """
     names = [region.region for region in geometry.all_voxels]
     several = any(len(region.subjects) > 1 for region in geometry.all_voxels)
     matrices = {
-        f"all {sites}": between_regions(geometry.all_voxels),
+        f"all {noun.plural}": between_regions(geometry.all_voxels),
         f"noise ceiling > {RELIABLE_NOISE_CEILING:g}%": between_regions(geometry.reliable_voxels),
     }
     colours = _correlation_limits(list(matrices.values()))
@@ -187,16 +193,17 @@ def draw_between_regions(geometry: Geometry, sites: str = "voxels") -> ReportFig
             "between-regions",
             "Agreement between regions",
             f"Pearson r between the {'mean ' * several}RDMs of two regions, over all pairs of "
-            "images: with all voxels, and with those whose noise ceiling lies above "
+            f"images: with all {noun.plural}, and with those whose noise ceiling lies above "
             f"{RELIABLE_NOISE_CEILING:g}%.",
             panels,
         )
 
 
-def draw_between_subjects(geometry: Geometry) -> ReportFigure:
+def draw_between_subjects(geometry: Geometry, noun: Noun = VOXEL) -> ReportFigure:
     """Draw how far the RDMs of two subjects or more correlate in each region.
 
-    A panel for each region: all voxels below the diagonal, reliable ones above.
+    A panel for each region: all voxels below the diagonal, reliable ones above; `noun` is what
+    voxels are called.
     """
     matrices = [
         (region.region, region.subjects, between_subjects(region), between_subjects(reliable))
@@ -235,9 +242,9 @@ def draw_between_subjects(geometry: Geometry) -> ReportFigure:
             "between-subjects",
             "Agreement between subjects",
             "Pearson r between the RDMs of two subjects, over all pairs of images. Below the "
-            "diagonal (◣) all voxels, above it (◥) only those whose noise ceiling lies above "
-            f"{RELIABLE_NOISE_CEILING:g}%; the titles give the means over pairs of subjects. "
-            "Grey: too few voxels.",
+            f"diagonal (◣) all {noun.plural}, above it (◥) only those whose noise ceiling lies "
+            f"above {RELIABLE_NOISE_CEILING:g}%; the titles give the means over pairs of subjects. "
+            f"Grey: too few {noun.plural}.",
             panels,
         )
 

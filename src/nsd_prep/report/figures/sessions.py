@@ -10,6 +10,7 @@ from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 
 from nsd_prep.checks.session_statistics import SATURATED_SUSPICIOUS, SHARE_CONSTANT_SUSPICIOUS
+from nsd_prep.core.nouns import VOXEL, Noun
 from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.style import (
     PAGE_WIDTH,
@@ -47,7 +48,7 @@ _MEASURES: Final = (
 )
 
 
-def draw_sessions(table: pd.DataFrame, sites: str = "voxels") -> ReportFigure:
+def draw_sessions(table: pd.DataFrame, noun: Noun = VOXEL) -> ReportFigure:
     """Draw what is known of each session, sessions from left to right and a row for each subject.
 
     Parameters
@@ -57,7 +58,7 @@ def draw_sessions(table: pd.DataFrame, sites: str = "voxels") -> ReportFigure:
         of agreement (1 is what the ncsnr predicts, 0 chance), share_without_data (0 to 1),
         deviation (percent signal change) and saturated (share of values, 0 to 1); NaN where it
         is not known.
-    sites : str
+    noun : Noun
         What voxels are called.
 
     Returns
@@ -71,7 +72,7 @@ def draw_sessions(table: pd.DataFrame, sites: str = "voxels") -> ReportFigure:
         No column has a value: there is nothing to draw.
     """
     measures = [
-        measure._replace(title=measure.title.format(sites=sites))
+        measure._replace(title=measure.title.format(sites=noun.plural))
         for measure in _MEASURES
         if measure.column in table and table[measure.column].notna().any()
     ]
@@ -110,8 +111,8 @@ def draw_sessions(table: pd.DataFrame, sites: str = "voxels") -> ReportFigure:
             "sessions",
             "Sessions",
             "Each scan session that was read; white where a subject has none, or none with an "
-            "image used here. Colours are the same in every report: those of voxels without data "
-            "and of saturated values end where a session becomes suspicious "
+            f"image used here. Colours are the same in every report: those of {noun.plural} "
+            "without data and of saturated values end where a session becomes suspicious "
             f"({SHARE_CONSTANT_SUSPICIOUS:.0%} and {SATURATED_SUSPICIOUS:.0%}). Point at a cell to "
             "see its value.",
             panels,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.checks.decision import signal_share
 from nsd_prep.checks.presentations import rows_of_presentations
+from nsd_prep.core.nouns import VOXEL, Noun
 from nsd_prep.dataset.splits import SPLITS, TEST, TRAIN
 from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.style import (
@@ -107,7 +108,7 @@ def draw_reliability(
     correlation: NDArray[np.float64],
     ncsnr: NDArray[np.floating],
     subject: int,
-    sites: str = "voxels",
+    noun: Noun = VOXEL,
 ) -> ReportFigure:
     """Draw the voxels' split-half reliability against the ncsnr that NSD distributes.
 
@@ -119,7 +120,7 @@ def draw_reliability(
         Of the same voxels.
     subject : int
         1-based, for the name and the caption.
-    sites : str
+    noun : Noun
         What voxels are called.
 
     Returns
@@ -142,7 +143,7 @@ def draw_reliability(
                 linewidths=0.1,
             )
             bar = figure.colorbar(density, ax=axis, aspect=30, pad=0.02)
-            bar.set_label(sites)
+            bar.set_label(noun.plural)
             outline(bar)
             _label_log_bar(bar)
         line = np.linspace(0, max(1.0, float(np.nanmax(ncsnr, initial=0.0))), 200)
@@ -156,10 +157,10 @@ def draw_reliability(
             f"trial-reliability-subj{subject:02d}",
             f"Reliability of single trials, subject {subject}",
             "Correlation over images between the first and the second presentation, for each "
-            "voxel, against the ncsnr that NSD distributes; the line is s²/(1 + s²), what an ncsnr "
-            f"of s predicts. {np.count_nonzero(known):,} of {len(correlation):,} voxels have both. "
-            "Voxels that lie near 0 whatever their ncsnr mean that rows and images do not belong "
-            "together.",
+            f"{noun.singular}, against the ncsnr that NSD distributes; the line is s²/(1 + s²), "
+            f"what an ncsnr of s predicts. {np.count_nonzero(known):,} of {len(correlation):,} "
+            f"{noun.plural} have both. {noun.plural.capitalize()} that lie near 0 whatever their "
+            "ncsnr mean that rows and images do not belong together.",
         )
 
 
@@ -172,7 +173,12 @@ def _label_log_bar(bar: Colorbar) -> None:
 
 
 def draw_one_voxel(
-    responses: NDArray[np.float32], trials: pd.DataFrame, title: str, subject: int, units: str
+    responses: NDArray[np.float32],
+    trials: pd.DataFrame,
+    title: str,
+    subject: int,
+    units: str,
+    noun: Noun = VOXEL,
 ) -> ReportFigure:
     """Draw the responses of one voxel: trial by trial, and first against second presentation.
 
@@ -188,6 +194,8 @@ def draw_one_voxel(
         1-based, for the name and the caption.
     units : str
         Of the responses.
+    noun : Noun
+        What voxels are called.
 
     Returns
     -------
@@ -220,7 +228,7 @@ def draw_one_voxel(
         return picture(
             figure,
             f"one-voxel-subj{subject:02d}",
-            f"One voxel's responses, subject {subject}",
+            f"One {noun.singular}'s responses, subject {subject}",
             f"Left: every trial's response ({units}) in the order of the sessions, with the mean "
             "of each session and the range of its middle half. Right: responses to the first and "
             "to the second presentation of the same image.",
