@@ -60,8 +60,8 @@ def score_encoding(
     table = pd.DataFrame(
         {
             "neuroid_id": train["neuroid_id"].to_numpy(),
-            "subject": train["subject"].to_numpy(),
-            "region": train["region"].to_numpy(),
+            "subject": _shared(train["subject"]),
+            "region": _shared(train["region"]),
             "noise_ceiling": train["nc_testset"].to_numpy(),
         }
     )
@@ -82,6 +82,12 @@ def score_encoding(
     fraction = np.full(len(table), np.nan)
     np.divide(correlation * np.abs(correlation), ceiling, out=fraction, where=ceiling > 0)
     return table.assign(alpha=alpha, correlation=correlation, fraction_of_ceiling=fraction)
+
+
+def _shared(names: xr.DataArray) -> NDArray[np.object_]:
+    """Return names with one string in memory for all that are equal, not one for each."""
+    codes, distinct = pd.factorize(names.to_numpy())
+    return np.asarray(distinct, dtype=object)[codes]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """Train and test assemblies: all regions in one file, z-scored once more, over images."""
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -9,7 +11,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.assemblies.assembly import build_assembly
+from nsd_prep.assemblies.assembly import build_assembly, neuroid_coordinates
 from nsd_prep.core.parameters import ZScoreImages
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.published import REPETITIONS, VOXEL_COUNTS
@@ -25,6 +27,8 @@ TIME_BIN_START: Final = 70
 TIME_BIN_END: Final = 170
 #: Voxels whose second z-score is computed together.
 _VOXELS_AT_ONCE: Final = 2048
+#: Voxels of a region of a subject, beyond which no two are in memory: 50 MB each.
+_VOXELS_OF_A_LARGE_REGION: Final = 8000
 
 
 class TrainAndTest(NamedTuple):
@@ -138,6 +142,9 @@ def train_and_test_form(
         )
         for ids in (train_ids, test_ids)
     )
+    # One copy of what both say of the neuroids, of which there may be 260,000.
+    shared = neuroid_coordinates(space_type.coordinates)
+    test = test.assign_coords({name: train[name] for name in shared})
     repetition = np.arange(len(test_ids), dtype=np.int64) % REPETITIONS
     return TrainAndTest(_in_time_bin(train), _in_time_bin(test, repetition))
 
@@ -201,9 +208,13 @@ def fill_train_and_test(
     """
     names = ("subject", "region")
     neuroids = pd.DataFrame({name: forms.train[name].to_numpy() for name in names})
+    only_large = threading.Lock()
 
     def fill(block: tuple[str, str, NDArray[np.intp]]) -> None:
-        subject, region, rows = block
+        with only_large if len(block[2]) > _VOXELS_OF_A_LARGE_REGION else nullcontext():
+            fill_columns(*block)
+
+    def fill_columns(subject: str, region: str, rows: NDArray[np.intp]) -> None:
         single = repetitions(int(subject.removeprefix("subj")), region)
         expected = (len(is_train), REPETITIONS, len(rows))
         if single.shape != expected:

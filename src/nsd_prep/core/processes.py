@@ -69,6 +69,7 @@ def second_process() -> Iterator[Caller]:
         try:
             pickle.dump((function, arguments), requests, pickle.HIGHEST_PROTOCOL)
             requests.flush()
+            return_freed_memory()  # what was copied for the other process
             result, error = pickle.load(answers)
         except (OSError, EOFError, pickle.UnpicklingError):
             if ended.is_set():

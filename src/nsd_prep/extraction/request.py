@@ -244,7 +244,7 @@ class SessionRequest:
 
     def is_possible(self, kind: TrialSelection, n_voxels: int, part: StoredArray) -> bool:
         """Return whether a part has the form that this request would give it."""
-        runs = [run["n_trials"] for run in part.statistics["runs"]]
+        runs = [run.n_trials for run in part.beta_statistics.runs]
         shared = ("<f4", (len(self.trials), n_voxels))
         expected = shared if kind == "shared" else (self.stored_as, (n_voxels, self.n_trials))
         return (part.dtype, part.shape) == expected and runs == list(run_lengths(self.n_trials))

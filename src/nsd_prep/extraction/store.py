@@ -1,14 +1,16 @@
 """The store: extracted responses of a session, a file for each region, found by their content."""
 
 import io
+import json
 import logging
 import math
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import (
+    BeforeValidator,
     NonNegativeInt,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -58,8 +60,9 @@ class StoredArray(Digested, Sealed):
         ``"<f4"`` for z-scores, ``"<i2"`` for betas as stored, or ``"<f4"`` where these are.
     constant_voxels : tuple of int
         Positions (0-based) among the region's voxels of those without data in this session.
-    statistics : dict
-        What was seen of the region's betas while they were in memory: `BetaStatistics`.
+    statistics : str
+        What was seen of the region's betas while they were in memory: `BetaStatistics` as JSON, of
+        which a run holds thousands; as objects they took 100 MB with ten regions.
     sample : FileSample or None
         The session's file when it was read; None for a remote one, and in older records.
     """
@@ -69,13 +72,17 @@ class StoredArray(Digested, Sealed):
     shape: tuple[NonNegativeInt, NonNegativeInt]
     dtype: Literal["<f4", "<i2"]
     constant_voxels: tuple[int, ...]
-    statistics: dict[str, Any]
+    statistics: Annotated[str, BeforeValidator(json.dumps)]
     sample: FileSample | None = None
 
     @model_serializer(mode="wrap")
     def _without_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what older records do not have: their seal stays what it is."""
+        """Leave out what older records do not have: their seal stays what it is.
+
+        Statistics are an object in a record, and no text.
+        """
         fields: dict[str, Any] = serialize(self)
+        fields["statistics"] = json.loads(self.statistics)
         for name in ("blake3", "sha256", "sample"):
             if getattr(self, name) is None:
                 fields.pop(name, None)
@@ -85,7 +92,7 @@ class StoredArray(Digested, Sealed):
     def _check_possible(self) -> Self:
         """Require what every part is like: a record that was altered may be sealed again."""
         # z-scores have trials first; betas of volumes, and of some surfaces, have them last.
-        statistics = BetaStatistics.model_validate(self.statistics)
+        statistics = self.beta_statistics
         n_voxels = self.shape[0] if self.dtype == "<i2" else statistics.n_voxels
         constant = self.constant_voxels
         if not (
@@ -93,12 +100,17 @@ class StoredArray(Digested, Sealed):
             and n_voxels in self.shape
             and list(constant) == sorted(set(constant))
             and all(0 <= voxel < n_voxels for voxel in constant)
-            and statistics.model_dump(mode="json") == self.statistics
+            and statistics.model_dump(mode="json") == json.loads(self.statistics)
             and statistics.is_possible
             and (statistics.n_voxels, statistics.constant_voxels) == (n_voxels, len(constant))
         ):
             raise ValueError("the record describes no part")
         return self
+
+    @property
+    def beta_statistics(self) -> BetaStatistics:
+        """What was seen of the region's betas."""
+        return BetaStatistics.model_validate(json.loads(self.statistics))
 
     def with_sample(self, sample: FileSample | None) -> Self:
         """Return the record with another sample of the session's file."""
@@ -122,7 +134,8 @@ class StoredArray(Digested, Sealed):
     @property
     def digest(self) -> str:
         """What stands for the part in a cache key: its content."""
-        return digest_of_json([self.file_digest, self.shape, self.constant_voxels, self.statistics])
+        statistics = json.loads(self.statistics)
+        return digest_of_json([self.file_digest, self.shape, self.constant_voxels, statistics])
 
 
 class Store(Folder):

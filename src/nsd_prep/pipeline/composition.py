@@ -14,7 +14,9 @@ from nsd_prep.checks.images import STIMULUS_SETS
 from nsd_prep.checks.registry import as_table
 from nsd_prep.core.check_table import raise_failed
 from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.core.progress import Stage
 from nsd_prep.core.records import StepOutput
+from nsd_prep.core.threads import return_freed_memory
 from nsd_prep.extraction.request import TrialSelection
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.pipeline import outputs, step_table
@@ -147,8 +149,13 @@ class _Pipeline:
         self.run, self.inputs = run, inputs
         self.output, self.owned = output, owned
         self._call, self._execution = execution.call, execution
-        self._observer, self._stage = observer, observer.stage
+        self._observer = observer
         self._tables: list[tuple[str, pd.DataFrame]] = []
+
+    def _stage(self, name: str, total: int | None = None) -> AbstractContextManager[Stage]:
+        """Begin a stage, without the memory that those before it have freed."""
+        return_freed_memory()
+        return self._observer.stage(name, total)
 
     def extract(self) -> list[SessionRecord]:
         """Extract the sessions; check that they hold data, and that masks lie in the brain."""

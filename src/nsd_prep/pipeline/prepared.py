@@ -174,14 +174,13 @@ class Prepared:
             subject for subject in self.subjects if (subject, region) in self.regions_of_subjects
         )
 
-    @cached_property
+    @property
     def session_records(self) -> dict[int, dict[int, dict[str, BetaStatistics]]]:
         """What was seen of the betas, by subject and session (1-based) and region."""
         return {
             subject: {
                 record.session: {
-                    region: BetaStatistics.model_validate(part.statistics)
-                    for region, part in record.parts.items()
+                    region: part.beta_statistics for region, part in record.parts.items()
                 }
                 for record in records
             }

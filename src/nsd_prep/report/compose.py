@@ -81,7 +81,8 @@ def draw_voxels(
 
     The arguments are those of `compose_report`.
     """
-    voxels = _kept_by_name(voxels).drop(columns="neuroid_id", errors="ignore")
+    # A copy: as a view of the table it would keep the ids in memory until all is drawn.
+    voxels = _kept_by_name(voxels).drop(columns="neuroid_id", errors="ignore").copy()
     return VoxelFigures(
         draw(draw_places, voxels, anatomies) if anatomies else None,
         draw(draw_maps, voxels, cortex) if cortex is not None else None,

@@ -53,7 +53,7 @@ from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
 from nsd_prep.dataset.space import VolumeSpace, noun_of
 from nsd_prep.extraction.sessions import SessionRecord
-from nsd_prep.extraction.statistics import BetaStatistics, sessions_table
+from nsd_prep.extraction.statistics import sessions_table
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.inputs import Masks, NoiseCeilings
 from nsd_prep.pipeline.prepared import Prepared
@@ -155,7 +155,7 @@ def check_subjects(
         regions = {name: voxels for name, voxels in selection.regions.items() if len(voxels)}
         records = {
             record.session: {
-                region: BetaStatistics.model_validate(part.statistics)
+                region: part.beta_statistics
                 for region, part in (record.parts or record.all_trials).items()
             }
             for record in sessions

@@ -4,7 +4,7 @@ import logging
 import platform
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -72,6 +72,8 @@ def write_report(inputs: ReportInputs, folder: Folder) -> StepOutput:
         All the files.
     """
     report = gather_report(inputs, folder)
+    if inputs.drawing is not None:
+        inputs.drawing.end()
     target = folder.path / outputs.REPORT
     files = write_report_files(target, report)
     for key, text in artifacts(report).items():
@@ -100,10 +102,13 @@ def drawing(
                 call_here, lambda function, *arguments: thread.submit(function, *arguments)
             )
         return
-    with second_process() as call:
-        voxels = _drawn_voxels(prepared, folder)
-        behind = anatomies(masks, noise_ceilings)
-        yield Drawing(call, call, draw_voxels(call, voxels, behind, cortex))
+    with ExitStack() as process:
+        call = process.enter_context(second_process())
+        # No name for the table, which would keep it for as long as the block runs.
+        figures = draw_voxels(
+            call, _drawn_voxels(prepared, folder), anatomies(masks, noise_ceilings), cortex
+        )
+        yield Drawing(call, call, figures, process.close)
 
 
 def gather_report(inputs: ReportInputs, folder: Folder) -> Report:
@@ -157,7 +162,7 @@ def _gather_report(inputs: ReportInputs, folder: Folder, begun: Drawing) -> Repo
         return compose_report(
             facts,
             geometry,
-            _drawn_voxels(prepared, folder),
+            neuroids(prepared) if begun.voxel_figures else _drawn_voxels(prepared, folder),
             prepared.repetition_counts,
             inputs.checks,
             anatomies=anatomies(inputs.masks, inputs.noise_ceilings),

@@ -1,6 +1,6 @@
 """What the report of a run is made of."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,11 +46,15 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What draws the figures of a report and computes beside it, and the figures it has begun."""
+    """What draws the figures of a report and computes beside it, and the figures it has begun.
+
+    `end` gives back what it takes, when all is drawn.
+    """
 
     draw: Caller
     compute: Caller
     voxel_figures: "VoxelFigures | None" = None
+    end: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, eq=False)

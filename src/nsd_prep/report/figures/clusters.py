@@ -272,11 +272,17 @@ def draw_subject_rdms(
     widened = float(np.sqrt(len(subjects))) * half
     colours = Normalize(max(0.0, middle - widened), middle + widened)
     side = min((PAGE_WIDTH - 1.0) / len(subjects), 1.6)
-    mosaic, cell = _subject_mosaic(geometry, subjects)
+    cell = _cell_of_mosaic(len(geometry.nsd_ids))
+    height, width = cell * len(geometry.all_voxels), cell * len(subjects)
     with one_style():
         figure = new_figure(side * len(subjects) + 1.0, side * len(geometry.all_voxels) + 0.25)
         axes = figure.subplots()
-        axes.imshow(mosaic, norm=colours, cmap="viridis")
+        for row, region in enumerate(geometry.all_voxels):
+            # An image a row: for one of all, matplotlib would take 300 MB with ten regions.
+            extent = (-0.5, width - 0.5, (row + 1) * cell - 0.5, row * cell - 0.5)
+            matrices = _matrices_of_subjects(region, subjects, cell)
+            axes.imshow(matrices, norm=colours, cmap="viridis", extent=extent)
+        axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         for set_ticks, names in (
@@ -308,25 +314,29 @@ def draw_subject_rdms(
         )
 
 
-def _subject_mosaic(geometry: Geometry, subjects: Sequence[str]) -> tuple[NDArray[np.float32], int]:
-    """Return all matrices as one, NaN between them, and how wide one is with its gap.
+def _cell_of_mosaic(n_images: int) -> int:
+    """Return the side of a matrix in a mosaic of all, with its gap, in cells."""
+    size = len(block_means(np.zeros((n_images, n_images), np.float32), _PIXELS_OF_PANEL))
+    return size + max(1, size // 24)
 
-    One image is drawn many times faster than one axes for each matrix.
+
+def _matrices_of_subjects(
+    region: RegionGeometry, subjects: Sequence[str], cell: int
+) -> NDArray[np.float32]:
+    """Return the matrices of a region beside each other, each with its gap to the right and below.
+
+    NaN in the gaps. One image is drawn many times faster than one axes for each matrix.
     """
-    size = len(block_means(np.zeros((len(geometry.nsd_ids),) * 2, np.float32), _PIXELS_OF_PANEL))
-    cell = size + max(1, size // 24)
-    shape = (cell * len(geometry.all_voxels), cell * len(subjects))
-    mosaic = np.full(shape, np.nan, dtype=np.float32)
-    for row, region in enumerate(geometry.all_voxels):
-        order = cluster_order(region.mean_rdm)
-        for column, subject in enumerate(subjects):
-            pairs = _pairs_of_subject(region, subject)
-            if pairs is not None:
-                matrix = from_upper_triangle(pairs)[np.ix_(order, order)]
-                top, left = row * cell, column * cell
-                small = block_means(matrix, _PIXELS_OF_PANEL)
-                mosaic[top : top + size, left : left + size] = small
-    return mosaic, cell
+    row = np.full((cell, cell * len(subjects)), np.nan, dtype=np.float32)
+    order = cluster_order(region.mean_rdm)
+    for column, subject in enumerate(subjects):
+        pairs = _pairs_of_subject(region, subject)
+        if pairs is not None:
+            matrix = from_upper_triangle(pairs)[np.ix_(order, order)]
+            small = block_means(matrix, _PIXELS_OF_PANEL)
+            left = column * cell
+            row[: len(small), left : left + len(small)] = small
+    return row
 
 
 def _pairs_of_subject(region: RegionGeometry, subject: str) -> NDArray[np.float32] | None:
