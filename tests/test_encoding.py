@@ -24,9 +24,9 @@ from nsd_prep.analysis.features import Features, check_ids, parse_features, read
 from nsd_prep.assemblies.train_test import TrainAndTest
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.dataset.stimulus_table import count_images
-from nsd_prep.pipeline.steps.report import encoding_sections
 from nsd_prep.report.figures.encoding import draw_encoding, encoding_figure
 from nsd_prep.report.figures.style import booklet, one_style
+from nsd_prep.report.sections import encoding_sections
 from nsd_prep.sources.opening import open_dataset
 from nsd_prep.synthetic import read_truth
 

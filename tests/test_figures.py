@@ -285,13 +285,15 @@ class TestClusters:
         self, geometry: Geometry, drawn: list[Figure]
     ) -> None:
         cluster_figures.draw_subject_rdms(geometry, LIMITS)
-        mosaic = np.ma.filled(drawn[0].axes[0].images[0].get_array(), np.nan)
-        for row, region in enumerate(geometry.all_voxels):
+        images = drawn[0].axes[0].images
+        for row, (region, image) in enumerate(zip(geometry.all_voxels, images, strict=True)):
+            assert image.get_extent()[2:] == [31 * row + 30.5, 31 * row - 0.5]
+            shown = np.ma.filled(image.get_array(), np.nan)
             order = cluster_order(region.mean_rdm)
             for column, pairs in enumerate(region.rdms):
                 matrix = from_upper_triangle(pairs)[order][:, order]
-                top, left = 31 * row, 31 * column
-                np.testing.assert_array_equal(mosaic[top : top + 30, left : left + 30], matrix)
+                left = 31 * column
+                np.testing.assert_array_equal(shown[:30, left : left + 30], matrix)
 
 
 def test_regions_of_a_run_have_colours_of_their_own_and_usual_ones_the_same() -> None:

@@ -160,5 +160,5 @@ def test_a_run_writes_and_checks_the_voxels_that_are_taken(tiny_nsd: Path, tmp_p
             trials["split_half_reliability"], voxels["split_half_reliability"]
         )
     assert {"ncsnr_split1", "ncsnr_split2", "first_second_correlation"} < set(voxels)
-    with pytest.raises(ParameterError, match=r"--min-ncsnr: 0\.6 there"):
+    with pytest.raises(ParameterError, match=r"min_ncsnr=0\.6 there, min_ncsnr=0\.5 in"):
         nsd_prep.prepare(**options | {"min_ncsnr": 0.5})

@@ -17,15 +17,12 @@ from threadpoolctl import threadpool_limits
 from nsd_prep import __version__
 from nsd_prep.analysis.encoding import (
     FEWEST_IMAGES_FITTED,
-    encoding_over_subjects,
-    summarise_encoding,
 )
 from nsd_prep.analysis.features import Features, read_features
 from nsd_prep.analysis.image_features import image_features
 from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.digests import read_table
-from nsd_prep.core.nouns import VOXEL, Noun
 from nsd_prep.core.processes import call_here, second_process
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
@@ -40,18 +37,16 @@ from nsd_prep.pipeline.steps.encoding_scores import encoding_scores
 from nsd_prep.pipeline.steps.report_inputs import Drawing, Encoding, ReportInputs
 from nsd_prep.pipeline.steps.tables import neuroids
 from nsd_prep.report.compose import (
-    columns_named,
     compose_report,
-    crossnobis_section,
     draw_voxels,
 )
 from nsd_prep.report.figures.clusters import images_of_clusters, thumbnail
-from nsd_prep.report.figures.encoding import draw_encoding
 from nsd_prep.report.figures.sessions import summarise_sessions
 from nsd_prep.report.figures.slices import Anatomy
 from nsd_prep.report.markdown import artifacts
 from nsd_prep.report.methods import RunFacts
-from nsd_prep.report.record import Report, Section, Table
+from nsd_prep.report.record import Report, Section
+from nsd_prep.report.sections import crossnobis_section, encoding_sections
 from nsd_prep.report.write import write_report_files
 from nsd_prep.synthetic import read_truth
 
@@ -222,63 +217,6 @@ def facts_of_run(prepared: Prepared) -> RunFacts:
         versions={"nsd-prep": __version__, "Python": platform.python_version()}
         | {library: version(library) for library in _LIBRARIES},
     )
-
-
-def encoding_sections(
-    scores: pd.DataFrame, shift: int | None, source: str, noun: Noun = VOXEL
-) -> list[Section]:
-    """Return what a report says about a ridge regression from the images' features.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        As `nsd_prep.analysis.encoding.score_encoding` gives them.
-    shift : int or None
-        As `nsd_prep.analysis.encoding.shift_of_ids` gives it.
-    source : str
-        Where the features are from.
-    noun : Noun
-        What voxels are called.
-
-    Returns
-    -------
-    list of Section
-        One.
-    """
-    summary = summarise_encoding(scores)
-    wrong = ""
-    if shift is not None:
-        wrong = (
-            f"The ids of {source} are off by one: as they are they predict no region, and with "
-            f"{shift:+d} they do. Correct them, and run the same command again. "
-        )
-        _logger.warning(wrong.rstrip())
-    return [
-        Section(
-            name="encoding",
-            title="Encoding baseline",
-            text=f"{wrong}Ridge regression from {source} to the train assembly, scored on the test "
-            "assembly, as a share of what the noise ceiling allows. With enough images a model "
-            f"that knows all that drives the {noun.plural} comes close to 1; with few it stays "
-            "below.",
-            pictures=(draw_encoding(scores, noun),),
-            tables=(
-                Table(f"Medians over reliable {noun.plural}.", columns_named(summary, noun)),
-                *(
-                    [
-                        Table(
-                            "The correlations' mean over subjects, with the ends of its 95% "
-                            "interval over subjects (low subjects, high subjects).",
-                            encoding_over_subjects(summary),
-                        )
-                    ]
-                    if scores["subject"].nunique() > 1
-                    else []
-                ),
-            ),
-            files={"encoding": scores},
-        )
-    ]
 
 
 def _features(
