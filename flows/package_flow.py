@@ -6,8 +6,7 @@ from typing import Any
 from prefect import flow
 
 from nsd_prep import __version__
-from nsd_prep.assemblies.brainscore.package import write_packages
-from nsd_prep.assemblies.brainscore.plugin import PLUGIN_FOLDER, write_plugin
+from nsd_prep.assemblies.brainscore.package import package_output
 from nsd_prep.core.parameters import Suffix
 from nsd_prep.tasks.artifacts import leave_cancellation, leave_failure
 
@@ -27,6 +26,5 @@ def package_flow(output_dir: Path, suffix: Suffix = "") -> dict[str, Any]:
         suffix: The run's.
     """
     target = output_dir / f"packages{suffix}"
-    index = write_packages(output_dir / "brainscore", target, suffix=suffix)
-    write_plugin(index, target / PLUGIN_FOLDER)
+    index = package_output(output_dir, target, suffix=suffix)
     return {"packages": str(target), "sha1": {file.file: file.sha1 for file in index.files}}

@@ -25,15 +25,12 @@ def package(
         suffix: Suffix that the run was given.
         unchecked: Ignore the run's manifest and checks; the package records that.
     """
-    from nsd_prep.assemblies.brainscore.package import write_packages
-    from nsd_prep.assemblies.brainscore.plugin import PLUGIN_FOLDER, write_plugin
+    from nsd_prep.assemblies.brainscore.package import package_output
     from nsd_prep.core.progress import Stages
 
     target = target or output / f"packages{suffix}"
-    folder = output if output.name.startswith("brainscore-") else output / "brainscore"
     with Stages().stage("packaging"):
-        index = write_packages(folder, target, suffix=suffix, unchecked=unchecked)
-    write_plugin(index, target / PLUGIN_FOLDER)
+        index = package_output(output, target, suffix=suffix, unchecked=unchecked)
     for file in index.files:
         print(f"{file.sha1}  {file.file}")  # noqa: T201
     print(f"Written: {target}")  # noqa: T201

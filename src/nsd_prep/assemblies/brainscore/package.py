@@ -17,6 +17,7 @@ from nsd_prep.assemblies.brainscore.index import (
     PackageIndex,
     sha1_of_file,
 )
+from nsd_prep.assemblies.brainscore.plugin import PLUGIN_FOLDER, write_plugin
 from nsd_prep.assemblies.brainscore.provenance import verified_checks
 from nsd_prep.assemblies.identifiers import (
     NSD,
@@ -59,6 +60,20 @@ class _Half(NamedTuple):
     assembly: xr.DataArray
     table: pd.DataFrame
     images: list[Path]  # in the order of the table
+
+
+def package_output(
+    output: Path, target: Path, *, suffix: str = "", unchecked: bool = False
+) -> PackageIndex:
+    """Write the packages of a run's output folder, and their plugin, into another folder.
+
+    A folder brainscore-ID, which was kept from an earlier run, is taken as it is. Errors are those
+    of `write_packages`.
+    """
+    folder = output if output.name.startswith("brainscore-") else output / "brainscore"
+    index = write_packages(folder, target, suffix=suffix, unchecked=unchecked)
+    write_plugin(index, target / PLUGIN_FOLDER)
+    return index
 
 
 def write_packages(
