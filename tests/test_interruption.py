@@ -85,6 +85,15 @@ class Place:
                 continue
         return found
 
+    def processes_left_by(self, run: subprocess.Popen[bytes]) -> list[int]:
+        """Return the processes of an ended run that are still there a moment later.
+
+        A moment, since multiprocessing's resource tracker, which belongs to worker processes, ends
+        when it sees that its run has ended.
+        """
+        wait_until_true(lambda: not self.processes_of(run), 1)
+        return self.processes_of(run)
+
     def left_by(self, run: subprocess.Popen[bytes]) -> list[Path]:
         """Return the temporary files of a run."""
         return list(self.temporary(self.started.index(run)).iterdir())
@@ -272,7 +281,7 @@ class TestSignals:
         said = log_of(out).read_text()
         assert "interrupted: the same command resumes where it stopped" in said
         assert "Traceback" not in said
-        assert place.processes_of(run) == []
+        assert place.processes_left_by(run) == []
         assert place.left_by(run) == []
         assert not (out / "manifest.json").exists()
         assert partials(out) == []
@@ -283,7 +292,7 @@ class TestSignals:
         wait_until(run, lambda: records(out))
         os.killpg(run.pid, signal.SIGINT)
         assert run.wait(60) == 130
-        assert place.processes_of(run) == []
+        assert place.processes_left_by(run) == []
         assert place.left_by(run) == []
         assert partials(out) == []
 
@@ -294,7 +303,7 @@ class TestSignals:
         os.killpg(run.pid, signal.SIGINT)
         assert run.wait(60) == 130
         assert "interrupted" in log_of(out).read_text()
-        assert place.processes_of(run) == []
+        assert place.processes_left_by(run) == []
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_a_run_is_interrupted_from_its_first_instruction_on(
@@ -480,7 +489,7 @@ class TestTwoAtOnce:
         assert error.startswith(f"error: Another run is writing into {out}: wait until it ends")
         assert first.wait(SECONDS) == 0
         assert outputs(out) == undisturbed[0]
-        assert place.processes_of(first) == []
+        assert place.processes_left_by(first) == []
 
     def test_two_runs_share_a_cache(
         self, place: Place, undisturbed: tuple[dict[Path, str], float]
