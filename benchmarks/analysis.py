@@ -12,7 +12,6 @@ the process.
 """
 
 import argparse
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
+from peak_memory import peak_memory
 from threadpoolctl import threadpool_limits
 
 from nsd_prep.analysis.encoding import score_encoding
@@ -220,7 +220,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         voxels = write_random_assemblies(Path(name))
         report_of(voxels, Path(name))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_memory() / 2**20
     print(f"{'peak memory':<22} {peak:>9.0f} MB (with making the random data)\n")
     compare_with_product()
 

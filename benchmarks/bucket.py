@@ -12,7 +12,6 @@ under sixteen names. The voxels are those of V1, V2, V4 and IT; NSD's own lie in
 
 import argparse
 import multiprocessing
-import resource
 import sys
 import tempfile
 import threading
@@ -25,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import obstore
 from numpy.typing import NDArray
+from peak_memory import peak_memory
 
 from nsd_prep.dataset.betas import read_voxels
 from nsd_prep.dataset.hdf5.places import ChunkPlaces
@@ -86,7 +86,7 @@ def one_session(url: str, selection: Selection, local: Path) -> dict[str, float]
         path = Path(mirror) / "01.hdf5"
         values = source.read_voxels(path, selection.voxels, selection.shape, selection.n_trials)
         seconds, used = time.perf_counter() - started, time.process_time() - used
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        memory = peak_memory()
         transfer = source.transfer
         source.close()
     expected = read_voxels(local, selection.voxels, selection.shape, selection.n_trials)
@@ -137,7 +137,7 @@ def many_sessions(url: str, selection: Selection, busy: int) -> dict[str, float]
         "seconds": seconds,
         "processor": used,
         "z-scores": scored,
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "memory": peak_memory(),
     }
 
 
@@ -162,7 +162,7 @@ def bare_requests(url: str, selection: Selection, busy: int) -> dict[str, float]
         "bytes": n_bytes,
         "seconds": time.perf_counter() - started,
         "processor": time.process_time() - used,
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "memory": peak_memory(),
     }
 
 

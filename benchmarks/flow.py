@@ -21,7 +21,6 @@ or ``--space nativesurface`` the same on surfaces, where the dataset has them.
 import argparse
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -32,6 +31,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from peak_memory import peak_memory
 from rich.console import Console
 from rich.table import Table
 
@@ -83,7 +83,7 @@ def plain_loop(root: Path, space: SpaceName) -> None:
     cost = {
         "seconds": time.perf_counter() - started,
         "processor": time.process_time() - worked,
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "memory": peak_memory(),
     }
     print(json.dumps(cost))
 

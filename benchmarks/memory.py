@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from peak_memory import memory, peak_memory
 from rich.console import Console
 from rich.table import Table
 
@@ -29,14 +30,7 @@ FOUR = ["V1", "V2", "V4", "IT"]
 TEN = [*FOUR, "V3", "nsdgeneral", "early", "midventral", "midlateral", "ventral"]
 #: Megabytes that a run may take, whatever the regions.
 LIMIT = 1200
-#: Not by `getrusage`: what it says of a child begins with what its parent had when it was started.
 SECONDS_BETWEEN_LOOKS = 0.05
-
-
-def memory(process: str, kind: str) -> float:
-    """Return VmRSS, what a process has now, or VmHWM, what it had at most, in megabytes."""
-    status = Path(f"/proc/{process}/status").read_text()
-    return int(status.split(f"{kind}:")[1].split()[0]) / 1000
 
 
 class Look:
@@ -44,6 +38,7 @@ class Look:
 
     def __init__(self) -> None:
         self.others = self.together = 0.0
+        self.stage = self.fullest_stage = ""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
@@ -56,36 +51,40 @@ class Look:
     def _look(self) -> None:
         own = Path("/proc/self/cmdline").read_bytes()
         while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
-            now = memory("self", "VmRSS")
+            now = memory("VmRSS") / 1e6
             for children in Path("/proc/self/task").glob("*/children"):
                 with suppress(OSError, IndexError):  # it has ended
                     for child in children.read_text().split():
                         if Path(f"/proc/{child}/cmdline").read_bytes() == own:
                             continue  # it is about to start, and shares what this process has
-                        self.others = max(self.others, memory(child, "VmHWM"))
-                        now += memory(child, "VmRSS")
-            self.together = max(self.together, now)
+                        self.others = max(self.others, memory("VmHWM", child) / 1e6)
+                        now += memory("VmRSS", child) / 1e6
+            if now > self.together:
+                self.together, self.fullest_stage = now, self.stage
 
 
 class PeakObserver(Observer):
     """Measures the peak memory of each stage, in megabytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, look: Look) -> None:
         super().__init__()
         self.peaks: dict[str, float] = {}
+        self._look = look
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:
         """Measure from the stage's begin to its end."""
         Path("/proc/self/clear_refs").write_text("5")  # the peak is what is used now
+        self._look.stage = name
         with self.stages.stage(name, total) as stage:
             yield stage
-        self.peaks[name] = max(memory("self", "VmHWM"), self.peaks.get(name, 0))
+        self.peaks[name] = max(peak_memory() / 1e6, self.peaks.get(name, 0))
 
 
 def measure(root: Path, regions: list[str]) -> bool:
     """Run with regions and print the table; return whether it stays below the limit."""
-    observer, look = PeakObserver(), Look()
+    look = Look()
+    observer = PeakObserver(look)
     with tempfile.TemporaryDirectory() as folder:
         chosen = parameters(
             nsd_root=str(root),
@@ -100,7 +99,7 @@ def measure(root: Path, regions: list[str]) -> bool:
         seconds, worked = observer.stages.seconds[name], observer.stages.processor_seconds[name]
         table.add_row(name, f"{seconds:.1f}", f"{worked:.1f}", f"{peak:.0f} MB")
     table.add_row("the process beside it", "", "", f"{look.others:.0f} MB")
-    table.add_row("both at once", "", "", f"{look.together:.0f} MB")
+    table.add_row(f"both at once, {look.fullest_stage}", "", "", f"{look.together:.0f} MB")
     Console().print(table)
     return look.together <= LIMIT
 

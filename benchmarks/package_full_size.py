@@ -7,7 +7,6 @@ reading them from a warm store and is left out of the times. Prints a table::
     python benchmarks/package_full_size.py [FOLDER]
 """
 
-import resource
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ import h5py
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from peak_memory import peak_memory
 
 from nsd_prep.assemblies.assembly import SubjectVoxels, voxel_table, write_assembly
 from nsd_prep.assemblies.brainscore.package import write_packages
@@ -143,7 +143,7 @@ def main(folder: Path) -> int:
     # They are made while train and test are built, and are no part of the stage.
     clock.seconds["train and test, z-scored"] -= clock.seconds.pop("responses made up")
     total = sum(clock.seconds.values())
-    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    gigabytes = peak_memory() / 2**30
     for name, seconds in clock.seconds.items():
         print(f"{name:32}{seconds:8.1f} s")
     print(f"{'in all':32}{total:8.1f} s   at most {MOST_SECONDS} s")

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from peak_memory import peak_memory
 from rich.console import Console
 from rich.table import Table
 
@@ -81,17 +82,6 @@ def bytes_asked() -> int:
     """Return how many bytes this process has read so far, from disk or cache (Linux)."""
     fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
     return int(fields["rchar"])
-
-
-def peak_memory() -> int:
-    """Return the largest resident size of this program so far, bytes (Linux).
-
-    Not ``ru_maxrss``: it counts the moment between fork and exec too, in which a new process has
-    the size of its parent.
-    """
-    status = Path("/proc/self/status").read_text()
-    (peak,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(peak) * 1024
 
 
 def main() -> None:

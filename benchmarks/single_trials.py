@@ -10,7 +10,6 @@ is warm: the sessions are read once before.
 
 import argparse
 import json
-import resource
 import shutil
 import statistics
 import subprocess
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from peak_memory import peak_memory
 from rich.console import Console
 from rich.table import Table
 
@@ -117,7 +117,7 @@ def measure(way: str, root: Path, path: Path, one_session: bool) -> None:
     else:
         library(path, dataset, one_session, dtype, format)
     seconds = time.perf_counter() - started
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    memory = peak_memory()
     print(json.dumps({"seconds": seconds, "memory": memory}))
 
 

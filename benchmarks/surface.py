@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from peak_memory import peak_memory
 
 from nsd_prep.dataset.beta_files import BetaFile, beta_files, read_native_vertices, read_of_files
 from nsd_prep.dataset.layout import Dataset
@@ -144,13 +145,6 @@ def bare_requests(root: Path, url: str, way: str) -> dict[str, float]:
     with ThreadPoolExecutor(CONCURRENCY) as pool:
         n_bytes = sum(pool.map(fetch, spans))
     return {"seconds": time.perf_counter() - started, "bytes": n_bytes}
-
-
-def peak_memory() -> int:
-    """Return the largest resident size of this program so far, bytes (Linux)."""
-    status = Path("/proc/self/status").read_text()
-    (peak,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(peak) * 1024
 
 
 def measured(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -3,7 +3,6 @@
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.assemblies.assembly import build_assembly, neuroid_coordinates
 from nsd_prep.core.parameters import ZScoreImages
-from nsd_prep.core.threads import each_in_threads
+from nsd_prep.core.threads import each_in_threads, return_freed_memory
 from nsd_prep.dataset.published import REPETITIONS, VOXEL_COUNTS
 from nsd_prep.dataset.space import SurfaceSpace, VolumeSpace
 from nsd_prep.extraction.repetitions import averaged
@@ -27,8 +26,8 @@ TIME_BIN_START: Final = 70
 TIME_BIN_END: Final = 170
 #: Voxels whose second z-score is computed together.
 _VOXELS_AT_ONCE: Final = 2048
-#: Voxels of a region of a subject, beyond which no two are in memory: 50 MB each.
-_VOXELS_OF_A_LARGE_REGION: Final = 8000
+#: Voxels of a region of a subject, beyond which no two are in memory: 25 MB each.
+_VOXELS_OF_A_LARGE_REGION: Final = 4000
 
 
 class TrainAndTest(NamedTuple):
@@ -207,12 +206,19 @@ def fill_train_and_test(
         `repetitions` gives an array of another shape.
     """
     names = ("subject", "region")
-    neuroids = pd.DataFrame({name: forms.train[name].to_numpy() for name in names})
+    # A list: of 260,000 neuroids the names are not kept for as long as the values are computed.
+    blocks_of_values = list(
+        blocks(pd.DataFrame({name: forms.train[name].to_numpy() for name in names}))
+    )
     only_large = threading.Lock()
 
     def fill(block: tuple[str, str, NDArray[np.intp]]) -> None:
-        with only_large if len(block[2]) > _VOXELS_OF_A_LARGE_REGION else nullcontext():
+        if len(block[2]) <= _VOXELS_OF_A_LARGE_REGION:
             fill_columns(*block)
+            return
+        with only_large:
+            fill_columns(*block)
+            return_freed_memory()
 
     def fill_columns(subject: str, region: str, rows: NDArray[np.intp]) -> None:
         single = repetitions(int(subject.removeprefix("subj")), region)
@@ -225,7 +231,7 @@ def fill_train_and_test(
             )
         write(int(rows[0]), *train_and_test_values(single, is_train, zscore_images))
 
-    each_in_threads(fill, blocks(neuroids))
+    each_in_threads(fill, blocks_of_values)
 
 
 def build_train_and_test(

@@ -1,7 +1,7 @@
 """What Brain-Score packages: train and test assemblies, stimulus sets."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -22,6 +22,7 @@ from nsd_prep.core.digests import read_table
 from nsd_prep.core.parameters import ZScoreImages
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
+from nsd_prep.core.threads import return_freed_memory
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.source import Identity, Source
 from nsd_prep.pipeline import outputs
@@ -52,7 +53,8 @@ def make_train_and_test(
     """
     files = _write_train_and_test(prepared, zscore_images, suffix, folder)
     kept = prepared.voxels[prepared.voxels["kept"]]
-    with opened_train_and_test(folder, suffix, prepared.space) as written:
+    with ExitStack() as opened:
+        written = TrainAndTest(*(opened.enter_context(opened_assembly(file)) for file in files))
         checks = check_train_and_test(written, prepared.nsd_ids, prepared.is_train, kept)
         for region in assemblies:
             with opened_assembly(folder.path / prepared.assembly_file(region)) as assembly:
@@ -83,7 +85,7 @@ def _write_train_and_test(
         zscore_images=zscore_images,
         attributes=attributes,
     )
-    files = _assembly_files(folder, suffix, prepared.space)
+    files = train_and_test_files(folder, suffix, prepared.space)
     with ExitStack() as opened:
         written = [
             opened.enter_context(assembly_in_columns(form, file))
@@ -94,6 +96,7 @@ def _write_train_and_test(
             for assembly, columns in zip(written, values, strict=True):
                 assembly.write(start, columns)
 
+        return_freed_memory()  # of the coordinates, while they were put together
         fill_train_and_test(forms, repetitions, prepared.is_train, zscore_images, write)
     return files
 
@@ -161,19 +164,8 @@ def make_stimulus_sets(
     return StepOutput.from_paths(folder, [*tables, *pictures])
 
 
-@contextmanager
-def opened_train_and_test(folder: Folder, suffix: str, space: str) -> Iterator[TrainAndTest]:
-    """Open the train and the test assembly of an output folder: what is not used is not read."""
-    with ExitStack() as files:
-        yield TrainAndTest(
-            *(
-                files.enter_context(opened_assembly(file))
-                for file in _assembly_files(folder, suffix, space)
-            )
-        )
-
-
-def _assembly_files(folder: Folder, suffix: str, space: str) -> list[Path]:
+def train_and_test_files(folder: Folder, suffix: str, space: str) -> list[Path]:
+    """Return where an output folder has the train and the test assembly."""
     return [
         packaged_assembly_file(folder.path / outputs.BRAINSCORE, split, suffix, space)
         for split in SPLITS
