@@ -105,7 +105,10 @@ STAGES: dict[str, Stage] = {
         run.output,
     ),
     "make_train_and_test": lambda run: brainscore.make_train_and_test(
-        run.prepared, {"own": run.assemble_region}, "all", "", run.output
+        run.prepared, "all", "", run.output
+    ),
+    "check_train_and_test": lambda run: brainscore.check_written_train_and_test(
+        run.prepared, {"own": run.assemble_region}, run.make_train_and_test, "", run.output
     ),
     "make_stimulus_sets": lambda run: brainscore.make_stimulus_sets(
         brainscore.Images.of(run.load_inputs.dataset),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -242,30 +242,33 @@ class _Pipeline:
                 )
                 stage.advance()
         representations = Representations(assemblies, output, with_reliable=run.report)
-        with self._stage("checking files and data"):
-            owned.add(self._call(step_table.VALIDATE, prepared, tables, assemblies, output))
-            repeated = RepeatedImages(self.inputs, sessions, self.store)
-            examined = owned.add(
-                self._call(step_table.EXAMINE, prepared, repeated, representations, output)
-            )
         with self._drawing(prepared) as drawing:
-            encoding, stimuli = self._make_packages(prepared, assemblies, representations)
+            with self._stage("checking files and data"):
+                owned.add(self._call(step_table.VALIDATE, prepared, tables, assemblies, output))
+                repeated = RepeatedImages(self.inputs, sessions, self.store)
+                examined = owned.add(
+                    self._call(step_table.EXAMINE, prepared, repeated, representations, output)
+                )
+            gathered = ReportInputs(
+                prepared=prepared,
+                representations=representations,
+                masks=self.inputs.masks,
+                noise_ceilings=self.inputs.noise_ceilings,
+                examined=examined,
+                crossnobis=run.crossnobis,
+                cortex=self.inputs.cortex,
+                drawing=drawing,
+            )
+            if run.report:
+                from nsd_prep.pipeline.steps.report import begin_with_voxels  # which takes long
+
+                gathered = begin_with_voxels(gathered, output)
+            if run.brainscore:
+                gathered = self._make_packages(gathered, assemblies)
             checks = tuple(owned.checks)
             owned.add(write_checks(checks, output))
             if run.report:
-                gathered = ReportInputs(
-                    prepared=prepared,
-                    representations=representations,
-                    masks=self.inputs.masks,
-                    noise_ceilings=self.inputs.noise_ceilings,
-                    examined=examined,
-                    checks=checks,
-                    stimuli=stimuli,
-                    encoding=encoding,
-                    crossnobis=run.crossnobis,
-                    cortex=self.inputs.cortex,
-                    drawing=drawing,
-                )
+                gathered = replace(gathered, checks=checks)
                 with self._stage("writing the report"):
                     report = owned.add(self._call(step_table.WRITE_REPORT, gathered, output))
                     self._stamp_page(output.path / outputs.PAGE)
@@ -273,44 +276,49 @@ class _Pipeline:
         self._tables = tables_of_assemblies(run, prepared)
 
     def _drawing(self, prepared: Prepared) -> AbstractContextManager[Drawing | None]:
-        """Let figures of the report be drawn while a block runs, if there is to be one."""
+        """Let figures of a report be drawn while a block runs, if there is to be one."""
         if not self.run.report:
             return nullcontext()
         from nsd_prep.pipeline.steps.report import drawing  # which takes long
 
-        inputs = self.inputs
-        return drawing(prepared, inputs.masks, inputs.noise_ceilings, inputs.cortex, self.output)
+        return drawing(prepared)
 
     def _make_packages(
-        self,
-        prepared: Prepared,
-        assemblies: Mapping[str, StepOutput],
-        representations: Representations,
-    ) -> tuple[Encoding | None, StepOutput]:
-        """Write and check the train and test assemblies and the stimulus sets, if asked for."""
-        run, output = self.run, self.output
-        if not run.brainscore:
-            return None, StepOutput()
+        self, gathered: ReportInputs, assemblies: Mapping[str, StepOutput]
+    ) -> ReportInputs:
+        """Write and check the train and test assemblies and the stimulus sets."""
+        run, output, prepared = self.run, self.output, gathered.prepared
         with self._stage("writing train and test assemblies"):
             train_and_test = self.owned.add(
                 self._call(
-                    step_table.MAKE_TRAIN_AND_TEST,
-                    prepared,
-                    assemblies,
-                    run.zscore_images,
-                    run.suffix,
-                    output,
+                    step_table.MAKE_TRAIN_AND_TEST, prepared, run.zscore_images, run.suffix, output
                 )
             )
         with self._stage("writing stimulus sets"):
-            stimuli = self._make_stimulus_sets(prepared, representations)
+            stimuli = self._make_stimulus_sets(prepared, gathered.representations)
         encoding = Encoding(
             train_and_test,
             run.suffix,
             self.inputs.features,
             *truth_and_digest(self.inputs.dataset),
         )
-        return encoding, stimuli
+        gathered = replace(gathered, stimuli=stimuli, encoding=encoding)
+        if run.report:
+            from nsd_prep.pipeline.steps.report import begin_with_packages  # which takes long
+
+            gathered = begin_with_packages(gathered, output)
+        with self._stage("checking train and test assemblies"):
+            self.owned.add(
+                self._call(
+                    step_table.CHECK_TRAIN_AND_TEST,
+                    prepared,
+                    assemblies,
+                    train_and_test,
+                    run.suffix,
+                    output,
+                )
+            )
+        return gathered
 
     def _make_stimulus_sets(
         self, prepared: Prepared, representations: Representations

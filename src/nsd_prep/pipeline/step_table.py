@@ -67,7 +67,8 @@ ASSEMBLE_REGION: Final = Step("assemble-region", assemblies.assemble_region, "as
 VALIDATE: Final = Step("validate", checks.validate, version=4)
 # Before version 2, with pandas below 3, reliability.csv had the correlations of other voxels.
 EXAMINE: Final = Step("examine", checks.examine, version=6)
-MAKE_TRAIN_AND_TEST: Final = Step("make-train-and-test", brainscore.make_train_and_test, version=3)
+MAKE_TRAIN_AND_TEST: Final = Step("make-train-and-test", brainscore.make_train_and_test, version=4)
+CHECK_TRAIN_AND_TEST: Final = Step("check-train-and-test", brainscore.check_written_train_and_test)
 MAKE_STIMULUS_SETS: Final = Step("make-stimulus-sets", brainscore.make_stimulus_sets)
 CHECK_STIMULI: Final = Step("check-stimuli", checks.check_stimuli, version=3)
 WRITE_SINGLE_TRIALS: Final = Step(

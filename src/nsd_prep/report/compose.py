@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nsd_prep.analysis.geometry import Geometry
 from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import Check
+from nsd_prep.core.nouns import Noun
 from nsd_prep.core.processes import Caller, call_here
 from nsd_prep.core.progress import current_stage
 from nsd_prep.dataset.cortex import Cortex
@@ -71,6 +72,17 @@ def draw_voxels(
     )
 
 
+def draw_matrices(
+    draw: Caller,
+    geometry: Geometry,
+    thumbnails: Mapping[int, NDArray[np.uint8]] | None,
+    noun: Noun,
+) -> "Future[tuple[ReportFigure, ...]]":
+    """Begin to draw clusters and subjects' RDMs; geometry, thumbnails as `compose_report`'s."""
+    limits = colour_limits(geometry)
+    return draw(draw_geometry, replace(geometry, reliable_voxels=()), limits, thumbnails, noun)
+
+
 def compose_report(
     facts: RunFacts,
     geometry: Geometry,
@@ -85,6 +97,7 @@ def compose_report(
     further: Callable[[], Sequence[Section]] = tuple,
     draw: Caller = call_here,
     voxel_figures: VoxelFigures | None = None,
+    matrices: "Future[tuple[ReportFigure, ...]] | None" = None,
 ) -> Report:
     """Put a report together, figures and tables included.
 
@@ -122,6 +135,9 @@ def compose_report(
     voxel_figures : VoxelFigures, optional
         As `draw_voxels` returns them for the same voxels, anatomies and cortex; without it they are
         begun here.
+    matrices : Future, optional
+        As `draw_matrices` returns it for the same geometry and thumbnails; without it they are
+        begun here.
 
     Returns
     -------
@@ -131,19 +147,18 @@ def compose_report(
     voxels = _kept_by_name(voxels)
     regions = [region.region for region in geometry.all_voxels]
     subjects, noun = len(facts.sessions), facts.noun
-    limits = colour_limits(geometry)
     # The longest first: it is drawn while the other sections are made.
     if voxel_figures is None:
         voxel_figures = draw_voxels(draw, voxels, anatomies, cortex)
     places, maps = voxel_figures.places, voxel_figures.maps
-    matrices = draw(draw_geometry, replace(geometry, reliable_voxels=()), limits, thumbnails, noun)
+    drawn = matrices or draw_matrices(draw, geometry, thumbnails, noun)
     makers: list[Callable[[], Sequence[Section]]] = [
         lambda: [overview_section(geometry, voxels, noun)],
         lambda: [agreement_section(geometry, noun)],
         lambda: [noise_ceiling_section(geometry, voxels, noun)],
         lambda: [session_section(sessions, noun)] if sessions is not None and len(sessions) else [],
         lambda: [repetition_section(repetition_counts)],
-        lambda: [geometry_section(geometry, matrices.result(), noun)],
+        lambda: [geometry_section(geometry, drawn.result(), noun)],
         lambda: [places_section(anatomies, places.result())] if places else [],
         lambda: [cortex_section(maps.result())] if maps else [],
         further,

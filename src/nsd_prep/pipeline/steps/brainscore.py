@@ -30,20 +30,16 @@ from nsd_prep.pipeline.prepared import Prepared
 
 
 def make_train_and_test(
-    prepared: Prepared,
-    assemblies: Mapping[str, StepOutput],
-    zscore_images: ZScoreImages,
-    suffix: str,
-    folder: Folder,
+    prepared: Prepared, zscore_images: ZScoreImages, suffix: str, folder: Folder
 ) -> StepOutput:
-    """Write the train and the test assembly of all regions, and check them as written.
+    """Write the train and the test assembly of all regions.
+
+    Two regions of subjects are in memory at a time.
 
     Parameters
     ----------
     prepared : Prepared
         What was extracted.
-    assemblies : mapping of str to StepOutput
-        The assembly of each region, with which they must agree.
     zscore_images : {"all", "train"}
         Over which images they are z-scored once more.
     suffix : str
@@ -51,21 +47,6 @@ def make_train_and_test(
     folder : Folder
         The output folder.
     """
-    files = _write_train_and_test(prepared, zscore_images, suffix, folder)
-    kept = prepared.voxels[prepared.voxels["kept"]]
-    with ExitStack() as opened:
-        written = TrainAndTest(*(opened.enter_context(opened_assembly(file)) for file in files))
-        checks = check_train_and_test(written, prepared.nsd_ids, prepared.is_train, kept)
-        for region in assemblies:
-            with opened_assembly(folder.path / prepared.assembly_file(region)) as assembly:
-                checks.append(check_agreement(written, region, assembly, prepared.is_train, kept))
-    return StepOutput.from_paths(folder, files, checks)
-
-
-def _write_train_and_test(
-    prepared: Prepared, zscore_images: ZScoreImages, suffix: str, folder: Folder
-) -> list[Path]:
-    """Build and write the two, of which two regions of subjects are in memory at a time."""
     stage = current_stage()
     stage.total = len(prepared.regions_of_subjects)
 
@@ -98,7 +79,36 @@ def _write_train_and_test(
 
         return_freed_memory()  # of the coordinates, while they were put together
         fill_train_and_test(forms, repetitions, prepared.is_train, zscore_images, write)
-    return files
+    return StepOutput.from_paths(folder, files)
+
+
+def check_written_train_and_test(
+    prepared: Prepared,
+    assemblies: Mapping[str, StepOutput],
+    train_and_test: StepOutput,  # noqa: ARG001 (part of the key)
+    suffix: str,
+    folder: Folder,
+) -> StepOutput:
+    """Check the train and the test assembly as they were written.
+
+    Parameters
+    ----------
+    prepared, suffix, folder
+        As `make_train_and_test` takes them.
+    assemblies : mapping of str to StepOutput
+        The assembly of each region, with which they must agree.
+    train_and_test : StepOutput
+        What it returned.
+    """
+    files = train_and_test_files(folder, suffix, prepared.space)
+    kept = prepared.voxels[prepared.voxels["kept"]]
+    with ExitStack() as opened:
+        written = TrainAndTest(*(opened.enter_context(opened_assembly(file)) for file in files))
+        checks = check_train_and_test(written, prepared.nsd_ids, prepared.is_train, kept)
+        for region in assemblies:
+            with opened_assembly(folder.path / prepared.assembly_file(region)) as assembly:
+                checks.append(check_agreement(written, region, assembly, prepared.is_train, kept))
+    return StepOutput(checks=tuple(checks))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ import platform
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -27,20 +29,21 @@ from nsd_prep.core.processes import call_here, second_process
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import each_in_threads
-from nsd_prep.dataset.cortex import Cortex
-from nsd_prep.dataset.space import VolumeSpace
+from nsd_prep.dataset.space import VolumeSpace, noun_of
 from nsd_prep.pipeline import outputs
 from nsd_prep.pipeline.inputs import Masks, NoiseCeilings
 from nsd_prep.pipeline.prepared import Prepared
 from nsd_prep.pipeline.steps.assemblies import crossnobis_geometry
 from nsd_prep.pipeline.steps.encoding_scores import encoding_scores
-from nsd_prep.pipeline.steps.report_inputs import Drawing, Encoding, ReportInputs
+from nsd_prep.pipeline.steps.report_inputs import BegunOfPackages, Drawing, Encoding, ReportInputs
 from nsd_prep.pipeline.steps.tables import neuroids
 from nsd_prep.report.compose import (
     compose_report,
+    draw_matrices,
     draw_voxels,
 )
 from nsd_prep.report.figures.clusters import images_of_clusters, thumbnail
+from nsd_prep.report.figures.pixels import draw_places
 from nsd_prep.report.figures.sessions import summarise_sessions
 from nsd_prep.report.figures.slices import Anatomy
 from nsd_prep.report.markdown import artifacts
@@ -80,16 +83,10 @@ def write_report(inputs: ReportInputs, folder: Folder) -> StepOutput:
 
 
 @contextmanager
-def drawing(
-    prepared: Prepared,
-    masks: Mapping[int, Masks],
-    noise_ceilings: Mapping[int, NoiseCeilings],
-    cortex: Cortex | None,
-    folder: Folder,
-) -> Iterator[Drawing]:
+def drawing(prepared: Prepared) -> Iterator[Drawing]:
     """Let figures of a report be drawn while a block runs, in a second process if they are large.
 
-    Those of voxels are begun with, which need no more of a run than its tables.
+    It is to be begun with by `begin_with_voxels` and `begin_with_packages`.
     """
     if len(prepared.voxels) < _VOXELS_WORTH_A_PROCESS:
         with ThreadPoolExecutor(1) as thread:
@@ -99,20 +96,54 @@ def drawing(
         return
     with ExitStack() as process:
         call = process.enter_context(second_process())
-        # No name for the table, which would keep it for as long as the block runs.
-        figures = draw_voxels(
-            call, _drawn_voxels(prepared, folder), anatomies(masks, noise_ceilings), cortex
-        )
-        yield Drawing(call, call, figures, process.close)
+        call(import_module, draw_places.__module__)  # it is ready when there is something to draw
+        yield Drawing(call, call, end=process.close)
+
+
+def begin_with_voxels(inputs: ReportInputs, folder: Folder) -> ReportInputs:
+    """Begin to draw voxels, where a second process draws: they need nothing but a run's tables.
+
+    Parameters
+    ----------
+    inputs : ReportInputs
+        With what draws.
+    folder : Folder
+        The output folder.
+
+    Returns
+    -------
+    ReportInputs
+        For `write_report`, which goes on with what was begun.
+    """
+    begun = inputs.drawing
+    if begun is None or begun.draw is call_here:
+        return inputs
+    figures = draw_voxels(
+        begun.draw,
+        # No name for the table, which would keep it until all is drawn.
+        _drawn_voxels(inputs.prepared, folder),
+        anatomies(inputs.masks, inputs.noise_ceilings),
+        inputs.cortex,
+    )
+    return replace(inputs, drawing=replace(begun, voxel_figures=figures))
+
+
+def begin_with_packages(inputs: ReportInputs, folder: Folder) -> ReportInputs:
+    """Begin with what the report shows of packages, where a second process draws.
+
+    Arguments and result are those of `begin_with_voxels`.
+    """
+    begun = inputs.drawing
+    if begun is None or begun.draw is call_here:
+        return inputs
+    return replace(inputs, drawing=replace(begun, of_packages=_begin(inputs, folder, begun)))
 
 
 def gather_report(inputs: ReportInputs, folder: Folder) -> Report:
     """Put a report together, with its figures drawn."""
     if inputs.drawing is not None:
         return _gather_report(inputs, folder, inputs.drawing)
-    with drawing(
-        inputs.prepared, inputs.masks, inputs.noise_ceilings, inputs.cortex, folder
-    ) as begun:
+    with drawing(inputs.prepared) as begun:
         return _gather_report(inputs, folder, begun)
 
 
@@ -126,30 +157,40 @@ def _drawn_voxels(prepared: Prepared, folder: Folder) -> pd.DataFrame:
     )
 
 
-def _gather_report(inputs: ReportInputs, folder: Folder, begun: Drawing) -> Report:
+def _begin(inputs: ReportInputs, folder: Folder, begun: Drawing) -> BegunOfPackages:
     prepared, encoding = inputs.prepared, inputs.encoding
-    facts = facts_of_run(prepared)
     geometry = inputs.representations.geometry
     pictures = pictures_of(inputs.stimuli, folder)
     shown = [nsd_id for nsd_id in images_of_clusters(geometry).tolist() if nsd_id in pictures]
-    sessions = read_table(folder.path / outputs.SESSIONS)
+    thumbnails = {nsd_id: thumbnail(read_picture(pictures[nsd_id])) for nsd_id in shown}
     features, source = _features(encoding, prepared, pictures) if encoding else ({}, "")
 
-    scored = None
+    matrices = draw_matrices(begun.draw, geometry, thumbnails, noun_of(prepared.space))
+    scores = None
     if encoding is not None and features:
-        scored = begun.compute(
+        scores = begun.compute(
             partial(encoding_scores, may_be_shifted=encoding.features is not None),
             folder,
             encoding.suffix,
             prepared.space,
             features,
         )
+    return BegunOfPackages(matrices, scores, source)
+
+
+def _gather_report(inputs: ReportInputs, folder: Folder, begun: Drawing) -> Report:
+    prepared = inputs.prepared
+    facts = facts_of_run(prepared)
+    geometry = inputs.representations.geometry
+    sessions = read_table(folder.path / outputs.SESSIONS)
+    of_packages = begun.of_packages or _begin(inputs, folder, begun)
+    scores, source = of_packages.scores, of_packages.source
 
     def further() -> list[Section]:
         distances = crossnobis_geometry(prepared) if inputs.crossnobis else None
         return [
             *([crossnobis_section(geometry, distances, facts.noun)] if distances else []),
-            *(encoding_sections(*scored.result(), source, facts.noun) if scored else []),
+            *(encoding_sections(*scores.result(), source, facts.noun) if scores else []),
         ]
 
     # One thread of BLAS, as beside anything else that computes.
@@ -163,10 +204,10 @@ def _gather_report(inputs: ReportInputs, folder: Folder, begun: Drawing) -> Repo
             anatomies=anatomies(inputs.masks, inputs.noise_ceilings),
             cortex=inputs.cortex,
             sessions=summarise_sessions(sessions, sessions.drop_duplicates(["subject", "session"])),
-            thumbnails={nsd_id: thumbnail(read_picture(pictures[nsd_id])) for nsd_id in shown},
             further=further,
             draw=begun.draw,
             voxel_figures=begun.voxel_figures,
+            matrices=of_packages.matrices,
         )
 
 

@@ -1,9 +1,12 @@
 """What the report of a run is made of."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import digest_of_bytes, digest_of_json
@@ -17,6 +20,7 @@ from nsd_prep.pipeline.steps.assemblies import Representations
 
 if TYPE_CHECKING:
     from nsd_prep.report.compose import VoxelFigures
+    from nsd_prep.report.figures.figure import ReportFigure
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,27 @@ class Encoding:
 
 
 @dataclass(frozen=True)
+class BegunOfPackages:
+    """What a report shows of packages, begun as soon as these are written.
+
+    Attributes
+    ----------
+    matrices : Future
+        Clusters, with images in them, and subjects' RDMs.
+    scores : Future or None
+        As `nsd_prep.pipeline.steps.encoding_scores.encoding_scores` returns them.
+    source : str
+        Where the features are from that they are scores of.
+    """
+
+    matrices: "Future[tuple[ReportFigure, ...]]"
+    scores: "Future[tuple[pd.DataFrame, int | None]] | None"
+    source: str
+
+
+@dataclass(frozen=True)
 class Drawing:
-    """What draws the figures of a report and computes beside it, and the figures it has begun.
+    """What draws the figures of a report and computes beside it, and what it has begun with.
 
     `end` gives back what it takes, when all is drawn.
     """
@@ -54,6 +77,7 @@ class Drawing:
     draw: Caller
     compute: Caller
     voxel_figures: "VoxelFigures | None" = None
+    of_packages: BegunOfPackages | None = None
     end: Callable[[], None] = lambda: None
 
 
@@ -90,7 +114,7 @@ class ReportInputs:
     masks: Mapping[int, Masks]
     noise_ceilings: Mapping[int, NoiseCeilings]
     examined: StepOutput
-    checks: tuple[Check, ...]
+    checks: tuple[Check, ...] = ()
     stimuli: StepOutput = field(default_factory=StepOutput)
     encoding: Encoding | None = None
     crossnobis: bool = False
