@@ -18,13 +18,14 @@ from nsd_prep.tasks.artifacts import leave_cancellation, leave_failure
     on_crashed=[leave_failure],
     on_cancellation=[leave_cancellation],
 )
-def package_flow(output_dir: Path, suffix: Suffix = "") -> dict[str, Any]:
+def package_flow(output_dir: Path, suffix: Suffix = "", replace: bool = False) -> dict[str, Any]:
     """Package a run's output for Brain-Score, as the command ``nsd-prep package`` does.
 
     Args:
         output_dir: Output folder of a run, whose checks have passed.
         suffix: The run's.
+        replace: Replace packages of other data, or of more subjects or regions.
     """
     target = output_dir / f"packages{suffix}"
-    index = package_output(output_dir, target, suffix=suffix)
+    index = package_output(output_dir, target, suffix=suffix, replace=replace)
     return {"packages": str(target), "sha1": {file.file: file.sha1 for file in index.files}}

@@ -24,7 +24,7 @@ from nsd_prep.assemblies.assembly import read_assembly, write_assembly
 from nsd_prep.assemblies.brainscore.index import PackageIndex, is_whole, sha1_of_file
 from nsd_prep.assemblies.brainscore.package import write_packages
 from nsd_prep.assemblies.brainscore.plugin import write_plugin
-from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.core.errors import InputFileError, MissingFilesError, OutputError
 from nsd_prep.flows.command import main
 
 
@@ -104,6 +104,48 @@ class TestFiles:
         assert (folder / "Allen2022_fmri_train_8subj.nc").exists()
         index = write_packages(folder, tmp_path / "packages", suffix="_8subj")
         assert index.files == PackageIndex.read(packages).files
+
+
+class TestAgain:
+    def test_packages_of_fewer_regions_or_subjects_do_not_replace_those_of_more(
+        self, tmp_path: Path
+    ) -> None:
+        target = tmp_path / "packages"
+        write_packages(write_run(tmp_path / "all", simulate()), target)
+        before = {path.name: path.read_bytes() for path in target.iterdir()}
+        for name, fewer in (
+            ("one region", simulate(regions=("V1",))),
+            ("one subject", simulate(subjects=(1,))),
+            ("another subject", simulate(subjects=(1, 3))),
+        ):
+            folder = write_run(tmp_path / name, fewer)
+            with pytest.raises(OutputError, match=r"packages holds packages of NSD .*replace=True"):
+                write_packages(folder, target)
+            assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+        assert write_packages(folder, target, replace=True).subjects == ("subj01", "subj03")
+
+    def test_more_regions_replace_fewer_and_the_same_ones_themselves(self, tmp_path: Path) -> None:
+        target = tmp_path / "packages"
+        for number, regions in enumerate((("V1",), ("V1", "IT"), ("IT", "V1"))):
+            folder = write_run(tmp_path / str(number), simulate(regions=regions))
+            assert set(write_packages(folder, target).regions) == set(regions)
+
+    def test_an_index_of_something_else_stays(self, run: Path, tmp_path: Path) -> None:
+        (tmp_path / "index.json").write_text('{"pages": 3}')
+        with pytest.raises(OutputError, match="no index of packages"):
+            write_packages(run, tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["index.json"]
+
+    def test_the_command_names_its_options(
+        self, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        target = tmp_path / "packages"
+        write_packages(run, target)
+        fewer = write_run(tmp_path / "fewer", simulate(regions=("V1",)))
+        words = ["package", str(fewer.parent), "--target", str(target), "--unchecked"]
+        assert main(words) == 1
+        assert "with --target, or replace them with --replace" in capsys.readouterr().err
+        assert main([*words, "--replace"]) == 0
 
 
 class TestIdentifiers:

@@ -11,6 +11,7 @@ def package(
     target: Path | None = None,
     suffix: str = "",
     unchecked: Flag = False,
+    replace: Flag = False,
 ) -> int:
     """Package a run's output for Brain-Score.
 
@@ -24,13 +25,14 @@ def package(
         target: Folder to write to; by default, 'packages' plus the suffix, in the output folder.
         suffix: Suffix that the run was given.
         unchecked: Ignore the run's manifest and checks; the package records that.
+        replace: Replace packages of other data, or of more subjects or regions.
     """
     from nsd_prep.assemblies.brainscore.package import package_output
     from nsd_prep.core.progress import Stages
 
     target = target or output / f"packages{suffix}"
     with Stages().stage("packaging"):
-        index = package_output(output, target, suffix=suffix, unchecked=unchecked)
+        index = package_output(output, target, suffix=suffix, unchecked=unchecked, replace=replace)
     for file in index.files:
         print(f"{file.sha1}  {file.file}")  # noqa: T201
     print(f"Written: {target}")  # noqa: T201

@@ -12,6 +12,7 @@ import xarray as xr
 
 from nsd_prep.assemblies.assembly import read_assembly, write_assembly
 from nsd_prep.assemblies.brainscore.index import (
+    INDEX_FILE,
     PackagedFile,
     PackagedKind,
     PackageIndex,
@@ -35,7 +36,7 @@ from nsd_prep.assemblies.identifiers import (
 )
 from nsd_prep.core.atomic import write_table, written_whole
 from nsd_prep.core.digests import read_table
-from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.core.errors import InputFileError, MissingFilesError, OutputError
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder
 from nsd_prep.dataset.space import FSAVERAGE, FUNC1PT8MM
@@ -63,7 +64,12 @@ class _Half(NamedTuple):
 
 
 def package_output(
-    output: Path, target: Path, *, suffix: str = "", unchecked: bool = False
+    output: Path,
+    target: Path,
+    *,
+    suffix: str = "",
+    unchecked: bool = False,
+    replace: bool = False,
 ) -> PackageIndex:
     """Write the packages of a run's output folder, and their plugin, into another folder.
 
@@ -71,13 +77,18 @@ def package_output(
     of `write_packages`.
     """
     folder = output if output.name.startswith("brainscore-") else output / "brainscore"
-    index = write_packages(folder, target, suffix=suffix, unchecked=unchecked)
+    index = write_packages(folder, target, suffix=suffix, unchecked=unchecked, replace=replace)
     write_plugin(index, target / PLUGIN_FOLDER)
     return index
 
 
 def write_packages(
-    folder: Path, target: Path, *, suffix: str = "", unchecked: bool = False
+    folder: Path,
+    target: Path,
+    *,
+    suffix: str = "",
+    unchecked: bool = False,
+    replace: bool = False,
 ) -> PackageIndex:
     """Package what a run wrote for Brain-Score.
 
@@ -95,6 +106,8 @@ def write_packages(
         What the run put before the extension of its files.
     unchecked : bool
         Package without a look at the run's manifest and checks; the index then says so.
+    replace : bool
+        Replace packages that hold more than these do, or other data.
 
     Returns
     -------
@@ -108,6 +121,8 @@ def write_packages(
     InputFileError
         A file is not the one that the manifest lists; a check of the run failed; a stimulus set is
         not that of its assembly; a name cannot be part of a plugin.
+    OutputError
+        `target` holds packages of which something would be lost, or an index of something else.
     """
     space = _space_of_assemblies(folder, suffix)
     paths = {
@@ -133,6 +148,8 @@ def write_packages(
     halves = [_read_half(folder, split, pair) for split, pair in paths.items()]
     dataset, subjects, regions = _common_names(folder, *(half.assembly for half in halves))
     space = str(halves[0].assembly.attrs.get("space", FUNC1PT8MM))
+    if not replace:
+        _require_nothing_lost(target, dataset, space, subjects, regions)
     sources = [path for half in halves for path in (*half.files, *half.images)]
     checks = None if unchecked else verified_checks(folder.parent, sources)
     current_stage().total = sum(1 + len(half.images) for half in halves)
@@ -151,6 +168,38 @@ def write_packages(
     )
     index.write(target)
     return index
+
+
+def _require_nothing_lost(
+    target: Path, dataset: str, space: str, subjects: Sequence[str], regions: Sequence[str]
+) -> None:
+    """Raise OutputError where a folder's packages hold what those to be written do not."""
+    try:
+        there = PackageIndex.read(target)
+    except MissingFilesError:
+        return
+    except InputFileError as error:
+        raise OutputError(
+            f"{target} holds an {INDEX_FILE} that is no index of packages: expected none, or that "
+            "of earlier packages; give another folder with target=, or replace it with "
+            "replace=True."
+        ) from error
+    is_other = (there.dataset, there.space) != (dataset, space)
+    if (
+        is_other
+        or not set(subjects) >= set(there.subjects)
+        or not set(regions) >= set(there.regions)
+    ):
+        raise OutputError(
+            f"{target} holds packages of {_described(there.dataset, there.space, there.subjects)} "
+            f"in {' '.join(there.regions)}, and this run's are of "
+            f"{_described(dataset, space, subjects)} in {' '.join(regions)}: give another folder "
+            "with target=, or replace them with replace=True."
+        )
+
+
+def _described(dataset: str, space: str, subjects: Sequence[str]) -> str:
+    return f"{dataset} ({space}), {' '.join(subjects)},"
 
 
 def _space_of_assemblies(folder: Path, suffix: str) -> str:
