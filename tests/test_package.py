@@ -130,6 +130,17 @@ class TestAgain:
             folder = write_run(tmp_path / str(number), simulate(regions=regions))
             assert set(write_packages(folder, target).regions) == set(regions)
 
+    def test_where_the_same_bytes_were_uploaded_is_kept(self, run: Path, tmp_path: Path) -> None:
+        index = write_packages(run, tmp_path)
+        versions = [file.model_copy(update={"version_id": file.sha1[:5]}) for file in index.files]
+        uploaded = index.model_copy(update={"location": "bucket/x", "files": tuple(versions)})
+        uploaded.write(tmp_path)
+        assert write_packages(run, tmp_path) == uploaded == PackageIndex.read(tmp_path)
+        other = write_run(tmp_path / "other", simulate(seed=1))
+        again = write_packages(other, tmp_path)
+        assert again.location is None
+        assert {file.version_id for file in again.files} == {None}
+
     def test_an_index_of_something_else_stays(self, run: Path, tmp_path: Path) -> None:
         (tmp_path / "index.json").write_text('{"pages": 3}')
         with pytest.raises(OutputError, match="no index of packages"):

@@ -131,6 +131,14 @@ class PackageIndex(BaseModel):
             packaged for packaged in self.files if (packaged.kind, packaged.split) == (kind, split)
         )
 
+    def uploaded_as(self, earlier: "PackageIndex") -> "PackageIndex":
+        """Return this index with where the same files were uploaded, as an earlier one says."""
+        if [(own.file, own.sha1) for own in self.files] != [
+            (its.file, its.sha1) for its in earlier.files
+        ]:
+            return self
+        return self.model_copy(update={"location": earlier.location, "files": earlier.files})
+
     def write(self, folder: Path) -> None:
         """Write the index to a folder of packages."""
         write_json(folder / INDEX_FILE, self.model_dump())

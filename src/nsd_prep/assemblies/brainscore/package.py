@@ -148,8 +148,9 @@ def write_packages(
     halves = [_read_half(folder, split, pair) for split, pair in paths.items()]
     dataset, subjects, regions = _common_names(folder, *(half.assembly for half in halves))
     space = str(halves[0].assembly.attrs.get("space", FUNC1PT8MM))
-    if not replace:
-        _require_nothing_lost(target, dataset, space, subjects, regions)
+    earlier = _index_in(target, replace=replace)
+    if earlier is not None and not replace:
+        _require_nothing_lost(target, earlier, dataset, space, subjects, regions)
     sources = [path for half in halves for path in (*half.files, *half.images)]
     checks = None if unchecked else verified_checks(folder.parent, sources)
     current_stage().total = sum(1 + len(half.images) for half in halves)
@@ -166,24 +167,40 @@ def write_packages(
         neuroids=halves[0].assembly.sizes["neuroid"],
         files=tuple(files),
     )
+    if earlier is not None:
+        index = index.uploaded_as(earlier)
     index.write(target)
     return index
 
 
-def _require_nothing_lost(
-    target: Path, dataset: str, space: str, subjects: Sequence[str], regions: Sequence[str]
-) -> None:
-    """Raise OutputError where a folder's packages hold what those to be written do not."""
+def _index_in(target: Path, *, replace: bool) -> PackageIndex | None:
+    """Return the index of the packages that a folder holds, if it does.
+
+    OutputError where it holds an index of something else, which is not to be replaced.
+    """
     try:
-        there = PackageIndex.read(target)
+        return PackageIndex.read(target)
     except MissingFilesError:
-        return
+        return None
     except InputFileError as error:
+        if replace:
+            return None
         raise OutputError(
             f"{target} holds an {INDEX_FILE} that is no index of packages: expected none, or that "
             "of earlier packages; give another folder with target=, or replace it with "
             "replace=True."
         ) from error
+
+
+def _require_nothing_lost(
+    target: Path,
+    there: PackageIndex,
+    dataset: str,
+    space: str,
+    subjects: Sequence[str],
+    regions: Sequence[str],
+) -> None:
+    """Raise OutputError where a folder's packages hold what those to be written do not."""
     is_other = (there.dataset, there.space) != (dataset, space)
     if (
         is_other
