@@ -32,6 +32,7 @@ from nsd_prep.dataset import betas
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS
 from nsd_prep.pipeline import composition
 from nsd_prep.pipeline.composition import RunResult
+from nsd_prep.pipeline.steps import report
 
 READ_VOXELS = betas.read_voxels
 SLOW = pytest.mark.slow
@@ -297,6 +298,21 @@ class TestResults:
         assert len(list(folder.glob("stimuli_*/*.png"))) == split.sum()
         listed = json.loads((tmp_path / "out" / "manifest.json").read_text())["outputs"]
         assert "brainscore/stimulus_metadata_test_3subj.csv" in listed
+
+    @pytest.mark.slow
+    def test_a_second_process_changes_no_byte_of_the_report(
+        self, tiny_nsd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        options = {"nsd_root": tiny_nsd, "regions": ["V1", "IT"], "report": True}
+        listed = []
+        for folder in (tmp_path / "here", tmp_path / "elsewhere"):
+            prepare(**options, output_dir=folder, brainscore=True)
+            outputs = json.loads((folder / "manifest.json").read_text())["outputs"]
+            listed.append({name: file["blake3"] for name, file in outputs.items()})
+            monkeypatch.setattr(report, "_VOXELS_WORTH_A_PROCESS", 0)
+        assert "report/index.html" in listed[0]
+        assert "report/tables/encoding.csv" in listed[0]
+        assert listed[0] == listed[1]
 
 
 class TestStore:
