@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from nsd_prep.core.processes import Caller, call_here, second_process
@@ -61,10 +62,12 @@ def test_a_block_that_is_left_does_not_wait() -> None:
         call(time.sleep, 60)
         raise KeyboardInterrupt
 
-    started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), second_process() as call:
+    started, n_open = time.monotonic(), psutil.Process().num_fds()
+    # With a name, since what closes pipes in passing would say what it could not write.
+    with pytest.raises(KeyboardInterrupt) as interruption, second_process() as call:
         leave(call)
     assert time.monotonic() - started < 30
+    assert psutil.Process().num_fds() == n_open, interruption
 
 
 SCRIPT = """

@@ -79,19 +79,21 @@ def second_process() -> Iterator[Caller]:
             raise error
         return result
 
-    # The requests and answers of one process alternate, so that neither waits for the other.
-    with ThreadPoolExecutor(1) as thread:
-        try:
-            thread.submit(pickle.dump, sys.path, requests)
-            yield lambda function, *arguments: thread.submit(exchange, function, arguments)
-        finally:
-            ended.set()
-            thread.shutdown(wait=False, cancel_futures=True)
-            process.kill()
-            process.wait()
-    for pipe in (requests, answers):
-        with contextlib.suppress(OSError):  # of what it did not read any more
-            pipe.close()
+    try:
+        # The requests and answers of one process alternate, so that neither waits for the other.
+        with ThreadPoolExecutor(1) as thread:
+            try:
+                thread.submit(pickle.dump, sys.path, requests)
+                yield lambda function, *arguments: thread.submit(exchange, function, arguments)
+            finally:
+                ended.set()
+                thread.shutdown(wait=False, cancel_futures=True)
+                process.kill()
+                process.wait()
+    finally:
+        for pipe in (requests, answers):
+            with contextlib.suppress(OSError):  # of what it did not read any more
+                pipe.close()
 
 
 def serve() -> None:
