@@ -3,7 +3,7 @@
 import logging
 import platform
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -25,7 +25,7 @@ from nsd_prep.analysis.image_features import image_features
 from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.digests import read_table
-from nsd_prep.core.processes import call_here, second_process
+from nsd_prep.core.processes import Caller, call_here, second_process
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import each_in_threads
@@ -35,7 +35,7 @@ from nsd_prep.pipeline.inputs import Masks, NoiseCeilings
 from nsd_prep.pipeline.prepared import Prepared
 from nsd_prep.pipeline.steps.assemblies import crossnobis_geometry
 from nsd_prep.pipeline.steps.encoding_scores import encoding_scores
-from nsd_prep.pipeline.steps.report_inputs import BegunOfPackages, Drawing, Encoding, ReportInputs
+from nsd_prep.pipeline.steps.report_inputs import BegunScores, Drawing, Encoding, ReportInputs
 from nsd_prep.pipeline.steps.tables import neuroids
 from nsd_prep.report.compose import (
     compose_report,
@@ -43,6 +43,7 @@ from nsd_prep.report.compose import (
     draw_voxels,
 )
 from nsd_prep.report.figures.clusters import images_of_clusters, thumbnail
+from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.pixels import draw_places
 from nsd_prep.report.figures.sessions import summarise_sessions
 from nsd_prep.report.figures.slices import Anatomy
@@ -136,7 +137,10 @@ def begin_with_packages(inputs: ReportInputs, folder: Folder) -> ReportInputs:
     begun = inputs.drawing
     if begun is None or begun.draw is call_here:
         return inputs
-    return replace(inputs, drawing=replace(begun, of_packages=_begin(inputs, folder, begun)))
+    # Matrices first, which the report shows before the scores.
+    matrices = _begin_matrices(inputs, folder, begun.draw)
+    scores = _begin_scores(inputs, folder, begun.compute)
+    return replace(inputs, drawing=replace(begun, matrices=matrices, scores=scores))
 
 
 def gather_report(inputs: ReportInputs, folder: Folder) -> Report:
@@ -157,25 +161,30 @@ def _drawn_voxels(prepared: Prepared, folder: Folder) -> pd.DataFrame:
     )
 
 
-def _begin(inputs: ReportInputs, folder: Folder, begun: Drawing) -> BegunOfPackages:
-    prepared, encoding = inputs.prepared, inputs.encoding
-    geometry = inputs.representations.geometry
-    pictures = pictures_of(inputs.stimuli, folder)
+def _begin_matrices(
+    inputs: ReportInputs, folder: Folder, draw: Caller
+) -> "Future[tuple[ReportFigure, ...]]":
+    geometry, pictures = inputs.representations.geometry, pictures_of(inputs.stimuli, folder)
     shown = [nsd_id for nsd_id in images_of_clusters(geometry).tolist() if nsd_id in pictures]
     thumbnails = {nsd_id: thumbnail(read_picture(pictures[nsd_id])) for nsd_id in shown}
-    features, source = _features(encoding, prepared, pictures) if encoding else ({}, "")
+    return draw_matrices(draw, geometry, thumbnails, noun_of(inputs.prepared.space))
 
-    matrices = draw_matrices(begun.draw, geometry, thumbnails, noun_of(prepared.space))
-    scores = None
-    if encoding is not None and features:
-        scores = begun.compute(
-            partial(encoding_scores, may_be_shifted=encoding.features is not None),
-            folder,
-            encoding.suffix,
-            prepared.space,
-            features,
-        )
-    return BegunOfPackages(matrices, scores, source)
+
+def _begin_scores(inputs: ReportInputs, folder: Folder, compute: Caller) -> BegunScores | None:
+    prepared, encoding = inputs.prepared, inputs.encoding
+    if encoding is None:
+        return None
+    features, source = _features(encoding, prepared, pictures_of(inputs.stimuli, folder))
+    if not features:
+        return None
+    scores = compute(
+        partial(encoding_scores, may_be_shifted=encoding.features is not None),
+        folder,
+        encoding.suffix,
+        prepared.space,
+        features,
+    )
+    return BegunScores(scores, source)
 
 
 def _gather_report(inputs: ReportInputs, folder: Folder, begun: Drawing) -> Report:
@@ -183,18 +192,26 @@ def _gather_report(inputs: ReportInputs, folder: Folder, begun: Drawing) -> Repo
     facts = facts_of_run(prepared)
     geometry = inputs.representations.geometry
     sessions = read_table(folder.path / outputs.SESSIONS)
-    of_packages = begun.of_packages or _begin(inputs, folder, begun)
-    scores, source = of_packages.scores, of_packages.source
+    # What was not begun is: the scores first, which are computed while the rest is drawn here.
+    matrices, scores = begun.matrices, begun.scores
+    if matrices is None:
+        scores = _begin_scores(inputs, folder, begun.compute)
 
     def further() -> list[Section]:
         distances = crossnobis_geometry(prepared) if inputs.crossnobis else None
         return [
             *([crossnobis_section(geometry, distances, facts.noun)] if distances else []),
-            *(encoding_sections(*scores.result(), source, facts.noun) if scores else []),
+            *(
+                encoding_sections(*scores.future.result(), scores.source, facts.noun)
+                if scores
+                else []
+            ),
         ]
 
     # One thread of BLAS, as beside anything else that computes.
     with threadpool_limits(1, "blas"):
+        if matrices is None:
+            matrices = _begin_matrices(inputs, folder, begun.draw)
         return compose_report(
             facts,
             geometry,
@@ -207,7 +224,7 @@ def _gather_report(inputs: ReportInputs, folder: Folder, begun: Drawing) -> Repo
             further=further,
             draw=begun.draw,
             voxel_figures=begun.voxel_figures,
-            matrices=of_packages.matrices,
+            matrices=matrices,
         )
 
 

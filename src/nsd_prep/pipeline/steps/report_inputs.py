@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
@@ -48,22 +48,10 @@ class Encoding:
     truth_digest: str = ""
 
 
-@dataclass(frozen=True)
-class BegunOfPackages:
-    """What a report shows of packages, begun as soon as these are written.
+class BegunScores(NamedTuple):
+    """Scores of the encoding baseline, which may still be computed, and their features' source."""
 
-    Attributes
-    ----------
-    matrices : Future
-        Clusters, with images in them, and subjects' RDMs.
-    scores : Future or None
-        As `nsd_prep.pipeline.steps.encoding_scores.encoding_scores` returns them.
-    source : str
-        Where the features are from that they are scores of.
-    """
-
-    matrices: "Future[tuple[ReportFigure, ...]]"
-    scores: "Future[tuple[pd.DataFrame, int | None]] | None"
+    future: "Future[tuple[pd.DataFrame, int | None]]"
     source: str
 
 
@@ -77,7 +65,8 @@ class Drawing:
     draw: Caller
     compute: Caller
     voxel_figures: "VoxelFigures | None" = None
-    of_packages: BegunOfPackages | None = None
+    matrices: "Future[tuple[ReportFigure, ...]] | None" = None
+    scores: BegunScores | None = None
     end: Callable[[], None] = lambda: None
 
 
