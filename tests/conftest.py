@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,11 @@ from pathlib import Path
 # Arrays of tests are small, and several tests run at once: threads of BLAS that wait for each other
 # took three times the processor time of the work itself. This is for processes that tests start.
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+
+# Processes that tests start import some 2,000 modules: without bytecode each would compile them anew,
+# which takes longer than what most tests ask of it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 import hypothesis
 import pytest
