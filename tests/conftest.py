@@ -11,10 +11,9 @@ from pathlib import Path
 # took three times the processor time of the work itself. This is for processes that tests start.
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
-# Processes that tests start import some 2,000 modules: without bytecode each would compile them anew,
-# which takes longer than what most tests ask of it.
+# Processes that tests start import some 2,000 modules: without bytecode each would compile them
+# anew, which takes longer than what most tests ask of it.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
 
 import hypothesis
 import pytest
@@ -26,6 +25,7 @@ from nsd_prep.dataset.layout import Dataset
 from nsd_prep.sources.opening import open_dataset
 from nsd_prep.synthetic import write_synthetic_nsd
 
+sys.dont_write_bytecode = False
 threadpool_limits(1, "blas")  # in this process, into which a plugin may have imported NumPy before
 
 # What is written survives the end of a process, as tests need it, without waiting for the disk.

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from nsd_prep.core.check import Check
 from nsd_prep.core.digests import (
@@ -119,15 +119,34 @@ class Sealed(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     seal: str | None = None
+    #: A record that is part of another is validated with it, once more.
+    _is_checked: bool = PrivateAttr(default=False)
+
+    @classmethod
+    def sealed(cls, **fields: Any) -> Self:
+        """Return a record of fields that are valid as they are, since they were just made."""
+        record = cls.model_construct(**fields)
+        object.__setattr__(record, "seal", record._expected_seal())
+        record._is_checked = True
+        return record
 
     @model_validator(mode="after")
-    def _check_seal(self) -> Self:
-        expected = sha256_of_json(self.model_dump(mode="json", exclude={"seal"}))
-        if self.seal is None:
-            object.__setattr__(self, "seal", expected)
-        elif self.seal != expected:
-            raise ValueError("the record was altered since it was written")
+    def _check(self) -> Self:
+        if not self._is_checked:
+            expected = self._expected_seal()
+            if self.seal is None:
+                object.__setattr__(self, "seal", expected)
+            elif self.seal != expected:
+                raise ValueError("the record was altered since it was written")
+            self._check_possible()
+            self._is_checked = True
         return self
+
+    def _check_possible(self) -> None:
+        """Raise ValueError where no sound record is so: an altered one may be sealed again."""
+
+    def _expected_seal(self) -> str:
+        return sha256_of_json(self.model_dump(mode="json", exclude={"seal"}))
 
 
 class Folder(BaseModel):

@@ -176,7 +176,7 @@ class SessionRequest:
 
     def find(self, kind: TrialSelection, region: str) -> StoredArray | None:
         """Return a part that the store holds whole, and of the file that is there, or None."""
-        return self._find(kind, self.voxels(region))
+        return self._find(kind, len(self.voxels(region)), self.part_keys[kind, region])
 
     def voxel_sets(self) -> list[NDArray[np.int64]]:
         """Return the voxels of which the store may hold all trials, as `Store.voxel_sets`."""
@@ -202,14 +202,13 @@ class SessionRequest:
             Those of the region. None in place of both where there is no such part.
         """
         for stored in self._around(region, voxel_sets):
-            if (part := self._find("all", stored)) is not None:
+            if (part := self._find("all", len(stored), self.key("all", stored))) is not None:
                 return part, np.searchsorted(stored, self.voxels(region))
         return None
 
-    def _find(self, kind: TrialSelection, voxels: NDArray[np.int64]) -> StoredArray | None:
-        key = self.key(kind, voxels)
+    def _find(self, kind: TrialSelection, n_voxels: int, key: str) -> StoredArray | None:
         part = self.store.find_whole(self._name(key), key)
-        if part is None or not self.is_possible(kind, len(voxels), part):
+        if part is None or not self.is_possible(kind, n_voxels, part):
             return None
         if not (files := self.local_files):
             return part

@@ -137,8 +137,8 @@ def describe_part(values: Betas, runs: tuple[int, ...]) -> BetaStatistics:
         saturated=_rounded(saturated),
         session=session,
         runs=tuple(of_runs),
-        voxel_mean=tuple(map(_rounded, mean)),
-        voxel_deviation=tuple(map(_rounded, deviation)),
+        voxel_mean=tuple(map(_rounded, mean.tolist())),
+        voxel_deviation=tuple(map(_rounded, deviation.tolist())),
         sample_sha256=sha256_of_bytes(sampled.astype("<i2" if is_integer else "<f4").tobytes())
         if deviation.any()
         else "",
@@ -192,16 +192,20 @@ def _statistics(
     deviation = np.sqrt(np.maximum(square - mean**2, 0))
     low, middle, high = np.quantile(np.stack([mean, deviation]), (0.25, 0.5, 0.75), axis=1)
     uniform_trials = [np.count_nonzero(uniform), *np.add.reduceat(uniform.astype(np.int64), starts)]
+    middles, spreads = middle.T.tolist(), (high - low).T.tolist()
     return [
         TrialStatistics(
-            n_trials=int(n_trials[part]),
-            mean=_rounded(middle[0, part]),
-            mean_spread=_rounded(high[0, part] - low[0, part]),
-            deviation=_rounded(middle[1, part]),
-            deviation_spread=_rounded(high[1, part] - low[1, part]),
-            uniform_trials=int(uniform_trials[part]),
+            n_trials=n_trials_of_part,
+            mean=_rounded(middle_of_mean),
+            mean_spread=_rounded(mean_spread),
+            deviation=_rounded(middle_of_deviation),
+            deviation_spread=_rounded(deviation_spread),
+            uniform_trials=int(n_uniform),
         )
-        for part in range(len(n_trials))
+        for n_trials_of_part, (middle_of_mean, middle_of_deviation), (
+            mean_spread,
+            deviation_spread,
+        ), n_uniform in zip(n_trials.tolist(), middles, spreads, uniform_trials, strict=True)
     ]
 
 

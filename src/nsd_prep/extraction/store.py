@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import math
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -15,8 +16,8 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
-    model_validator,
 )
+from pydantic_core import from_json
 
 from nsd_prep.core.atomic import replaced
 from nsd_prep.core.digests import (
@@ -82,15 +83,13 @@ class StoredArray(Digested, Sealed):
         Statistics are an object in a record, and no text.
         """
         fields: dict[str, Any] = serialize(self)
-        fields["statistics"] = json.loads(self.statistics)
+        fields["statistics"] = from_json(self.statistics)
         for name in ("blake3", "sha256", "sample"):
             if getattr(self, name) is None:
                 fields.pop(name, None)
         return fields
 
-    @model_validator(mode="after")
-    def _check_possible(self) -> Self:
-        """Require what every part is like: a record that was altered may be sealed again."""
+    def _check_possible(self) -> None:
         # z-scores have trials first; betas of volumes, and of some surfaces, have them last.
         statistics = self.beta_statistics
         n_voxels = self.shape[0] if self.dtype == "<i2" else statistics.n_voxels
@@ -100,17 +99,16 @@ class StoredArray(Digested, Sealed):
             and n_voxels in self.shape
             and list(constant) == sorted(set(constant))
             and all(0 <= voxel < n_voxels for voxel in constant)
-            and statistics.model_dump(mode="json") == json.loads(self.statistics)
+            and statistics.model_dump(mode="json") == from_json(self.statistics)
             and statistics.is_possible
             and (statistics.n_voxels, statistics.constant_voxels) == (n_voxels, len(constant))
         ):
             raise ValueError("the record describes no part")
-        return self
 
     @property
     def beta_statistics(self) -> BetaStatistics:
         """What was seen of the region's betas."""
-        return BetaStatistics.model_validate(json.loads(self.statistics))
+        return BetaStatistics.model_validate(from_json(self.statistics))
 
     def with_sample(self, sample: FileSample | None) -> Self:
         """Return the record with another sample of the session's file."""
@@ -131,10 +129,10 @@ class StoredArray(Digested, Sealed):
         expected = _NPY_MAGIC + length + text.encode()
         return start if head[:start].rstrip() == expected else None
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """What stands for the part in a cache key: its content."""
-        statistics = json.loads(self.statistics)
+        statistics = from_json(self.statistics)
         return digest_of_json([self.file_digest, self.shape, self.constant_voxels, statistics])
 
 
@@ -222,9 +220,7 @@ class Store(Folder):
         if path.parent.is_symlink():  # nothing is written through a link
             path.parent.unlink()
         dtype = responses.dtype.newbyteorder("<")
-        buffer = io.BytesIO()
-        np.save(buffer, np.ascontiguousarray(responses, dtype), allow_pickle=False)
-        content = buffer.getvalue()  # no copy, and no view that outlives the buffer in a traceback
+        content = _npy(np.ascontiguousarray(responses, dtype))
         digest = digest_of_bytes(content)
         with replaced(path) as partial:
             partial.write_bytes(content)
@@ -233,17 +229,15 @@ class Store(Folder):
                     f"{path} was not written correctly: reading it back gives different bytes; "
                     "check the disk and run the same command again."
                 )
-        part = StoredArray.model_validate(
-            {
-                "key": key,
-                "file": f"{name}.npy",
-                "blake3": digest,
-                "shape": responses.shape,
-                "dtype": dtype.str,
-                "constant_voxels": np.flatnonzero(constant).tolist(),
-                "statistics": statistics.model_dump(mode="json"),
-                "sample": sample,
-            }
+        part = StoredArray.sealed(
+            key=key,
+            file=f"{name}.npy",
+            blake3=digest,
+            shape=responses.shape,
+            dtype=dtype.str,
+            constant_voxels=tuple(np.flatnonzero(constant).tolist()),
+            statistics=json.dumps(statistics.model_dump(mode="json")),
+            sample=sample,
         )
         self.write_record(name, part)
         return part
@@ -298,3 +292,10 @@ class Store(Folder):
 
     def _record(self, name: str) -> Path:
         return self.path / f"{name}.json"
+
+
+def _npy(values: NDArray[Any]) -> bytes:
+    """Return what `numpy.save` writes of an array in C order, which takes it in pieces."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(values))
+    return b"".join((header.getvalue(), values.reshape(-1).view(np.uint8).data))
