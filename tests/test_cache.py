@@ -93,6 +93,7 @@ def test_a_cleared_cache_is_filled_again(output: Path) -> None:
         assert cache_sizes(output) == {}
 
 
+@pytest.mark.slow
 def test_many_runs_begin_at_once_in_a_new_folder(tmp_path: Path) -> None:
     program = """
 import sys, time

@@ -223,6 +223,7 @@ class TestRefusals:
 
 
 class TestEnd:
+    @pytest.mark.slow
     @pytest.mark.parametrize("words", [["--help"], ["run", "--check"]])
     def test_a_reader_that_goes_away(
         self, tiny_nsd: Path, tmp_path: Path, words: list[str]

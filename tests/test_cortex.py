@@ -244,6 +244,7 @@ def octahedron(subject_sites: np.ndarray) -> tuple[Cortex, pd.DataFrame]:
 
 
 class TestFigure:
+    @pytest.mark.slow
     def test_a_map_shows_means_in_the_hemisphere_that_has_them(self) -> None:
         pytest.importorskip("nilearn")
         from nsd_prep.report.figures.cortex import NOISE_CEILING, draw_cortex

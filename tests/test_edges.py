@@ -110,8 +110,8 @@ EDGES["all at once"] = (
 
 #: Those of which voxels are left, where those without data in a session are dropped.
 FEW_VOXELS = ("one voxel", "one voxel alone", "no reliable voxel", "all at once")
-#: The edge of all edges, and data that lose voxels; the others are slow.
-FAST = (("all at once", "keep"), ("no reliable voxel", "drop"))
+#: The edge of all edges; the others are slow.
+FAST = (("all at once", "keep"),)
 
 
 @pytest.mark.parametrize(

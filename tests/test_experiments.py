@@ -290,6 +290,7 @@ class TestChecks:
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_a_file_a_subject(
         self, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], nsd: NSD
     ) -> None:
@@ -350,6 +351,7 @@ class TestCommand:
         assert main(["trials", "--experiment", "imagery"]) == 2
 
 
+@pytest.mark.slow
 def test_rows_of_other_options_are_not_replaced(nsd: NSD, tmp_path: Path) -> None:
     asked = {"subjects": [1], "normalise": "run"}
     nsd.write_experiment("imagery", tmp_path, ["V1", "IT"], **asked)

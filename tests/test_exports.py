@@ -450,6 +450,7 @@ class TestResuming:
         export_trials(percent, tmp_path, "brain-diffuser", images=pictures)
         assert kept.stat().st_mtime_ns == time
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("n_written", [1, 6])
     @pytest.mark.parametrize("other_trials", [False, True], ids=["the same", "other trials"])
     def test_a_killed_export_resumes(
@@ -644,6 +645,7 @@ class TestSeveralCalls:
         ):
             pass
 
+    @pytest.mark.slow
     def test_the_second_of_two_processes_exits_and_both_exports_are_whole(
         self, zscored: Path, tmp_path: Path
     ) -> None:

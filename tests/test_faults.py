@@ -122,6 +122,8 @@ STAGES: dict[str, Stage] = {
     "add": lambda run: _added(run),
     "write_manifest": lambda run: closing.write_manifest(run.load_inputs, run.add, Stages()),
 }
+#: Of these, one of each way to the disk is many already: all of them are slow.
+LONG = ("load_inputs", "extract_sessions", "assemble_region", "examine", "make_train_and_test")
 
 
 @dataclass
@@ -271,10 +273,12 @@ def whole(content: Content) -> Content:
 
 class TestEveryCall:
     @pytest.mark.parametrize(
-        "calls",
-        ["one of each way to the disk", pytest.param("all", marks=pytest.mark.slow)],
+        ("name", "calls"),
+        [
+            *((name, "one of each way to the disk") for name in STAGES if name not in LONG),
+            *(pytest.param(name, "all", marks=pytest.mark.slow) for name in STAGES),
+        ],
     )
-    @pytest.mark.parametrize("name", STAGES)
     def test_a_fault_gives_a_right_result_or_a_clear_failure(
         self, undisturbed: Undisturbed, name: str, calls: str
     ) -> None:

@@ -500,6 +500,7 @@ def pdf(pictures: list[ReportFigure]) -> bytes:
     return booklet(pictures)
 
 
+@pytest.mark.slow
 def test_the_same_data_give_the_same_bytes(
     simulation: Simulation, geometry: Geometry, pictures: list[ReportFigure], pdf: bytes
 ) -> None:

@@ -130,6 +130,7 @@ class TestPrepare:
 
 
 class TestCache:
+    @pytest.mark.slow
     def test_what_prepare_extracted_is_not_read_again(
         self, finished: tuple[Path, Path], tmp_path: Path, sessions_read: list[Any]
     ) -> None:
@@ -151,6 +152,7 @@ class TestCache:
         assert sessions_read == []
         assert digests(tmp_path / "out") == before
 
+    @pytest.mark.slow
     def test_results_of_another_folder_are_not_said_to_be_gone(
         self, tiny_nsd: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -206,6 +208,7 @@ class TestCache:
         if damage != "record altered":  # which is as if there were none
             assert "are missing or have changed" in caplog.text
 
+    @pytest.mark.slow
     def test_refresh_reads_every_session_again(
         self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any]
     ) -> None:
@@ -215,6 +218,7 @@ class TestCache:
         prepare(**options, refresh=True)
         assert len(sessions_read) == 2 * n_sessions
 
+    @pytest.mark.slow
     def test_an_output_folder_that_was_moved_goes_on(
         self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any]
     ) -> None:
@@ -331,6 +335,7 @@ class TestRetries:
         assert digests(tmp_path / "out") == digests(output)
         assert "retrying" in caplog.text
 
+    @pytest.mark.slow
     def test_a_passing_fault_after_extraction_is_tried_again(
         self, tiny_nsd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -439,6 +444,7 @@ class TestCommand:
         assert main(["trials", "--help"]) == 0
         assert "nsd-prep-trials" in capsys.readouterr().out
 
+    @pytest.mark.slow
     def test_a_fault_of_the_disk_that_stays_is_said_without_a_traceback(
         self,
         tiny_nsd: Path,

@@ -142,6 +142,7 @@ CHANGES = {
 
 
 class TestChangedInputs:
+    @pytest.mark.slow
     def test_the_outputs_are_those_of_a_run_into_an_empty_folder(
         self, small: SmallNSD, tmp_path: Path
     ) -> None:

@@ -143,12 +143,14 @@ class TestCopies:
     def test_so_does_a_dataset(self, small_dataset: Dataset) -> None:
         assert pickle.loads(pickle.dumps(small_dataset)) == small_dataset
 
+    @pytest.mark.slow
     def test_a_spawned_worker(self, official: SmallNSD, tmp_path: Path) -> None:
         nsd = open_nsd(official.root, cache_dir=tmp_path / "cache")
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as workers:
             given = workers.submit(nsd.responses, 1, "V1").result()
         xr.testing.assert_identical(given, nsd.responses(1, "V1"))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("is_remote", [False, True])
     def test_a_forked_worker(self, official: SmallNSD, tmp_path: Path, is_remote: bool) -> None:
         """As a DataLoader's on Linux: without the threads that this process reads with."""
@@ -437,6 +439,7 @@ class TestErrors:
         assert nsd.responses(1, "V1").notnull().all()
 
 
+@pytest.mark.slow
 def test_the_documents_examples_run_without_prefect(tiny_nsd: Path, tmp_path: Path) -> None:
     document = ROOT / "docs" / "python.md"
     assert unmarked(document) == []

@@ -135,6 +135,7 @@ class TestResults:
                 np.testing.assert_array_equal(assembly.values, np.concatenate(expected, axis=1))
                 assert assembly["nsd_id"].values.tolist() == nsd_ids
 
+    @pytest.mark.slow
     def test_same_bytes_in_another_folder_with_other_workers(
         self, finished: tuple[Path, Path], tmp_path: Path
     ) -> None:
@@ -200,6 +201,7 @@ class TestResults:
             named = re.sub(r" \([^)]*\)", "", columns).replace(" and ", ", ").split(", ")
             assert pd.read_csv(output / name).columns.tolist() == named, name
 
+    @pytest.mark.slow
     def test_dropped_voxels_are_those_without_data_in_some_session(
         self, finished: tuple[Path, Path], tmp_path: Path
     ) -> None:
@@ -316,6 +318,7 @@ class TestResults:
 
 
 class TestStore:
+    @pytest.mark.slow
     def test_what_is_whole_is_not_made_again(self, tiny_nsd: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         options = {"nsd_root": tiny_nsd, "output_dir": out, "regions": ["V1"], "brainscore": True}
@@ -340,6 +343,7 @@ class TestStore:
         assert sessions_read == []
         assert digests(tmp_path / "out") == before
 
+    @pytest.mark.slow
     def test_refresh_reads_every_session_again(
         self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any]
     ) -> None:
@@ -349,6 +353,7 @@ class TestStore:
         prepare(**options, refresh=True)
         assert len(sessions_read) == 2 * n_sessions
 
+    @pytest.mark.slow
     def test_other_choices_read_only_what_is_new(
         self, tiny_nsd: Path, tmp_path: Path, sessions_read: list[Any]
     ) -> None:
@@ -564,6 +569,7 @@ class TestWhatIsShown:
 
 
 class TestSessionsOfSingleTrialsAlone:
+    @pytest.mark.slow
     def test_zeros_in_one_are_found_beside_assemblies_too(
         self, tiny_nsd: Path, tmp_path: Path
     ) -> None:

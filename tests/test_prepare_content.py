@@ -128,6 +128,7 @@ class TestOwnership:
         assert after["subj01.nc"] == before["subj01.nc"]
         assert set(manifest(out)["outputs"]) == set(after)
 
+    @pytest.mark.slow
     def test_the_same_run_again_replaces_all_and_keeps_no_other(
         self, small: SmallNSD, tmp_path: Path
     ) -> None:
@@ -138,11 +139,13 @@ class TestOwnership:
         assert manifest(out)["id"] == first
         assert manifest(out)["earlier_runs"] == {}
 
+    @pytest.mark.slow
     def test_more_regions_replace_the_shared_tables(self, small: SmallNSD, tmp_path: Path) -> None:
         out, both = tmp_path / "out", {"regions": ["V1", "V2"], **ASSEMBLIES}
         run(small, out, regions=["V1"], **ASSEMBLIES)
         assert run(small, out, **both) == run(small, tmp_path / "empty", **both)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("options", "others", "difference"),
         [
@@ -179,6 +182,7 @@ class TestOwnership:
         assert run(small, out, **options | others, replace=True) == expected
         assert manifest(out)["earlier_runs"] == {}
 
+    @pytest.mark.slow
     def test_replace_removes_what_is_not_made_again_but_nothing_of_others(
         self, small: SmallNSD, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -242,6 +246,7 @@ class TestOwnership:
         run(small, out, regions=["V1"], **ASSEMBLIES)
         assert "Allen2022.V1.nc" in manifest(out)["outputs"]
 
+    @pytest.mark.slow
     def test_a_run_that_fails_loses_nothing_and_leaves_no_manifest(
         self, small: SmallNSD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -262,6 +267,7 @@ class TestOwnership:
         assert last["earlier_runs"][runs["Allen2022.V2.nc"]]["written"] is None
         assert set(runs) == set(digests(out))
 
+    @pytest.mark.slow
     def test_files_that_version_0_4_listed_are_the_run_s(
         self, small: SmallNSD, tmp_path: Path
     ) -> None:
@@ -281,6 +287,7 @@ class TestOwnership:
         assert run(small, out, regions=["V1"], **ASSEMBLIES) == after
         assert manifest(out)["outputs"] == listed
 
+    @pytest.mark.slow
     def test_of_what_version_0_4_listed_replace_removes_what_nobody_has_changed(
         self, small: SmallNSD, tmp_path: Path
     ) -> None:
@@ -293,6 +300,7 @@ class TestOwnership:
         assert (out / "Allen2022.IT.nc").read_text() == "mine"
         assert set(manifest(out)["outputs"]) == set(left) - {"Allen2022.IT.nc"}
 
+    @pytest.mark.slow
     def test_the_same_file_stays_that_of_the_run_of_version_0_4_that_ended(
         self, small: SmallNSD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -308,6 +316,7 @@ class TestOwnership:
         assert noted["Allen2022.V1.nc"]["run"] == first
         assert {entry["run"] for entry in noted.values()} == {first}
 
+    @pytest.mark.slow
     def test_a_run_that_fails_before_it_writes_leaves_the_manifest(
         self, small: SmallNSD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -321,6 +330,7 @@ class TestOwnership:
                 run(small, out, regions=["V2"], **ASSEMBLIES)
         assert (out / "manifest.json").read_bytes() == before
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("replaced", ["session", "mask"])
     def test_results_of_input_files_that_have_changed_since_are_named(
         self,
@@ -350,6 +360,7 @@ class TestOwnership:
         run(small, tmp_path / "copy", regions=["V1"], **ASSEMBLIES)
         assert "before input files changed" not in caplog.text
 
+    @pytest.mark.slow
     def test_a_check_says_what_would_be_replaced_and_what_stays(
         self, small: SmallNSD, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -381,6 +392,7 @@ class TestOwnership:
         assert "removed at the end (replace=True): " in capsys.readouterr().out
         assert digests(out) == before
 
+    @pytest.mark.slow
     def test_a_check_says_which_option_keeps_a_table_under_another_name(
         self, small: SmallNSD, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -504,6 +516,7 @@ class TestStore:
         assert read
         assert len(read) == len(set(read))
 
+    @pytest.mark.slow
     def test_checks_are_the_same_where_the_assemblies_are_those_of_an_earlier_run(
         self, small: SmallNSD, tmp_path: Path
     ) -> None:
@@ -533,6 +546,7 @@ class TestSingleTrials:
         run(small, out, **options)
         assert len(read) == n_sessions
 
+    @pytest.mark.slow
     def test_they_are_checked_and_have_a_page_of_their_own(
         self, small: SmallNSD, tmp_path: Path
     ) -> None:
@@ -568,6 +582,7 @@ class TestSingleTrials:
         run(small, out, assemblies=False, report=True, **options)
         assert digests(out) == before
 
+    @pytest.mark.slow
     def test_what_another_format_left_is_not_read(self, small: SmallNSD, tmp_path: Path) -> None:
         pytest.importorskip("zarr")
         options = {"regions_file": None, "assemblies": False, "subjects": [1], "format": "zarr"}
@@ -576,6 +591,7 @@ class TestSingleTrials:
         again = run(small, tmp_path / "out", regions=["V1"], **options, replace=True)
         assert again == expected
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("version_0_4", [False, True])
     def test_replace_removes_a_store_that_nobody_has_changed(
         self, small: SmallNSD, tmp_path: Path, version_0_4: bool
@@ -609,6 +625,7 @@ class TestSingleTrials:
             np.testing.assert_array_equal(single["response"].values[rows], assembly.values)
 
 
+@pytest.mark.slow
 def test_the_root_of_a_dataset_is_not_changed(small: SmallNSD, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in small.root.rglob("*") if path.is_file()}
     run(small, tmp_path / "out")

@@ -89,6 +89,7 @@ def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:
     assert done.stdout.split().count("begun") == 1
 
 
+@pytest.mark.slow
 def test_it_ends_when_the_one_that_started_it_is_killed(tmp_path: Path) -> None:
     script = SCRIPT.format(function="time.sleep", argument=1, waits=1)
     (tmp_path / "script.py").write_text(script)
@@ -135,6 +136,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_ended_while_it_writes_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "written"
     folder.mkdir()

@@ -139,6 +139,7 @@ class TestColumns:
             open_nsd(damageable.root, cache_dir=tmp_path).voxels(1, "V1")
 
 
+@pytest.mark.slow
 def test_a_run_writes_and_checks_the_voxels_that_are_taken(tiny_nsd: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "nsd_root": tiny_nsd,

@@ -243,6 +243,7 @@ class TestWithoutANetwork:
 
 
 class TestKeptVoxels:
+    @pytest.mark.slow
     def test_a_region_inside_them_needs_no_network(
         self, original: SmallNSD, server: ServerProcess, tmp_path: Path
     ) -> None:
@@ -263,6 +264,7 @@ class TestKeptVoxels:
         cache = tmp_path / "out" / "cache"
         assert run(server.url, tmp_path / "inside", cache_dir=cache, **inside) == expected
 
+    @pytest.mark.slow
     def test_the_outputs_are_those_without_it(
         self, original: SmallNSD, expected: dict[str, str], tmp_path: Path
     ) -> None:
@@ -270,6 +272,7 @@ class TestKeptVoxels:
 
 
 class TestChangedFiles:
+    @pytest.mark.slow
     def test_a_session_that_changes_during_the_run_is_never_mixed(
         self,
         changing: tuple[SmallNSD, ServerProcess],

@@ -706,6 +706,7 @@ def composed(finished: Library, representations: Representations) -> Report:
 
 
 class TestRun:
+    @pytest.mark.slow
     def test_is_reported_from_its_files(
         self, finished: Library, representations: Representations
     ) -> None:
@@ -736,6 +737,7 @@ class TestRun:
         heads = ["subject", "three times", "twice", "once", "never", "sessions used"]
         assert table.columns.tolist() == heads
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("unrendered")
     def test_reported_again_gives_the_same(
         self, finished: Library, representations: Representations

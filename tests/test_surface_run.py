@@ -230,6 +230,7 @@ class TestAssemblies:
             assert (transform in names) == (files == "native")
 
 
+@pytest.mark.slow
 def test_reports_speak_of_vertices(surfaces: SmallSurfaces, tmp_path: Path) -> None:
     asked = {"space": "fsaverage", "subjects": [1], "regions": ["V1"], "brainscore": False}
     whole_run(surfaces.root, tmp_path, single_trials=True, **asked)
@@ -453,6 +454,7 @@ class TestInPython:
             assert trials.attrs["space"] == "fsaverage"
             assert trials.attrs["vertices"].tolist() == [160, 150]
 
+    @pytest.mark.slow
     def test_what_is_kept_of_a_region_serves_others_inside(
         self, surfaces: SmallSurfaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -492,6 +494,7 @@ def _refuse(*_: object) -> np.ndarray:
 
 
 class TestFromAnAddress:
+    @pytest.mark.slow
     @pytest.mark.parametrize(("space", "files"), READ)
     def test_the_same_values_as_from_a_folder(
         self, surfaces: SmallSurfaces, tmp_path: Path, space: str, files: str | None

@@ -602,6 +602,7 @@ class TestWriting:
     def test_every_plan_travels_to_other_processes(self, scale: str) -> None:
         assert pickle.loads(pickle.dumps(PLANS[scale])) == PLANS[scale]
 
+    @pytest.mark.slow
     def test_processes_do_not_change_the_bytes(self, official: Path, tmp_path: Path) -> None:
         calls: list[tuple[str, int, int]] = []
         write_synthetic_nsd(

@@ -206,6 +206,7 @@ class TestTheSame:
         assert earlier.files == {name: e["blake3"] for name, e in manifest["outputs"].items()}
         assert earlier.n_images == manifest["images"]["number"]
 
+    @pytest.mark.slow
     def test_refresh_before_plays_no_part(self, own_run: Finished) -> None:
         with suppress(FailedChecksError):
             own_run.prepare(refresh=True)
@@ -247,6 +248,7 @@ class TestTheSame:
         )
         assert any(line.startswith("Checks: ") for line in shown)
 
+    @pytest.mark.slow
     def test_checks_that_failed_fail_again(self, finished: Finished) -> None:
         with pytest.raises(FailedChecksError) as again:
             finished.prepare()
