@@ -73,12 +73,22 @@ def tiny_nsd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def prefect_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder for what the tests' servers keep, such as a database without runs."""
+    """Return a folder for what the tests' servers keep."""
     return tmp_path_factory.mktemp("prefect")
 
 
+@pytest.fixture(scope="session")
+def user_cache(request: pytest.FixtureRequest, prefect_folder: Path) -> Path:
+    """Return a user's folder of caches, with a database without runs once there was a server.
+
+    Prefect takes seconds to make one: where pytest has a cache it is kept for the next tests.
+    """
+    cache: pytest.Cache | None = getattr(request.config, "cache", None)
+    return cache.mkdir("user") if cache else prefect_folder / "cache"
+
+
 @pytest.fixture(scope="module")
-def prefect_server(prefect_folder: Path) -> Iterator[None]:
+def prefect_server(prefect_folder: Path, user_cache: Path) -> Iterator[None]:
     """Start the temporary server of the command line, for all the tests of a file."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
@@ -88,7 +98,7 @@ def prefect_server(prefect_folder: Path) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(prefect_folder / "home"))
-        patch.setenv("XDG_CACHE_HOME", str(prefect_folder / "cache"))
+        patch.setenv("XDG_CACHE_HOME", str(user_cache))
         patch.delenv("PREFECT_API_URL", raising=False)
         with temporary_server() as wait_until_it_answers:
             wait_until_it_answers()
