@@ -632,19 +632,20 @@ class TestFiles:
                 stored = pd.read_csv(folder / "tables" / f"{name}.csv")
                 pd.testing.assert_frame_equal(stored, frame, check_dtype=False, rtol=1e-6)
 
-    @pytest.mark.parametrize("n_columns", [3, 150])
     @pytest.mark.parametrize(
-        "further",
+        ("n_columns", "further"),
         [
-            ["a", "b"],
-            ["a", ""],
-            ["a,b", 'say "a"'],
-            ["a", None],
-            [True, False],
-            [1.5, None],
-            pd.array([1, None]),
-            pd.array([1.5, None]),
-            pd.Categorical(["a", "b"]),
+            (3, ["a", "b"]),
+            (3, ["a", ""]),
+            (3, ["a,b", 'say "a"']),
+            (3, ["a", None]),
+            (3, [True, False]),
+            (3, [1.5, None]),
+            (3, pd.array([1, None])),
+            (3, pd.array([1.5, None])),
+            (3, pd.Categorical(["a", "b"])),
+            (150, ["a", "b"]),
+            (150, ["a,b", None]),
         ],
     )
     def test_large_tables_are_written_as_pandas_writes_them(
