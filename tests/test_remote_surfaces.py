@@ -1,5 +1,6 @@
 """Sessions of surfaces from a server of ranges: few bytes beside those that are wanted."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from range_server import RangeServer
 from small_surfaces import write_mgh
 
 from nsd_prep.core.errors import InputFileError
+from nsd_prep.dataset.betas import read_voxels
 from nsd_prep.dataset.hdf5.places import ChunkPlaces
 from nsd_prep.dataset.hdf5.ranges import Ranges
 from nsd_prep.sources import sessions
@@ -129,13 +131,23 @@ def test_a_file_of_frames_that_is_too_short_is_said(folder: Path, tmp_path: Path
         client.close()
 
 
-def test_data_in_some_trials_alone_are_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("trials", "wrong"), [(700, np.nan), (0, -np.inf), (slice(None), np.inf), (700, 1e30)]
+)
+def test_values_that_are_no_responses_are_said(
+    tmp_path: Path, trials: int | slice, wrong: float
+) -> None:
     values = np.ones((40, 1, 1, N_TRIALS), dtype=np.float32)
-    values[7, ..., 700] = np.nan
-    write_mgh(tmp_path / "lh.mgh", values)
+    values[5] = np.nan  # a vertex without data
+    values[7, ..., trials] = wrong
+    path = write_mgh(tmp_path / "lh.mgh", values)
+    trial = 0 if isinstance(trials, slice) else trials
+    said = re.escape(f"value {np.float32(wrong)} in trial {trial} (0-based) at the vertex 7 ")
+    with pytest.raises(InputFileError, match=said):
+        read_voxels(path, np.arange(40), (40,), N_TRIALS)
     with RangeServer(tmp_path) as server:
         client = Client(server.url)
-        with pytest.raises(InputFileError, match=r"value nan in trial 700 .* vertex 7"):
+        with pytest.raises(InputFileError, match=said):
             SessionReader(client).read_voxels(
                 client.identity("lh.mgh"), np.arange(40), (40,), N_TRIALS
             )

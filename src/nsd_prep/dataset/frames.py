@@ -20,6 +20,9 @@ from nsd_prep.dataset.hdf5.ranges import Ranges, merged
 from nsd_prep.dataset.mgh import MGH_HEADER_BYTES
 
 _VALUE: Final = np.dtype(">f4")
+#: Percent signal change beyond any response; bytes that are no betas give such numbers. Sums of
+#: squares of what lies below are finite.
+_LARGEST: Final = 1e6
 #: The first bytes of a compressed file.
 _GZIP: Final = b"\x1f\x8b"
 
@@ -199,14 +202,14 @@ def check_values(
     path: Path | str, vertices: NDArray[np.int64], values: NDArray[np.float32]
 ) -> None:
     """Raise where a vertex has data in some trials only, or values that are no responses."""
-    finite = np.isfinite(values)
-    whole = finite.all(axis=1)
-    wrong = np.flatnonzero(~whole & (finite.any(axis=1) | np.isinf(values[:, 0])))
+    possible = np.abs(values) < _LARGEST
+    has_data = ~np.isnan(values).all(axis=1)
+    wrong = np.flatnonzero(has_data & ~possible.all(axis=1))
     if len(wrong):
         row = wrong[0]
-        trial = int(np.flatnonzero(~finite[row])[0])
+        trial = int(np.flatnonzero(~possible[row])[0])
         raise InputFileError(
             f"{path} has the value {values[row, trial]} in trial {trial} (0-based) at the vertex "
-            f"{vertices[row]} (0-based): expected numbers in all trials, or NaN in all where there "
-            "are no data; download the file again."
+            f"{vertices[row]} (0-based): expected percent signal change in all trials, or NaN in "
+            "all where there are no data; download the file again."
         )
