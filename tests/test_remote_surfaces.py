@@ -132,7 +132,8 @@ def test_a_file_of_frames_that_is_too_short_is_said(folder: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("trials", "wrong"), [(700, np.nan), (0, -np.inf), (slice(None), np.inf), (700, 1e30)]
+    ("trials", "wrong"),
+    [(700, np.nan), (0, -np.inf), (slice(None), np.inf), (700, 1e30), (0, -1e7)],
 )
 def test_values_that_are_no_responses_are_said(
     tmp_path: Path, trials: int | slice, wrong: float

@@ -202,9 +202,9 @@ def check_values(
     path: Path | str, vertices: NDArray[np.int64], values: NDArray[np.float32]
 ) -> None:
     """Raise where a vertex has data in some trials only, or values that are no responses."""
-    possible = np.abs(values) < _LARGEST
-    has_data = ~np.isnan(values).all(axis=1)
-    wrong = np.flatnonzero(has_data & ~possible.all(axis=1))
+    possible = (values > -_LARGEST) & (values < _LARGEST)
+    wrong = np.flatnonzero(~possible.all(axis=1))
+    wrong = wrong[~np.isnan(values[wrong]).all(axis=1)]
     if len(wrong):
         row = wrong[0]
         trial = int(np.flatnonzero(~possible[row])[0])

@@ -191,21 +191,26 @@ def _statistics(
     mean, square = sums / n_trials
     deviation = np.sqrt(np.maximum(square - mean**2, 0))
     low, middle, high = np.quantile(np.stack([mean, deviation]), (0.25, 0.5, 0.75), axis=1)
-    uniform_trials = [np.count_nonzero(uniform), *np.add.reduceat(uniform.astype(np.int64), starts)]
-    middles, spreads = middle.T.tolist(), (high - low).T.tolist()
+    spread = high - low
+    n_uniform = np.append(uniform.sum(), np.add.reduceat(uniform.astype(np.int64), starts))
+    columns = (n_trials, middle[0], spread[0], middle[1], spread[1], n_uniform)
     return [
         TrialStatistics(
-            n_trials=n_trials_of_part,
-            mean=_rounded(middle_of_mean),
+            n_trials=trials,
+            mean=_rounded(mean_of_voxels),
             mean_spread=_rounded(mean_spread),
-            deviation=_rounded(middle_of_deviation),
+            deviation=_rounded(deviation_of_voxels),
             deviation_spread=_rounded(deviation_spread),
-            uniform_trials=int(n_uniform),
+            uniform_trials=n_same,
         )
-        for n_trials_of_part, (middle_of_mean, middle_of_deviation), (
+        for (
+            trials,
+            mean_of_voxels,
             mean_spread,
+            deviation_of_voxels,
             deviation_spread,
-        ), n_uniform in zip(n_trials.tolist(), middles, spreads, uniform_trials, strict=True)
+            n_same,
+        ) in zip(*(column.tolist() for column in columns), strict=True)
     ]
 
 
