@@ -34,8 +34,13 @@ from nsd_prep.pipeline.steps import checks, tables  # noqa: F401 (while the serv
 from nsd_prep.tasks.artifacts import RunPage, leave_cancellation, leave_failure
 from nsd_prep.tasks.execution import InTasks
 
-#: Names that Prefect and its form give by themselves: two words or three.
-_GENERATED: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+){1,2}")
+#: Names that Prefect gives by itself (two words or three), and those of its form: a Greek letter
+#: with a number, the name of a star (up to two words, or none), and perhaps another word.
+_GENERATED: Final = re.compile(
+    r"[a-z0-9]+(-[a-z0-9]+){1,2}"
+    r"|(alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|omicron|pi|rho"
+    r"|sigma|tau|upsilon|phi|chi|psi|omega)[0-9]*(-[a-z]*){0,3}"
+)
 
 
 def _name() -> str:

@@ -130,6 +130,11 @@ def test_lines_of_tasks_that_are_well_are_left_out(caplog: pytest.LogCaptureFixt
         ("Pilot, second try", "an id", "Pilot, second try"),
         ("tau29-legara", "an id", "nsd: subjects 1, 2; V1 (tau29-legara)"),
         ("nsd: subjects 1, 2; V1 (tau29-legara)", "an id", "nsd: subjects 1, 2; V1 (tau29-legara)"),
+        ("vivid-horned-owl", "an id", "nsd: subjects 1, 2; V1 (vivid-horned-owl)"),
+        ("pi17-barad-dur-ring", "an id", "nsd: subjects 1, 2; V1 (pi17-barad-dur-ring)"),
+        ("xi4--point", "an id", "nsd: subjects 1, 2; V1 (xi4--point)"),
+        ("omega512", "an id", "nsd: subjects 1, 2; V1 (omega512)"),
+        ("V1-with-the-new-mask", "an id", "V1-with-the-new-mask"),
         ("tau29-legara", None, "nsd: subjects 1, 2; V1"),
     ],
 )
