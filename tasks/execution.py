@@ -11,9 +11,18 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import TaskRunner
 from prefect.utilities.annotations import quote
 
+from nsd_prep.core.processes import Caller
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.pipeline.run import Run
-from nsd_prep.pipeline.step import Arguments, Outcome, Step, Workers, is_whole
+from nsd_prep.pipeline.step import (
+    Arguments,
+    Outcome,
+    Step,
+    Workers,
+    called_by,
+    callers,
+    is_whole,
+)
 from nsd_prep.pipeline.step_table import EXTRACT_SESSIONS
 from nsd_prep.tasks.policy import CACHED, RETRY, Content
 from nsd_prep.tasks.runners import sessions_in_a_task, task_runner
@@ -66,10 +75,14 @@ class InTasks:
         return [future.result for future in futures]
 
     @contextmanager
-    def workers(self) -> Iterator[Workers]:
-        """Start the task runner."""
-        with self._runner as runner:
-            yield _RunnerWorkers(self, runner, self._run)
+    def workers(self, *, in_processes: bool = False) -> Iterator[Workers]:
+        """Start the task runner, and a process for each of its threads if these are worth it."""
+        in_processes = in_processes and self._run.runner == "threads"
+        with (
+            callers(self._run.workers, in_processes=in_processes) as call,
+            self._runner as runner,
+        ):
+            yield _RunnerWorkers(self, runner, self._run, call)
 
     def task(self, step: Step[..., Any], *, refresh: bool = False) -> Any:
         """Return the task of a step; a `Task`, whose overloads take Any for a coroutine."""
@@ -83,8 +96,8 @@ class InTasks:
 
 
 class _RunnerWorkers:
-    def __init__(self, tasks: InTasks, runner: TaskRunner[Any], run: Run) -> None:
-        self._tasks, self._runner, self._run = tasks, runner, run
+    def __init__(self, tasks: InTasks, runner: TaskRunner[Any], run: Run, call: Caller) -> None:
+        self._tasks, self._runner, self._run, self._call = tasks, runner, run, call
 
     def sessions_at_once(self, n_sessions: int) -> int:
         return sessions_in_a_task(n_sessions, self._run.runner, self._run.workers)
@@ -114,6 +127,8 @@ class _RunnerWorkers:
     def _submitted(
         self, step: Step[..., Any], calls: dict[int, Arguments], *, refresh: bool
     ) -> Iterator[tuple[int, PrefectFuture[Any]]]:
+        if self._run.runner == "threads":
+            step = called_by(self._call, step)
         task = self._tasks.task(step, refresh=refresh)
         names = list(inspect.signature(step.load()).parameters)
 

@@ -1,5 +1,6 @@
 """What runs the extraction: threads, processes, or Dask workers on this or other machines."""
 
+import signal
 import socket
 from typing import Any, Final
 
@@ -41,7 +42,7 @@ def task_runner(kind: Runner, workers: int, dask_address: str | None) -> TaskRun
     if kind == "threads":
         return ThreadPoolTaskRunner(max_workers=workers)
     if kind == "processes":
-        return ProcessPoolTaskRunner(max_workers=workers, initializer=end_with_parent)
+        return ProcessPoolTaskRunner(max_workers=workers, initializer=_begin_worker)
     try:
         from prefect_dask import DaskTaskRunner
     except ImportError as error:
@@ -56,6 +57,12 @@ def task_runner(kind: Runner, workers: int, dask_address: str | None) -> TaskRun
     return DaskTaskRunner(
         cluster_kwargs={"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
     )
+
+
+def _begin_worker() -> None:
+    """Let a worker process leave Ctrl-C, which reaches all of a terminal, to that of the run."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
 
 
 def _check_scheduler(address: str) -> None:

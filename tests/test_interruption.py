@@ -34,6 +34,14 @@ STAGES = (
     "writing stimulus sets",
 )
 LAST_WORDS = "Files: "
+#: The command, whose runs are all so large that processes of their own extract the sessions.
+LARGE = """
+import runpy, sys
+from nsd_prep.pipeline import extraction
+extraction._BETAS_WORTH_PROCESSES = 1
+sys.argv[0] = {flow!r}
+runpy.run_path({flow!r}, run_name="__main__")
+"""
 SENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -45,12 +53,13 @@ class Place:
     folder: Path
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start(self, out: Path, *words: str) -> subprocess.Popen[bytes]:
+    def start(self, out: Path, *words: str, large: bool = False) -> subprocess.Popen[bytes]:
         """Start a run that writes what it says into OUT.log."""
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
         } | {"TMPDIR": str(self.temporary(len(self.started)))}
-        command = [sys.executable, str(FLOW), "--nsd-root", str(self.root)]
+        program = ["-c", LARGE.format(flow=str(FLOW))] if large else [str(FLOW)]
+        command = [sys.executable, *program, "--nsd-root", str(self.root)]
         # Into a file, since a server that a run leaves would keep a pipe open.
         with log_of(out).open("wb") as log, signals_as_in_a_terminal():
             process = subprocess.Popen(
@@ -148,6 +157,14 @@ def killed_after(run: subprocess.Popen[bytes], seconds: float) -> bool:
     return run.wait() == -signal.SIGKILL
 
 
+def start_with_workers(place: Place, out: Path, kind: str) -> subprocess.Popen[bytes]:
+    """Start a run with worker processes, Prefect's or its own, and wait until they work."""
+    words = ["--runner", "processes"] if kind == "runner" else []
+    run = place.start(out, *words, large=kind == "large")
+    wait_until(run, lambda: records(out))
+    return run
+
+
 def outputs(out: Path) -> dict[Path, str]:
     """Return the digest of every output, but for the manifest with its timings."""
     return {
@@ -226,10 +243,10 @@ class TestKill:
         assert place.processes_of(killed) == []
         assert place.left_by(killed) == []
 
-    def test_worker_processes_of_a_killed_run_end(self, place: Place) -> None:
-        out = place.folder / "orphaned-workers"
-        killed = place.start(out, "--runner", "processes")
-        wait_until(killed, lambda: records(out))
+    @pytest.mark.parametrize("kind", ["runner", "large"])
+    def test_worker_processes_of_a_killed_run_end(self, place: Place, kind: str) -> None:
+        out = place.folder / f"orphaned-workers-{kind}"
+        killed = start_with_workers(place, out, kind)
         assert len(place.processes_of(killed)) > 1, "workers beside the server"
         killed.kill()
         killed.wait()
@@ -286,15 +303,26 @@ class TestSignals:
         assert not (out / "manifest.json").exists()
         assert partials(out) == []
 
-    def test_worker_processes_end_with_their_run(self, place: Place) -> None:
-        out = place.folder / "processes"
-        run = place.start(out, "--runner", "processes")
-        wait_until(run, lambda: records(out))
+    @pytest.mark.parametrize("kind", ["runner", "large"])
+    def test_worker_processes_end_with_their_run(self, place: Place, kind: str) -> None:
+        out = place.folder / f"workers-{kind}"
+        run = start_with_workers(place, out, kind)
         os.killpg(run.pid, signal.SIGINT)
         assert run.wait(60) == 130
+        assert "Traceback" not in log_of(out).read_text()
         assert place.processes_left_by(run) == []
         assert place.left_by(run) == []
         assert partials(out) == []
+
+    def test_a_synthetic_dataset_that_is_interrupted_leaves_nothing(self, tmp_path: Path) -> None:
+        command = [sys.executable, str(FLOW), "synth", str(tmp_path / "nsd"), "--scale", "full"]
+        with (tmp_path / "log").open("wb") as log, signals_as_in_a_terminal():
+            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        wait_until(process, lambda: any(tmp_path.rglob("betas_session*.hdf5")))
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) == 130
+        assert [path.name for path in tmp_path.iterdir()] == ["log"]
+        assert "Traceback" not in (tmp_path / "log").read_text()
 
     def test_a_run_that_is_interrupted_while_its_server_starts(self, place: Place) -> None:
         out = place.folder / "starting"

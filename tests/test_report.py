@@ -23,7 +23,7 @@ from nsd_prep.checks.images import STIMULUS_SETS
 from nsd_prep.checks.placement import INSIDE_BRAIN_MASK
 from nsd_prep.checks.region_order import REGION_ORDER
 from nsd_prep.checks.registry import describe
-from nsd_prep.core.processes import Caller, call_here, second_process
+from nsd_prep.core.processes import Caller, call_here, worker_processes
 from nsd_prep.dataset.space import VolumeSpace
 from nsd_prep.pipeline.descriptions import tables_of_assemblies
 from nsd_prep.pipeline.steps import report as stage
@@ -613,7 +613,7 @@ class TestMarkdown:
 def test_figures_that_another_process_draws_are_the_same(
     simulation: Simulation, facts: RunFacts, report: Report
 ) -> None:
-    with second_process() as draw:
+    with worker_processes() as draw:
         assert compose(simulation, facts, draw).pictures == report.pictures
 
 

@@ -233,8 +233,9 @@ def parameters(
             the output folder.
         workers: How many sessions (with processes and Dask, chunks of sessions) are processed at
             the same time.
-        runner: Where sessions are processed: in threads of this process, in other processes, or on
-            a Dask cluster. Processes and Dask need a Prefect server that they can reach.
+        runner: Where sessions are processed: in threads of this process, each with a process of its
+            own where many betas are read from files; in processes of Prefect; or on a Dask cluster.
+            The latter two need a Prefect server that they can reach.
         dask_address: Scheduler of a running Dask cluster, such as tcp://10.0.0.1:8786; by default,
             a cluster is started on this machine.
         keep_voxels: Built-in region, such as nsdgeneral, whose trials are kept in the cache for

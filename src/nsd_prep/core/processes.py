@@ -1,16 +1,21 @@
-"""Functions called in a second process, beside what this one does."""
+"""Functions called in processes of their own, beside what this one does."""
 
 import contextlib
+import logging
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, BinaryIO, Final, Protocol, TypeVar, cast
+from contextvars import copy_context
+from logging.handlers import QueueHandler
+from queue import SimpleQueue
+from typing import Any, BinaryIO, Final, NamedTuple, Protocol, TypeVar, cast
 
 from nsd_prep.core.threads import return_freed_memory
 
@@ -19,9 +24,10 @@ _Result = TypeVar("_Result")
 #: Not multiprocessing: its new processes import the script that runs this one, and a script without
 #: ``if __name__ == "__main__"`` would begin again in each.
 _PROGRAM: Final = (
-    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from nsd_prep.core.processes import serve; serve()"
+    "import pickle, sys; sys.path[:], keep_memory = pickle.load(sys.stdin.buffer); "
+    "from nsd_prep.core.processes import serve; serve(keep_memory=keep_memory)"
 )
+_SECONDS_TO_END: Final = 2
 #: An environment's backend of matplotlib is of its own process: a notebook's cannot be imported.
 _NOT_PASSED_ON: Final = ("MPLBACKEND",)
 
@@ -31,6 +37,14 @@ class Caller(Protocol):
 
     def __call__(self, function: Callable[..., _Result], *arguments: Any) -> "Future[_Result]":
         """Call a function, which an import finds, with arguments that can be pickled."""
+
+
+class _Answer(NamedTuple):
+    """What a call gave: a result or an error, and what was logged meanwhile."""
+
+    result: Any
+    error: Exception | None
+    logged: list[logging.LogRecord]
 
 
 def call_here(function: Callable[..., _Result], *arguments: Any) -> "Future[_Result]":
@@ -44,73 +58,151 @@ def call_here(function: Callable[..., _Result], *arguments: Any) -> "Future[_Res
 
 
 @contextmanager
-def second_process() -> Iterator[Caller]:
-    """Start a process in which functions are called one after another while a block runs.
+def worker_processes(number: int = 1, *, keep_memory: bool = False) -> Iterator[Caller]:
+    """Start processes in which functions are called while a block runs, one after another in each.
 
-    It ends with the block, whose end does not wait for results that nobody waits for, and when this
-    process is gone. Where it ends before its time, functions are called here in its place.
+    They end with the block, whose end does not wait for results that nobody waits for, and when
+    this process is gone; files that they are writing then are removed, or written to their end.
+    Where one ends before its time, functions are called here in its place.
+
+    Parameters
+    ----------
+    number : int
+        How many; so many functions are called at once.
+    keep_memory : bool
+        Whether they keep the memory that a call has freed for the next, which takes time to get
+        again, in place of giving it back to the system.
 
     Yields
     ------
     callable
-        As `Caller` says. What a function raises is raised again where its result is taken.
+        As `Caller` says. What a function raises is raised again where its result is taken; what it
+        logs is logged here.
     """
-    environment = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
-    process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-    )
-    requests, answers = cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)
     ended = threading.Event()
+    processes: list[_Process] = []
+    idle: SimpleQueue[_Process] = SimpleQueue()
 
     def exchange(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        process = idle.get()
         try:
-            pickle.dump((function, arguments), requests, pickle.HIGHEST_PROTOCOL)
-            requests.flush()
-            return_freed_memory()  # what was copied for the other process
-            result, error = pickle.load(answers)
+            return process.call(function, arguments, ended)
+        finally:
+            idle.put(process)
+
+    try:
+        # As many threads as processes, so that each finds one that is idle.
+        with ThreadPoolExecutor(number) as threads:
+            try:
+                for _ in range(number):
+                    processes.append(_Process(keep_memory=keep_memory))
+                    idle.put(processes[-1])
+                yield lambda function, *arguments: threads.submit(
+                    copy_context().run, exchange, function, arguments
+                )
+            finally:
+                ended.set()
+                threads.shutdown(wait=False, cancel_futures=True)
+                for process in processes:
+                    process.end()
+    finally:
+        for process in processes:
+            process.close()
+
+
+class _Process:
+    """A process in which functions are called, and the pipes to it and from it."""
+
+    def __init__(self, *, keep_memory: bool) -> None:
+        self._keep_memory = keep_memory
+        environment = {
+            name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            process_group=0,  # Ctrl-C is not for it: this process decides what becomes of it
+        )
+        self._requests = cast(BinaryIO, self._process.stdin)
+        self._answers = cast(BinaryIO, self._process.stdout)
+        with contextlib.suppress(OSError):  # it is gone: the first call finds that
+            pickle.dump((sys.path, keep_memory), self._requests)
+            self._requests.flush()
+
+    def call(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], ended: threading.Event
+    ) -> Any:
+        """Call a function there, or here if the process is gone and the block has not ended."""
+        try:
+            pickle.dump((function, arguments), self._requests, pickle.HIGHEST_PROTOCOL)
+            self._requests.flush()
+            if not self._keep_memory:
+                return_freed_memory()  # what was copied for the other process
+            answer = cast(_Answer, pickle.load(self._answers))
         except (OSError, EOFError, pickle.UnpicklingError):
             if ended.is_set():
                 raise
             return function(*arguments)  # it was killed, or could not start
-        if error is not None:
-            raise error
-        return result
+        for record in answer.logged:
+            logging.getLogger(record.name).handle(record)
+        if answer.error is not None:
+            raise answer.error
+        return answer.result
 
-    try:
-        # The requests and answers of one process alternate, so that neither waits for the other.
-        with ThreadPoolExecutor(1) as thread:
-            try:
-                thread.submit(pickle.dump, sys.path, requests)
-                yield lambda function, *arguments: thread.submit(exchange, function, arguments)
-            finally:
-                ended.set()
-                thread.shutdown(wait=False, cancel_futures=True)
-                process.kill()
-                process.wait()
-    finally:
-        for pipe in (requests, answers):
+    def end(self) -> None:
+        """End the process, by force where it does not heed a request."""
+        self._process.terminate()
+        try:
+            self._process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def close(self) -> None:
+        """Close the pipes."""
+        for pipe in (self._requests, self._answers):
             with contextlib.suppress(OSError):  # of what it did not read any more
                 pipe.close()
 
 
-def serve() -> None:
-    """Call the functions that `second_process` sends, until it sends no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the other one decides
+def serve(*, keep_memory: bool) -> None:
+    """Call the functions that `worker_processes` sends, until it sends no more."""
+    signal.signal(signal.SIGTERM, _leave)
     answers: BinaryIO = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
-    while True:
-        try:
+    said: SimpleQueue[logging.LogRecord] = SimpleQueue()
+    logging.getLogger().addHandler(QueueHandler(said))
+    try:
+        while True:
             function, arguments = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        try:
-            answer = pickle.dumps((function(*arguments), None), pickle.HIGHEST_PROTOCOL)
-        except Exception as error:
-            answer = pickle.dumps((None, error), pickle.HIGHEST_PROTOCOL)
-        answers.write(answer)
-        answers.flush()
-        del function, arguments, answer
-        return_freed_memory()
+            answers.write(_call(function, arguments, said))
+            answers.flush()
+            del function, arguments
+            if not keep_memory:
+                return_freed_memory()
+    except BaseException:
+        # It is to end, or cannot take a request or answer it: then the other one does what is left.
+        os._exit(1)  # Python's own end takes a while
+
+
+def _leave(_number: int, _frame: Any) -> None:
+    raise SystemExit
+
+
+def _call(
+    function: Callable[..., Any], arguments: tuple[Any, ...], said: SimpleQueue[logging.LogRecord]
+) -> bytes:
+    """Call a function, and return the pickled answer."""
+    result, error = None, None
+    try:
+        result = function(*arguments)
+    except Exception as raised:
+        raised.add_note(f"In another process:\n{traceback.format_exc()}")
+        error = raised
+    logged = [said.get() for _ in range(said.qsize())]
+    answer = pickle.dumps(_Answer(result, error, logged), pickle.HIGHEST_PROTOCOL)
+    if error is not None:
+        pickle.loads(answer)  # which fails here, and not where it would break off an answer
+    return answer

@@ -18,6 +18,8 @@ from nsd_prep.pipeline.step import Execution
 
 #: How often a session is started whose remote file is replaced meanwhile.
 _STARTS: Final = 3
+#: Two threads read so many in two or three seconds; a process takes one to start.
+_BETAS_WORTH_PROCESSES: Final = 100_000_000
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -80,11 +82,11 @@ def _extract_in_chunks(
     problems: list[str] = []
     ahead = Prefetch(requests)
     ahead_at_first = AHEAD
-    stored = all(request.is_stored for request in requests)
-    name = "reading sessions from the cache" if stored else "extracting sessions"
+    to_read = [request for request in requests if not request.is_stored]
+    name = "extracting sessions" if to_read else "reading sessions from the cache"
     with (
         observer.stage(name, len(requests)) as stage,
-        execution.workers() as workers,
+        execution.workers(in_processes=_are_worth_processes(to_read)) as workers,
     ):
         chunks = in_chunks(requests, workers.sessions_at_once(len(requests)))
         waiting = dict(enumerate(chunks))
@@ -114,6 +116,19 @@ def _extract_in_chunks(
         if problems:
             raise ExtractionError(sorted(problems))
     return [record for _, extracted in sorted(records.items()) for record in extracted]
+
+
+def _are_worth_processes(requests: Sequence[SessionRequest]) -> bool:
+    """Return whether sessions are read faster in processes, in spite of what these take to start.
+
+    Python's lock holds threads up where files are local; of a server, they wait for it, and what
+    one has fetched ahead serves all.
+    """
+    n_betas = sum(
+        request.n_trials * sum(map(len, request.regions.values())) for request in requests
+    )
+    is_local = all(request.local_files for request in requests)
+    return is_local and n_betas >= _BETAS_WORTH_PROCESSES
 
 
 def in_chunks(requests: Sequence[SessionRequest], size: int) -> list[list[SessionRequest]]:

@@ -1,11 +1,12 @@
 """A step of a run, and what carries steps out: its function, or something around it."""
 
+import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast
@@ -15,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.content import key_of_call
 from nsd_prep.core.digests import read_whole
+from nsd_prep.core.processes import Caller, call_here, worker_processes
 from nsd_prep.core.records import Folder, StepOutput
 
 _logger: Final = logging.getLogger(__name__)
@@ -88,8 +90,8 @@ class Execution(Protocol):
     def map(self, step: Step[..., Any], calls: Sequence[Arguments]) -> list[Outcome]:
         """Call a step several times, and return the outcomes in the order of the calls."""
 
-    def workers(self) -> AbstractContextManager[Workers]:
-        """Start what sessions are extracted on."""
+    def workers(self, *, in_processes: bool = False) -> AbstractContextManager[Workers]:
+        """Start what sessions are extracted on, processes of their own if these are worth it."""
 
 
 class InThreads:
@@ -140,15 +142,18 @@ class InThreads:
         return [future.result for future in futures]
 
     @contextmanager
-    def workers(self) -> Iterator[Workers]:
-        """Start the threads."""
-        with _threads(self._n_workers) as threads:
-            yield _ThreadWorkers(threads)
+    def workers(self, *, in_processes: bool = False) -> Iterator[Workers]:
+        """Start the threads, and a process for each if these are worth it."""
+        with (
+            callers(self._n_workers, in_processes=in_processes) as call,
+            _threads(self._n_workers) as threads,
+        ):
+            yield _ThreadWorkers(threads, call)
 
 
 class _ThreadWorkers:
-    def __init__(self, threads: ThreadPoolExecutor) -> None:
-        self._threads = threads
+    def __init__(self, threads: ThreadPoolExecutor, call: Caller) -> None:
+        self._threads, self._call = threads, call
 
     def sessions_at_once(self, n_sessions: int) -> int:  # noqa: ARG002
         return 1
@@ -156,12 +161,31 @@ class _ThreadWorkers:
     def map(
         self, step: Step[..., Any], calls: Sequence[Arguments]
     ) -> Iterator[tuple[int, Outcome]]:
+        function = called_by(self._call, step).load()
         futures: dict[Future[Any], int] = {
-            self._threads.submit(step.load(), *arguments): position
+            self._threads.submit(function, *arguments): position
             for position, arguments in enumerate(calls)
         }
         for future in as_completed(futures):
             yield futures[future], future.result
+
+
+def callers(number: int, *, in_processes: bool) -> AbstractContextManager[Caller]:
+    """Start what so many threads call functions by: processes of their own, or themselves."""
+    if in_processes and number > 1:  # one thread has nobody to wait for
+        return worker_processes(number, keep_memory=True)
+    return nullcontext(call_here)
+
+
+def called_by(call: Caller, step: Step[_Parameters, _Result]) -> Step[_Parameters, _Result]:
+    """Return a step whose function is called by what `callers` started."""
+    function = step.load()
+
+    @functools.wraps(function)
+    def called(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        return call(functools.partial(function, **kwargs), *args).result()
+
+    return replace(step, function=called)
 
 
 @contextmanager

@@ -274,6 +274,10 @@ def _write_subjects(
                     future.result()
                 files = sum(1 for _ in dataset.root.rglob("*betas_session*.hdf5"))
                 report(files, total)
+        except BaseException:  # what they write is removed: nobody waits for a subject's end
+            for worker in multiprocessing.active_children():
+                worker.kill()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 

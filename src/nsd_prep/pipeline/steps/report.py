@@ -25,7 +25,7 @@ from nsd_prep.analysis.image_features import image_features
 from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
 from nsd_prep.core.atomic import write_text
 from nsd_prep.core.digests import read_table
-from nsd_prep.core.processes import Caller, call_here, second_process
+from nsd_prep.core.processes import Caller, call_here, worker_processes
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import each_in_threads
@@ -96,7 +96,7 @@ def drawing(prepared: Prepared) -> Iterator[Drawing]:
             )
         return
     with ExitStack() as process:
-        call = process.enter_context(second_process())
+        call = process.enter_context(worker_processes())
         call(import_module, draw_places.__module__)  # it is ready when there is something to draw
         yield Drawing(call, call, end=process.close)
 
