@@ -303,7 +303,11 @@ class TestResults:
 
     @pytest.mark.slow
     def test_a_second_process_changes_no_byte_of_the_report(
-        self, tiny_nsd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        tiny_nsd: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         options = {"nsd_root": tiny_nsd, "regions": ["V1", "IT"], "report": True}
         listed = []
@@ -315,6 +319,7 @@ class TestResults:
         assert "report/index.html" in listed[0]
         assert "report/tables/encoding.csv" in listed[0]
         assert listed[0] == listed[1]
+        assert "worker process" not in caplog.text, "the process worked to the end"
 
 
 class TestStore:

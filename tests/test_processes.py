@@ -113,6 +113,14 @@ def test_an_error_that_cannot_be_sent_is_raised_all_the_same(functions: ModuleTy
         assert call(operator.add, 1, 2).result() == 3
 
 
+def test_a_result_that_cannot_be_sent_is_an_error_and_no_end() -> None:
+    with worker_processes() as call:
+        process = call(os.getpid).result()
+        with pytest.raises(TypeError, match="pickle"):
+            call(importlib.import_module, "json").result()
+        assert call(os.getpid).result() == process
+
+
 def test_what_it_writes_when_it_is_to_end_is_removed(functions: ModuleType, tmp_path: Path) -> None:
     folder = tmp_path / "written"
     with worker_processes() as call:
@@ -148,11 +156,15 @@ def test_what_is_printed_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None
     assert "other words" in capfd.readouterr().err
 
 
-def test_a_process_that_is_killed_is_replaced_by_this_one() -> None:
+def test_a_process_that_is_killed_is_replaced_by_this_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with worker_processes() as call:
         os.kill(call(os.getpid).result(), signal.SIGKILL)
         assert call(os.getpid).result() == os.getpid()
         assert call(operator.add, 1, 2).result() == 3
+    (said,) = caplog.messages
+    assert "A worker process ended before its time (status -9)" in said
 
 
 def test_a_block_that_is_left_does_not_wait() -> None:

@@ -19,6 +19,8 @@ from typing import Any, BinaryIO, Final, NamedTuple, Protocol, TypeVar, cast
 
 from nsd_prep.core.threads import return_freed_memory
 
+_logger: Final = logging.getLogger(__name__)
+
 _Result = TypeVar("_Result")
 
 #: Not multiprocessing: its new processes import the script that runs this one, and a script without
@@ -144,12 +146,23 @@ class _Process:
         except (OSError, EOFError, pickle.UnpicklingError):
             if ended.is_set():
                 raise
-            return function(*arguments)  # it was killed, or could not start
+            self._tell_of_its_end()
+            return function(*arguments)
         for record in answer.logged:
             logging.getLogger(record.name).handle(record)
         if answer.error is not None:
             raise answer.error
         return answer.result
+
+    def _tell_of_its_end(self) -> None:
+        """Warn once that the process ended before its time."""
+        if self._process.returncode is None:
+            self.end()
+            _logger.warning(
+                "A worker process ended before its time (status %d): the run does its work itself, "
+                "more slowly; if it was killed for want of memory, choose fewer workers.",
+                self._process.returncode,
+            )
 
     def end(self) -> None:
         """End the process, by force where it does not heed a request."""
@@ -194,15 +207,16 @@ def _leave(_number: int, _frame: Any) -> None:
 def _call(
     function: Callable[..., Any], arguments: tuple[Any, ...], said: SimpleQueue[logging.LogRecord]
 ) -> bytes:
-    """Call a function, and return the pickled answer."""
-    result, error = None, None
+    """Call a function, and return its pickled answer; one that cannot be pickled is an error."""
     try:
-        result = function(*arguments)
-    except Exception as raised:
-        raised.add_note(f"In another process:\n{traceback.format_exc()}")
-        error = raised
-    logged = [said.get() for _ in range(said.qsize())]
-    answer = pickle.dumps(_Answer(result, error, logged), pickle.HIGHEST_PROTOCOL)
-    if error is not None:
-        pickle.loads(answer)  # which fails here, and not where it would break off an answer
+        return _pickled(function(*arguments), None, said)
+    except Exception as error:
+        error.add_note(f"In another process:\n{traceback.format_exc()}")
+        answer = _pickled(None, error, said)
+    pickle.loads(answer)  # where that fails it fails here, and breaks off no answer
     return answer
+
+
+def _pickled(result: Any, error: Exception | None, said: SimpleQueue[logging.LogRecord]) -> bytes:
+    logged = [said.get() for _ in range(said.qsize())]
+    return pickle.dumps(_Answer(result, error, logged), pickle.HIGHEST_PROTOCOL)
