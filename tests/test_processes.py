@@ -167,6 +167,23 @@ def test_a_process_that_is_killed_is_replaced_by_this_one(
     assert "A worker process ended before its time (status -9)" in said
 
 
+def test_one_that_cannot_start_is_replaced_by_this_one(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with worker_processes(2) as call:
+        assert [call(operator.add, 1, number).result() for number in range(4)] == [1, 2, 3, 4]
+    assert all("could not start" in said for said in caplog.messages)
+    assert len(caplog.messages) <= 2
+
+
+def test_none_starts_that_nobody_needs() -> None:
+    with worker_processes(2) as call:
+        assert psutil.Process().children() == []
+        process = call(os.getpid).result()
+        assert [child.pid for child in psutil.Process().children()] == [process]
+
+
 def test_a_block_that_is_left_does_not_wait() -> None:
     def leave(call: Caller) -> None:
         call(time.sleep, 60)

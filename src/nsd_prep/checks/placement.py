@@ -6,8 +6,6 @@ from types import MappingProxyType
 from typing import Final
 
 import numpy as np
-import scipy.ndimage
-import scipy.stats
 from numpy.typing import NDArray
 
 from nsd_prep.checks.assembly_values import FEWEST_VOXELS_OF_A_MASK, LARGEST_SHARE_WITHOUT_DATA
@@ -320,9 +318,11 @@ def _few_missing(share: float, n_voxels: int) -> Verdict:
 
 def _chance_of(n_without: int, n_inside: int, n_without_around: int, n_around: int) -> float:
     """Return the probability of so many voxels without signal inside, clusters counting as one."""
+    from scipy.stats import hypergeom  # which takes most of a second, and is seldom asked
+
     counts = np.array([n_without, n_inside, n_without_around, n_around]) / _VOXELS_IN_CLUSTER
     without, drawn, around, n = np.round(counts).astype(np.int64).tolist()
-    return float(scipy.stats.hypergeom.sf(without - 1, drawn + n, without + around, drawn))
+    return float(hypergeom.sf(without - 1, drawn + n, without + around, drawn))
 
 
 def _check_orientation(
@@ -367,11 +367,13 @@ def _fits_a_boundary(
     mask_as_given: NDArray[np.bool_], turned: NDArray[np.bool_], signal: NDArray[np.float64]
 ) -> bool:
     """Return whether signal stops where the turned mask does, and not where the given one does."""
+    from scipy.ndimage import binary_dilation  # as above
+
     if np.count_nonzero(mask_as_given) < _FEWEST_FOR_BOUNDARY:
         return False
     ratios = []
     for mask in (mask_as_given, turned):
-        shell = scipy.ndimage.binary_dilation(mask, iterations=_AROUND) & ~mask
+        shell = binary_dilation(mask, iterations=_AROUND) & ~mask
         around = float(signal[shell].mean()) if shell.any() else 0.0
         ratios.append(float(signal[mask].mean()) / max(around, 1e-9))
     return ratios[1] > max(_BOUNDARY, _BETTER_BOUNDARY * ratios[0])

@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from logging.handlers import QueueHandler
@@ -28,6 +28,13 @@ _Result = TypeVar("_Result")
 _PROGRAM: Final = (
     "import pickle, sys; sys.path[:], keep_memory = pickle.load(sys.stdin.buffer); "
     "from nsd_prep.core.processes import serve; serve(keep_memory=keep_memory)"
+)
+#: Of libraries that compute for NumPy: processes that share the cores need no threads for each.
+_THREADS_OF_BLAS: Final = (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
 )
 _SECONDS_TO_END: Final = 2
 #: An environment's backend of matplotlib is of its own process: a notebook's cannot be imported.
@@ -61,16 +68,17 @@ def call_here(function: Callable[..., _Result], *arguments: Any) -> "Future[_Res
 
 @contextmanager
 def worker_processes(number: int = 1, *, keep_memory: bool = False) -> Iterator[Caller]:
-    """Start processes in which functions are called while a block runs, one after another in each.
+    """Let functions be called in other processes while a block runs, one after another in each.
 
-    They end with the block, whose end does not wait for results that nobody waits for, and when
-    this process is gone; files that they are writing then are removed, or written to their end.
-    Where one ends before its time, functions are called here in its place.
+    A process starts when it is first needed. They end with the block, whose end does not wait for
+    results that nobody waits for, and when this process is gone; files that they are writing then
+    are removed, or written to their end. Where one cannot start or ends before its time, functions
+    are called here in its place, after a warning.
 
     Parameters
     ----------
     number : int
-        How many; so many functions are called at once.
+        How many; so many functions are called at once. In each of several, BLAS has one thread.
     keep_memory : bool
         Whether they keep the memory that a call has freed for the next, which takes time to get
         again, in place of giving it back to the system.
@@ -88,7 +96,7 @@ def worker_processes(number: int = 1, *, keep_memory: bool = False) -> Iterator[
     def exchange(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         process = idle.get()
         try:
-            return process.call(function, arguments, ended)
+            return process.call(function, arguments)
         finally:
             idle.put(process)
 
@@ -97,8 +105,9 @@ def worker_processes(number: int = 1, *, keep_memory: bool = False) -> Iterator[
         with ThreadPoolExecutor(number) as threads:
             try:
                 for _ in range(number):
-                    processes.append(_Process(keep_memory=keep_memory))
-                    idle.put(processes[-1])
+                    process = _Process(ended, keep_memory=keep_memory, is_alone=number == 1)
+                    processes.append(process)
+                    idle.put(process)
                 yield lambda function, *arguments: threads.submit(
                     copy_context().run, exchange, function, arguments
                 )
@@ -115,38 +124,58 @@ def worker_processes(number: int = 1, *, keep_memory: bool = False) -> Iterator[
 class _Process:
     """A process in which functions are called, and the pipes to it and from it."""
 
-    def __init__(self, *, keep_memory: bool) -> None:
-        self._keep_memory = keep_memory
-        environment = {
-            name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            process_group=0,  # Ctrl-C is not for it: this process decides what becomes of it
-        )
+    def __init__(self, ended: threading.Event, *, keep_memory: bool, is_alone: bool) -> None:
+        self._ended, self._keep_memory, self._is_alone = ended, keep_memory, is_alone
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_lost = False
+        self._starts = threading.Lock()
+
+    def _start(self) -> None:
+        """Start the process, unless it was started or is not to be any more."""
+        with self._starts:
+            if self._ended.is_set():
+                raise CancelledError
+            if self._process is not None:
+                return
+            environment = {
+                name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON
+            }
+            if not self._is_alone:
+                environment |= dict.fromkeys(_THREADS_OF_BLAS, "1")
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                process_group=0,  # Ctrl-C is not for it: this one decides what becomes of it
+            )
         self._requests = cast(BinaryIO, self._process.stdin)
         self._answers = cast(BinaryIO, self._process.stdout)
-        with contextlib.suppress(OSError):  # it is gone: the first call finds that
-            pickle.dump((sys.path, keep_memory), self._requests)
-            self._requests.flush()
+        pickle.dump((sys.path, self._keep_memory), self._requests)
 
-    def call(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...], ended: threading.Event
-    ) -> Any:
+    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         """Call a function there, or here if the process is gone and the block has not ended."""
+        if self._is_lost:
+            return function(*arguments)
         try:
+            self._start()
             pickle.dump((function, arguments), self._requests, pickle.HIGHEST_PROTOCOL)
             self._requests.flush()
             if not self._keep_memory:
                 return_freed_memory()  # what was copied for the other process
             answer = cast(_Answer, pickle.load(self._answers))
-        except (OSError, EOFError, pickle.UnpicklingError):
-            if ended.is_set():
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            if self._ended.is_set():
                 raise
-            self._tell_of_its_end()
+            self._is_lost = True
+            self.end()
+            _logger.warning(
+                "A worker process %s: the run does its work itself, more slowly; if it was killed "
+                "for want of memory, choose fewer workers.",
+                f"could not start ({error})"
+                if self._process is None
+                else f"ended before its time (status {self._process.returncode})",
+            )
             return function(*arguments)
         for record in answer.logged:
             logging.getLogger(record.name).handle(record)
@@ -154,18 +183,11 @@ class _Process:
             raise answer.error
         return answer.result
 
-    def _tell_of_its_end(self) -> None:
-        """Warn once that the process ended before its time."""
-        if self._process.returncode is None:
-            self.end()
-            _logger.warning(
-                "A worker process ended before its time (status %d): the run does its work itself, "
-                "more slowly; if it was killed for want of memory, choose fewer workers.",
-                self._process.returncode,
-            )
-
     def end(self) -> None:
         """End the process, by force where it does not heed a request."""
+        with self._starts:
+            if self._process is None:
+                return
         self._process.terminate()
         try:
             self._process.wait(_SECONDS_TO_END)
@@ -175,9 +197,11 @@ class _Process:
 
     def close(self) -> None:
         """Close the pipes."""
-        for pipe in (self._requests, self._answers):
+        if self._process is None:
+            return
+        for pipe in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):  # of what it did not read any more
-                pipe.close()
+                cast(BinaryIO, pipe).close()
 
 
 def serve(*, keep_memory: bool) -> None:

@@ -37,7 +37,8 @@ def assemble_region(prepared: Prepared, region: str, folder: Folder) -> StepOutp
     def fill(position: int) -> None:
         subject, (start, stop) = subjects[position], ends[position : position + 2]
         single_trials = prepared.repetitions(subject, region)
-        responses[:, start:stop] = averaged(single_trials)[:, keep[position]]
+        averages, kept = averaged(single_trials), keep[position]
+        responses[:, start:stop] = averages if kept.all() else averages[:, kept]
         evidence = gather_evidence(prepared, subject, region, single_trials)
         prepared.evidence[subject, region] = evidence
 
