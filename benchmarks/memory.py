@@ -3,8 +3,8 @@
 Run ``python benchmarks/memory.py --nsd-root ROOT``, on real NSD or on what
 ``nsd-prep synth ROOT --scale full`` writes (5 GB). Each number of regions runs in a process of its
 own with everything that a run makes, and an empty cache; the table shows the peak of each stage,
-that of the process that it starts, and the largest sum of both at any time. The exit status is 1
-where that exceeds the limit. Linux alone lets a peak be measured anew.
+that of the largest process that it starts, and the largest sum of all at any time. The exit status
+is 1 where that exceeds the limit. Linux alone lets a peak be measured anew.
 """
 
 import argparse
@@ -98,8 +98,8 @@ def measure(root: Path, regions: list[str]) -> bool:
     for name, peak in observer.peaks.items():
         seconds, worked = observer.stages.seconds[name], observer.stages.processor_seconds[name]
         table.add_row(name, f"{seconds:.1f}", f"{worked:.1f}", f"{peak:.0f} MB")
-    table.add_row("the process beside it", "", "", f"{look.others:.0f} MB")
-    table.add_row(f"both at once, {look.fullest_stage}", "", "", f"{look.together:.0f} MB")
+    table.add_row("the largest process beside it", "", "", f"{look.others:.0f} MB")
+    table.add_row(f"all at once, {look.fullest_stage}", "", "", f"{look.together:.0f} MB")
     Console().print(table)
     return look.together <= LIMIT
 
