@@ -138,7 +138,8 @@ class OpenSubjects:
         return run, inputs
 
     def _extract(self, inputs: Inputs, kind: TrialSelection) -> list[SessionRecord]:
-        sessions, _ = extract(self.run, inputs, InThreads(), TerminalObserver(), (kind,))
+        execution = InThreads(self.run.workers)
+        sessions, _ = extract(self.run, inputs, execution, TerminalObserver(), (kind,))
         return sessions
 
 
