@@ -177,6 +177,15 @@ def test_one_that_cannot_start_is_replaced_by_this_one(
     assert len(caplog.messages) <= 2
 
 
+def test_modules_of_the_current_folder_are_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pickle.py").write_text("raise SystemExit('the wrong one')")
+    monkeypatch.chdir(tmp_path)
+    with worker_processes() as call:
+        assert call(os.getpid).result() != os.getpid()
+
+
 def test_none_starts_that_nobody_needs() -> None:
     with worker_processes(2) as call:
         assert psutil.Process().children() == []

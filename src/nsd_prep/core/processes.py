@@ -143,7 +143,7 @@ class _Process:
             if not self._is_alone:
                 environment |= dict.fromkeys(_THREADS_OF_BLAS, "1")
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM],
+                [sys.executable, "-P", "-c", _PROGRAM],  # no module of the current folder
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=environment,
