@@ -315,7 +315,8 @@ class TestSignals:
         assert partials(out) == []
 
     def test_a_synthetic_dataset_that_is_interrupted_leaves_nothing(self, tmp_path: Path) -> None:
-        command = [sys.executable, str(FLOW), "synth", str(tmp_path / "nsd"), "--scale", "full"]
+        command = [sys.executable, "-m", "nsd_prep", "synth", str(tmp_path / "nsd")]
+        command += ["--scale", "full"]
         with (tmp_path / "log").open("wb") as log, signals_as_in_a_terminal():
             process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         wait_until(process, lambda: any(tmp_path.rglob("betas_session*.hdf5")))
