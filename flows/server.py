@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 from nsd_prep.core.errors import OutputError
 from nsd_prep.core.folders import user_cache_folder
+from nsd_prep.core.processes import end_process
 
 #: Read by Prefect when it is imported.
 _NO_TELEMETRY: Final = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
@@ -177,12 +178,7 @@ class _Server:
 
     def stop(self) -> None:
         self._stopping = True
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end_process(self._process, _STOP_SECONDS)
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._errors.close()

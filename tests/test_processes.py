@@ -15,6 +15,7 @@ from types import ModuleType
 import numpy as np
 import psutil
 import pytest
+from living_workers import living_workers
 
 from nsd_prep.core.processes import Caller, call_here, worker_processes
 
@@ -188,9 +189,9 @@ def test_modules_of_the_current_folder_are_not_imported(
 
 def test_none_starts_that_nobody_needs() -> None:
     with worker_processes(2) as call:
-        assert psutil.Process().children() == []
+        assert living_workers() == []
         process = call(os.getpid).result()
-        assert [child.pid for child in psutil.Process().children()] == [process]
+        assert [child.pid for child in living_workers()] == [process]
 
 
 def test_a_block_that_is_left_does_not_wait() -> None:

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
+import numpy as np
 import pytest
+from living_workers import living_workers
 
 import nsd_prep
 from nsd_prep.core.errors import ExtractionError
@@ -50,16 +51,6 @@ def contents(folder: Path) -> dict[str, bytes]:
         and not path.name.startswith((".", "manifest"))
         and path.parent.name != "records"
     }
-
-
-def worker_processes() -> list[psutil.Process]:
-    """Return those that this process has started and that live."""
-    return [
-        process
-        for process in psutil.Process().children()
-        if process.status() != psutil.STATUS_ZOMBIE
-        and "nsd_prep.core.processes" in " ".join(process.cmdline())
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +153,7 @@ def test_processes_that_are_killed_are_done_without(
         killed = 0
 
         def session_extracted(self, *_of_it: Any) -> None:
-            for process in worker_processes():
+            for process in living_workers():
                 process.kill()
                 self.killed += 1
 
@@ -189,6 +180,15 @@ class TestWorth:
         monkeypatch.setattr(extraction, "_BETAS_WORTH_PROCESSES", int(share * n_betas))
         assert extraction._are_worth_processes(requests) == (share <= 1)
 
+    def test_betas_that_are_kept_for_later_count(
+        self, tiny_nsd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        requests = Requests(tiny_nsd, tmp_path).requests()
+        monkeypatch.setattr(extraction, "_BETAS_WORTH_PROCESSES", 10_000_000)
+        assert not extraction._are_worth_processes(requests)
+        kept = [replace(request, keep=np.arange(100_000)) for request in requests]
+        assert extraction._are_worth_processes(kept)
+
     @pytest.mark.usefixtures("all_are_large")
     def test_none_of_a_server(self, tiny_nsd: Path, tmp_path: Path) -> None:
         local = Requests(tiny_nsd, tmp_path).requests()
@@ -203,7 +203,7 @@ class TestWorth:
             processes = -1
 
             def session_extracted(self, *_of_it: Any) -> None:
-                self.processes = len(worker_processes())
+                self.processes = len(living_workers())
 
         extracted = Requests(tiny_nsd, tmp_path)
         first, again = Counter(), Counter()

@@ -3,11 +3,14 @@
 import csv
 import hashlib
 import json
+import multiprocessing
 import pickle
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nibabel
@@ -770,10 +773,30 @@ def stop(what, done, total):
         print(done, flush=True)
         time.sleep(600)
 
-if __name__ == "__main__":
-    plan = replace(PLANS["tiny"], processes=int(sys.argv[2]))
-    write_synthetic_nsd(Path(sys.argv[1]), scale=plan, progress=stop)
+plan = replace(PLANS["tiny"], processes=int(sys.argv[2]))
+write_synthetic_nsd(Path(sys.argv[1]), scale=plan, progress=stop)  # needs no guard
 """
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_failure_leaves_the_processes_of_the_caller(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    def fail(*_of_it: Any) -> None:
+        raise error
+
+    plan = replace(PLANS["tiny"], processes=2)
+    own = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    own.start()
+    try:
+        with pytest.raises(error):
+            write_synthetic_nsd(tmp_path / "nsd", scale=plan, progress=fail)
+        assert own.is_alive()
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        own.kill()
+        own.join()
 
 
 class TestKilled:

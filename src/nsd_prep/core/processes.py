@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -37,6 +38,7 @@ _THREADS_OF_BLAS: Final = (
     "VECLIB_MAXIMUM_THREADS",
 )
 _SECONDS_TO_END: Final = 2
+_SECONDS_BETWEEN_LOOKS: Final = 0.5
 #: An environment's backend of matplotlib is of its own process: a notebook's cannot be imported.
 _NOT_PASSED_ON: Final = ("MPLBACKEND",)
 
@@ -115,6 +117,8 @@ def worker_processes(number: int = 1, *, keep_memory: bool = False) -> Iterator[
                 ended.set()
                 threads.shutdown(wait=False, cancel_futures=True)
                 for process in processes:
+                    process.ask_to_end()
+                for process in processes:
                     process.end()
     finally:
         for process in processes:
@@ -170,8 +174,8 @@ class _Process:
             self._is_lost = True
             self.end()
             _logger.warning(
-                "A worker process %s: the run does its work itself, more slowly; if it was killed "
-                "for want of memory, choose fewer workers.",
+                "A worker process %s: its work is done here instead, more slowly; if memory is "
+                "short, choose fewer workers, or close other programs.",
                 f"could not start ({error})"
                 if self._process is None
                 else f"ended before its time (status {self._process.returncode})",
@@ -183,17 +187,18 @@ class _Process:
             raise answer.error
         return answer.result
 
+    def ask_to_end(self) -> None:
+        """Let the process end, without waiting for that."""
+        with self._starts:
+            if self._process is not None:
+                self._process.terminate()
+
     def end(self) -> None:
-        """End the process, by force where it does not heed a request."""
+        """End the process."""
         with self._starts:
             if self._process is None:
                 return
-        self._process.terminate()
-        try:
-            self._process.wait(_SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end_process(self._process, _SECONDS_TO_END)
 
     def close(self) -> None:
         """Close the pipes."""
@@ -204,9 +209,20 @@ class _Process:
                 cast(BinaryIO, pipe).close()
 
 
+def end_process(process: "subprocess.Popen[bytes]", seconds: float) -> None:
+    """End a process, by force where it does not heed a request within some seconds."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def serve(*, keep_memory: bool) -> None:
     """Call the functions that `worker_processes` sends, until it sends no more."""
     signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     answers: BinaryIO = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
     said: SimpleQueue[logging.LogRecord] = SimpleQueue()
@@ -226,6 +242,15 @@ def serve(*, keep_memory: bool) -> None:
 
 def _leave(_number: int, _frame: Any) -> None:
     raise SystemExit
+
+
+def _follow(parent: int) -> None:
+    """Ask this process to end when the one that started it is gone, whatever it is at."""
+    while os.getppid() == parent:
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_SECONDS_TO_END)
+    os._exit(1)
 
 
 def _call(

@@ -125,7 +125,9 @@ def _are_worth_processes(requests: Sequence[SessionRequest]) -> bool:
     one has fetched ahead serves all.
     """
     n_betas = sum(
-        request.n_trials * sum(map(len, request.regions.values())) for request in requests
+        request.n_trials * len(request.voxels(region))
+        for request in requests
+        for region in {region for _, region in request.parts}
     )
     is_local = all(request.local_files for request in requests)
     return is_local and n_betas >= _BETAS_WORTH_PROCESSES

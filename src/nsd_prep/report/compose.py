@@ -48,7 +48,7 @@ _ORDER: Final = (
     "repetitions",
 )
 #: Columns of voxels that no figure of them needs.
-_NOT_DRAWN: Final = ["neuroid_id", "voxel_x", "voxel_y", "voxel_z", "sessions_without_data"]
+_NOT_DRAWN: Final = ("neuroid_id", "voxel_x", "voxel_y", "voxel_z", "sessions_without_data")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def draw_voxels(
     The arguments are those of `compose_report`.
     """
     # A copy: as a view of the table it would keep the rest in memory until all is drawn.
-    voxels = _kept_by_name(voxels).drop(columns=_NOT_DRAWN, errors="ignore").copy()
+    voxels = _kept_by_name(voxels).drop(columns=list(_NOT_DRAWN), errors="ignore").copy()
     return VoxelFigures(
         draw(draw_places, voxels, anatomies) if anatomies else None,
         draw(draw_maps, voxels, cortex) if cortex is not None else None,

@@ -1,10 +1,9 @@
 """Write a synthetic NSD, whole or not at all."""
 
 import json
-import multiprocessing
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import wait
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -14,7 +13,7 @@ from typing import Any, Literal
 from nsd_prep.core.atomic import explained_write_errors, partial_path, remove_stale_partials
 from nsd_prep.core.errors import OutputError, ParameterError
 from nsd_prep.core.folders import visible
-from nsd_prep.core.threads import end_with_parent
+from nsd_prep.core.processes import worker_processes
 from nsd_prep.dataset.experiments import Experiment
 from nsd_prep.dataset.layout import DESCRIPTION_FILE, Dataset
 from nsd_prep.dataset.published import DEFAULT_PREPARATION, PREPARATION_FOLDERS
@@ -264,22 +263,14 @@ def _write_subjects(
         for job in jobs:
             job(on_file=lambda: report(next(written), total))
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(plan.processes, context, initializer=end_with_parent) as pool:
-        pending = {pool.submit(job) for job in jobs}
-        try:
-            while pending:
-                finished, pending = wait(pending, timeout=1.0, return_when="FIRST_COMPLETED")
-                for future in finished:
-                    future.result()
-                files = sum(1 for _ in dataset.root.rglob("*betas_session*.hdf5"))
-                report(files, total)
-        except BaseException:  # what they write is removed: nobody waits for a subject's end
-            for worker in multiprocessing.active_children():
-                worker.kill()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with worker_processes(plan.processes) as call:
+        pending = {call(job) for job in jobs}
+        while pending:
+            finished, pending = wait(pending, timeout=1.0, return_when="FIRST_COMPLETED")
+            for future in finished:
+                future.result()
+            files = sum(1 for _ in dataset.root.rglob("*betas_session*.hdf5"))
+            report(files, total)
 
 
 def _write_description(
