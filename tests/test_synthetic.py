@@ -4,7 +4,9 @@ import csv
 import hashlib
 import json
 import multiprocessing
+import os
 import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -776,6 +778,19 @@ def stop(what, done, total):
 plan = replace(PLANS["tiny"], processes=int(sys.argv[2]))
 write_synthetic_nsd(Path(sys.argv[1]), scale=plan, progress=stop)  # needs no guard
 """
+
+
+@pytest.mark.slow
+def test_cores_do_not_change_the_bytes(tmp_path: Path) -> None:
+    found = []
+    for cores in ("1", "2"):
+        root = tmp_path / cores
+        command = [sys.executable, "-m", "nsd_prep", "synth", str(root), "--scale", "demo"]
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": cores, "OMP_NUM_THREADS": cores}
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+        found.append(digests(root))
+        shutil.rmtree(root)
+    assert found[0] == found[1]
 
 
 @pytest.mark.slow

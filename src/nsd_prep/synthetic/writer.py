@@ -10,6 +10,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
+from threadpoolctl import threadpool_limits
+
 from nsd_prep.core.atomic import explained_write_errors, partial_path, remove_stale_partials
 from nsd_prep.core.errors import OutputError, ParameterError
 from nsd_prep.core.folders import visible
@@ -111,7 +113,8 @@ def write_synthetic_nsd(
     with_surfaces = _chosen_surfaces(plan, layout, volumes, surfaces)
     design = make_design(plan, seed)
     root = Path(root).expanduser().absolute()
-    with _new_folder(root) as folder:
+    # Sums of several threads of BLAS depend on how many there are: the bytes would, too.
+    with threadpool_limits(1, "blas"), _new_folder(root) as folder:
         dataset = Dataset(
             root=folder,
             layout=layout,
