@@ -11,10 +11,10 @@ from nsd_prep.analysis.geometry import Geometry, RegionGeometry, analyse
 from nsd_prep.analysis.rdm import upper_triangle
 from nsd_prep.analysis.rdm_statistics import crossnobis, noise_precision
 from nsd_prep.assemblies.assembly import (
+    assembly_in_columns,
     build_assembly,
     read_assembly,
     without_gaps,
-    write_assembly,
 )
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import each_in_threads
@@ -30,19 +30,6 @@ def assemble_region(prepared: Prepared, region: str, folder: Folder) -> StepOutp
     meanwhile, in `Prepared.evidence`.
     """
     subjects = prepared.subjects_with(region)
-    keep = [prepared.kept(subject, region) for subject in subjects]
-    ends = np.cumsum([0, *(int(kept.sum()) for kept in keep)])
-    responses = np.empty((len(prepared.nsd_ids), int(ends[-1])), dtype=np.float32)
-
-    def fill(position: int) -> None:
-        subject, (start, stop) = subjects[position], ends[position : position + 2]
-        single_trials = prepared.repetitions(subject, region)
-        averages, kept = averaged(single_trials), keep[position]
-        responses[:, start:stop] = averages if kept.all() else averages[:, kept]
-        evidence = gather_evidence(prepared, subject, region, single_trials)
-        prepared.evidence[subject, region] = evidence
-
-    each_in_threads(fill, range(len(subjects)))
     voxels = prepared.voxels[prepared.voxels["region"].eq(region) & prepared.voxels["kept"]]
     attributes = prepared.attributes | {
         "region": region,
@@ -50,9 +37,28 @@ def assemble_region(prepared: Prepared, region: str, folder: Folder) -> StepOutp
     }
     if without := prepared.subjects_without.get(region):
         attributes |= {"subjects_without_region": " ".join(map(str, without))}
+    form = build_assembly(
+        np.broadcast_to(np.float32(0), (len(prepared.nsd_ids), len(voxels))),
+        prepared.nsd_ids,
+        voxels,
+        attributes,
+        prepared.coordinates,
+    )
+    keep = [prepared.kept(subject, region) for subject in subjects]
+    starts = np.cumsum([0, *(int(kept.sum()) for kept in keep)])
     name = prepared.assembly_file(region)
-    assembly = build_assembly(responses, prepared.nsd_ids, voxels, attributes, prepared.coordinates)
-    write_assembly(assembly, folder.path / name)
+    with assembly_in_columns(form, folder.path / name) as file:
+
+        def fill(position: int) -> None:
+            subject, kept = subjects[position], keep[position]
+            single_trials = prepared.repetitions(subject, region)
+            averages = averaged(single_trials)
+            # One writes while the other computes.
+            file.write(int(starts[position]), averages if kept.all() else averages[:, kept])
+            evidence = gather_evidence(prepared, subject, region, single_trials)
+            prepared.evidence[subject, region] = evidence
+
+        each_in_threads(fill, range(len(subjects)))
     return StepOutput.in_folder(folder, [name])
 
 
