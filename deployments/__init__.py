@@ -41,12 +41,33 @@ def worker_folder() -> dict[str, str]:
 
     Prefect starts a run in a temporary folder, in which relative paths would be lost with it.
     """
-    folder = os.environ.get("PWD", "")
-    if not Path(folder).is_absolute() or not Path(folder).is_dir():
+    said, folder = os.environ.get("PWD", ""), folder_of_parent()
+    if Path(said).is_absolute() and Path(said).is_dir():
+        if folder is None or folder.samefile(said):
+            os.chdir(said)
+            return {"directory": said}
+        raise OutputError(  # which of the two is meant?
+            f"The worker was started in {folder}, while PWD is {said!r}: expected one folder that "
+            "relative paths start from; start the worker from a shell in that folder, or set PWD "
+            "to the folder in which the worker is started."
+        )
+    if folder is None:
         raise OutputError(
             "The worker's folder is unknown: expected it in PWD, which shells set, found "
-            f"{folder!r}; start the worker from a shell, or set PWD to the folder that relative "
+            f"{said!r}; start the worker from a shell, or set PWD to the folder that relative "
             "paths start from."
         )
     os.chdir(folder)
-    return {"directory": folder}
+    return {"directory": str(folder)}
+
+
+def folder_of_parent() -> Path | None:
+    """Return the folder of the process that started this one, here of the worker; None if unknown.
+
+    PWD is what a shell has set: a program that starts another in a folder leaves it as it is.
+    """
+    try:
+        folder = Path(f"/proc/{os.getppid()}/cwd").readlink()
+        return folder if folder.is_dir() and not folder.samefile(Path.cwd()) else None
+    except OSError:  # another system than Linux, or another user's process
+        return None

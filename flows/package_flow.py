@@ -8,7 +8,7 @@ from prefect import flow
 from nsd_prep import __version__
 from nsd_prep.assemblies.brainscore.package import package_output
 from nsd_prep.core.parameters import Suffix
-from nsd_prep.tasks.artifacts import leave_cancellation, leave_failure
+from nsd_prep.tasks.artifacts import leave_cancelled_packages, leave_failure
 
 
 @flow(
@@ -16,7 +16,7 @@ from nsd_prep.tasks.artifacts import leave_cancellation, leave_failure
     version=__version__,
     on_failure=[leave_failure],
     on_crashed=[leave_failure],
-    on_cancellation=[leave_cancellation],
+    on_cancellation=[leave_cancelled_packages],
 )
 def package_flow(output_dir: Path, suffix: Suffix = "", replace: bool = False) -> dict[str, Any]:
     """Package a run's output for Brain-Score, as the command ``nsd-prep package`` does.

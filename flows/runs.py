@@ -99,7 +99,8 @@ def run(options: dict[str, Any]) -> int:
     """Run the flow with the parameters of a command line."""
     without_telemetry()
     with lines_on_terminal():
-        options["nsd_root"] = options["nsd_root"] or os.environ.get("NSD_ROOT") or None
+        if not options["synthetic"]:
+            options["nsd_root"] = options["nsd_root"] or os.environ.get("NSD_ROOT") or None
         if options["synthetic"] or options["nsd_root"] is None:
             options["nsd_root"] = _synthetic(options)
             options["synthetic"] = False

@@ -83,14 +83,31 @@ def leave_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) ->
 def leave_cancellation(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
     """Leave an artifact that says what is kept of a run that was cancelled; as `leave_failure`."""
     folder = flow_run.parameters.get("output_dir")
+    _leave_kept(
+        flow_run,
+        "Every session that was recorded as extracted is kept in the cache, and nothing partial "
+        f"stands under its final name{f' in `{folder}`' if folder else ''}; `manifest.json` is "
+        "there only when everything else is. A run with the same parameters resumes where this one "
+        "stopped.",
+    )
+
+
+def leave_cancelled_packages(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
+    """Leave an artifact that says what is kept of packages; as `leave_cancellation`."""
+    _leave_kept(
+        flow_run,
+        f"What the packages are made of, in `{flow_run.parameters.get('output_dir')}`, is as it "
+        "was, and no part of a package stands under its final name. A run with the same parameters "
+        "packages it.",
+    )
+
+
+def _leave_kept(flow_run: FlowRun, text: str) -> None:
     _leave(
         flow_run,
         "cancellation",
         "What is kept of the cancelled run",
-        f"The run `{flow_run.name}` was cancelled. Every session that was recorded as extracted is "
-        "kept in the cache, and nothing partial stands under its final name"
-        f"{f' in `{folder}`' if folder else ''}; `manifest.json` is there only when everything "
-        "else is. A run with the same parameters resumes where this one stopped.",
+        f"The run `{flow_run.name}` was cancelled. {text}",
     )
 
 
@@ -106,8 +123,11 @@ def _leave(flow_run: FlowRun, key: str, title: str, text: str) -> None:
 def emit_checked(summary: Summary) -> None:
     """Emit the event that assemblies are written and checked, for other flows to start from.
 
-    Prefect adds the run, its flow and its deployment to what the event is related to.
+    Of a run that made none there is no event. Prefect adds the run, its flow and its deployment to
+    what the event is related to.
     """
+    if not summary.assemblies:
+        return
     failed = summary.verdicts["failed"] > 0
     emit_event(
         CHECKED,
@@ -115,13 +135,12 @@ def emit_checked(summary: Summary) -> None:
             "prefect.resource.id": f"nsd-prep.assemblies.{summary.output_dir}",
             "prefect.resource.name": summary.output_dir.name,
             "nsd-prep.verdict": "failed" if failed else "passed",
+            "nsd-prep.brainscore": "yes" if summary.can_be_packaged else "no",
         },
         payload={
             "output_dir": str(summary.output_dir),
             "suffix": summary.suffix,
-            "assemblies": {
-                name: digest for name, digest in summary.files.items() if name.endswith(".nc")
-            },
+            "assemblies": summary.assemblies,
             "checks": dict(summary.verdicts),
         },
     )
@@ -182,8 +201,7 @@ class RunPage(TerminalObserver):
         for line in summary.lines:
             get_run_logger().info(line.strip())
         self._show_markdown(_SUMMARY, "What came out", summary.as_markdown() + self._contents())
-        if any(name.endswith(".nc") for name in summary.files):
-            emit_checked(summary)
+        emit_checked(summary)
 
     def _show_markdown(self, key: str, title: str, text: str) -> None:
         self._shown[key] = (title, show_markdown(key, title, text))

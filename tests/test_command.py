@@ -15,6 +15,7 @@ from nsd_prep.core.parameters import GROUPS, parameters
 from nsd_prep.core.terminal import print_rendered
 from nsd_prep.flows.command import main
 from nsd_prep.flows.options import as_options
+from nsd_prep.flows.runs import run
 from nsd_prep.flows.terminal import print_error
 from nsd_prep.flows.tools.package import package
 from nsd_prep.pipeline.summary import Summary
@@ -256,6 +257,24 @@ class TestEnd:
         ran = subprocess.run(command, capture_output=True, text=True, check=True)
         imported = {line.split("|")[-1].strip() for line in ran.stderr.splitlines()}
         assert not imported & {"pandas", "numpy", "prefect", "xarray", "matplotlib"}
+
+
+@pytest.mark.parametrize("root", [None, "nsd"])
+def test_synthetic_data_are_asked_for_whatever_the_environment_names(
+    root: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[Path | None] = []
+
+    def synthetic(output_dir: Path, nsd_root: Path | None) -> Path:
+        asked.append(nsd_root)
+        return output_dir / "nsd"
+
+    monkeypatch.setenv("NSD_ROOT", "/data/nsd")
+    monkeypatch.setattr("nsd_prep.pipeline.synthetic_beside.synthetic_beside", synthetic)
+    monkeypatch.setattr("nsd_prep.flows.runs._check", lambda _: 0)
+    chosen = {"nsd_root": root, "synthetic": True, "output_dir": tmp_path, "check": True}
+    assert run(parameters() | chosen) == 0
+    assert asked == [root]  # two that were asked for are an error there
 
 
 @pytest.mark.slow

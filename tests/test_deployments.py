@@ -2,15 +2,20 @@
 
 import importlib.util
 import logging
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from prefect.flows import load_flow_from_entrypoint
 from prefect.server.events.schemas.automations import EventTrigger, Posture
+from prefect.settings.models.flows import FlowsSettings
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.validation import ValidationError, validate
 
@@ -21,7 +26,8 @@ from nsd_prep.deployments import worker_folder, write_deployments
 from nsd_prep.flows.nsd_flow import nsd_flow
 from nsd_prep.flows.package_flow import package_flow
 from nsd_prep.flows.recording import without_success_lines
-from nsd_prep.tasks.artifacts import CHECKED
+from nsd_prep.pipeline.summary import Summary
+from nsd_prep.tasks.artifacts import CHECKED, emit_checked
 
 DEPLOYMENTS = Path(__file__).resolve().parents[1] / "deployments"
 
@@ -71,6 +77,31 @@ def test_without_a_root_a_run_is_refused_by_the_schema_of_the_form() -> None:
     assert nsd_flow.validate_parameters({"synthetic": True})["synthetic"]  # from Python
 
 
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"subjects": []}, r"field 'subjects'.*non-empty"),
+        ({"subjects": [1, 1]}, "field 'subjects'.*non-unique"),
+        ({"subjects": [9]}, r"field 'subjects\[0\]'.*is not one of"),
+        ({"regions": ["V1", "V1"]}, "field 'regions'.*non-unique"),
+        ({"regions": ["V9"]}, r"field 'regions\[0\]'.*is not one of"),
+        ({"output_dir": ""}, r"field 'output_dir'.*non-empty"),
+    ],
+)
+def test_a_value_that_no_run_could_take_is_refused_at_submission(
+    wrong: dict[str, Any], sentence: str
+) -> None:
+    schema = parameter_schema(nsd_flow).model_dump_for_openapi()
+    with pytest.raises(ValidationError, match=sentence):
+        validate({"nsd_root": "/data/nsd"} | wrong, schema, raise_on_error=True)
+
+
+def test_no_built_in_region_is_a_choice_where_there_are_others() -> None:
+    schema = parameter_schema(nsd_flow).model_dump_for_openapi()
+    own = {"nsd_root": "/data/nsd", "regions": [], "regions_file": "regions.toml"}
+    validate(own, schema, raise_on_error=True)
+
+
 def test_the_root_is_filled_in_where_it_is_known(serve: ModuleType) -> None:
     described = serve.described_deployments()
     for root, expected in (({"nsd_root": "/data/nsd"}, ["/data/nsd"] * 2), ({}, [])):
@@ -101,6 +132,7 @@ def test_what_a_worker_does_first_is_to_go_to_its_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir("/")  # and back, in the end
+    monkeypatch.setattr("nsd_prep.deployments.folder_of_parent", lambda: None)
     for folder in ("", "here", str(tmp_path / "gone")):
         monkeypatch.setenv("PWD", folder)
         with pytest.raises(OutputError, match=f"found '{folder}'; start the worker from a shell"):
@@ -108,6 +140,39 @@ def test_what_a_worker_does_first_is_to_go_to_its_folder(
     monkeypatch.setenv("PWD", str(tmp_path))
     assert worker_folder() == {"directory": str(tmp_path)}
     assert Path.cwd() == tmp_path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells in which folder a process is")
+def test_a_worker_s_own_folder_counts_and_not_that_of_the_shell_which_started_it(
+    tmp_path: Path,
+) -> None:
+    worker, shell, run = (tmp_path / name for name in ("worker", "shell", "run"))
+    for folder in (worker, shell, run):
+        folder.mkdir()
+    step = (
+        "from nsd_prep.deployments import worker_folder\n"
+        "try: print(worker_folder()['directory'])\n"
+        "except Exception as error: print(error)"
+    )
+    started = (
+        "import subprocess, sys\n"
+        f"subprocess.run([sys.executable, '-c', {step!r}], cwd={str(run)!r}, check=True)"
+    )
+
+    def folder_found(**environment: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", started],
+            cwd=worker,
+            env={name: value for name, value in os.environ.items() if name != "PWD"} | environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+
+    assert folder_found() == folder_found(PWD=str(worker)) == str(worker)
+    assert folder_found(PWD=str(shell)).startswith(
+        f"The worker was started in {worker}, while PWD is '{shell}': "
+    )
 
 
 def test_lines_of_tasks_that_are_well_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
@@ -183,6 +248,10 @@ def test_schedules_are_weekly_and_wait_to_be_switched_on(
             (trigger,) = deployment["triggers"]
             assert trigger["enabled"] is False
             assert trigger["expect"] == [CHECKED]
+            assert trigger["match"] == {
+                "nsd-prep.verdict": "passed",
+                "nsd-prep.brainscore": "yes",  # there is nothing to package otherwise
+            }
             continue
         (schedule,) = deployment["schedules"]
         assert schedule["active"] is False
@@ -265,6 +334,59 @@ def test_their_entrypoint_is_the_installed_flow(described: dict[str, dict[str, A
     }
     assert flows.pop("package") is package_flow
     assert all(flow is nsd_flow for flow in flows.values())
+
+
+BRAINSCORE = {
+    f"brainscore/{name}": "digest"
+    for name in (
+        "Allen2022_fmri_train.nc",
+        "Allen2022_fmri_test.nc",
+        "stimulus_metadata_train.csv",
+        "stimulus_metadata_test.csv",
+    )
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "assemblies", "can_be_packaged"),
+    [
+        ({"subj01.nc": "digest", "images.csv": "digest"}, [], None),
+        ({"trials/subj01.nc": "digest", "Allen2022.V1.nc": "digest"}, ["Allen2022.V1.nc"], "no"),
+        (
+            {"trials/subj01.nc": "digest", "Allen2022_surface.V1.nc": "digest"} | BRAINSCORE,
+            ["Allen2022_surface.V1.nc", *[name for name in BRAINSCORE if name.endswith(".nc")]],
+            "yes",
+        ),
+    ],
+)
+def test_only_assemblies_are_announced_and_whether_they_can_be_packaged(
+    files: dict[str, str],
+    assemblies: list[str],
+    can_be_packaged: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    events: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        "nsd_prep.tasks.artifacts.emit_event", lambda _, **event: events.append(event)
+    )
+    checks = pd.DataFrame({"verdict": ["passed", "passed"]})
+    emit_checked(Summary(tmp_path, "", [], [], files, checks, 1.0))
+    if can_be_packaged is None:
+        assert not events
+        return
+    (event,) = events
+    assert list(event["payload"]["assemblies"]) == assemblies
+    assert event["resource"]["nsd-prep.brainscore"] == can_be_packaged
+    assert event["resource"]["nsd-prep.verdict"] == "passed"
+
+
+def test_a_run_is_not_lost_while_prefect_sends_its_heartbeats_as_it_does_by_default() -> None:
+    described = yaml.safe_load((DEPLOYMENTS / "lost-runs.yaml").read_text())["trigger"]
+    between = FlowsSettings.model_fields["heartbeat_frequency"].default
+    assert described["within"] >= 3 * between  # two may be lost
+    for file in ("prefect.yaml", "docker.yaml"):
+        assert "HEARTBEAT" not in (DEPLOYMENTS / file).read_text(), "one number everywhere"
 
 
 def test_whatever_is_heard_of_a_run_but_a_task_of_it_counts_as_a_sign_of_life() -> None:

@@ -283,6 +283,7 @@ class TestEvent:
         events = site.ask("POST", "/events/filter", json=question)["events"]
         (event,) = (one for one in events if one["payload"]["output_dir"] == str(output))
         assert event["resource"]["nsd-prep.verdict"] == "passed"
+        assert event["resource"]["nsd-prep.brainscore"] == "yes"
         digest = blake3((output / "Allen2022.V1.nc").read_bytes()).hexdigest()
         assert event["payload"]["assemblies"]["Allen2022.V1.nc"] == digest
         written = pd.read_csv(output / "checks.csv")["verdict"].value_counts().to_dict()

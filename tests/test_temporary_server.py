@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nsd_prep.flows.server import may_be_configured
+
 SECONDS = 120
 #: Settings of a user's server, of Prefect Cloud and of the way there, each of which stops a client.
 HOSTILE = {
@@ -74,6 +76,81 @@ class User:
 def user(tmp_path: Path) -> User:
     """Return a user who has never run anything."""
     return User(tmp_path)
+
+
+PROFILES = """
+active = "mine"
+[profiles.mine]
+PREFECT_LOGGING_LEVEL = "INFO"
+[profiles.local]
+PREFECT_API_URL = "http://127.0.0.1:4200/api"
+"""
+
+
+#: Files of a user's, what is in them, the environment, and whether they may name a server.
+CONFIGURED: list[tuple[str, str, dict[str, str], bool]] = [
+    (".env", "FOO=1\n", {}, False),
+    (".env", "prefect_api_url=http://127.0.0.1:4200/api\n", {}, True),
+    ("prefect.toml", "[logging]\nlevel = 'INFO'\n", {}, False),
+    ("prefect.toml", "[api]\nurl = 'http://127.0.0.1:4200/api'\n", {}, True),
+    ("prefect.toml", "api.url = 'http://127.0.0.1:4200/api'\n", {}, True),
+    ("prefect.toml", "profiles_path = '/elsewhere'\n", {}, True),
+    ("prefect.toml", "[[[\n", {}, True),
+    ("pyproject.toml", "[project]\nname = 'api'\n", {}, False),
+    ("pyproject.toml", "[tool.prefect.api]\nurl = 'http://127.0.0.1:4200/api'\n", {}, True),
+    ("home/profiles.toml", PROFILES, {}, False),
+    ("home/profiles.toml", PROFILES, {"PREFECT_PROFILE": "local"}, True),
+    ("home/profiles.toml", PROFILES.replace('"mine"', '"local"'), {}, True),
+    ("home/profiles.toml", "active = [\n", {}, True),
+    ("home/profiles.toml", "profiles = 1\nactive = 'mine'\n", {}, True),
+    ("nothing", "", {"PREFECT_API_URL": "http://127.0.0.1:4200/api"}, True),
+    ("nothing", "", {}, False),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "environment", "expected"), CONFIGURED)
+def test_only_what_may_name_a_server_lets_a_run_look_for_one(
+    name: str,
+    text: str,
+    environment: dict[str, str],
+    expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "prefect", raising=False)
+    for variable in ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in ({"PREFECT_HOME": str(tmp_path / "home")} | environment).items():
+        monkeypatch.setenv(variable, value)
+    assert may_be_configured() is expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "text", "environment"),
+    [(name, text, given) for name, text, given, may_be in CONFIGURED if not may_be],
+)
+def test_where_none_is_looked_for_prefect_knows_none(
+    name: str, text: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    others = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
+    asked = "from prefect.settings import PREFECT_API_URL; print(PREFECT_API_URL.value())"
+    found = subprocess.run(
+        [sys.executable, "-c", asked],
+        cwd=tmp_path,
+        env=others | {"PREFECT_HOME": str(tmp_path / "home")} | environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.strip() == "None"
 
 
 @pytest.mark.parametrize("module", ["nsd_prep.flows.server", "nsd_prep.deployments.notify"])

@@ -95,6 +95,11 @@ def packaged_name(split: Split, space: str = FUNC1PT8MM) -> str:
     return f"Allen2022_fmri{'_surface' if space in SURFACES else ''}_{split}"
 
 
+def is_assembly_file(name: str) -> bool:
+    """Return whether a file has the name of an assembly: of a region, or of train or test."""
+    return Path(name).name.startswith(("Allen2022.", "Allen2022_")) and name.endswith(".nc")
+
+
 def stimulus_metadata_file(folder: Path, split: Split, suffix: str = "") -> Path:
     """Return where a run leaves the table of a stimulus set."""
     return folder / f"stimulus_metadata_{split}{suffix}.csv"

@@ -51,10 +51,15 @@ _Unset = Annotated[None, Field(title="Not set")]
 OptionalPath = Annotated[Annotated[Path, Field(title="Path")] | _Unset, _EMPTY_IS_NONE]
 OptionalText = Annotated[Annotated[str, Field(title="Text")] | _Unset, _EMPTY_IS_NONE]
 OptionalRegion = Annotated[Annotated[RegionName, Field(title="Region")] | _Unset, _EMPTY_IS_NONE]
+#: What a form refuses when it is submitted; from Python and the command line a sentence says more.
+_SOME_ONCE: Final = {"minItems": 1, "uniqueItems": True}
 OptionalSubjects = (
-    Annotated[list[Subject], Field(title="Chosen subjects")]
+    Annotated[list[Subject], Field(title="Chosen subjects", json_schema_extra=_SOME_ONCE)]
     | Annotated[None, Field(title="All subjects of the dataset")]
 )
+#: None where there are regions of one's own.
+Regions = Annotated[list[RegionName], Field(json_schema_extra={"uniqueItems": True})]
+OutputFolder = Annotated[Path, Field(json_schema_extra={"minLength": 1}), _EMPTY_IS_NONE]
 #: A minimum that voxels must have; none where it is not set.
 Minimum = Annotated[float, Field(ge=0, title="At least")] | Annotated[None, Field(title="Not set")]
 OptionalPreparation = (
@@ -144,14 +149,14 @@ def parameters(
     *,
     nsd_root: Root = None,
     subjects: OptionalSubjects = None,
-    regions: list[RegionName] = ["V1", "V2", "V4", "IT"],  # noqa: B006 (forms show it)
+    regions: Regions = ["V1", "V2", "V4", "IT"],  # noqa: B006 (forms show it)
     regions_file: OptionalPath = None,
     betas: OptionalPreparation = None,
     space: SpaceName = "func1pt8mm",
     surface_files: OptionalSurfaceFiles = None,
     synthetic: bool = False,
     accept_nsd_terms: bool = False,
-    output_dir: Annotated[Path, _EMPTY_IS_NONE] = Path("nsd-prep-output"),
+    output_dir: OutputFolder = Path("nsd-prep-output"),
     assemblies: bool = True,
     brainscore: bool = True,
     report: bool = True,

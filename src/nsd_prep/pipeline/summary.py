@@ -8,6 +8,7 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from nsd_prep.assemblies.identifiers import SPLITS, is_assembly_file, stimulus_metadata_file
 from nsd_prep.core.check import VERDICTS
 from nsd_prep.core.markdown import markdown_table
 from nsd_prep.core.terminal import FittingTable, Prose
@@ -45,6 +46,19 @@ class Summary:
         What was checked, as in ``checks.csv``.
     seconds : float
         How long it took.
+
+    Attributes
+    ----------
+    output_dir, suffix, files
+        As given.
+    verdicts : dict of str to int
+        How many checks have each verdict.
+    lines : list of str
+        What people read below the tables.
+    assemblies : dict of str to str
+        Those of `files` that are assemblies: of regions, train and test.
+    can_be_packaged : bool
+        Whether there is all that Brain-Score's packages are made of.
     """
 
     def __init__(
@@ -70,6 +84,14 @@ class Summary:
             f"Time: {seconds:.1f} s",
             f"Files: {len(files)} in {output_dir}",
         ]
+        self.assemblies = {
+            name: digest for name, digest in files.items() if is_assembly_file(name)
+        }
+        sets = {
+            stimulus_metadata_file(Path(outputs.BRAINSCORE), split, suffix).as_posix()
+            for split in SPLITS
+        }
+        self.can_be_packaged = bool(self.assemblies) and sets <= files.keys()
         others = sorted(
             path.name for path in output_dir.glob("Allen2022*.nc") if path.name not in files
         )
