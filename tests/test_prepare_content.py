@@ -246,6 +246,43 @@ class TestOwnership:
         run(small, out, regions=["V1"], **ASSEMBLIES)
         assert "Allen2022.V1.nc" in manifest(out)["outputs"]
 
+    @pytest.mark.parametrize("with_brainscore", [False, True])
+    def test_what_an_interrupted_step_wrote_stays_a_run_s_whatever_ran_since(
+        self,
+        small: SmallNSD,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        with_brainscore: bool,
+    ) -> None:
+        out = tmp_path / "out"
+        step, name, options = (
+            ("MAKE_TRAIN_AND_TEST", "brainscore/Allen2022_fmri_train.nc", {"brainscore": True})
+            if with_brainscore
+            else ("WRITE_REPORT", "report/figures/between-regions.png", {"report": True})
+        )
+
+        def interrupted(*_: Any) -> Any:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_text("whole")
+            raise InputFileError("no more")
+
+        def run_interrupted() -> None:
+            function = replace(getattr(step_table, step), function=interrupted)
+            with monkeypatch.context() as patch:
+                patch.setattr(step_table, step, function)
+                with pytest.raises(InputFileError, match="no more"):
+                    run(small, out, regions=["V1"], **ASSEMBLIES | options)
+
+        run_interrupted()
+        run(small, out, regions=["V1"], **ASSEMBLIES)
+        assert (out / name).read_text() == "whole"
+        assert manifest(out)["outputs"][name]["run"] != manifest(out)["id"]
+        run_interrupted()  # the command that was interrupted is not refused
+        run(small, out, regions=["V1"], **ASSEMBLIES | options)
+        left = manifest(out)
+        assert {entry["run"] for entry in left["outputs"].values()} == {left["id"]}
+        assert set(left["outputs"]) == set(digests(out))
+
     @pytest.mark.slow
     def test_a_run_that_fails_loses_nothing_and_leaves_no_manifest(
         self, small: SmallNSD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -71,7 +71,7 @@ class Ownership:
         # Until it ends it is not the run that ended with the same options, if there is one.
         self._unfinished = sha256_of_json([self._id, "unfinished"])[:8]
         self._earlier = EarlierRuns.read(folder)
-        self._outputs = self._earlier.outputs
+        self._outputs = self._earlier.outputs | self._unlisted()
         listed = {"inputs": [file.model_dump() for file in inputs.files]}
         self._changed_inputs = {
             run: changed_inputs(content, self.record | listed)
@@ -109,22 +109,31 @@ class Ownership:
             "the results that this run does not write."
         )
 
-    def _own_files(self) -> list[str]:
-        """Return what this run would overwrite that no run has listed.
+    def _unlisted(self) -> dict[str, Output]:
+        """Return what a run that did not finish has written, and had not listed yet.
 
-        A run that was killed may have written what it did not list.
+        A step's files are listed when it ends: of one that was interrupted none is.
         """
-        unfinished = [run for run in self._earlier.records.values() if not run.has_ended]
+        unfinished = {
+            run: record.parameters
+            for run, record in self._earlier.records.items()
+            if not record.has_ended
+        }
+        found = {}
+        for name in _files_in(self._folder.path) if unfinished else []:
+            if name in self._earlier.outputs or not self._folder.is_own(name):
+                continue
+            run = next((run for run, options in unfinished.items() if writes(options, name)), None)
+            if run is not None:
+                found[name] = Output(self._folder.digest_of(name), None, run)
+        return found
 
-        def is_of_a_run(name: str) -> bool:
-            return name in self._outputs or any(
-                makes(record.parameters, name) for record in unfinished
-            )
-
+    def _own_files(self) -> list[str]:
+        """Return what this run would overwrite that no run has written."""
         own = [
             name
             for name in _files_in(self._folder.path)
-            if writes(self._ours.parameters, name) and not is_of_a_run(name)
+            if writes(self._ours.parameters, name) and name not in self._outputs
         ]
         return own + [name for name in self._earlier.ignored if name == MANIFEST]
 
