@@ -6,6 +6,7 @@ Run ``python deployments/notify.py --help``.
 from __future__ import annotations
 
 import argparse
+import re
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
@@ -74,6 +75,17 @@ def notify(url: str) -> Automation:
     return cast("Automation", automation.create())
 
 
+def is_address(url: str) -> bool:
+    """Return whether a message can be posted to an address."""
+    try:
+        address = urlsplit(url)
+        _ = address.port  # an error where it is no number
+    except ValueError:
+        return False
+    is_plain = not re.search(r"[\s\x00-\x1f]", url)
+    return address.scheme in ("http", "https") and bool(address.hostname) and is_plain
+
+
 def main() -> None:
     """Set up the automation at the server that PREFECT_API_URL names."""
     command = argparse.ArgumentParser(
@@ -85,8 +97,7 @@ def main() -> None:
     )
     command.add_argument("url", help="address of the webhook")
     arguments = command.parse_args()
-    address = urlsplit(arguments.url)
-    if address.scheme not in ("http", "https") or not address.hostname:
+    if not is_address(arguments.url):
         command.error(
             f"{arguments.url!r} is not a webhook address: give one like https://HOST/PATH"
         )

@@ -239,11 +239,13 @@ def _status(command: App, words: Sequence[str]) -> int:
         return 2
     except UnusedCliTokensError as error:
         unused = (error.unused_tokens or [""])[0]
-        print_error(
-            f"{unused!r} does not belong to any option: give the dataset as --nsd-root {unused}."
-            if "/" in unused or Path(unused).exists()
-            else f"{unused!r} does not belong to any option: leave it out; --help lists them."
+        may_be_root = _lacks_root(command, words) and ("/" in unused or Path(unused).exists())
+        advice = (
+            f"give the dataset as --nsd-root {unused}."
+            if may_be_root
+            else "leave it out; --help lists what there is."
         )
+        print_error(f"{unused!r} does not belong to any option: {advice}")
         return 2
     except CycloptsError as error:
         print_error(_explained(error, words))
@@ -270,6 +272,12 @@ def _status(command: App, words: Sequence[str]) -> int:
         return 1
 
 
+def _lacks_root(command: App, words: Sequence[str]) -> bool:
+    """Return whether a command line is that of a run, and names no dataset."""
+    is_of_run = words[0] in ("run", "trials") if "run" in command else True
+    return is_of_run and not any(word.split("=")[0] == "--nsd-root" for word in words)
+
+
 def _refuse_empty(words: Sequence[str]) -> None:
     """Raise where an option is given nothing, as by a variable of the shell that is not set."""
     for word, following in zip(words, [*words, "-"][1:], strict=True):
@@ -287,6 +295,8 @@ def _explained(error: CycloptsError, words: Sequence[str]) -> str:
     # Of pydantic's words the reason alone: they begin with a count and end with an address.
     message = re.sub(r"\d+ validation error\S* for \S+\s+|\s*\[type=.*", "", str(error), flags=re.S)
     message = " ".join(message.split()).rstrip(".?") + "."
+    if likely := re.search(r' Did you mean "([^"]*)"\.$', message):
+        return f"{message[: likely.start()]} Did you mean {likely[1]}?"
     for word in words:
         for part in word.split(","):
             is_region = part and not part.isdigit() and part not in BUILT_IN_REGIONS

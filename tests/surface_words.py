@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 #: What has the word in its name.
-_NAMES = ("--invalid-voxels", "voxels.csv")
+_NAMES = ("invalid_voxels=", "voxels.csv")
 
 
 def words_of_voxels(texts: Iterable[str]) -> list[str]:

@@ -109,7 +109,7 @@ class TestCheck:
         own = replace(check, unit="share of all")
         assert as_table([own])["unit"].tolist() == ["share of all"]
         lacking = RELIABLE_VOXELS_HAVE_CEILING.check(False, reason="without data", n_reliable=9)
-        assert "--invalid-voxels drop" in describe(of_vertices(lacking)).meaning
+        assert 'invalid_voxels="drop"' in describe(of_vertices(lacking)).meaning
         assert "these vertices lack data" in describe(of_vertices(lacking)).meaning
 
     def test_survives_a_record(self) -> None:

@@ -7,10 +7,13 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
+import nsd_prep
+from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.parameters import GROUPS, parameters
 from nsd_prep.core.terminal import print_rendered
 from nsd_prep.flows.command import main
@@ -143,6 +146,29 @@ class TestRefusals:
     ) -> None:
         assert f"--nsd-root {tiny_nsd}." in said(capsys, command, tiny_nsd, status=2)
 
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("compare", "a", "b", "c/d.nc"),
+            ("cache", "out", "./more"),
+            ("synth", "a", "b/c"),
+            ("run", "--nsd-root", "a", "b/c"),
+            ("trials", "--nsd-root=a", "b/c"),
+        ],
+    )
+    def test_a_word_too_many_is_no_root_where_there_is_none_or_one(
+        self, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+    ) -> None:
+        shown = said(capsys, *words, status=2)
+        assert f"{words[-1]!r} does not belong to any option: leave it out" in shown
+
+    def test_what_may_have_been_meant_is_said_once(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shown = said(capsys, "run", "--synthetic", "--keep-voxels", "nsdgen", status=2)
+        assert shown.count("Did you mean") == 1
+        assert shown.rstrip().endswith("Did you mean nsdgeneral?")
+
     @pytest.mark.parametrize("beside", [".", "nsddata", "nsddata/ppdata", ".."])
     def test_a_root_beside_the_dataset_says_where_it_is(
         self, tiny_nsd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], beside: str
@@ -153,7 +179,9 @@ class TestRefusals:
         if root == tiny_nsd:
             assert main([*map(str, words), str(root)]) == 0
         else:
-            assert f"give --nsd-root {tiny_nsd}." in said(capsys, *words, root, status=1)
+            shown = said(capsys, *words, root, status=1)
+            assert f"there is one at {tiny_nsd}: give that folder as the root." in shown
+            assert shown == said(capsys, "regions", root, status=1)  # which has no --nsd-root
 
     @pytest.mark.parametrize("option", ["--output-dir", "--cache-dir"])
     @pytest.mark.parametrize("folder", ["", "nsddata", "nsddata_betas/mine"])
@@ -163,6 +191,26 @@ class TestRefusals:
         before = sorted(tiny_nsd.rglob("*"))
         words = ("run", "--nsd-root", tiny_nsd, option, tiny_nsd / folder, "--check")
         assert f"which is only read: give {option}" in said(capsys, *words, status=1)
+        assert sorted(tiny_nsd.rglob("*")) == before
+
+    @pytest.mark.parametrize("folder", ["", "nsddata", "nsddata_betas/mine"])
+    @pytest.mark.parametrize("command", ["export", "imagery"])
+    def test_neither_by_an_export_nor_by_another_experiment(
+        self,
+        tiny_nsd: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        command: str,
+        folder: str,
+    ) -> None:
+        before, target = sorted(tiny_nsd.rglob("*")), tiny_nsd / folder
+        cache = ("--cache-dir", tmp_path / "cache")
+        words: tuple[object, ...] = ("export", tiny_nsd, target, "--like", "mindeye2", *cache)
+        if command == "imagery":
+            words = ("trials", "--nsd-root", tiny_nsd, "--experiment", "imagery", *cache)
+            words += ("--output-dir", target)
+        shown = said(capsys, *words, status=1)
+        assert f"The folder {target} is the dataset's, which is only read: choose" in shown
         assert sorted(tiny_nsd.rglob("*")) == before
 
     def test_zarr_without_its_libraries_is_said_before_anything_is_read(
@@ -210,7 +258,9 @@ class TestRefusals:
         )
         assert ran.stdout.strip() == (backend if kept else "None"), ran.stderr
 
-    @pytest.mark.parametrize("url", ["notaurl", "ftp://host/x", "https://"])
+    @pytest.mark.parametrize(
+        "url", ["notaurl", "ftp://host/x", "https://", "http://host:port/x", "https://ho st/x"]
+    )
     def test_a_webhook_that_is_none(
         self, url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -309,3 +359,20 @@ def test_a_folder_s_name_in_brackets_is_shown_as_it_is(
     summary = Summary(tmp_path / name, "", tables, [name], {}, checks, 1.0)
     print_rendered(summary.for_terminal())
     assert capsys.readouterr().out.count(name) == 4
+
+
+@pytest.mark.parametrize(
+    ("chosen", "meant"),
+    [
+        ({"regions": ["v1"]}, "V1"),
+        ({"regions": ["IT-glaser"]}, "IT-glasser"),
+        ({"keep_voxels": "nsdgen"}, "nsdgeneral"),
+        ({"regions": ["xyz"]}, None),
+    ],
+)
+def test_python_names_the_region_that_may_have_been_meant_too(
+    chosen: dict[str, Any], meant: str | None
+) -> None:
+    with pytest.raises(ParameterError) as raised:
+        nsd_prep.prepare(**chosen)
+    assert (f"Did you mean {meant}?" in str(raised.value)) == (meant is not None)

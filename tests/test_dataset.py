@@ -161,7 +161,19 @@ class TestShape:
         with pytest.raises(MissingFilesError) as raised:
             open_dataset(tmp_path / "nowhere")
         assert str(tmp_path / "nowhere") in str(raised.value)
-        assert "nsd_root=" in str(raised.value)
+        assert "'metadata' (flat layout) as the root." in str(raised.value)
+
+    def test_datasets_beside_each_other_are_all_named_and_each_once(self, tmp_path: Path) -> None:
+        for name in ("b", "a"):
+            (tmp_path / name / "nsddata").mkdir(parents=True)
+        (tmp_path / "other").mkdir()
+        (tmp_path / "0").symlink_to(tmp_path / "a")
+        there = f"there are datasets at {tmp_path / 'a'}, {tmp_path / 'b'}: give one of these"
+        with pytest.raises(MissingFilesError, match=there):
+            open_dataset(tmp_path)
+        (tmp_path / "b" / "nsddata").rmdir()
+        with pytest.raises(MissingFilesError, match=f"there is one at {tmp_path / 'a'}: give that"):
+            open_dataset(tmp_path)
 
     def test_a_root_that_is_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")

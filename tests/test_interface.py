@@ -1,6 +1,7 @@
 """The interface for notebooks: what it gives, against plain loops over the files and the flow."""
 
 import copy
+import json
 import logging
 import multiprocessing
 import os
@@ -34,6 +35,7 @@ from nsd_prep.core.errors import (
     PreflightError,
 )
 from nsd_prep.dataset.layout import Dataset
+from nsd_prep.exports.export import LIKES
 from nsd_prep.pipeline.cache import in_use
 from nsd_prep.pipeline.steps.assemblies import assemble_region
 from nsd_prep.single_trials import brain_map
@@ -84,6 +86,40 @@ def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestImport:
+    def test_errors_name_the_cache_and_no_output_folder(
+        self, official: SmallNSD, tmp_path: Path
+    ) -> None:
+        with pytest.raises(ParameterError, match="which is only read: give cache_dir= another"):
+            open_nsd(official.root, cache_dir=official.root)
+        (tmp_path / "file").write_text("")
+        nsd = open_nsd(official.root, cache_dir=tmp_path / "file" / "cache")
+        with pytest.raises(PreflightError) as raised:
+            nsd.voxels(1, "V1")
+        assert len(raised.value.problems) == 1
+        assert "cache_dir= names the folder" in str(raised.value)
+        (tmp_path / "export").mkdir()
+        manifest = {"kind": "nsd-prep export", "like": "mindeye2"}
+        (tmp_path / "export" / "manifest.json").write_text(json.dumps(manifest))
+        nsd = open_nsd(official.root, cache_dir=tmp_path / "export")
+        with pytest.raises(ParameterError, match="choose another folder with cache_dir="):
+            nsd.voxels(1, "V1")
+
+    @pytest.mark.parametrize(
+        ("subjects", "sentence"),
+        [([], "No subject is chosen"), ([1, 1], "more than once|twice"), ([8], "is not open")],
+    )
+    def test_subjects_that_cannot_be_written_are_named(
+        self, official: SmallNSD, tmp_path: Path, subjects: list[int], sentence: str
+    ) -> None:
+        nsd = open_nsd(official.root, subjects=[1], cache_dir=tmp_path / "cache")
+        for like in LIKES:
+            if like != "algonauts2023":  # whose space is another
+                with pytest.raises(ParameterError, match=sentence):
+                    nsd.export(like, tmp_path / "out", subjects=subjects)
+        with pytest.raises(ParameterError, match=sentence):
+            nsd.write_experiment("imagery", tmp_path / "out", "V1", subjects=subjects)
+        assert not (tmp_path / "out").exists()
+
     def test_it_imports_no_library_until_a_name_is_used(self) -> None:
         heavy = "{'numpy', 'pandas', 'pydantic', 'xarray', 'prefect'}"
         code = (

@@ -33,7 +33,7 @@ from nsd_prep.sources.sessions import predicted_parts
 from nsd_prep.synthetic import PLANS, SyntheticPlan, SyntheticTruth, read_truth, write_synthetic_nsd
 from nsd_prep.synthetic.anatomy import make_cortex
 from nsd_prep.synthetic.design import make_design
-from nsd_prep.synthetic.labels import make_labels
+from nsd_prep.synthetic.labels import LABEL_NAMES, make_labels, make_labels_of_subject
 from nsd_prep.synthetic.latents import DIMENSIONS, dimension_weights, draw_pictures, shared_latents
 
 SESSIONS = {1: 6, 2: 6, 5: 5}
@@ -403,6 +403,32 @@ class TestAnatomy:
                 mask = np.zeros(cortex.brain.shape, dtype=bool)
                 mask.flat[cortex.voxel_index[inside]] = True
                 assert (~labelled[np.flip(mask, axes)]).mean() > 0.1
+
+    @pytest.mark.parametrize(
+        ("subject", "lacked"),
+        [
+            (1, {"mTL-faces", "mTL-bodies"}),
+            (2, {"mTL-faces", "mTL-bodies", "FBA-1"}),
+            (3, {"mTL-faces", "mTL-bodies", "mTL-words"}),
+            (4, {"aTL-faces"}),
+            (5, set()),
+            (6, {"mTL-faces"}),
+            (7, {"FBA-1", "mTL-bodies"}),
+            (8, set()),
+        ],
+    )
+    def test_a_subject_lacks_the_areas_that_nsds_own_lacks(
+        self, subject: int, lacked: set[str]
+    ) -> None:
+        cortex = make_cortex(PLANS["demo"].subjects[subject], subject, 0)
+        labels = make_labels_of_subject(cortex, subject)
+        absent = {
+            name
+            for family, names in LABEL_NAMES.items()
+            for label, name in names.items()
+            if label not in labels[family]
+        }
+        assert absent == lacked
 
     @pytest.mark.parametrize("subject", SESSIONS)
     def test_hv4_and_the_ventral_stream_overlap(self, official: Path, subject: int) -> None:

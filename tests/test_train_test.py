@@ -277,7 +277,7 @@ class TestChecks:
         for without_data, advised in ((1, True), (0, False)):
             table = few.voxels.assign(sessions_without_data=without_data)
             found = check_train_and_test(one_dead.build(), few.nsd_ids, few.is_train, table)[-1]
-            assert ("--invalid-voxels drop" in describe(found).meaning) == advised
+            assert ('invalid_voxels="drop"' in describe(found).meaning) == advised
 
     def test_no_reliable_voxel_is_sound(self) -> None:
         weak = simulate(ncsnr=(0.05, 0.1))

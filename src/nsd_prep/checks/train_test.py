@@ -58,7 +58,7 @@ SUBJECT_MAJOR: Final = Kind(
         "failed": "more stretches than subjects (or regions), or a neuroid twice",
         "passed": "as many stretches as subjects (or regions)",
     },
-    value="{measured:.0f} runs of {upper:.0f} {major}s",
+    value="{major}s: {upper:.0f}; stretches of neuroids: {measured:.0f}",
     expectation="every {major}'s neuroids together, each neuroid once",
     unit="stretches",
     meanings={
@@ -107,7 +107,7 @@ RELIABLE_VOXELS_HAVE_CEILING: Final = Kind(
         **any_verdict(_CEILING_MEANING),
         "not decidable": "A single image has no correlation between its repetitions.",
         "without data": f"{_CEILING_MEANING} All of these {{sites}} lack data in some session: run "
-        "again with --invalid-voxels drop, which leaves them out.",
+        'again with invalid_voxels="drop", which leaves them out.',
     },
     thresholds=(
         Threshold("noise ceiling, %", RELIABLE_NOISE_CEILING, "what Brain-Score calls reliable"),

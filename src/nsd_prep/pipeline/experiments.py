@@ -33,6 +33,7 @@ from nsd_prep.extraction.sessions import read_files
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.loading import check_space
 from nsd_prep.pipeline.open_subjects import OpenSubjects
+from nsd_prep.pipeline.run import refuse_dataset
 from nsd_prep.single_trials.experiments import (
     ExperimentNormalise,
     experiment_voxels,
@@ -159,7 +160,8 @@ def write_experiments(
     format: StoredFormat,
 ) -> tuple[list[Path], list[Check]]:
     """Write the rows of subjects, all that are open where none are given, and check them."""
-    chosen = opened.run.subjects if subjects is None else tuple(subjects)
+    chosen = opened.chosen(subjects)
+    refuse_dataset(folder, opened.run.dataset())
     _require(opened, experiment, chosen)
     files: list[Path] = []
     checks: list[Check] = []

@@ -9,6 +9,7 @@ from nsd_prep.exports.export import NEEDS, Like, opened_trials, require_like, wr
 from nsd_prep.exports.folder import opened_export
 from nsd_prep.pipeline.inputs import design_of
 from nsd_prep.pipeline.open_subjects import OpenSubjects
+from nsd_prep.pipeline.run import refuse_dataset
 from nsd_prep.single_trials.reliability import VoxelMinima
 from nsd_prep.single_trials.subject import SingleTrialOptions
 
@@ -24,9 +25,9 @@ def export_subjects(
     require_like(like)
     dataset, needs = opened.run.dataset(), NEEDS[like]
     needs.require_space(like, dataset.space)
+    refuse_dataset(target, dataset)
     options = SingleTrialOptions(normalise=needs.normalise)
-    chosen = opened.run.subjects if subjects is None else tuple(subjects)
-    opened.require(chosen)
+    chosen = opened.chosen(subjects)
     made_from = {
         "dataset": dataset.name,
         "preparation": dataset.preparation,

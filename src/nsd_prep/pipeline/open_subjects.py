@@ -1,7 +1,7 @@
 """The subjects of an open dataset, each read when it is asked for, by the functions of a run."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ import xarray as xr
 
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.parameters import MissingRegions
+from nsd_prep.dataset.layout import chosen_subjects
 from nsd_prep.dataset.region_choice import Region, Regions, definitions_of
 from nsd_prep.dataset.regions import RegionDefinition
 from nsd_prep.extraction.request import TrialSelection
@@ -49,6 +50,16 @@ class OpenSubjects:
         self.run = run
         self.regions = dict(run.regions)
         self._store = Store(path=run.cache_dir / "responses")
+
+    def chosen(self, subjects: Sequence[int] | None) -> tuple[int, ...]:
+        """Return the subjects that are given, or all that are open where nothing is given.
+
+        ParameterError where one is not open or is given twice, or where there is none.
+        """
+        if subjects is None:
+            return self.run.subjects
+        self.require(subjects)
+        return chosen_subjects(self.run.dataset(), subjects)
 
     def require(self, subjects: Iterable[int]) -> None:
         """Raise a ParameterError where a subject is not open."""

@@ -25,7 +25,7 @@ from nsd_prep.pipeline.cortex import load_cortex
 from nsd_prep.pipeline.earlier import require_folder_of_runs
 from nsd_prep.pipeline.inputs import Inputs, Trials
 from nsd_prep.pipeline.loading import check_space, look_at_sessions
-from nsd_prep.pipeline.run import Run
+from nsd_prep.pipeline.run import Run, written_folders
 from nsd_prep.pipeline.step import Execution, InThreads
 from nsd_prep.synthetic import read_truth
 
@@ -61,14 +61,15 @@ def load_inputs(
     ParameterError
         The output folder holds something else than results of runs, and stays as it is.
     """
-    require_folder_of_runs(run.output_dir)
+    name, folder = next(iter(written_folders(run.output_dir, run.cache_dir).items()))
+    require_folder_of_runs(folder, name)
     execution = execution or InThreads()
     problems = Problems()
     problems.collect(_fetch_small_files, run)
     if problems.found:  # nothing answers: to try each file in turn would take minutes
         raise PreflightError(problems.found)
-    problems.collect(writable_folder, run.output_dir, "output_dir")
-    problems.collect(writable_folder, run.cache_dir, "cache_dir")
+    for name, folder in written_folders(run.output_dir, run.cache_dir).items():
+        problems.collect(writable_folder, folder, name)
     problems.collect(remove_stale_partials, run.cache_dir)
     is_part = trials is not None
     if trials is None:

@@ -36,7 +36,12 @@ from nsd_prep.core.parameters import (
 )
 from nsd_prep.dataset.layout import DATASET_FOLDERS, Dataset, chosen_subjects, surface_files_there
 from nsd_prep.dataset.published import REPETITIONS
-from nsd_prep.dataset.regions import RegionDefinition, chosen_regions, read_regions_file
+from nsd_prep.dataset.regions import (
+    RegionDefinition,
+    chosen_regions,
+    nearest_region,
+    read_regions_file,
+)
 from nsd_prep.dataset.space import FSAVERAGE, FUNC1PT8MM
 from nsd_prep.dataset.splits import OWN_SPLIT
 from nsd_prep.pipeline.cache import MIRROR
@@ -153,9 +158,11 @@ def impossible_value(error: ValidationError) -> ParameterError:
     """Return a sentence about the first value that is not possible."""
     first = error.errors()[0]
     name = str(first["loc"][0])
+    near = nearest_region(str(first["input"])) if name in ("regions", "keep_voxels") else None
+    hint = f" Did you mean {near}?" if near else ""
     return ParameterError(
         f"The value {first['input']!r} of {name}= is not possible: "
-        f"{first['msg'][0].lower()}{first['msg'][1:]}; give another."
+        f"{first['msg'][0].lower()}{first['msg'][1:]}; give another.{hint}"
     )
 
 
@@ -220,9 +227,8 @@ def plan_run(
         _logger.warning(f'surface_files= has no effect without space="{FSAVERAGE}".')
     states = dataset.source.states
     own = _own_regions(absolute(regions_file), states) if regions_file else {}
-    if isinstance(dataset.source, FolderSource):
-        for name, folder in (("output_dir", output_dir), ("cache_dir", cache_dir)):
-            _refuse_dataset(name, folder, dataset.root)
+    for name, folder in written_folders(output_dir, cache_dir).items():
+        refuse_dataset(folder, dataset, name)
     features = _own_file(features, "features", "features")
     split_file = _own_file(split_file, "split", "split_file")
     if split_file and others.get("split", _USUAL_SPLIT) != _USUAL_SPLIT:
@@ -314,11 +320,20 @@ def _own_file(path: str | Path | None, what: str, name: str) -> Path | None:
     return file
 
 
-def _refuse_dataset(name: str, folder: Path, root: Path) -> None:
-    """Raise where a folder that a run writes into is the dataset, or one of its own folders."""
-    target, root = folder.resolve(), root.resolve()
+def written_folders(output_dir: Path, cache_dir: Path) -> dict[str, Path]:
+    """Return the folders that a run writes into, by parameter; `open_nsd` has but a cache."""
+    folders = {"output_dir": output_dir, "cache_dir": cache_dir}
+    return {"cache_dir": cache_dir} if output_dir == cache_dir else folders
+
+
+def refuse_dataset(folder: Path, dataset: Dataset, name: str = "") -> None:
+    """Raise ParameterError where what is to be written into is the dataset, or a folder of it."""
+    if not isinstance(dataset.source, FolderSource):
+        return
+    target, root = folder.resolve(), dataset.root.resolve()
     parts = target.relative_to(root).parts if target.is_relative_to(root) else None
     if parts == () or (parts and parts[0] in DATASET_FOLDERS):
+        advice = f"give {name}= another one" if name else "choose another folder"
         raise ParameterError(
-            f"The folder {folder} is the dataset's, which is only read: give {name}= another one."
+            f"The folder {folder} is the dataset's, which is only read: {advice}."
         )

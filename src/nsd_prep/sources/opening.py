@@ -126,7 +126,7 @@ def open_dataset(
     if is_folder and not root.is_dir():
         raise MissingFilesError(
             f"The NSD root {root} is not a folder: give the folder that holds 'nsddata' "
-            "(official layout) or 'metadata' (flat layout) with nsd_root=."
+            "(official layout) or 'metadata' (flat layout) as the root."
         )
     layout = _layout(source) if is_folder else "official"
     if layout == "flat" and preparation is not None:
@@ -172,28 +172,29 @@ def _layout(source: Source) -> Layout:
         return "official"
     if (root / "metadata").is_dir():
         return "flat"
-    if (near := _dataset_near(root)) is not None:
+    if near := _datasets_near(root):
+        there = "there is one" if len(near) == 1 else "there are datasets"
         raise MissingFilesError(
-            f"The NSD root {root} holds no dataset; there is one at {near}: give nsd_root="
-            f"{str(near)!r}."
+            f"The NSD root {root} is no dataset; {there} at {', '.join(map(str, near))}: give "
+            f"{'that folder' if len(near) == 1 else 'one of these folders'} as the root."
         )
     raise MissingFilesError(
         f"The NSD root {root} holds no dataset: expected a folder 'nsddata' (official layout) or "
-        "'metadata' (flat layout) in it; give the folder above them with nsd_root=."
+        "'metadata' (flat layout) in it; give the folder above them as the root."
     )
 
 
-def _dataset_near(root: Path) -> Path | None:
-    """Return the dataset that holds a folder, or that a folder holds; None where there is none."""
+def _datasets_near(root: Path) -> list[Path]:
+    """Return the dataset that holds a folder, or those that a folder holds, each once."""
     for folder in (root, *root.parents):
         if folder.name in DATASET_FOLDERS and (folder.parent / "nsddata").is_dir():
-            return folder.parent
+            return [folder.parent]
     try:
-        inside = sorted(path for path in root.iterdir() if path.is_dir())
+        inside = sorted(root.iterdir(), key=lambda path: (path.is_symlink(), path))
+        roots = {path.resolve(): path for path in reversed(inside) if (path / "nsddata").is_dir()}
     except OSError:
-        return None
-    roots = [path for path in inside if (path / "nsddata").is_dir()]
-    return roots[0] if len(roots) == 1 else None
+        return []
+    return sorted(roots.values())
 
 
 def _description(path: Path, source: Source) -> _Description | None:

@@ -78,6 +78,19 @@ _FLOC: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 )
 
 
+#: Areas that NSD's own subjects (1-based) lack.
+_LACKED: Final[Mapping[int, tuple[str, ...]]] = MappingProxyType(
+    {
+        1: ("mTL-faces", "mTL-bodies"),
+        2: ("mTL-faces", "mTL-bodies", "FBA-1"),
+        3: ("mTL-faces", "mTL-bodies", "mTL-words"),
+        4: ("aTL-faces",),
+        6: ("mTL-faces",),
+        7: ("FBA-1", "mTL-bodies"),
+    }
+)
+
+
 def _merged(parcels: Mapping[tuple[str, ...], LabelNames]) -> LabelNames:
     return {label: name for names in parcels.values() for label, name in sorted(names.items())}
 
@@ -126,6 +139,15 @@ def make_labels(cortex: CorticalSites) -> dict[str, NDArray[np.int64]]:
     }
     for number, (family, names) in enumerate(_FLOC.items()):
         labels[family] = _category_areas(cortex, len(names), number)
+    return labels
+
+
+def make_labels_of_subject(cortex: CorticalSites, subject: int) -> dict[str, NDArray[np.int64]]:
+    """Label the sites of a subject's (1-based) cortex: `make_labels`, without what it lacks."""
+    labels = make_labels(cortex)
+    for family, names in _FLOC.items():
+        lacked = [names.index(name) + 1 for name in _LACKED.get(subject, ()) if name in names]
+        labels[family][np.isin(labels[family], lacked)] = 0
     return labels
 
 

@@ -17,7 +17,7 @@ from nsd_prep.synthetic.formats import (
     write_label_table,
     write_nifti,
 )
-from nsd_prep.synthetic.labels import LABEL_NAMES, make_labels
+from nsd_prep.synthetic.labels import LABEL_NAMES, make_labels_of_subject
 from nsd_prep.synthetic.latents import own_latents, shared_latents
 from nsd_prep.synthetic.plan import REGIONS, SyntheticPlan
 from nsd_prep.synthetic.streams import Purpose, random_stream
@@ -175,7 +175,7 @@ def _whole_volume(
 
 
 def _write_labels(dataset: Dataset, subject: int, cortex: Cortex) -> None:
-    for family, labels in make_labels(cortex).items():
+    for family, labels in make_labels_of_subject(cortex, subject).items():
         hemispheres = (("lh", ~cortex.right), ("rh", cortex.right), (None, slice(None)))
         for hemisphere, voxels in hemispheres:
             volume = np.full(cortex.brain.size, -1.0)

@@ -26,7 +26,7 @@ from nsd_prep.synthetic.formats import (
     write_label_table,
     write_mgh,
 )
-from nsd_prep.synthetic.labels import LABEL_NAMES, make_labels
+from nsd_prep.synthetic.labels import LABEL_NAMES, make_labels, make_labels_of_subject
 from nsd_prep.synthetic.plan import SurfacePlan, SyntheticPlan
 from nsd_prep.synthetic.streams import Purpose, random_stream
 from nsd_prep.synthetic.surfaces import (
@@ -255,13 +255,14 @@ def _write_labels(
     native: list[NativeHemisphere],
     seed: int,
 ) -> None:
-    own = make_labels(
+    own = make_labels_of_subject(
         cortical_sites(
             [surface.directions for surface in native],
             [surface.patch for surface in native],
             [surface.overlap for surface in native],
             seed,
-        )
+        ),
+        subject,
     )
     template = make_labels(fsaverage.sites)
     first = 0
