@@ -1,13 +1,16 @@
 """The report in a real browser: wide and narrow, dark, printed, by pointer and by keyboard."""
 
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browser import Pages, low_contrasts, started_browser
+from PIL import Image
 from small_nsd import write_small_nsd
 
 import nsd_prep
@@ -189,6 +192,25 @@ class TestKeyboard:
             page.keyboard.press("ArrowRight")
             page.wait_for_timeout(400)
             assert table.evaluate("(one) => one.scrollLeft") > 0
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_a_shadow_says_that_more_of_a_figure_is_beside(
+        self, browser: Pages, report: Path, scheme: str
+    ) -> None:
+        def edge(figure: Any) -> float:
+            picture = Image.open(io.BytesIO(figure.screenshot())).convert("L")
+            right = np.asarray(picture, dtype=float)[8:-24, -9:-3]  # inside the border
+            return float(np.median(right))
+
+        with shown(browser, report, width=400, scheme=scheme) as page:
+            wide = page.locator(".picture").evaluate_all(
+                "(all) => all.findIndex((one) => one.scrollWidth > one.clientWidth + 20)"
+            )
+            figure = page.locator(".picture").nth(wide)
+            before = edge(figure)
+            figure.evaluate("(one) => { one.scrollLeft = one.scrollWidth; }")
+            page.wait_for_timeout(200)
+            assert before < edge(figure) - 20
 
 
 class TestPrinted:

@@ -451,6 +451,41 @@ class TestReasons:
         whole, wrong = (data.assembly(prepared(wrapped, False)) for wrapped in (False, True))
         assert "multiples of 65536 raw units" in reasons(whole, wrong)
 
+    @pytest.mark.parametrize(
+        ("change", "found"),
+        [
+            (lambda v: -v, "the sign of these is flipped on one side"),
+            (lambda v: 2 * v, "in these the second is 2 times the first"),
+            (
+                lambda v: v * np.arange(2, 2 + v.shape[1]),
+                "in these the second is a multiple of the first, a different one in each",
+            ),
+            (lambda v: 0 * v, "the second has 0 in these, as for voxels without data"),
+            (lambda v: np.roll(v, 7, axis=0), "or they are of other voxels or other trials there"),
+        ],
+    )
+    def test_what_some_voxels_have_in_common_is_told(
+        self, data: Dataset, change: Callable[[np.ndarray], np.ndarray], found: str
+    ) -> None:
+        responses = {s: data.repetitions(s).mean(1) for s in (1, 2)}
+        responses[2][:, 10:14] = change(responses[2][:, 10:14])
+        told = reasons(data.assembly(), data.assembly(responses))
+        assert told.startswith(f"4 of {N_VOXELS} voxels differ and the others agree: ")
+        assert told.endswith(found)
+
+    def test_values_that_are_clipped(self, data: Dataset) -> None:
+        clipped = data.assembly()
+        clipped.values[:] = np.clip(clipped.values, -1, 1)
+        found = "the values of the second are clipped at -1 and 1"
+        assert reasons(data.assembly(), clipped) == found
+        assert reasons(clipped, data.assembly()) == found.replace("second", "first")
+
+    def test_a_single_nan_is_no_session_without_data(self, data: Dataset) -> None:
+        damaged = data.assembly()
+        damaged.values[3, 5] = np.nan
+        found = "1 value of the second is NaN, where the other has responses"
+        assert reasons(data.assembly(), damaged) == found
+
     def test_zscored_once_more(self, data: Dataset) -> None:
         again = data.assembly()
         again.values[:] = (again.values - again.values.mean(0)) / again.values.std(0)

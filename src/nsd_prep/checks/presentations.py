@@ -161,7 +161,7 @@ def compare_presentations(
     if len(pairs) < 3:
         raise ParameterError(
             f"{len(pairs)} images have two presentations in the table: expected at least three for "
-            "a correlation; take more sessions, or images=\"all\"."
+            'a correlation; take more sessions, or images="all".'
         )
     telling = telling_voxels(ncsnr)
     reader = TrialReader(path)

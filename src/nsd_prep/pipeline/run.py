@@ -334,6 +334,4 @@ def refuse_dataset(folder: Path, dataset: Dataset, name: str = "") -> None:
     parts = target.relative_to(root).parts if target.is_relative_to(root) else None
     if parts == () or (parts and parts[0] in DATASET_FOLDERS):
         advice = f"give {name}= another one" if name else "choose another folder"
-        raise ParameterError(
-            f"The folder {folder} is the dataset's, which is only read: {advice}."
-        )
+        raise ParameterError(f"The folder {folder} is the dataset's, which is only read: {advice}.")

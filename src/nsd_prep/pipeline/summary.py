@@ -84,9 +84,7 @@ class Summary:
             f"Time: {seconds:.1f} s",
             f"Files: {len(files)} in {output_dir}",
         ]
-        self.assemblies = {
-            name: digest for name, digest in files.items() if is_assembly_file(name)
-        }
+        self.assemblies = {name: digest for name, digest in files.items() if is_assembly_file(name)}
         sets = {
             stimulus_metadata_file(Path(outputs.BRAINSCORE), split, suffix).as_posix()
             for split in SPLITS

@@ -218,6 +218,7 @@ def crossnobis_section(geometry: Geometry, crossnobis: Geometry, noun: Noun) -> 
 def noise_ceiling_section(geometry: Geometry, voxels: pd.DataFrame, noun: Noun) -> Section:
     """Return the section with the noise ceilings and a row for each subject and region."""
     table = subject_table(geometry, voxels)
+    several = table["subject"].nunique() > 1
     return Section(
         name="noise-ceilings",
         title="Noise ceilings",
@@ -232,7 +233,7 @@ def noise_ceiling_section(geometry: Geometry, voxels: pd.DataFrame, noun: Noun) 
         pictures=(draw_noise_ceilings(voxels, noun),),
         tables=(
             Table(
-                "Each subject in each region; noise ceilings in percent.",
+                f"Each {'subject in each ' * several}region; noise ceilings in percent.",
                 columns_named(table.dropna(axis="columns", how="all"), noun),
             ),
         ),
@@ -303,6 +304,8 @@ def repetition_section(counts: pd.DataFrame) -> Section:
         text=(
             "Subjects with fewer sessions saw fewer shared images three times, and the images that "
             "all saw three times are those of the subject with fewest."
+            if len(table) > 1
+            else "A subject with fewer sessions saw fewer shared images three times."
         ),
         pictures=(draw_repetitions(counts),),
         files={"repetitions": table.rename_axis(index="subject").reset_index()},
@@ -331,6 +334,7 @@ def encoding_sections(
         One.
     """
     summary = summarise_encoding(scores)
+    means = encoding_over_subjects(summary).dropna(axis="columns", how="all")
     wrong = ""
     if shift is not None:
         wrong = (
@@ -350,13 +354,7 @@ def encoding_sections(
             tables=(
                 Table(f"Medians over reliable {noun.plural}.", columns_named(summary, noun)),
                 *(
-                    [
-                        Table(
-                            "The correlations' mean over subjects, with the ends of its 95% "
-                            "interval over subjects (low subjects, high subjects).",
-                            encoding_over_subjects(summary),
-                        )
-                    ]
+                    [Table(f"The correlations' mean over subjects{_interval(means)}.", means)]
                     if scores["subject"].nunique() > 1
                     else []
                 ),

@@ -13,6 +13,7 @@ from nsd_prep.analysis.compare.shifts import (
     other_places,
 )
 from nsd_prep.analysis.compare.sides import SIDES, Side, in_common, rows_of_voxels
+from nsd_prep.core.counts import counted as in_words
 from nsd_prep.dataset.published import BETA_SCALE, REPETITIONS
 
 #: What is looked at where no reason fits, in words.
@@ -36,6 +37,8 @@ _DIFFERENCE_TOLERANCE: Final = 0.12
 #: Share of what is left after regression in a quarter of its dimensions, where groups of trials
 #: differ by offsets; noise has about two thirds.
 _FEW_DIMENSIONS: Final = 0.85
+#: Images that a voxel without data in a session lacks at least.
+_FEWEST_WITHOUT_DATA: Final = 2
 _WRAPPED: Final = 2**16 / BETA_SCALE / REPETITIONS
 
 Values = NDArray[np.float64]
@@ -64,7 +67,7 @@ def guess_reasons(
         sure += _exact(first, second, x, y, tolerance)
         some = _some_images(first, second, differs, trials)
         if not sure:
-            some += _some_voxels(x, y, differs)
+            some += _some_voxels(x, y, differs, tolerance)
         if sure or some:
             return [*sure, *some, *_outside(first, second)]
     return sure or _outside(first, second) or _likely(first, second, x, y)
@@ -121,6 +124,12 @@ def _without_data(x: Values, y: Values, differs: NDArray[np.bool_], tolerance: f
     """Find trials without data that count as 0 in one side, and are left out in the other."""
     missing = np.isnan(x) | np.isnan(y)
     for side, (counted, left_out) in enumerate(((y, x), (x, y))):
+        nan = np.isnan(left_out) & ~np.isnan(counted)
+        # A session without data is one without many images.
+        if np.array_equal(nan, differs) and nan.sum(axis=0).max() < _FEWEST_WITHOUT_DATA:
+            verb = "is" if nan.sum() == 1 else "are"
+            found = in_words(int(nan.sum()), "value")
+            return [f"{found} of {SIDES[side]} {verb} NaN, where the other has responses"]
         ratios = [close(counted * ratio, left_out, 3 * tolerance) for ratio in (1.5, 3.0)]
         explained = np.isnan(left_out) | ((ratios[0] | ratios[1]) & (left_out != 0))
         whole = explained[differs].all()
@@ -147,6 +156,12 @@ def _exact(first: Side, second: Side, x: Values, y: Values, tolerance: float) ->
     factor = float((x * y).sum() / max((x * x).sum(), 1e-300))
     if abs(factor - 1) > 1e-6 and _relatively_close(factor * x, y, tolerance):
         return [_factor(factor)]
+    for side, (values, clipped) in enumerate(((y, x), (x, y))):
+        low, high = clipped.min(), clipped.max()
+        if (low > values.min() or high < values.max()) and _relatively_close(
+            np.clip(values, low, high), clipped, tolerance
+        ):
+            reasons.append(f"the values of {SIDES[side]} are clipped at {low:.6g} and {high:.6g}")
     for side, (values, scaled) in enumerate(((y, x), (x, y))):
         deviation = values.std(axis=0)
         varies = deviation > 0
@@ -210,7 +225,7 @@ def _some_images(
     ]
 
 
-def _some_voxels(x: Values, y: Values, differs: NDArray[np.bool_]) -> list[str]:
+def _some_voxels(x: Values, y: Values, differs: NDArray[np.bool_], tolerance: float) -> list[str]:
     """Explain voxels that differ where the others agree."""
     wrong: NDArray[np.bool_] = np.asarray(differs.any(axis=0))
     steps = (x - y)[differs] / _WRAPPED
@@ -219,9 +234,22 @@ def _some_voxels(x: Values, y: Values, differs: NDArray[np.bool_]) -> list[str]:
         return ["the differences are multiples of 65536 raw units: int16 wrapped around"]
     if wrong.mean() > 0.5:
         return []
+    found = f"{wrong.sum()} of {len(wrong)} voxels differ and the others agree"
+    x, y = x[:, wrong], y[:, wrong]
+    for name, values in zip(SIDES, (x, y), strict=True):
+        if (values == 0).all():
+            return [f"{found}: {name} has 0 in these, as for voxels without data"]
+    covariance, squares = (x * y).sum(axis=0), (x * x).sum(axis=0)
+    factor = covariance / np.maximum(squares, 1e-300)
+    if np.isfinite(factor).all() and _relatively_close(factor * x, y, tolerance):
+        if np.abs(factor + 1).max() < 1e-6:
+            return [f"{found}: the sign of these is flipped on one side"]
+        if np.ptp(factor) < 1e-5 * np.abs(factor).max():
+            return [f"{found}: in these the second is {factor.mean():.6g} times the first"]
+        return [f"{found}: in these the second is a multiple of the first, a different one in each"]
     return [
-        f"{wrong.sum()} of {len(wrong)} voxels differ and the others agree: large values of these "
-        "were clipped, or wrapped around int16, on one side"
+        f"{found}: large values of these were clipped, or wrapped around int16, on one side, or "
+        "they are of other voxels or other trials there"
     ]
 
 
