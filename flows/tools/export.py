@@ -7,7 +7,7 @@ from nsd_prep.flows.options import Flag
 
 
 def export(
-    source: str,
+    source: str | Path,  # text, since an address would not survive as a path
     target: Path,
     *,
     like: Literal["mindeye2", "brain-diffuser", "algonauts2023", "deepnsd"],
@@ -49,7 +49,7 @@ def export(
     from nsd_prep.core.counts import counted
     from nsd_prep.exports.export import NEEDS, export_trials, is_trials
 
-    if "://" not in source and is_trials(Path(source)):
+    if "://" not in str(source) and is_trials(Path(source)):
         from nsd_prep.core.progress import Stages
 
         with Stages().stage("exporting"):
