@@ -113,6 +113,9 @@ _TRIALS_ALONE: Final = MappingProxyType(
         )
     }
 )
+#: Commands that keep what they have done when they are interrupted; the others begin anew.
+_RESUMING: Final = ("run", "trials", "export", "publish")
+_INTERRUPTED: Final = "interrupted: the same command begins anew"
 #: Options for which nothing is a value.
 _MAY_BE_EMPTY: Final = ("--suffix",)
 _OPTIONS: Final[dict[str, Any]] = {
@@ -212,7 +215,8 @@ def _call(command: App, arguments: Sequence[str] | None) -> int:
             sys.stdout.flush()
             return status
     except KeyboardInterrupt:
-        say(interruption.SENTENCE, stderr=True)
+        resumes = "run" not in command or any(word in _RESUMING for word in words[:1])
+        say(interruption.SENTENCE if resumes else _INTERRUPTED, stderr=True)
         interruption.keep_status()
         return interruption.STATUS
     except BrokenPipeError:  # "| head -1": nobody reads on

@@ -323,7 +323,9 @@ class TestSignals:
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(60) == 130
         assert [path.name for path in tmp_path.iterdir()] == ["log"]
-        assert "Traceback" not in (tmp_path / "log").read_text()
+        said = (tmp_path / "log").read_text()
+        assert said.endswith("interrupted: the same command begins anew\n")
+        assert "Traceback" not in said
 
     def test_a_run_that_is_interrupted_while_its_server_starts(self, place: Place) -> None:
         out = place.folder / "starting"
