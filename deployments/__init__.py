@@ -68,6 +68,6 @@ def folder_of_parent() -> Path | None:
     """
     try:
         folder = Path(f"/proc/{os.getppid()}/cwd").readlink()
-        return folder if folder.is_dir() and not folder.samefile(Path.cwd()) else None
+        return folder if folder.is_dir() else None
     except OSError:  # another system than Linux, or another user's process
         return None

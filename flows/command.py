@@ -113,9 +113,9 @@ _TRIALS_ALONE: Final = MappingProxyType(
         )
     }
 )
-#: Commands that keep what they have done when they are interrupted; the others begin anew.
+#: Commands that keep what they have done when they are interrupted; the others start over.
 _RESUMING: Final = ("run", "trials", "export", "publish")
-_INTERRUPTED: Final = "interrupted: the same command begins anew"
+_INTERRUPTED: Final = "interrupted: the same command starts over"
 #: Options for which nothing is a value.
 _MAY_BE_EMPTY: Final = ("--suffix",)
 _OPTIONS: Final[dict[str, Any]] = {

@@ -256,7 +256,7 @@ def _may_say(file: Path, says: Callable[[str], bool]) -> bool:
         return says(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except (OSError, ValueError, AttributeError):  # the last where a table is something else
+    except (OSError, ValueError, AttributeError, TypeError):  # a table is something else
         return True
 
 

@@ -97,8 +97,8 @@ def leave_cancelled_packages(flow: Flow[..., Any], flow_run: FlowRun, state: Sta
     _leave_kept(
         flow_run,
         f"What the packages are made of, in `{flow_run.parameters.get('output_dir')}`, is as it "
-        "was, and no part of a package stands under its final name. A run with the same parameters "
-        "packages it.",
+        "was. Of the packages themselves some files may be there, each of them whole; `index.json` "
+        "is written last. A run with the same parameters writes them again.",
     )
 
 

@@ -479,6 +479,19 @@ class TestReasons:
         found = "the values of the second are clipped at -1 and 1"
         assert reasons(data.assembly(), clipped) == found
         assert reasons(clipped, data.assembly()) == found.replace("second", "first")
+        clipped.values[:] = np.minimum(data.assembly().values, 1)
+        assert reasons(data.assembly(), clipped) == found.replace("-1 and ", "")
+
+    def test_a_single_smaller_value_is_no_clipping(self, data: Dataset) -> None:
+        other = data.assembly()
+        other.values.flat[other.values.argmax()] -= 0.01
+        assert "clipped at" not in reasons(data.assembly(), other)
+
+    def test_a_side_without_any_data(self, data: Dataset) -> None:
+        nothing = data.assembly()
+        nothing.values[:] = 0
+        found = "the second has 0 everywhere, as without data"
+        assert reasons(data.assembly(), nothing).startswith(found)
 
     def test_a_single_nan_is_no_session_without_data(self, data: Dataset) -> None:
         damaged = data.assembly()

@@ -101,7 +101,9 @@ class TestImport:
         manifest = {"kind": "nsd-prep export", "like": "mindeye2"}
         (tmp_path / "export" / "manifest.json").write_text(json.dumps(manifest))
         nsd = open_nsd(official.root, cache_dir=tmp_path / "export")
-        with pytest.raises(ParameterError, match="choose another folder with cache_dir="):
+        with pytest.raises(
+            ParameterError, match=r"holds an export like mindeye2 .*: choose another folder"
+        ):
             nsd.voxels(1, "V1")
 
     @pytest.mark.parametrize(

@@ -324,7 +324,7 @@ class TestSignals:
         assert process.wait(60) == 130
         assert [path.name for path in tmp_path.iterdir()] == ["log"]
         said = (tmp_path / "log").read_text()
-        assert said.endswith("interrupted: the same command begins anew\n")
+        assert said.endswith("interrupted: the same command starts over\n")
         assert "Traceback" not in said
 
     def test_a_run_that_is_interrupted_while_its_server_starts(self, place: Place) -> None:

@@ -258,7 +258,7 @@ class TestOwnership:
         step, name, options = (
             ("MAKE_TRAIN_AND_TEST", "brainscore/Allen2022_fmri_train.nc", {"brainscore": True})
             if with_brainscore
-            else ("WRITE_REPORT", "report/figures/between-regions.png", {"report": True})
+            else ("WRITE_REPORT", "report/figures/noise-ceilings.png", {"report": True})
         )
 
         def interrupted(*_: Any) -> Any:
@@ -274,14 +274,20 @@ class TestOwnership:
                     run(small, out, regions=["V1"], **ASSEMBLIES | options)
 
         run_interrupted()
+        own = (out / name).with_name("a-figure-of-mine.png")
+        own.write_text("mine")
         run(small, out, regions=["V1"], **ASSEMBLIES)
         assert (out / name).read_text() == "whole"
-        assert manifest(out)["outputs"][name]["run"] != manifest(out)["id"]
+        assert name not in manifest(out)["outputs"]
         run_interrupted()  # the command that was interrupted is not refused
         run(small, out, regions=["V1"], **ASSEMBLIES | options)
         left = manifest(out)
         assert {entry["run"] for entry in left["outputs"].values()} == {left["id"]}
-        assert set(left["outputs"]) == set(digests(out))
+        assert own.read_text() == "mine"  # whatever a run might have written under its name
+        assert set(digests(out)) - set(left["outputs"]) == {str(own.relative_to(out))}
+        own.unlink()
+        run(small, out, regions=["V1"], **ASSEMBLIES | options, refresh=True)
+        assert not manifest(out)["earlier_runs"]
 
     @pytest.mark.slow
     def test_a_run_that_fails_loses_nothing_and_leaves_no_manifest(

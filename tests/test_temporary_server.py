@@ -103,6 +103,8 @@ CONFIGURED: list[tuple[str, str, dict[str, str], bool]] = [
     ("home/profiles.toml", PROFILES.replace('"mine"', '"local"'), {}, True),
     ("home/profiles.toml", "active = [\n", {}, True),
     ("home/profiles.toml", "profiles = 1\nactive = 'mine'\n", {}, True),
+    ("home/profiles.toml", "active = ['a']\n[profiles]\na = 1\n", {}, True),
+    ("pyproject.toml", "[tool]\nprefect = 1\n", {}, True),
     ("nothing", "", {"PREFECT_API_URL": "http://127.0.0.1:4200/api"}, True),
     ("nothing", "", {}, False),
 ]

@@ -57,7 +57,7 @@ OptionalSubjects = (
     Annotated[list[Subject], Field(title="Chosen subjects", json_schema_extra=_SOME_ONCE)]
     | Annotated[None, Field(title="All subjects of the dataset")]
 )
-#: None where there are regions of one's own.
+#: Empty where there are regions of one's own alone.
 Regions = Annotated[list[RegionName], Field(json_schema_extra={"uniqueItems": True})]
 OutputFolder = Annotated[Path, Field(json_schema_extra={"minLength": 1}), _EMPTY_IS_NONE]
 #: A minimum that voxels must have; none where it is not set.

@@ -184,10 +184,10 @@ def identifier(record: RunRecord) -> str:
     return sha256_of_json([record.software.get("nsd-prep"), facts])[:8]
 
 
-def require_folder_of_runs(path: Path, name: str) -> None:
+def require_folder_of_runs(path: Path) -> None:
     """Raise ParameterError where a folder holds something else than results of runs: an export."""
     if other := EarlierRuns.read(Folder(path=path)).other:
-        raise ParameterError(f"{path} holds {other}: choose another folder with {name}=.")
+        raise ParameterError(f"{path} holds {other}: choose another folder.")
 
 
 def _is_of_runs(manifest: Mapping[str, Any]) -> bool:

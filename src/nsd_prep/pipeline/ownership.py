@@ -26,6 +26,7 @@ from nsd_prep.pipeline.earlier import (
     UNFINISHED,
     UNKNOWN,
     EarlierRuns,
+    Options,
     Output,
     RunRecord,
     identifier,
@@ -71,7 +72,7 @@ class Ownership:
         # Until it ends it is not the run that ended with the same options, if there is one.
         self._unfinished = sha256_of_json([self._id, "unfinished"])[:8]
         self._earlier = EarlierRuns.read(folder)
-        self._outputs = self._earlier.outputs | self._unlisted()
+        self._outputs = self._earlier.outputs
         listed = {"inputs": [file.model_dump() for file in inputs.files]}
         self._changed_inputs = {
             run: changed_inputs(content, self.record | listed)
@@ -109,33 +110,25 @@ class Ownership:
             "the results that this run does not write."
         )
 
-    def _unlisted(self) -> dict[str, Output]:
-        """Return what a run that did not finish has written, and had not listed yet.
-
-        A step's files are listed when it ends: of one that was interrupted none is.
-        """
-        unfinished = {
-            run: record.parameters
-            for run, record in self._earlier.records.items()
-            if not record.has_ended
-        }
-        found = {}
-        for name in _files_in(self._folder.path) if unfinished else []:
-            if name in self._earlier.outputs or not self._folder.is_own(name):
-                continue
-            run = next((run for run, options in unfinished.items() if writes(options, name)), None)
-            if run is not None:
-                found[name] = Output(self._folder.digest_of(name), None, run)
-        return found
-
     def _own_files(self) -> list[str]:
-        """Return what this run would overwrite that no run has written."""
+        """Return what this run would overwrite that no run has listed.
+
+        A run that did not finish may have written what it did not list.
+        """
+        unfinished = self._unfinished_runs().values()
         own = [
             name
             for name in _files_in(self._folder.path)
-            if writes(self._ours.parameters, name) and name not in self._outputs
+            if writes(self._ours.parameters, name)
+            and name not in self._outputs
+            and not any(makes(options, name) for options in unfinished)
         ]
         return own + [name for name in self._earlier.ignored if name == MANIFEST]
+
+    def _unfinished_runs(self) -> dict[str, Options]:
+        """Return the options of earlier runs that did not finish, by their identifiers."""
+        records = self._earlier.records
+        return {run: record.parameters for run, record in records.items() if not record.has_ended}
 
     def account(self) -> str:
         """Return what becomes of what is there, lines that begin with a line's end, or nothing."""
@@ -310,8 +303,20 @@ class Ownership:
         write_json(self._folder.path / UNFINISHED, listing)
 
     def _listing(self, record: Mapping[str, Any], listed: Mapping[str, Output]) -> dict[str, Any]:
-        """Return a manifest: of a run, and of those before as far as something of them stands."""
-        runs = {output.run for output in listed.values()} - {record["id"]}
+        """Return a manifest: of a run, and of those before as far as something of them stands.
+
+        A step's files are listed when it ends. What one that was interrupted has written is known
+        by the options of its run alone, which are kept for as long as there are such files.
+        """
+        runs = {output.run for output in listed.values()}
+        if unfinished := self._unfinished_runs():
+            unlisted = [name for name in _files_in(self._folder.path) if name not in listed]
+            runs |= {
+                run
+                for run, options in unfinished.items()
+                if any(writes(options, name) for name in unlisted)
+            }
+        runs -= {record["id"]}
         return {
             **record,
             "outputs": {name: output.as_json() for name, output in listed.items()},

@@ -61,8 +61,7 @@ def load_inputs(
     ParameterError
         The output folder holds something else than results of runs, and stays as it is.
     """
-    name, folder = next(iter(written_folders(run.output_dir, run.cache_dir).items()))
-    require_folder_of_runs(folder, name)
+    require_folder_of_runs(run.output_dir)
     execution = execution or InThreads()
     problems = Problems()
     problems.collect(_fetch_small_files, run)

@@ -158,7 +158,8 @@ def impossible_value(error: ValidationError) -> ParameterError:
     """Return a sentence about the first value that is not possible."""
     first = error.errors()[0]
     name = str(first["loc"][0])
-    near = nearest_region(str(first["input"])) if name in ("regions", "keep_voxels") else None
+    is_region = first["type"] == "literal_error" and name in ("regions", "keep_voxels")
+    near = nearest_region(str(first["input"])) if is_region else None
     hint = f" Did you mean {near}?" if near else ""
     return ParameterError(
         f"The value {first['input']!r} of {name}= is not possible: "

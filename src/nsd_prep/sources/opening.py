@@ -2,6 +2,7 @@
 
 import json
 import reprlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -191,9 +192,13 @@ def _datasets_near(root: Path) -> list[Path]:
             return [folder.parent]
     try:
         inside = sorted(root.iterdir(), key=lambda path: (path.is_symlink(), path))
-        roots = {path.resolve(): path for path in reversed(inside) if (path / "nsddata").is_dir()}
     except OSError:
         return []
+    roots: dict[Path, Path] = {}
+    for path in inside:
+        with suppress(OSError):  # another user's folder
+            if (path / "nsddata").is_dir():
+                roots.setdefault(path.resolve(), path)
     return sorted(roots.values())
 
 

@@ -37,6 +37,10 @@ _DIFFERENCE_TOLERANCE: Final = 0.12
 #: Share of what is left after regression in a quarter of its dimensions, where groups of trials
 #: differ by offsets; noise has about two thirds.
 _FEW_DIMENSIONS: Final = 0.85
+#: Values at a bound, below which it is the largest value and no bound.
+_FEWEST_CLIPPED: Final = 3
+#: Images of a voxel from which on a factor is no coincidence.
+_FEWEST_OF_FACTOR: Final = 3
 #: Images that a voxel without data in a session lacks at least.
 _FEWEST_WITHOUT_DATA: Final = 2
 _WRAPPED: Final = 2**16 / BETA_SCALE / REPETITIONS
@@ -153,15 +157,21 @@ def _exact(first: Side, second: Side, x: Values, y: Values, tolerance: float) ->
             reasons.append(f"{SIDES[side]} was stored as float16")
     if reasons:
         return reasons
+    for name, values in zip(SIDES, (x, y), strict=True):
+        if (values == 0).all():
+            return [f"{name} has 0 everywhere, as without data"]
     factor = float((x * y).sum() / max((x * x).sum(), 1e-300))
     if abs(factor - 1) > 1e-6 and _relatively_close(factor * x, y, tolerance):
         return [_factor(factor)]
     for side, (values, clipped) in enumerate(((y, x), (x, y))):
         low, high = clipped.min(), clipped.max()
-        if (low > values.min() or high < values.max()) and _relatively_close(
-            np.clip(values, low, high), clipped, tolerance
-        ):
-            reasons.append(f"the values of {SIDES[side]} are clipped at {low:.6g} and {high:.6g}")
+        bounds = [
+            f"{bound:.6g}"
+            for bound, beyond in ((low, values < low), (high, values > high))
+            if np.count_nonzero(beyond) >= _FEWEST_CLIPPED
+        ]
+        if bounds and _relatively_close(np.clip(values, low, high), clipped, tolerance):
+            reasons.append(f"the values of {SIDES[side]} are clipped at {' and '.join(bounds)}")
     for side, (values, scaled) in enumerate(((y, x), (x, y))):
         deviation = values.std(axis=0)
         varies = deviation > 0
@@ -239,9 +249,9 @@ def _some_voxels(x: Values, y: Values, differs: NDArray[np.bool_], tolerance: fl
     for name, values in zip(SIDES, (x, y), strict=True):
         if (values == 0).all():
             return [f"{found}: {name} has 0 in these, as for voxels without data"]
-    covariance, squares = (x * y).sum(axis=0), (x * x).sum(axis=0)
-    factor = covariance / np.maximum(squares, 1e-300)
-    if np.isfinite(factor).all() and _relatively_close(factor * x, y, tolerance):
+    x, y = np.nan_to_num(x), np.nan_to_num(y)  # NaN on both sides, or they would differ by it
+    factor = (x * y).sum(axis=0) / np.maximum((x * x).sum(axis=0), 1e-300)
+    if len(x) >= _FEWEST_OF_FACTOR and _relatively_close(factor * x, y, tolerance):
         if np.abs(factor + 1).max() < 1e-6:
             return [f"{found}: the sign of these is flipped on one side"]
         if np.ptp(factor) < 1e-5 * np.abs(factor).max():
