@@ -113,8 +113,8 @@ _TRIALS_ALONE: Final = MappingProxyType(
         )
     }
 )
-#: Commands that keep what they have done when they are interrupted; the others start over.
-_RESUMING: Final = ("run", "trials", "export", "publish")
+#: Commands that keep nothing of what they have done when they are interrupted.
+_STARTING_OVER: Final = ("synth", "compare", "map", "package", "regions", "cache", "deployments")
 _INTERRUPTED: Final = "interrupted: the same command starts over"
 #: Options for which nothing is a value.
 _MAY_BE_EMPTY: Final = ("--suffix",)
@@ -215,8 +215,8 @@ def _call(command: App, arguments: Sequence[str] | None) -> int:
             sys.stdout.flush()
             return status
     except KeyboardInterrupt:
-        resumes = "run" not in command or any(word in _RESUMING for word in words[:1])
-        say(interruption.SENTENCE if resumes else _INTERRUPTED, stderr=True)
+        starts_over = any(word in _STARTING_OVER for word in words[:1])
+        say(_INTERRUPTED if starts_over else interruption.SENTENCE, stderr=True)
         interruption.keep_status()
         return interruption.STATUS
     except BrokenPipeError:  # "| head -1": nobody reads on
