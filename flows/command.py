@@ -278,7 +278,7 @@ def _status(command: App, words: Sequence[str]) -> int:
 
 def _lacks_root(command: App, words: Sequence[str]) -> bool:
     """Return whether a command line is that of a run, and names no dataset."""
-    is_of_run = words[0] in ("run", "trials") if "run" in command else True
+    is_of_run = "run" not in command or words[0] in ("run", "trials")
     return is_of_run and not any(word.split("=")[0] == "--nsd-root" for word in words)
 
 

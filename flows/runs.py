@@ -10,8 +10,9 @@ from nsd_prep.core.counts import counted
 from nsd_prep.core.parameters import RegionName, parameters
 from nsd_prep.core.progress import Stages
 from nsd_prep.core.terminal import print_rendered, say
+from nsd_prep.flows.configured import may_be_configured
 from nsd_prep.flows.options import UsageError
-from nsd_prep.flows.server import end_workers, may_be_configured, without_telemetry
+from nsd_prep.flows.server import end_workers, without_telemetry
 from nsd_prep.flows.terminal import in_words_of_the_terminal, lines_on_terminal
 
 if TYPE_CHECKING:

@@ -18,25 +18,20 @@ import sys
 import tempfile
 import threading
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from nsd_prep.core.errors import OutputError
 from nsd_prep.core.folders import user_cache_folder
 from nsd_prep.core.processes import end_process
+from nsd_prep.flows.configured import API_URL, is_configured, may_be_configured
 
 #: Read by Prefect when it is imported.
 _NO_TELEMETRY: Final = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-_API_URL: Final = "PREFECT_API_URL"
-#: By which settings, in a profile or in a project's file, an address may be given.
-_SETTINGS_OF_AN_ADDRESS: Final = frozenset(
-    {"api", "home", "profiles_path", "prefect_api_url", "prefect_home", "prefect_profiles_path"}
-)
 #: What the server's process takes of the environment: nothing that configures a server, a proxy or
 #: certificates.
 _INHERITED: Final = re.compile(
@@ -79,7 +74,7 @@ def temporary_server() -> Iterator[Callable[[], None]]:
 
         def wait_until_it_answers() -> None:
             nonlocal server
-            if server is None and not _configured():
+            if server is None and not is_configured():
                 server = stack.enter_context(_started())
             if server is None:
                 _ask_configured_server()
@@ -214,7 +209,7 @@ def require_server() -> None:
         There is none.
     """
     without_telemetry()
-    if not _configured():
+    if not is_configured():
         raise OutputError(
             "No Prefect server is configured: start one with 'prefect --no-prompt server start', "
             "and give its address in the environment variable PREFECT_API_URL, such as "
@@ -235,58 +230,6 @@ def end_workers() -> None:
         worker.kill()
     for worker in workers:
         worker.join(timeout=_WORKER_SECONDS)  # until then it counts as alive
-
-
-def may_be_configured() -> bool:
-    """Look whether a server may be configured, without Prefect, which takes seconds to import."""
-    if "prefect" in sys.modules:
-        return _configured()
-    return (
-        bool(os.environ.get(_API_URL))
-        or _may_say(Path(".env"), lambda text: "prefect" in text.lower())
-        or _may_say(Path("prefect.toml"), lambda text: _sets_address(tomllib.loads(text)))
-        or _may_say(Path("pyproject.toml"), lambda text: _sets_address(_of_project(text)))
-        or any(_may_say(file, _profile_sets_address) for file in _profiles())
-    )
-
-
-def _may_say(file: Path, says: Callable[[str], bool]) -> bool:
-    """Return whether a file says something, or may, since it cannot be read or understood."""
-    try:
-        return says(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except (OSError, ValueError, AttributeError, TypeError):  # a table is something else
-        return True
-
-
-def _of_project(text: str) -> dict[str, Any]:
-    tool: dict[str, Any] = tomllib.loads(text).get("tool", {})
-    return dict(tool.get("prefect", {}))
-
-
-def _sets_address(settings: Mapping[str, Any]) -> bool:
-    """Return whether settings say where a server is, or where more settings are."""
-    return any(name.lower() in _SETTINGS_OF_AN_ADDRESS for name in settings)
-
-
-def _profiles() -> list[Path]:
-    with suppress(RuntimeError):  # a user without a home
-        home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")
-        return [Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")]
-    return []
-
-
-def _profile_sets_address(text: str) -> bool:
-    profiles = tomllib.loads(text)
-    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
-    return _sets_address(profiles.get("profiles", {}).get(active, {}))
-
-
-def _configured() -> bool:
-    from prefect.settings import PREFECT_API_URL
-
-    return bool(PREFECT_API_URL.value())
 
 
 def _ask_configured_server() -> None:
@@ -362,7 +305,7 @@ def _of_client(environment: Mapping[str, str], folder: Path, url: str) -> dict[s
             "PREFECT_PROFILES_PATH": str(folder / "profiles.toml"),
             "PREFECT_API_SSL_CERT_FILE": certifi.where(),  # in place of SSL_CERT_FILE
             "PREFECT_LOGGING_TO_API_ENABLED": "false",
-            _API_URL: url,
+            API_URL: url,
         }
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nsd_prep.flows.server import may_be_configured
+from nsd_prep.flows.configured import may_be_configured
 
 SECONDS = 120
 #: Settings of a user's server, of Prefect Cloud and of the way there, each of which stops a client.
