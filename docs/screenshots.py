@@ -1,18 +1,24 @@
-"""Take the documentation's screenshots, from the pages of a running Prefect server.
+"""Take the documentation's screenshots, of the pages of a running Prefect server and of a report.
 
 Needs the server that PREFECT_API_URL names, with its pages at the same address, the deployments,
 and a finished run of ``synthetic``; Debian's ``chromium``; and playwright from PyPI. From the
-repository's root: ``python docs/screenshots.py``. The test of the form takes them as well.
+repository's root: ``python docs/screenshots.py --report OUTPUT/report/index.html``. A test takes
+them as well, and compares what is written on the pages with what was on the pictures' pages: each
+picture keeps that, in its ``Description``.
 """
 
 import argparse
+import calendar
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from playwright.sync_api import Browser, sync_playwright
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from playwright.sync_api import Browser, Page, sync_playwright
 
 #: With a mouse, as people have: without one, lists are shown as on a telephone.
 MOUSE: Final = (
@@ -22,6 +28,28 @@ MOUSE: Final = (
 _LOAD_MILLISECONDS: Final = 60_000
 _DRAW_MILLISECONDS: Final = 3_000  # animations and charts
 _LARGEST: Final = 300_000
+#: The report: parts of its page beside each other, each from its top or from a heading on.
+_PARTS_OF_REPORT: Final = (
+    None,
+    "Representational geometry",
+    "Agreement between regions and subjects",
+)
+_PART_WIDTH, _PART_HEIGHT, _SCALE, _GAP = 780, 1230, 2 / 3, 12
+#: Returns the words that a window shows.
+_SHOWN_WORDS: Final = """() => {
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const range = document.createRange(), shown = [];
+  while (walker.nextNode()) {
+    const parent = walker.currentNode.parentElement;
+    if (["SCRIPT", "STYLE"].includes(parent.tagName) || !parent.checkVisibility()) continue;
+    range.selectNodeContents(walker.currentNode);
+    const { left, right, top, bottom } = range.getBoundingClientRect();
+    if (right > Math.max(left, 0) && bottom > 0 && left < innerWidth && top < innerHeight) {
+      shown.push(...walker.currentNode.textContent.trim().split(/\\s+/));
+    }
+  }
+  return shown.filter((word) => word);
+}"""
 
 
 @dataclass(frozen=True)
@@ -96,7 +124,7 @@ def find_shots(api: str) -> list[Shot]:
     form = f"/deployments/deployment/{real}/run"
     return [
         Shot("deployment-form", form, None, "Output folder", 1100, 1150),
-        Shot("finished-run", f"/runs/flow-run/{run}", "Artifacts", "What came out", 1300, 1150),
+        Shot("finished-run", f"/runs/flow-run/{run}", "Artifacts", "What came out", 1300, 1480),
         Shot("checks", f"/artifacts/artifact/{checks['id']}", None, "expectation", 1300, 900),
     ]
 
@@ -105,7 +133,7 @@ def _ask(method: str, url: str, **request: Any) -> Any:
     return httpx.request(method, url, timeout=30, **request).raise_for_status().json()
 
 
-def take(browser: Browser, api: str, folder: Path) -> list[Path]:
+def take(browser: Browser, api: str, report: Path, folder: Path) -> list[Path]:
     """Take all screenshots.
 
     Parameters
@@ -114,13 +142,15 @@ def take(browser: Browser, api: str, folder: Path) -> list[Path]:
         Started with `MOUSE`.
     api : str
         Address of the server's API.
+    report : Path
+        The page of a report, of the demo dataset.
     folder : Path
         Where the pictures are written.
 
     Returns
     -------
     list of Path
-        The pictures.
+        The pictures; `words_of` gives what is written on them.
 
     Raises
     ------
@@ -136,24 +166,76 @@ def take(browser: Browser, api: str, folder: Path) -> list[Path]:
             page.get_by_text(shot.clicked, exact=True).last.click()
         page.get_by_text(shot.expected).first.wait_for()
         page.wait_for_timeout(_DRAW_MILLISECONDS)
-        file = folder / f"{shot.name}.png"
-        page.screenshot(path=file)
+        picture, words = _seen(page)
         page.close()
-        if file.stat().st_size > _LARGEST:
-            raise SystemExit(f"{file} has {file.stat().st_size} bytes: choose a smaller window.")
-        files.append(file)
-    return files
+        files.append(_write(picture, words, folder / f"{shot.name}.png"))
+    return [*files, _take_report(browser, report, folder / "report.png")]
+
+
+def _take_report(browser: Browser, report: Path, file: Path) -> Path:
+    """Take parts of a report's page, and set them beside each other."""
+    page = browser.new_page(
+        viewport={"width": _PART_WIDTH, "height": _PART_HEIGHT}, device_scale_factor=_SCALE
+    )
+    page.goto(report.resolve().as_uri())
+    pictures, words = [], []
+    for heading in _PARTS_OF_REPORT:
+        if heading:
+            page.get_by_role("heading", name=heading).evaluate(
+                "(one) => scrollTo(0, one.getBoundingClientRect().top + scrollY - 24)"
+            )
+            page.wait_for_timeout(_DRAW_MILLISECONDS)
+        picture, shown = _seen(page)
+        pictures.append(picture)
+        words += shown
+    page.close()
+    width, height = pictures[0].size
+    whole = Image.new("RGB", (len(pictures) * (width + _GAP) - _GAP, height), "#d9dde3")
+    for place, picture in enumerate(pictures):
+        whole.paste(picture, (place * (width + _GAP), 0))
+    return _write(whole, words, file)
+
+
+def _seen(page: Page) -> tuple[Image.Image, list[str]]:
+    """Return what a window shows, as a picture and as words."""
+    return Image.open(io.BytesIO(page.screenshot())).convert("RGB"), page.evaluate(_SHOWN_WORDS)
+
+
+def _write(picture: Image.Image, words: list[str], file: Path) -> Path:
+    text = PngInfo()
+    text.add_itxt("Description", " ".join(words))
+    picture.quantize(256).save(file, optimize=True, pnginfo=text)
+    if file.stat().st_size > _LARGEST:
+        raise SystemExit(f"{file} has {file.stat().st_size} bytes: choose a smaller window.")
+    return file
+
+
+def words_of(file: Path) -> set[str]:
+    """Return the words that are written on a picture, but for what each run has of its own.
+
+    That is numbers, times and names of runs.
+
+    Parameters
+    ----------
+    file : Path
+        A picture, as `take` writes it; of another one there are none.
+    """
+    with Image.open(file) as picture:
+        words = str(picture.info.get("Description", "")).split()
+    return {word for word in words if word.isalpha()} - {"AM", "PM", *calendar.month_abbr}
 
 
 def main() -> None:
     """Take them all."""
     command = argparse.ArgumentParser(prog="screenshots.py", description=__doc__)
     command.add_argument("--folder", type=Path, default=Path(__file__).parent)
+    command.add_argument("--report", type=Path, required=True)
     given = command.parse_args()
     api = os.environ.get("PREFECT_API_URL", "http://127.0.0.1:4200/api")
     with sync_playwright() as driver:
         options = {"executable_path": "/usr/bin/chromium", "args": ["--no-sandbox", MOUSE]}
-        for file in take(driver.chromium.launch(**options), api, given.folder):
+        browser = driver.chromium.launch(**options)
+        for file in take(browser, api, given.report, given.folder):
             print(file)  # noqa: T201
 
 

@@ -124,6 +124,10 @@ def _check(options: dict[str, Any]) -> int:
     from nsd_prep.pipeline.run import plan_run
 
     planned = plan_run(**options)
+    if planned.runner == "dask":  # whose library may be missing, and its scheduler out of reach
+        from nsd_prep.tasks.runners import task_runner
+
+        task_runner(planned.runner, planned.workers, planned.dask_address)
     new_folders = [
         folder for folder in (planned.cache_dir, planned.output_dir) if not folder.exists()
     ]

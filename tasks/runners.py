@@ -48,7 +48,7 @@ def task_runner(kind: Runner, workers: int, dask_address: str | None) -> TaskRun
     except ImportError as error:
         raise ParameterError(
             "The runner dask needs the library prefect-dask: install it with "
-            "pip install prefect-dask."
+            'pip install prefect-dask, or choose runner="threads".'
         ) from error
     if dask_address:
         _check_scheduler(dask_address)

@@ -145,6 +145,34 @@ class TestVoxelTable:
         assert stimulus_ids(NSD_IDS) == ["nsd_00000", "nsd_00077", "nsd_03048", "nsd_72999"]
 
 
+class TestDescriptions:
+    def test_quantities_have_units_and_everything_a_long_name(
+        self, assembly: xr.DataArray, path: Path
+    ) -> None:
+        write_assembly(assembly, path)
+        read = xr.open_dataarray(path)
+        units = {name: read[name].attrs.get("units") for name in read.coords}
+        assert units == {
+            "stimulus_id": None,
+            "nsd_id": None,
+            "neuroid_id": None,
+            "subject": None,
+            "region": None,
+            "nc_testset": "percent",
+            "voxel_x": "1",
+            "voxel_y": "1",
+            "voxel_z": "1",
+        }
+        assert read.attrs["units"] == "1"
+        assert all(values.attrs["long_name"] for values in (read, *read.coords.values()))
+        assert {name: read.attrs[name] for name in ATTRIBUTES} == ATTRIBUTES
+
+    def test_axes_are_those_of_the_beta_files(self, assembly: xr.DataArray) -> None:
+        # voxel_x is the first axis of the beta files, and NIfTI's k (TestVoxelTable).
+        assert assembly["voxel_x"].attrs["long_name"].endswith("axis 0 (NIfTI k)")
+        assert assembly["voxel_z"].attrs["long_name"].endswith("axis 2 (NIfTI i)")
+
+
 class TestFile:
     def test_the_bytes_are_those_that_xarray_writes(
         self, assembly: xr.DataArray, path: Path, tmp_path: Path

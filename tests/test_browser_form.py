@@ -240,14 +240,22 @@ class TestSchedule:
             until(20, lambda: not is_on(), "a schedule that is off")
 
 
-def test_screenshots_of_the_documentation(browser: Pages, site: Site, tmp_path: Path) -> None:
-    state = site.ended(site.trigger("synthetic", output_dir=str(tmp_path / "output")), 300)
+def test_screenshots_of_the_documentation_show_what_there_is(
+    browser: Pages, site: Site, tmp_path: Path
+) -> None:
+    output = tmp_path / "output"
+    state = site.ended(site.trigger("synthetic", output_dir=str(output)), 300)
     assert state["type"] == "COMPLETED", state["message"]
-    take = runpy.run_path(str(SCREENSHOTS))["take"]
-    pictures = take(browser.browser, site.url, tmp_path)
+    screenshots = runpy.run_path(str(SCREENSHOTS))
+    report = output / "report" / "index.html"
+    pictures = screenshots["take"](browser.browser, site.url, report, tmp_path)
     in_documentation = {path.name for path in SCREENSHOTS.parent.glob("*.png")}
-    assert {path.name for path in pictures} <= in_documentation
+    assert {path.name for path in pictures} == in_documentation
     for path in pictures:
-        with Image.open(path) as ours, Image.open(SCREENSHOTS.parent / path.name) as shown:
-            assert ours.size == shown.size, "take them again: python docs/screenshots.py"
+        shown = SCREENSHOTS.parent / path.name
+        with Image.open(path) as ours, Image.open(shown) as theirs:
+            assert ours.size == theirs.size, "take them again: python docs/screenshots.py"
             assert len(ours.convert("RGB").getcolors(1 << 24) or ()) > 100, "an empty page"
+        ours, theirs = map(screenshots["words_of"], (path, shown))
+        assert len(ours) > 40
+        assert ours == theirs, "take them again: python docs/screenshots.py"

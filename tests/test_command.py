@@ -225,6 +225,30 @@ class TestRefusals:
         shown = said(capsys, *words, "--format", "zarr", status=1)
         assert "pip install zarr tensorstore, or choose --format netcdf" in shown
 
+    @pytest.mark.parametrize("option", ["--check", "--no-report"])
+    def test_dask_without_its_library_is_said_before_anything_is_read(
+        self,
+        tiny_nsd: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        option: str,
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "prefect_dask", None)
+        words = ("run", "--nsd-root", tiny_nsd, "--output-dir", tmp_path / "out", option)
+        shown = said(capsys, *words, "--runner", "dask", status=1)
+        assert "pip install prefect-dask, or choose --runner threads" in shown
+        assert not (tmp_path / "out" / "cache").exists()
+
+    def test_a_scheduler_that_does_not_answer_is_said_by_a_check(
+        self, tiny_nsd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ("run", "--nsd-root", tiny_nsd, "--output-dir", tmp_path / "out", "--check")
+        nobody = ("--runner", "dask", "--dask-address", "tcp://127.0.0.1:9")
+        shown = said(capsys, *words, *nobody, status=1)
+        assert "No Dask scheduler can be reached" in shown
+        assert "correct --dask-address" in shown
+
     def test_a_report_without_its_libraries(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from nsd_prep.core.errors import ParameterError
         from nsd_prep.pipeline.libraries import import_report

@@ -117,12 +117,23 @@ class TestForm:
         assert not train & test
         assert len(train | test) == 40
 
+    def test_halves_say_what_their_rows_are(self, built: TrainAndTest) -> None:
+        assert "mean of 3 trials" in built.train.attrs["long_name"]
+        assert "of one trial" in built.test.attrs["long_name"]
+        assert built.test["time_bin_start"].attrs["units"] == "ms"
+        for assembly in built:
+            assert all(values.attrs["long_name"] for values in assembly.coords.values())
+
     def test_attributes_survive_the_file(self, built: TrainAndTest, tmp_path: Path) -> None:
         write_assembly(built.test, tmp_path / "test.nc")
         again = read_assembly(tmp_path / "test.nc")
         xr.testing.assert_identical(again, built.test)
         assert list(again.coords) == list(built.test.coords)
-        assert again.attrs == {"dataset": "NSD", "zscore_images": "all"}
+        assert {
+            "dataset": "NSD",
+            "zscore_images": "all",
+            "units": "1",
+        }.items() <= again.attrs.items()
 
 
 class TestNumbers:

@@ -27,6 +27,34 @@ _BYTES_AT_ONCE: Final = 16_000_000
 #: Name of the one variable in a file.
 VARIABLE: Final = "data"
 PRESENTATION_COORDINATES: Final = ("stimulus_id", "nsd_id")
+_VOXEL_INDEX: Final = "0-based index into the beta files' volume, axis"
+#: What the values of an assembly and of its coordinates are, in the manner of the CF conventions:
+#: names and ids have no units.
+DESCRIPTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        VARIABLE: {
+            "long_name": "response: z-score over the trials of a session, mean of 3 trials",
+            "units": "1",
+        },
+        "stimulus_id": {"long_name": "image"},
+        "nsd_id": {"long_name": "0-based index of the image among NSD's 73,000"},
+        "repetition": {"long_name": "0-based repetition of the image", "units": "1"},
+        "neuroid_id": {"long_name": "voxel or vertex, numbered within its region and subject"},
+        "subject": {"long_name": "subject"},
+        "region": {"long_name": "region"},
+        "nc_testset": {"long_name": "noise ceiling of the mean of 3 trials", "units": "percent"},
+        "voxel_x": {"long_name": f"{_VOXEL_INDEX} 0 (NIfTI k)", "units": "1"},
+        "voxel_y": {"long_name": f"{_VOXEL_INDEX} 1 (NIfTI j)", "units": "1"},
+        "voxel_z": {"long_name": f"{_VOXEL_INDEX} 2 (NIfTI i)", "units": "1"},
+        "hemisphere": {"long_name": "hemisphere"},
+        "vertex_index": {
+            "long_name": "0-based index of the vertex in its hemisphere",
+            "units": "1",
+        },
+        "time_bin_start": {"long_name": "start of the time bin", "units": "ms"},
+        "time_bin_end": {"long_name": "end of the time bin", "units": "ms"},
+    }
+)
 
 
 def neuroid_coordinates(places: Sequence[str]) -> tuple[str, ...]:
@@ -159,7 +187,7 @@ def build_assembly(
     voxels : DataFrame, n_neuroids rows
         As `voxel_table` gives it; kept ones alone.
     attributes : mapping of str to str or number
-        What determines the data.
+        What determines the data; `DESCRIPTIONS` are added, of the data too unless given here.
     coordinates : sequence of str
         Which columns say where a neuroid lies: `nsd_prep.dataset.space.Space.coordinates`.
 
@@ -180,17 +208,17 @@ def build_assembly(
     for name in coordinates:
         kind = str if name == "hemisphere" else np.int64
         columns[name] = voxels[name].to_numpy(dtype=kind)
-    of_neuroids = {name: ("neuroid", columns[name]) for name in neuroid_coordinates(coordinates)}
+    values = {
+        "stimulus_id": ("presentation", np.array(stimulus_ids(nsd_ids))),
+        "nsd_id": ("presentation", nsd_ids),
+        **{name: ("neuroid", columns[name]) for name in neuroid_coordinates(coordinates)},
+    }
     return xr.DataArray(
         responses,
-        coords={
-            "stimulus_id": ("presentation", np.array(stimulus_ids(nsd_ids))),
-            "nsd_id": ("presentation", nsd_ids),
-            **of_neuroids,
-        },
+        coords={name: (*given, DESCRIPTIONS[name]) for name, given in values.items()},
         dims=("presentation", "neuroid"),
         name=VARIABLE,
-        attrs=dict(attributes),
+        attrs={**DESCRIPTIONS[VARIABLE], **attributes},
     )
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.assemblies.assembly import build_assembly, neuroid_coordinates
+from nsd_prep.assemblies.assembly import DESCRIPTIONS, build_assembly, neuroid_coordinates
 from nsd_prep.core.parameters import ZScoreImages
 from nsd_prep.core.threads import each_in_threads, return_freed_memory
 from nsd_prep.dataset.published import REPETITIONS, VOXEL_COUNTS
@@ -24,6 +24,11 @@ Repetitions = Callable[[int, str], NDArray[np.float32]]
 #: what models give for these bounds.
 TIME_BIN_START: Final = 70
 TIME_BIN_END: Final = 170
+#: What the rows of train and of test are.
+_TRAIN_ROWS: Final = (
+    "response: z-score over a session's trials, mean of 3 trials, z-score over images"
+)
+_TEST_ROWS: Final = "response: z-score over a session's trials, of one trial, z-score over images"
 #: Voxels whose second z-score is computed together.
 _VOXELS_AT_ONCE: Final = 2048
 #: Voxels of a region of a subject, beyond which no two are in memory: 25 MB each.
@@ -129,17 +134,18 @@ def train_and_test_form(
     """
     ordered = in_consumers_order(voxels)
     space_type = SurfaceSpace if "vertex_index" in voxels else VolumeSpace
-    described = {**attributes, "zscore_images": zscore_images}
+    attributes = {**attributes, "zscore_images": zscore_images}
+    described = (attributes | {"long_name": name} for name in (_TRAIN_ROWS, _TEST_ROWS))
     train_ids, test_ids = nsd_ids[is_train], np.repeat(nsd_ids[~is_train], REPETITIONS)
     train, test = (
         build_assembly(
             np.broadcast_to(np.float32(0), (len(ids), len(ordered))),
             ids,
             ordered,
-            described,
+            of_half,
             space_type.coordinates,
         )
-        for ids in (train_ids, test_ids)
+        for ids, of_half in zip((train_ids, test_ids), described, strict=True)
     )
     # One copy of what both say of the neuroids, of which there may be 260,000.
     shared = neuroid_coordinates(space_type.coordinates)
@@ -293,16 +299,16 @@ def _in_time_bin(
     assembly: xr.DataArray, repetition: NDArray[np.int64] | None = None
 ) -> xr.DataArray:
     """Add the time bin, and the repetition after nsd_id: the consumer's order of coordinates."""
-    coordinates: dict[str, tuple[str, NDArray[np.generic]]] = {}
-    for name, values in assembly.coords.items():
-        coordinates[str(name)] = (str(values.dims[0]), values.to_numpy())
+    values: dict[str, tuple[str, NDArray[np.generic]]] = {}
+    for name, given in assembly.coords.items():
+        values[str(name)] = (str(given.dims[0]), given.to_numpy())
         if name == "nsd_id" and repetition is not None:
-            coordinates["repetition"] = ("presentation", repetition)
-    coordinates["time_bin_start"] = ("time_bin", np.array([TIME_BIN_START], dtype=np.int64))
-    coordinates["time_bin_end"] = ("time_bin", np.array([TIME_BIN_END], dtype=np.int64))
+            values["repetition"] = ("presentation", repetition)
+    values["time_bin_start"] = ("time_bin", np.array([TIME_BIN_START], dtype=np.int64))
+    values["time_bin_end"] = ("time_bin", np.array([TIME_BIN_END], dtype=np.int64))
     return xr.DataArray(
         assembly.to_numpy()[:, :, np.newaxis],
-        coords=coordinates,
+        coords={name: (*given, DESCRIPTIONS[name]) for name, given in values.items()},
         dims=("presentation", "neuroid", "time_bin"),
         name=assembly.name,
         attrs=assembly.attrs,

@@ -62,12 +62,16 @@ EXTRACT_SESSIONS: Final = Step(
 # fourth of `validate` and the sixth of `examine`.
 CHECK_SUBJECTS: Final = Step("check-subjects", checks.check_subjects, version=4)
 WRITE_TABLES: Final = Step("write-tables", tables.write_tables)
-ASSEMBLE_REGION: Final = Step("assemble-region", assemblies.assemble_region, "assemble-{region}")
+# Assemblies say what their values are, and in which units, since this version, and train and test
+# since the fifth.
+ASSEMBLE_REGION: Final = Step(
+    "assemble-region", assemblies.assemble_region, "assemble-{region}", version=2
+)
 # Checks of NaN and of the order of neuroids tell volumes from surfaces since the third versions.
 VALIDATE: Final = Step("validate", checks.validate, version=4)
 # Before version 2, with pandas below 3, reliability.csv had the correlations of other voxels.
 EXAMINE: Final = Step("examine", checks.examine, version=6)
-MAKE_TRAIN_AND_TEST: Final = Step("make-train-and-test", brainscore.make_train_and_test, version=4)
+MAKE_TRAIN_AND_TEST: Final = Step("make-train-and-test", brainscore.make_train_and_test, version=5)
 CHECK_TRAIN_AND_TEST: Final = Step("check-train-and-test", brainscore.check_written_train_and_test)
 MAKE_STIMULUS_SETS: Final = Step("make-stimulus-sets", brainscore.make_stimulus_sets)
 CHECK_STIMULI: Final = Step("check-stimuli", checks.check_stimuli, version=3)
