@@ -9,7 +9,12 @@ from small_nsd import SmallNSD
 
 from nsd_prep.assemblies.assembly import SubjectVoxels, build_assembly, stimulus_ids, voxel_table
 from nsd_prep.checks.assembly import check_form, check_split
-from nsd_prep.checks.assembly_values import check_coverage, check_signal
+from nsd_prep.checks.assembly_values import (
+    ValuesOfNeuroids,
+    check_coverage,
+    check_signal,
+    values_of_neuroids,
+)
 from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import Check
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
@@ -117,6 +122,27 @@ class TestForm:
         assert self.found(assembly) == {"no reliable voxel without variance"}
 
 
+class TestValuesOfNeuroids:
+    def test_are_the_same_of_some_neuroids_at_a_time(self, assembly: xr.DataArray) -> None:
+        values = assembly.to_numpy()
+        values[3, 4], values[5, 6], values[:, 8] = np.nan, -np.inf, 2
+        parts = [values[:, :5], values[:, 5:7], values[:, 7:]]
+        joined = ValuesOfNeuroids.joined([values_of_neuroids(part) for part in parts])
+        whole = values_of_neuroids(values)
+        for name in ("n_nan", "n_not_finite", "spread", "total", "squares"):
+            one, other = getattr(joined, name), getattr(whole, name)
+            assert np.array_equal(one, other, equal_nan=True), name
+        assert (whole.n_nan.sum(), whole.n_not_finite.sum()) == (1, 2)
+        assert whole.spread[8] == 0
+        known = values[np.isfinite(values[:, 4]), 4].astype(np.float64)
+        np.testing.assert_allclose(whole.squares[4], (known**2).sum())
+        checks = (
+            check_form("V1", assembly, SUBJECTS, NSD_IDS, values=joined),
+            check_form("V1", assembly, SUBJECTS, NSD_IDS),
+        )
+        assert checks[0] == checks[1]
+
+
 class TestSplit:
     def split(self) -> pd.DataFrame:
         side = np.where(train_images(N_IMAGES), "train", "test")
@@ -140,9 +166,7 @@ class TestSplit:
 
 class TestSignal:
     def found(self, responses: np.ndarray, voxels: pd.DataFrame) -> dict[str, str]:
-        n_images = len(responses)
-        assembly = build_assembly(responses, NSD_IDS[:n_images], voxels, {})
-        return verdicts(check_signal("V1", assembly, voxels))
+        return verdicts(check_signal("V1", values_of_neuroids(responses), voxels))
 
     def test_averages_of_three_repetitions_pass(self) -> None:
         voxels, responses = simulated()
@@ -226,7 +250,7 @@ class TestCoverage:
 def test_every_check_says_what_it_means(assembly: xr.DataArray, voxels: pd.DataFrame) -> None:
     checks = [
         *check_form("V1", assembly, SUBJECTS, NSD_IDS),
-        *check_signal("V1", assembly, voxels),
+        *check_signal("V1", values_of_neuroids(assembly.to_numpy()), voxels),
         *check_coverage("V1", voxels, {"subj05": 4, "subj02": 3}),
     ]
     for check in checks:

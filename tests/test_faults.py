@@ -96,7 +96,10 @@ STAGES: dict[str, Stage] = {
     "write_tables": lambda run: tables.write_tables(run.prepared, run.output),
     "assemble_region": lambda run: assemblies.assemble_region(run.prepared, "own", run.output),
     "validate": lambda run: validation.validate(
-        run.prepared, run.write_tables, {"own": run.assemble_region}, run.output
+        run.prepared,
+        run.write_tables,
+        assemblies.Representations({"own": run.assemble_region}, run.output),
+        run.output,
     ),
     "examine": lambda run: examination.examine(
         _prepared(run),  # without what was gathered while the region was assembled

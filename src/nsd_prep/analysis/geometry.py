@@ -1,7 +1,7 @@
 """Representational geometry: RDMs of regions and subjects, and how they agree."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -113,32 +113,66 @@ def analyse(
     InputFileError
         An assembly has other images than the first, or there is no assembly.
     """
-    nsd_ids: NDArray[np.int64] | None = None
-    all_voxels, reliable_voxels = [], []
-    for region, assembly in assemblies:
-        images = assembly["nsd_id"].to_numpy()
-        if nsd_ids is None:
-            nsd_ids = images
-        if not np.array_equal(nsd_ids, images):
-            raise InputFileError(
-                f"The assembly of {region} has {len(images)} images, and not those of the first "
-                f"region ({len(nsd_ids)}): RDMs can be compared over the same images only; make "
-                "the assemblies in one run."
-            )
-        names = assembly["subject"].to_numpy()
-        values = assembly.to_numpy()
-        everything = np.ones(len(names), dtype=np.bool_)
-        all_voxels.append(region_geometry(region, values, names, everything))
-        if with_reliable:
-            reliable = assembly["nc_testset"].to_numpy() > RELIABLE_NOISE_CEILING
-            reliable_voxels.append(region_geometry(region, values, names, reliable))
-        # The next one is read before these names are given to it.
-        del assembly, values
-    if nsd_ids is None:
+
+    def each() -> Iterator[Geometry]:
+        for region, assembly in assemblies:
+            geometry = geometry_of(region, assembly, with_reliable=with_reliable)
+            # The next one is read before this name is given to it.
+            del assembly
+            yield geometry
+
+    return combined(each())
+
+
+def geometry_of(region: str, assembly: xr.DataArray, *, with_reliable: bool = True) -> Geometry:
+    """Compute the RDMs of one region, or of some of its subjects, as `analyse` does."""
+    names, values = assembly["subject"].to_numpy(), assembly.to_numpy()
+    everything = np.ones(len(names), dtype=np.bool_)
+    reliable = assembly["nc_testset"].to_numpy() > RELIABLE_NOISE_CEILING
+    return Geometry(
+        assembly["nsd_id"].to_numpy(),
+        (region_geometry(region, values, names, everything),),
+        (region_geometry(region, values, names, reliable),) if with_reliable else (),
+    )
+
+
+def combined(geometries: Iterable[Geometry]) -> Geometry:
+    """Put the RDMs of regions, or of subjects of a region, together; errors are `analyse`'s."""
+    parts = list(geometries)
+    if not parts:
         raise InputFileError(
             "There is no assembly to analyse: expected that of at least one region."
         )
-    return Geometry(nsd_ids, tuple(all_voxels), tuple(reliable_voxels))
+    nsd_ids = parts[0].nsd_ids
+    for part in parts:
+        if not np.array_equal(nsd_ids, part.nsd_ids):
+            raise InputFileError(
+                f"The assembly of {part.all_voxels[0].region} has {len(part.nsd_ids)} images, and "
+                f"not those of the first region ({len(nsd_ids)}): RDMs can be compared over the "
+                "same images only; make the assemblies in one run."
+            )
+    return Geometry(
+        nsd_ids,
+        _by_region(region for part in parts for region in part.all_voxels),
+        _by_region(region for part in parts for region in part.reliable_voxels),
+    )
+
+
+def _by_region(parts: Iterable[RegionGeometry]) -> tuple[RegionGeometry, ...]:
+    """Put parts of the same region, each of other subjects, together."""
+    of_regions: dict[str, list[RegionGeometry]] = {}
+    for part in parts:
+        of_regions.setdefault(part.region, []).append(part)
+    return tuple(
+        RegionGeometry(
+            region,
+            tuple(subject for part in own for subject in part.subjects),
+            np.concatenate([part.n_voxels for part in own]),
+            np.concatenate([part.n_without_variance for part in own]),
+            np.concatenate([part.rdms for part in own]),
+        )
+        for region, own in of_regions.items()
+    )
 
 
 def region_geometry(

@@ -13,6 +13,7 @@ from nsd_prep.assemblies.assembly import (
     neuroid_coordinates,
     places_of,
 )
+from nsd_prep.checks.assembly_values import ValuesOfNeuroids, values_of_neuroids
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict, any_verdict
 from nsd_prep.core.nouns import VERTEX, VOXEL
 from nsd_prep.dataset.published import RELIABLE_NOISE_CEILING
@@ -147,6 +148,7 @@ def check_form(
     subjects: Sequence[int],
     nsd_ids: NDArray[np.int64],
     voxels: pd.DataFrame | None = None,
+    values: ValuesOfNeuroids | None = None,
 ) -> list[Check]:
     """Check the form of a region's assembly: dims, coordinates, subjects, ids, values.
 
@@ -163,6 +165,9 @@ def check_form(
     voxels : DataFrame, optional
         The rows of the voxel table that are the neuroids. On surfaces those may be NaN that lack
         data in some session.
+    values : ValuesOfNeuroids, optional
+        What `values_of_neuroids` returns of it, where that is known; the assembly's own values are
+        then not looked at.
 
     Returns
     -------
@@ -178,14 +183,14 @@ def check_form(
     in_order = list(dict.fromkeys(names.tolist()))
     runs = 1 + int(np.count_nonzero(names[1:] != names[:-1]))
     ceiling = assembly["nc_testset"].to_numpy()
-    values = assembly.to_numpy()
-    gaps = np.zeros(values.shape[1], dtype=np.bool_)
+    if values is None:
+        values = values_of_neuroids(assembly.transpose("presentation", "neuroid").to_numpy())
+    gaps = np.zeros(len(names), dtype=np.bool_)
     if is_surface and voxels is not None and len(voxels) == len(gaps):
         gaps = voxels["sessions_without_data"].to_numpy() > 0
-    n_gaps = int(np.count_nonzero(np.isnan(values[:, gaps])))
-    missing = int(np.count_nonzero(~np.isfinite(values))) - n_gaps
-    spread = np.ptp(values, axis=assembly.get_axis_num("presentation"))
-    flat = names[(spread == 0) & (ceiling > RELIABLE_NOISE_CEILING)].tolist()
+    n_gaps = int(values.n_nan[gaps].sum())
+    missing = int(values.n_not_finite.sum()) - n_gaps
+    flat = names[(values.spread == 0) & (ceiling > RELIABLE_NOISE_CEILING)].tolist()
     flat_in = ", ".join(f"{flat.count(name)} in {name}" for name in in_order if name in flat)
     expected = [f"subj{subject:02d}" for subject in subjects]
     n_ids = len(set(ids.tolist()))

@@ -1,11 +1,12 @@
 """The size of an assembly's values beside what the ncsnr predicts, and the voxels without data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import pandas as pd
-import xarray as xr
+from numpy.typing import NDArray
 
 from nsd_prep.core.check import Check, Kind, Threshold, any_verdict
 from nsd_prep.dataset.noise_ceiling import predicted_response_deviation
@@ -101,15 +102,66 @@ VOXELS_MEASURED: Final = Kind(
 )
 
 
-def check_signal(region: str, assembly: xr.DataArray, voxels: pd.DataFrame) -> list[Check]:
+@dataclass(frozen=True)
+class ValuesOfNeuroids:
+    """What is checked of an assembly's values, of each neuroid over its images.
+
+    Attributes
+    ----------
+    n_images : int
+        How many images there are.
+    n_nan, n_not_finite : ndarray of int64, shape (n_neuroids,)
+        Values that are NaN; that are NaN or infinite.
+    spread : ndarray of float32, shape (n_neuroids,)
+        The largest value less the smallest; NaN where one is.
+    total, squares : ndarray of float64, shape (n_neuroids,)
+        Sum, and sum of squares, of the values that are not NaN.
+    """
+
+    n_images: int
+    n_nan: NDArray[np.int64]
+    n_not_finite: NDArray[np.int64]
+    spread: NDArray[np.float32]
+    total: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+    @classmethod
+    def joined(cls, parts: Sequence["ValuesOfNeuroids"]) -> "ValuesOfNeuroids":
+        """Put together what was computed of some neuroids at a time."""
+        names = ("n_nan", "n_not_finite", "spread", "total", "squares")
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(parts[0].n_images, **columns)
+
+
+def values_of_neuroids(values: NDArray[np.float32]) -> ValuesOfNeuroids:
+    """Compute what is checked of averaged z-scores, float32 (n_images, n_neuroids)."""
+    is_nan = np.isnan(values)
+    n_nan = is_nan.sum(axis=0)
+    with np.errstate(invalid="ignore"):  # of infinite values
+        spread = np.ptp(values, axis=0)
+    n_not_finite = n_nan
+    if not np.isfinite(spread).all():
+        n_not_finite = (~np.isfinite(values)).sum(axis=0)
+    known = np.where(is_nan, np.float32(0), values) if n_nan.any() else values
+    return ValuesOfNeuroids(
+        n_images=len(values),
+        n_nan=n_nan,
+        n_not_finite=n_not_finite,
+        spread=spread,
+        total=known.sum(axis=0, dtype=np.float64),
+        squares=np.einsum("ij,ij->j", known, known, dtype=np.float64),
+    )
+
+
+def check_signal(region: str, values: ValuesOfNeuroids, voxels: pd.DataFrame) -> list[Check]:
     """Check the size of a region's values against what the ncsnr predicts.
 
     Parameters
     ----------
     region : str
         Its name.
-    assembly : DataArray, dims (presentation, neuroid)
-        Averaged z-scores.
+    values : ValuesOfNeuroids
+        Of averaged z-scores.
     voxels : DataFrame
         The region's rows of the voxel table.
 
@@ -118,19 +170,14 @@ def check_signal(region: str, assembly: xr.DataArray, voxels: pd.DataFrame) -> l
     list of Check
         In a fixed order.
     """
-    values = assembly.to_numpy()
     has_ncsnr = np.isfinite(voxels["ncsnr"].to_numpy())
-    n_images = len(values)
-    sums = values.sum(axis=0, dtype=np.float64)
-    squares = np.einsum("ij,ij->j", values, values, dtype=np.float64)
+    n_images, sums, squares = values.n_images, values.total, values.squares
     mean = float(sums.mean() / n_images)
     mean_of_valid = sums[has_ncsnr].sum() / max(n_images * has_ncsnr.sum(), 1)
     square_of_valid = squares[has_ncsnr].sum() / max(n_images * has_ncsnr.sum(), 1)
     deviation = float(np.sqrt(square_of_valid - mean_of_valid**2))
     predicted = predicted_response_deviation(voxels["ncsnr"].to_numpy(), REPETITIONS)
-    enough = (
-        values.shape[0] >= FEWEST_IMAGES_OF_SIGNAL and has_ncsnr.sum() >= FEWEST_VOXELS_OF_SIGNAL
-    )
+    enough = n_images >= FEWEST_IMAGES_OF_SIGNAL and has_ncsnr.sum() >= FEWEST_VOXELS_OF_SIGNAL
     close = abs(deviation / predicted - 1) <= DEVIATION_TOLERANCE if has_ncsnr.any() else False
     return [
         DEVIATION_AS_PREDICTED.check(

@@ -160,16 +160,20 @@ def check_sessions_table(table: pd.DataFrame, voxels: pd.DataFrame) -> Check:
 
 def _differing(rows: pd.DataFrame, expected: pd.DataFrame) -> int:
     """Return how many keys are in one alone, are there twice, or have other values."""
-    common = rows.index.intersection(expected.index)
-    n_alone = len(rows) + len(expected) - 2 * len(common)
-    wrong = np.zeros(len(common), dtype=np.bool_)
-    if rows.index.is_unique and expected.index.is_unique:
-        for name in expected.columns:
-            left, right = (part.loc[common, name].to_numpy() for part in (rows, expected))
-            if expected[name].dtype.kind in "iuf":
-                wrong |= ~np.isclose(left, right, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True)
-            else:
-                wrong |= left.astype(str) != right.astype(str)
+    n_alone = 0
+    if not (rows.index.is_unique and rows.index.equals(expected.index)):
+        common = rows.index.intersection(expected.index)
+        n_alone = len(rows) + len(expected) - 2 * len(common)
+        if not (rows.index.is_unique and expected.index.is_unique):
+            return n_alone
+        rows, expected = rows.loc[common], expected.loc[common]
+    wrong = np.zeros(len(rows), dtype=np.bool_)
+    for name in expected.columns:
+        left, right = (part[name].to_numpy() for part in (rows, expected))
+        if expected[name].dtype.kind in "iuf":
+            wrong |= ~np.isclose(left, right, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True)
+        else:
+            wrong |= left.astype(str) != right.astype(str)
     return n_alone + int(wrong.sum())
 
 

@@ -244,7 +244,9 @@ class _Pipeline:
         representations = Representations(assemblies, output, with_reliable=run.report)
         with self._drawing(prepared) as drawing:
             with self._stage("checking files and data"):
-                owned.add(self._call(step_table.VALIDATE, prepared, tables, assemblies, output))
+                owned.add(
+                    self._call(step_table.VALIDATE, prepared, tables, representations, output)
+                )
                 repeated = RepeatedImages(self.inputs, sessions, self.store)
                 examined = owned.add(
                     self._call(step_table.EXAMINE, prepared, repeated, representations, output)

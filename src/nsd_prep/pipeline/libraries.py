@@ -1,4 +1,4 @@
-"""Libraries that a run imports late: tried before anything is computed."""
+"""Libraries that a run would import late: imported before anything is computed."""
 
 import os
 import sys
@@ -18,12 +18,20 @@ def import_report() -> None:
     """
     try:
         _import_matplotlib()
+        import_module("matplotlib.backends.backend_pdf")  # which the first PDF would import
         import_module("nsd_prep.pipeline.steps.report")
     except ImportError as error:
         raise ParameterError(
             f"The report needs a library that cannot be imported ({error}): install it again, or "
             "leave the report out with report=False."
         ) from error
+
+
+def import_of_arrays() -> None:
+    """Import what xarray imports with its first array: Dask, where it is installed."""
+    import xarray as xr
+
+    xr.DataArray(0.0)
 
 
 def _import_matplotlib() -> None:

@@ -1,21 +1,24 @@
 """From responses to the assembly of a region, and the RDMs of all assemblies."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.analysis.geometry import Geometry, RegionGeometry, analyse
+from nsd_prep.analysis.geometry import Geometry, RegionGeometry, combined, geometry_of
 from nsd_prep.analysis.rdm import upper_triangle
 from nsd_prep.analysis.rdm_statistics import crossnobis, noise_precision
 from nsd_prep.assemblies.assembly import (
     assembly_in_columns,
     build_assembly,
-    read_assembly,
+    opened_assembly,
     without_gaps,
 )
+from nsd_prep.checks.assembly_values import ValuesOfNeuroids, values_of_neuroids
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.extraction.repetitions import averaged
@@ -79,16 +82,46 @@ class Representations:
     assemblies: Mapping[str, StepOutput]
     folder: Folder
     with_reliable: bool = field(default=True, compare=False)
+    _regions: dict[str, Geometry] = field(default_factory=dict, init=False, compare=False)
+
+    def look_at(self, region: str) -> tuple[xr.DataArray, ValuesOfNeuroids]:
+        """Read an assembly as it was written, and compute its RDMs: each value is read once.
+
+        Returns
+        -------
+        form : DataArray
+            The assembly without its values: 0 that take no memory.
+        values : ValuesOfNeuroids
+            What is checked of the values.
+        """
+        (name,) = self.assemblies[region].files
+        with opened_assembly(self.folder.path / name) as assembly:
+
+            def look(neuroids: slice) -> tuple[ValuesOfNeuroids, Geometry]:
+                part = assembly[:, neuroids].load()
+                geometry = geometry_of(region, without_gaps(part), with_reliable=self.with_reliable)
+                return values_of_neuroids(part.to_numpy()), geometry
+
+            parts = each_in_threads(look, _subjects_in_columns(assembly["subject"].to_numpy()))
+            form = assembly.copy(data=np.broadcast_to(assembly.dtype.type(0), assembly.shape))
+        self._regions[region] = combined(geometry for _, geometry in parts)
+        return form, ValuesOfNeuroids.joined([values for values, _ in parts])
 
     @cached_property
     def geometry(self) -> Geometry:
-        """The RDMs of every region and subject; one assembly is in memory at a time."""
-        assemblies = (
-            (region, without_gaps(read_assembly(self.folder.path / name)))
-            for region, output in self.assemblies.items()
-            for name in output.files
-        )
-        return analyse(assemblies, with_reliable=self.with_reliable)
+        """The RDMs of every region and subject."""
+        for region in self.assemblies:
+            if region not in self._regions:  # it was checked in an earlier run
+                self.look_at(region)
+        return combined(self._regions[region] for region in self.assemblies)
+
+
+def _subjects_in_columns(names: NDArray[np.object_]) -> list[slice]:
+    """Return where each subject's neuroids stand; all in one, where they are not together."""
+    starts = np.flatnonzero(np.append(True, names[1:] != names[:-1])).tolist()
+    if len(starts) > len(set(names.tolist())):
+        return [slice(None)]
+    return [slice(*ends) for ends in itertools.pairwise([*starts, len(names)])]
 
 
 def crossnobis_geometry(prepared: Prepared) -> Geometry:

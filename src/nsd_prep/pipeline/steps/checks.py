@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -12,9 +12,6 @@ from nsd_prep.analysis.image_features import image_features
 from nsd_prep.analysis.rdm import from_upper_triangle
 from nsd_prep.assemblies.assembly import (
     SubjectVoxels,
-    read_assembly,
-    voxel_table,
-    without_gaps,
 )
 from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
 from nsd_prep.checks import (
@@ -177,16 +174,24 @@ def _sampled_rows(
     prepared: Prepared, key: tuple[int, str], sample: SplitHalfSample
 ) -> pd.DataFrame:
     """Return the sampled voxels that are neuroids, with the columns of ``reliability.csv``."""
-    subject, region = key
-    row = prepared.regions_of_subjects[key]
-    kept = prepared.kept(subject, region)[sample.voxels]
-    coordinates = row.space.table(row.voxels[sample.voxels][kept])
-    columns = {name: coordinates[name] for name in row.space.coordinates}
-    columns["split_half_correlation"] = sample.correlation[kept]
-    rows = pd.DataFrame(columns)
-    rows.insert(0, "subject", f"subj{subject:02d}")
-    rows.insert(1, "region", region)
-    return rows
+    kept = prepared.kept(*key)[sample.voxels]
+    voxels, correlation = sample.voxels[kept], sample.correlation[kept]
+    return _correlation_table(*key, prepared.regions_of_subjects[key], voxels, correlation)
+
+
+def _correlation_table(
+    subject: int,
+    region: str,
+    of_region: SubjectVoxels,
+    voxels: NDArray[np.int64] | slice,
+    correlation: NDArray[np.float64],
+) -> pd.DataFrame:
+    """Return a row for each of some voxels: subject, region, its coordinates, its correlation."""
+    space = of_region.space
+    coordinates = space.table(of_region.voxels[voxels])
+    columns: dict[str, Any] = {"subject": f"subj{subject:02d}", "region": region}
+    columns |= {name: coordinates[name] for name in space.coordinates}
+    return pd.DataFrame(columns | {"split_half_correlation": correlation})
 
 
 def _sessions(prepared: Prepared, evidence: Sequence[RegionEvidence]) -> pd.DataFrame:
@@ -221,7 +226,7 @@ def reliability_table(
     Parameters
     ----------
     voxels : DataFrame
-        As `nsd_prep.assemblies.assembly.voxel_table`, in any order.
+        As `nsd_prep.assemblies.assembly.voxel_table` gives them, in any order.
     split_half : mapping of (int, str) to ndarray of float64, shape (n_voxels,)
         The correlations of each subject (1-based) and region, in the order of its voxels.
     regions : mapping of (int, str) to SubjectVoxels
@@ -230,10 +235,8 @@ def reliability_table(
     keys = ["subject", "region", *next(iter(regions.values())).space.coordinates]
     correlations = pd.concat(
         [
-            voxel_table(region, [regions[subject, region]])[keys].assign(
-                split_half_correlation=correlation
-            )
-            for (subject, region), correlation in split_half.items()
+            _correlation_table(*key, regions[key], slice(None), correlation)
+            for key, correlation in split_half.items()
         ]
     )
     kept = voxels.loc[voxels["kept"], ["neuroid_id", *keys]]
@@ -274,12 +277,12 @@ def check_stimuli(
 def validate(
     prepared: Prepared,
     tables: StepOutput,  # noqa: ARG001 (part of the key)
-    assemblies: Mapping[str, StepOutput],
+    representations: Representations,
     folder: Folder,
 ) -> StepOutput:
     """Check the assemblies and tables as they were written.
 
-    Failed checks are the caller's to act on.
+    RDMs of the assemblies are computed meanwhile. Failed checks are the caller's to act on.
     """
     nsd_ids = prepared.nsd_ids
     checks = check_split(nsd_ids, read_table(folder.path / outputs.SPLIT))
@@ -288,18 +291,17 @@ def validate(
         for subject in prepared.subjects
     }
     labels = {}
-    for region in assemblies:
+    for region in representations.assemblies:
         voxels = prepared.voxels[prepared.voxels["region"] == region]
         kept = voxels[voxels["kept"]]
-        assembly = read_assembly(folder.path / prepared.assembly_file(region))
+        labels[region], values = representations.look_at(region)
         subjects = prepared.subjects_with(region)
-        checks += check_form(region, assembly, subjects, nsd_ids, kept)
-        checks += check_signal(region, without_gaps(assembly), kept)
+        checks += check_form(region, labels[region], subjects, nsd_ids, kept, values)
+        checks += check_signal(region, values, kept)
         checks += check_coverage(region, voxels, n_sessions)
         if (scope := _scope(prepared)) is not None:
-            n_gaps = int(np.count_nonzero(np.isnan(assembly.to_numpy())))
+            n_gaps = int(values.n_nan.sum())
             checks += check_published_gaps(region, n_gaps, len(nsd_ids), scope)
-        labels[region] = assembly[:0].copy()  # without the responses, of which one is in memory
     files = {
         name: read_table(folder.path / name)
         for name in (outputs.VOXELS, outputs.NOISE_CEILINGS, outputs.TRIALS)
