@@ -3,8 +3,8 @@
 Needs the server that PREFECT_API_URL names, with its pages at the same address, the deployments,
 and a finished run of ``synthetic``; Debian's ``chromium``; and playwright from PyPI. From the
 repository's root: ``python docs/screenshots.py --report OUTPUT/report/index.html``. A test takes
-them as well, and compares what is written on the pages with what was on the pictures' pages: each
-picture keeps that, in its ``Description``.
+them as well, and compares the words on the pages with those saved in the pictures, in the
+``Description`` of each.
 """
 
 import argparse
@@ -218,7 +218,7 @@ def words_of(file: Path) -> set[str]:
     Parameters
     ----------
     file : Path
-        A picture, as `take` writes it; of another one there are none.
+        A picture, as `take` writes it; for any other picture, none.
     """
     with Image.open(file) as picture:
         words = str(picture.info.get("Description", "")).split()

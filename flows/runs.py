@@ -116,7 +116,7 @@ def run(options: dict[str, Any]) -> int:
 
 
 def _check(options: dict[str, Any]) -> int:
-    """Look at the inputs without Prefect, whose server takes seconds to start."""
+    """Look at the inputs without a Prefect server, which takes seconds to start."""
     from nsd_prep.pipeline.descriptions import describe_inputs
     from nsd_prep.pipeline.outputs import OutputFolder
     from nsd_prep.pipeline.ownership import Ownership

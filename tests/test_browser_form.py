@@ -15,6 +15,7 @@ from prefect_site import Site, readme_block, running_site, until
 
 pytestmark = pytest.mark.browser
 
+TAKE_AGAIN = "take them again: python docs/screenshots.py --report OUTPUT/report/index.html"
 TITLE_OF_ROOT = "NSD: folder or address"
 
 
@@ -254,8 +255,8 @@ def test_screenshots_of_the_documentation_show_what_there_is(
     for path in pictures:
         shown = SCREENSHOTS.parent / path.name
         with Image.open(path) as ours, Image.open(shown) as theirs:
-            assert ours.size == theirs.size, "take them again: python docs/screenshots.py"
+            assert ours.size == theirs.size, TAKE_AGAIN
             assert len(ours.convert("RGB").getcolors(1 << 24) or ()) > 100, "an empty page"
         ours, theirs = map(screenshots["words_of"], (path, shown))
         assert len(ours) > 40
-        assert ours == theirs, "take them again: python docs/screenshots.py"
+        assert ours == theirs, TAKE_AGAIN

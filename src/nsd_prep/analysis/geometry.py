@@ -59,6 +59,17 @@ class RegionGeometry:
         """Their names."""
         return tuple(name for name, has in zip(self.subjects, self.has_rdm, strict=True) if has)
 
+    @classmethod
+    def of_subjects(cls, parts: Sequence["RegionGeometry"]) -> "RegionGeometry":
+        """Put the RDMs of a region's subjects together; parts are of one region."""
+        return cls(
+            parts[0].region,
+            tuple(subject for part in parts for subject in part.subjects),
+            np.concatenate([part.n_voxels for part in parts]),
+            np.concatenate([part.n_without_variance for part in parts]),
+            np.concatenate([part.rdms for part in parts]),
+        )
+
     def without(self, subject: str) -> "RegionGeometry":
         """Return the RDMs of the other subjects."""
         rest = np.array([name != subject for name in self.subjects])
@@ -125,53 +136,68 @@ def analyse(
 
 
 def geometry_of(region: str, assembly: xr.DataArray, *, with_reliable: bool = True) -> Geometry:
-    """Compute the RDMs of one region, or of some of its subjects, as `analyse` does."""
+    """Compute the RDMs of one region.
+
+    Parameters
+    ----------
+    region : str
+        Its name.
+    assembly : DataArray, dims (presentation, neuroid)
+        Of the region, or of some of its subjects.
+    with_reliable : bool
+        Compute the RDMs of reliable voxels as well.
+
+    Returns
+    -------
+    Geometry
+        Of this region alone.
+    """
     names, values = assembly["subject"].to_numpy(), assembly.to_numpy()
     everything = np.ones(len(names), dtype=np.bool_)
-    reliable = assembly["nc_testset"].to_numpy() > RELIABLE_NOISE_CEILING
-    return Geometry(
-        assembly["nsd_id"].to_numpy(),
-        (region_geometry(region, values, names, everything),),
-        (region_geometry(region, values, names, reliable),) if with_reliable else (),
-    )
+    of_reliable: tuple[RegionGeometry, ...] = ()
+    if with_reliable:
+        reliable = assembly["nc_testset"].to_numpy() > RELIABLE_NOISE_CEILING
+        of_reliable = (region_geometry(region, values, names, reliable),)
+    of_all = region_geometry(region, values, names, everything)
+    return Geometry(assembly["nsd_id"].to_numpy(), (of_all,), of_reliable)
 
 
 def combined(geometries: Iterable[Geometry]) -> Geometry:
-    """Put the RDMs of regions, or of subjects of a region, together; errors are `analyse`'s."""
-    parts = list(geometries)
-    if not parts:
-        raise InputFileError(
-            "There is no assembly to analyse: expected that of at least one region."
-        )
-    nsd_ids = parts[0].nsd_ids
-    for part in parts:
+    """Put the RDMs of regions together, which are not copied.
+
+    Parameters
+    ----------
+    geometries : iterable of Geometry
+        Of the same images.
+
+    Returns
+    -------
+    Geometry
+        Their regions, in the order given.
+
+    Raises
+    ------
+    InputFileError
+        One has other images than the first, or there is none.
+    """
+    parts: list[Geometry] = []
+    for part in geometries:
+        parts.append(part)
+        nsd_ids = parts[0].nsd_ids
         if not np.array_equal(nsd_ids, part.nsd_ids):
             raise InputFileError(
                 f"The assembly of {part.all_voxels[0].region} has {len(part.nsd_ids)} images, and "
                 f"not those of the first region ({len(nsd_ids)}): RDMs can be compared over the "
                 "same images only; make the assemblies in one run."
             )
-    return Geometry(
-        nsd_ids,
-        _by_region(region for part in parts for region in part.all_voxels),
-        _by_region(region for part in parts for region in part.reliable_voxels),
-    )
-
-
-def _by_region(parts: Iterable[RegionGeometry]) -> tuple[RegionGeometry, ...]:
-    """Put parts of the same region, each of other subjects, together."""
-    of_regions: dict[str, list[RegionGeometry]] = {}
-    for part in parts:
-        of_regions.setdefault(part.region, []).append(part)
-    return tuple(
-        RegionGeometry(
-            region,
-            tuple(subject for part in own for subject in part.subjects),
-            np.concatenate([part.n_voxels for part in own]),
-            np.concatenate([part.n_without_variance for part in own]),
-            np.concatenate([part.rdms for part in own]),
+    if not parts:
+        raise InputFileError(
+            "There is no assembly to analyse: expected that of at least one region."
         )
-        for region, own in of_regions.items()
+    return Geometry(
+        parts[0].nsd_ids,
+        tuple(region for part in parts for region in part.all_voxels),
+        tuple(region for part in parts for region in part.reliable_voxels),
     )
 
 

@@ -187,7 +187,7 @@ def build_assembly(
     voxels : DataFrame, n_neuroids rows
         As `voxel_table` gives it; kept ones alone.
     attributes : mapping of str to str or number
-        What determines the data; `DESCRIPTIONS` are added, of the data too unless given here.
+        What determines the data. `DESCRIPTIONS` are added; those of the data can be overridden.
     coordinates : sequence of str
         Which columns say where a neuroid lies: `nsd_prep.dataset.space.Space.coordinates`.
 

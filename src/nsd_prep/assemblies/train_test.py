@@ -24,11 +24,11 @@ Repetitions = Callable[[int, str], NDArray[np.float32]]
 #: what models give for these bounds.
 TIME_BIN_START: Final = 70
 TIME_BIN_END: Final = 170
-#: What the rows of train and of test are.
-_TRAIN_ROWS: Final = (
+#: Long names of the values of train and of test.
+_TRAIN_VALUES: Final = (
     "response: z-score over a session's trials, mean of 3 trials, z-score over images"
 )
-_TEST_ROWS: Final = "response: z-score over a session's trials, of one trial, z-score over images"
+_TEST_VALUES: Final = "response: z-score over a session's trials, of one trial, z-score over images"
 #: Voxels whose second z-score is computed together.
 _VOXELS_AT_ONCE: Final = 2048
 #: Voxels of a region of a subject, beyond which no two are in memory: 25 MB each.
@@ -135,7 +135,7 @@ def train_and_test_form(
     ordered = in_consumers_order(voxels)
     space_type = SurfaceSpace if "vertex_index" in voxels else VolumeSpace
     attributes = {**attributes, "zscore_images": zscore_images}
-    described = (attributes | {"long_name": name} for name in (_TRAIN_ROWS, _TEST_ROWS))
+    described = (attributes | {"long_name": name} for name in (_TRAIN_VALUES, _TEST_VALUES))
     train_ids, test_ids = nsd_ids[is_train], np.repeat(nsd_ids[~is_train], REPETITIONS)
     train, test = (
         build_assembly(

@@ -113,7 +113,7 @@ class ValuesOfNeuroids:
     n_nan, n_not_finite : ndarray of int64, shape (n_neuroids,)
         Values that are NaN; that are NaN or infinite.
     spread : ndarray of float32, shape (n_neuroids,)
-        The largest value less the smallest; NaN where one is.
+        The largest value less the smallest; not finite where one of the values is not.
     total, squares : ndarray of float64, shape (n_neuroids,)
         Sum, and sum of squares, of the values that are not NaN.
     """

@@ -62,7 +62,7 @@ EXTRACT_SESSIONS: Final = Step(
 # fourth of `validate` and the sixth of `examine`.
 CHECK_SUBJECTS: Final = Step("check-subjects", checks.check_subjects, version=4)
 WRITE_TABLES: Final = Step("write-tables", tables.write_tables)
-# Assemblies say what their values are, and in which units, since this version, and train and test
+# Assemblies say what their values are, and in which units, since the second version, train and test
 # since the fifth.
 ASSEMBLE_REGION: Final = Step(
     "assemble-region", assemblies.assemble_region, "assemble-{region}", version=2

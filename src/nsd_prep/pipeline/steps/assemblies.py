@@ -67,7 +67,7 @@ def assemble_region(prepared: Prepared, region: str, folder: Folder) -> StepOutp
 
 @dataclass(frozen=True, eq=False)
 class Representations:
-    """The RDMs of a run's assemblies, computed when they are first needed, and once.
+    """The RDMs of a run's assemblies, and what is checked of their values, from one read of each.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class Representations:
     folder : Folder
         The output folder.
     with_reliable : bool
-        Whether those of reliable voxels are needed, as they are for the report.
+        Whether RDMs of reliable voxels are needed, as they are for the report.
     """
 
     assemblies: Mapping[str, StepOutput]
@@ -84,8 +84,8 @@ class Representations:
     with_reliable: bool = field(default=True, compare=False)
     _regions: dict[str, Geometry] = field(default_factory=dict, init=False, compare=False)
 
-    def look_at(self, region: str) -> tuple[xr.DataArray, ValuesOfNeuroids]:
-        """Read an assembly as it was written, and compute its RDMs: each value is read once.
+    def summarise(self, region: str) -> tuple[xr.DataArray, ValuesOfNeuroids]:
+        """Read an assembly as it was written, a subject at a time, and compute its RDMs.
 
         Returns
         -------
@@ -96,15 +96,26 @@ class Representations:
         """
         (name,) = self.assemblies[region].files
         with opened_assembly(self.folder.path / name) as assembly:
+            nothing = np.broadcast_to(assembly.dtype.type(0), assembly.shape)
+            form = assembly.copy(data=nothing).load()  # its coordinates, which are read later else
+            by_image = form.transpose("presentation", "neuroid")
 
-            def look(neuroids: slice) -> tuple[ValuesOfNeuroids, Geometry]:
-                part = assembly[:, neuroids].load()
-                geometry = geometry_of(region, without_gaps(part), with_reliable=self.with_reliable)
-                return values_of_neuroids(part.to_numpy()), geometry
+            def summarise(neuroids: slice) -> tuple[ValuesOfNeuroids, Geometry]:
+                part = assembly.isel(neuroid=neuroids).transpose("presentation", "neuroid")
+                values = part.to_numpy()
+                part = without_gaps(by_image[:, neuroids].copy(data=values))
+                geometry = geometry_of(region, part, with_reliable=self.with_reliable)
+                return values_of_neuroids(values), geometry
 
-            parts = each_in_threads(look, _subjects_in_columns(assembly["subject"].to_numpy()))
-            form = assembly.copy(data=np.broadcast_to(assembly.dtype.type(0), assembly.shape))
-        self._regions[region] = combined(geometry for _, geometry in parts)
+            parts = each_in_threads(summarise, _subjects_in_columns(form["subject"].to_numpy()))
+        of_all, of_reliable = (
+            tuple(RegionGeometry.of_subjects(own) for own in zip(*of_parts, strict=True))
+            for of_parts in (
+                [geometry.all_voxels for _, geometry in parts],
+                [geometry.reliable_voxels for _, geometry in parts],
+            )
+        )
+        self._regions[region] = Geometry(form["nsd_id"].to_numpy(), of_all, of_reliable)
         return form, ValuesOfNeuroids.joined([values for values, _ in parts])
 
     @cached_property
@@ -112,7 +123,7 @@ class Representations:
         """The RDMs of every region and subject."""
         for region in self.assemblies:
             if region not in self._regions:  # it was checked in an earlier run
-                self.look_at(region)
+                self.summarise(region)
         return combined(self._regions[region] for region in self.assemblies)
 
 

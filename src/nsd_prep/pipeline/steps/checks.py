@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.analysis.image_features import image_features
 from nsd_prep.analysis.rdm import from_upper_triangle
-from nsd_prep.assemblies.assembly import (
-    SubjectVoxels,
-)
+from nsd_prep.assemblies.assembly import SubjectVoxels
 from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
 from nsd_prep.checks import (
     RegionEvidence,
@@ -294,7 +292,7 @@ def validate(
     for region in representations.assemblies:
         voxels = prepared.voxels[prepared.voxels["region"] == region]
         kept = voxels[voxels["kept"]]
-        labels[region], values = representations.look_at(region)
+        labels[region], values = representations.summarise(region)
         subjects = prepared.subjects_with(region)
         checks += check_form(region, labels[region], subjects, nsd_ids, kept, values)
         checks += check_signal(region, values, kept)
