@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from nsd_prep import __version__
 from nsd_prep.core.counts import counted
+from nsd_prep.core.folders import absolute
 from nsd_prep.core.parameters import RegionName, parameters
 from nsd_prep.core.progress import Stages
 from nsd_prep.core.terminal import print_rendered, say
@@ -67,7 +68,7 @@ def _experiment(options: dict[str, Any], experiment: Literal["imagery", "synthet
     from nsd_prep.core.check_table import raise_failed
     from nsd_prep.notebook import open_nsd
 
-    output = options["output_dir"].expanduser().absolute()
+    output = absolute(options["output_dir"])
     with lines_on_terminal():
         nsd = open_nsd(
             root,
@@ -169,13 +170,10 @@ def _flow(options: dict[str, Any]) -> int:
     planned = plan_run(**options)
     with only_run_in(planned.output_dir):
         pass  # that another run is there is reported before a server is started
-    options |= {
-        "nsd_root": planned.nsd_root,
-        "output_dir": planned.output_dir,
-        "features": planned.features,
-    }
-    for name in ("cache_dir", "regions_file"):
-        options[name] = options[name] and options[name].expanduser().absolute()
+    # The flow runs in the temporary server's folder.
+    paths = {name: value for name, value in options.items() if isinstance(value, Path)}
+    options |= {name: absolute(path) for name, path in paths.items()}
+    options["nsd_root"] = planned.nsd_root
 
     import gc
 

@@ -25,8 +25,15 @@ from hypothesis import strategies as st
 from library_stages import planned
 from small_nsd import SmallNSD, write_small_nsd
 
+import nsd_prep
 from nsd_prep.analysis.features import Features
-from nsd_prep.core.errors import InputFileError, NSDPrepError, ParameterError, PreflightError
+from nsd_prep.core.errors import (
+    InputFileError,
+    NSDPrepError,
+    OutputError,
+    ParameterError,
+    PreflightError,
+)
 from nsd_prep.dataset import betas
 from nsd_prep.dataset.design import read_design
 from nsd_prep.dataset.regions import read_regions_file
@@ -459,3 +466,20 @@ def test_all_that_is_wrong_is_reported_together(damageable: SmallNSD) -> None:
     with pytest.raises(PreflightError) as raised:
         load_inputs(planned(damageable.root, damageable.root.parent / "out", regions=["V1"]))
     assert all(str(path) in str(raised.value) for path in wrong)
+
+
+def test_voxels_that_nobody_has_are_said_before_anything_is_read(
+    official: SmallNSD, tmp_path: Path
+) -> None:
+    asked = planned(official.root, tmp_path, regions=["V1"], single_trials=True, min_ncsnr=99.0)
+    with pytest.raises(PreflightError, match="subject 1 no voxel is taken with min_ncsnr=99: of"):
+        load_inputs(asked)
+    assert {path.name for path in tmp_path.iterdir()} <= {"cache"}
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a file system of Linux")
+@pytest.mark.parametrize("option", ["output_dir", "cache_dir"])
+def test_a_folder_where_none_can_be_made(official: SmallNSD, tmp_path: Path, option: str) -> None:
+    folders = {"output_dir": tmp_path / "out", option: Path("/proc/none")}
+    with pytest.raises((OutputError, PreflightError), match="/proc/none cannot be made: nothing"):
+        nsd_prep.prepare(nsd_root=official.root, regions=["V1"], progress=False, **folders)

@@ -194,8 +194,9 @@ class TestKeyboard:
             assert table.evaluate("(one) => one.scrollLeft") > 0
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
-    def test_a_shadow_says_that_more_of_a_figure_is_beside(
-        self, browser: Pages, report: Path, scheme: str
+    @pytest.mark.parametrize("kind", [".picture", ".scroll:has(table)"])
+    def test_a_shadow_says_that_more_is_beside(
+        self, browser: Pages, report: Path, scheme: str, kind: str
     ) -> None:
         def edge(figure: Any) -> float:
             picture = Image.open(io.BytesIO(figure.screenshot())).convert("L")
@@ -203,14 +204,14 @@ class TestKeyboard:
             return float(np.median(right))
 
         with shown(browser, report, width=400, scheme=scheme) as page:
-            wide = page.locator(".picture").evaluate_all(
+            wide = page.locator(kind).evaluate_all(
                 "(all) => all.findIndex((one) => one.scrollWidth > one.clientWidth + 20)"
             )
-            figure = page.locator(".picture").nth(wide)
+            figure = page.locator(kind).nth(wide)
             before = edge(figure)
             figure.evaluate("(one) => { one.scrollLeft = one.scrollWidth; }")
             page.wait_for_timeout(200)
-            assert before < edge(figure) - 20
+            assert abs(before - edge(figure)) > 20
 
 
 class TestPrinted:
@@ -224,6 +225,8 @@ class TestPrinted:
                 "(all) => all.filter((one) => one.getBoundingClientRect().height === 0).length"
             )
             assert hidden == 0
+            page.set_viewport_size({"width": 700, "height": 1000})  # A4 with margins
+            assert page.evaluate("document.documentElement.scrollWidth") <= 700, "shrunk for that"
             printed = page.pdf(format="A4", print_background=True)
         n_pages = len(re.findall(rb"/Type /Page\b(?!s)", printed))
         assert 3 < n_pages < 30

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from coco_files import coco
 
 import nsd_prep
 from nsd_prep.core.errors import ParameterError
@@ -363,6 +364,41 @@ def test_an_error_of_a_run_is_one_sentence(tiny_nsd: Path, tmp_path: Path) -> No
     assert refused.returncode == 1
     assert "which removes the results that this run does not write" in shown
     assert "Traceback" not in shown
+
+
+@pytest.mark.slow
+def test_paths_are_those_of_the_folder_in_which_the_command_is_given(
+    tiny_nsd: Path, tmp_path: Path
+) -> None:
+    """The flow runs in the temporary server's folder: a relative path would be one in there."""
+    images = nsd_prep.open_nsd(tiny_nsd, cache_dir=tmp_path / "images").images()
+    coco(tmp_path / "coco", images)
+    split = images[["nsd_id"]].assign(split=["train", "test"] * (len(images) // 2))
+    split.to_csv(tmp_path / "ids.csv", index=False)
+    (tmp_path / "own.toml").write_text("[mine]\nlabels = { prf-visualrois = [1, 2] }\n")
+    (tmp_path / "nsd").symlink_to(tiny_nsd)
+    pairs = {
+        "nsd_root": "nsd",
+        "output_dir": "out",
+        "cache_dir": "kept",
+        "regions_file": "own.toml",
+        "split_file": "ids.csv",
+        "coco_annotations": "coco",
+    }
+    with_paths = {
+        name
+        for name, parameter in inspect.signature(parameters).parameters.items()
+        if "Path" in str(parameter.annotation)
+    }
+    assert with_paths <= {*pairs, "features"}, "a new path is tested here, too"
+    words = [sys.executable, "-P", "-m", "nsd_prep", "trials", "--subjects", "1", "--no-report"]
+    for name, path in pairs.items():
+        words += [f"--{name.replace('_', '-')}", path]
+    ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert pd.read_csv(tmp_path / "out" / "images.csv")["captions"].notna().any()
+    assert "split_file" in pd.read_csv(tmp_path / "out" / "subj01.csv")
+    assert (tmp_path / "kept").is_dir()
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])

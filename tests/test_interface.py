@@ -409,6 +409,22 @@ class TestOwnRegions:
 
 
 class TestErrors:
+    @pytest.mark.parametrize("root", [None, "", "  "])
+    def test_no_root(self, root: str | None, tmp_path: Path) -> None:
+        with pytest.raises(ParameterError, match="There is no root: give the dataset's folder"):
+            open_nsd(root, cache_dir=tmp_path)  # type: ignore[arg-type]
+
+    def test_an_unknown_experiment(self, nsd: NSD, tmp_path: Path) -> None:
+        sentence = r"no experiment 'imager': give one of imagery, synthetic. Did you mean imagery\?"
+        with pytest.raises(ParameterError, match=sentence):
+            nsd.experiment("imager", 1, "V1")  # type: ignore[arg-type]
+        with pytest.raises(ParameterError, match=sentence):
+            nsd.write_experiment("imager", tmp_path, "V1")  # type: ignore[arg-type]
+
+    def test_a_least_value_below_zero(self, nsd: NSD) -> None:
+        with pytest.raises(ParameterError, match=r"The value -1.* of min_ncsnr= is not possible"):
+            nsd.single_trials(1, "V1", min_ncsnr=-1)
+
     @pytest.mark.parametrize(
         ("call", "message"),
         [

@@ -40,7 +40,7 @@ from nsd_prep.report.figures.figure import Cells, ReportFigure
 from nsd_prep.report.figures.slices import Anatomy
 from nsd_prep.report.figures.style import booklet
 from nsd_prep.report.markdown import artifacts
-from nsd_prep.report.methods import RunFacts, facts_table, methods
+from nsd_prep.report.methods import RunFacts, facts_table, methods, references
 from nsd_prep.report.page import cells_json, render_page
 from nsd_prep.report.record import Report, Section, Table, grouped
 from nsd_prep.report.stamp import stamp_page, without_stamp
@@ -392,6 +392,18 @@ class TestFactsOfOneSubject:
         assert facts_table(one)["Sessions"] == "6 read of 6"
         assert "seen three times by the subject" in facts_table(one)["Images"]
         assert "that the subject saw three times" in methods(one)[1]
+
+    def test_no_agreement_is_described_where_nothing_is_compared(self, facts: RunFacts) -> None:
+        alone = replace(facts, sessions={1: 6}, sessions_read={1: 6}, regions={"V1": "labels"})
+        assert "Agreement" not in methods(alone)[3]
+        assert "95%" not in methods(alone)[3]
+        cited = " ".join(references(alone))
+        assert "Nili" not in cited
+        assert "Efron" not in cited
+        several = replace(alone, sessions=facts.sessions, sessions_read=facts.sessions_read)
+        assert "Agreement between subjects is Pearson r" in methods(several)[3]
+        assert "between regions" not in methods(several)[3]
+        assert len(references(facts)) == len(references(several)) == 4
         assert facts_table(facts)["Sessions"].endswith("; the others hold no trial that is used")
 
 

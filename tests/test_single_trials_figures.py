@@ -212,6 +212,14 @@ class TestFigures:
         points = drawn[0].axes[0].collections[0]
         assert points.get_array().sum() == 2
 
+    def test_a_single_voxel_can_be_seen(self, drawn: list[Figure]) -> None:
+        correlation = np.repeat([0.1, 0.9], [200, 1])
+        draw_reliability(correlation, correlation.astype(np.float32), 1)
+        cells = drawn[0].axes[0].collections[0]
+        cells.update_scalarmappable()
+        (alone,) = cells.get_facecolors()[cells.get_array() == 1]
+        assert alone[:3].min() < 0.8
+
     def test_numbers_of_voxels_are_labelled_where_they_are_few(self, drawn: list[Figure]) -> None:
         correlation = np.repeat([0.1, 0.5], [1, 20])
         draw_reliability(correlation, correlation.astype(np.float32), 1)

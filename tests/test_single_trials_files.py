@@ -410,6 +410,13 @@ class TestWriteSubject:
             subject.write(tmp_path / "subj01.zarr", format="zarr")
         assert list(tmp_path.iterdir()) == []
 
+    def test_of_a_store_that_is_there_another_format_is_no_choice(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "tensorstore", None)
+        with pytest.raises(ParameterError, match=r"pip install zarr tensorstore\.$"):
+            open_single_trials(tmp_path)
+
 
 class TestReading:
     def test_batches_of_random_trials(

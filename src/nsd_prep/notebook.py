@@ -95,6 +95,8 @@ def open_nsd(
     OutputError
         No cache is given, and the user has no home folder.
     """
+    if root is None or not str(root).strip():
+        raise ParameterError("There is no root: give the dataset's folder or address.")
     if isinstance(subjects, int | str):
         raise ParameterError(f"Subjects are a sequence, found {subjects!r}: give [{subjects}].")
     if preparation not in (None, *PREPARATION_FOLDERS):
@@ -276,7 +278,12 @@ class NSD:
             coordinates: what `nsd_prep.single_trials.open_single_trials` gives.
         """
         chosen: dict[str, Any] = {"normalise": normalise, "images": images, "split": split}
-        Run.checked(**dict(self._run) | chosen)
+        least = {
+            "min_ncsnr": min_ncsnr,
+            "min_noise_ceiling": min_noise_ceiling,
+            "min_reliability": min_reliability,
+        }
+        Run.checked(**dict(self._run) | chosen | least)
         options = SingleTrialOptions(**chosen, average=average)
         minima = VoxelMinima(min_ncsnr, min_noise_ceiling, min_reliability)
         return open_single_trials(

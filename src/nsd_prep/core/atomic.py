@@ -195,6 +195,17 @@ def _check_ended(file: BinaryIO, n_bytes: int) -> None:
         raise OSError(errno.EIO, f"The disk gave {n_bytes} of {size} bytes", file.name)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder where it is missing; OutputError where none can be made, as below /proc."""
+    with explained_write_errors(path):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:
+            raise OutputError(
+                f"The folder {path} cannot be made: nothing can be written there; choose another."
+            ) from error
+
+
 def writable_folder(path: Path, parameter: str) -> None:
     """Make a folder where it is missing; OutputError where files cannot be written in it.
 
@@ -202,7 +213,7 @@ def writable_folder(path: Path, parameter: str) -> None:
     """
     try:
         with explained_write_errors(path):
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             with tempfile.TemporaryFile(dir=path):
                 pass
     except OutputError as error:

@@ -7,7 +7,7 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-from nsd_prep.core.atomic import explained_write_errors, remove_stale_partials
+from nsd_prep.core.atomic import explained_write_errors, make_folder, remove_stale_partials
 from nsd_prep.core.errors import ParameterError
 
 #: The file in a folder that is locked; it stays when the lock is released.
@@ -35,7 +35,7 @@ def only_one_in(folder: Path, sentence: str) -> Iterator[None]:
         It cannot be written.
     """
     with explained_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         lock = FileLock(folder / LOCK, timeout=0)
         try:
             lock.acquire()

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from nsd_prep.core.atomic import explained_write_errors, write_text
+from nsd_prep.core.atomic import explained_write_errors, make_folder, write_text
 from nsd_prep.core.errors import MissingFilesError, ParameterError
 from nsd_prep.core.folders import visible
 
@@ -48,7 +48,7 @@ def in_use(folder: Path) -> Iterator[None]:
         It holds other files, which could be taken for the cache's when that is cleared.
     """
     with explained_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         _require_cache(folder)
         with FileLock(folder / _DOOR):
             if not (folder / TAG_FILE).exists():

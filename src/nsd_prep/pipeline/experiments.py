@@ -1,9 +1,10 @@
 """Subjects' rows of NSD-imagery or NSD-synthetic: read, given as a dataset, written, checked."""
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from nsd_prep.checks.experiment_runs import check_experiment
 from nsd_prep.checks.registry import as_table
 from nsd_prep.core.atomic import write_table
 from nsd_prep.core.check import Check, of_vertices
+from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.parameters import StoredFormat, StoredType
 from nsd_prep.core.progress import Stages
 from nsd_prep.core.tables import variables
@@ -144,6 +146,7 @@ def experiment_of(
     opened: OpenSubjects, experiment: Experiment, subject: int, regions: Regions
 ) -> ExperimentRows:
     """Return the rows of an open subject in some regions."""
+    _require_known(experiment)
     _require(opened, experiment, [subject])
     return read_experiment(opened.load_without_sessions(subject, regions), subject, experiment)
 
@@ -160,6 +163,7 @@ def write_experiments(
     format: StoredFormat,
 ) -> tuple[list[Path], list[Check]]:
     """Write the rows of subjects, all that are open where none are given, and check them."""
+    _require_known(experiment)
     chosen = opened.chosen(subjects)
     refuse_dataset(folder, opened.run.dataset())
     _require(opened, experiment, chosen)
@@ -176,6 +180,17 @@ def write_experiments(
     table = folder / f"checks_{experiment}.csv"
     write_table(table, as_table(checks))
     return [*files, table], checks
+
+
+def _require_known(experiment: str) -> None:
+    """Raise a ParameterError where there is no such experiment."""
+    known = get_args(Experiment)
+    if experiment not in known:
+        near = difflib.get_close_matches(str(experiment), known, 1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ParameterError(
+            f"There is no experiment {experiment!r}: give one of {', '.join(known)}.{hint}"
+        )
 
 
 def _require(opened: OpenSubjects, experiment: Experiment, subjects: Sequence[int]) -> None:

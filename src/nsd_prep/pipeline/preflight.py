@@ -9,24 +9,25 @@ from typing import TypeVar
 from nsd_prep.analysis.features import check_ids, parse_features
 from nsd_prep.core.atomic import remove_stale_partials, writable_folder
 from nsd_prep.core.digests import digest_of_bytes, read_whole
-from nsd_prep.core.errors import NSDPrepError, PreflightError
+from nsd_prep.core.errors import NSDPrepError, ParameterError, PreflightError
 from nsd_prep.core.problems import Problems
 from nsd_prep.core.records import FileRecord
 from nsd_prep.dataset.behaviour import behaviour_file
 from nsd_prep.dataset.beta_files import NATIVE_TRANSFORMS
 from nsd_prep.dataset.images import check_images_file
 from nsd_prep.dataset.masks import labels_that_are_nowhere
-from nsd_prep.dataset.regions import LABELS_OF_SPACES, built_in_regions
+from nsd_prep.dataset.regions import LABELS_OF_SPACES, VoxelSelection, built_in_regions
 from nsd_prep.dataset.source import Source
 from nsd_prep.dataset.space import HEMISPHERES, NATIVESURFACE
 from nsd_prep.dataset.stimulus_table import count_images
 from nsd_prep.pipeline import step_table
 from nsd_prep.pipeline.cortex import load_cortex
 from nsd_prep.pipeline.earlier import require_folder_of_runs
-from nsd_prep.pipeline.inputs import Inputs, Trials
+from nsd_prep.pipeline.inputs import Inputs, NoiseCeilings, Trials
 from nsd_prep.pipeline.loading import check_space, look_at_sessions
 from nsd_prep.pipeline.run import Run, written_folders
 from nsd_prep.pipeline.step import Execution, InThreads
+from nsd_prep.single_trials.voxels import trial_voxels
 from nsd_prep.synthetic import read_truth
 
 _Value = TypeVar("_Value")
@@ -84,6 +85,8 @@ def load_inputs(
         ncsnr = noise_ceilings[subject]
         selection = masks[subject].selection
         problems.collect(check_space, subject, ncsnr.files[0].path, ncsnr.ncsnr, selection)
+        if run.single_trials:
+            problems.collect(_check_minima, run, subject, selection, ncsnr)
     features = None
     if run.features is not None and trials is not None:
         features = problems.collect(_check_features, run, trials)
@@ -145,6 +148,19 @@ def _by_subject(
         for subject, result in zip(run.subjects, results, strict=True)
         if result is not None
     }
+
+
+def _check_minima(
+    run: Run, subject: int, selection: VoxelSelection, ceilings: NoiseCeilings
+) -> None:
+    """Raise where none of a subject's voxels has the least ncsnr or noise ceiling asked for."""
+    minima = replace(run.minima, reliability=None)  # which follows from the responses
+    regions = {name: voxels for name, voxels in selection.regions.items() if len(voxels)}
+    voxels = trial_voxels(regions, selection.space, ceilings.ncsnr.values, ceilings.splits)
+    try:
+        minima.select(voxels)
+    except ParameterError as error:
+        raise ParameterError(f"Of subject {subject} n{str(error)[1:]}") from error
 
 
 def _check_features(run: Run, trials: Trials) -> FileRecord:

@@ -185,7 +185,7 @@ def compose_report(
         sections=tuple(sections),
         checks=tuple(map(describe, checks)),
         methods=methods(facts),
-        references=references(),
+        references=references(facts),
     )
 
 

@@ -184,9 +184,14 @@ def methods(facts: RunFacts) -> tuple[str, ...]:
     return (_data(facts), _responses(facts), _ceilings(facts), _analysis(facts))
 
 
-def references() -> tuple[str, ...]:
-    """Return what `methods` cites."""
-    return (ALLEN_2022, EFRON_1993, KRIEGESKORTE_2008, NILI_2014)
+def references(facts: RunFacts) -> tuple[str, ...]:
+    """Return what the page of a run cites."""
+    cited = [ALLEN_2022, EFRON_1993, KRIEGESKORTE_2008, NILI_2014]
+    if len(facts.sessions) == 1:
+        cited.remove(NILI_2014)  # of the agreement between subjects
+        if len(facts.regions) == 1:
+            cited.remove(EFRON_1993)  # of any agreement
+    return tuple(cited)
 
 
 def _data(facts: RunFacts) -> str:
@@ -291,21 +296,27 @@ def _ceilings(facts: RunFacts) -> str:
 
 def _analysis(facts: RunFacts) -> str:
     software = ", ".join(f"{name} {version}" for name, version in facts.versions.items())
-    several = len(facts.sessions) > 1
-    averaged = (
-        "; RDMs were averaged over subjects. Agreement between regions is Pearson r between their "
-        "mean RDMs, agreement between subjects Pearson r between their RDMs in a region, averaged "
-        "over pairs of subjects"
-        if several
-        else ". Agreement between regions is Pearson r between their RDMs"
+    several, mean = len(facts.sessions) > 1, "mean " * (len(facts.sessions) > 1)
+    agreements = []
+    if len(facts.regions) > 1:
+        agreements.append(f"between regions is Pearson r between their {mean}RDMs")
+    if several:
+        agreements.append(
+            f"between subjects {'is ' * (not agreements)}Pearson r between their RDMs in a region, "
+            "averaged over pairs of subjects"
+        )
+    agreement = (
+        f" Agreement {', agreement '.join(agreements)}, each over all pairs of images (triangle "
+        f"without the diagonal), with all {facts.sites} and with reliable {facts.sites} only; 95% "
+        "intervals are those of the jackknife on Fisher's z (Efron & Tibshirani, 1993)."
+        if agreements
+        else ""
     )
     return (
         "For each subject and region a representational dissimilarity matrix (RDM; Kriegeskorte et "
         "al., 2008) holds 1 - Pearson r between the response patterns of each pair of the "
-        f"{facts.images:,} images{averaged}, each over all pairs of images (triangle without the "
-        f"diagonal), with all {facts.sites} and with reliable {facts.sites} only; 95% intervals "
-        "are those of the jackknife on Fisher's z (Efron & Tibshirani, 1993). Images were "
-        f"ordered by hierarchical clustering of the {'mean ' * several}RDM with average linkage. "
+        f"{facts.images:,} images{'; RDMs were averaged over subjects' * several}.{agreement} "
+        f"Images were ordered by hierarchical clustering of the {mean}RDM with average linkage. "
         f"Software: {software}."
     )
 

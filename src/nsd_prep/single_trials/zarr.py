@@ -28,7 +28,7 @@ def zarr_libraries() -> tuple[ModuleType, ModuleType]:
     except ImportError as error:
         raise ParameterError(
             f"Zarr stores need libraries that are not installed ({error}): pip install zarr "
-            'tensorstore, or choose format="netcdf".'
+            "tensorstore."
         ) from error
     return zarr, tensorstore
 

@@ -21,7 +21,7 @@ from nsd_prep.report.figures.style import (
     QUIET_INK,
     REGION_COLOURS,
     REPETITION_COLOURS,
-    correlation_colours,
+    count_colours,
     new_figure,
     one_style,
     outline,
@@ -139,7 +139,7 @@ def draw_reliability(
                 gridsize=45,
                 mincnt=1,
                 norm=LogNorm(),
-                cmap=correlation_colours(),
+                cmap=count_colours(),
                 linewidths=0.1,
             )
             bar = figure.colorbar(density, ax=axis, aspect=30, pad=0.02)

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colorbar import Colorbar
-from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex
+from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
@@ -269,6 +269,11 @@ def correlation_colours() -> Colormap:
     """Return a map from white to dark blue, for correlations from 0 up."""
     stops = ["#ffffff", "#d3e5f2", "#7fb3d8", "#2f79b5", "#0b3c68"]
     return LinearSegmentedColormap.from_list("correlation", stops)
+
+
+def count_colours() -> Colormap:
+    """Return a map of blues for counts from 1 up, of which the least can be told from white."""
+    return ListedColormap(correlation_colours()(np.linspace(0.4, 1, 256)), "counts")
 
 
 def voxel_colours() -> Colormap:
