@@ -581,7 +581,11 @@ class TestSeveralCalls:
         assert main([*words, "--subjects", "2"]) == 1
         assert "give all subjects together, --subjects 1 2 or" in capsys.readouterr().err
         assert main([*words, "--subjects", "1", "2", "--min-ncsnr", "0.1"]) == 1
-        assert "min_ncsnr: None there, 0.1 in this export" in capsys.readouterr().err
+        shown = capsys.readouterr().err
+        assert "no --min-ncsnr there, --min-ncsnr 0.1 in this export" in shown
+        typo = tmp_path / "trials" / "subj1.nc"
+        assert main(["export", str(typo), str(tmp_path / "other"), "--like", "deepnsd"]) == 1
+        assert f"{typo}: No such file" in capsys.readouterr().err  # and not "the NSD root"
 
     @pytest.mark.parametrize("like", ["mindeye2", "brain-diffuser", "algonauts2023"])
     def test_subjects_are_added_and_the_readme_describes_them_all(
@@ -902,7 +906,7 @@ def test_another_choice_of_voxels_does_not_replace_an_export(
     nsd = open_nsd(official.root, cache_dir=tmp_path / "cache")
     file, *_ = nsd.export("deepnsd", tmp_path / "out", subjects=[SUBJECT])
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    with pytest.raises(ParameterError, match=r"min_ncsnr: None there, 0\.001 in this export"):
+    with pytest.raises(ParameterError, match=r"=None there, min_ncsnr=0\.001 in this export"):
         nsd.export("deepnsd", tmp_path / "out", subjects=[SUBJECT], min_ncsnr=0.001)
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     nsd.export("deepnsd", tmp_path / "out", subjects=[SUBJECT])

@@ -82,7 +82,7 @@ def require_like(like: str) -> None:
 
 def is_trials(path: Path) -> bool:
     """Return whether a path is single trials, or a folder that holds some."""
-    return path.is_file() or path.suffix == ".zarr" or bool(_files_of(path))
+    return path.is_file() or path.suffix in (".nc", ".zarr") or bool(_files_of(path))
 
 
 def _files_of(folder: Path) -> list[Path]:

@@ -136,7 +136,7 @@ class ExportFolder:
         there = facts if self._made_from is None else self._made_from
         if different := [name for name in facts if there.get(name) != facts[name]]:
             differences = ", ".join(
-                f"{name}: {there.get(name)} there, {facts[name]} in this export"
+                f"{name}={there.get(name)} there, {name}={facts[name]} in this export"
                 for name in sorted(different)
             )
             raise ParameterError(
