@@ -113,9 +113,6 @@ _TRIALS_ALONE: Final = MappingProxyType(
         )
     }
 )
-#: Commands that keep nothing of what they have done when they are interrupted.
-_STARTING_OVER: Final = ("synth", "compare", "map", "package", "regions", "cache", "deployments")
-_INTERRUPTED: Final = "interrupted: the same command starts over"
 #: Options for which nothing is a value.
 _MAY_BE_EMPTY: Final = ("--suffix",)
 _OPTIONS: Final[dict[str, Any]] = {
@@ -215,8 +212,7 @@ def _call(command: App, arguments: Sequence[str] | None) -> int:
             sys.stdout.flush()
             return status
     except KeyboardInterrupt:
-        starts_over = any(word in _STARTING_OVER for word in words[:1])
-        say(_INTERRUPTED if starts_over else interruption.SENTENCE, stderr=True)
+        say(interruption.sentence(words), stderr=True)
         interruption.keep_status()
         return interruption.STATUS
     except BrokenPipeError:  # "| head -1": nobody reads on

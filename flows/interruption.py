@@ -9,22 +9,30 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final, NoReturn
 
 STATUS: Final = 130
-SENTENCE: Final = "interrupted: the same command resumes where it stopped"
+#: Commands that keep nothing of what they have done when they are interrupted.
+_STARTING_OVER: Final = ("synth", "compare", "map", "package", "regions", "cache", "deployments")
 _REQUESTS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: How long a run that is interrupted may take to end in order.
 _SECONDS: Final = 4.0
 _SECONDS_UNTIL_AGAIN: Final = 0.05
 
 
+def sentence(words: Sequence[str]) -> str:
+    """Return what is said of an interrupted command, by the words of its command line."""
+    starts_over = bool(words) and words[0] in _STARTING_OVER
+    then = "starts over" if starts_over else "resumes where it stopped"
+    return f"interrupted: the same command {then}"
+
+
 def end_at_once(_number: int = 0, _frame: FrameType | None = None) -> NoReturn:
     """End the process: a signal handler for as long as there is nothing to be ended in order."""
-    os.write(2, f"{SENTENCE}\n".encode())
+    os.write(2, f"{sentence(sys.argv[1:])}\n".encode())
     os._exit(STATUS)
 
 

@@ -327,6 +327,19 @@ class TestSignals:
         assert said.endswith("interrupted: the same command starts over\n")
         assert "Traceback" not in said
 
+    @pytest.mark.parametrize("words", [("compare", "a", "b"), ("regions", "a")])
+    def test_a_command_that_starts_over_says_so_from_its_first_instruction_on(
+        self, tmp_path: Path, words: tuple[str, ...]
+    ) -> None:
+        with (tmp_path / "log").open("wb") as log, signals_as_in_a_terminal():
+            command = [sys.executable, "-m", "nsd_prep", *words]
+            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        wait_until(process, lambda: catches_requests(process), 5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 130
+        said = (tmp_path / "log").read_text()
+        assert said == "interrupted: the same command starts over\n"
+
     def test_a_run_that_is_interrupted_while_its_server_starts(self, place: Place) -> None:
         out = place.folder / "starting"
         run = place.start(out)
