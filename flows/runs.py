@@ -178,7 +178,7 @@ def _flow(options: dict[str, Any]) -> int:
     import gc
 
     from nsd_prep.flows.server import temporary_server
-    from nsd_prep.pipeline.libraries import import_of_arrays, import_report
+    from nsd_prep.pipeline.libraries import import_array_libraries, import_report
 
     with ExitStack() as stack:
         with Stages().stage("starting"):
@@ -189,7 +189,7 @@ def _flow(options: dict[str, Any]) -> int:
             silence_console()
             from nsd_prep.flows.nsd_flow import nsd_flow
 
-            import_of_arrays()
+            import_array_libraries()
             if options["report"]:
                 import_report()
             gc.freeze()  # what was imported stays: not to be looked through again and again

@@ -150,7 +150,7 @@ class TestDescriptions:
         self, assembly: xr.DataArray, path: Path
     ) -> None:
         write_assembly(assembly, path)
-        read = xr.open_dataarray(path)
+        read = xr.load_dataarray(path)
         units = {name: read[name].attrs.get("units") for name in read.coords}
         assert units == {
             "stimulus_id": None,

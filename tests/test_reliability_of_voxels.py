@@ -102,12 +102,13 @@ class TestSelections:
         assert not any(name.startswith("min_") for name in everything.attrs)
 
     def test_none_is_enough(self, nsd: NSD) -> None:
-        with pytest.raises(ParameterError, match=r"No voxel is taken with min_ncsnr=99: of 20 vox"):
+        sentence = "No voxel of subject 1 is taken with min_ncsnr=99: of 20 voxels"
+        with pytest.raises(ParameterError, match=sentence):
             nsd.single_trials(1, "V1", min_ncsnr=99)
 
     def test_what_is_not_known_is_not_enough(self) -> None:
         voxels = pd.DataFrame({"ncsnr": [np.nan, 0.0, 1.0]})
-        assert VoxelMinima(ncsnr=0).select(voxels).tolist() == [False, True, True]
+        assert VoxelMinima(ncsnr=0).select(voxels, 1).tolist() == [False, True, True]
 
     def test_exports_take_the_same(self, nsd: NSD, tmp_path: Path) -> None:
         nsd.export("deepnsd", tmp_path, subjects=[1], min_ncsnr=0.9)

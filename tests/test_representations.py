@@ -2,6 +2,8 @@
 
 import gc
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +147,29 @@ def test_an_assembly_is_read_once(tmp_path: Path) -> None:
     assert len(representations.geometry.all_voxels[0].subjects) == 3
     with pytest.raises(OSError, match=r"one\.nc"):
         read_assembly(tmp_path / "one.nc")
+
+
+#: Files that someone opened and never closed are closed when garbage is collected, in any thread.
+LEAKING = """
+import gc, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import xarray as xr
+import test_representations as inputs
+gc.set_threshold(50)
+folder, assembly = Path(sys.argv[2]), inputs.made(inputs.SPACES["volume"])
+for _ in range(100):
+    inputs.written(assembly, folder).summarise("V1")
+    opened = xr.open_dataarray(folder / "one.nc")
+    opened["nc_testset"].to_numpy()
+    cycle = [opened]
+    cycle.append(cycle)
+    del opened, cycle
+"""
+
+
+@pytest.mark.slow
+def test_files_that_someone_else_never_closed_do_no_harm(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LEAKING, str(Path(__file__).parent), str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-500:]

@@ -27,7 +27,7 @@ def import_report() -> None:
         ) from error
 
 
-def import_of_arrays() -> None:
+def import_array_libraries() -> None:
     """Import what xarray imports with its first array: Dask, where it is installed."""
     import xarray as xr
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from nsd_prep.analysis.features import check_ids, parse_features
 from nsd_prep.core.atomic import remove_stale_partials, writable_folder
 from nsd_prep.core.digests import digest_of_bytes, read_whole
-from nsd_prep.core.errors import NSDPrepError, ParameterError, PreflightError
+from nsd_prep.core.errors import NSDPrepError, PreflightError
 from nsd_prep.core.problems import Problems
 from nsd_prep.core.records import FileRecord
 from nsd_prep.dataset.behaviour import behaviour_file
@@ -27,6 +27,7 @@ from nsd_prep.pipeline.inputs import Inputs, NoiseCeilings, Trials
 from nsd_prep.pipeline.loading import check_space, look_at_sessions
 from nsd_prep.pipeline.run import Run, written_folders
 from nsd_prep.pipeline.step import Execution, InThreads
+from nsd_prep.single_trials.reliability import VoxelMinima
 from nsd_prep.single_trials.voxels import trial_voxels
 from nsd_prep.synthetic import read_truth
 
@@ -81,12 +82,13 @@ def load_inputs(
     if len(masks) == len(run.subjects) and not is_part:
         selections = [mask.selection for mask in masks.values()]
         problems.found.extend(labels_that_are_nowhere(selections))
+    known_minima = replace(run.minima, reliability=None) if run.single_trials else VoxelMinima()
     for subject in set(masks) & set(noise_ceilings):
         ncsnr = noise_ceilings[subject]
         selection = masks[subject].selection
         problems.collect(check_space, subject, ncsnr.files[0].path, ncsnr.ncsnr, selection)
-        if run.single_trials:
-            problems.collect(_check_minima, run, subject, selection, ncsnr)
+        if known_minima.attributes():
+            problems.collect(_check_minima, known_minima, subject, selection, ncsnr)
     features = None
     if run.features is not None and trials is not None:
         features = problems.collect(_check_features, run, trials)
@@ -151,16 +153,12 @@ def _by_subject(
 
 
 def _check_minima(
-    run: Run, subject: int, selection: VoxelSelection, ceilings: NoiseCeilings
+    minima: VoxelMinima, subject: int, selection: VoxelSelection, ceilings: NoiseCeilings
 ) -> None:
-    """Raise where none of a subject's voxels has the least ncsnr or noise ceiling asked for."""
-    minima = replace(run.minima, reliability=None)  # which follows from the responses
+    """Raise where none of a subject's voxels has what is asked for, before any is read."""
     regions = {name: voxels for name, voxels in selection.regions.items() if len(voxels)}
     voxels = trial_voxels(regions, selection.space, ceilings.ncsnr.values, ceilings.splits)
-    try:
-        minima.select(voxels)
-    except ParameterError as error:
-        raise ParameterError(f"Of subject {subject} n{str(error)[1:]}") from error
+    minima.select(voxels, subject)
 
 
 def _check_features(run: Run, trials: Trials) -> FileRecord:

@@ -39,7 +39,7 @@ class VoxelMinima:
         """Return what a file records of them: those that are set, as ``min_ncsnr`` and so on."""
         return {f"min_{name}": value for name, value in vars(self).items() if value is not None}
 
-    def select(self, voxels: pd.DataFrame) -> NDArray[np.bool_]:
+    def select(self, voxels: pd.DataFrame, subject: int) -> NDArray[np.bool_]:
         """Return which voxels are taken, bool (n_voxels,).
 
         Parameters
@@ -47,6 +47,8 @@ class VoxelMinima:
         voxels : DataFrame
             As `nsd_prep.single_trials.voxels.trial_voxels`, for `reliability` with the column
             split_half_reliability. A value that is not known is not enough.
+        subject : int
+            1-based; whose they are, for the error.
 
         Raises
         ------
@@ -64,8 +66,8 @@ class VoxelMinima:
             if not left.any():
                 highest = np.nanmax(np.where(taken, values, np.nan), initial=-np.inf)
                 raise ParameterError(
-                    f"No voxel is taken with min_{name}={least:g}: of {int(taken.sum())} voxels "
-                    f"the highest {column} is {highest:.3g}; choose less."
+                    f"No voxel of subject {subject} is taken with min_{name}={least:g}: of "
+                    f"{int(taken.sum())} voxels the highest {column} is {highest:.3g}; choose less."
                 )
             taken = left
         return taken

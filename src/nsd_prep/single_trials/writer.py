@@ -29,11 +29,7 @@ _IMAGES_OF_A_SHARD: Final = 500
 def check_storage(dtype: StoredType, format: StoredFormat) -> None:
     """Raise a ParameterError where a format cannot hold a type's values, or lacks its libraries."""
     if format == "zarr":
-        try:
-            zarr_libraries()
-        except ParameterError as error:
-            advice = ', or choose format="netcdf".'
-            raise ParameterError(str(error).removesuffix(".") + advice) from error
+        zarr_libraries(', or choose format="netcdf"')
     if (dtype, format) == ("float16", "netcdf"):
         raise ParameterError(
             'netCDF has no float16: choose dtype="int16", which takes as little space, or '

@@ -14,8 +14,13 @@ from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.core.threads import require_not_forked
 
 
-def zarr_libraries() -> tuple[ModuleType, ModuleType]:
+def zarr_libraries(otherwise: str = "") -> tuple[ModuleType, ModuleType]:
     """Return the modules zarr and tensorstore, which are installed on demand.
+
+    Parameters
+    ----------
+    otherwise : str
+        What else can be done without them, for the error.
 
     Raises
     ------
@@ -28,7 +33,7 @@ def zarr_libraries() -> tuple[ModuleType, ModuleType]:
     except ImportError as error:
         raise ParameterError(
             f"Zarr stores need libraries that are not installed ({error}): pip install zarr "
-            "tensorstore."
+            f"tensorstore{otherwise}."
         ) from error
     return zarr, tensorstore
 

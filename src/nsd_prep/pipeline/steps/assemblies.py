@@ -15,7 +15,7 @@ from nsd_prep.analysis.rdm_statistics import crossnobis, noise_precision
 from nsd_prep.assemblies.assembly import (
     assembly_in_columns,
     build_assembly,
-    opened_assembly,
+    read_assembly,
     without_gaps,
 )
 from nsd_prep.checks.assembly_values import ValuesOfNeuroids, values_of_neuroids
@@ -85,7 +85,7 @@ class Representations:
     _regions: dict[str, Geometry] = field(default_factory=dict, init=False, compare=False)
 
     def summarise(self, region: str) -> tuple[xr.DataArray, ValuesOfNeuroids]:
-        """Read an assembly as it was written, a subject at a time, and compute its RDMs.
+        """Read an assembly as it was written, and compute its RDMs.
 
         Returns
         -------
@@ -95,19 +95,16 @@ class Representations:
             What is checked of the values.
         """
         (name,) = self.assemblies[region].files
-        with opened_assembly(self.folder.path / name) as assembly:
-            nothing = np.broadcast_to(assembly.dtype.type(0), assembly.shape)
-            form = assembly.copy(data=nothing).load()  # its coordinates, which are read later else
-            by_image = form.transpose("presentation", "neuroid")
+        assembly = read_assembly(self.folder.path / name)
+        by_image = assembly.transpose("presentation", "neuroid")
 
-            def summarise(neuroids: slice) -> tuple[ValuesOfNeuroids, Geometry]:
-                part = assembly.isel(neuroid=neuroids).transpose("presentation", "neuroid")
-                values = part.to_numpy()
-                part = without_gaps(by_image[:, neuroids].copy(data=values))
-                geometry = geometry_of(region, part, with_reliable=self.with_reliable)
-                return values_of_neuroids(values), geometry
+        def summarise(neuroids: slice) -> tuple[ValuesOfNeuroids, Geometry]:
+            part = by_image[:, neuroids]
+            geometry = geometry_of(region, without_gaps(part), with_reliable=self.with_reliable)
+            return values_of_neuroids(part.to_numpy()), geometry
 
-            parts = each_in_threads(summarise, _subjects_in_columns(form["subject"].to_numpy()))
+        parts = each_in_threads(summarise, _subjects_in_columns(assembly["subject"].to_numpy()))
+        form = assembly.copy(data=np.broadcast_to(assembly.dtype.type(0), assembly.shape))
         of_all, of_reliable = (
             tuple(RegionGeometry.of_subjects(own) for own in zip(*of_parts, strict=True))
             for of_parts in (

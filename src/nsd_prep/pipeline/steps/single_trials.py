@@ -153,7 +153,7 @@ class SubjectTrials:
 
     @cached_property
     def _taken(self) -> NDArray[np.bool_]:
-        return self._minima.select(self._with_reliability)
+        return self._minima.select(self._with_reliability, self.subject)
 
     @cached_property
     def _with_reliability(self) -> pd.DataFrame:
