@@ -29,6 +29,7 @@ from simulated_subject import (
     simulate_subject,
 )
 
+from nsd_prep.analysis.rdm import upper_triangle
 from nsd_prep.checks import SingleTrials, check_session_records
 from nsd_prep.checks.alignment import NCSNR_OF_VOXELS, TRIALS_OF_IMAGES, align, check_alignment
 from nsd_prep.checks.decision import verdict_of_share
@@ -215,7 +216,7 @@ def simulated_subjects(
                 reliability[region].append(rdm_reliability(trials.astype(np.float32)))
         subjects = list(range(1, n_subjects + 1))
         stacks = {region: np.stack(rdm) for region, rdm in rdms.items()}
-        checks: list[Check] = check_region_identity(subjects, stacks)
+        checks: list[Check] = check_region_identity(subjects, _upper_triangles(stacks))
         agreement = subject_agreement(stacks["A"], permutations=250)
         checks += check_subject_agreement("A", subjects, agreement, np.array(reliability["A"]))
         size = f"{n_subjects} subjects, {n_images} images, {n_voxels} voxels, {shared:.0%} shared"
@@ -285,12 +286,16 @@ def simulated_regions(
             rdms[first][1], rdms[second][1] = rdms[second][1].copy(), rdms[first][1].copy()
         size = f"{geometry}, {n_subjects} subjects"
         wrong = f"{exchanged} exchanged" if exchanged else "sound"
-        checks = check_region_identity(list(range(1, n_subjects + 1)), rdms)
+        checks = check_region_identity(list(range(1, n_subjects + 1)), _upper_triangles(rdms))
         for row, check in enumerate(checks):
             is_wrong = exchanged and (row == 1 or n_subjects == 2)
             yield (size, wrong if is_wrong else "sound", check.name), check.verdict, 0.0
         order = check_region_order(region_order(rdms), rdms["V1"].shape[1])
         yield (size, "sound" if not exchanged else "one subject", order.name), order.verdict, 0.0
+
+
+def _upper_triangles(rdms: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: np.stack([upper_triangle(rdm) for rdm in own]) for name, own in rdms.items()}
 
 
 def _rdms_of_regions(

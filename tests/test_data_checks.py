@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from nsd_prep.analysis.image_features import image_features
+from nsd_prep.analysis.rdm import upper_triangle
 from nsd_prep.checks import (
     Scope,
     SingleTrials,
@@ -79,6 +80,10 @@ def trials_of(
 
 def rdms_of(responses: np.ndarray) -> np.ndarray:
     return 1 - np.corrcoef(responses)
+
+
+def upper_triangles(rdms: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: np.stack([upper_triangle(rdm) for rdm in own]) for name, own in rdms.items()}
 
 
 class TestDecision:
@@ -886,7 +891,7 @@ class TestRegionIdentity:
 
     def test_gain_is_that_of_plain_correlations_and_its_error_of_deletion(self) -> None:
         rdms = self.rdms(4)
-        found = gains_of_regions(rdms)[0]
+        found = gains_of_regions(upper_triangles(rdms))[0]
         assert (found.first, found.second) == ("V1", "V2")
 
         def gains(keep: np.ndarray) -> np.ndarray:
@@ -921,17 +926,17 @@ class TestRegionIdentity:
                 )
                 for name, n_voxels in {"V1": 100, "V2": 20, "V4": 100, "IT": 300}.items()
             }
-            found = check_region_identity(list(range(1, n_subjects + 1)), rdms)
+            found = check_region_identity(list(range(1, n_subjects + 1)), upper_triangles(rdms))
             assert {check.verdict for check in found} <= {"passed", "not decidable"}
             verdict = check_region_order(region_order(rdms), 100).verdict
             assert verdict in ("passed", "not decidable")
 
     def test_regions_in_their_places_pass_and_exchanged_ones_are_named(self) -> None:
         rdms = self.rdms(5)
-        sound = check_region_identity([1, 2, 3, 5, 7], rdms)
+        sound = check_region_identity([1, 2, 3, 5, 7], upper_triangles(rdms))
         assert {one.verdict for one in sound} == {"passed"}
         rdms["V1"][3], rdms["IT"][3] = rdms["IT"][3].copy(), rdms["V1"][3].copy()
-        wrong = check_region_identity([1, 2, 3, 5, 7], rdms)
+        wrong = check_region_identity([1, 2, 3, 5, 7], upper_triangles(rdms))
         assert [one.where for one in wrong if one.verdict == "failed"] == ["subj05"]
         assert "subj05's V1 looks like the others' IT" in describe(wrong[3]).value
 
@@ -939,15 +944,17 @@ class TestRegionIdentity:
         rdms = self.rdms(5)
         rdms["V1"][3], rdms["IT"][3] = rdms["IT"][3].copy(), rdms["V1"][3].copy()
         own = {"mine": rdms["V1"], "other": rdms["IT"]}
-        assert check_region_identity([1, 2, 3, 5, 7], own)[3].verdict == "suspicious"
+        assert (
+            check_region_identity([1, 2, 3, 5, 7], upper_triangles(own))[3].verdict == "suspicious"
+        )
 
     def test_of_two_subjects_either_may_be_the_one(self) -> None:
         rdms = self.rdms(2)
         rdms["V1"][1], rdms["IT"][1] = rdms["IT"][1].copy(), rdms["V1"][1].copy()
-        found = check_region_identity([1, 2], rdms)
+        found = check_region_identity([1, 2], upper_triangles(rdms))
         assert {check.verdict for check in found} == {"suspicious"}
 
     def test_one_subject_or_one_region_gives_no_check(self) -> None:
         rdms = self.rdms(1)
-        assert check_region_identity([1], rdms) == []
-        assert check_region_identity([1, 2], {"V1": rdms["V1"]}) == []
+        assert check_region_identity([1], upper_triangles(rdms)) == []
+        assert check_region_identity([1, 2], upper_triangles({"V1": rdms["V1"]})) == []

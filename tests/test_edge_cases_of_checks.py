@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from nsd_prep.analysis.rdm import upper_triangle
 from nsd_prep.checks import (
     SingleTrials,
     check_images,
@@ -69,8 +70,8 @@ def checks_of(
             centred = mean - mean.mean(axis=1, keepdims=True)
             centred /= np.linalg.norm(centred, axis=1, keepdims=True)
         rdms[region].append(1 - np.nan_to_num(centred @ centred.T))
-    stacks = {region: np.stack(rdm) for region, rdm in rdms.items()}
-    return [*found, *check_run(evidence, stacks, permutations=210)]
+    upper = {region: np.stack([upper_triangle(rdm) for rdm in own]) for region, own in rdms.items()}
+    return [*found, *check_run(evidence, upper, permutations=210)]
 
 
 SMALL = {

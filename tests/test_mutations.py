@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nsd_prep.analysis.rdm import upper_triangle
 from nsd_prep.checks import (
     RegionEvidence,
     SingleTrials,
@@ -184,8 +185,8 @@ def checks_of_world(world: World, how: Preparation = Preparation()) -> list[Chec
             rdms[region].append(rdm)
         found += [each for one in of_subject for each in one.checks]
         found += check_placement(subject, brain.masks, VolumeSpace(GRID, np.eye(4)), brain.ncsnr)
-    stacks = {name: np.stack(item) for name, item in rdms.items()}
-    return found + check_run(evidence, stacks, permutations=250)
+    upper = {name: np.stack([upper_triangle(rdm) for rdm in item]) for name, item in rdms.items()}
+    return found + check_run(evidence, upper, permutations=250)
 
 
 def failed(checks: list[Check]) -> dict[str, Check]:

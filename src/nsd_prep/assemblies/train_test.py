@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.assemblies.assembly import DESCRIPTIONS, build_assembly, neuroid_coordinates
+from nsd_prep.assemblies.assembly import build_assembly, neuroid_coordinates, with_coordinates
 from nsd_prep.core.parameters import ZScoreImages
 from nsd_prep.core.threads import each_in_threads, return_freed_memory
 from nsd_prep.dataset.published import REPETITIONS, VOXEL_COUNTS
@@ -306,10 +306,12 @@ def _in_time_bin(
             values["repetition"] = ("presentation", repetition)
     values["time_bin_start"] = ("time_bin", np.array([TIME_BIN_START], dtype=np.int64))
     values["time_bin_end"] = ("time_bin", np.array([TIME_BIN_END], dtype=np.int64))
-    return xr.DataArray(
-        assembly.to_numpy()[:, :, np.newaxis],
-        coords={name: (*given, DESCRIPTIONS[name]) for name, given in values.items()},
-        dims=("presentation", "neuroid", "time_bin"),
-        name=assembly.name,
-        attrs=assembly.attrs,
+    return with_coordinates(
+        xr.DataArray(
+            assembly.to_numpy()[:, :, np.newaxis],
+            dims=("presentation", "neuroid", "time_bin"),
+            name=assembly.name,
+            attrs=assembly.attrs,
+        ),
+        values,
     )

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import scipy.special
 from numpy.typing import NDArray
+from scipy.spatial.distance import squareform
 
 from nsd_prep.checks.decision import effective_degrees
 from nsd_prep.checks.subject_agreement import unit_rdm
@@ -153,8 +154,8 @@ def gains_of_regions(rdms: Mapping[str, NDArray[np.floating]]) -> list[Gains]:
 
     Parameters
     ----------
-    rdms : mapping of str to ndarray of float, shape (n_subjects, n_images, n_images)
-        By region.
+    rdms : mapping of str to ndarray of float, shape (n_subjects, n_pairs)
+        By region: upper triangles, row by row, as SciPy condenses them.
 
     Returns
     -------
@@ -162,8 +163,12 @@ def gains_of_regions(rdms: Mapping[str, NDArray[np.floating]]) -> list[Gains]:
         For each pair of regions.
     """
     regions = list(rdms)
-    units = np.stack([np.stack([unit_rdm(rdm) for rdm in stack]) for stack in rdms.values()])
-    n_regions, n_subjects, n_images, _ = units.shape
+    n_regions, n_subjects = len(rdms), len(rdms[regions[0]])
+    n_images = len(squareform(rdms[regions[0]][0]))
+    units = np.empty((n_regions, n_subjects, n_images, n_images), dtype=np.float32)
+    for of_region, upper in zip(units, rdms.values(), strict=True):
+        for unit, pairs in zip(of_region, upper, strict=True):
+            unit[...] = unit_rdm(squareform(pairs))
     flat = units.reshape(n_regions * n_subjects, -1)
     r = (flat @ flat.T).astype(np.float64).reshape(n_regions, n_subjects, n_regions, n_subjects)
     squares = np.einsum("rsij,rsij->rsi", units, units).astype(np.float64)
@@ -200,8 +205,8 @@ def check_region_identity(
     ----------
     subjects : sequence of int
         1-based, in the order of the RDMs.
-    rdms : mapping of str to ndarray of float, shape (n_subjects, n_images, n_images)
-        By region.
+    rdms : mapping of str to ndarray of float, shape (n_subjects, n_pairs)
+        By region: upper triangles, row by row, as SciPy condenses them.
 
     Returns
     -------

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import squareform
 
 from nsd_prep.checks.alignment import Alignment, AlignmentOfBlocks, check_alignment
 from nsd_prep.checks.published_kinds import Scope
@@ -169,8 +170,9 @@ def check_run(
     ----------
     evidence : sequence of RegionEvidence
         Of every subject and region; subjects in the order of the RDMs.
-    rdms : mapping of str to ndarray of float, shape (n_subjects, n_images, n_images)
-        The RDMs of each region's averaged responses, 1 - Pearson r.
+    rdms : mapping of str to ndarray of float, shape (n_subjects, n_pairs)
+        The RDMs of each region's averaged responses, 1 - Pearson r: upper triangles, row by
+        row, as SciPy condenses them.
     scope : Scope, optional
         What of NSD itself was read, for what is published of it; None of other datasets.
     permutations : int
@@ -204,7 +206,7 @@ def check_run(
     regions = [region for region, of_subjects in rdms.items() if len(of_subjects) >= 2]
 
     def agreement_in(region: str) -> SubjectAgreement:
-        return subject_agreement(rdms[region], permutations=permutations, seed=seed)
+        return subject_agreement(_squares(rdms[region]), permutations=permutations, seed=seed)
 
     agreements = dict(zip(regions, each_in_threads(agreement_in, regions), strict=True))
     for region, agreement in agreements.items():
@@ -214,16 +216,23 @@ def check_run(
             region, [region_evidence.subject for region_evidence in own], agreement, reliability
         )
     # A subject may lack a region: what compares regions takes those that all have.
-    complete = {region: stack for region, stack in rdms.items() if len(stack) == len(subjects)}
+    complete = {region: rows for region, rows in rdms.items() if len(rows) == len(subjects)}
     order = None
     if all(region in complete for region in REGIONS_IN_ORDER):
-        order = region_order(complete)
-        checks.append(check_region_order(order, len(rdms[REGIONS_IN_ORDER[0]][0])))
+        squares = {region: _squares(complete[region]) for region in REGIONS_IN_ORDER}
+        order = region_order(squares)
+        checks.append(check_region_order(order, squares[REGIONS_IN_ORDER[0]].shape[1]))
+        del squares
     checks += check_region_identity(subjects, complete)
     if scope is not None:
-        means = {region: stack.mean(axis=0) for region, stack in complete.items()}
+        means = {region: squareform(rows.mean(axis=0)) for region, rows in complete.items()}
         checks += check_published_rdms(means, agreements, order, scope)
     return checks
+
+
+def _squares(upper_triangles: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return RDMs (n_subjects, n_images, n_images)."""
+    return np.stack([squareform(pairs) for pairs in upper_triangles])
 
 
 def _check_decided(

@@ -176,7 +176,7 @@ def _is_alive(process: int) -> bool:
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file with Unix line ends, whole or not at all."""
     with written_whole(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.write_bytes(text.encode("utf-8"))
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

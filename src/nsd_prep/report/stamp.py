@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from nsd_prep.core.atomic import write_text
+from nsd_prep.core.atomic import written_whole
 
-_STAMP: Final = re.compile(r"(?<=<!-- stamp -->).*?(?=<!-- /stamp -->)", re.DOTALL)
+_STAMP: Final = re.compile(rb"(?<=<!-- stamp -->).*?(?=<!-- /stamp -->)", re.DOTALL)
 
 
 def stamp_page(page: Path, facts: Mapping[str, str]) -> None:
@@ -25,13 +25,14 @@ def stamp_page(page: Path, facts: Mapping[str, str]) -> None:
         Short names and values, such as ``{"Run": "eight subjects", "Written": "2026-03-01"}``;
         they replace what was there.
     """
-    text = page.read_text(encoding="utf-8")
+    content = page.read_bytes()
     filled = "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
         for name, value in facts.items()
     )
     stamped = f'<dl class="facts">{filled}</dl>' if facts else ""
-    write_text(page, _STAMP.sub(lambda _: stamped, text, count=1))
+    with written_whole(page) as partial:
+        partial.write_bytes(_STAMP.sub(lambda _: stamped.encode("utf-8"), content, count=1))
 
 
 def is_stamped(page: Path) -> bool:
@@ -53,4 +54,4 @@ def without_stamp(content: bytes) -> bytes:
     bytes
         The same for the same report, whenever it was written.
     """
-    return _STAMP.sub("", content.decode("utf-8"), count=1).encode("utf-8")
+    return _STAMP.sub(b"", content, count=1)

@@ -89,10 +89,7 @@ def examine(
     looked_at = each_in_threads(look_at, everything)
     evidence = [region_evidence for region_evidence, _ in looked_at]
     checks = [check for region_evidence in evidence for check in region_evidence.checks]
-    rdms = {
-        region.region: np.stack([from_upper_triangle(pairs) for pairs in region.rdms])
-        for region in representations.geometry.all_voxels
-    }
+    rdms = {geometry.region: geometry.rdms for geometry in representations.geometry.all_voxels}
     scope = _scope(prepared)
     if scope is not None:
         counts, n_images = prepared.repetition_counts, len(prepared.nsd_ids)
