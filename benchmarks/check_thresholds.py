@@ -20,6 +20,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from simulated_subject import (
@@ -218,7 +219,8 @@ def simulated_subjects(
         stacks = {region: np.stack(rdm) for region, rdm in rdms.items()}
         checks: list[Check] = check_region_identity(subjects, _upper_triangles(stacks))
         agreement = subject_agreement(stacks["A"], permutations=250)
-        checks += check_subject_agreement("A", subjects, agreement, np.array(reliability["A"]))
+        of_rdms = partial(np.array, reliability["A"])
+        checks += check_subject_agreement("A", subjects, agreement, of_rdms)
         size = f"{n_subjects} subjects, {n_images} images, {n_voxels} voxels, {shared:.0%} shared"
         for check in checks:
             yield (size, "sound", check.name), check.verdict, 0.0

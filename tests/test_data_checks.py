@@ -239,7 +239,7 @@ class TestSessions:
     def test_agreement_with_images_of_other_trials_is_that_of_a_plain_loop(self) -> None:
         responses, session, ncsnr = simulated(2, n_images=24, n_voxels=6, n_sessions=3)
         trials = trials_of(responses, session, ncsnr, 36)
-        found = agreement_of_trials(trials)
+        found = agreement_of_trials(trials).with_other_trials()
         signal = ncsnr.astype(np.float64) ** 2 / (1 + ncsnr.astype(np.float64) ** 2)
         images = np.repeat(np.arange(24), 3)
         flat, sessions = responses.reshape(-1, 6), session.ravel()
@@ -250,7 +250,7 @@ class TestSessions:
             other_trials(sessions, trials.trial.ravel(), trials.trials_per_session)
         ):
             for trial, other in enumerate(there):
-                instead = found.instead[number].ravel()[trial]
+                instead = found[number].ravel()[trial]
                 if other < 0 or others[trial] is None or others[other] is None:
                     assert np.isnan(instead)
                     continue
@@ -492,7 +492,7 @@ class TestSubjectAgreement:
         order = np.random.default_rng(0).permutation(60)
         rdms[2] = rdms[2][np.ix_(order, order)]
         checks = check_subject_agreement(
-            "V1", [1, 2, 5, 7], subject_agreement(rdms, permutations=300), np.full(4, 0.9)
+            "V1", [1, 2, 5, 7], subject_agreement(rdms, permutations=300), lambda: np.full(4, 0.9)
         )
         assert [check.verdict for check in checks] == ["passed", "failed", "passed"]
         assert describe(checks[1]).value == "at chance: subj05"
@@ -501,20 +501,43 @@ class TestSubjectAgreement:
         rdms = self.subjects(0, 0.5)
         rdms[3] = rdms[1]
         found = subject_agreement(rdms, permutations=200)
-        checks = check_subject_agreement("V1", [1, 2, 3, 4], found, np.full(4, 0.9))
+        checks = check_subject_agreement("V1", [1, 2, 3, 4], found, lambda: np.full(4, 0.9))
         assert checks[2].verdict == "failed"
         assert describe(checks[2]).value == "the same: subj02 and subj04"
 
     def test_unreliable_rdms_are_not_judged(self) -> None:
         found = subject_agreement(self.subjects(3, 0), permutations=200)
         assert found.p > 0.05
-        checks = check_subject_agreement("V1", [1, 2, 3, 4], found, np.full(4, 0.01))
+        checks = check_subject_agreement("V1", [1, 2, 3, 4], found, lambda: np.full(4, 0.01))
         assert [check.verdict for check in checks[:2]] == ["not decidable", "not decidable"]
+
+    @pytest.mark.parametrize(
+        ("reliability", "verdict"), [(0.01, "not decidable"), (0.95, "suspicious")]
+    )
+    def test_agreement_at_chance_is_judged_by_the_reliability_of_rdms(
+        self, reliability: float, verdict: str
+    ) -> None:
+        found = subject_agreement(self.subjects(3, 0, n_images=60), permutations=200)
+        assert found.p > 0.05
+        asked = []
+
+        def of_rdms() -> np.ndarray:
+            asked.append(reliability)
+            return np.full(4, reliability)
+
+        checks = check_subject_agreement("V1", [1, 2, 3, 4], found, of_rdms)
+        assert [check.verdict for check in checks[:2]] == [verdict, verdict]
+        assert asked == [reliability]
+
+    def test_the_reliability_of_rdms_that_agree_is_not_asked_for(self) -> None:
+        found = subject_agreement(self.subjects(0, 0.9, n_images=60), permutations=300)
+        checks = check_subject_agreement("V1", [1, 2, 3, 4], found, pytest.fail)
+        assert [check.verdict for check in checks] == ["passed", "passed", "passed"]
 
     def test_constant_rdms_are_not_judged(self) -> None:
         found = subject_agreement(np.ones((3, 12, 12)), permutations=20)
         assert np.isnan(found.correlation).all()
-        checks = check_subject_agreement("V1", [1, 2, 3], found, np.zeros(3))
+        checks = check_subject_agreement("V1", [1, 2, 3], found, lambda: np.zeros(3))
         assert {check.verdict for check in checks} == {"not decidable"}
 
     def test_reliability_of_rdms_is_about_that_of_a_second_measurement(self) -> None:

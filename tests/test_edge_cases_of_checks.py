@@ -14,6 +14,7 @@ from nsd_prep.checks import (
     check_single_trials,
 )
 from nsd_prep.checks.registry import describe
+from nsd_prep.checks.subject_agreement import rdm_reliability
 from nsd_prep.core.check import Check
 from nsd_prep.dataset.space import VolumeSpace
 
@@ -36,7 +37,7 @@ def checks_of(
     generator = np.random.default_rng(seed)
     n_sessions = 6
     common = {region: generator.normal(size=(n_images, 12)) for region in regions}
-    evidence, found = [], []
+    evidence, found, reliability = [], [], {}
     rdms: dict[str, list[np.ndarray]] = {region: [] for region in regions}
     for subject, region in product(range(1, n_subjects + 1), regions):
         own = generator.normal(size=(n_images, 12))
@@ -65,13 +66,14 @@ def checks_of(
         one = check_single_trials(region, subject, single)
         evidence.append(one)
         found += one.checks
+        reliability[subject, region] = rdm_reliability(single.responses)
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = trials.mean(axis=1)
             centred = mean - mean.mean(axis=1, keepdims=True)
             centred /= np.linalg.norm(centred, axis=1, keepdims=True)
         rdms[region].append(1 - np.nan_to_num(centred @ centred.T))
     upper = {region: np.stack([upper_triangle(rdm) for rdm in own]) for region, own in rdms.items()}
-    return [*found, *check_run(evidence, upper, permutations=210)]
+    return [*found, *check_run(evidence, upper, lambda *at: reliability[at], permutations=210)]
 
 
 SMALL = {

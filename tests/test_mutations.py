@@ -27,6 +27,7 @@ from nsd_prep.checks import (
 )
 from nsd_prep.checks.region_order import check_region_order, region_order
 from nsd_prep.checks.registry import describe
+from nsd_prep.checks.subject_agreement import rdm_reliability
 from nsd_prep.core.check import PROBLEMS, Check
 from nsd_prep.dataset.betas import read_voxels
 from nsd_prep.dataset.design import read_design
@@ -138,10 +139,10 @@ class Preparation:
 
 def evidence_of(
     subject: int, brain: Brain, how: Preparation
-) -> tuple[list[RegionEvidence], dict[str, np.ndarray]]:
+) -> tuple[list[RegionEvidence], dict[str, np.ndarray], dict[tuple[int, str], float]]:
     rows = np.argsort(brain.table, axis=None, kind="stable").reshape(-1, 3)
     session = rows // N_TRIALS + 1
-    evidence, rdms = [], {}
+    evidence, rdms, reliability = [], {}, {}
     for region, voxels in brain.masks.items():
         trials = brain.betas.reshape(N_SESSIONS, N_TRIALS, -1)[:, :, voxels]
         constant = np.ptp(trials, axis=1) == 0
@@ -162,31 +163,33 @@ def evidence_of(
         evidence.append(check_single_trials(region, subject, own))
         with np.errstate(invalid="ignore", divide="ignore"):
             rdms[region] = 1 - np.corrcoef(responses.mean(axis=1))
-    return evidence, rdms
+            reliability[subject, region] = rdm_reliability(responses)
+    return evidence, rdms, reliability
 
 
 def checks_of_subject(subject: int, brain: Brain, how: Preparation = Preparation()) -> list[Check]:
-    evidence, _ = evidence_of(subject, brain, how)
+    evidence, _, reliability = evidence_of(subject, brain, how)
     own = [found for one in evidence for found in one.checks]
     return [
         *own,
         *check_placement(subject, brain.masks, VolumeSpace(GRID, np.eye(4)), brain.ncsnr),
-        *check_run(evidence, {}),
+        *check_run(evidence, {}, lambda *at: reliability[at]),
     ]
 
 
 def checks_of_world(world: World, how: Preparation = Preparation()) -> list[Check]:
-    evidence, rdms = [], {region: [] for region in BOXES}
+    evidence, rdms, reliability = [], {region: [] for region in BOXES}, {}
     found = []
     for subject, brain in world.items():
-        of_subject, of_regions = evidence_of(subject, brain, how)
+        of_subject, of_regions, of_rdms = evidence_of(subject, brain, how)
         evidence += of_subject
+        reliability |= of_rdms
         for region, rdm in of_regions.items():
             rdms[region].append(rdm)
         found += [each for one in of_subject for each in one.checks]
         found += check_placement(subject, brain.masks, VolumeSpace(GRID, np.eye(4)), brain.ncsnr)
     upper = {name: np.stack([upper_triangle(rdm) for rdm in item]) for name, item in rdms.items()}
-    return found + check_run(evidence, upper, permutations=250)
+    return found + check_run(evidence, upper, lambda *at: reliability[at], permutations=250)
 
 
 def failed(checks: list[Check]) -> dict[str, Check]:
@@ -531,7 +534,7 @@ def checks_of_files(dataset: Dataset, subject: int = 1) -> list[Check]:
     return [
         *found,
         *check_placement(subject, selection.regions, space, ncsnr),
-        *check_run(evidence, {}),
+        *check_run(evidence, {}, rdm_reliability=pytest.fail),
     ]
 
 

@@ -19,12 +19,14 @@ from earlier_versions import state_sha256_in_manifest
 from small_nsd import SmallNSD, write_small_nsd
 
 import nsd_prep
+from nsd_prep.checks import subject_agreement
 from nsd_prep.core.errors import FailedChecksError, InputFileError, ParameterError
 from nsd_prep.core.records import Folder
 from nsd_prep.extraction.store import Store
 from nsd_prep.flows.command import main
 from nsd_prep.pipeline import step_table
 from nsd_prep.pipeline.earlier import EarlierRuns
+from nsd_prep.pipeline.steps import checks as steps_of_checks
 from nsd_prep.report.stamp import without_stamp
 
 REGIONS = '[FFA]\nlabels.floc-faces = ["FFA-1", "FFA-2"]\n'
@@ -558,6 +560,26 @@ class TestStore:
         run(small, tmp_path / "out", single_trials=False, brainscore=False)
         assert read
         assert len(read) == len(set(read))
+
+    def test_a_region_is_read_again_where_subjects_agree_at_chance(
+        self, small: SmallNSD, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(subject_agreement, "FEWEST_IMAGES_OF_SUSPICION", 1)
+        given = []
+        of_responses = steps_of_checks.rdm_reliability
+        monkeypatch.setattr(
+            steps_of_checks,
+            "rdm_reliability",
+            lambda responses: given.append(responses) or of_responses(responses),
+        )
+        run(small, tmp_path / "out", single_trials=False, brainscore=False)
+        assert given
+        with xr.open_dataarray(tmp_path / "out" / "Allen2022.V1.nc") as assembly:
+            of_subject = assembly[:, assembly["subject"] == "subj01"].to_numpy()
+        assert any(
+            averages.shape == of_subject.shape and np.array_equal(averages, of_subject)
+            for averages in (responses.mean(axis=1) for responses in given)
+        )
 
     @pytest.mark.slow
     def test_checks_are_the_same_where_the_assemblies_are_those_of_an_earlier_run(

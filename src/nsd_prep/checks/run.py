@@ -1,7 +1,8 @@
 """The checks of a run: for each subject and region, for each subject, and for all together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -19,7 +20,6 @@ from nsd_prep.checks.subject_agreement import (
     PERMUTATIONS,
     SubjectAgreement,
     check_subject_agreement,
-    rdm_reliability,
     subject_agreement,
 )
 from nsd_prep.checks.trial_agreement import (
@@ -85,8 +85,6 @@ class RegionEvidence:
         For the check of the subject's sessions.
     repeated : TrialAgreement or None
         For the check of their runs: of every image seen three times, in the region's probes.
-    rdm_reliability : float
-        Of the RDM of the averaged responses.
     n_images, n_voxels, n_telling : int
         Images, voxels, and those with signal by the stored ncsnr.
     """
@@ -97,7 +95,6 @@ class RegionEvidence:
     alignment: Alignment
     reliability: Reliability
     trials: TrialAgreement
-    rdm_reliability: float
     n_images: int
     n_voxels: int
     n_telling: int
@@ -110,6 +107,7 @@ def check_single_trials(
     trials: SingleTrials,
     repeated: SingleTrials | None = None,
     noun: Noun = VOXEL,
+    again: Callable[[], SingleTrials] | None = None,
 ) -> RegionEvidence:
     """Check a subject's single trials in a region.
 
@@ -127,6 +125,8 @@ def check_single_trials(
         The same of every image seen three times, in the region's probes.
     noun : Noun
         What its voxels are called.
+    again : callable, optional
+        Reads the same trials again, so that what is returned need not keep them.
 
     Returns
     -------
@@ -147,8 +147,7 @@ def check_single_trials(
         ),
         alignment,
         reliability,
-        agreement_of.result(),
-        rdm_reliability(trials.responses),
+        agreement_of.result(again),
         len(trials.responses),
         trials.responses.shape[2],
         trials.n_telling,
@@ -159,6 +158,7 @@ def check_single_trials(
 def check_run(
     evidence: Sequence[RegionEvidence],
     rdms: Mapping[str, NDArray[np.floating]],
+    rdm_reliability: Callable[[int, str], float],
     *,
     scope: Scope | None = None,
     permutations: int = PERMUTATIONS,
@@ -173,6 +173,10 @@ def check_run(
     rdms : mapping of str to ndarray of float, shape (n_subjects, n_pairs)
         The RDMs of each region's averaged responses, 1 - Pearson r: upper triangles, row by
         row, as SciPy condenses them.
+    rdm_reliability : callable
+        Gives that of a subject (1-based) in a region, as
+        `nsd_prep.checks.subject_agreement.rdm_reliability`: called where subjects agree at chance,
+        from two threads.
     scope : Scope, optional
         What of NSD itself was read, for what is published of it; None of other datasets.
     permutations : int
@@ -211,10 +215,9 @@ def check_run(
     agreements = dict(zip(regions, each_in_threads(agreement_in, regions), strict=True))
     for region, agreement in agreements.items():
         own = [region_evidence for region_evidence in evidence if region_evidence.region == region]
-        reliability = np.array([region_evidence.rdm_reliability for region_evidence in own])
-        checks += check_subject_agreement(
-            region, [region_evidence.subject for region_evidence in own], agreement, reliability
-        )
+        with_region = [region_evidence.subject for region_evidence in own]
+        reliability = partial(_reliability, rdm_reliability, region, with_region)
+        checks += check_subject_agreement(region, with_region, agreement, reliability)
     # A subject may lack a region: what compares regions takes those that all have.
     complete = {region: rows for region, rows in rdms.items() if len(rows) == len(subjects)}
     order = None
@@ -228,6 +231,13 @@ def check_run(
         means = {region: squareform(rows.mean(axis=0)) for region, rows in complete.items()}
         checks += check_published_rdms(means, agreements, order, scope)
     return checks
+
+
+def _reliability(
+    rdm_reliability: Callable[[int, str], float], region: str, subjects: Sequence[int]
+) -> NDArray[np.float64]:
+    """Return that of each subject's RDM in a region."""
+    return np.array(each_in_threads(lambda subject: rdm_reliability(subject, region), subjects))
 
 
 def _squares(upper_triangles: NDArray[np.floating]) -> NDArray[np.floating]:

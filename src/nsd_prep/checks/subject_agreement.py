@@ -1,6 +1,7 @@
 """Do subjects agree as they should? Their dissimilarity matrices (RDMs) tell."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
@@ -333,7 +334,7 @@ def check_subject_agreement(
     region: str,
     subjects: Sequence[int],
     agreement: SubjectAgreement,
-    reliability: NDArray[np.float64],
+    reliability: Callable[[], NDArray[np.float64]],
 ) -> list[Check]:
     """Check that the subjects' RDMs agree above chance, each with the others, and differ.
 
@@ -345,24 +346,27 @@ def check_subject_agreement(
         1-based, in the order of the RDMs.
     agreement : SubjectAgreement
         As `subject_agreement` gives it.
-    reliability : ndarray of float64, shape (n_subjects,)
-        Of each subject's RDM, as `rdm_reliability` gives it: it tells whether an agreement at
-        chance means anything.
+    reliability : callable
+        Gives that of each subject's RDM, float64 (n_subjects,), as `rdm_reliability` does: it tells
+        whether an agreement at chance means anything. Called where there is one, with images enough
+        to tell, and at most once.
 
     Returns
     -------
     list of Check
         Three.
     """
+    reliability = functools.cache(reliability)
     n_subjects = len(subjects)
     names = [f"subj{subject:02d}" for subject in subjects]
     verdicts = [_verdict_of_subject(index, agreement, reliability) for index in range(n_subjects)]
     alone = [n for n, v in zip(names, verdicts, strict=True) if v in ("failed", "suspicious")]
     unsure = [n for n, v in zip(names, verdicts, strict=True) if v == "not decidable"]
+    is_enough = agreement.n_images >= FEWEST_IMAGES_OF_SUSPICION
     together: Verdict = "not decidable"
     if agreement.p <= LARGEST_P:
         together = "passed"
-    elif _usually_seen(float(reliability.mean()), agreement.spread, agreement.n_images):
+    elif is_enough and _usually_seen(float(reliability().mean()), agreement.spread):
         together = "suspicious"
     pairs = agreement.correlation[np.triu_indices(n_subjects, 1)]
     highest = float(np.nanmax(pairs)) if np.isfinite(pairs).any() else float("nan")
@@ -396,7 +400,7 @@ def check_subject_agreement(
 
 
 def _verdict_of_subject(
-    index: int, agreement: SubjectAgreement, reliability: NDArray[np.float64]
+    index: int, agreement: SubjectAgreement, reliability: Callable[[], NDArray[np.float64]]
 ) -> Verdict:
     """Decide on a subject's agreement with the others; at chance, by how these agree."""
     if agreement.p_of_subjects[index] <= LARGEST_P:
@@ -407,14 +411,16 @@ def _verdict_of_subject(
     # The others' mean r with each other is less than that with the mean of all of them.
     if len(pairs) and _seen(LOWEST_SHARE_OF_OTHERS * float(np.nan_to_num(pairs).mean()), spread):
         return "failed"
-    usual = float(np.sqrt(reliability[index] * np.delete(reliability, index).mean()))
-    return "suspicious" if _usually_seen(usual, spread, agreement.n_images) else "not decidable"
+    if agreement.n_images < FEWEST_IMAGES_OF_SUSPICION:
+        return "not decidable"
+    of_rdms = reliability()
+    usual = float(np.sqrt(of_rdms[index] * np.delete(of_rdms, index).mean()))
+    return "suspicious" if _usually_seen(usual, spread) else "not decidable"
 
 
-def _usually_seen(reliability: float, spread: float, n_images: int) -> bool:
+def _usually_seen(reliability: float, spread: float) -> bool:
     """Return whether what subjects usually share would stand out from chance."""
-    enough = n_images >= FEWEST_IMAGES_OF_SUSPICION
-    return enough and _seen(USUAL_CONSISTENCY * reliability, spread)
+    return _seen(USUAL_CONSISTENCY * reliability, spread)
 
 
 def _seen(agreement: float, spread: float) -> bool:

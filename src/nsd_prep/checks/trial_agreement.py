@@ -1,7 +1,8 @@
 """How a subject's trials agree with the same images' trials in other sessions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -36,9 +37,9 @@ class TrialAgreement:
         What the stored ncsnr predicts for it, of the voxels with data in both.
     trials_per_session : int
         Trials in a session, of which `trial` counts.
-    instead : ndarray of float32, shape (n_alternatives, n_images, 3)
-        Agreement of each trial with the image of another trial of its session, as
-        `other_trials` gives them; NaN where there is none.
+    with_other_trials : callable
+        Gives what `agreement_with_other_trials` returns of the same trials, which may be read again
+        for that: only where runs are at chance, which is rare, it tells what they show.
     """
 
     session: NDArray[np.int64]
@@ -46,7 +47,7 @@ class TrialAgreement:
     agreement: NDArray[np.float64]
     expected: NDArray[np.float64]
     trials_per_session: int
-    instead: NDArray[np.float32]
+    with_other_trials: Callable[[], NDArray[np.float32]]
 
 
 def other_trials(
@@ -85,7 +86,9 @@ def other_trials(
     return np.array([*in_runs, at[row, trial + 2], at[row, trial]])
 
 
-def agreement_of_trials(trials: SingleTrials) -> TrialAgreement:
+def agreement_of_trials(
+    trials: SingleTrials, again: Callable[[], SingleTrials] | None = None
+) -> TrialAgreement:
     """Compare each trial with the same image's trials in other sessions.
 
     Voxels count where they have data: a session of zeros has no agreement, and takes nothing from
@@ -95,6 +98,8 @@ def agreement_of_trials(trials: SingleTrials) -> TrialAgreement:
     ----------
     trials : SingleTrials
         Of a subject and region.
+    again : callable, optional
+        Reads the same trials again, so that what is returned need not keep them.
 
     Returns
     -------
@@ -103,7 +108,26 @@ def agreement_of_trials(trials: SingleTrials) -> TrialAgreement:
     """
     agreement = AgreementOfBlocks(trials)
     add_blocks(trials, agreement)
-    return agreement.result()
+    return agreement.result(again)
+
+
+def agreement_with_other_trials(trials: SingleTrials) -> NDArray[np.float32]:
+    """Compare each trial with the images of other trials of its session.
+
+    Parameters
+    ----------
+    trials : SingleTrials
+        Of a subject and region.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_alternatives, n_images, 3)
+        As `TrialAgreement.agreement`, each trial with the images of `other_trials` in place of its
+        own; NaN where there is none.
+    """
+    agreement = _AgreementWithOthers(trials)
+    add_blocks(trials, agreement)
+    return agreement.with_other_trials()
 
 
 class AgreementOfBlocks:
@@ -126,15 +150,10 @@ class AgreementOfBlocks:
         self._number = number.reshape(session.shape)
         belongs = number.ravel() == np.arange(len(numbers))[:, np.newaxis]
         self._in_session = csr_array((belongs & self._scored.ravel()).astype(np.float64))
-        self._other = other_trials(session.ravel(), trials.trial.ravel(), trials.trials_per_session)
-        self._same_place = _trials_at_same_places(self._other[:-2])
-        self._next = np.flatnonzero(self._other[-2] >= 0)
-        # Sums over voxels: of trials with their own image elsewhere, with all images of their
-        # session, with images of trials at the same places in other runs, and of the neighbours.
+        # Sums over voxels: of trials with their own image elsewhere, and with all images of their
+        # session.
         self._same = np.zeros(session.shape)
         self._with_session = np.zeros(session.size)
-        self._at_same_place = [np.zeros((*rows.shape, rows.shape[1])) for rows in self._same_place]
-        self._neighbours = np.zeros((2, len(self._next)))
         self._expected = np.zeros(session.shape)
 
     def add(self, block: VoxelBlock) -> None:
@@ -152,18 +171,30 @@ class AgreementOfBlocks:
             self._expected += ((available > 0) & valid) @ signal**2
         weighted = values * signal
         self._same += np.einsum("irv,irv->ir", weighted, others)
-        weighted, others = (part.reshape(-1, part.shape[2]) for part in (weighted, others))
+        self._add_products(*(part.reshape(-1, part.shape[2]) for part in (weighted, others)))
+
+    def _add_products(self, weighted: NDArray[np.float64], others: NDArray[np.float64]) -> None:
+        """Add what is summed of trials and of means of other trials, each (n_trials, n_block)."""
         of_sessions = self._in_session @ others
         self._with_session += np.einsum("tv,tv->t", weighted, of_sessions[self._number.ravel()])
-        for total, rows in zip(self._at_same_place, self._same_place, strict=True):
-            total += weighted[rows] @ others[rows].swapaxes(1, 2)
-        first, second = self._next, self._other[-2, self._next]
-        self._neighbours[0] += np.einsum("tv,tv->t", weighted[first], others[second])
-        self._neighbours[1] += np.einsum("tv,tv->t", weighted[second], others[first])
 
-    def result(self) -> TrialAgreement:
-        """Return the agreement in all the voxels added."""
-        trials, scored = self._trials, self._scored
+    def result(self, again: Callable[[], SingleTrials] | None = None) -> TrialAgreement:
+        """Return the agreement in all the voxels added; `again` as for `agreement_of_trials`."""
+        trials = self._trials
+        scored, chance = self._chance()
+        reading = again or (lambda: trials)
+        return TrialAgreement(
+            trials.session,
+            trials.trial,
+            np.where(scored, self._same - chance, np.nan),
+            np.where(scored, self._expected, 0.0),
+            trials.trials_per_session,
+            lambda: agreement_with_other_trials(reading()),
+        )
+
+    def _chance(self) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Return which trials have an agreement, and what theirs is by chance, (n_images, 3)."""
+        scored = self._scored
         number = self._number
         trials_in_session = self._in_session.sum(axis=1)[number]
         # How many scored trials of the session show the trial's own image.
@@ -171,18 +202,38 @@ class AgreementOfBlocks:
         n_different = trials_in_session - own
         scored = scored & (n_different > 0)
         all_images = self._with_session.reshape(number.shape)
-        chance = (all_images - own * self._same) / np.maximum(n_different, 1)
+        return scored, (all_images - own * self._same) / np.maximum(n_different, 1)
+
+
+class _AgreementWithOthers(AgreementOfBlocks):
+    """What `agreement_with_other_trials` returns, computed from one block after another."""
+
+    def __init__(self, trials: SingleTrials) -> None:
+        super().__init__(trials)
+        session = trials.session.ravel()
+        self._other = other_trials(session, trials.trial.ravel(), trials.trials_per_session)
+        self._same_place = _trials_at_same_places(self._other[:-2])
+        self._next = np.flatnonzero(self._other[-2] >= 0)
+        # Sums over voxels: of trials with the images of trials at the same places in other runs,
+        # and of the neighbours.
+        self._at_same_place = [np.zeros((*rows.shape, rows.shape[1])) for rows in self._same_place]
+        self._neighbours = np.zeros((2, len(self._next)))
+
+    def _add_products(self, weighted: NDArray[np.float64], others: NDArray[np.float64]) -> None:
+        super()._add_products(weighted, others)
+        for total, rows in zip(self._at_same_place, self._same_place, strict=True):
+            total += weighted[rows] @ others[rows].swapaxes(1, 2)
+        first, second = self._next, self._other[-2, self._next]
+        self._neighbours[0] += np.einsum("tv,tv->t", weighted[first], others[second])
+        self._neighbours[1] += np.einsum("tv,tv->t", weighted[second], others[first])
+
+    def with_other_trials(self) -> NDArray[np.float32]:
+        """Return the agreement in all the voxels added."""
+        scored, chance = self._chance()
         judged = scored.ravel()
         judged_instead = (self._other >= 0) & judged & judged[self._other]
         instead = np.where(judged_instead, self._instead() - chance.ravel(), np.nan)
-        return TrialAgreement(
-            trials.session,
-            trials.trial,
-            np.where(scored, self._same - chance, np.nan),
-            np.where(scored, self._expected, 0.0),
-            trials.trials_per_session,
-            instead.reshape(-1, *number.shape).astype(np.float32),
-        )
+        return instead.reshape(-1, *scored.shape).astype(np.float32)
 
     def _instead(self) -> NDArray[np.float64]:
         """Return the sums of trials with the images of `other_trials`, in their shape."""
@@ -238,8 +289,6 @@ class AgreementScores:
         1-based.
     sums : ndarray of float64, shape (n_sessions, n_runs, 4)
         Over a run's trials: agreement, expectation, its square, number.
-    sums_instead : ndarray of float64, shape (n_sessions, n_runs, n_alternatives, 4)
-        The same of their agreement with the images of `other_trials`.
     spread : float
         Standard deviation of a trial's agreement, relative to its expectation: one for all
         sessions, since a session's own would rest on few trials.
@@ -253,17 +302,11 @@ class AgreementScores:
         ends = np.cumsum(run_lengths(first.trials_per_session))
         run = np.minimum(np.searchsorted(ends, first.trial.ravel(), side="right"), len(ends) - 1)
         scored = expected > 0
+        self._regions, self._expected = regions, expected
+        self._session, self._run = session, run
         self.sums = np.zeros((len(self.sessions), len(ends), 4))
         columns = np.stack([agreement, expected, expected**2, np.ones_like(expected)], axis=1)
         np.add.at(self.sums, (session[scored], run[scored]), columns[scored])
-        self.sums_instead = np.zeros((*self.sums.shape[:2], len(first.instead), 4))
-        other = other_trials(first.session.ravel(), first.trial.ravel(), first.trials_per_session)
-        for exchange, there in enumerate(other):
-            instead = np.sum([region.instead[exchange] for region in regions], axis=0).ravel()
-            known = np.flatnonzero(np.isfinite(instead))
-            predicted = expected[there[known]]
-            columns = np.stack([instead[known], predicted, predicted**2, np.ones(len(known))], 1)
-            np.add.at(self.sums_instead[:, :, exchange], (session[known], run[known]), columns)
         totals = self.sums.sum(axis=1)
         value = totals[:, 0] / np.where(totals[:, 1] > 0, totals[:, 1], np.nan)
         residual = agreement - value[session] * expected
@@ -272,6 +315,26 @@ class AgreementScores:
         self.spread = (
             float(np.sqrt((residual[scored] ** 2).sum() / freedom / squares)) if squares else 0.0
         )
+
+    @cached_property
+    def sums_instead(self) -> NDArray[np.float64]:
+        """The same as `sums`, of agreement with the images of `other_trials`.
+
+        float64, (n_sessions, n_runs, n_alternatives, 4).
+        """
+        first = self._regions[0]
+        other = other_trials(first.session.ravel(), first.trial.ravel(), first.trials_per_session)
+        instead = first.with_other_trials()
+        for region in self._regions[1:]:  # one at a time in memory
+            instead += region.with_other_trials()
+        sums = np.zeros((*self.sums.shape[:2], len(other), 4))
+        for exchange, there in enumerate(other):
+            values = instead[exchange].ravel()
+            known = np.flatnonzero(np.isfinite(values))
+            predicted = self._expected[there[known]]
+            columns = np.stack([values[known], predicted, predicted**2, np.ones(len(known))], 1)
+            np.add.at(sums[:, :, exchange], (self._session[known], self._run[known]), columns)
+        return sums
 
     def judged(self, sums: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the agreement of groups of trials, and its standard error, from their sums."""

@@ -148,7 +148,7 @@ def digest_of_table(table: pd.DataFrame) -> str:
     digests = [
         (name, digest_of_array(column.to_numpy()))
         if column.dtype.kind in "biuf"
-        else (name, digest_of_bytes("\0".join(column.astype(str)).encode()))
+        else (name, digest_of_bytes("\0".join(column.astype(str).tolist()).encode()))
         for name, column in table.items()
     ]
     return digest_of_json(digests)

@@ -62,7 +62,8 @@ def repetitions_of_images(
         usable = np.flatnonzero(end > first)
         places = first[usable], part.repetition[usable]
         np.add.at(filled_by, places, 1)
-        responses[places] = part.responses[usable]
+        is_whole = len(usable) == len(part.nsd_id)
+        responses[places] = part.responses if is_whole else part.responses[usable]
     wrong = np.argwhere(filled_by != 1)
     if len(wrong):
         image_index, repetition = wrong[0]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from nsd_prep.assemblies.stimulus_sets import pictures_of, read_picture
 from nsd_prep.checks import (
     RegionEvidence,
     Scope,
+    SingleTrials,
     check_colours,
     check_hemispheres,
     check_images,
@@ -30,6 +31,7 @@ from nsd_prep.checks import (
 from nsd_prep.checks.assembly import check_form, check_split
 from nsd_prep.checks.assembly_values import check_coverage, check_signal
 from nsd_prep.checks.sessions import session_agreement_table
+from nsd_prep.checks.subject_agreement import rdm_reliability
 from nsd_prep.checks.tables import (
     SplitHalfSample,
     check_noise_ceilings_table,
@@ -75,7 +77,10 @@ def examine(
         stage.advance()
         if repeated_trials is None:
             return gathered.region, gathered.split_half
-        agreement = agreement_of_trials(repeated_trials)
+        # The trials themselves are not kept.
+        agreement = agreement_of_trials(
+            repeated_trials, lambda: cast(SingleTrials, repeated.read(*key))
+        )
         return replace(gathered.region, repeated=agreement), gathered.split_half
 
     voxels_of_regions = prepared.regions_of_subjects
@@ -97,7 +102,12 @@ def examine(
         for region in prepared.regions:
             voxels = prepared.voxels[prepared.voxels["region"] == region]
             checks += check_published_region(region, voxels, scope)
-    checks += check_run(evidence, rdms, scope=scope)
+    checks += check_run(
+        evidence,
+        rdms,
+        lambda subject, region: rdm_reliability(prepared.repetitions_without_gaps(subject, region)),
+        scope=scope,
+    )
     write_table(folder.path / outputs.SESSIONS, _sessions(prepared, evidence))
     split_half = {
         (region_evidence.subject, region_evidence.region): region_evidence.reliability.correlation

@@ -43,11 +43,25 @@ def gather_evidence(
     responses : ndarray of float32, shape (n_images, 3, n_voxels)
         As `Prepared.repetitions` gives them; NaN is replaced by 0.
     """
+    trials = _single_trials(prepared, subject, region, responses)
+
+    def again() -> SingleTrials:
+        return _single_trials(prepared, subject, region, prepared.repetitions(subject, region))
+
+    noun = noun_of(prepared.space)
+    checked = check_single_trials(region, subject, trials, noun=noun, again=again)
+    return Evidence(checked, sample_split_half(trials))
+
+
+def _single_trials(
+    prepared: Prepared, subject: int, region: str, responses: NDArray[np.float32]
+) -> SingleTrials:
+    """Say where responses were measured; arguments as for `gather_evidence`."""
     without_data = prepared.without_data(subject, region)
     gaps = without_data.any(axis=0)
     responses[:, :, gaps] = np.nan_to_num(responses[:, :, gaps])
     session, trial = prepared.places_of_images[subject]
-    trials = SingleTrials(
+    return SingleTrials(
         responses=responses,
         ncsnr=prepared.regions_of_subjects[subject, region].ncsnr,
         session=session,
@@ -56,6 +70,3 @@ def gather_evidence(
         sessions=np.array(list(prepared.parts(subject, region))),
         without_data=without_data,
     )
-    noun = noun_of(prepared.space)
-    checked = check_single_trials(region, subject, trials, noun=noun)
-    return Evidence(checked, sample_split_half(trials))
