@@ -2,9 +2,10 @@
 
 Run ``python benchmarks/memory.py --nsd-root ROOT``, on real NSD or on what
 ``nsd-prep synth ROOT --scale full`` writes (5 GB). Each number of regions runs in a process of its
-own with everything that a run makes, and an empty cache; the table shows the peak of each stage,
-that of the largest process that it starts, and the largest sum of all at any time. The exit status
-is 1 where that exceeds the limit. Linux alone lets a peak be measured anew.
+own with everything that a run makes, and an empty cache; the table shows the peak of each stage, as
+the system keeps it, and the largest sum with all processes that it starts, at the times looked at;
+then the peak of the largest of these, and the largest sum of all. The exit status is 1 where that
+exceeds the limit. Linux alone lets a peak be measured anew.
 """
 
 import argparse
@@ -52,7 +53,7 @@ class Look:
     def _look(self) -> None:
         own = Path("/proc/self/cmdline").read_bytes()
         while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
-            now = memory("VmRSS") / 1e6
+            stage, now = self.stage, memory("VmRSS") / 1e6
             for children in Path("/proc/self/task").glob("*/children"):
                 with suppress(OSError, IndexError):  # it has ended
                     for child in children.read_text().split():
@@ -60,7 +61,7 @@ class Look:
                             continue  # it is about to start, and shares what this process has
                         self.others = max(self.others, memory("VmHWM", child) / 1e6)
                         now += memory("VmRSS", child) / 1e6
-            self.together[self.stage] = max(now, self.together.get(self.stage, 0))
+            self.together[stage] = max(now, self.together.get(stage, 0))
 
 
 class PeakObserver(Observer):

@@ -240,7 +240,7 @@ def is_healthy(url: str) -> bool:
 def running_site(folder: Path) -> Iterator[Site]:
     """Start a server with an empty home at a free port, by the README's command."""
     port = free_port()
-    with httpx.Client(timeout=30) as client:
+    with httpx.Client(timeout=120) as client:
         site = Site(f"http://127.0.0.1:{port}/api", folder, client)
         make_clone(site.checkout)
         start = readme_block(".*prefect .*server start")

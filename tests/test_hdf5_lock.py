@@ -5,16 +5,19 @@ import pickle
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
 
 import nsd_prep
-from nsd_prep.core.hdf5_lock import HDF5_LOCK
+from nsd_prep.core.hdf5_lock import HDF5_LOCK, NETCDF_LOCK
 
 #: What opens a file of HDF5 or netCDF, or writes one.
 OPENING = {"File", "open_dataset", "open_dataarray", "load_dataset", "load_dataarray", "to_netcdf"}
 MODULES = {"h5py", "netCDF4", "xr"}
+LOCKS = {"HDF5_LOCK", "NETCDF_LOCK"}
 
 
 def opening_calls(tree: ast.Module) -> list[tuple[ast.Call, bool]]:
@@ -25,7 +28,7 @@ def opening_calls(tree: ast.Module) -> list[tuple[ast.Call, bool]]:
         if isinstance(node, ast.With):
             for item in node.items:  # an item is entered after those before it
                 visit(item.context_expr, locked)
-                locked |= getattr(item.context_expr, "id", "") == "HDF5_LOCK"
+                locked |= getattr(item.context_expr, "id", "") in LOCKS
             for child in node.body:
                 visit(child, locked)
             return
@@ -58,6 +61,25 @@ def test_it_is_the_same_for_all_and_reentrant() -> None:
         thread.start()
         thread.join()
     assert free == [False]
+
+
+def test_xarray_s_own_lock_is_held_and_released_with_that_of_netcdf() -> None:
+    assert NETCDF4_PYTHON_LOCK.locked() is False
+    with HDF5_LOCK:
+        assert NETCDF4_PYTHON_LOCK.locked() is False  # xarray takes it itself
+        with pickle.loads(pickle.dumps(NETCDF_LOCK)):
+            assert NETCDF4_PYTHON_LOCK.acquire(blocking=False) is False
+    assert NETCDF4_PYTHON_LOCK.locked() is False
+
+
+def test_that_of_netcdf_is_not_taken_where_xarray_s_is_and_nobody_waits() -> None:
+    with NETCDF4_PYTHON_LOCK:
+        assert NETCDF_LOCK.acquire(blocking=False) is False
+    assert NETCDF_LOCK.acquire(blocking=False) is True
+    NETCDF_LOCK.release()
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(HDF5_LOCK.acquire, False).result() is True
+        thread.submit(HDF5_LOCK.release).result()
 
 
 PROGRAM = """

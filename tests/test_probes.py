@@ -1,13 +1,19 @@
 """Runs of sessions, judged by every repeated image in a few voxels of each region."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nsd_prep.checks import SingleTrials
 from nsd_prep.checks.probes import N_PROBES, choose_probes
 from nsd_prep.checks.registry import describe
 from nsd_prep.checks.runs import RUNS_IN_PLACE, undecided_once
-from nsd_prep.checks.sessions import SESSIONS_IN_PLACE, check_sessions
+from nsd_prep.checks.sessions import (
+    SESSIONS_IN_PLACE,
+    check_sessions,
+    session_agreement,
+    session_agreement_table,
+)
 from nsd_prep.checks.trial_agreement import agreement_of_trials, other_trials
 from nsd_prep.core.check import Check
 from nsd_prep.dataset.published import run_lengths
@@ -29,11 +35,11 @@ class Sessions:
         self.signal = strength * generator.normal(size=(N_IMAGES, N_VOXELS))[self.image]
         self.noise = generator.normal(size=self.signal.shape)
 
-    def runs(self, trials: np.ndarray) -> Check:
+    def single(self, trials: np.ndarray) -> SingleTrials:
         deviation = trials.std(axis=1, keepdims=True)
         zscores = (trials - trials.mean(axis=1, keepdims=True)) / deviation
         order = np.argsort(self.image, axis=None, kind="stable").reshape(-1, 3)
-        single = SingleTrials(
+        return SingleTrials(
             zscores.reshape(-1, N_VOXELS)[order].astype(np.float32),
             self.ncsnr,
             order // N_TRIALS + 1,
@@ -42,7 +48,9 @@ class Sessions:
             np.arange(1, N_SESSIONS + 1),
             np.zeros((N_SESSIONS, N_VOXELS), dtype=np.bool_),
         )
-        _, found = check_sessions("subj01", {"IT": agreement_of_trials(single)})
+
+    def runs(self, trials: np.ndarray) -> Check:
+        _, found = check_sessions("subj01", {"IT": agreement_of_trials(self.single(trials))})
         return found
 
 
@@ -63,6 +71,29 @@ class TestRuns:
         assert found.verdict == "failed"
         assert describe(found).value == "session 3 runs 2 and 7 of 10"
         assert "runs were exchanged" in describe(found).meaning
+
+    def test_trials_are_read_again_once_for_what_runs_at_chance_show(
+        self, sessions: Sessions
+    ) -> None:
+        exchanged = sessions.signal + sessions.noise
+        exchanged[2, RUNS[1]], exchanged[2, RUNS[6]] = (
+            exchanged[2, RUNS[6]].copy(),
+            exchanged[2, RUNS[1]].copy(),
+        )
+        read = []
+        single = sessions.single(exchanged)
+        agreement = agreement_of_trials(single, lambda: read.append("again") or single)
+        table = session_agreement([agreement])
+        assert read == []
+        _, found = check_sessions("subj01", {"IT": agreement}, repeated=[agreement])
+        assert (found.verdict, read) == ("failed", ["again"])
+        whole = session_agreement_table([agreement])["agreement"]
+        pd.testing.assert_series_equal(table, whole)
+        read.clear()
+        sound = sessions.single(sessions.signal + sessions.noise)
+        agreement = agreement_of_trials(sound, pytest.fail)
+        _, found = check_sessions("subj01", {"IT": agreement}, repeated=[agreement])
+        assert found.verdict == "passed"
 
     @pytest.mark.parametrize("shift", [1, -1])
     def test_a_trial_that_is_lost_or_there_twice_fails(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.digests import read_whole
 from nsd_prep.core.errors import InputFileError, MissingFilesError
-from nsd_prep.core.hdf5_lock import HDF5_LOCK
+from nsd_prep.core.hdf5_lock import HDF5_LOCK, NETCDF_LOCK
 
 _FORM: Final = (
     "expected netCDF with one variable, images by features, and a coordinate nsd_id or "
@@ -104,7 +104,7 @@ def parse_features(content: bytes, name: str) -> Features:
     """
     try:
         with HDF5_LOCK, netCDF4.Dataset("features", memory=content) as file:
-            store = xr.backends.NetCDF4DataStore(file, lock=HDF5_LOCK)  # type: ignore[no-untyped-call]
+            store = xr.backends.NetCDF4DataStore(file, lock=NETCDF_LOCK)  # type: ignore[no-untyped-call]
             array = xr.open_dataarray(store).load()
     except (OSError, ValueError, RuntimeError) as error:
         raise InputFileError(

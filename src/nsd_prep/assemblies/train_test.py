@@ -130,7 +130,8 @@ def train_and_test_form(
 ) -> TrainAndTest:
     """Return the train and test assemblies without their values: 0 that take no memory.
 
-    Arguments are those of `build_train_and_test`.
+    Arguments are those of `build_train_and_test`. Both have the same arrays of neuroids'
+    coordinates, not copies.
     """
     ordered = in_consumers_order(voxels)
     space_type = SurfaceSpace if "vertex_index" in voxels else VolumeSpace

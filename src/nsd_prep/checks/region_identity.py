@@ -164,11 +164,11 @@ def gains_of_regions(rdms: Mapping[str, NDArray[np.floating]]) -> list[Gains]:
     """
     regions = list(rdms)
     n_regions, n_subjects = len(rdms), len(rdms[regions[0]])
-    n_images = len(squareform(rdms[regions[0]][0]))
+    n_images = len(squareform(rdms[regions[0]][0], force="tomatrix"))
     units = np.empty((n_regions, n_subjects, n_images, n_images), dtype=np.float32)
     for of_region, upper in zip(units, rdms.values(), strict=True):
         for unit, pairs in zip(of_region, upper, strict=True):
-            unit[...] = unit_rdm(squareform(pairs))
+            unit[...] = unit_rdm(squareform(pairs, force="tomatrix"))
     flat = units.reshape(n_regions * n_subjects, -1)
     r = (flat @ flat.T).astype(np.float64).reshape(n_regions, n_subjects, n_regions, n_subjects)
     squares = np.einsum("rsij,rsij->rsi", units, units).astype(np.float64)

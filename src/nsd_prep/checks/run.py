@@ -111,7 +111,7 @@ def check_single_trials(
 ) -> RegionEvidence:
     """Check a subject's single trials in a region.
 
-    Beside the responses, memory is needed for one repetition of them and little more.
+    Beside the responses, little memory is needed: they are looked at in blocks of voxels.
 
     Parameters
     ----------
@@ -174,9 +174,9 @@ def check_run(
         The RDMs of each region's averaged responses, 1 - Pearson r: upper triangles, row by
         row, as SciPy condenses them.
     rdm_reliability : callable
-        Gives that of a subject (1-based) in a region, as
-        `nsd_prep.checks.subject_agreement.rdm_reliability`: called where subjects agree at chance,
-        from two threads.
+        Gives the reliability of a subject's (1-based) RDM in a region, as
+        `nsd_prep.checks.subject_agreement.rdm_reliability`. Called from two threads, where subjects
+        agree at chance and there are images enough to tell what that means.
     scope : Scope, optional
         What of NSD itself was read, for what is published of it; None of other datasets.
     permutations : int
@@ -228,7 +228,10 @@ def check_run(
         del squares
     checks += check_region_identity(subjects, complete)
     if scope is not None:
-        means = {region: squareform(rows.mean(axis=0)) for region, rows in complete.items()}
+        means = {
+            region: squareform(rows.mean(axis=0), force="tomatrix")
+            for region, rows in complete.items()
+        }
         checks += check_published_rdms(means, agreements, order, scope)
     return checks
 
@@ -236,13 +239,13 @@ def check_run(
 def _reliability(
     rdm_reliability: Callable[[int, str], float], region: str, subjects: Sequence[int]
 ) -> NDArray[np.float64]:
-    """Return that of each subject's RDM in a region."""
+    """Return the reliability of each subject's RDM in a region."""
     return np.array(each_in_threads(lambda subject: rdm_reliability(subject, region), subjects))
 
 
 def _squares(upper_triangles: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return RDMs (n_subjects, n_images, n_images)."""
-    return np.stack([squareform(pairs) for pairs in upper_triangles])
+    return np.stack([squareform(pairs, force="tomatrix") for pairs in upper_triangles])
 
 
 def _check_decided(

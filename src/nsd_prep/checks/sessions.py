@@ -137,6 +137,13 @@ def session_agreement_table(regions: Sequence[TrialAgreement]) -> pd.DataFrame:
     return _judged(scores, scores)
 
 
+def session_agreement(regions: Sequence[TrialAgreement]) -> "pd.Series[float]":
+    """Return that column of `session_agreement_table`, without judging sessions or their runs."""
+    scores = AgreementScores(regions)
+    agreement, _, _ = _agreement(scores)
+    return pd.Series(agreement, pd.Index(scores.sessions, name="session"), name="agreement")
+
+
 def _judged(scores: AgreementScores, scores_of_runs: AgreementScores) -> pd.DataFrame:
     agreement, error, trials = _agreement(scores)
     usual = _median(agreement)

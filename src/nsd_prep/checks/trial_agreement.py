@@ -99,7 +99,8 @@ def agreement_of_trials(
     trials : SingleTrials
         Of a subject and region.
     again : callable, optional
-        Reads the same trials again, so that what is returned need not keep them.
+        Reads the same trials again, so that what is returned need not keep them; without it, it
+        does, and their responses must stay as they are.
 
     Returns
     -------
@@ -326,7 +327,7 @@ class AgreementScores:
         other = other_trials(first.session.ravel(), first.trial.ravel(), first.trials_per_session)
         instead = first.with_other_trials()
         for region in self._regions[1:]:  # one at a time in memory
-            instead += region.with_other_trials()
+            instead = instead + region.with_other_trials()
         sums = np.zeros((*self.sums.shape[:2], len(other), 4))
         for exchange, there in enumerate(other):
             values = instead[exchange].ravel()

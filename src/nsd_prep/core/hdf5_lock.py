@@ -1,7 +1,8 @@
 """One lock for HDF5: neither it nor netCDF is safe when several threads use it."""
 
+import sys
 import threading
-from typing import Final
+from typing import Any, Final
 
 #: Of the process. xarray's, h5py's and netCDF4's own locks do not know of each other.
 _LOCK: Final = threading.RLock()
@@ -29,4 +30,40 @@ class HDF5Lock:
         self.release()
 
 
+class NetCDFLock(HDF5Lock):
+    """The same, with xarray's own lock of netCDF: a file that it opened is not closed meanwhile.
+
+    xarray closes what someone opened and never closed when it is collected as garbage, in whichever
+    thread that happens, unless its own lock is held; HDF5 would crash if another thread used it at
+    that moment. For values that are read or written beside other threads. xarray's lock is not
+    reentrant: while this one is held, nothing is called that takes it.
+    """
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Do as `threading.RLock.acquire`; the timeout is that for this lock alone."""
+        if not super().acquire(blocking, timeout):
+            return False
+        # Where it is not imported, it has opened no file.
+        module = sys.modules.get("xarray.backends.netCDF4_")
+        lock = getattr(module, "NETCDF4_PYTHON_LOCK", None)
+        if lock is not None and (blocking or not lock.locked()):
+            lock.acquire()
+        elif lock is not None:
+            super().release()
+            return False
+        _HELD.append(lock)
+        return True
+
+    def release(self) -> None:
+        """Do as `threading.RLock.release`."""
+        lock = _HELD.pop()
+        if lock is not None:
+            lock.release()
+        super().release()
+
+
+#: xarray's lock, where it was taken, by the thread that holds `_LOCK`.
+_HELD: Final[list[Any]] = []
+
 HDF5_LOCK: Final = HDF5Lock()
+NETCDF_LOCK: Final = NetCDFLock()

@@ -251,6 +251,7 @@ class _Pipeline:
                 examined = owned.add(
                     self._call(step_table.EXAMINE, prepared, repeated, representations, output)
                 )
+                prepared.evidence.clear()  # nothing else takes it, nor the step if it is cached
             gathered = ReportInputs(
                 prepared=prepared,
                 representations=representations,

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nsd_prep.core.atomic import written_whole
-from nsd_prep.core.hdf5_lock import HDF5_LOCK
+from nsd_prep.core.hdf5_lock import HDF5_LOCK, NETCDF_LOCK
 from nsd_prep.core.netcdf import netcdf_errors
 
 
@@ -55,9 +55,10 @@ def netcdf_rows(
     with written_whole(path) as partial:
         with netcdf_errors(path), HDF5_LOCK:
             labels.to_netcdf(partial, engine="netcdf4", encoding=encoding)
+        with netcdf_errors(path), NETCDF_LOCK:
             file = netCDF4.Dataset(partial, "a")
         try:
-            with netcdf_errors(path), HDF5_LOCK:
+            with netcdf_errors(path), NETCDF_LOCK:
                 variable = file.createVariable(
                     name, dtype, tuple(map(str, labels.sizes)), contiguous=True, fill_value=False
                 )
@@ -65,7 +66,7 @@ def netcdf_rows(
                 variable.setncatts(attributes)
             yield _LockedRows(variable)
         finally:
-            with HDF5_LOCK:
+            with NETCDF_LOCK:
                 file.close()
 
 
@@ -76,9 +77,9 @@ class _LockedRows:
         self._variable = variable
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
-        with HDF5_LOCK:
+        with NETCDF_LOCK:
             return np.asarray(self._variable[rows])
 
     def __setitem__(self, rows: slice, values: NDArray[Any]) -> None:
-        with HDF5_LOCK:
+        with NETCDF_LOCK:
             self._variable[rows] = values

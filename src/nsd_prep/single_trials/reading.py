@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.core.folders import absolute
-from nsd_prep.core.hdf5_lock import HDF5_LOCK
+from nsd_prep.core.hdf5_lock import HDF5_LOCK, NETCDF_LOCK
 from nsd_prep.core.threads import require_not_forked
 from nsd_prep.dataset.hdf5.opening import opened_to_read
 from nsd_prep.single_trials.held import Held, version_of
@@ -64,7 +64,7 @@ def open_single_trials(path: Path | str) -> xr.Dataset:
             dataset = xr.decode_cf(dataset)
     else:
         with HDF5_LOCK:
-            dataset = xr.open_dataset(path, engine="netcdf4", lock=HDF5_LOCK)
+            dataset = xr.open_dataset(path, engine="netcdf4", lock=NETCDF_LOCK)
     if RESPONSE not in dataset:
         dataset.close()
         raise InputFileError(

@@ -1,10 +1,9 @@
 """From responses to the assembly of a region, and the RDMs of all assemblies."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
 
 import numpy as np
 import xarray as xr
@@ -26,9 +25,6 @@ from nsd_prep.core.threads import each_in_threads
 from nsd_prep.extraction.repetitions import averaged
 from nsd_prep.pipeline.prepared import Prepared
 from nsd_prep.pipeline.steps.evidence import gather_evidence
-
-#: Bytes of an assembly that are read at once, if a subject has no more.
-_BYTES_AT_ONCE: Final = 64_000_000
 
 
 def assemble_region(prepared: Prepared, region: str, folder: Folder) -> StepOutput:
@@ -72,7 +68,7 @@ def assemble_region(prepared: Prepared, region: str, folder: Folder) -> StepOutp
 
 @dataclass(frozen=True, eq=False)
 class Representations:
-    """The RDMs of a run's assemblies, and what is checked of their values, from one read of each.
+    """The RDMs of a run's assemblies, and what is checked of their values: each is read once.
 
     Attributes
     ----------
@@ -101,27 +97,17 @@ class Representations:
         """
         (name,) = self.assemblies[region].files
 
-        def summarise(part: xr.DataArray) -> tuple[ValuesOfNeuroids, Geometry]:
-            by_image = part.transpose("presentation", "neuroid")
-            geometry = geometry_of(region, without_gaps(by_image), with_reliable=self.with_reliable)
-            return values_of_neuroids(by_image.to_numpy()), geometry
-
-        parts: list[tuple[ValuesOfNeuroids, Geometry]] = []
         with opened_assembly(self.folder.path / name) as assembly:
             form = without_values(assembly)
-            subjects = _subjects_in_columns(form["subject"].to_numpy())
-            bytes_of_column = form.dtype.itemsize * form.sizes["presentation"]
-            for together in _in_groups(subjects, _BYTES_AT_ONCE // max(1, bytes_of_column)):
-                # Nothing is read while threads compute: garbage may be collected in them, and with
-                # it a file that someone never closed, while HDF5 is at work.
-                read = [
-                    form.isel(neuroid=of_subject).copy(
-                        deep=False, data=assembly.variable.isel(neuroid=of_subject).to_numpy()
-                    )
-                    for of_subject in together
-                ]
-                parts += each_in_threads(summarise, read)
-                del read  # before the next are read
+
+            def summarise(neuroids: slice) -> tuple[ValuesOfNeuroids, Geometry]:
+                values = assembly.variable.isel(neuroid=neuroids).to_numpy()
+                part = form.isel(neuroid=neuroids).copy(deep=False, data=values)
+                part = part.transpose("presentation", "neuroid")
+                geometry = geometry_of(region, without_gaps(part), with_reliable=self.with_reliable)
+                return values_of_neuroids(part.to_numpy()), geometry
+
+            parts = each_in_threads(summarise, _subjects_in_columns(form["subject"].to_numpy()))
         of_all, of_reliable = (
             tuple(RegionGeometry.of_subjects(own) for own in zip(*of_parts, strict=True))
             for of_parts in (
@@ -145,19 +131,8 @@ def _subjects_in_columns(names: NDArray[np.object_]) -> list[slice]:
     """Return where each subject's neuroids stand; all in one, where they are not together."""
     starts = np.flatnonzero(np.append(True, names[1:] != names[:-1])).tolist()
     if len(starts) > len(set(names.tolist())):
-        return [slice(0, len(names))]
+        return [slice(None)]
     return [slice(*ends) for ends in itertools.pairwise([*starts, len(names)])]
-
-
-def _in_groups(columns: Sequence[slice], at_most: int) -> Iterator[list[slice]]:
-    """Go through some of the columns at a time: one slice, or as many as have at most so many."""
-    group: list[slice] = []
-    for part in columns:
-        if group and part.stop - group[0].start > at_most:
-            yield group
-            group = []
-        group.append(part)
-    yield group
 
 
 def crossnobis_geometry(prepared: Prepared) -> Geometry:

@@ -30,7 +30,7 @@ from nsd_prep.checks import (
 )
 from nsd_prep.checks.assembly import check_form, check_split
 from nsd_prep.checks.assembly_values import check_coverage, check_signal
-from nsd_prep.checks.sessions import session_agreement_table
+from nsd_prep.checks.sessions import session_agreement
 from nsd_prep.checks.subject_agreement import rdm_reliability
 from nsd_prep.checks.tables import (
     SplitHalfSample,
@@ -202,14 +202,14 @@ def _correlation_table(
 def _sessions(prepared: Prepared, evidence: Sequence[RegionEvidence]) -> pd.DataFrame:
     """Return a row for each subject, session and region, with the session's agreement."""
     agreement = [
-        session_agreement_table(
+        session_agreement(
             [
                 region_evidence.trials
                 for region_evidence in evidence
                 if region_evidence.subject == subject
             ]
         )
-        .reset_index()[["session", "agreement"]]
+        .reset_index()
         .assign(subject=f"subj{subject:02d}")
         for subject in prepared.subjects
         if any(region_evidence.subject == subject for region_evidence in evidence)

@@ -56,7 +56,7 @@ def gather_evidence(
 def _single_trials(
     prepared: Prepared, subject: int, region: str, responses: NDArray[np.float32]
 ) -> SingleTrials:
-    """Say where responses were measured; arguments as for `gather_evidence`."""
+    """Say where responses were measured, and replace NaN in them by 0, as `gather_evidence`."""
     without_data = prepared.without_data(subject, region)
     gaps = without_data.any(axis=0)
     responses[:, :, gaps] = np.nan_to_num(responses[:, :, gaps])
