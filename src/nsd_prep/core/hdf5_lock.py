@@ -45,25 +45,31 @@ class NetCDFLock(HDF5Lock):
             return False
         # Where it is not imported, it has opened no file.
         module = sys.modules.get("xarray.backends.netCDF4_")
-        lock = getattr(module, "NETCDF4_PYTHON_LOCK", None)
-        if lock is not None and (blocking or not lock.locked()):
-            lock.acquire()
-        elif lock is not None:
-            super().release()
-            return False
-        _HELD.append(lock)
+        whole = getattr(module, "NETCDF4_PYTHON_LOCK", None)
+        taken: list[Any] = []
+        # One after the other: xarray would keep the first where it does not get the second.
+        for lock in getattr(whole, "locks", ()):
+            if not lock.acquire(blocking):
+                _release(taken)
+                super().release()
+                return False
+            taken.append(lock)
+        _HELD.append(taken)
         return True
 
     def release(self) -> None:
         """Do as `threading.RLock.release`."""
-        lock = _HELD.pop()
-        if lock is not None:
-            lock.release()
+        _release(_HELD.pop())
         super().release()
 
 
-#: xarray's lock, where it was taken, by the thread that holds `_LOCK`.
-_HELD: Final[list[Any]] = []
+def _release(locks: list[Any]) -> None:
+    for lock in reversed(locks):
+        lock.release()
+
+
+#: What was taken of xarray's lock, by the thread that holds `_LOCK`.
+_HELD: Final[list[list[Any]]] = []
 
 HDF5_LOCK: Final = HDF5Lock()
 NETCDF_LOCK: Final = NetCDFLock()
