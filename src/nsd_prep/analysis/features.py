@@ -103,9 +103,15 @@ def parse_features(content: bytes, name: str) -> Features:
         It is not netCDF, or not of that form, or holds values that are not finite.
     """
     try:
-        with HDF5_LOCK, netCDF4.Dataset("features", memory=content) as file:
-            store = xr.backends.NetCDF4DataStore(file, lock=NETCDF_LOCK)  # type: ignore[no-untyped-call]
-            array = xr.open_dataarray(store).load()
+        with NETCDF_LOCK:
+            file = netCDF4.Dataset("features", memory=content)
+        try:
+            with HDF5_LOCK:
+                store = xr.backends.NetCDF4DataStore(file, lock=NETCDF_LOCK)  # type: ignore[no-untyped-call]
+                array = xr.open_dataarray(store).load()
+        finally:
+            with NETCDF_LOCK:
+                file.close()
     except (OSError, ValueError, RuntimeError) as error:
         raise InputFileError(
             f"The features file {name} cannot be read ({error}): {_FORM}."

@@ -238,6 +238,10 @@ class Prepared:
     def repetitions_without_gaps(self, subject: int, region: str) -> NDArray[np.float32]:
         """Read the same, with 0 where a vertex has no data, as a voxel has it."""
         responses = self.repetitions(subject, region)
+        self.fill_gaps(subject, region, responses)
+        return responses
+
+    def fill_gaps(self, subject: int, region: str, responses: NDArray[np.float32]) -> None:
+        """Put 0 where a vertex has no data, in an array that `repetitions` gave."""
         gaps = self.without_data(subject, region).any(axis=0)
         responses[:, :, gaps] = np.nan_to_num(responses[:, :, gaps], nan=0.0)
-        return responses

@@ -43,10 +43,12 @@ def gather_evidence(
     responses : ndarray of float32, shape (n_images, 3, n_voxels)
         As `Prepared.repetitions` gives them; NaN is replaced by 0.
     """
+    prepared.fill_gaps(subject, region, responses)
     trials = _single_trials(prepared, subject, region, responses)
 
     def again() -> SingleTrials:
-        return _single_trials(prepared, subject, region, prepared.repetitions(subject, region))
+        responses = prepared.repetitions_without_gaps(subject, region)
+        return _single_trials(prepared, subject, region, responses)
 
     noun = noun_of(prepared.space)
     checked = check_single_trials(region, subject, trials, noun=noun, again=again)
@@ -56,10 +58,7 @@ def gather_evidence(
 def _single_trials(
     prepared: Prepared, subject: int, region: str, responses: NDArray[np.float32]
 ) -> SingleTrials:
-    """Say where responses were measured, and replace NaN in them by 0, as `gather_evidence`."""
-    without_data = prepared.without_data(subject, region)
-    gaps = without_data.any(axis=0)
-    responses[:, :, gaps] = np.nan_to_num(responses[:, :, gaps])
+    """Say where responses without gaps were measured; arguments as for `gather_evidence`."""
     session, trial = prepared.places_of_images[subject]
     return SingleTrials(
         responses=responses,
@@ -68,5 +67,5 @@ def _single_trials(
         trial=trial,
         trials_per_session=prepared.trials_per_session,
         sessions=np.array(list(prepared.parts(subject, region))),
-        without_data=without_data,
+        without_data=prepared.without_data(subject, region),
     )
