@@ -21,6 +21,7 @@ import json
 import os
 import random
 import re
+import socket
 import stat
 import subprocess
 import sys
@@ -83,7 +84,8 @@ class RangeServer:
         self._active = 0
         self._loop = asyncio.new_event_loop()
         self._connections: set[_Connection] = set()
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._accepting: set[asyncio.Task[Any]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     @property
@@ -129,17 +131,36 @@ class RangeServer:
         self.requested.clear()
 
     async def _listen(self) -> None:
-        self._server = await self._loop.create_server(
-            lambda: _Connection(self._begin, self._connections), "127.0.0.1", self.port
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        self._loop.add_reader(self._listener, self._accept, self._listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # the client is gone already
+            connected, _ = listener.accept()
+            task = self._loop.create_task(
+                self._loop.connect_accepted_socket(
+                    lambda: _Connection(self._begin, self._connections), connected
+                )
+            )
+            self._accepting.add(task)
+            task.add_done_callback(self._accepting.discard)
 
     async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        """Close every connection, those too that are only being accepted.
+
+        asyncio's own server would forget these: they are served on, or never closed.
+        """
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        await asyncio.gather(*self._accepting, return_exceptions=True)
         for connection in list(self._connections):
             connection.transport.abort()
+        while self._connections:
+            await asyncio.sleep(0)
 
     def _begin(self, head: str, connection: "_Connection") -> None:
         """Begin to answer a request."""
