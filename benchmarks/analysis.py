@@ -29,13 +29,8 @@ from nsd_prep.analysis.encoding import score_encoding
 from nsd_prep.analysis.features import Features
 from nsd_prep.analysis.geometry import analyse
 from nsd_prep.analysis.rdm import rdm
-from nsd_prep.assemblies.assembly import (
-    SubjectVoxels,
-    build_assembly,
-    read_assembly,
-    voxel_table,
-    write_assembly,
-)
+from nsd_prep.assemblies.assembly import SubjectVoxels, build_assembly, voxel_table
+from nsd_prep.assemblies.assembly_file import read_assembly, write_assembly
 from nsd_prep.dataset import published
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.space import VolumeSpace

@@ -40,15 +40,12 @@ from nsd_prep.checks.presentations import (
     verdict_of_presentations,
 )
 from nsd_prep.checks.probes import N_PROBES
+from nsd_prep.checks.rdms import rdm_reliability
 from nsd_prep.checks.region_identity import check_region_identity
 from nsd_prep.checks.region_order import REGIONS_IN_ORDER, check_region_order, region_order
 from nsd_prep.checks.reliability import check_reliability, split_half_reliability
 from nsd_prep.checks.sessions import check_sessions, session_agreement_table
-from nsd_prep.checks.subject_agreement import (
-    check_subject_agreement,
-    rdm_reliability,
-    subject_agreement,
-)
+from nsd_prep.checks.subject_agreement import check_subject_agreement, subject_agreement
 from nsd_prep.checks.trial_agreement import agreement_of_trials
 from nsd_prep.core.check import Check
 from nsd_prep.dataset.published import run_lengths

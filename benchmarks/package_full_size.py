@@ -20,7 +20,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from peak_memory import peak_memory
 
-from nsd_prep.assemblies.assembly import SubjectVoxels, voxel_table, write_assembly
+from nsd_prep.assemblies.assembly import SubjectVoxels, voxel_table
+from nsd_prep.assemblies.assembly_file import write_assembly
 from nsd_prep.assemblies.brainscore.package import write_packages
 from nsd_prep.assemblies.brainscore.plugin import write_plugin
 from nsd_prep.assemblies.identifiers import SPLITS, packaged_assembly_file

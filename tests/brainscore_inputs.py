@@ -14,7 +14,8 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from nsd_prep.analysis.features import Features
-from nsd_prep.assemblies.assembly import SubjectVoxels, stimulus_ids, voxel_table, write_assembly
+from nsd_prep.assemblies.assembly import SubjectVoxels, stimulus_ids, voxel_table
+from nsd_prep.assemblies.assembly_file import write_assembly
 from nsd_prep.assemblies.brainscore.index import PackageIndex
 from nsd_prep.assemblies.brainscore.package import write_packages
 from nsd_prep.assemblies.brainscore.plugin import write_plugin

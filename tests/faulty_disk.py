@@ -21,7 +21,7 @@ import netCDF4
 import pytest
 import xarray as xr
 
-from nsd_prep.assemblies import assembly
+from nsd_prep.assemblies import assembly_file
 from nsd_prep.dataset import betas
 
 #: What can go wrong in each operation. "error": the disk fails. "short": fewer bytes than were
@@ -253,4 +253,4 @@ def _install_netcdf(disk: FaultyDisk, patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(xr, "open_dataarray", faulty_read)
     # xarray needs the class itself.
-    patch.setattr(assembly, "netCDF4", SimpleNamespace(Dataset=FaultyDataset))
+    patch.setattr(assembly_file, "netCDF4", SimpleNamespace(Dataset=FaultyDataset))

@@ -17,14 +17,11 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from nsd_prep.assemblies.assembly import (
+from nsd_prep.assemblies.assembly import SubjectVoxels, build_assembly, stimulus_ids, voxel_table
+from nsd_prep.assemblies.assembly_file import (
     AssemblyFile,
-    SubjectVoxels,
     assembly_in_columns,
-    build_assembly,
     read_assembly,
-    stimulus_ids,
-    voxel_table,
     write_assembly,
 )
 from nsd_prep.core.errors import OutputError
@@ -350,7 +347,9 @@ class TestFile:
         monkeypatch: pytest.MonkeyPatch,
         alter: Callable[[xr.DataArray], xr.DataArray],
     ) -> None:
-        monkeypatch.setattr("nsd_prep.assemblies.assembly._BYTES_AT_ONCE", 2 * assembly[:1].nbytes)
+        monkeypatch.setattr(
+            "nsd_prep.assemblies.assembly_file._BYTES_AT_ONCE", 2 * assembly[:1].nbytes
+        )
         original = AssemblyFile.close
 
         def altered(it: AssemblyFile) -> None:

@@ -12,7 +12,8 @@ import rich.console
 import xarray as xr
 
 from nsd_prep.analysis.compare.compare import compare, compare_assemblies
-from nsd_prep.assemblies.assembly import SubjectVoxels, build_assembly, voxel_table, write_assembly
+from nsd_prep.assemblies.assembly import SubjectVoxels, build_assembly, voxel_table
+from nsd_prep.assemblies.assembly_file import write_assembly
 from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.space import VolumeSpace

@@ -23,6 +23,7 @@ from nsd_prep.checks import (
 from nsd_prep.checks.alignment import align, expected_correlation
 from nsd_prep.checks.decision import NO_SHARE, Share, is_as_predicted
 from nsd_prep.checks.published_values import check_published_rdms
+from nsd_prep.checks.rdms import rdm_reliability, unit_rdm
 from nsd_prep.checks.region_identity import check_region_identity, gains_of_regions
 from nsd_prep.checks.region_order import (
     ORDER_OF_REGION_PAIRS,
@@ -33,12 +34,7 @@ from nsd_prep.checks.region_order import (
 from nsd_prep.checks.registry import describe
 from nsd_prep.checks.reliability import split_half_reliability
 from nsd_prep.checks.sessions import check_sessions, session_agreement_table
-from nsd_prep.checks.subject_agreement import (
-    check_subject_agreement,
-    rdm_reliability,
-    subject_agreement,
-    unit_rdm,
-)
+from nsd_prep.checks.subject_agreement import check_subject_agreement, subject_agreement
 from nsd_prep.checks.trial_agreement import agreement_of_trials, other_trials
 from nsd_prep.core.check import PROBLEMS
 from nsd_prep.core.errors import InputFileError

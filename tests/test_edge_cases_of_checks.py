@@ -13,8 +13,8 @@ from nsd_prep.checks import (
     check_run,
     check_single_trials,
 )
+from nsd_prep.checks.rdms import rdm_reliability
 from nsd_prep.checks.registry import describe
-from nsd_prep.checks.subject_agreement import rdm_reliability
 from nsd_prep.core.check import Check
 from nsd_prep.dataset.space import VolumeSpace
 

@@ -25,7 +25,7 @@ from library_stages import planned
 from small_nsd import SmallNSD, write_betas
 
 from nsd_prep.assemblies import stimulus_sets
-from nsd_prep.assemblies.assembly import read_assembly, write_assembly
+from nsd_prep.assemblies.assembly_file import read_assembly, write_assembly
 from nsd_prep.checks.registry import describe
 from nsd_prep.core.content import content
 from nsd_prep.core.digests import digest_of_table

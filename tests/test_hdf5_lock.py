@@ -100,7 +100,7 @@ import numpy as np
 import xarray as xr
 
 import nsd_prep
-from nsd_prep.assemblies.assembly import read_assembly, write_assembly
+from nsd_prep.assemblies.assembly_file import read_assembly, write_assembly
 from nsd_prep.dataset.betas import read_voxels
 from nsd_prep.single_trials import TrialReader, open_single_trials
 

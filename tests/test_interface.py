@@ -26,7 +26,7 @@ from small_nsd import SmallNSD
 
 import nsd_prep
 from nsd_prep import NSD, RegionDefinition, open_nsd
-from nsd_prep.assemblies.assembly import read_assembly
+from nsd_prep.assemblies.assembly_file import read_assembly
 from nsd_prep.core.errors import (
     ExtractionError,
     MissingFilesError,

@@ -25,9 +25,9 @@ from nsd_prep.checks import (
     check_single_trials,
     places_of_images,
 )
+from nsd_prep.checks.rdms import rdm_reliability
 from nsd_prep.checks.region_order import check_region_order, region_order
 from nsd_prep.checks.registry import describe
-from nsd_prep.checks.subject_agreement import rdm_reliability
 from nsd_prep.core.check import PROBLEMS, Check
 from nsd_prep.dataset.betas import read_voxels
 from nsd_prep.dataset.design import read_design

@@ -20,7 +20,7 @@ from blake3 import blake3
 from brainscore_inputs import simulate, write_manifest, write_run
 from earlier_versions import state_sha256_in_manifest
 
-from nsd_prep.assemblies.assembly import read_assembly, write_assembly
+from nsd_prep.assemblies.assembly_file import read_assembly, write_assembly
 from nsd_prep.assemblies.brainscore.index import PackageIndex, is_whole, sha1_of_file
 from nsd_prep.assemblies.brainscore.package import write_packages
 from nsd_prep.assemblies.brainscore.plugin import write_plugin

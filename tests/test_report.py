@@ -18,7 +18,7 @@ from simulated_assemblies import Simulation, simulate
 from surface_words import words_of_voxels
 
 from nsd_prep.analysis.geometry import analyse
-from nsd_prep.assemblies.assembly import read_assembly
+from nsd_prep.assemblies.assembly_file import read_assembly
 from nsd_prep.checks.images import STIMULUS_SETS
 from nsd_prep.checks.placement import INSIDE_BRAIN_MASK
 from nsd_prep.checks.region_order import REGION_ORDER

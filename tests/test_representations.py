@@ -11,14 +11,8 @@ import pytest
 import xarray as xr
 
 from nsd_prep.analysis.geometry import RegionGeometry, region_geometry
-from nsd_prep.assemblies.assembly import (
-    SubjectVoxels,
-    build_assembly,
-    read_assembly,
-    voxel_table,
-    without_gaps,
-    write_assembly,
-)
+from nsd_prep.assemblies.assembly import SubjectVoxels, build_assembly, voxel_table, without_gaps
+from nsd_prep.assemblies.assembly_file import read_assembly, write_assembly
 from nsd_prep.checks.assembly import DIMENSIONS, check_form
 from nsd_prep.checks.assembly_values import values_of_neuroids
 from nsd_prep.core.records import Folder, StepOutput

@@ -26,7 +26,7 @@ from surface_words import words_of_voxels
 
 from nsd_prep import open_nsd
 from nsd_prep.analysis.compare.compare import compare_assemblies
-from nsd_prep.assemblies.assembly import read_assembly
+from nsd_prep.assemblies.assembly_file import read_assembly
 from nsd_prep.assemblies.brainscore.index import PackageIndex
 from nsd_prep.assemblies.brainscore.package import write_packages
 from nsd_prep.assemblies.brainscore.plugin import write_plugin

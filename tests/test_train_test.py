@@ -8,7 +8,8 @@ import xarray as xr
 from brainscore_inputs import Simulation, simulate
 from scipy.stats import pearsonr
 
-from nsd_prep.assemblies.assembly import build_assembly, read_assembly, write_assembly
+from nsd_prep.assemblies.assembly import build_assembly
+from nsd_prep.assemblies.assembly_file import read_assembly, write_assembly
 from nsd_prep.assemblies.train_test import TrainAndTest, build_train_and_test
 from nsd_prep.checks.registry import describe
 from nsd_prep.checks.train_test import check_agreement, check_train_and_test, internal_consistency

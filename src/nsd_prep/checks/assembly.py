@@ -8,11 +8,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.assemblies.assembly import (
-    PRESENTATION_COORDINATES,
-    neuroid_coordinates,
-    places_of,
-)
+from nsd_prep.assemblies.assembly import PRESENTATION_COORDINATES, neuroid_coordinates, places_of
 from nsd_prep.checks.assembly_values import ValuesOfNeuroids, values_of_neuroids
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict, any_verdict
 from nsd_prep.core.nouns import VERTEX, VOXEL

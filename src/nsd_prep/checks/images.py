@@ -5,12 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.checks.subject_agreement import (
-    LARGEST_P,
-    PERMUTATIONS,
-    SEEN,
-    subject_agreement,
-)
+from nsd_prep.checks.subject_agreement import LARGEST_P, PERMUTATIONS, SEEN, subject_agreement
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict, number_text
 
 #: Correlation that the features' RDM has with V1's in natural images, in place (about 0.4); at

@@ -8,10 +8,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import scipy.special
 from numpy.typing import NDArray
-from scipy.spatial.distance import squareform
 
 from nsd_prep.checks.decision import effective_degrees
-from nsd_prep.checks.subject_agreement import unit_rdm
+from nsd_prep.checks.rdms import square_rdms, unit_rdm
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS
 
@@ -164,11 +163,11 @@ def gains_of_regions(rdms: Mapping[str, NDArray[np.floating]]) -> list[Gains]:
     """
     regions = list(rdms)
     n_regions, n_subjects = len(rdms), len(rdms[regions[0]])
-    n_images = len(squareform(rdms[regions[0]][0], force="tomatrix"))
+    n_images = square_rdms(rdms[regions[0]][:1]).shape[1]
     units = np.empty((n_regions, n_subjects, n_images, n_images), dtype=np.float32)
     for of_region, upper in zip(units, rdms.values(), strict=True):
-        for unit, pairs in zip(of_region, upper, strict=True):
-            unit[...] = unit_rdm(squareform(pairs, force="tomatrix"))
+        for unit, square in zip(of_region, square_rdms(upper), strict=True):
+            unit[...] = unit_rdm(square)
     flat = units.reshape(n_regions * n_subjects, -1)
     r = (flat @ flat.T).astype(np.float64).reshape(n_regions, n_subjects, n_regions, n_subjects)
     squares = np.einsum("rsij,rsij->rsi", units, units).astype(np.float64)

@@ -10,7 +10,7 @@ import scipy.special
 from numpy.typing import NDArray
 
 from nsd_prep.checks.decision import effective_degrees
-from nsd_prep.checks.subject_agreement import unit_rdm
+from nsd_prep.checks.rdms import unit_rdm
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict, any_verdict, number_text
 
 #: Pairs of regions, from the most alike to the least.

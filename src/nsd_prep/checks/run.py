@@ -7,11 +7,11 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import squareform
 
 from nsd_prep.checks.alignment import Alignment, AlignmentOfBlocks, check_alignment
 from nsd_prep.checks.published_kinds import Scope
 from nsd_prep.checks.published_values import check_published_rdms
+from nsd_prep.checks.rdms import square_rdms
 from nsd_prep.checks.region_identity import check_region_identity
 from nsd_prep.checks.region_order import REGIONS_IN_ORDER, check_region_order, region_order
 from nsd_prep.checks.reliability import Reliability, ReliabilityOfBlocks, check_reliability
@@ -175,7 +175,7 @@ def check_run(
         row, as SciPy condenses them.
     rdm_reliability : callable
         Gives the reliability of a subject's (1-based) RDM in a region, as
-        `nsd_prep.checks.subject_agreement.rdm_reliability`. Called from two threads, where subjects
+        `nsd_prep.checks.rdms.rdm_reliability`. Called from two threads, where subjects
         agree at chance and there are images enough to tell what that means.
     scope : Scope, optional
         What of NSD itself was read, for what is published of it; None of other datasets.
@@ -210,7 +210,7 @@ def check_run(
     regions = [region for region, of_subjects in rdms.items() if len(of_subjects) >= 2]
 
     def agreement_in(region: str) -> SubjectAgreement:
-        return subject_agreement(_squares(rdms[region]), permutations=permutations, seed=seed)
+        return subject_agreement(square_rdms(rdms[region]), permutations=permutations, seed=seed)
 
     agreements = dict(zip(regions, each_in_threads(agreement_in, regions), strict=True))
     for region, agreement in agreements.items():
@@ -222,14 +222,14 @@ def check_run(
     complete = {region: rows for region, rows in rdms.items() if len(rows) == len(subjects)}
     order = None
     if all(region in complete for region in REGIONS_IN_ORDER):
-        squares = {region: _squares(complete[region]) for region in REGIONS_IN_ORDER}
+        squares = {region: square_rdms(complete[region]) for region in REGIONS_IN_ORDER}
         order = region_order(squares)
         checks.append(check_region_order(order, squares[REGIONS_IN_ORDER[0]].shape[1]))
         del squares
     checks += check_region_identity(subjects, complete)
     if scope is not None:
         means = {
-            region: squareform(rows.mean(axis=0), force="tomatrix")
+            region: square_rdms(rows.mean(axis=0)[np.newaxis])[0]
             for region, rows in complete.items()
         }
         checks += check_published_rdms(means, agreements, order, scope)
@@ -241,11 +241,6 @@ def _reliability(
 ) -> NDArray[np.float64]:
     """Return the reliability of each subject's RDM in a region."""
     return np.array(each_in_threads(lambda subject: rdm_reliability(subject, region), subjects))
-
-
-def _squares(upper_triangles: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return RDMs (n_subjects, n_images, n_images)."""
-    return np.stack([squareform(pairs, force="tomatrix") for pairs in upper_triangles])
 
 
 def _check_decided(

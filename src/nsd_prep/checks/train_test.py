@@ -9,11 +9,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from nsd_prep.assemblies.assembly import (
-    PRESENTATION_COORDINATES,
-    neuroid_coordinates,
-    places_of,
-)
+from nsd_prep.assemblies.assembly import PRESENTATION_COORDINATES, neuroid_coordinates, places_of
 from nsd_prep.assemblies.identifiers import Split, packaged_name
 from nsd_prep.assemblies.train_test import TrainAndTest, scale_over_images
 from nsd_prep.checks.assembly import COORDINATES, DIMENSIONS, IMAGE_ORDER, NO_NAN, TRAIN_AND_TEST

@@ -13,12 +13,8 @@ from nsd_prep.analysis.compare.comparison import Comparison, Difference, FileCom
 from nsd_prep.analysis.compare.reasons import close, guess_reasons
 from nsd_prep.analysis.compare.shifts import are_those_of
 from nsd_prep.analysis.compare.sides import Side, in_common, rows_of_voxels, side_of
-from nsd_prep.assemblies.assembly import (
-    PRESENTATION_COORDINATES,
-    neuroid_coordinates,
-    places_of,
-    read_assembly,
-)
+from nsd_prep.assemblies.assembly import PRESENTATION_COORDINATES, neuroid_coordinates, places_of
+from nsd_prep.assemblies.assembly_file import read_assembly
 from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.core.folders import visible
 from nsd_prep.core.progress import current_stage

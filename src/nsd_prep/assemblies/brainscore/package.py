@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from nsd_prep.assemblies.assembly import read_assembly, write_assembly
+from nsd_prep.assemblies.assembly_file import read_assembly, write_assembly
 from nsd_prep.assemblies.brainscore.index import (
     INDEX_FILE,
     PackagedFile,

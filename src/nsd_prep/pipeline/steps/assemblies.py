@@ -12,13 +12,8 @@ from numpy.typing import NDArray
 from nsd_prep.analysis.geometry import Geometry, RegionGeometry, combined, geometry_of
 from nsd_prep.analysis.rdm import upper_triangle
 from nsd_prep.analysis.rdm_statistics import crossnobis, noise_precision
-from nsd_prep.assemblies.assembly import (
-    assembly_in_columns,
-    build_assembly,
-    opened_assembly,
-    without_gaps,
-    without_values,
-)
+from nsd_prep.assemblies.assembly import build_assembly, without_gaps, without_values
+from nsd_prep.assemblies.assembly_file import assembly_in_columns, opened_assembly
 from nsd_prep.checks.assembly_values import ValuesOfNeuroids, values_of_neuroids
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.core.threads import each_in_threads

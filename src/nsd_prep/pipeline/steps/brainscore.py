@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nsd_prep.assemblies.assembly import assembly_in_columns, opened_assembly
+from nsd_prep.assemblies.assembly_file import assembly_in_columns, opened_assembly
 from nsd_prep.assemblies.identifiers import SPLITS, packaged_assembly_file
 from nsd_prep.assemblies.stimulus_sets import write_stimulus_sets
 from nsd_prep.assemblies.train_test import (

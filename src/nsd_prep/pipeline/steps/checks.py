@@ -30,8 +30,8 @@ from nsd_prep.checks import (
 )
 from nsd_prep.checks.assembly import check_form, check_split
 from nsd_prep.checks.assembly_values import check_coverage, check_signal
+from nsd_prep.checks.rdms import rdm_reliability
 from nsd_prep.checks.sessions import session_agreement
-from nsd_prep.checks.subject_agreement import rdm_reliability
 from nsd_prep.checks.tables import (
     SplitHalfSample,
     check_noise_ceilings_table,

@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from nsd_prep.analysis.encoding import score_encoding, shift_of_ids
 from nsd_prep.analysis.features import Features
-from nsd_prep.assemblies.assembly import opened_assembly
+from nsd_prep.assemblies.assembly_file import opened_assembly
 from nsd_prep.core.records import Folder
 from nsd_prep.pipeline.steps.brainscore import train_and_test_files
 
