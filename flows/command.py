@@ -24,7 +24,7 @@ from cyclopts import (
 )
 
 from nsd_prep.core.errors import NSDPrepError, RemoteFaultError
-from nsd_prep.core.parameters import GROUPS, parameters
+from nsd_prep.core.parameters import GROUPS, parameters, with_own_regions_alone
 from nsd_prep.core.progress import counting_from_here
 from nsd_prep.core.terminal import console, say
 from nsd_prep.core.versions import software_versions
@@ -132,7 +132,7 @@ def _run_app(name: str, words: str) -> App:
 def _command(
     action: Callable[[dict[str, Any]], int],
     more: Mapping[str, inspect.Parameter] = MappingProxyType({}),
-    **defaults: Any,
+    **other_defaults: Any,
 ) -> Callable[..., int]:
     """Return a command that takes the parameters in groups, and calls a function with them.
 
@@ -147,15 +147,14 @@ def _command(
             # Text, since an address would not survive as a path; shells complete it as one.
             hint = str | Path | None if name == "nsd_root" else parameter.annotation
             hint = more[name].annotation if name in more else hint
-            default = defaults.get(name, parameter.default)
+            default = other_defaults.get(name, parameter.default)
             grouped.append(parameter.replace(annotation=Annotated[hint, in_group], default=default))
     grouped += [parameter for name, parameter in more.items() if name not in stated]
 
     @functools.wraps(parameters)
     def command(**options: Any) -> int:
-        if options.get("regions_file") and "regions" not in options:
-            options["regions"] = []  # a file of regions stands for the default ones
-        return action({parameter.name: parameter.default for parameter in grouped} | options)
+        defaults = {parameter.name: parameter.default for parameter in grouped}
+        return action(defaults | with_own_regions_alone(options))
 
     command.__signature__ = inspect.Signature(grouped)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in grouped}

@@ -105,7 +105,7 @@ def nsd_flow(**chosen: Any) -> dict[str, Any]:  # noqa: D103 (documented by its 
     with without_success_lines(), library_log_to_server():
         result = run_pipeline(chosen, InTasks, RunPage(in_words_of_the_terminal))
     if chosen["check"]:
-        return {"checked": str(chosen["nsd_root"])}
+        return {"checked": str(chosen["nsd_root"] or "the synthetic dataset")}
     return {
         "output_dir": str(result.output_dir),
         "images": result.n_images,

@@ -24,7 +24,8 @@ def as_options(text: str, commands: Iterable[Callable[..., Any]], more: Iterable
     """
     names = {name for command in commands for name in inspect.signature(command).parameters}
     names |= set(more)
-    value = r"\"[^\"]*\"|'[^']*'|\[[^\]]*\]|\w(?:[\w./:-]*\w)?"
+    # A value with nothing around it may be a path, and ends before a sentence does.
+    value = r"\"[^\"]*\"|'[^']*'|\[[^\]]*\]|[/~.-]*\w(?:[\w./:-]*\w)?|[/~]+"
     return re.sub(
         rf"(?<![\w./-])({'|'.join(sorted(names, key=len, reverse=True))})=({value})?", _option, text
     )

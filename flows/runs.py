@@ -31,6 +31,7 @@ _OF_EXPERIMENTS: Final = (
     "cache_dir",
     "space",
     "surface_files",
+    "missing_regions",
     "normalise",
     "dtype",
     "format",
@@ -79,6 +80,7 @@ def _experiment(options: dict[str, Any], experiment: Literal["imagery", "synthet
             accept_nsd_terms=options["accept_nsd_terms"],
             space=options["space"],
             surface_files=options["surface_files"],
+            missing_regions=options["missing_regions"],
         )
         own = [name for name in nsd.regions if name not in get_args(RegionName)]
         try:
@@ -118,10 +120,7 @@ def run(options: dict[str, Any]) -> int:
 
 def _check(options: dict[str, Any]) -> int:
     """Look at the inputs without a Prefect server, which takes seconds to start."""
-    from nsd_prep.pipeline.descriptions import describe_inputs
-    from nsd_prep.pipeline.outputs import OutputFolder
-    from nsd_prep.pipeline.ownership import Ownership
-    from nsd_prep.pipeline.preflight import load_inputs
+    from nsd_prep.pipeline.check_inputs import check_inputs
     from nsd_prep.pipeline.run import plan_run
 
     planned = plan_run(**options)
@@ -129,21 +128,8 @@ def _check(options: dict[str, Any]) -> int:
         from nsd_prep.tasks.runners import task_runner
 
         task_runner(planned.runner, planned.workers, planned.dask_address)
-    new_folders = [
-        folder for folder in (planned.cache_dir, planned.output_dir) if not folder.exists()
-    ]
-    try:
-        inputs = load_inputs(planned)
-        owned = Ownership(OutputFolder(path=planned.output_dir), planned, inputs)
-        owned.require_that_all_belongs_together()
-        text = describe_inputs(planned, inputs) + owned.account()
-        print_rendered(in_words_of_the_terminal(text))
-    finally:
-        for (
-            folder
-        ) in new_folders:  # to see whether they can be written; of an address the cache is kept
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+    _, found = check_inputs(planned)
+    print_rendered(in_words_of_the_terminal(found))
     return 0
 
 

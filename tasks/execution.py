@@ -11,7 +11,7 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import TaskRunner
 from prefect.utilities.annotations import quote
 
-from nsd_prep.core.processes import Caller
+from nsd_prep.core.processes import Caller, call_here
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.pipeline.run import Run
 from nsd_prep.pipeline.step import (
@@ -98,6 +98,7 @@ class InTasks:
 class _RunnerWorkers:
     def __init__(self, tasks: InTasks, runner: TaskRunner[Any], run: Run, call: Caller) -> None:
         self._tasks, self._runner, self._run, self._call = tasks, runner, run, call
+        self.are_threads = run.runner == "threads" and call is call_here
 
     def sessions_at_once(self, n_sessions: int) -> int:
         return sessions_in_a_task(n_sessions, self._run.runner, self._run.workers)

@@ -107,7 +107,7 @@ class TestForm:
             if item.verdict == "failed"
         )
         assert one.name == "no NaN"
-        assert describe(one).value == "1 values"
+        assert describe(one).value == "values that are not finite: 1"
 
     @pytest.mark.parametrize("ceiling", [-1.0, 100.5, np.nan])
     def test_noise_ceilings_out_of_range(self, assembly: xr.DataArray, ceiling: float) -> None:

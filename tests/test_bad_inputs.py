@@ -472,9 +472,7 @@ def test_voxels_that_nobody_has_are_said_before_anything_is_read(
     official: SmallNSD, tmp_path: Path
 ) -> None:
     asked = planned(official.root, tmp_path, regions=["V1"], single_trials=True, min_ncsnr=99.0)
-    with pytest.raises(
-        PreflightError, match="No voxel of subject 1 is taken with min_ncsnr=99: of"
-    ):
+    with pytest.raises(PreflightError, match="No voxel of subject 1 meets min_ncsnr=99: of"):
         load_inputs(asked)
     assert {path.name for path in tmp_path.iterdir()} <= {"cache"}
 

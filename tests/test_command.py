@@ -49,6 +49,15 @@ class TestWords:
             ("subjects=[1, 2] there", "--subjects 1 2 there"),
             ("min_ncsnr=None there, min_ncsnr=0.2 in", "no --min-ncsnr there, --min-ncsnr 0.2 in"),
             ("another suffix= than this run's", "another --suffix than this run's"),
+            ("output_dir=/home/me/out are given", "--output-dir /home/me/out are given"),
+            ("output_dir=~/out.", "--output-dir ~/out."),
+            ("output_dir=./out, or", "--output-dir ./out, or"),
+            ("output_dir=../out/; the", "--output-dir ../out/; the"),
+            ("output_dir=.hidden/out is", "--output-dir .hidden/out is"),
+            ("output_dir=/ is", "--output-dir / is"),
+            ("give another output_dir=. Did you", "give another --output-dir. Did you"),
+            ("nsd_root=s3://bucket/nsd is", "--nsd-root s3://bucket/nsd is"),
+            ("seed=-1 is", "--seed -1 is"),
         ],
     )
     def test_parameters_are_options(self, text: str, expected: str) -> None:
@@ -71,6 +80,14 @@ class TestWords:
         words = ("run", "--nsd-root", tiny_nsd, "--output-dir", tmp_path / "o", "--subjects", "7")
         shown = said(capsys, *words, "--check", status=1)
         assert "give some of 1, 2, 5 with --subjects." in shown
+
+    def test_an_option_without_effect_names_no_other(
+        self, tiny_nsd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        # 'export' takes --surface-files, and no --space.
+        words = ("run", "--nsd-root", tiny_nsd, "--output-dir", tmp_path / "out")
+        shown = said(capsys, *words, "--surface-files", "mgh", "--check", status=0)
+        assert "--surface-files has no effect in the space func1pt8mm, only in fsaverage." in shown
 
 
 class TestHelp:
@@ -225,6 +242,24 @@ class TestRefusals:
         words = ("trials", "--nsd-root", tiny_nsd, "--output-dir", tmp_path / "out", "--check")
         shown = said(capsys, *words, "--format", "zarr", status=1)
         assert "pip install zarr tensorstore, or choose --format netcdf" in shown
+
+    def test_a_check_leaves_nothing_behind(self, tiny_nsd: Path, tmp_path: Path) -> None:
+        out = tmp_path / "new" / "folder" / "out"
+        assert main(["run", "--nsd-root", str(tiny_nsd), "--output-dir", str(out), "--check"]) == 0
+        assert not list(tmp_path.iterdir())
+        result = nsd_prep.prepare(nsd_root=tiny_nsd, output_dir=out, check=True, progress=False)
+        assert result.n_images > 0
+        assert not list(tmp_path.iterdir())
+
+    def test_a_check_refuses_a_cache_that_a_run_refuses(
+        self, tiny_nsd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "thesis.txt").write_text("all of it")
+        words = ("run", "--nsd-root", tiny_nsd, "--output-dir", tmp_path / "out", "--check")
+        shown = said(capsys, *words, "--cache-dir", tmp_path / "mine", status=1)
+        assert "cannot be a cache: expected a new or empty folder, found 'thesis.txt'" in shown
+        assert not (tmp_path / "out").exists()
 
     @pytest.mark.parametrize("option", ["--check", "--no-report"])
     def test_dask_without_its_library_is_said_before_anything_is_read(

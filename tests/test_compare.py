@@ -304,9 +304,10 @@ class TestReasons:
         assert found(lambda nc: np.sqrt(nc / (100 - nc) / 3)) == (
             f"{side} has the ncsnr in place of noise ceilings"
         )
-        assert f"the noise ceilings of {side} are those of 2 trials" in found(
-            lambda nc: 100 * (nc / (100 - nc) / 3) / (nc / (100 - nc) / 3 + 1 / 2)
-        )
+        for number, averaged in ((1, "single trials"), (2, "2 trials averaged")):
+            assert f"the noise ceilings of {side} are those of {averaged}, where" in found(
+                lambda nc, n=number: 100 * (nc / (100 - nc) / 3) / (nc / (100 - nc) / 3 + 1 / n)
+            )
 
     def test_coordinates_counted_from_1(self, data: Dataset) -> None:
         other = data.assembly()

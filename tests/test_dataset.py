@@ -83,8 +83,13 @@ class TestPaths:
         assert dataset.preparation == folder
 
     def test_the_flat_layout_holds_one_preparation(self, empty_flat: Path) -> None:
-        with pytest.raises(ParameterError, match=r"b2 cannot be chosen.*leave betas= out"):
+        with pytest.raises(ParameterError, match=r"b2 cannot be chosen.*; choose none\.$"):
             open_dataset(empty_flat, "b2")
+
+    def test_the_flat_layout_holds_one_space(self, empty_flat: Path) -> None:
+        advice = r"; give a root in the official layout, or choose func1pt8mm\.$"
+        with pytest.raises(ParameterError, match=rf"fsaverage cannot be chosen.*{advice}"):
+            open_dataset(empty_flat, space="fsaverage")
 
     def test_files_that_were_written_are_found(self, small: SmallNSD) -> None:
         dataset = open_dataset(small.root)
@@ -215,11 +220,17 @@ class TestMissingBetas:
         ("name", "advice"),
         [
             (f"func1pt8mm/{B3}/betas_session01.nii.gz", "it is NIfTI: download the .hdf5 files"),
-            ("func1pt8mm/betas_assumehrf/betas_session01.hdf5", 'b1: give betas="b1" to read it'),
-            ("func1pt8mm/betas_fithrf/betas_session01.hdf5", 'b2: give betas="b2" to read it'),
+            (
+                "func1pt8mm/betas_assumehrf/betas_session01.hdf5",
+                "of the preparation b1: choose b1 to read it",
+            ),
+            (
+                "func1pt8mm/betas_fithrf/betas_session01.hdf5",
+                "of the preparation b2: choose b2 to read it",
+            ),
             (
                 f"func1mm/{B3}/betas_session01.hdf5",
-                'give space="func1mm" to read it, or download func1pt8mm',
+                "download func1pt8mm, or choose func1mm to read it",
             ),
             ("func1mm/betas_fithrf/betas_session01.nii.gz", "in the space func1mm"),
             (f"fsaverage/{B3}/lh.betas_session01.mgh", "in the space fsaverage"),

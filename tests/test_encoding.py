@@ -333,13 +333,13 @@ class TestFeaturesFile:
                 xr.DataArray(
                     [[1, np.nan]], dims=("a", "b"), coords={"nsd_id": ("a", [1])}, name="x"
                 ),
-                "1 values that are not finite",
+                "1 value that is not finite",
             ),
             (
                 xr.DataArray(
                     np.ones((2, 1)), dims=("a", "b"), coords={"nsd_id": ("a", [1, 1])}, name="x"
                 ),
-                "1 images more than once",
+                "1 image more than once",
             ),
         ],
     )

@@ -17,6 +17,7 @@ from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterErr
 from nsd_prep.dataset.experiments import IMAGERY_RUNS, ROWS, rows_of_experiment
 from nsd_prep.flows.command import main
 from nsd_prep.notebook import NSD, open_nsd
+from nsd_prep.pipeline.locks import only_run_in
 from nsd_prep.single_trials import TrialReader, open_single_trials
 from nsd_prep.single_trials.experiments import pooled_ncsnr, pooled_noise_ceiling
 from nsd_prep.sources.opening import open_dataset
@@ -340,6 +341,21 @@ class TestCommand:
         assert message in " ".join(capsys.readouterr().err.split())
         assert not list(tmp_path.rglob("subj*"))
 
+    def test_regions_that_a_subject_lacks_are_left_out_where_that_is_asked(
+        self, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        own = tmp_path / "own.toml"
+        own.write_text('[faces]\nlabels.floc-faces = ["mTL-faces"]\n')  # subject 1 has none
+        words = ["trials", "--nsd-root", str(root), "--output-dir", str(tmp_path / "out")]
+        words += ["--experiment", "imagery", "--regions", "V1", "--regions-file", str(own)]
+        assert main(words) == 1
+        assert "use --missing-regions skip" in capsys.readouterr().err
+        assert main([*words, "--missing-regions", "skip"]) == 0
+        assert "Subject 1 has no voxel with the label 4 of floc-faces" in capsys.readouterr().err
+        for subject, regions in ((1, {"in_V1"}), (5, {"in_V1", "in_faces"})):
+            with open_single_trials(tmp_path / "out" / f"subj0{subject}_imagery.nc") as rows:
+                assert {str(name) for name in rows.coords if str(name)[:3] == "in_"} == regions
+
     def test_a_root_without_imagery(
         self, tiny_nsd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -369,6 +385,24 @@ def test_rows_of_other_options_are_not_replaced(nsd: NSD, tmp_path: Path) -> Non
     with pytest.raises(ParameterError, match="holds no rows of an experiment"):
         nsd.write_experiment("imagery", tmp_path, ["V1"], subjects=[5])
     assert (tmp_path / "subj05_imagery.nc").read_text() == "mine"
+
+
+def test_checks_of_subjects_written_before_stay(nsd: NSD, tmp_path: Path) -> None:
+    for subject in (5, 1, 5):
+        nsd.write_experiment("synthetic", tmp_path / "each", ["V1"], subjects=[subject])
+    nsd.write_experiment("synthetic", tmp_path / "both", ["V1"], subjects=[1, 5])
+    each, both = (tmp_path / folder / "checks_synthetic.csv" for folder in ("each", "both"))
+    assert each.read_bytes() == both.read_bytes()
+    assert pd.read_csv(each)["subject"].tolist() == ["subj01", "subj05"]
+    each.write_text("mine\n")
+    with pytest.raises(ParameterError, match=r"checks_synthetic.csv is not a table of checks"):
+        nsd.write_experiment("synthetic", tmp_path / "each", ["V1"], subjects=[1])
+    assert each.read_text() == "mine\n"
+
+
+def test_one_run_at_a_time_writes_rows_into_a_folder(nsd: NSD, tmp_path: Path) -> None:
+    with only_run_in(tmp_path), pytest.raises(ParameterError, match="Another run is writing"):
+        nsd.write_experiment("synthetic", tmp_path, ["V1"], subjects=[1])
 
 
 def test_rows_of_another_space_are_not_replaced(

@@ -20,6 +20,7 @@ from single_trials_inputs import Subject
 from small_nsd import SmallNSD, write_small_nsd
 
 import nsd_prep
+from nsd_prep.core.digests import sampled_sha256
 from nsd_prep.core.errors import (
     FailedChecksError,
     InputFileError,
@@ -420,6 +421,21 @@ class TestResuming:
         (tmp_path / "betas_all_subj01_fp32_renorm.hdf5").unlink()
         export_trials(zscored, tmp_path, "mindeye2")
         assert (tmp_path / "betas_all_subj01_fp32_renorm.hdf5").exists()
+
+    @pytest.mark.parametrize("like", ["mindeye2", "deepnsd"])
+    def test_trials_of_which_only_a_table_differs_are_exported_again(
+        self, zscored: Path, tmp_path: Path, like: str
+    ) -> None:
+        trials = Path(shutil.copy(zscored, tmp_path / "subj01.nc"))
+        export_trials(trials, tmp_path / "out", like)
+        before = sampled_sha256(trials)
+        with h5py.File(trials, "a") as file:
+            file["voxel_x"][:] = file["voxel_x"][:][::-1]
+            file["session"][:] = file["session"][:][::-1]
+        assert sampled_sha256(trials) == before
+        export_trials(trials, tmp_path / "out", like)
+        export_trials(trials, tmp_path / "fresh", like)
+        assert content(tmp_path / "out") == content(tmp_path / "fresh")
 
     @pytest.mark.parametrize("like", ["mindeye2", "deepnsd"])
     def test_an_export_of_version_0_4_is_not_made_again(
@@ -911,6 +927,26 @@ def test_another_choice_of_voxels_does_not_replace_an_export(
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     nsd.export("deepnsd", tmp_path / "out", subjects=[SUBJECT])
     assert file.exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--subjects", "1"), ("--min-ncsnr", "0.5"), ("--betas", "b3")]
+)
+def test_an_option_that_applies_to_datasets_is_refused_for_single_trials(
+    zscored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    words = ["export", str(zscored), str(tmp_path / "out"), "--like", "mindeye2", option, value]
+    assert main(words) == 2
+    assert f"{option} applies only to a dataset, and" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_are_those_of_a_dataset_itself(
+    tiny_nsd: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", str(tiny_nsd), str(tmp_path / "out"), "--like", "brain-diffuser"]
+    assert main([*words, "--images", str(pictures)]) == 2
+    assert "--images applies only to single trials, and" in capsys.readouterr().err
 
 
 def test_command_line(tiny_nsd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

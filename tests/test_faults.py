@@ -34,6 +34,7 @@ from nsd_prep.core.progress import Stages
 from nsd_prep.core.records import Folder
 from nsd_prep.extraction import sessions as extraction
 from nsd_prep.extraction.store import Store
+from nsd_prep.pipeline.cache import in_use
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.ownership import Ownership
 from nsd_prep.pipeline.preflight import load_inputs
@@ -332,7 +333,8 @@ def test_what_killed_runs_left_in_a_cache_elsewhere_is_removed(
         "    partial.write_text('half'); os._exit(9)\n"
     )
     cache = tmp_path / "cache"
-    left = cache / "responses" / "subj01-session01" / "key.npy"
+    with in_use(cache):
+        left = cache / "responses" / "subj01-session01" / "key.npy"
     subprocess.run([sys.executable, "-c", script, str(left)], check=False)
     assert len(list(left.parent.iterdir())) == 1
     load_inputs(planned(official.root, tmp_path / "out", regions=["V1"], cache_dir=cache))

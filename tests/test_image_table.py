@@ -113,7 +113,7 @@ class TestAnnotations:
         with pytest.raises(MissingFilesError, match=r"captions_train2017.json, instances_train"):
             with_annotations(images, tmp_path)
         few = [{"id": 1000, "width": 1, "height": 1}]
-        with pytest.raises(InputFileError, match="lacks the image 1001 and 142 others"):
+        with pytest.raises(InputFileError, match="lacks the image 1001 and 142 other images of"):
             with_annotations(images, coco(tmp_path, images, images=few))
         broken = [{"id": 1, "image_id": 1000, "category_id": 3, "segmentation": {"counts": "a"}}]
         with pytest.raises(InputFileError, match="whose outline cannot be read"):

@@ -161,7 +161,7 @@ class TestBadVolumes:
             select_voxels(open_dataset(damageable.root), 1, REGIONS)
         message = str(raised.value)
         assert "subject 1 disagree" in message
-        assert "1 voxels" in message
+        assert "in 1 voxel: " in message
         for name in ("streams", "lh.streams", "rh.streams"):
             assert str(damageable.roi_path(1, name)) in message
 

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import xarray as xr
 from library_stages import planned, prepare, whole_run
 from small_nsd import SmallNSD, write_small_nsd, write_volume
 
+from nsd_prep import open_nsd
 from nsd_prep.core.errors import PreflightError
 from nsd_prep.pipeline.descriptions import describe_inputs
 from nsd_prep.pipeline.preflight import load_inputs
@@ -68,6 +70,24 @@ class TestInputs:
             assert len(masks.selection.regions["FFA"]) == expected
         assert inputs.subjects_without == {"FFA": (LACKING,)}
         assert "Region FFA: no voxels in subject 2." in describe_inputs(run, inputs)
+        shared = inputs.trials.table
+        one = shared[shared["nsd_id"] == inputs.trials.nsd_ids[0]]
+        of_one = replace(inputs, trials=replace(inputs.trials, table=one))
+        said = describe_inputs(run, of_one)
+        assert "\n1 image was seen three times by all; " in said
+        assert " sessions hold it: " in said
+
+    def test_an_open_dataset_leaves_it_out_where_that_is_asked(
+        self, lacking: SmallNSD, own: Path, tmp_path: Path
+    ) -> None:
+        opened = {"regions_file": own, "cache_dir": tmp_path / "cache"}
+        with pytest.raises(PreflightError, match='use missing_regions="skip"'):
+            open_nsd(lacking.root, **opened).voxels(LACKING, ["V1", "FFA"])
+        nsd = open_nsd(lacking.root, missing_regions="skip", **opened)
+        for found in (nsd.voxels, nsd.single_trials):
+            for subject, regions in ((1, {"in_V1", "in_FFA"}), (LACKING, {"in_V1"})):
+                names = map(str, found(subject, ["V1", "FFA"]).variables)
+                assert {name for name in names if name.startswith("in_")} == regions
 
     def test_a_region_that_no_subject_has_is_an_error(
         self, lacking: SmallNSD, own: Path, tmp_path: Path
@@ -163,6 +183,6 @@ class TestRun:
         assert "| region | not in subjects |" in out[1]
         page = (out[0] / "report" / "index.html").read_text()
         assert "not found in subject 2" in page
-        assert "FFA was not found in subject 2, who entered its analyses nowhere." in page
+        assert "FFA was not found in subject 2; this subject is not included in analyses" in page
         manifest = json.loads((out[0] / "manifest.json").read_text())
         assert manifest["parameters"]["missing_regions"] == "skip"

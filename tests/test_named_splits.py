@@ -193,7 +193,8 @@ class TestOwnSplit:
             ("nsd_id,split\n0.5,train\n", "cannot be read"),
             ("nsd_id,split\n0,validation\n", "'validation': expected one of train, test, unused"),
             ("nsd_id,split\n0,\n", "into 'nan'"),
-            ("nsd_id,split\n0,train\n9,test\n", "nsd_id 9 and 0 other"),
+            ("nsd_id,split\n0,train\n9,test\n", "lists nsd_id 9 that no subject"),
+            ("nsd_id,split\n8,train\n9,test\n", "lists nsd_id 8 and 1 other image that no"),
             ("nsd_id,split\n0,train\n0,test\n", "lists nsd_id 0 more than once"),
         ],
     )
@@ -209,7 +210,8 @@ class TestOwnSplit:
         options = parameters(
             nsd_root=str(official.root), single_trials=True, split_file=path, split="shared515"
         )
-        with pytest.raises(ParameterError, match="give one of them"):
+        both = rf"Both split='shared515' and split_file='{path}' are given: give one of them\."
+        with pytest.raises(ParameterError, match=both):
             plan_run(**options)
         with pytest.raises(ParameterError, match="is not there: correct split_file="):
             plan_run(**options | {"split_file": tmp_path / "none.csv", "split": "shared1000"})

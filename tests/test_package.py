@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -22,7 +23,7 @@ from earlier_versions import state_sha256_in_manifest
 
 from nsd_prep.assemblies.assembly_file import read_assembly, write_assembly
 from nsd_prep.assemblies.brainscore.index import PackageIndex, is_whole, sha1_of_file
-from nsd_prep.assemblies.brainscore.package import write_packages
+from nsd_prep.assemblies.brainscore.package import package_output, write_packages
 from nsd_prep.assemblies.brainscore.plugin import write_plugin
 from nsd_prep.core.errors import InputFileError, MissingFilesError, OutputError
 from nsd_prep.flows.command import main
@@ -130,6 +131,24 @@ class TestAgain:
             folder = write_run(tmp_path / str(number), simulate(regions=regions))
             assert set(write_packages(folder, target).regions) == set(regions)
 
+    def test_packages_under_new_names_replace_those_under_old_ones(self, tmp_path: Path) -> None:
+        """Nothing stays beside them but what somebody changed."""
+        target = tmp_path / "packages"
+        for name, subjects in (("four", (1, 2, 5, 7)), ("five", (1, 2, 5, 7, 8))):
+            output = tmp_path / name
+            write_run(output, simulate(subjects=subjects, regions=("V1",)))
+            package_output(output, target, unchecked=True)
+            edited = target / "plugin/data/allen2022_fmri_4subj/__init__.py"
+            if name == "four":
+                assert len(list(target.glob("*_4subj_*"))) == 6
+                edited.write_text("mine")
+        fresh = tmp_path / "fresh"
+        package_output(tmp_path / "five", fresh, unchecked=True)
+        left = {path.relative_to(target) for path in target.rglob("*") if path.is_file()}
+        made = {path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file()}
+        assert left - made == {edited.relative_to(target)}
+        assert made <= left
+
     def test_where_the_same_bytes_were_uploaded_is_kept(self, run: Path, tmp_path: Path) -> None:
         index = write_packages(run, tmp_path)
         versions = [file.model_copy(update={"version_id": file.sha1[:5]}) for file in index.files]
@@ -185,6 +204,17 @@ class TestIdentifiers:
         ]
 
 
+@pytest.mark.parametrize("name", ["brainscore-2024", "output"])
+def test_an_output_folder_may_have_any_name(
+    run: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run, tmp_path / name / "brainscore")
+    index = package_output(tmp_path / name, tmp_path / "packages", unchecked=True)
+    shutil.copytree(run, tmp_path / "brainscore-kept")
+    monkeypatch.chdir(tmp_path / "brainscore-kept")
+    assert package_output(Path(), tmp_path / "kept", unchecked=True) == index
+
+
 class TestIndex:
     def test_says_what_each_file_is(self, packages: Path) -> None:
         index = PackageIndex.read(packages)
@@ -235,7 +265,7 @@ class TestRefusals:
         }[kind]
         path.rename(tmp_path / "private")
         path.symlink_to(tmp_path / "private")
-        with pytest.raises(InputFileError, match=f"are links, or lie behind one, .*{path.name}"):
+        with pytest.raises(InputFileError, match=f"links?, or lies? behind one, .*{path.name}"):
             write_packages(folder, tmp_path / "packages", unchecked=unchecked)
         assert not (tmp_path / "packages").exists()
 

@@ -240,6 +240,18 @@ class TestResults:
         ):
             assert 0 < left.sizes["neuroid"] < both.sizes["neuroid"]
 
+    def test_without_others_own_regions_are_the_only_ones(
+        self, finished: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        """As on the command line."""
+        root, _ = finished
+        own = tmp_path / "own.toml"
+        own.write_text("[mine]\nlabels.prf-visualrois = [1, 2]\n")
+        result = prepare(nsd_root=root, output_dir=tmp_path / "out", regions_file=own)
+        assert [name for name in result.files if name.startswith("Allen2022.")] == [
+            "Allen2022.mine.nc"
+        ]
+
     @pytest.mark.slow
     def test_any_two_tables_meet_on_their_keys(self, tiny_nsd: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"

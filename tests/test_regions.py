@@ -129,7 +129,7 @@ class TestChosenRegions:
 
     @pytest.mark.parametrize("name", ["V1", "v1", "it-GLASSER"])
     def test_an_own_region_with_a_built_in_name(self, name: str) -> None:
-        with pytest.raises(ParameterError, match=f"{name} of the regions file has the name"):
+        with pytest.raises(ParameterError, match=f"Your own region {name} has the name"):
             chosen_regions(["IT"], {name: self.own})
 
     def test_own_regions_whose_files_would_overwrite_each_other(self) -> None:

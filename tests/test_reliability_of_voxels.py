@@ -60,7 +60,7 @@ def test_spearman_brown() -> None:
 
 def test_too_few_presentations(official: SmallNSD, tmp_path: Path) -> None:
     trials = Subject.load(official, 1).trials.drop_duplicates("nsd_id")
-    with pytest.raises(ParameterError, match="0 images have two presentations"):
+    with pytest.raises(ParameterError, match="0 images with two presentations"):
         split_half_reliability([], trials, tmp_path)
 
 
@@ -102,7 +102,7 @@ class TestSelections:
         assert not any(name.startswith("min_") for name in everything.attrs)
 
     def test_none_is_enough(self, nsd: NSD) -> None:
-        sentence = "No voxel of subject 1 is taken with min_ncsnr=99: of 20 voxels"
+        sentence = "No voxel of subject 1 meets min_ncsnr=99: of 20 voxels"
         with pytest.raises(ParameterError, match=sentence):
             nsd.single_trials(1, "V1", min_ncsnr=99)
 
@@ -137,7 +137,7 @@ class TestColumns:
             path = damageable.ncsnr_path(1).with_name(f"ncsnr_split{split}.nii.gz")
             write_volume(path, np.ones((2, 3, 4), np.float32))
         with pytest.raises(PreflightError, match="the ncsnr of 24 sites: expected 240"):
-            open_nsd(damageable.root, cache_dir=tmp_path).voxels(1, "V1")
+            open_nsd(damageable.root, cache_dir=tmp_path / "cache").voxels(1, "V1")
 
 
 @pytest.mark.slow

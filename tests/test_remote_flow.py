@@ -28,6 +28,7 @@ from nsd_prep.dataset.source import Transfer
 from nsd_prep.extraction import prefetch
 from nsd_prep.flows.command import main
 from nsd_prep.flows.nsd_flow import nsd_flow
+from nsd_prep.pipeline import extraction
 from nsd_prep.report.stamp import without_stamp
 from nsd_prep.sources import client as client_module
 from nsd_prep.sources import retry as attempts
@@ -137,6 +138,18 @@ def way(request: pytest.FixtureRequest) -> Callable[..., Any]:
     return nsd_flow
 
 
+def test_a_look_at_the_labels_keeps_copies_in_the_user_s_cache_alone(
+    server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["regions", server.url, "--subjects", "1"]) == 0
+    assert not list(Path().iterdir())
+    assert main(["cache", str(tmp_path / "cache" / "nsd-prep"), "--clear"]) == 0
+    assert not (tmp_path / "cache" / "nsd-prep" / "mirror").exists()
+
+
 class TestSameBytes:
     def test_as_from_the_folder_and_again_without_the_sessions(
         self,
@@ -199,6 +212,21 @@ class TestSameBytes:
         self, server: ServerProcess, expected: dict[str, str], tmp_path: Path
     ) -> None:
         assert run(server.url, tmp_path / "out", nsd_flow, runner="processes") == expected
+        source = json.loads((tmp_path / "out" / "manifest.json").read_text())["source"]
+        assert "betas" not in source["transfer"]["requests"]  # the workers' are not counted
+
+    def test_what_other_processes_read_is_fetched_by_them_alone(
+        self, server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(extraction, "_are_worth_processes", lambda _: True)
+        requests = {}
+        for workers in (1, 2):  # a thread, and processes
+            out = tmp_path / f"out{workers}"
+            run(server.url, out, brainscore=False, single_trials=False, workers=workers)
+            manifest = json.loads((out / "manifest.json").read_text())
+            requests[workers] = manifest["source"]["transfer"]["requests"]
+        assert requests[1]["betas"] > 0
+        assert "betas" not in requests[2]
 
 
 class TestWithoutANetwork:

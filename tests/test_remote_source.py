@@ -18,11 +18,15 @@ from nsd_prep.core.errors import (
     ChangedFileError,
     InputFileError,
     MissingFilesError,
+    NSDPrepError,
+    OutputError,
     ParameterError,
     RemoteFaultError,
 )
 from nsd_prep.core.records import FileIdentity
 from nsd_prep.dataset import betas
+from nsd_prep.dataset.source import naming_addresses
+from nsd_prep.notebook import NSD, open_nsd
 from nsd_prep.sources import retry as attempts
 from nsd_prep.sources.bucket import BucketSource
 from nsd_prep.sources.folder import FolderSource
@@ -31,7 +35,9 @@ from nsd_prep.sources.opening import open_source
 GRID = GRIDS[1][::-1]
 VOXELS = np.arange(3, 90, 2)
 LABELS = "nsddata/ppdata/subj01/func1pt8mm/roi/streams.nii.gz"
+LEFT_LABELS = "nsddata/ppdata/subj01/func1pt8mm/roi/lh.streams.nii.gz"
 TABLE = "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
+DESIGN = "nsddata/experiments/nsd/nsd_expdesign.mat"
 
 
 @pytest.fixture(autouse=True)
@@ -291,6 +297,57 @@ class TestSessions:
         copy.close()
 
 
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("damaged", "ask", "named"),
+        [
+            (DESIGN, lambda nsd: nsd.trials(1), DESIGN),
+            (DESIGN, lambda nsd: nsd.images(), DESIGN),
+            (TABLE, lambda nsd: nsd.trials(1), TABLE),
+            (TABLE, lambda nsd: nsd.images(), TABLE),
+            (LABELS, lambda nsd: nsd.voxels(1, "IT"), LABELS),
+            (LEFT_LABELS, lambda nsd: nsd.atlases(), LEFT_LABELS),
+            ("", lambda nsd: nsd.experiment("imagery", 1, "V1"), "betas_nsdimagery.hdf5"),
+        ],
+    )
+    def test_files_are_named_by_their_addresses(
+        self,
+        damageable: SmallNSD,
+        server: RangeServer,
+        tmp_path: Path,
+        damaged: str,
+        ask: Callable[[NSD], object],
+        named: str,
+    ) -> None:
+        if damaged:
+            (damageable.root / damaged).write_bytes(b"no such file")
+        nsd = open_nsd(server.url, cache_dir=tmp_path / "cache")
+        with pytest.raises(NSDPrepError) as raised:
+            ask(nsd)
+        nsd.close()
+        assert f"{server.url}/" in str(raised.value)
+        assert named in str(raised.value)
+        assert str(tmp_path) not in str(raised.value)
+        assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
+
+    def test_so_is_the_root(
+        self, damageable: SmallNSD, server: RangeServer, tmp_path: Path
+    ) -> None:
+        with pytest.raises(ParameterError, match=f"not in the dataset .* at {server.url}: give"):
+            open_nsd(server.url, subjects=[7], cache_dir=tmp_path)
+        for path in damageable.root.rglob("roi/*.nii.gz"):
+            path.unlink()
+        nsd = open_nsd(server.url, cache_dir=tmp_path)
+        with pytest.raises(MissingFilesError, match=f"The dataset {server.url} has no region lab"):
+            nsd.atlases()
+        nsd.close()
+
+    def test_a_copy_that_cannot_be_written_is_named_itself(self, tmp_path: Path) -> None:
+        source = BucketSource("http://localhost:1/nsd", tmp_path / "mirror")
+        with pytest.raises(OutputError, match=str(tmp_path)), naming_addresses(source):
+            raise OutputError(f"{tmp_path}/mirror/nsddata/x cannot be written: the disk is full.")
+
+
 class TestFolder:
     def test_a_root_is_a_folder_or_an_address(self, official: SmallNSD, tmp_path: Path) -> None:
         assert isinstance(open_source(official.root, tmp_path), FolderSource)
@@ -304,7 +361,7 @@ class TestFolder:
     def test_missing_files_are_listed(self, official: SmallNSD) -> None:
         source = FolderSource(official.root)
         gone = official.root / "gone.hdf5"
-        with pytest.raises(MissingFilesError, match="1 files are missing"):
+        with pytest.raises(MissingFilesError, match="1 file is missing and must be downloaded"):
             source.identities([official.betas_path(1, 1), gone])
         assert not source.exists(gone)
         assert source.where(gone) == str(gone)

@@ -384,6 +384,21 @@ def test_a_report_of_surfaces_speaks_of_vertices(simulation: Simulation, facts: 
     assert not words_of_voxels(said)
 
 
+@pytest.mark.parametrize(
+    ("subjects", "said"),
+    [
+        ((3,), "in subject 3; this subject is not included in analyses of that region."),
+        (
+            (2, 3),
+            "in subjects 2 and 3; these subjects are not included in analyses of that region.",
+        ),
+    ],
+)
+def test_who_lacks_a_region_is_said(facts: RunFacts, subjects: tuple[int, ...], said: str) -> None:
+    lacking = replace(facts, subjects_without={"FFA": subjects})
+    assert methods(lacking)[0].endswith(f" FFA was not found {said}")
+
+
 class TestFactsOfOneSubject:
     """Where all of one subject's sessions were read, nothing is said of others."""
 

@@ -60,7 +60,7 @@ class TestTrialTable:
     def test_an_image_without_a_coco_id(self, official: SmallNSD) -> None:
         subject = Subject.load(official, 1)
         coco_ids = read_coco_ids(official.table_path).drop(subject.trials["nsd_id"].iloc[3])
-        with pytest.raises(InputFileError, match=r"no row for nsd_id \d+ and 0 other"):
+        with pytest.raises(InputFileError, match=r"no row for nsd_id \d+ of the design"):
             trial_table(subject.design, 1, official.sessions, 24, subject.usable, coco_ids=coco_ids)
 
     def test_coco_ids_that_are_no_numbers(self, tmp_path: Path) -> None:

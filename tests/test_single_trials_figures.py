@@ -101,7 +101,7 @@ class TestReliability:
 
     def test_too_few_repetitions(self, tmp_path: Path) -> None:
         trials = pd.DataFrame({"nsd_id": [7, 3, 7], "repetition": [0, 0, 1]})
-        with pytest.raises(ParameterError, match="1 images have two presentations"):
+        with pytest.raises(ParameterError, match="1 image with two presentations"):
             compare_presentations(tmp_path / "no.nc", trials, np.ones(1))
 
 

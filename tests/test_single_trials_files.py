@@ -594,7 +594,7 @@ class TestReading:
     ) -> None:
         path = subject.write(tmp_path / "subj01.zarr", format="zarr")
         (path / "response" / "c" / str(shard) / "0").unlink()
-        with pytest.raises(InputFileError, match=f"1 shards .* are missing, c/{shard}/0 first"):
+        with pytest.raises(InputFileError, match=f"lacks 1 shard of .*, c/{shard}/0 first"):
             opens(path)
 
     def test_a_session_of_zeros_is_not_missing(self, subject: Subject, tmp_path: Path) -> None:

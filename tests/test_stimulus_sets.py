@@ -16,8 +16,8 @@ from PIL import Image
 
 from nsd_prep.assemblies import stimulus_sets
 from nsd_prep.assemblies.stimulus_sets import write_picture, write_stimulus_sets
-from nsd_prep.core.errors import InputFileError, MissingFilesError
-from nsd_prep.dataset.images import check_images_file, read_images
+from nsd_prep.core.errors import InputFileError, MissingFilesError, OutputError
+from nsd_prep.dataset.images import check_images_file, opened_images, read_images
 
 IDS = np.array([3, 7, 11, 40, 41, 90], dtype=np.int64)
 IS_TRAIN = np.array([True, False, True, True, False, True])
@@ -252,6 +252,18 @@ class TestUnusableFiles:
                 check_images_file(tmp_path / name)
             with pytest.raises(InputFileError, match="is not a regular file"):
                 write_stimulus_sets(tmp_path / name, tmp_path / "out", IDS, IS_TRAIN)
+
+    def test_a_fault_elsewhere_is_not_the_file_s(self, stimuli: tuple[Path, np.ndarray]) -> None:
+        """Such as a full disk, while images are read and written."""
+
+        def read(fault: OSError) -> None:
+            with opened_images(stimuli[0], IDS) as images:
+                images.read(0)
+                raise fault
+
+        for fault in (OutputError("the disk is full"), OSError("elsewhere")):
+            with pytest.raises(type(fault), match=str(fault)):
+                read(fault)
 
     def test_images_that_lie_in_other_files(self, tmp_path: Path) -> None:
         path, shape = tmp_path / "nsd_stimuli.hdf5", (100, 4, 4, 3)

@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from range_server import RangeServer
 
 import nsd_prep
 from nsd_prep.core.errors import ParameterError
@@ -131,6 +132,7 @@ class TestCommand:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         monkeypatch.delenv("NSD_ROOT", raising=False)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         words = ["map", str(trials), str(tmp_path / "map.gii"), "--to", "fsaverage"]
         assert main(words) == 1
         assert "give its root with --nsd-root" in capsys.readouterr().err
@@ -139,9 +141,14 @@ class TestCommand:
         assert "expected those of the same dataset" in capsys.readouterr().err
         write_synthetic_nsd(tmp_path / "tiny", subjects=[2], surfaces=False)
         assert main([*words, "--nsd-root", str(tmp_path / "tiny")]) == 1
-        assert "The transforms of subject 2 from func1pt8mm to fsaverage are missing" in (
-            capsys.readouterr().err
-        )
+        missing = "The transforms of subject 2 from func1pt8mm to fsaverage are missing: expected"
+        assert f"{missing} {tmp_path}/tiny/" in capsys.readouterr().err
+        with RangeServer(tmp_path / "tiny") as server:
+            assert main([*words, "--nsd-root", server.url]) == 1
+            assert f"{missing} {server.url}/" in capsys.readouterr().err
+        with RangeServer(tmp_path / "demo") as server:
+            assert main([*words, "--nsd-root", server.url]) == 1
+            assert f" at {server.url}: expected those of the same" in capsys.readouterr().err
         np.save(tmp_path / "short.npy", np.zeros(3))
         words = ["map", str(trials), str(tmp_path / "short.npy"), "--to", "fsaverage"]
         assert main([*words, "--nsd-root", str(tiny_nsd)]) == 1

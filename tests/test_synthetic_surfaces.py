@@ -332,8 +332,8 @@ class TestOptions:
         ("options", "message"),
         [
             ({"layout": "flat", "surfaces": True}, "official layout"),
-            ({"volumes": False, "surfaces": False}, "got neither"),
-            ({"scale": "demo", "volumes": False}, "got neither"),
+            ({"volumes": False, "surfaces": False}, "Neither volumes nor surfaces"),
+            ({"scale": "demo", "volumes": False}, "Neither volumes nor surfaces"),
         ],
     )
     def test_impossible_choices_are_refused(

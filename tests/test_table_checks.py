@@ -59,7 +59,7 @@ class TestVoxels:
         self, voxels: pd.DataFrame, assemblies: dict[str, xr.DataArray]
     ) -> None:
         found = check_voxels_table(voxels[1:], assemblies, PLACES)
-        assert (found.verdict, describe(found).value) == ("failed", "1 rows differ")
+        assert (found.verdict, describe(found).value) == ("failed", "rows that differ: 1")
 
 
 class TestNoiseCeilings:

@@ -1,9 +1,10 @@
 """The command ``export``: responses as the code of a paper reads them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from nsd_prep.flows.options import Flag
+from nsd_prep.flows.options import Flag, UsageError
 
 
 def export(
@@ -49,14 +50,34 @@ def export(
     from nsd_prep.core.counts import counted
     from nsd_prep.exports.export import NEEDS, export_trials, is_trials
 
+    of_dataset = {
+        "subjects": subjects,
+        "betas": betas,
+        "surface_files": surface_files,
+        "min_ncsnr": min_ncsnr,
+        "min_noise_ceiling": min_noise_ceiling,
+        "min_reliability": min_reliability,
+        "cache_dir": cache_dir,
+        "accept_nsd_terms": accept_nsd_terms or None,
+    }
     if "://" not in str(source) and is_trials(Path(source)):
         from nsd_prep.core.progress import Stages
 
+        _refuse(
+            of_dataset,
+            f"a dataset, and {source} is single trials",
+            "leave it out, or give it to 'nsd-prep trials'",
+        )
         with Stages().stage("exporting"):
             files = export_trials(Path(source), target, like, images=images)
     else:
         from nsd_prep.notebook import open_nsd
 
+        _refuse(
+            {"images": images},
+            f"single trials, and {source} is a dataset",
+            "leave it out, as the dataset's own images are taken",
+        )
         nsd = open_nsd(
             source,
             preparation=betas,
@@ -78,3 +99,11 @@ def export(
             nsd.close()
     print(f"Written: {counted(len(files), 'file')} in {target}")  # noqa: T201
     return 0
+
+
+def _refuse(options: Mapping[str, object], applies_to: str, advice: str) -> None:
+    """Raise where an option is given that does not apply to the source of an export."""
+    for name, value in options.items():
+        if value is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} applies only to {applies_to}: {advice}.")

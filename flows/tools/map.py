@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
+from nsd_prep.flows.options import Flag
+
 
 def map_(
     trials: Path,
@@ -12,6 +14,7 @@ def map_(
     outside: float = float("nan"),
     to: Literal["fsaverage"] | None = None,
     nsd_root: str | Path | None = None,
+    accept_nsd_terms: Flag = False,
 ) -> int:
     """Write one value per voxel or vertex of a subject's single trials as a map.
 
@@ -28,23 +31,26 @@ def map_(
         outside: Value of all other voxels of the volume, or vertices of the surface.
         to: Bring the values to this surface, through the dataset's transforms.
         nsd_root: The dataset, for --to; NSD_ROOT by default.
+        accept_nsd_terms: Accept the terms of NSD, for its own bucket.
     """
     import os
 
     from nsd_prep.core.errors import ParameterError
+    from nsd_prep.pipeline.cache import in_use_by
     from nsd_prep.single_trials.maps import map_beside, write_map_of_trials
     from nsd_prep.sources.opening import open_dataset
 
-    dataset = None
+    dataset, root = None, ""
     if to is not None:
-        root = nsd_root or os.environ.get("NSD_ROOT")
+        root = str(nsd_root or os.environ.get("NSD_ROOT", ""))
         if not root:
             raise ParameterError(
                 "--to fsaverage needs the dataset's transforms: give its root with --nsd-root."
             )
-        dataset = open_dataset(str(root))
+        dataset = open_dataset(root, accept_nsd_terms=accept_nsd_terms or None)
     if target.suffix == ".npy":
         values, target = str(target), map_beside(target, trials, is_surface=dataset is not None)
-    for path in write_map_of_trials(trials, target, values, outside, dataset):
-        print(f"Written: {path}")  # noqa: T201
+    with in_use_by(root):
+        for path in write_map_of_trials(trials, target, values, outside, dataset):
+            print(f"Written: {path}")  # noqa: T201
     return 0

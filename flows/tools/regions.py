@@ -33,10 +33,11 @@ def regions(
     from nsd_prep.core.terminal import console
     from nsd_prep.dataset.atlases import as_text, label_table_of_atlases
     from nsd_prep.dataset.layout import chosen_subjects
+    from nsd_prep.pipeline.cache import in_use_by
     from nsd_prep.sources.opening import open_dataset
 
     dataset = open_dataset(str(root), accept_nsd_terms=accept_nsd_terms or None, space=space)
-    with Stages().stage("reading labels"):
+    with in_use_by(root), Stages().stage("reading labels"):
         table = label_table_of_atlases(dataset, chosen_subjects(dataset, subjects))
     if format == "csv":
         print(table.to_csv(index=False, lineterminator="\n"), end="")  # noqa: T201

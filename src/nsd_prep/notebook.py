@@ -9,8 +9,9 @@ import xarray as xr
 
 from nsd_prep.core.check import Check
 from nsd_prep.core.errors import ParameterError
-from nsd_prep.core.folders import user_cache_folder
+from nsd_prep.core.folders import user_cache
 from nsd_prep.core.parameters import (
+    MissingRegions,
     Normalise,
     Preparation,
     SingleTrialImages,
@@ -31,6 +32,7 @@ from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
 from nsd_prep.dataset.region_choice import Region, Regions
 from nsd_prep.dataset.regions import BUILT_IN_REGIONS
+from nsd_prep.dataset.source import naming_addresses
 from nsd_prep.dataset.space import FUNC1PT8MM
 from nsd_prep.exports.export import Like
 from nsd_prep.pipeline.experiments import experiment_of, write_experiments
@@ -58,6 +60,7 @@ def open_nsd(
     accept_nsd_terms: bool = False,
     space: SpaceName = FUNC1PT8MM,
     surface_files: SurfaceFiles | None = None,
+    missing_regions: MissingRegions = "error",
 ) -> "NSD":
     """Open a copy of NSD.
 
@@ -82,6 +85,9 @@ def open_nsd(
         Where responses lie, which decides what a region is: `NSD.regions`.
     surface_files : {"native", "mgh"}, optional
         What betas of fsaverage are taken from; native where these are there, where none is given.
+    missing_regions : {"error", "skip"}
+        Whether a region without a voxel in a subject is an error, or left out where others are
+        asked for beside it, with a warning.
 
     Returns
     -------
@@ -102,14 +108,14 @@ def open_nsd(
     if preparation not in (None, *PREPARATION_FOLDERS):
         listed = ", ".join(PREPARATION_FOLDERS)
         raise ParameterError(f"The preparation {preparation} is unknown: give one of {listed}.")
-    cache = Path(cache_dir) if cache_dir else user_cache_folder() / "nsd-prep"
+    cache = Path(cache_dir) if cache_dir else user_cache()
     chosen = run_parameters(
         output_dir=cache, cache_dir=cache, betas=preparation, brainscore=False, report=False
     )
     if space not in get_args(SpaceName):
         listed = ", ".join(get_args(SpaceName))
         raise ParameterError(f"The space {space} is unknown: give one of {listed}.")
-    chosen |= {"space": space, "surface_files": surface_files}
+    chosen |= {"space": space, "surface_files": surface_files, "missing_regions": missing_regions}
     chosen |= {"nsd_root": root, "subjects": subjects, "regions": tuple(BUILT_IN_REGIONS)}
     chosen |= {"regions_file": regions_file, "accept_nsd_terms": accept_nsd_terms}
     return NSD(plan_run(**chosen))
@@ -191,7 +197,8 @@ class NSD:
             `nsd_prep.dataset.coco.with_annotations`.
         """
         dataset = self._run.dataset()
-        images = table_of_images(dataset, read_design(dataset.design_file, dataset.read))
+        with naming_addresses(dataset.source):
+            images = table_of_images(dataset, read_design(dataset.design_file, dataset.read))
         return with_annotations(images, Path(coco_annotations)) if coco_annotations else images
 
     def trials(self, subject: int) -> xr.Dataset:
@@ -354,7 +361,9 @@ class NSD:
             `nsd_prep.single_trials.experiments.experiment_voxels` as coordinates.
         """
         require_normalise(normalise)
-        return experiment_of(self._opened, experiment, subject, regions).as_dataset(normalise)
+        with naming_addresses(self._run.dataset().source):
+            rows = experiment_of(self._opened, experiment, subject, regions)
+        return rows.as_dataset(normalise)
 
     def write_experiment(
         self,
@@ -390,13 +399,14 @@ class NSD:
         """
         require_normalise(normalise)
         check_storage(dtype, format)
-        return write_experiments(
-            self._opened,
-            experiment,
-            Path(folder),
-            regions,
-            subjects,
-            normalise=normalise,
-            dtype=dtype,
-            format=format,
-        )
+        with naming_addresses(self._run.dataset().source):
+            return write_experiments(
+                self._opened,
+                experiment,
+                Path(folder),
+                regions,
+                subjects,
+                normalise=normalise,
+                dtype=dtype,
+                format=format,
+            )

@@ -1,1 +1,1 @@
-"""What the assemblies look like: representational geometry, noise ceilings, voxels; in figures."""
+"""What the assemblies look like: representational geometry, noise ceilings, voxels; in numbers."""

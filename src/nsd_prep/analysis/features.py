@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nsd_prep.core.counts import counted
 from nsd_prep.core.digests import read_whole
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.core.hdf5_lock import HDF5_LOCK, NETCDF_LOCK
@@ -68,9 +69,9 @@ def check_ids(nsd_ids: NDArray[np.int64], n_images: int, name: str) -> None:
     else:
         advice = "give the ids of the dataset's images."
     raise InputFileError(
-        f"{name} names {len(outside)} images that the dataset does not have, nsd_id {outside[0]} "
-        f"first: expected ids from 0 to {n_images - 1}, found {nsd_ids.min()} to {nsd_ids.max()}; "
-        f"{advice}"
+        f"{name} names {counted(len(outside), 'image')} that the dataset does not have, nsd_id "
+        f"{outside[0]} first: expected ids from 0 to {n_images - 1}, found {nsd_ids.min()} to "
+        f"{nsd_ids.max()}; {advice}"
     )
 
 
@@ -127,12 +128,15 @@ def parse_features(content: bytes, name: str) -> Features:
             f"the coordinates {', '.join(map(str, array.coords)) or 'none'}: {_FORM}."
         )
     features = Features(_nsd_ids(name, array.coords[labels[0]]), array.to_numpy())
-    wrong = int(np.count_nonzero(~np.isfinite(features.values)))
-    if wrong or len(np.unique(features.nsd_ids)) != len(features.nsd_ids):
+    if wrong := int(np.count_nonzero(~np.isfinite(features.values))):
+        found = counted(wrong, "value that is not finite", "values that are not finite")
         raise InputFileError(
-            f"The features file {name} holds {wrong} values that are not finite and "
-            f"{len(features.nsd_ids) - len(np.unique(features.nsd_ids))} images more than once: "
-            "expected neither; write the file again."
+            f"The features file {name} holds {found}: expected none; write the file again."
+        )
+    if repeated := len(features.nsd_ids) - len(np.unique(features.nsd_ids)):
+        raise InputFileError(
+            f"The features file {name} holds {counted(repeated, 'image')} more than once: "
+            "expected each once; write the file again."
         )
     return features
 

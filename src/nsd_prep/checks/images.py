@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.checks.subject_agreement import LARGEST_P, PERMUTATIONS, SEEN, subject_agreement
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict, number_text
+from nsd_prep.core.counts import counted
 
 #: Correlation that the features' RDM has with V1's in natural images, in place (about 0.4); at
 #: chance counts as wrong only where half of it would be seen.
@@ -145,7 +146,7 @@ def check_images(
     """
     if len(v1) < FEWEST_IMAGES_COMPARED:
         return IMAGES_OF_RESPONSES.check(
-            None, region="V1", reason="few images", found=f"{len(v1)} images"
+            None, region="V1", reason="few images", found=counted(len(v1), "image")
         )
     agreement = subject_agreement(np.stack([features_rdm(features), v1]), seed=seed)
     verdict: Verdict = "not decidable"

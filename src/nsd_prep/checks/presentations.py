@@ -27,6 +27,7 @@ from nsd_prep.checks.decision import (
     verdict_of_share,
 )
 from nsd_prep.core.check import Check, Kind, Threshold, Verdict
+from nsd_prep.core.counts import counted
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.single_trials.reading import TrialReader
 
@@ -160,8 +161,8 @@ def compare_presentations(
     pairs = rows_of_presentations(trials, 2)
     if len(pairs) < 3:
         raise ParameterError(
-            f"{len(pairs)} images have two presentations in the table: expected at least three for "
-            'a correlation; take more sessions, or images="all".'
+            f"The table has {counted(len(pairs), 'image')} with two presentations: expected at "
+            'least three for a correlation; take more sessions, or images="all".'
         )
     telling = telling_voxels(ncsnr)
     reader = TrialReader(path)

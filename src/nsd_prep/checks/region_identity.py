@@ -46,7 +46,7 @@ REGION_IDENTITY: Final = Kind(
         "passed": f"above 0 by {SURELY_IN_PLACE:g} standard errors, of all pairs; of 2 or 3 "
         "subjects the error holds images alone",
     },
-    value="{found} (gain {measured:.3f} +- {error:.3f})",
+    value="{found} (gain {measured:.3f} ± {error:.3f})",
     expectation="each region's RDM fits the others' same region better than another",
     lower=0.0,
     unit="r",

@@ -173,7 +173,7 @@ def check_session_records(subject: int, records: SubjectRecords, noun: Noun = VO
     ----------
     subject : int
         1-based.
-    records : mapping of int to mapping of str to PartStatistics
+    records : mapping of int to mapping of str to BetaStatistics
         By session (1-based) and region, of all sessions the same regions.
     noun : Noun
         What voxels are called.
@@ -205,6 +205,7 @@ def check_session_records(subject: int, records: SubjectRecords, noun: Noun = VO
             f"session {session}: {text or no_data}"
             for session, (_, text) in findings.sessions.items()
         ]
+        every = f"all {len(records)} sessions" if len(records) > 1 else "the only session"
         checks.append(
             kind.check(
                 worst(verdicts) if verdicts else "passed",
@@ -215,7 +216,7 @@ def check_session_records(subject: int, records: SubjectRecords, noun: Noun = VO
                 lower=findings.lower,
                 upper=findings.upper,
                 unit=findings.unit,
-                found="; ".join(named) or f"all {len(records)} sessions",
+                found="; ".join(named) or every,
             )
         )
     return checks

@@ -25,8 +25,8 @@ TABLES_OF_DATA: Final = Kind(
     f"reliability.csv from the single trials of {VOXELS_RECOMPUTED} random voxels of each region "
     "and subject; all joined on keys",
     conditions={"failed": "any row", "passed": "none"},
-    value="{measured:.0f} rows differ",
-    expectation="0 rows differ",
+    value="rows that differ: {measured:.0f}",
+    expectation="none",
     lower=0,
     upper=0,
     unit="rows",

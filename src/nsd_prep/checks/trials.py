@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.checks.decision import signal_share
+from nsd_prep.core.counts import counted
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset.published import REPETITIONS
 
@@ -198,7 +199,8 @@ def places_of_images(
     missing = table.index[session.isna().any(axis=1)]
     if len(missing):
         raise InputFileError(
-            f"The trial table lacks repetitions of {len(missing)} images, the first nsd_id "
-            f"{missing[0]}: expected {REPETITIONS} of each; give the table of the same sessions."
+            f"The trial table lacks repetitions of {counted(len(missing), 'image')}, the first "
+            f"nsd_id {missing[0]}: expected {REPETITIONS} of each; give the table of the same "
+            "sessions."
         )
     return session.to_numpy(np.int64), trial.to_numpy(np.int64)

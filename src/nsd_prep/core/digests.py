@@ -46,9 +46,12 @@ def check_regular(path: Path) -> None:
         raise InputFileError(f"{path} is {kind}: expected a file; put the file in its place.")
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a table that was written as CSV, whole or not at all; errors as `read_whole`."""
-    return pd.read_csv(io.BytesIO(read_whole(path)))
+def read_table(path: Path, **options: Any) -> pd.DataFrame:
+    """Read a table that was written as CSV, whole or not at all; errors as `read_whole`.
+
+    Options are those of `pandas.read_csv`.
+    """
+    return pd.read_csv(io.BytesIO(read_whole(path)), **options)
 
 
 def digest_of_file(path: Path, like: str = "") -> str:

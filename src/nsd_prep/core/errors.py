@@ -43,8 +43,13 @@ class SeveralProblemsError(NSDPrepError):
     heading = "problems"
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__(self.problems)
+        super().__init__(tuple(problems))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The problems, a sentence each."""
+        problems: tuple[str, ...] = self.args[0]
+        return problems
 
     def __str__(self) -> str:
         """Return all the problems, a line each."""

@@ -4,8 +4,12 @@ import errno
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from nsd_prep.core.errors import OutputError, ParameterError
+
+#: In a cache, the copies of small files of a remote dataset.
+MIRROR: Final = "mirror"
 
 
 def visible(folder: Path, pattern: str = "*") -> list[Path]:
@@ -34,6 +38,11 @@ def user_cache_folder() -> Path:
             "This user has no home folder for a cache: give a folder with cache_dir=, or set "
             "XDG_CACHE_HOME or HOME to one that can be written."
         ) from error
+
+
+def user_cache() -> Path:
+    """Return this user's own cache of the library; errors as `user_cache_folder`."""
+    return user_cache_folder() / "nsd-prep"
 
 
 def absolute(path: str | Path) -> Path:

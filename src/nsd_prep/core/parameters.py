@@ -203,8 +203,9 @@ def parameters(
         subjects: Subjects (1 to 8), in the order of the neuroids; by default, all subjects in the
             dataset. Only images that all of them saw three times are used.
         regions: Built-in regions; each becomes an assembly.
-        regions_file: TOML file with your own regions, which are added to the built-in ones: one
-            table per region, such as [FFA] with labels = { floc-faces = [2, 3] }.
+        regions_file: TOML file with your own regions: one table per region, such as [FFA] with
+            labels = { floc-faces = [2, 3] }. They are added to the chosen built-in regions; on the
+            command line, where none are chosen, they are the only ones.
         betas: Preparation of the betas in the official layout: b1 (betas_assumehrf), b2
             (betas_fithrf) or b3 (betas_fithrf_GLMdenoise_RR); b3 by default.
         space: Where responses lie: in the volume of 1.8 mm (func1pt8mm) or of 1 mm (func1mm), on
@@ -284,3 +285,13 @@ def parameters(
         The parameters by name.
     """
     return dict(locals())
+
+
+def with_own_regions_alone(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters in which a file of regions stands for the default regions.
+
+    Where somebody chose these, and forms always do, regions of the file are added to them.
+    """
+    if chosen.get("regions_file"):
+        return {"regions": [], **chosen}
+    return dict(chosen)

@@ -12,6 +12,7 @@ from nsd_prep.core.errors import MissingFilesError
 from nsd_prep.core.threads import each_in_threads
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.regions import ROI_VOLUMES, RegionDefinition
+from nsd_prep.dataset.source import naming_addresses
 from nsd_prep.dataset.space import HEMISPHERES, Hemisphere
 from nsd_prep.dataset.surfaces import read_vertex_labels
 from nsd_prep.dataset.volumes import read_label_table, read_label_volume
@@ -55,17 +56,18 @@ def label_table_of_atlases(dataset: Dataset, subjects: Sequence[int]) -> pd.Data
     InputFileError, OSError
         A file cannot be read, or does not hold labels.
     """
-    atlases = _atlases(dataset, subjects)
-    if not atlases:
-        example = dataset.roi_file(
-            subjects[0], ROI_VOLUMES[0], "lh" if dataset.is_surface else None
-        )
-        raise MissingFilesError(
-            f"The dataset {dataset.root} has no region labels of the subjects "
-            f"{', '.join(map(str, subjects))} in the space {dataset.space}: expected files like "
-            f"{example}; download them."
-        )
-    counted = each_in_threads(lambda atlas: _count(dataset, atlas), atlases)
+    with naming_addresses(dataset.source):
+        atlases = _atlases(dataset, subjects)
+        if not atlases:
+            example = dataset.roi_file(
+                subjects[0], ROI_VOLUMES[0], "lh" if dataset.is_surface else None
+            )
+            raise MissingFilesError(
+                f"The dataset {dataset.root} has no region labels of the subjects "
+                f"{', '.join(map(str, subjects))} in the space {dataset.space}: expected files "
+                f"like {example}; download them."
+            )
+        counted = each_in_threads(lambda atlas: _count(dataset, atlas), atlases)
     table = pd.concat(counted, ignore_index=True)
     return _with_lacking(table, atlases)
 

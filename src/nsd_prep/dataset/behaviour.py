@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep.core.counts import counted
 from nsd_prep.core.digests import read_whole
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset.layout import Dataset
@@ -123,7 +124,8 @@ def _check_values(path: Path, rows: pd.DataFrame) -> None:
             expected = "0, 1" if column == "ISCORRECT" else "milliseconds from 0 on"
             raise InputFileError(
                 f"The behaviour {path} has {column} {wrong.iloc[0]:g} in line {wrong.index[0] + 2}"
-                f" ({len(wrong)} such lines): expected {expected}, or NaN; download it again."
+                f" ({counted(len(wrong), 'such line')}): expected {expected}, or NaN; download it "
+                "again."
             )
 
 
@@ -135,7 +137,8 @@ def _check_old(path: Path, is_old: NDArray[np.float64], trials: pd.DataFrame) ->
         trial = trials.iloc[wrong[0]]
         raise InputFileError(
             f"The behaviour {path} calls an image old that the design shows for the first time, or "
-            f"the reverse, in {len(wrong)} trials, the first in session {trial['session']}, trial "
-            f"{trial['trial_in_session']} (0-based): expected ISOLD to be {int(expected[wrong[0]])}"
-            "; the file belongs to another subject or release; download it again."
+            f"the reverse, in {counted(len(wrong), 'trial')}, the first in session "
+            f"{trial['session']}, trial {trial['trial_in_session']} (0-based): expected ISOLD to "
+            f"be {int(expected[wrong[0]])}; the file belongs to another subject or release; "
+            "download it again."
         )

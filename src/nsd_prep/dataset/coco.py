@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep.core.counts import first_and_others
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.dataset.image_table import CROP_COLUMNS
 
@@ -213,8 +214,9 @@ def _require(path: Path, coco_ids: Any, annotated: Mapping[int, Any]) -> None:
     lacking = sorted(set(coco_ids) - set(annotated))
     if lacking:
         raise InputFileError(
-            f"{path} lacks the image {lacking[0]} and {len(lacking) - 1} others of the dataset "
-            "(coco_id): expected the annotations of all images of its split; download it again."
+            f"{path} lacks the image {first_and_others(lacking[0], len(lacking), 'image')} of the "
+            "dataset (coco_id): expected the annotations of all images of its split; download it "
+            "again."
         )
 
 

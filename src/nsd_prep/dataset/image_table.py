@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from nsd_prep.core.atomic import write_table, written_whole
+from nsd_prep.core.counts import first_and_others
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset.design import Design
 from nsd_prep.dataset.layout import Dataset
@@ -57,9 +58,9 @@ def table_of_images(dataset: Dataset, design: Design) -> pd.DataFrame:
         missing = np.setdiff1d(np.unique(design.nsd_id_of_image), images["nsd_id"])
         if len(missing):
             raise InputFileError(
-                f"The stimulus table {path} has no row for nsd_id {missing[0]} and "
-                f"{len(missing) - 1} other images of the design: expected one for each; "
-                f"{DOWNLOAD_AGAIN}."
+                f"The stimulus table {path} has no row for nsd_id "
+                f"{first_and_others(missing[0], len(missing), 'image')} of the design: expected "
+                f"one for each; {DOWNLOAD_AGAIN}."
             )
     else:
         images = pd.DataFrame({"nsd_id": np.unique(design.nsd_id_of_image)})

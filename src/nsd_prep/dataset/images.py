@@ -52,13 +52,9 @@ def read_images(images: Path | ImageSource, nsd_ids: NDArray[np.int64]) -> Itera
         The disk fails.
     """
     if isinstance(images, Path):
-        with _opened(images) as file:
-            with HDF5_LOCK:
-                stored = stored_images(images, file, nsd_ids)
+        with opened_images(images, nsd_ids) as stored:
             for nsd_id in np.sort(nsd_ids).tolist():
-                with HDF5_LOCK:
-                    pixels = stored[nsd_id]
-                yield StimulusImage(nsd_id, pixels)
+                yield StimulusImage(nsd_id, stored.read(nsd_id))
         return
     for nsd_id in np.sort(nsd_ids).tolist():
         pixels = np.asarray(images(nsd_id))
@@ -86,8 +82,8 @@ def check_images_file(path: Path, nsd_ids: NDArray[np.int64] | None = None) -> N
         As `read_images`; InputFileError also where it is a folder or a device, or its images have
         no pixel.
     """
-    with _opened(path) as file, HDF5_LOCK:
-        stored_images(path, file, np.empty(0, np.int64) if nsd_ids is None else nsd_ids)
+    with opened_images(path, np.empty(0, np.int64) if nsd_ids is None else nsd_ids):
+        pass
 
 
 class StoredImages:
@@ -99,40 +95,43 @@ class StoredImages:
         (height, width, 3) of an image.
     """
 
-    def __init__(self, stored: h5py.Dataset) -> None:
-        self._stored = stored
+    def __init__(self, path: Path, stored: h5py.Dataset) -> None:
+        self._path, self._stored = path, stored
         _, height, width, channels = stored.shape
         self.shape = (int(height), int(width), int(channels))
 
     def read(self, nsd_id: int) -> NDArray[np.uint8]:
-        """Return an image (0-based id)."""
-        with HDF5_LOCK:
+        """Return an image (0-based id); errors as `read_images`."""
+        with _explained_read_errors(self._path), HDF5_LOCK:
             return self._stored[nsd_id]
 
 
 @contextmanager
 def opened_images(path: Path, nsd_ids: NDArray[np.int64]) -> Iterator[StoredImages]:
-    """Open the file of images, which holds some ids (0-based), to read them in any order."""
-    with _opened(path) as file:
-        with HDF5_LOCK:
-            stored = StoredImages(stored_images(path, file, nsd_ids))
-        yield stored
+    """Open the file of images, which holds some ids (0-based), to read them in any order.
 
-
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
+    Errors are those of `read_images`; what the block itself raises is passed on as it is.
+    """
     if path.exists() and not path.is_file():
         raise InputFileError(
             f"The stimulus file {path} is not a regular file, so there are no stimulus sets: "
             "expected NSD's images there; put nsd_stimuli.hdf5 in its place."
         )
-    try:
+    with _explained_read_errors(path):
         file = opened_to_read(path)
-        try:
-            yield file
-        finally:
-            with HDF5_LOCK:
-                file.close()
+    try:
+        with _explained_read_errors(path), HDF5_LOCK:
+            stored = StoredImages(path, stored_images(path, file, nsd_ids))
+        yield stored
+    finally:
+        with HDF5_LOCK:
+            file.close()
+
+
+@contextmanager
+def _explained_read_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise MissingFilesError(
             f"The stimulus file {path} is missing, so there are no stimulus sets: expected NSD's "

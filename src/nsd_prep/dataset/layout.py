@@ -266,8 +266,9 @@ def chosen_subjects(dataset: Dataset, subjects: Iterable[int] | None) -> tuple[i
     unknown = [subject for subject in chosen if subject not in dataset.sessions]
     if unknown:
         raise ParameterError(
-            f"Subject {_listed(unknown)} is not in the dataset {dataset.name} at {dataset.root}: "
-            f"give some of {_listed(dataset.subjects)} with subjects=."
+            f"Subject {_listed(unknown)} is not in the dataset {dataset.name} at "
+            f"{dataset.source.where(dataset.root)}: give some of {_listed(dataset.subjects)} with "
+            "subjects=."
         )
     twice = sorted({subject for subject in chosen if chosen.count(subject) > 1})
     if not chosen:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nsd_prep.core.counts import counted
 from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterError
 from nsd_prep.core.parameters import MissingRegions
 from nsd_prep.dataset.layout import Dataset
@@ -84,9 +85,9 @@ def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> Bilate
     labels, overlap = merge_hemispheres(left.values, right.values)
     if overlap:
         raise InputFileError(
-            f"The hemispheres of subject {subject} overlap in {overlap} voxels: {files[0]} and "
-            f"{files[1]} are expected to share none (-1 is outside; 0 where there is no -1); "
-            "download both again."
+            f"The hemispheres of subject {subject} overlap in {counted(overlap, 'voxel')}: "
+            f"{files[0]} and {files[1]} are expected to share none (-1 is outside; 0 where there "
+            "is no -1); download both again."
         )
     merged = Volume(labels, left.space)
     sides = (np.flatnonzero(left.values > 0), np.flatnonzero(right.values > 0))
@@ -94,12 +95,12 @@ def read_bilateral_volume(dataset: Dataset, subject: int, volume: str) -> Bilate
         return Bilateral(merged, sides)
     bilateral = read_label_volume(bilateral_file, dataset.read, dataset.space)
     _check_same_space(subject, {files[0]: left, bilateral_file: bilateral})
-    different = np.count_nonzero(bilateral.values != merged.values)
+    different = int(np.count_nonzero(bilateral.values != merged.values))
     if different:
         raise InputFileError(
             f"The hemispheres of subject {subject} disagree with the bilateral volume in "
-            f"{different} voxels: {bilateral_file} is expected to hold the labels of {files[0]} "
-            f"and {files[1]}; download all three again."
+            f"{counted(different, 'voxel')}: {bilateral_file} is expected to hold the labels of "
+            f"{files[0]} and {files[1]}; download all three again."
         )
     return Bilateral(bilateral, sides)
 

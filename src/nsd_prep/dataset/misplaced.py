@@ -50,7 +50,7 @@ def _candidates(dataset: Dataset, file: Path) -> Iterator[tuple[Path, str]]:
     space = folder.parent
     for preparation, other in PREPARATION_FOLDERS.items():
         if other != dataset.preparation:
-            advice = f'it is the preparation {preparation}: give betas="{preparation}" to read it'
+            advice = f"it is of the preparation {preparation}: choose {preparation} to read it"
             yield space / other / file.name, advice
         for where, names in _NAMES.items():
             if where != space.name:
@@ -64,6 +64,4 @@ def _advice(dataset: Dataset, space: str) -> str:
     if dataset.space == FSAVERAGE and space in SURFACES:
         files = "mgh" if dataset.is_through_native else "native"
         return f'it is of {space}: give surface_files="{files}" to read it'
-    return (
-        f'it is in the space {space}: give space="{space}" to read it, or download {dataset.space}'
-    )
+    return f"it is in the space {space}: download {dataset.space}, or choose {space} to read it"

@@ -278,13 +278,13 @@ def chosen_regions(
     for name in own:
         if not _NAME.fullmatch(name):
             raise ParameterError(
-                f"The region name {name!r} of the regions file cannot be part of a file name: "
-                "use up to 100 letters, digits, dashes and underscores."
+                f"The name {name!r} of a region of your own cannot be part of a file name: use up "
+                "to 100 letters, digits, dashes and underscores."
             )
         if name.casefold() in taken:
             raise ParameterError(
-                f"The region {name} of the regions file has the name of another region, or of a "
-                "built-in one: give it another name."
+                f"Your own region {name} has the name of another region, or of a built-in one: "
+                "give it another name."
             )
         taken.add(name.casefold())
     built_in = built_in_regions(space)
@@ -323,12 +323,12 @@ def merge_hemispheres(
 
 
 def voxels_with_labels(volume: NDArray[np.int16], labels: Sequence[int]) -> NDArray[np.int64]:
-    """Return where a volume of labels, int16 (Z, Y, X), has one of some labels.
+    """Return where a volume (Z, Y, X) or a surface map (V,), int16, has one of some labels.
 
     Returns
     -------
     ndarray of int64, shape (n_voxels,)
-        Sites of the volume's space, ascending: the order of the betas' file.
+        Sites of its space, ascending: the order of the betas' file.
     """
     return np.flatnonzero(np.isin(volume, labels)).astype(np.int64)
 

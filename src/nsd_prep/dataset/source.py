@@ -4,7 +4,9 @@ A dataset's paths are absolute and lie below a local root in both cases; for a r
 root is the folder of its mirror.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Protocol
 
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, SerializerFunctionWrapHandler, WrapSerializer
 
+from nsd_prep.core.errors import NSDPrepError, OutputError
 from nsd_prep.core.file_states import FileStates
 from nsd_prep.core.records import FileIdentity
 from nsd_prep.dataset.identity import RemoteIdentity
@@ -69,7 +72,7 @@ class Source(Protocol):
         """What was transferred so far; None where the files are read in their place."""
 
     def where(self, path: Path) -> str:
-        """Return where a file really lies, for messages: its path, or its URL."""
+        """Return where a file, or the root, really lies, for messages: its path, or its URL."""
 
     def exists(self, path: Path) -> bool:
         """Return whether a file is there; InputFileError where it is a link that leads nowhere."""
@@ -124,3 +127,25 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of connections, and of what was prefetched."""
+
+
+@contextmanager
+def naming_addresses(source: Source) -> Iterator[None]:
+    """Let errors name files of a remote dataset by their addresses, not by their copies' paths."""
+    try:
+        yield
+    except OutputError:  # of the copies themselves
+        raise
+    except NSDPrepError as error:
+        error.args = tuple(_with_addresses(argument, source) for argument in error.args)
+        raise
+
+
+def _with_addresses(argument: Any, source: Source) -> Any:
+    """Return an argument of an error, a sentence or a tuple of them, with addresses in it."""
+    if isinstance(argument, tuple):
+        return tuple(_with_addresses(part, source) for part in argument)
+    if not isinstance(argument, str):
+        return argument
+    root = rf"{re.escape(str(source.root))}(?![\w-])"
+    return re.sub(root, lambda _: source.where(source.root), argument)

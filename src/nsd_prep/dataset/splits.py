@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep.core.counts import first_and_others
 from nsd_prep.core.digests import read_whole
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.parameters import TrainingSplit
@@ -298,9 +299,9 @@ def read_split_file(
     strangers = np.setdiff1d(table["nsd_id"].to_numpy(), nsd_ids)
     if len(strangers):
         raise ParameterError(
-            f"The split file {path} lists nsd_id {strangers[0]} and {len(strangers) - 1} other "
-            "images that no subject of the design sees: expected 0-based ids, the 73k ids minus 1; "
-            "correct it."
+            f"The split file {path} lists nsd_id "
+            f"{first_and_others(strangers[0], len(strangers), 'image')} that no subject of the "
+            "design sees: expected 0-based ids, the 73k ids minus 1; correct it."
         )
     twice = table.loc[table["nsd_id"].duplicated(), "nsd_id"]
     if len(twice):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep.core.counts import first_and_others
 from nsd_prep.core.digests import read_whole
 from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.core.parameters import SingleTrialImages
@@ -150,8 +151,9 @@ def _coco_ids_of(nsd_id: NDArray[np.int64], coco_ids: pd.Series) -> NDArray[np.i
     missing = np.setdiff1d(nsd_id, coco_ids.index.to_numpy())
     if len(missing):
         raise InputFileError(
-            f"The stimulus table has no row for nsd_id {missing[0]} and {len(missing) - 1} other "
-            "images of the design: expected one for each; download it again."
+            "The stimulus table has no row for nsd_id "
+            f"{first_and_others(missing[0], len(missing), 'image')} of the design: expected one "
+            "for each; download it again."
         )
     return coco_ids.loc[nsd_id].to_numpy(dtype=np.int64)
 

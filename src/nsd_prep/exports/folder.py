@@ -11,7 +11,7 @@ import pandas as pd
 
 from nsd_prep import __version__
 from nsd_prep.core.atomic import write_json
-from nsd_prep.core.digests import as_recorded, recorded_digest
+from nsd_prep.core.digests import as_recorded, digest_of_json, recorded_digest
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.locks import LOCK, only_one_in
 from nsd_prep.core.records import Folder
@@ -225,6 +225,7 @@ class ExportFolder:
         recorded: dict[str, Any] = {"source": source}
         if trials:
             recorded["subjects"] = [one.subject for one in trials]
+            recorded["tables"] = digest_of_json([one.digest_of_tables for one in trials])
         if designs := {one.design for one in trials if one.design is not None}:
             (recorded["design"],) = designs
         subjects = {
@@ -276,22 +277,26 @@ class ExportFolder:
                 self.n_resumed += len(plan.names)
             self._unfinished -= set(plan.names)
             for name in plan.names:
-                # Of the images that a file of an earlier version was made of nothing is known.
-                known = {key: value for key, value in plan.facts.items() if key != "images"}
+                # Of these nothing is known where an earlier version wrote the file.
+                known = {
+                    key: value
+                    for key, value in plan.facts.items()
+                    if key not in ("images", "tables")
+                }
                 self._outputs[name] |= plan.facts if plan in todo else known
             self.subjects |= plan.subjects
             self._note()
 
     def _require_nothing_left(self, planned: Sequence[_Planned], again: set[str]) -> None:
         """Raise where a subject's file stays that other trials gave than those of this export."""
-        sources = {subject: plan.facts["source"] for plan in planned for subject in plan.subjects}
+        facts = {subject: plan.facts for plan in planned for subject in plan.subjects}
         for name in sorted(self._outputs.keys() - again):
             entry = self._outputs[name]
             if not (self.path / name).exists():
                 continue
             for subject in self._subjects_of(name):
-                source = sources.get(str(subject), entry.get("source"))
-                if entry.get("source") not in (None, source):
+                now = facts.get(str(subject), entry)
+                if any(entry.get(key) not in (None, now.get(key)) for key in ("source", "tables")):
                     raise ParameterError(
                         f"{self.path} holds {name} of {_listed([subject])} from other trials, and "
                         "this export does not make it again: give what it is made of too "

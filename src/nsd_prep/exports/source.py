@@ -1,6 +1,7 @@
 """A subject's single trials, as an export takes them."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -9,7 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep import __version__
-from nsd_prep.core.digests import sampled_sha256, sha256_of_json
+from nsd_prep.core.digests import (
+    digest_of_json,
+    digest_of_table,
+    sampled_sha256,
+    sha256_of_json,
+)
 from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.core.parameters import Normalise, SpaceName
 from nsd_prep.dataset.space import FUNC1PT8MM
@@ -76,13 +82,21 @@ class TrialsFile:
 
     @property
     def digest(self) -> str:
-        """What tells whether the file is still the same, by some of its blocks."""
+        """What tells whether the responses are still the same, by some blocks of the file."""
         if not self.path.is_dir():
             return sampled_sha256(self.path)
         files = sorted(file for file in self.path.rglob("*") if file.is_file())
         names = [file.relative_to(self.path).as_posix() for file in files]
         digests = [sampled_sha256(file) for file in files]
         return sha256_of_json(list(zip(names, digests, strict=True)))
+
+    @cached_property
+    def digest_of_tables(self) -> str:
+        """Digest of all that the file says of itself, of its trials and of its sites."""
+        tables = [digest_of_table(table) for table in (self.trials, self.sites)]
+        return digest_of_json(
+            [*tables, {key: str(self.attributes[key]) for key in self.attributes}]
+        )
 
     @property
     def design(self) -> str | None:

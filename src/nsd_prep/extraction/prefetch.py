@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
+from nsd_prep.core.counts import counted
 from nsd_prep.dataset.beta_files import read_of_files
 from nsd_prep.extraction.request import SessionRequest
 from nsd_prep.extraction.sessions import voxels_to_read
@@ -53,7 +54,7 @@ class Prefetch:
         megabytes = sum(transfer.bytes.values()) / 1e6
         seconds = max(time.monotonic() - self._started, 1e-3)
         requests = sum(transfer.requests.values())
-        text = f"{requests} requests, {megabytes:.1f} MB, {megabytes / seconds:.1f} MB/s"
+        text = f"{counted(requests, 'request')}, {megabytes:.1f} MB, {megabytes / seconds:.1f} MB/s"
         if not 0 < n_done < self._total:
             return text
         return f"{text}, {seconds / n_done * (self._total - n_done):.0f} s left"

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nsd_prep.core.counts import counted
 from nsd_prep.core.errors import InputFileError
 from nsd_prep.dataset.published import REPETITIONS
 
@@ -69,9 +70,9 @@ def repetitions_of_images(
         image_index, repetition = wrong[0]
         raise InputFileError(
             f"The repetition {repetition} (0-based) of nsd_id {nsd_ids[image_index]} was filled "
-            f"{filled_by[image_index, repetition]} times, and {len(wrong)} of {filled_by.size} "
-            "repetitions were not filled once: expected each exactly once; check that the design "
-            "belongs to these sessions."
+            f"{counted(filled_by[image_index, repetition], 'time')}, and {len(wrong)} of "
+            f"{filled_by.size} repetitions were not filled once: expected each exactly once; check "
+            "that the design belongs to these sessions."
         )
     return responses
 

@@ -52,13 +52,13 @@ class StoredArray(Digested, Sealed):
     key : str
         Digest of all that determines them.
     file : str
-        Name in the store of a ``.npy`` file, shape (n_trials, n_voxels), little-endian, C order.
+        Name in the store of a ``.npy`` file, little-endian, C order.
     blake3, sha256 : str or None
         Digest of that file, one of them: versions up to 0.4 wrote SHA-256.
     shape : tuple of int
-        (n_trials, n_voxels).
+        (n_trials, n_voxels) for z-scores, (n_voxels, n_trials) for betas as stored.
     dtype : str
-        ``"<f4"`` for z-scores, ``"<i2"`` for betas as stored, or ``"<f4"`` where these are.
+        ``"<f4"`` for z-scores and for betas from ``.mgh`` files, ``"<i2"`` for other betas.
     constant_voxels : tuple of int
         Positions (0-based) among the region's voxels of those without data in this session.
     statistics : str
@@ -197,8 +197,9 @@ class Store(Folder):
         ----------
         name, key : str
             As in `find_whole`.
-        responses : ndarray, shape (n_trials, n_voxels)
-            z-scores (float32), or betas as stored (int16).
+        responses : ndarray, shape (n_trials, n_voxels) or (n_voxels, n_trials)
+            z-scores (float32), trials first; or betas as stored (int16, from ``.mgh`` files
+            float32), voxels first.
         constant : ndarray of bool, shape (n_voxels,)
             Voxels without data in this session.
         statistics : BetaStatistics

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -11,12 +11,12 @@ from filelock import FileLock, Timeout
 
 from nsd_prep.core.atomic import explained_write_errors, make_folder, write_text
 from nsd_prep.core.errors import MissingFilesError, ParameterError
-from nsd_prep.core.folders import visible
+from nsd_prep.core.folders import MIRROR, user_cache, visible
 
 #: What a cache folder holds, and what for.
-MIRROR: Final = "mirror"
 CONTENTS: Final = {
-    "responses": "responses of each region in each session, with their records and lists of voxels",
+    "responses": "responses of each region in each session, with their records and lists of "
+    "voxels, and files of single trials that open_nsd and exports read",
     "records": "results of finished steps, which a later run with the same inputs takes from here",
     MIRROR: "copies of small files of a remote dataset",
 }
@@ -49,7 +49,7 @@ def in_use(folder: Path) -> Iterator[None]:
     """
     with explained_write_errors(folder):
         make_folder(folder)
-        _require_cache(folder)
+        require_cache(folder)
         with FileLock(folder / _DOOR):
             if not (folder / TAG_FILE).exists():
                 write_text(folder / TAG_FILE, _TAG)
@@ -62,6 +62,13 @@ def in_use(folder: Path) -> Iterator[None]:
     finally:
         user.release()
         Path(user.lock_file).unlink(missing_ok=True)
+
+
+@contextmanager
+def in_use_by(root: str | Path) -> Iterator[None]:
+    """Mark the user's own cache as in use where a root is an address; nothing else is kept."""
+    with in_use(user_cache()) if "://" in str(root) else nullcontext():
+        yield
 
 
 def cache_sizes(folder: Path) -> dict[str, tuple[int, int]]:
@@ -96,8 +103,8 @@ def clear_cache(folder: Path) -> None:
             shutil.rmtree(cache / part, ignore_errors=True)
 
 
-def _require_cache(folder: Path) -> None:
-    """Raise where a folder is not marked as a cache, and holds what may be somebody's files."""
+def require_cache(folder: Path) -> None:
+    """Raise a ParameterError where a folder is not a cache, and holds what may be somebody's."""
     if (folder / TAG_FILE).exists():
         return
     # What another run that begins, or one that was killed at its beginning, has made.

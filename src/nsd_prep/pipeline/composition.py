@@ -13,6 +13,7 @@ from nsd_prep import __version__
 from nsd_prep.checks.images import STIMULUS_SETS
 from nsd_prep.checks.registry import as_table
 from nsd_prep.core.check_table import raise_failed
+from nsd_prep.core.counts import counted
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.core.progress import Stage
 from nsd_prep.core.records import StepOutput
@@ -21,6 +22,7 @@ from nsd_prep.extraction.request import TrialSelection
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.pipeline import outputs, step_table
 from nsd_prep.pipeline.cache import in_use
+from nsd_prep.pipeline.check_inputs import check_inputs
 from nsd_prep.pipeline.descriptions import describe_inputs, remarks, tables_of_assemblies
 from nsd_prep.pipeline.extraction import extract
 from nsd_prep.pipeline.inputs import Inputs
@@ -110,6 +112,11 @@ def run_pipeline(
     if run.report and not run.check:
         import_report()  # which fails now, if it does, and not after hours
     execution = executed_by(run)
+    if run.check:
+        with closing(run.dataset().source), observer.stage("checking inputs"):
+            inputs, found = check_inputs(run, execution)
+        observer.show_inputs(found)
+        return RunResult(run.output_dir, len(inputs.trials.nsd_ids), {}, as_table([]))
     with closing(run.dataset().source), only_run_in(run.output_dir):
         with observer.stage("checking inputs"):
             inputs = load_inputs(run, execution)
@@ -117,8 +124,6 @@ def run_pipeline(
         owned = Ownership(output, run, inputs)
         owned.require_that_all_belongs_together()
         observer.show_inputs(describe_inputs(run, inputs) + owned.account())
-        if run.check:
-            return RunResult(run.output_dir, len(inputs.trials.nsd_ids), {}, as_table([]))
         with in_use(run.cache_dir):
             pipeline = _Pipeline(run, inputs, output, owned, execution, observer)
             sessions = pipeline.extract()
@@ -341,7 +346,8 @@ class _Pipeline:
             stimuli = StepOutput(checks=(STIMULUS_SETS.check(None, found=str(error)),))
         else:
             n_images = len(made.files) - 2
-            check = STIMULUS_SETS.check(True, measured=n_images, found=f"{n_images} images")
+            found = counted(n_images, "image")
+            check = STIMULUS_SETS.check(True, measured=n_images, found=found)
             stimuli = StepOutput(files=made.files, checks=(check,))
         self.owned.add(stimuli)
         self.owned.add(

@@ -41,15 +41,16 @@ def describe_inputs(run: Run, inputs: Inputs) -> str:
 
 def _images(run: Run, inputs: Inputs) -> str:
     """Return which images and trials are written, and the sessions that hold them."""
-    n_sessions = counted(len(inputs.betas), "session")
     n_images = len(inputs.trials.nsd_ids)
     by = "all" if len(run.subjects) > 1 else "the subject"
-    seen = f"{n_images:,} images were seen three times by {by}"
+    seen = f"{counted(n_images, 'image was', 'images were')} seen three times by {by}"
     if not run.single_trials:
-        return f"{seen}; {n_sessions} {'holds' if len(inputs.betas) == 1 else 'hold'} them"
+        holding = counted(len(inputs.betas), "session holds", "sessions hold")
+        return f"{seen}; {holding} {'it' if n_images == 1 else 'them'}"
     shown = list(_trials_written(run, inputs).values())
     n_images_shown = len(np.unique(np.concatenate([trials["nsd_id"] for trials in shown])))
     trials = counted(sum(map(len, shown)), "trial")
+    n_sessions = counted(len(inputs.betas), "session")
     written = f"{trials} of {counted(n_images_shown, 'image')} in {n_sessions}"
     return f"{seen}; {written}" if run.assemblies else written
 
@@ -110,7 +111,7 @@ def _fetching(inputs: Inputs) -> str:
     )
     times = ", ".join(f"{seconds:.0f} s at {link}" for link, seconds in estimated.seconds.items())
     return (
-        f"\nTo fetch if the cache is empty: {estimated.requests} requests, "
+        f"\nTo fetch if the cache is empty: {counted(estimated.requests, 'request')}, "
         f"{size_as_text(estimated.bytes)}; {times}."
     )
 
@@ -197,4 +198,4 @@ def _explained(checks: Sequence[Check]) -> str:
     parts = [
         f"{name} ({', '.join([verdict, *names])})" for (name, verdict), names in regions.items()
     ]
-    return f"{len(checks)} other{'s' if len(checks) > 1 else ''}: {'; '.join(parts)}"
+    return f"{counted(len(checks), 'other')}: {'; '.join(parts)}"

@@ -16,6 +16,7 @@ from nsd_prep.checks.experiment_runs import check_experiment
 from nsd_prep.checks.registry import as_table
 from nsd_prep.core.atomic import write_table
 from nsd_prep.core.check import Check, of_vertices
+from nsd_prep.core.digests import read_table
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.parameters import StoredFormat, StoredType
 from nsd_prep.core.progress import Stages
@@ -34,6 +35,7 @@ from nsd_prep.dataset.volumes import read_volume
 from nsd_prep.extraction.sessions import read_files
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.loading import check_space
+from nsd_prep.pipeline.locks import only_run_in
 from nsd_prep.pipeline.open_subjects import OpenSubjects
 from nsd_prep.pipeline.run import refuse_dataset
 from nsd_prep.single_trials.experiments import (
@@ -162,24 +164,44 @@ def write_experiments(
     dtype: StoredType,
     format: StoredFormat,
 ) -> tuple[list[Path], list[Check]]:
-    """Write the rows of subjects, all that are open where none are given, and check them."""
+    """Write the rows of subjects, all that are open where none are given, and check them.
+
+    Checks of other subjects, which were written before, stay in the table.
+    """
     _require_known(experiment)
     chosen = opened.chosen(subjects)
     refuse_dataset(folder, opened.run.dataset())
     _require(opened, experiment, chosen)
+    table = folder / f"checks_{experiment}.csv"
     files: list[Path] = []
     checks: list[Check] = []
-    with Stages().stage(f"writing NSD-{experiment}", len(chosen)) as stage:
+    with (
+        only_run_in(folder),
+        Stages().stage(f"writing NSD-{experiment}", len(chosen)) as stage,
+    ):
+        earlier = _checks_of_others(table, chosen)
         for subject in chosen:
             rows = experiment_of(opened, experiment, subject, regions)
             files += rows.write(folder, normalise=normalise, dtype=dtype, format=format)
             checks += rows.check()
             stage.advance()
-    if opened.run.dataset().is_surface:
-        checks = [of_vertices(check) for check in checks]
-    table = folder / f"checks_{experiment}.csv"
-    write_table(table, as_table(checks))
+        if opened.run.dataset().is_surface:
+            checks = [of_vertices(check) for check in checks]
+        all_checks = pd.concat([earlier, as_table(checks).astype(object)])
+        write_table(table, all_checks.sort_values("subject", kind="stable"))
     return [*files, table], checks
+
+
+def _checks_of_others(table: Path, subjects: Sequence[int]) -> pd.DataFrame:
+    """Return the rows, as text, of a table of checks that are not of some subjects (1-based)."""
+    if not table.exists():
+        return as_table([]).astype(object)
+    earlier = read_table(table, dtype=str, keep_default_na=False)
+    if list(earlier.columns) != list(as_table([]).columns):
+        raise ParameterError(
+            f"{table} is not a table of checks: move it away, or choose another folder."
+        )
+    return earlier[~earlier["subject"].isin([f"subj{subject:02d}" for subject in subjects])]
 
 
 def _require_known(experiment: str) -> None:

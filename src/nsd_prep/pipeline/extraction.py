@@ -80,7 +80,6 @@ def _extract_in_chunks(
     """
     records: dict[int, list[SessionRecord]] = {}
     problems: list[str] = []
-    ahead = Prefetch(requests)
     ahead_at_first = AHEAD
     to_read = [request for request in requests if not request.is_stored]
     name = "extracting sessions" if to_read else "reading sessions from the cache"
@@ -88,6 +87,7 @@ def _extract_in_chunks(
         observer.stage(name, len(requests)) as stage,
         execution.workers(in_processes=_are_worth_processes(to_read)) as workers,
     ):
+        ahead = Prefetch(requests if workers.are_threads else [])  # others fetch for themselves
         chunks = in_chunks(requests, workers.sessions_at_once(len(requests)))
         waiting = dict(enumerate(chunks))
         for start in range(_STARTS):

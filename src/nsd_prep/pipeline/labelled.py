@@ -19,10 +19,11 @@ def labelled_trials(table: pd.DataFrame, subject: int) -> xr.Dataset:
 
 
 def labelled_voxels(inputs: Inputs, subject: int) -> xr.Dataset:
-    """Return the columns of `trial_voxels` of a subject's regions, dims (voxel,)."""
+    """Return the columns of `trial_voxels` of the regions that a subject has, dims (voxel,)."""
     selection = inputs.masks[subject].selection
     ceilings = inputs.noise_ceilings[subject]
-    table = trial_voxels(selection.regions, selection.space, ceilings.ncsnr.values, ceilings.splits)
+    regions = {name: voxels for name, voxels in selection.regions.items() if len(voxels)}
+    table = trial_voxels(regions, selection.space, ceilings.ncsnr.values, ceilings.splits)
     attributes = {"subject": subject} | selection.space.attributes()
     voxel = {"voxel": table.index.to_numpy()}
     return xr.Dataset(variables(table), voxel, attributes).set_coords(selection.space.columns)

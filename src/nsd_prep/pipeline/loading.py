@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep.core.counts import counted
 from nsd_prep.core.digests import digest_of_bytes, read_whole
 from nsd_prep.core.errors import InputFileError, ParameterError, PreflightError
 from nsd_prep.core.problems import Problems
@@ -294,9 +295,9 @@ def look_at_sessions(
         listed = "".join(f"\n      {source.where(path)}" for path in missing)
         instead = betas_in_other_forms(dataset, missing)
         listed += "".join(f"\n      found {path}: {advice}" for path, advice in instead.items())
-        noun = "session file is" if len(missing) == 1 else "session files are"
+        found = counted(len(missing), "session file is", "session files are")
         problems.found.append(
-            f"{len(missing)} {noun} missing: expected each session that holds a usable trial, "
+            f"{found} missing: expected each session that holds a usable trial, "
             f"download them, or describe a smaller copy in dataset.json:{listed}"
         )
     for subject, session in paths:

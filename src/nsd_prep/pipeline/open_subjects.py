@@ -14,6 +14,7 @@ from nsd_prep.core.parameters import MissingRegions
 from nsd_prep.dataset.layout import chosen_subjects
 from nsd_prep.dataset.region_choice import Region, Regions, definitions_of
 from nsd_prep.dataset.regions import RegionDefinition
+from nsd_prep.dataset.source import naming_addresses
 from nsd_prep.extraction.request import TrialSelection
 from nsd_prep.extraction.sessions import SessionRecord
 from nsd_prep.extraction.store import Store
@@ -71,12 +72,12 @@ class OpenSubjects:
     @cached_property
     def shared_trials(self) -> Trials:
         """The trials of all open subjects that show a shared image."""
-        return map_trials(self.run)
+        return self._map_trials(single_trials=False)
 
     @cached_property
     def all_trials(self) -> Trials:
         """All trials of all open subjects."""
-        return map_trials(self.run.model_copy(update={"single_trials": True}))
+        return self._map_trials(single_trials=True)
 
     def shared_trials_of(self, subject: int) -> Trials:
         """Return a subject's trials; which images are usable depends on all open subjects."""
@@ -111,7 +112,7 @@ class OpenSubjects:
         regions: Regions,
         options: SingleTrialOptions,
         minima: VoxelMinima,
-        lacking: MissingRegions = "error",
+        lacking: MissingRegions | None = None,
     ) -> Path:
         """Return the file of a subject's single trials in the cache, written where it is not."""
         _, inputs = self._load(subject, regions, self.all_trials_of(subject), lacking)
@@ -120,21 +121,25 @@ class OpenSubjects:
             trials = SubjectTrials(inputs, int(subject), sessions, self._store, minima)
             return single_trials_file(trials, options, self._store, len(sessions))
 
+    def _map_trials(self, *, single_trials: bool) -> Trials:
+        with naming_addresses(self.run.dataset().source):
+            return map_trials(self.run.model_copy(update={"single_trials": single_trials}))
+
     def _load(
         self,
         subject: int,
         regions: Regions,
         trials: Trials,
-        lacking: MissingRegions = "error",
+        lacking: MissingRegions | None = None,
     ) -> tuple[Run, Inputs]:
         """Look at what a subject's trials and regions need, as a run of the flow does.
 
-        `lacking` is what becomes of regions that the subject has not.
+        `lacking` is what becomes of regions that the subject has not, if not what the run says.
         """
         chosen: dict[str, Any] = {
             "subjects": (int(subject),),
             "regions": self.definitions(regions),
-            "missing_regions": lacking,
+            "missing_regions": lacking or self.run.missing_regions,
             "single_trials": True,
         }
         run = self.run.model_copy(update=chosen)

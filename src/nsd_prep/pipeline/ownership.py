@@ -9,6 +9,7 @@ from nsd_prep import __version__
 from nsd_prep.checks.runs import undecided_once
 from nsd_prep.core.atomic import write_json
 from nsd_prep.core.check import Check, of_vertices
+from nsd_prep.core.counts import counted
 from nsd_prep.core.digests import is_sha256, sha256_of_json
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.folders import visible
@@ -380,8 +381,7 @@ def _record(run: Run, inputs: Inputs) -> dict[str, Any]:
 def _named(names: Collection[str]) -> str:
     """Return a few names, and how many there are."""
     first = ", ".join(sorted(names)[:_NAMED])
-    number = f"{len(names)} file{'s' if len(names) > 1 else ''}"
-    return f"{number} ({first}{', ...' if len(names) > _NAMED else ''})"
+    return f"{counted(len(names), 'file')} ({first}{', ...' if len(names) > _NAMED else ''})"
 
 
 def _renamed(aside: Mapping[str, str]) -> str:

@@ -1,7 +1,6 @@
 """Preflight: load and check all inputs, and report all their problems together."""
 
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -17,10 +16,11 @@ from nsd_prep.dataset.beta_files import NATIVE_TRANSFORMS
 from nsd_prep.dataset.images import check_images_file
 from nsd_prep.dataset.masks import labels_that_are_nowhere
 from nsd_prep.dataset.regions import LABELS_OF_SPACES, VoxelSelection, built_in_regions
-from nsd_prep.dataset.source import Source
+from nsd_prep.dataset.source import naming_addresses
 from nsd_prep.dataset.space import HEMISPHERES, NATIVESURFACE
 from nsd_prep.dataset.stimulus_table import count_images
 from nsd_prep.pipeline import step_table
+from nsd_prep.pipeline.cache import require_cache
 from nsd_prep.pipeline.cortex import load_cortex
 from nsd_prep.pipeline.earlier import require_folder_of_runs
 from nsd_prep.pipeline.inputs import Inputs, NoiseCeilings, Trials
@@ -32,13 +32,6 @@ from nsd_prep.single_trials.voxels import trial_voxels
 from nsd_prep.synthetic import read_truth
 
 _Value = TypeVar("_Value")
-
-
-def _with_addresses(problems: Sequence[str], source: Source) -> list[str]:
-    """Name files of a remote dataset by their addresses, not by their places in the mirror."""
-    name = "file"
-    address = source.where(source.root / name).removesuffix(name)
-    return [problem.replace(f"{source.root}{os.sep}", address) for problem in problems]
 
 
 def load_inputs(
@@ -61,9 +54,11 @@ def load_inputs(
     PreflightError
         All that is wrong, a sentence each.
     ParameterError
-        The output folder holds something else than results of runs, and stays as it is.
+        The output folder holds something else than results of runs, or the cache folder something
+        else than a cache; both stay as they are.
     """
     require_folder_of_runs(run.output_dir)
+    require_cache(run.cache_dir)
     execution = execution or InThreads()
     problems = Problems()
     problems.collect(_fetch_small_files, run)
@@ -99,7 +94,8 @@ def load_inputs(
     if trials is not None:
         betas = problems.collect(look_at_sessions, run.dataset(), trials.sessions, masks) or {}
     if problems.found or trials is None:
-        raise PreflightError(_with_addresses(problems.found, run.dataset().source))
+        with naming_addresses(run.dataset().source):
+            raise PreflightError(problems.found)
     no_images = _why_no_images(run, trials)
     return Inputs(run.dataset(), trials, masks, noise_ceilings, betas, features, no_images, cortex)
 

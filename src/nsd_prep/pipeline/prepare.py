@@ -8,7 +8,7 @@ from pydantic import ValidationError, validate_call
 
 from nsd_prep.core.check_table import raise_failed
 from nsd_prep.core.errors import ParameterError
-from nsd_prep.core.parameters import parameters
+from nsd_prep.core.parameters import parameters, with_own_regions_alone
 from nsd_prep.pipeline.composition import RunResult, run_pipeline
 from nsd_prep.pipeline.observer import Observer, TerminalObserver
 from nsd_prep.pipeline.run import Run, impossible_value
@@ -66,7 +66,7 @@ def prepare(*, progress: bool = True, **chosen: Any) -> RunResult:
         The checks that failed, when everything is written.
     """
     try:
-        run_parameters = validate_call(parameters)(**chosen)
+        run_parameters = validate_call(parameters)(**with_own_regions_alone(chosen))
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "unexpected_keyword_argument":

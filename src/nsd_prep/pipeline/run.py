@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from nsd_prep import __version__
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.file_states import FileStates
-from nsd_prep.core.folders import absolute
+from nsd_prep.core.folders import MIRROR, absolute
 from nsd_prep.core.parameters import (
     Fraction,
     InvalidVoxels,
@@ -44,7 +44,6 @@ from nsd_prep.dataset.regions import (
 )
 from nsd_prep.dataset.space import FSAVERAGE, FUNC1PT8MM
 from nsd_prep.dataset.splits import OWN_SPLIT
-from nsd_prep.pipeline.cache import MIRROR
 from nsd_prep.single_trials.reliability import VoxelMinima
 from nsd_prep.single_trials.writer import check_storage
 from nsd_prep.sources.folder import FolderSource
@@ -225,7 +224,7 @@ def plan_run(
         dataset = replace(dataset, surface_files=chosen_files)
     elif surface_files is not None:
         chosen_files = None
-        _logger.warning(f'surface_files= has no effect without space="{FSAVERAGE}".')
+        _logger.warning(f"surface_files= has no effect in the space {space}, only in {FSAVERAGE}.")
     states = dataset.source.states
     own = _own_regions(absolute(regions_file), states) if regions_file else {}
     for name, folder in written_folders(output_dir, cache_dir).items():
@@ -234,7 +233,8 @@ def plan_run(
     split_file = _own_file(split_file, "split", "split_file")
     if split_file and others.get("split", _USUAL_SPLIT) != _USUAL_SPLIT:
         raise ParameterError(
-            f"Both split={others['split']} and split_file={split_file} are given: give one of them."
+            f"Both split={others['split']!r} and split_file={str(split_file)!r} are given: give "
+            "one of them."
         )
     run = Run.checked(
         nsd_root=str(nsd_root) if "://" in str(nsd_root) else str(dataset.root),

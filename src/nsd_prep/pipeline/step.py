@@ -65,7 +65,15 @@ class Step(Generic[_Parameters, _Result]):
 
 
 class Workers(Protocol):
-    """What the sessions of a run are extracted on."""
+    """What the sessions of a run are extracted on.
+
+    Attributes
+    ----------
+    are_threads : bool
+        Whether they are threads of this process, which share what it has fetched.
+    """
+
+    are_threads: bool
 
     def sessions_at_once(self, n_sessions: int) -> int:
         """Return how many sessions of a subject one call should extract, of so many in all."""
@@ -154,6 +162,7 @@ class InThreads:
 class _ThreadWorkers:
     def __init__(self, threads: ThreadPoolExecutor, call: Caller) -> None:
         self._threads, self._call = threads, call
+        self.are_threads = call is call_here
 
     def sessions_at_once(self, n_sessions: int) -> int:  # noqa: ARG002
         return 1

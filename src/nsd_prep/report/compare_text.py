@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 
 from nsd_prep.analysis.compare.comparison import Comparison, Difference
 from nsd_prep.analysis.compare.reasons import LOOKED_AT
+from nsd_prep.core.counts import counted
 from nsd_prep.core.terminal import FittingTable, Prose
 
 _NAMED: Final = 5
@@ -48,7 +49,8 @@ def as_text(comparison: Comparison) -> RenderableType:
             if images:
                 listed = ", ".join(map(str, images[:_NAMED]))
                 more = " and so on" if len(images) > _NAMED else ""
-                parts.append(Prose(f"  {len(images)} images only in the {which}: {listed}{more}"))
+                found = counted(len(images), "image")
+                parts.append(Prose(f"  {found} only in the {which}: {listed}{more}"))
         parts.append(_table(file.differences))
         parts += [
             Prose(f"  Likely ({', '.join(where)}): {reason}.")

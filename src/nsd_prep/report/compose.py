@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nsd_prep.analysis.geometry import Geometry
 from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import Check
+from nsd_prep.core.counts import counted
 from nsd_prep.core.nouns import Noun
 from nsd_prep.core.processes import Caller, call_here
 from nsd_prep.core.progress import current_stage
@@ -177,9 +178,10 @@ def compose_report(
     return Report(
         title=f"{facts.dataset}: neural assemblies",
         summary=(
-            f"Responses of {subjects} subject{'s' if subjects > 1 else ''} to {facts.images:,} "
-            f"images in {listed(regions)}: {len(voxels):,} {noun.plural}, {facts.train_images:,} "
-            f"train and {facts.images - facts.train_images:,} test images."
+            f"Responses of {counted(subjects, 'subject')} to {counted(facts.images, 'image')} in "
+            f"{listed(regions)}: {counted(len(voxels), noun.singular, noun.plural)}, "
+            f"{facts.train_images:,} train and "
+            f"{counted(facts.images - facts.train_images, 'test image')}."
         ),
         facts=facts_table(facts),
         sections=tuple(sections),

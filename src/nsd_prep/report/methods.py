@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from nsd_prep.core.counts import TIMES
+from nsd_prep.core.counts import TIMES, counted
 from nsd_prep.core.nouns import Noun
 from nsd_prep.dataset.published import BETA_SCALE, RELIABLE_NOISE_CEILING, REPETITIONS
 from nsd_prep.dataset.space import (
@@ -153,7 +153,7 @@ def facts_table(facts: RunFacts) -> dict[str, str]:
         "Split": f"{facts.train_images} train, {facts.images - facts.train_images} test "
         f"(seed {facts.seed}, train fraction {facts.train_fraction:g})",
         "Regions": "\n".join(
-            f"{name}: {facts.voxels[name]:,} {facts.sites} ({definition})"
+            f"{name}: {counted(facts.voxels[name], facts.site, facts.sites)} ({definition})"
             f"{_lacking(facts.subjects_without.get(name, ()), '; not found in ')}"
             for name, definition in facts.regions.items()
         ),
@@ -207,14 +207,17 @@ def _data(facts: RunFacts) -> str:
     labels = "atlas" if facts.is_surface else "ROI volume"
     taken_from = "vertex labels" if facts.is_surface else "ROI volumes"
     sessions = sorted(set(facts.sessions.values()))
-    span = f"{sessions[0]}" if len(sessions) == 1 else f"{sessions[0]} to {sessions[-1]}"
+    span = counted(sessions[-1], "session")
+    if len(sessions) > 1:
+        span = f"{sessions[0]} to {span}"
     regions = "; ".join(
-        f"{name} ({labels} and labels: {definition}; {facts.voxels[name]:,} {facts.sites})"
+        f"{name} ({labels} and labels: {definition}; "
+        f"{counted(facts.voxels[name], facts.site, facts.sites)})"
         for name, definition in facts.regions.items()
     )
     return (
         f"{source}: single-trial betas of the preparation {facts.preparation} {_space(facts)}, "
-        f"{plural} {subjects}, {span} sessions of {facts.trials_per_session} trials "
+        f"{plural} {subjects}, {span} of {facts.trials_per_session} trials "
         f"for each. Regions of interest were taken from the {taken_from} of the dataset: "
         f"{regions}{', summed over subjects' * (len(facts.sessions) > 1)}.{_missing_regions(facts)}"
     )
@@ -238,10 +241,12 @@ def _space(facts: RunFacts) -> str:
 
 def _missing_regions(facts: RunFacts) -> str:
     """Return a sentence for each region that a subject lacks, with a space before it."""
-    return "".join(
-        _lacking(subjects, f" {name} was not found in ", ", who entered its analyses nowhere.")
-        for name, subjects in facts.subjects_without.items()
-    )
+    sentences = []
+    for name, subjects in facts.subjects_without.items():
+        they_are = "this subject is" if len(subjects) == 1 else "these subjects are"
+        left_out = f"; {they_are} not included in analyses of that region."
+        sentences.append(_lacking(subjects, f" {name} was not found in ", left_out))
+    return "".join(sentences)
 
 
 def _lacking(subjects: Sequence[int], before: str, after: str = "") -> str:

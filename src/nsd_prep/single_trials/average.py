@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.core.atomic import explained_write_errors
+from nsd_prep.core.counts import counted
 from nsd_prep.core.errors import InputFileError
 
 #: Images given at once.
@@ -82,9 +83,9 @@ def averaged_images(
         wrong = np.flatnonzero(seen != times)
         if len(wrong):
             raise InputFileError(
-                f"nsd_id {nsd_ids[wrong[0]]} came {seen[wrong[0]]} times, and {len(wrong)} of "
-                f"{len(images)} images not as often as the table of trials has them: expected "
-                f"{times[wrong[0]]}; give every session that the table holds."
+                f"nsd_id {nsd_ids[wrong[0]]} came {counted(seen[wrong[0]], 'time')}, and "
+                f"{len(wrong)} of {len(images)} images not as often as the table of trials has "
+                f"them: expected {times[wrong[0]]}; give every session that the table holds."
             )
         file.seek(0)
         for start in range(0, len(images), _IMAGES_AT_ONCE):

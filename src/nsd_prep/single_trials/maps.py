@@ -17,6 +17,7 @@ from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.dataset.cortex import read_fsaverage_index
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.mgh import mgh_content
+from nsd_prep.dataset.source import naming_addresses
 from nsd_prep.dataset.space import (
     HEMISPHERES,
     Hemisphere,
@@ -226,13 +227,14 @@ def write_map_of_trials(
             everywhere = np.full(space.n_sites, outside, dtype=np.float32)
             everywhere[sites] = chosen
             return write_surface_map(path, everywhere, cast(SurfaceSpace, space))
-        if fsaverage_of.name != dataset.attrs["dataset"]:
-            raise ParameterError(
-                f"{trials} holds trials of {dataset.attrs['dataset']}, and the transforms are of "
-                f"{fsaverage_of.name} at {fsaverage_of.root}: expected those of the same dataset; "
-                "give its root."
-            )
-        index = read_fsaverage_index(fsaverage_of, int(dataset.attrs["subject"]), space)
+        with naming_addresses(fsaverage_of.source):
+            if fsaverage_of.name != dataset.attrs["dataset"]:
+                raise ParameterError(
+                    f"{trials} holds trials of {dataset.attrs['dataset']}, and the transforms are "
+                    f"of {fsaverage_of.name} at {fsaverage_of.root}: expected those of the same "
+                    "dataset; give its root."
+                )
+            index = read_fsaverage_index(fsaverage_of, int(dataset.attrs["subject"]), space)
         on_cortex = index.values(chosen, sites)
         has_site = np.isin(index.sites, sites)
         return write_surface_map(path, np.where(has_site, on_cortex, outside), index.fsaverage)

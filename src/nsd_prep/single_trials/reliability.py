@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.core.atomic import explained_write_errors
+from nsd_prep.core.counts import counted
 from nsd_prep.core.errors import ParameterError
 
 #: The column of `split_half_reliability`.
@@ -66,8 +67,9 @@ class VoxelMinima:
             if not left.any():
                 highest = np.nanmax(np.where(taken, values, np.nan), initial=-np.inf)
                 raise ParameterError(
-                    f"No voxel of subject {subject} is taken with min_{name}={least:g}: of "
-                    f"{int(taken.sum())} voxels the highest {column} is {highest:.3g}; choose less."
+                    f"No voxel of subject {subject} meets min_{name}={least:g}: of "
+                    f"{counted(int(taken.sum()), 'voxel')} the highest {column} is {highest:.3g}; "
+                    "choose a lower threshold."
                 )
             taken = left
         return taken
@@ -119,8 +121,8 @@ def split_half_reliability(
     n_pairs = int(np.count_nonzero(repetition == 1))
     if n_pairs < 3:
         raise ParameterError(
-            f"{n_pairs} images have two presentations: expected at least three for a reliability; "
-            "take more sessions, or leave out min_reliability=."
+            f"The trials have {counted(n_pairs, 'image')} with two presentations: expected at "
+            "least three for a reliability; take more sessions, or leave out min_reliability=."
         )
     sums: NDArray[np.float64] | None = None
     scratch.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from nsd_prep.core.atomic import explained_write_errors, replaced_folder
+from nsd_prep.core.counts import counted
 from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.core.threads import require_not_forked
 
@@ -70,7 +71,7 @@ def require_all_shards(path: Path, name: str) -> None:
     ]
     if missing:
         raise InputFileError(
-            f"{path} is not whole: {len(missing)} shards of its responses are missing, "
+            f"{path} is not whole: it lacks {counted(len(missing), 'shard')} of its responses, "
             f"{missing[0]} first; copy the store again, or write it again with nsd-prep trials."
         )
 

@@ -105,7 +105,7 @@ class BucketSource(Source):
 
     @override
     def where(self, path: Path) -> str:
-        return self.client.url(self._name(path))
+        return self.client.address.url if path == self.root else self.client.url(self._name(path))
 
     @override
     def exists(self, path: Path) -> bool:

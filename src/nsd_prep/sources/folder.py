@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from nsd_prep.core.counts import counted
 from nsd_prep.core.digests import digest_of_bytes, read_whole
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.core.file_states import FileStates
@@ -73,7 +74,8 @@ class FolderSource(Source):
         missing = [path for path in paths if not path.exists()]
         if missing:
             listed = "".join(f"\n  - {path}" for path in missing)
-            raise MissingFilesError(f"{len(missing)} files are missing, download them:{listed}")
+            found = counted(len(missing), "file is", "files are")
+            raise MissingFilesError(f"{found} missing and must be downloaded:{listed}")
         return {path: self.identity(path) for path in paths}
 
     @override

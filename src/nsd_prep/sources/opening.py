@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError, ParameterError
+from nsd_prep.core.folders import MIRROR, user_cache
 from nsd_prep.core.parameters import Preparation, SpaceName, SurfaceFiles
 from nsd_prep.dataset import published
 from nsd_prep.dataset.layout import DATASET_FOLDERS, DESCRIPTION_FILE, Dataset, Layout
@@ -27,7 +28,7 @@ from nsd_prep.sources.folder import FolderSource
 
 
 def open_source(
-    root: str | Path, mirror_folder: Path, *, accept_nsd_terms: bool | None = None
+    root: str | Path, mirror_folder: Path | None = None, *, accept_nsd_terms: bool | None = None
 ) -> Source:
     """Return the source that a dataset's root means; nothing is requested of a server yet.
 
@@ -44,7 +45,8 @@ def open_source(
     # What reads a folder needs nothing of what reads a bucket.
     from nsd_prep.sources.bucket import BucketSource
 
-    return BucketSource(str(root), mirror_folder, accept_nsd_terms=accept_nsd_terms)
+    folder = mirror_folder or user_cache() / MIRROR
+    return BucketSource(str(root), folder, accept_nsd_terms=accept_nsd_terms)
 
 
 class _Synthetic(BaseModel):
@@ -96,8 +98,8 @@ def open_dataset(
         Which betas to read, in the official layout; b3 where nothing is said. The flat layout
         holds one preparation, which it does not name.
     mirror_folder : Path, optional
-        Where copies of the small files of an address are kept; ``nsd-prep-mirror`` in the current
-        folder where none is given.
+        Where copies of the small files of an address are kept; in the user's own cache where none
+        is given.
     accept_nsd_terms : bool, optional
         That the terms of NSD are accepted, which is asked before NSD's own bucket is read.
 
@@ -120,9 +122,7 @@ def open_dataset(
     ParameterError
         A preparation, or another space than func1pt8mm, is chosen in the flat layout.
     """
-    source = open_source(
-        root, mirror_folder or Path("nsd-prep-mirror"), accept_nsd_terms=accept_nsd_terms
-    )
+    source = open_source(root, mirror_folder, accept_nsd_terms=accept_nsd_terms)
     root, is_folder = source.root, isinstance(source, FolderSource)
     if is_folder and not root.is_dir():
         raise MissingFilesError(
@@ -133,12 +133,12 @@ def open_dataset(
     if layout == "flat" and preparation is not None:
         raise ParameterError(
             f"The betas' preparation {preparation} cannot be chosen: {root} is in the flat layout, "
-            "which holds one preparation; leave betas= out."
+            "which holds one preparation; choose none."
         )
     if layout == "flat" and space != FUNC1PT8MM:
         raise ParameterError(
             f"The space {space} cannot be chosen: {root} is in the flat layout, which holds "
-            f"{FUNC1PT8MM} alone; leave space= out, or give a root in the official layout."
+            f"{FUNC1PT8MM} alone; give a root in the official layout, or choose {FUNC1PT8MM}."
         )
     if layout == "flat":
         folder = "the one of a flat layout"

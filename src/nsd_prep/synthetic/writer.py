@@ -105,7 +105,9 @@ def write_synthetic_nsd(
         The root exists and is not empty, or cannot be written.
     """
     if isinstance(scale, str) and scale not in PLANS:
-        raise ParameterError(f"scale must be one of {', '.join(PLANS)}, got {scale!r}")
+        raise ParameterError(
+            f"There is no scale {scale!r}: give one of {', '.join(PLANS)} with scale=."
+        )
     plan = PLANS[scale] if isinstance(scale, str) else scale
     chosen = _chosen_subjects(plan, subjects)
     _check_choices(plan, chosen, layout, storage, seed, full_sessions)
@@ -140,18 +142,22 @@ def _check_experiments(experiments: Sequence[str], layout: str, volumes: bool) -
     unknown = [name for name in experiments if name not in EXPERIMENTS]
     if unknown:
         raise ParameterError(
-            f"experiments must be among {', '.join(EXPERIMENTS)}, got {unknown[0]!r}"
+            f"There is no experiment {unknown[0]!r}: give some of {', '.join(EXPERIMENTS)} with "
+            "experiments=."
         )
     if experiments and (layout != "official" or not volumes):
-        raise ParameterError("experiments are written in the volumes of the official layout alone")
+        raise ParameterError(
+            "Experiments are written in the volumes of the official layout alone: choose "
+            'layout="official" with volumes=True, or leave experiments= out.'
+        )
 
 
 def _chosen_subjects(plan: SyntheticPlan, subjects: Iterable[int] | None) -> tuple[int, ...]:
     chosen = tuple(sorted(plan.subjects)) if subjects is None else tuple(sorted(subjects))
     if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(plan.subjects):
         raise ParameterError(
-            f"subjects of {plan.name} must be some of {sorted(plan.subjects)}, each once, "
-            f"got {list(chosen)}"
+            f"The subjects {list(chosen)} cannot be written: expected some of "
+            f"{sorted(plan.subjects)}, those of {plan.name}, each once; choose other subjects=."
         )
     return chosen
 
@@ -165,16 +171,19 @@ def _check_choices(
     full_sessions: Sequence[tuple[int, int]],
 ) -> None:
     if layout not in ("official", "flat"):
-        raise ParameterError(f"layout must be official or flat, got {layout!r}")
+        raise ParameterError(f"There is no layout {layout!r}: give official or flat with layout=.")
     if storage not in STORAGE_FORMS:
-        raise ParameterError(f"storage must be one of {', '.join(STORAGE_FORMS)}, got {storage!r}")
+        raise ParameterError(
+            f"There is no storage {storage!r}: give one of {', '.join(STORAGE_FORMS)} with "
+            "storage=."
+        )
     if seed < 0:
-        raise ParameterError(f"seed must be 0 or more, got {seed}")
+        raise ParameterError(f"The seed {seed} is negative: give 0 or more with seed=.")
     for subject, session in full_sessions:
         if subject not in subjects or not 1 <= session <= plan.subjects[subject].sessions:
             raise ParameterError(
-                f"full_sessions must name sessions that are written, got subject {subject}, "
-                f"session {session}"
+                f"Every chunk of subject {subject}, session {session} was asked for, and that "
+                "session is not written: give sessions that are."
             )
 
 
@@ -185,13 +194,17 @@ def _chosen_surfaces(
     possible = plan.surfaces is not None and layout == "official"
     if surfaces and not possible:
         raise ParameterError(
-            f"surfaces of {plan.name} cannot be written in the layout {layout}: they need a plan "
-            "that has them, and the official layout"
+            f"Surfaces of {plan.name} cannot be written in the layout {layout}: expected a scale "
+            "that has them, and the official layout; choose another scale=, or "
+            'layout="official".'
         )
     if surfaces is None:
         surfaces = possible and plan.surfaces is not None and plan.surfaces.by_default
     if not volumes and not surfaces:
-        raise ParameterError("volumes or surfaces must be written, got neither")
+        raise ParameterError(
+            "Neither volumes nor surfaces would be written: choose volumes=True, surfaces=True or "
+            "both."
+        )
     return surfaces
 
 
@@ -201,7 +214,7 @@ def _new_folder(root: Path) -> Iterator[Path]:
     if root.exists() and not (root.is_dir() and not visible(root)):
         raise OutputError(
             f"{root} exists and is not an empty folder: a synthetic dataset is only written to a "
-            f"new one; give another folder, or remove this one"
+            "new one; give another folder, or remove this one."
         )
     with explained_write_errors(root):
         root.parent.mkdir(parents=True, exist_ok=True)

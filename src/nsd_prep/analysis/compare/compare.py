@@ -15,6 +15,7 @@ from nsd_prep.analysis.compare.shifts import are_those_of
 from nsd_prep.analysis.compare.sides import Side, in_common, rows_of_voxels, side_of
 from nsd_prep.assemblies.assembly import PRESENTATION_COORDINATES, neuroid_coordinates, places_of
 from nsd_prep.assemblies.assembly_file import read_assembly
+from nsd_prep.core.counts import counted
 from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.core.folders import visible
 from nsd_prep.core.progress import current_stage
@@ -304,5 +305,5 @@ def _problems(
     for which, only in zip(("first", "second"), voxels_only, strict=True):
         if only:
             listed = ", ".join(only[:_NAMED]) + (" and so on" if len(only) > _NAMED else "")
-            differences.append(f"{len(only)} voxels only in the {which}: {listed}")
+            differences.append(f"{counted(len(only), 'voxel')} only in the {which}: {listed}")
     return differences

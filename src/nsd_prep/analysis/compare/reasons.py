@@ -117,9 +117,11 @@ def _ceilings(first: Side, second: Side, tolerance: float) -> list[str]:
             return [f"{SIDES[side]} has the ncsnr in place of noise ceilings"]
         n_trials = other / (100 - other) / squared
         if np.ptp(n_trials) < 1e-3 * n_trials.mean() and n_trials.mean() < REPETITIONS:
+            number = f"{n_trials.mean():.3g}"
+            averaged = "single trials" if number == "1" else f"{number} trials averaged"
             return [
-                f"the noise ceilings of {SIDES[side]} are those of {n_trials.mean():.3g} trials "
-                f"averaged, where the other's are of {REPETITIONS}"
+                f"the noise ceilings of {SIDES[side]} are those of {averaged}, where the other's "
+                f"are of {REPETITIONS}"
             ]
     return []
 

@@ -16,9 +16,10 @@ from nsd_prep.assemblies.brainscore.index import (
     PackagedFile,
     PackagedKind,
     PackageIndex,
+    is_whole,
     sha1_of_file,
 )
-from nsd_prep.assemblies.brainscore.plugin import PLUGIN_FOLDER, write_plugin
+from nsd_prep.assemblies.brainscore.plugin import PLUGIN_FOLDER, remove_plugin, write_plugin
 from nsd_prep.assemblies.brainscore.provenance import verified_checks
 from nsd_prep.assemblies.identifiers import (
     NSD,
@@ -35,6 +36,7 @@ from nsd_prep.assemblies.identifiers import (
     stimulus_set_identifier,
 )
 from nsd_prep.core.atomic import write_table, written_whole
+from nsd_prep.core.counts import counted
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.errors import InputFileError, MissingFilesError, OutputError
 from nsd_prep.core.progress import current_stage
@@ -76,7 +78,9 @@ def package_output(
     A folder brainscore-ID, which was kept from an earlier run, is taken as it is. Errors are those
     of `write_packages`.
     """
-    folder = output if output.name.startswith("brainscore-") else output / "brainscore"
+    folder = output / "brainscore"
+    if not folder.is_dir() and output.resolve().name.startswith("brainscore-"):
+        folder = output
     index = write_packages(folder, target, suffix=suffix, unchecked=unchecked, replace=replace)
     write_plugin(index, target / PLUGIN_FOLDER)
     return index
@@ -170,6 +174,8 @@ def write_packages(
     if earlier is not None:
         index = index.uploaded_as(earlier)
     index.write(target)
+    if earlier is not None:
+        _remove_replaced(target, earlier, index)
     return index
 
 
@@ -190,6 +196,19 @@ def _index_in(target: Path, *, replace: bool) -> PackageIndex | None:
             "of earlier packages; give another folder with target=, or replace it with "
             "replace=True."
         ) from error
+
+
+def _remove_replaced(target: Path, earlier: PackageIndex, index: PackageIndex) -> None:
+    """Remove packages of an earlier index, and their plugin, that others with new names replace.
+
+    What is not as it was written stays.
+    """
+    kept = {packaged.file for packaged in index.files}
+    for packaged in earlier.files:
+        if packaged.file not in kept and is_whole(target, packaged):
+            (target / packaged.file).unlink()
+    if earlier.registry_prefix != index.registry_prefix:
+        remove_plugin(earlier, target / PLUGIN_FOLDER)
 
 
 def _require_nothing_lost(
@@ -277,9 +296,11 @@ def _require_own(folder: Path, paths: Sequence[Path]) -> None:
     own = Folder(path=folder)
     links = [path for path in paths if not own.is_own(path.relative_to(folder).as_posix())]
     if links:
+        one, several = "is a link, or lies behind one", "are links, or lie behind one"
+        found = counted(len(links), f"file that {one}", f"files that {several}")
         raise InputFileError(
-            f"{len(links)} files below {folder} are links, or lie behind one, {links[0]} first: "
-            "expected the files that a run wrote; run the flow again, or put copies in their place."
+            f"{folder} holds {found}, {links[0]} first: expected the files that a run wrote; run "
+            "the flow again, or put copies in their place."
         )
 
 
@@ -345,7 +366,7 @@ def _package_half(
             archive.writestr(entry, image.read_bytes())
             stage.advance()
 
-    n_images = f"{len(table)} images"
+    n_images = counted(len(table), "image")
     written: tuple[tuple[Path, PackagedKind, str, str], ...] = (
         (nc_path, "assembly", assembly_id, f"NeuroidAssembly: {_ROWS[half.split]}"),
         (csv_path, "stimulus table", stimuli_id, f"StimulusSet: {n_images}"),

@@ -1,5 +1,6 @@
 """The plugin that registers packages with Brain-Score, written for them."""
 
+from contextlib import suppress
 from pathlib import Path
 from string import Template
 from typing import Final
@@ -138,6 +139,23 @@ def write_plugin(index: PackageIndex, folder: Path) -> list[Path]:
     Stimulus sets are registered by the plugin of func1pt8mm alone: those of other spaces are the
     same, and Brain-Score refuses a name that two plugins register.
     """
+    texts = _texts(index, folder)
+    for path, text in texts.items():
+        write_text(path, text)
+    return list(texts)
+
+
+def remove_plugin(index: PackageIndex, folder: Path) -> None:
+    """Remove the plugin of packages, but for files that are not as `write_plugin` writes them."""
+    for path, text in _texts(index, folder).items():
+        if path.is_file() and path.read_bytes() == text.encode():
+            path.unlink()
+            with suppress(OSError):  # other files are there
+                path.parent.rmdir()
+
+
+def _texts(index: PackageIndex, folder: Path) -> dict[Path, str]:
+    """Return the text of each file of a plugin."""
     has_own_stimuli = index.stimuli_prefix == index.registry_prefix
     loaders, registries = ["load_assembly_from_s3"], ["data_registry", "load_stimulus_set"]
     if has_own_stimuli:
@@ -163,7 +181,7 @@ def write_plugin(index: PackageIndex, folder: Path) -> list[Path]:
     }
     name = index.registry_prefix.lower()
     data, benchmarks = folder / "data" / name, folder / "benchmarks" / name
-    texts = {
+    return {
         data / "__init__.py": _DATA.substitute(values, entries=_data_entries(index)),
         data / "test.py": _DATA_TEST.substitute(values),
         benchmarks / "__init__.py": _BENCHMARKS.substitute(
@@ -171,9 +189,6 @@ def write_plugin(index: PackageIndex, folder: Path) -> list[Path]:
         ),
         benchmarks / "test.py": _BENCHMARK_TEST.substitute(values),
     }
-    for path, text in texts.items():
-        write_text(path, text)
-    return list(texts)
 
 
 def _text(words: str) -> str:

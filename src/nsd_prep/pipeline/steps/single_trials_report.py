@@ -8,6 +8,7 @@ import numpy as np
 from nsd_prep import __version__
 from nsd_prep.checks.registry import describe
 from nsd_prep.core.check import Check
+from nsd_prep.core.counts import counted
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.records import Folder, StepOutput
 from nsd_prep.dataset.trials import shows_images
@@ -131,8 +132,9 @@ def _section(
     return Section(
         name=f"single-trials-{name}",
         title=f"Subject {subject.subject}",
-        text=f"{len(rows):,} trials of {rows['nsd_id'].nunique():,} images in {len(counts)} "
-        f"sessions, {len(subject.voxels):,} {subject.noun.plural} of "
+        text=f"{counted(len(rows), 'trial')} of {counted(rows['nsd_id'].nunique(), 'image')} in "
+        f"{counted(len(counts), 'session')}, "
+        f"{counted(len(subject.voxels), subject.noun.singular, subject.noun.plural)} of "
         f"{listed(list(subject.regions))}.",
         pictures=tuple(pictures),
         tables=(Table("Trials of each session.", counts.iloc[:, :_COLUMNS_SHOWN]),)
