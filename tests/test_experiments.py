@@ -394,10 +394,11 @@ def test_checks_of_subjects_written_before_stay(nsd: NSD, tmp_path: Path) -> Non
     each, both = (tmp_path / folder / "checks_synthetic.csv" for folder in ("each", "both"))
     assert each.read_bytes() == both.read_bytes()
     assert pd.read_csv(each)["subject"].tolist() == ["subj01", "subj05"]
-    each.write_text("mine\n")
-    with pytest.raises(ParameterError, match=r"checks_synthetic.csv is not a table of checks"):
-        nsd.write_experiment("synthetic", tmp_path / "each", ["V1"], subjects=[1])
-    assert each.read_text() == "mine\n"
+    for content in (b"mine\n", b"", b"\xff\xfe\x00"):
+        each.write_bytes(content)
+        with pytest.raises(ParameterError, match=r"checks_synthetic.csv is not a table of checks"):
+            nsd.write_experiment("synthetic", tmp_path / "each", ["V1"], subjects=[1])
+        assert each.read_bytes() == content
 
 
 def test_one_run_at_a_time_writes_rows_into_a_folder(nsd: NSD, tmp_path: Path) -> None:

@@ -149,6 +149,17 @@ class TestAgain:
         assert left - made == {edited.relative_to(target)}
         assert made <= left
 
+    def test_an_index_that_names_somebody_s_file_removes_nothing(self, tmp_path: Path) -> None:
+        target = tmp_path / "packages"
+        write_packages(write_run(tmp_path / "one", simulate(subjects=(1,))), target)
+        mine = target / "thesis.txt"
+        mine.write_text("all of it")
+        index = json.loads((target / "index.json").read_text())
+        index["files"][0] |= {"file": mine.name, "sha1": sha1_of_file(mine)}
+        (target / "index.json").write_text(json.dumps(index))
+        write_packages(write_run(tmp_path / "two", simulate(subjects=(1, 2))), target)
+        assert mine.read_text() == "all of it"
+
     def test_where_the_same_bytes_were_uploaded_is_kept(self, run: Path, tmp_path: Path) -> None:
         index = write_packages(run, tmp_path)
         versions = [file.model_copy(update={"version_id": file.sha1[:5]}) for file in index.files]

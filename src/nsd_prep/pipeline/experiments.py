@@ -196,7 +196,10 @@ def _checks_of_others(table: Path, subjects: Sequence[int]) -> pd.DataFrame:
     """Return the rows, as text, of a table of checks that are not of some subjects (1-based)."""
     if not table.exists():
         return as_table([]).astype(object)
-    earlier = read_table(table, dtype=str, keep_default_na=False)
+    try:
+        earlier = read_table(table, dtype=str, keep_default_na=False)
+    except ValueError:  # pandas: nothing, or no table
+        earlier = pd.DataFrame()
     if list(earlier.columns) != list(as_table([]).columns):
         raise ParameterError(
             f"{table} is not a table of checks: move it away, or choose another folder."

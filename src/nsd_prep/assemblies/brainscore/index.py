@@ -1,7 +1,9 @@
 """The index of a folder of packages: what each file is, and what it was made from."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import (
@@ -37,6 +39,20 @@ _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 _Region = Annotated[str, StringConstraints(pattern=f"^{REGION_PATTERN}$")]
 _Subject = Annotated[str, StringConstraints(pattern=f"^{SUBJECT_PATTERN}$")]
 _SHA1 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{40}$")]
+
+
+_FILE_NAMES: Final[Mapping[PackagedKind, str]] = MappingProxyType(
+    {
+        "assembly": "assy_{}.nc",
+        "stimulus table": "stimulus_{}.csv",
+        "stimulus images": "stimulus_{}.zip",
+    }
+)
+
+
+def file_name(kind: PackagedKind, identifier: str) -> str:
+    """Return the name of a packaged file, as Brain-Score expects it."""
+    return _FILE_NAMES[kind].format(identifier)
 
 
 class PackagedFile(BaseModel):

@@ -16,6 +16,7 @@ from nsd_prep.assemblies.brainscore.index import (
     PackagedFile,
     PackagedKind,
     PackageIndex,
+    file_name,
     is_whole,
     sha1_of_file,
 )
@@ -201,11 +202,13 @@ def _index_in(target: Path, *, replace: bool) -> PackageIndex | None:
 def _remove_replaced(target: Path, earlier: PackageIndex, index: PackageIndex) -> None:
     """Remove packages of an earlier index, and their plugin, that others with new names replace.
 
-    What is not as it was written stays.
+    What is not as it was written stays, and so does a file that has not the name of a package:
+    the earlier index may come from anywhere.
     """
     kept = {packaged.file for packaged in index.files}
     for packaged in earlier.files:
-        if packaged.file not in kept and is_whole(target, packaged):
+        is_package = packaged.file == file_name(packaged.kind, packaged.identifier)
+        if is_package and packaged.file not in kept and is_whole(target, packaged):
             (target / packaged.file).unlink()
     if earlier.registry_prefix != index.registry_prefix:
         remove_plugin(earlier, target / PLUGIN_FOLDER)
@@ -343,9 +346,9 @@ def _package_half(
 ) -> list[PackagedFile]:
     assembly_id = assembly_identifier(dataset, subjects, half.split, space)
     stimuli_id = stimulus_set_identifier(dataset, subjects, half.split)
-    nc_path = target / f"assy_{assembly_id}.nc"
-    csv_path = target / f"stimulus_{stimuli_id}.csv"
-    zip_path = csv_path.with_suffix(".zip")
+    nc_path = target / file_name("assembly", assembly_id)
+    csv_path = target / file_name("stimulus table", stimuli_id)
+    zip_path = target / file_name("stimulus images", stimuli_id)
 
     packaged = half.assembly.assign_attrs(stimulus_set_identifier=stimuli_id)
     chunk = tuple(min(size, most) for size, most in zip(packaged.shape, _CHUNK, strict=True))
