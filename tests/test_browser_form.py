@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from browser import SCREENSHOTS, Pages, started_browser
 from PIL import Image
-from prefect_site import Site, readme_block, running_site, until
+from prefect_site import PATIENCE, Site, readme_block, running_site, until
 
 pytestmark = pytest.mark.browser
 
@@ -33,7 +33,7 @@ def site(browser: Pages, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         block = readme_block(".*prefect work-pool create")
         address = site.url.removeprefix("http://").removesuffix("/api")
         with site.running("worker", block.replace("127.0.0.1:4200", address)) as log:
-            until(120, lambda: "Worker 'ProcessWorker" in log.read_text(), "a worker")
+            until(lambda: "Worker 'ProcessWorker" in log.read_text(), "a worker")
             yield site
 
 
@@ -75,7 +75,7 @@ class Form:
 def form(browser: Pages, site: Site, deployment: str) -> Iterator[Form]:
     """Open the form of a deployment's Custom run."""
     with browser.page(1300, 1150) as page:
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(1000 * PATIENCE)
         page.goto(f"{pages_of(site)}/deployments/deployment/{site.deployment(deployment)['id']}")
         page.get_by_role("button", name="Run", exact=True).click()
         page.get_by_text("Custom run").click()
@@ -102,7 +102,7 @@ def in_dialog(page: Any) -> Any:
 def page_of_run(browser: Pages, site: Site, flow_run: str) -> Iterator[Any]:
     """Open the page of a run."""
     with browser.page(1300, 1150) as page:
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(1000 * PATIENCE)
         page.goto(f"{pages_of(site)}/runs/flow-run/{flow_run}")
         yield page
 
@@ -126,7 +126,7 @@ def completed(
         # Not by its button, which Prefect shows for some seconds.
         flow_run = str(site.ask("POST", "/flow_runs/filter", json=question)[0]["id"])
         filled.page.goto(f"{pages_of(site)}/runs/flow-run/{flow_run}")
-        assert site.ended(flow_run, 240)["type"] == "COMPLETED"
+        assert site.ended(flow_run)["type"] == "COMPLETED"
         badge(filled.page, "Completed").wait_for()
         return flow_run
 
@@ -203,7 +203,7 @@ class TestRun:
         self, browser: Pages, site: Site, tmp_path: Path
     ) -> None:
         flow_run = site.trigger("synthetic", output_dir=str(tmp_path / "output"))
-        assert site.ended(flow_run, 240)["type"] == "COMPLETED"
+        assert site.ended(flow_run)["type"] == "COMPLETED"
         with page_of_run(browser, site, flow_run) as page:
             page.get_by_role("button", name="Retry").click()
             in_dialog(page).get_by_role("button", name="Retry").click()
@@ -212,20 +212,19 @@ class TestRun:
                 run = site.ask("GET", f"/flow_runs/{flow_run}")
                 return run["run_count"] > 1 and run["state"]["type"] == "COMPLETED"
 
-            until(180, again, "the end of the second try")
+            until(again, "the end of the second try")
 
     def test_it_is_cancelled_on_its_page(self, browser: Pages, site: Site, tmp_path: Path) -> None:
         flow_run = site.trigger("synthetic", output_dir=str(tmp_path / "output"))
         until(
-            90,
             lambda: site.ask("GET", f"/flow_runs/{flow_run}")["state"]["type"] == "RUNNING",
             "a run under way",
         )
         with page_of_run(browser, site, flow_run) as page:
             page.get_by_role("button", name="Cancel").click()
             in_dialog(page).get_by_role("button", name="Confirm").click()
-            badge(page, "Cancelled").wait_for(timeout=120_000)
-        assert site.ended(flow_run, 10)["type"] == "CANCELLED"
+            badge(page, "Cancelled").wait_for(timeout=1000 * PATIENCE)
+        assert site.ended(flow_run)["type"] == "CANCELLED"
         assert "cancellation" in site.artifacts(flow_run, "cancellation")
 
 
@@ -237,13 +236,13 @@ class TestSchedule:
 
         assert not is_on()
         with browser.page(1300, 1150) as page:
-            page.set_default_timeout(60_000)
+            page.set_default_timeout(1000 * PATIENCE)
             deployment = site.deployment("all-subjects")["id"]
             page.goto(f"{pages_of(site)}/deployments/deployment/{deployment}")
             page.get_by_role("switch").click()
-            until(20, is_on, "a schedule that is on")
+            until(is_on, "a schedule that is on")
             page.get_by_role("switch").click()
-            until(20, lambda: not is_on(), "a schedule that is off")
+            until(lambda: not is_on(), "a schedule that is off")
 
 
 def test_screenshots_of_the_documentation_show_what_there_is(
