@@ -31,7 +31,7 @@ def table(name: str) -> str:
     if name == THRESHOLDS:
         columns = ("number", "value", "where it is from", "checks")
         return as_markdown(columns, rows_of_thresholds())
-    columns = ("check", "one for each", "what is measured", "its error holds", *UNSOUND)
+    columns = ("check", "one per", "what is measured", "standard error accounts for", *UNSOUND)
     return as_markdown(columns, [row_of_kind(kind) for kind in KINDS[name]])
 
 

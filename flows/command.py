@@ -9,7 +9,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
@@ -53,7 +53,7 @@ Examples:
 - {name} --nsd-root /data/nsd --output-dir allen2022\\
   all eight subjects; V1, V2, V4 and IT
 - {name} --nsd-root /data/nsd --subjects 1 2 5 7 --regions V1 IT\\
-  four subjects, who share 1000 images; sessions extracted before are reused
+  four subjects, who saw all 1,000 shared images three times; sessions extracted before are reused
 
 The environment variable NSD_ROOT is the default of --nsd-root.
 """
@@ -113,6 +113,16 @@ _TRIALS_ALONE: Final = MappingProxyType(
         )
     }
 )
+#: Options of a run that say nothing of single trials, or that 'trials' sets itself.
+_OF_ASSEMBLIES: Final = (
+    "assemblies",
+    "single_trials",
+    "brainscore",
+    "features",
+    "zscore_images",
+    "crossnobis",
+    "suffix",
+)
 #: Options for which nothing is a value.
 _MAY_BE_EMPTY: Final = ("--suffix",)
 _OPTIONS: Final[dict[str, Any]] = {
@@ -132,11 +142,13 @@ def _run_app(name: str, words: str) -> App:
 def _command(
     action: Callable[[dict[str, Any]], int],
     more: Mapping[str, inspect.Parameter] = MappingProxyType({}),
+    without_effect: Collection[str] = (),
     **other_defaults: Any,
 ) -> Callable[..., int]:
     """Return a command that takes the parameters in groups, and calls a function with them.
 
-    `more` are parameters of this command alone, or in place of those of the same name.
+    `more` are parameters of this command alone, or in place of those of the same name; help does
+    not show those that are `without_effect`.
     """
     stated = inspect.signature(parameters).parameters
     grouped = []
@@ -148,7 +160,9 @@ def _command(
             hint = str | Path | None if name == "nsd_root" else parameter.annotation
             hint = more[name].annotation if name in more else hint
             default = other_defaults.get(name, parameter.default)
-            grouped.append(parameter.replace(annotation=Annotated[hint, in_group], default=default))
+            shown = Parameter(show=name not in without_effect)
+            hint = Annotated[hint, in_group, shown]
+            grouped.append(parameter.replace(annotation=hint, default=default))
     grouped += [parameter for name, parameter in more.items() if name not in stated]
 
     @functools.wraps(parameters)
@@ -171,7 +185,8 @@ def app() -> App:
     whole.command(_run_app("run", "nsd-prep run"))
     trials = App(name="trials", help=_TRIALS, **_OPTIONS)
     # What a run replaces is its own: another folder by default.
-    trials.default(_command(run_trials, _TRIALS_ALONE, output_dir=Path("nsd-prep-trials")))
+    folder = Path("nsd-prep-trials")
+    trials.default(_command(run_trials, _TRIALS_ALONE, _OF_ASSEMBLIES, output_dir=folder))
     whole.command(trials)
     whole.command(map_, name="map")
     for tool in (
@@ -294,7 +309,9 @@ def _explained(error: CycloptsError, words: Sequence[str]) -> str:
     # Of pydantic's words the reason alone: they begin with a count and end with an address.
     message = re.sub(r"\d+ validation error\S* for \S+\s+|\s*\[type=.*", "", str(error), flags=re.S)
     message = " ".join(message.split()).rstrip(".?") + "."
-    if likely := re.search(r' Did you mean "([^"]*)"\.$', message):
+    if missing := re.search(r'Command "(.*)" parameter --(\S+) requires an argument', message):
+        return f"{missing[1]} needs {missing[2].upper()}: {missing[1]} --help says what that is."
+    if likely := re.search(r' Did you mean "?([^" ]*)"?\.$', message):
         return f"{message[: likely.start()]} Did you mean {likely[1]}?"
     for word in words:
         for part in word.split(","):

@@ -263,6 +263,21 @@ def parts(
     return request.param, found["response"].to_numpy(), rows, found["ncsnr_core"].to_numpy()
 
 
+@pytest.mark.parametrize(("experiment", "normalise"), [("imagery", "run"), ("synthetic", "none")])
+def test_a_dataset_says_what_its_file_says(
+    nsd: NSD, tmp_path: Path, experiment: str, normalise: str
+) -> None:
+    opened = nsd.experiment(experiment, 1, "V1", normalise=normalise)
+    nsd.write_experiment(experiment, tmp_path, "V1", subjects=[1], normalise=normalise)
+    with open_single_trials(tmp_path / f"subj01_{experiment}.nc") as written:
+        assert opened.attrs["normalisation"] == normalise
+        assert set(opened.attrs) == set(written.attrs)
+        assert opened["response"].attrs["units"] == written["response"].attrs["units"]
+        for name in written.coords:
+            assert opened[name].attrs == written[name].attrs
+            assert written[name].attrs["long_name"], name
+
+
 class TestChecks:
     def test_sound_rows_pass(self, parts: tuple) -> None:
         experiment, responses, rows, ncsnr = parts

@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
@@ -24,7 +25,7 @@ from nsd_prep.report.figures import clusters as cluster_figures
 from nsd_prep.report.figures import noise_ceilings as voxel_figures
 from nsd_prep.report.figures import rdms as figures
 from nsd_prep.report.figures import sessions as session_figures
-from nsd_prep.report.figures import slices
+from nsd_prep.report.figures import slices, style
 from nsd_prep.report.figures.figure import ReportFigure
 from nsd_prep.report.figures.slices import Anatomy
 from nsd_prep.report.figures.style import (
@@ -507,6 +508,22 @@ def test_the_same_data_give_the_same_bytes(
     again = drawings(simulation, geometry)
     assert again == pictures
     assert booklet(again) == pdf
+
+
+def test_a_colour_bar_has_the_colours_of_its_scale() -> None:
+    # A PNG of 256 colours stands for a figure of some thousand.
+    with style.one_style():
+        figure = style.new_figure(6, 4)
+        axis = figure.subplots()
+        matrix = axis.imshow(np.random.default_rng(0).normal(size=(60, 60)), cmap="Blues")
+        figure.colorbar(matrix)
+        axis.set_ylabel("with text, whose edges are grey")
+        png = style.picture(figure, "name", "Title", "A caption.").png
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    exact = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
+    found = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+    assert np.abs(found - exact).max() < 8  # of 255: less than an eye can tell
 
 
 def test_pictures_are_no_wider_than_a_page(pictures: list[ReportFigure]) -> None:

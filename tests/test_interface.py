@@ -376,6 +376,42 @@ class TestTrials:
         assert not list((tmp_path / "cache").rglob("*.n[cp]*"))
 
 
+class TestDescriptions:
+    def test_everything_says_what_it_is_and_quantities_their_units(self, nsd: NSD) -> None:
+        regions = ["V1", "V4"]
+        with (
+            nsd.single_trials(1, regions) as of_trials,
+            nsd.single_trials(1, regions, average=True) as of_images,
+        ):
+            for labelled in (
+                nsd.trials(1),
+                nsd.voxels(1, regions),
+                nsd.noise_ceilings(1, regions),
+                nsd.responses(1, "V1"),
+                of_trials,
+                of_images,
+            ):
+                named = set(labelled.coords) | set(getattr(labelled, "data_vars", ()))
+                named -= {"trial", "image", "voxel", "response"}
+                for name in named:
+                    assert "long_name" in labelled[name].attrs, name
+            assert nsd.noise_ceilings(1, "V1").attrs["long_name"].startswith("noise ceiling of the")
+            assert of_trials["noise_ceiling_1"].attrs["units"] == "percent"
+            assert of_trials["ncsnr"].attrs["units"] == "1"
+            assert "units" not in of_trials["shared1000"].attrs
+
+    def test_the_split_says_whose_it_is(self, small: SmallNSD, tmp_path: Path) -> None:
+        # nsd_prep divides the images that all open subjects saw three times.
+        for subjects in ([1], [1, 5]):
+            opened = open_nsd(small.root, subjects=subjects, cache_dir=tmp_path)
+            expected = {"split_subjects": " ".join(map(str, subjects)), "seed": 42}
+            with opened.single_trials(1, "V1") as of_file:
+                for trials in (of_file, opened.trials(1)):
+                    found = {name: trials.attrs[name] for name in expected}
+                    assert found == expected
+                    assert trials.attrs["train_fraction"] == 0.8
+
+
 class TestOwnRegions:
     OWN = RegionDefinition(labels={"floc-faces": (2, 3)})
 

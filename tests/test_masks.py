@@ -241,8 +241,15 @@ class TestEmptyRegions:
             select_voxels(small_dataset, 2, {"V1": REGIONS["V1"], "empty": region(streams=(8, 9))})
         message = str(raised.value)
         assert "region empty is empty in subject 2" in message
-        assert "streams 8, 9" in message
-        assert f"{small.roi_path(2, 'streams')} holds 1, 2, 3, 4, 5, 6, 7" in message
+        held = "holds none of its labels 8, 9, but 1, 2, 3, 4, 5, 6, 7"
+        assert f"{small.roi_path(2, 'streams')} {held}" in message
+
+    def test_labels_by_name_are_given_with_their_numbers(self, damageable: SmallNSD) -> None:
+        table = damageable.label_table_path(2, "floc-faces")
+        table.write_text(table.read_text() + "77 nowhere\n")
+        named = region(floc_faces=("nowhere",))
+        with pytest.raises(ParameterError, match=r"of its labels nowhere \(number 77\), but 1"):
+            select_voxels(open_dataset(damageable.root), 2, {"none": named})
 
     def test_a_label_that_no_subject_has(self, small_dataset) -> None:
         definitions = {"V1": REGIONS["V1"], "one": region(streams=(5, 11, 12))}

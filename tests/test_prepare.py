@@ -5,6 +5,7 @@ import errno
 import inspect
 import json
 import os
+import pydoc
 import re
 import shutil
 import subprocess
@@ -553,6 +554,14 @@ class TestParameters:
         signature = inspect.signature(nsd_prep.prepare)
         assert list(signature.parameters) == [*inspect.signature(parameters).parameters, "progress"]
         assert signature.return_annotation is RunResult
+
+    def test_help_is_readable_and_describes_each_of_them(self) -> None:
+        # Annotated types have what they are checked by: functions and their addresses.
+        text = pydoc.render_doc(nsd_prep.prepare, renderer=pydoc.plaintext)
+        assert "Annotated" not in text
+        assert " at 0x" not in text
+        for name in inspect.signature(nsd_prep.prepare).parameters:
+            assert re.search(rf"^ +{name}( : bool)?\n +\S", text, re.MULTILINE), name
 
 
 class TestWhatIsShown:

@@ -358,7 +358,7 @@ class TestFiles:
             ("fsaverage", "exchanged", "is no transform to the surface of the region labels"),
             ("nativesurface", "exchanged labels", "expected"),
             ("fsaverage", "no transform", "is missing"),
-            ("fsaverage", "region", "of those that fsaverage has, HCP_MMP1"),
+            ("fsaverage", "region", "those that fsaverage has, HCP_MMP1"),
         ],
     )
     def test_what_does_not_belong_together_is_found(

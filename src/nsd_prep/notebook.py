@@ -71,9 +71,10 @@ def open_nsd(
         as `nsd_prep.sources.opening.open_dataset` takes it.
     subjects : sequence of int, optional
         1-based; all of the dataset where none are given. `NSD.responses` are those to the images
-        that all of them saw three times. A subject's files are needed only when it is asked for.
+        that all of them saw three times. A subject's files are needed only when that subject is
+        requested.
     preparation : {"b1", "b2", "b3"}, optional
-        Which betas are read, in the official layout; b3 where none is given.
+        Which betas are read, in the official layout; b3 by default.
     regions_file : str or Path, optional
         Regions of your own, as `nsd_prep.dataset.regions.read_regions_file` reads them.
     cache_dir : str or Path, optional
@@ -84,7 +85,7 @@ def open_nsd(
     space : {"func1pt8mm", "func1mm", "fsaverage", "nativesurface"}
         Where responses lie, which decides what a region is: `NSD.regions`.
     surface_files : {"native", "mgh"}, optional
-        What betas of fsaverage are taken from; native where these are there, where none is given.
+        What betas of fsaverage are taken from; by default native, if those files exist.
     missing_regions : {"error", "skip"}
         Whether a region without a voxel in a subject is an error, or left out where others are
         asked for beside it, with a warning.
@@ -92,7 +93,7 @@ def open_nsd(
     Returns
     -------
     NSD
-        Nothing but ``dataset.json`` was read yet.
+        So far only ``dataset.json`` has been read.
 
     Raises
     ------
@@ -124,10 +125,10 @@ def open_nsd(
 class NSD:
     """A copy of NSD, opened by `open_nsd`: what a run of the flow reads, by the same functions.
 
-    Responses are extracted when they are first asked for, and kept in the cache. Subjects are
-    counted from 1. The methods raise `nsd_prep.core.errors.ParameterError` where a subject or a
-    region is unknown, `PreflightError` with all that is wrong with the files, and `ExtractionError`
-    where sessions cannot be read.
+    Responses are extracted on first use, and kept in the cache. Subject numbers start at 1. The
+    methods raise `nsd_prep.core.errors.ParameterError` if a subject or region is unknown,
+    `PreflightError` with all that is wrong with the files, and `ExtractionError` where sessions
+    cannot be read.
 
     Parameters
     ----------
@@ -168,7 +169,7 @@ class NSD:
         return "\n".join([f"<NSD {self._run.nsd_root}>", *lines])
 
     def close(self) -> None:
-        """Close the connections to a bucket or web server; of a folder nothing is open."""
+        """Close the connections to a bucket or web server; this has no effect for a folder."""
         self._run.dataset().source.close()
 
     def atlases(self) -> pd.DataFrame:
@@ -210,7 +211,7 @@ class NSD:
             The columns of `nsd_prep.dataset.trials.trial_table`, and of the behaviour where
             the dataset has it; ``trial`` is 0-based over all sessions.
         """
-        return labelled_trials(self._opened.all_trials_of(subject).all_trials[subject], subject)
+        return labelled_trials(self._opened.all_trials_of(subject), subject)
 
     def voxels(self, subject: int, regions: Regions) -> xr.Dataset:
         """Return the voxels of regions, each once, in the order of the beta files.
@@ -235,7 +236,8 @@ class NSD:
         """
         ncsnr = self.voxels(subject, regions)["ncsnr"]
         ceiling = ncsnr.copy(data=noise_ceiling(ncsnr, n_averaged)).rename("noise_ceiling")
-        return ceiling.assign_attrs(units="percent", n_averaged=n_averaged)
+        what = "noise ceiling of the mean of n_averaged trials"
+        return ceiling.assign_attrs(long_name=what, units="percent", n_averaged=n_averaged)
 
     def responses(self, subject: int, region: Region) -> xr.DataArray:
         """Return a region's responses to the images that all subjects saw three times.
@@ -320,7 +322,7 @@ class NSD:
         target : str or Path
             A folder, for this export alone; its ``README.md`` says how the files are made.
         subjects : sequence of int, optional
-            1-based; all that are open where none are given.
+            1-based; by default all subjects that were opened.
         min_ncsnr, min_noise_ceiling, min_reliability : float, optional
             Which voxels are taken, as in `single_trials`.
 
@@ -345,7 +347,7 @@ class NSD:
         Parameters
         ----------
         experiment : {"imagery", "synthetic"}
-            Which.
+            The experiment.
         subject : int
             1-based.
         regions
@@ -386,7 +388,7 @@ class NSD:
             Gets ``subj01_imagery.nc``, ``subj01_imagery.csv`` and so on, and
             ``checks_imagery.csv``.
         subjects : sequence of int, optional
-            1-based; all that are open where none are given.
+            1-based; by default all subjects that were opened.
         dtype, format
             As in `nsd_prep.single_trials.writer.write_rows`.
 

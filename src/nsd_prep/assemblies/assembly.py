@@ -10,37 +10,17 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from nsd_prep.core.coordinates import description_of
 from nsd_prep.dataset.space import Space, SurfaceSpace, VolumeSpace
 
 #: Name of the one variable in a file.
 VARIABLE: Final = "data"
 PRESENTATION_COORDINATES: Final = ("stimulus_id", "nsd_id")
-_VOXEL_INDEX: Final = "0-based index into the beta files' volume, axis"
-#: What the values of an assembly and of its coordinates are, in the manner of the CF conventions:
-#: names and ids have no units.
-DESCRIPTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+#: What the values are, in the manner of the CF conventions.
+DESCRIPTION: Final[Mapping[str, str]] = MappingProxyType(
     {
-        VARIABLE: {
-            "long_name": "response: z-score over the trials of a session, mean of 3 trials",
-            "units": "1",
-        },
-        "stimulus_id": {"long_name": "image"},
-        "nsd_id": {"long_name": "0-based index of the image among NSD's 73,000"},
-        "repetition": {"long_name": "0-based repetition of the image", "units": "1"},
-        "neuroid_id": {"long_name": "voxel or vertex, numbered within its region and subject"},
-        "subject": {"long_name": "subject"},
-        "region": {"long_name": "region"},
-        "nc_testset": {"long_name": "noise ceiling of the mean of 3 trials", "units": "percent"},
-        "voxel_x": {"long_name": f"{_VOXEL_INDEX} 0 (NIfTI k)", "units": "1"},
-        "voxel_y": {"long_name": f"{_VOXEL_INDEX} 1 (NIfTI j)", "units": "1"},
-        "voxel_z": {"long_name": f"{_VOXEL_INDEX} 2 (NIfTI i)", "units": "1"},
-        "hemisphere": {"long_name": "hemisphere"},
-        "vertex_index": {
-            "long_name": "0-based index of the vertex in its hemisphere",
-            "units": "1",
-        },
-        "time_bin_start": {"long_name": "start of the time bin", "units": "ms"},
-        "time_bin_end": {"long_name": "end of the time bin", "units": "ms"},
+        "long_name": "response: z-score over the trials of a session, mean of 3 trials",
+        "units": "1",
     }
 )
 
@@ -185,7 +165,7 @@ def build_assembly(
     voxels : DataFrame, n_neuroids rows
         As `voxel_table` gives it; kept ones alone.
     attributes : mapping of str to str or number
-        What determines the data. `DESCRIPTIONS` are added; those of the data can be overridden.
+        What determines the data. `DESCRIPTION` is added, and can be overridden.
     coordinates : sequence of str
         Which columns say where a neuroid lies: `nsd_prep.dataset.space.Space.coordinates`.
 
@@ -215,7 +195,7 @@ def build_assembly(
             responses,
             dims=("presentation", "neuroid"),
             name=VARIABLE,
-            attrs={**DESCRIPTIONS[VARIABLE], **attributes},
+            attrs={**DESCRIPTION, **attributes},
         ),
         values,
     )
@@ -224,12 +204,12 @@ def build_assembly(
 def with_coordinates(
     values: xr.DataArray, coordinates: Mapping[str, tuple[str, NDArray[Any]]]
 ) -> xr.DataArray:
-    """Give values their coordinates, each a dimension and its values, with its `DESCRIPTIONS`.
+    """Give values their coordinates, each a dimension and its values, and say what each is.
 
     They are not copied: `xr.DataArray` would copy its ``coords``, 50 MB of 260,000 neuroids.
     """
     described = {
-        name: xr.Variable(dimension, given, DESCRIPTIONS[name])
+        name: xr.Variable(dimension, given, description_of(name))
         for name, (dimension, given) in coordinates.items()
     }
     return values.assign_coords(xr.Coordinates(described, indexes={}))

@@ -67,7 +67,9 @@ SUBJECTS_PRESENT: Final = Kind(
     conditions=_OTHERWISE,
     value="{subjects}",
     expectation="{expected}",
-    meanings=any_verdict("Every subject stands once, its {sites} together, in the order given."),
+    meanings=any_verdict(
+        "Each subject appears once, with its {sites} contiguous, in the order given."
+    ),
 )
 UNIQUE_IDS: Final = Kind(
     name="unique ids",

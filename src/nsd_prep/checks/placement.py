@@ -76,7 +76,7 @@ MASK_IN_BRAIN: Final = Kind(
         "not read",
         "passed": "as much signal as around",
     },
-    value="{missing:.1%} of {n_inside} {sites} without data, {without:.1%} without signal"
+    value="{n_inside} {sites}: {missing:.1%} without data, {without:.1%} without signal"
     "{surroundings}",
     expectation=f"at most {LARGEST_SHARE_WITHOUT_DATA:.0%} without data, fewer without signal than "
     "around",
@@ -304,7 +304,7 @@ def _check_signal_inside(
         missing=missing,
         n_inside=n_inside,
         without=without,
-        surroundings=f"; around, {surroundings:.1%} of {n_around}" if n_around else "",
+        surroundings=f"; {n_around} around: {surroundings:.1%} without signal" if n_around else "",
     )
 
 

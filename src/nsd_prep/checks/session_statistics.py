@@ -90,7 +90,7 @@ TRIALS_WITH_DATA: Final = Kind(
     unit="trials",
     meanings=meanings_of_sessions(
         f"In such trials nothing was measured: the file has holes; {DOWNLOAD_AGAIN}.",
-        passed="In every trial something was measured.",
+        passed="Every trial contains data.",
     ),
     thresholds=(
         Threshold("trials, failed", _UNIFORM_TRIALS, "one is odd, more are a hole in the file"),

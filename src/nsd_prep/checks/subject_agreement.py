@@ -56,8 +56,8 @@ SUBJECTS_AGREE: Final = Kind(
     upper=LARGEST_P,
     unit="p",
     meanings={
-        "passed": "Subjects find the same images alike.",
-        "suspicious": "The RDMs are reliable, yet subjects do not find the same images alike: rows "
+        "passed": "The subjects' RDMs agree.",
+        "suspicious": "The RDMs are reliable, yet those of different subjects do not agree: rows "
         "belong to other images than the ids say, in some subject or in all, or the region differs "
         "from subject to subject.",
         "not decidable": "The RDMs are too unreliable for agreement to be seen.",
@@ -82,7 +82,7 @@ EACH_SUBJECT_AGREES: Final = Kind(
     upper=LARGEST_P,
     unit="p",
     meanings={
-        "passed": "Each subject finds the same images alike as the others do.",
+        "passed": "Each subject's RDM agrees with the others'.",
         "alone": "A subject at chance, while the others agree, has another subject's table of "
         "trials, or images under wrong ids.",
         "not decidable": "The subject's RDM is too unreliable for agreement to be seen.",

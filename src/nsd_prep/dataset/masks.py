@@ -1,6 +1,6 @@
 """Masks of a subject's regions, read from the dataset's region labels."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from nsd_prep.dataset.regions import (
     numbered_labels,
     voxels_with_labels,
 )
-from nsd_prep.dataset.space import HEMISPHERES, Hemisphere, SurfaceSpace
+from nsd_prep.dataset.space import FSAVERAGE, HEMISPHERES, Hemisphere, SurfaceSpace
 from nsd_prep.dataset.surfaces import SurfaceMap, read_vertex_labels
 from nsd_prep.dataset.volumes import (
     Volume,
@@ -132,14 +132,15 @@ def read_surface_labels(
     missing = [str(file) for file in files if not dataset.exists(file)]
     if missing:
         held = LABELS_OF_SPACES[dataset.space]
-        advice = (
-            "download it"
-            if name in held
-            else f"{dataset.space} has no labels of this name, choose a region of these"
-        )
+        whose = dataset.space if dataset.space == FSAVERAGE else f"subject {subject}"
+        if name not in held:
+            advice = f"choose a region of those that {dataset.space} has, {', '.join(held)}"
+        elif dataset.truth_folder is not None:
+            advice = "nsd-prep synth ROOT --surfaces writes a synthetic dataset that has them"
+        else:
+            advice = "download them"
         raise MissingFilesError(
-            f"The labels {name} of subject {subject} are missing: expected {', '.join(missing)}, "
-            f"of those that {dataset.space} has, {', '.join(held)}; {advice}."
+            f"The labels {name} of {whose} are missing: expected {' and '.join(missing)}; {advice}."
         )
     left, right = (read_vertex_labels(file, dataset.read) for file in files)
     space = SurfaceSpace((len(left), len(right)), dataset.space)
@@ -197,7 +198,7 @@ def select_voxels(
     regions: dict[str, NDArray[np.int64]] = {}
     absent: list[tuple[str, str, int]] = []
     for name, definition in definitions.items():
-        parts = []
+        parts, found = [], []
         for volume, labels in definition.labels.items():
             key = (volume, definition.hemisphere)
             if key not in volumes:
@@ -208,16 +209,14 @@ def select_voxels(
             parts.append(voxels_with_labels(volumes[key].values, numbers))
             held = set(np.unique(volumes[key].values.flat[parts[-1]]).tolist())
             absent.extend((name, volume, label) for label in numbers if label not in held)
+            found.append(
+                f"{_file(dataset, subject, *key)} holds none of its labels "
+                f"{_with_numbers(labels, numbers)}, but {_labels_held(volumes[key].values)}"
+            )
         regions[name] = np.unique(np.concatenate(parts))
         if len(regions[name]) == 0 and missing_regions == "error":
-            labels_held = "; ".join(
-                f"{_file(dataset, subject, volume, definition.hemisphere)} holds "
-                f"{_labels_held(volumes[volume, definition.hemisphere].values)}"
-                for volume in definition.labels
-            )
             raise ParameterError(
-                f"The region {name} is empty in subject {subject}: none of its labels "
-                f"{_definition_labels(definition)} is there, {labels_held}; use "
+                f"The region {name} is empty in subject {subject}: {'; '.join(found)}; use "
                 'missing_regions="skip", leave out the region or the subject, or correct the '
                 "region's labels."
             )
@@ -307,12 +306,12 @@ def _file(dataset: Dataset, subject: int, volume: str, hemisphere: Hemisphere | 
     return file
 
 
-def _definition_labels(definition: RegionDefinition) -> str:
-    return "; ".join(
-        f"{volume} {', '.join(str(label) for label in labels)}"
-        for volume, labels in definition.labels.items()
-    )
+def _with_numbers(labels: Sequence[int | str], numbers: Iterable[int]) -> str:
+    """Return labels as text; where there are names among them, with the numbers of all."""
+    text = ", ".join(map(str, labels))
+    has_names = any(isinstance(label, str) for label in labels)
+    return f"{text} (number {', '.join(map(str, numbers))})" if has_names else text
 
 
 def _labels_held(labels: NDArray[np.int16]) -> str:
-    return ", ".join(map(str, np.unique(labels[labels > 0]).tolist())) or "no label"
+    return ", ".join(map(str, np.unique(labels[labels > 0]).tolist())) or "no other"

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsd_prep.core.atomic import write_text, written_whole
+from nsd_prep.core.coordinates import MEMBERSHIP
 from nsd_prep.core.progress import current_stage
 from nsd_prep.dataset.noise_ceiling import noise_ceiling_of_unequal_repetitions
 from nsd_prep.dataset.splits import TEST, TRAIN, part_of_split
@@ -14,7 +15,6 @@ from nsd_prep.exports.folder import ExportFolder
 from nsd_prep.exports.labels import ATLASES
 from nsd_prep.exports.source import TrialsFile
 from nsd_prep.exports.tables import images_as_csv
-from nsd_prep.single_trials.voxels import MEMBERSHIP
 
 REGION: Final = "nsdgeneral"
 SPLIT: Final = "algonauts2023"

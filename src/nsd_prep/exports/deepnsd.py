@@ -9,12 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.core.atomic import write_text, written_whole
+from nsd_prep.core.coordinates import MEMBERSHIP
 from nsd_prep.core.digests import sha256_of_json
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.progress import current_stage
 from nsd_prep.exports.folder import ExportFolder
 from nsd_prep.exports.source import TrialsFile
-from nsd_prep.single_trials.voxels import MEMBERSHIP
 
 README: Final = """\
 `voxel_betas.csv` has the index `voxel_id` and one column per image. `voxel_metadata.csv` has the

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep import __version__
+from nsd_prep.core.coordinates import MEMBERSHIP
 from nsd_prep.core.digests import (
     digest_of_json,
     digest_of_table,
@@ -21,7 +22,7 @@ from nsd_prep.core.parameters import Normalise, SpaceName
 from nsd_prep.dataset.space import FUNC1PT8MM
 from nsd_prep.dataset.trials import TRIAL
 from nsd_prep.single_trials.reading import TrialReader, open_single_trials
-from nsd_prep.single_trials.voxels import MEMBERSHIP, VOXEL
+from nsd_prep.single_trials.voxels import VOXEL
 
 #: Bytes of responses that are read at once.
 _BYTES_AT_ONCE: Final = 64 * 2**20

@@ -40,11 +40,13 @@ from nsd_prep.pipeline.open_subjects import OpenSubjects
 from nsd_prep.pipeline.run import refuse_dataset
 from nsd_prep.single_trials.experiments import (
     ExperimentNormalise,
+    experiment_attributes,
     experiment_voxels,
     normalised_rows,
     write_experiment,
 )
 from nsd_prep.single_trials.voxels import trial_voxels
+from nsd_prep.single_trials.writer import RESPONSE
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,11 @@ class ExperimentRows:
 
     def as_dataset(self, normalise: ExperimentNormalise) -> xr.Dataset:
         """Return the variable ``response`` with rows and voxels as coordinates."""
-        responses = {"response": (("trial", "voxel"), self.responses(normalise))}
-        return xr.Dataset(responses, variables(self.rows, self.voxels), self.attributes)
+        recorded = experiment_attributes(self.subject, self.experiment, normalise)
+        units = {"units": recorded["units"]}
+        responses = {RESPONSE: (("trial", "voxel"), self.responses(normalise), units)}
+        coordinates = variables(self.rows, self.voxels)
+        return xr.Dataset(responses, coordinates, recorded | self.attributes)
 
     def write(
         self,

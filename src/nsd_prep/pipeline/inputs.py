@@ -48,6 +48,9 @@ class Trials:
         `nsd_prep.dataset.trials.trial_table`.
     images : DataFrame or None
         For single trials, as `nsd_prep.dataset.image_table.table_of_images`.
+    split : mapping
+        What the split of assemblies depends on beside the design, for the attributes of files:
+        split_subjects, seed, train_fraction.
     planned : mapping of int to DataFrame
         All trials of each subject (1-based), as `nsd_prep.dataset.trials.planned_trials`.
     """
@@ -58,6 +61,7 @@ class Trials:
     files: tuple[FileRecord, ...] = ()
     all_trials: Mapping[int, pd.DataFrame] = field(default_factory=dict)
     images: pd.DataFrame | None = None
+    split: Mapping[str, str | int | float] = field(default_factory=dict)
     planned: Mapping[int, pd.DataFrame] = field(default_factory=dict)
 
     @property

@@ -115,7 +115,12 @@ def map_trials(run: Run) -> Trials:
         )
         for subject in run.subjects
     }
-    return Trials(table, counts, is_train, files, all_trials, images, planned)
+    split: dict[str, str | int | float] = {
+        "split_subjects": " ".join(str(subject) for subject in run.subjects),
+        "seed": run.seed,
+        "train_fraction": run.train_fraction,
+    }
+    return Trials(table, counts, is_train, files, all_trials, images, split, planned)
 
 
 def _own_split(run: Run, design: Design) -> tuple[pd.Series | None, FileRecord | None]:

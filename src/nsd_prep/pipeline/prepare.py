@@ -1,8 +1,9 @@
 """A run in Python, without Prefect."""
 
 import inspect
+import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 from pydantic import ValidationError, validate_call
 
@@ -16,18 +17,28 @@ from nsd_prep.pipeline.step import InThreads
 from nsd_prep.pipeline.steps import checks, tables  # noqa: F401 (no run does without them)
 from nsd_prep.pipeline.unchanged import unchanged_run
 
+#: Where the docstring gets the descriptions of the options.
+_OPTIONS: Final = "    **chosen"
 _PROGRESS: Final = inspect.Parameter(
     "progress", inspect.Parameter.KEYWORD_ONLY, default=True, annotation=bool
 )
 
 
 def _with_progress(function: Callable[..., RunResult]) -> Callable[..., RunResult]:
-    """Give a function the signature of the parameters, which are stated once, and ``progress``."""
-    stated = inspect.signature(parameters, eval_str=True)
-    stated = stated.replace(
-        parameters=[*stated.parameters.values(), _PROGRESS], return_annotation=RunResult
-    )
-    function.__signature__ = stated  # type: ignore[attr-defined]
+    """Give a function the signature of the parameters, which are stated once, and ``progress``.
+
+    Types are without what they are checked by, and descriptions those of the command line.
+    """
+    types, stated = get_type_hints(parameters), inspect.signature(parameters)
+    plain = [each.replace(annotation=types[name]) for name, each in stated.parameters.items()]
+    signature = inspect.Signature([*plain, _PROGRESS], return_annotation=RunResult)
+    function.__signature__ = signature  # type: ignore[attr-defined]
+    if function.__doc__ and parameters.__doc__:  # python -OO has neither
+        described = re.search(r"Args:\n(.*?)\n\n", inspect.cleandoc(parameters.__doc__), re.DOTALL)
+        entries = re.sub(
+            r"^    (\w+): ", r"    \1\n        ", described[1] if described else "", flags=re.M
+        )
+        function.__doc__ = function.__doc__.replace(_OPTIONS, entries)
     return function
 
 
@@ -35,19 +46,16 @@ def _with_progress(function: Callable[..., RunResult]) -> Callable[..., RunResul
 def prepare(*, progress: bool = True, **chosen: Any) -> RunResult:
     """Turn a copy of the Natural Scenes Dataset into validated neural assemblies.
 
-    What the flow does, without Prefect: the same files with the same bytes, and what is done is not
-    done again. A fault of the disk is raised at once, where the flow tries again;
-    call again to resume.
+    Does what the flow does, without Prefect, and writes identical files; finished work is not
+    repeated. A disk error is raised immediately, whereas the flow retries: call again to resume.
+    ``runner`` is always "threads".
 
     Parameters
     ----------
+    **chosen
     progress : bool
         Show progress on a terminal, or in the log elsewhere, and print what came out. Nothing is
         printed otherwise.
-    **chosen
-        The options of the command line by their names, such as ``nsd_root="/data/nsd"``,
-        ``output_dir="allen2022"``, ``subjects=[1, 2, 5, 7]`` and ``regions=["V1", "IT"]``:
-        `nsd_prep.core.parameters.parameters` describes them. ``runner`` is always "threads".
 
     Returns
     -------

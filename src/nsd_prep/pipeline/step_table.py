@@ -75,10 +75,12 @@ MAKE_TRAIN_AND_TEST: Final = Step("make-train-and-test", brainscore.make_train_a
 CHECK_TRAIN_AND_TEST: Final = Step("check-train-and-test", brainscore.check_written_train_and_test)
 MAKE_STIMULUS_SETS: Final = Step("make-stimulus-sets", brainscore.make_stimulus_sets)
 CHECK_STIMULI: Final = Step("check-stimuli", checks.check_stimuli, version=3)
+# Files say since the second version what their coordinates are, and whose split theirs is.
 WRITE_SINGLE_TRIALS: Final = Step(
     "write-single-trials",
     single_trials.write_single_trials,
     "write-single-trials-subj{subject.subject:02d}",
+    version=2,
 )
 EXAMINE_SINGLE_TRIALS: Final = Step(
     "examine-single-trials",

@@ -91,7 +91,7 @@ def geometry_section(geometry: Geometry, drawn: Sequence[ReportFigure], noun: No
             "subjects): they are placed at a distance of 1 from every other."
         )
     else:
-        patterns = "Every response pattern has variance."
+        patterns = "No response pattern is constant."
     return Section(
         name="geometry",
         title="Representational geometry",
@@ -140,7 +140,8 @@ def agreement_section(geometry: Geometry, noun: Noun) -> Section:
         caption = (
             "The noise ceiling of the RDMs over subjects (Nili et al. 2014): the mean correlation "
             "of a subject's RDM with the mean of the others' (lower bound), and with the mean of "
-            "all (upper bound). No model of a region agrees better with all subjects on average."
+            "all (upper bound). On average over subjects, no model can correlate more highly than "
+            "the upper bound."
         )
         tables.append(Table(caption, ceilings))
     return Section(
@@ -261,17 +262,17 @@ def session_section(sessions: pd.DataFrame, noun: Noun) -> Section:
 def places_section(anatomies: Mapping[str, Anatomy], drawn: Sequence[ReportFigure]) -> Section:
     """Return the section with the voxels on slices, as `draw_places` has drawn them."""
     wrong = (
-        "Voxels outside the brain, or deep in its white matter,"
+        "Voxels outside the brain, or deep in its white matter, mean"
         if all(anatomy.kind == "T1" for anatomy in anatomies.values())
-        else "Voxels on white, or beside the dark band of responsive cortex,"
+        else "Voxels on white, or off the dark band of responsive cortex, mean"
     )
     return Section(
         name="voxels",
         title="Voxels in the brain",
         text=(
             "A region should lie on the cortex, in both hemispheres unless it is defined in one, "
-            f"and at about the same place in every subject. {wrong} would mean a mask that does "
-            "not lie on the betas."
+            f"and at about the same place in every subject. {wrong} that masks and betas are "
+            "misaligned."
         ),
         pictures=tuple(drawn),
     )

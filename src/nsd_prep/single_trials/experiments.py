@@ -9,13 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsd_prep.core.atomic import write_text
+from nsd_prep.core.coordinates import MEMBERSHIP
 from nsd_prep.core.errors import NSDPrepError, ParameterError
 from nsd_prep.core.parameters import StoredFormat, StoredType
 from nsd_prep.dataset.betas import Betas
 from nsd_prep.dataset.experiments import Experiment
 from nsd_prep.single_trials.normalise import INT16_STEP, normalised
 from nsd_prep.single_trials.reading import open_single_trials
-from nsd_prep.single_trials.voxels import MEMBERSHIP
 from nsd_prep.single_trials.writer import FORMATS, write_rows
 
 #: z-scores over each run, or over all rows; or percent signal change.
@@ -161,6 +161,18 @@ def experiment_voxels(
     return table.join(voxels[[name for name in voxels if name.startswith("in_")]])
 
 
+def experiment_attributes(
+    subject: int, experiment: Experiment, normalise: ExperimentNormalise
+) -> dict[str, Any]:
+    """Return what a file records of a subject (1-based), an experiment and its normalisation."""
+    return {
+        "subject": subject,
+        "experiment": f"NSD-{experiment}",
+        "normalisation": normalise,
+        "units": UNITS[normalise],
+    }
+
+
 def write_experiment(
     folder: Path,
     subject: int,
@@ -207,13 +219,7 @@ def write_experiment(
         A file of that name shows something else, which would be lost.
     """
     path = folder / f"subj{subject:02d}_{experiment}{FORMATS[format]}"
-    recorded = {
-        "subject": subject,
-        "experiment": f"NSD-{experiment}",
-        "normalisation": normalise,
-        "units": UNITS[normalise],
-    }
-    recorded |= dict(attributes)
+    recorded = experiment_attributes(subject, experiment, normalise) | dict(attributes)
     _check_replaced(path, recorded, voxels)
     responses = normalised_rows(values, rows["run"].to_numpy(), normalise, is_surface=is_surface)
     write_rows(

@@ -80,9 +80,9 @@ def open_single_trials(path: Path | str) -> xr.Dataset:
 class TrialReader:
     """The responses of a file or store, for random batches.
 
-    It has what `torch.utils.data.Dataset` asks for, and can be sent to other processes: each opens
-    the file itself, at the first batch. All batches are of the file that was there when the reader
-    was made. Threads may share a reader.
+    It implements the interface of `torch.utils.data.Dataset`, and can be sent to other processes:
+    each opens the file itself, at the first batch. All batches come from the file as it was when
+    the reader was created. Threads may share a reader.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class TrialReader:
         Returns
         -------
         ndarray of float32, shape (n_voxels,) or (n_chosen, n_voxels)
-            In memory of their own.
+            A copy.
 
         Raises
         ------

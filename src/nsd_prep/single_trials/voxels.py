@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nsd_prep.core.coordinates import MEMBERSHIP
 from nsd_prep.dataset.betas import Betas
 from nsd_prep.dataset.noise_ceiling import noise_ceiling, noise_ceiling_of_unequal_repetitions
 from nsd_prep.dataset.published import REPETITIONS
@@ -14,8 +15,6 @@ from nsd_prep.dataset.regions import union_of_regions
 from nsd_prep.dataset.space import Space
 
 VOXEL: Final = "voxel"
-#: A region's column is its name after this.
-MEMBERSHIP: Final = "in_"
 
 
 def trial_voxels(

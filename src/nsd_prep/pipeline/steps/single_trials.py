@@ -109,6 +109,7 @@ class SubjectTrials:
             "dataset": inputs.dataset.name,
             "preparation": inputs.dataset.preparation,
             **inputs.design,
+            **inputs.trials.split,
             **selection.space.attributes(),
             **inputs.dataset.origin,
             **self._minima.attributes(),

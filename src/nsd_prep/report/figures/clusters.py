@@ -107,7 +107,7 @@ def draw_clusters(
             f"{mean_of_subjects([region])}, images in the order of hierarchical clustering with "
             "average linkage, and the dendrogram; the height of a branch is the mean distance "
             "between the two clusters that it joins. "
-            f"{shown}Point at a cell to see its images and distance.",
+            f"{shown}Hover over a cell to see its images and distance.",
             [Panel(axes, names, names, clustered)],
             photographs=bool(thumbnails),
             pixels_alone=True,

@@ -58,10 +58,10 @@ NOISE_CEILING: Final = Quantity(
 SPLIT_HALF: Final = Quantity(
     "cortex-split-half",
     "split_half_correlation",
-    "Split-half reliability on the cortex",
-    "split-half r",
+    "Correlation between repetitions on the cortex",
+    "r between repetitions",
     0.6,
-    "The split-half reliability, the mean correlation over images between two repetitions,",
+    "The correlation over images between two repetitions, the mean of all pairs of them,",
 )
 
 

@@ -78,6 +78,6 @@ def encoding_figure(scores: pd.DataFrame, noun: Noun = VOXEL) -> Figure:
         ]
         panel.set_xticks(range(1, len(subjects) + 1), labels)
         panel.set_title(region)
-    figure.supylabel("explained variance (fraction of noise ceiling)", fontsize=7)
+    figure.supylabel("r |r| / noise ceiling", fontsize=7)
     figure.supxlabel(f"subject, and its number of reliable {noun.plural}", fontsize=7)
     return figure

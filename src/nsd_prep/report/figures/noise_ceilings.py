@@ -66,9 +66,9 @@ def draw_noise_ceilings(voxels: pd.DataFrame, noun: Noun = VOXEL) -> ReportFigur
             "noise-ceilings",
             "Noise ceilings",
             f"Distribution of the {noun.plural}' noise ceilings{together}, in bins of "
-            f"{BIN_EDGES[1] - BIN_EDGES[0]:g}%, each as wide as its fullest bin; bars and numbers "
-            f"are medians. The dashed line is the threshold above which a {noun.singular} counts "
-            f"as reliable ({RELIABLE_NOISE_CEILING:g}%).",
+            f"{BIN_EDGES[1] - BIN_EDGES[0]:g}%, each histogram scaled to its fullest bin; "
+            "bars and numbers are medians. The dashed line is the threshold above which a "
+            f"{noun.singular} counts as reliable ({RELIABLE_NOISE_CEILING:g}%).",
         )
 
 

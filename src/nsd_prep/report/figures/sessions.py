@@ -113,8 +113,8 @@ def draw_sessions(table: pd.DataFrame, noun: Noun = VOXEL) -> ReportFigure:
             "Each scan session that was read; white where a subject has none, or none with an "
             f"image used here. Colours are the same in every report: those of {noun.plural} "
             "without data and of saturated values end where a session becomes suspicious "
-            f"({SHARE_CONSTANT_SUSPICIOUS:.0%} and {SATURATED_SUSPICIOUS:.0%}). Point at a cell to "
-            "see its value.",
+            f"({SHARE_CONSTANT_SUSPICIOUS:.0%} and {SATURATED_SUSPICIOUS:.0%}). Hover over a cell "
+            "to see its value.",
             panels,
         )
 

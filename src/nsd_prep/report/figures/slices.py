@@ -54,15 +54,15 @@ _NOISE_CEILING: Final = _Quantity(
     "noise_ceiling",
     "noise ceiling (%)",
     80.0,
-    "noise ceiling, green without an ncsnr",
+    "noise ceiling, green where there is no ncsnr",
     "without an ncsnr",
 )
 _SPLIT_HALF: Final = _Quantity(
     "split_half_correlation",
-    "split-half r",
+    "r between repetitions",
     0.6,
-    "split-half reliability, the mean correlation over images between two repetitions; green where "
-    "a voxel does not vary",
+    "the correlation over images between two repetitions, the mean of all pairs of them; green "
+    "where a voxel does not vary",
     "does not vary",
 )
 
@@ -252,7 +252,7 @@ def _draw(
                 cax=figure.add_axes((left, 0.5 - high / 2, wide, 0.2 * high)),
                 extend="max",
             )
-            bar.set_label("ncsnr")
+            bar.set_label("ncsnr / 99th percentile")
             outline(bar)
         if below == _LEGEND_HEIGHT:
             figure.legend([Patch(color=MISSING_COLOUR)], [quantity.missing], loc="lower center")
@@ -287,7 +287,7 @@ def _caption(region: str, coloured_by: str, kinds: set[Literal["ncsnr", "T1"]]) 
         f"The voxels of {region} in each subject, on the sagittal slice of each hemisphere, the "
         "coronal and the axial slice that hold most of them (NIfTI indices, 0-based), coloured by "
         f"{coloured_by}. L and R are the subject's left and right, P and A "
-        "back and front, I and S down and up, after the affine. In grey "
+        "back and front, I and S down and up, according to the affine. In grey "
         f"{' or '.join(backgrounds[kind] for kind in sorted(kinds))}."
     )
 

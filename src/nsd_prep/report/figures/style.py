@@ -72,6 +72,7 @@ _SETTINGS: Final[Mapping[Any, Any]] = MappingProxyType(
         "savefig.facecolor": "white",
         "pdf.fonttype": 42,  # text that stays text
         "image.interpolation": "auto",
+        "image.interpolation_stage": "data",  # where cells are averaged, their values are
     }
 )
 
@@ -230,8 +231,11 @@ def booklet(pictures: Sequence[ReportFigure]) -> bytes:
 
 
 def _in_few_colours(pixels: Image.Image) -> Image.Image:
-    """Return an image with 256 colours, white among them, which is most of a figure."""
-    few = pixels.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    """Return an image with the 256 colours that represent it best, its background exactly.
+
+    An octree is faster, and gives a colour bar steps of unequal height.
+    """
+    few = pixels.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     palette = few.getpalette() or []
     corner = 3 * int(np.asarray(few)[0, 0])
     palette[corner : corner + 3] = np.asarray(pixels)[0, 0].tolist()
