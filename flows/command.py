@@ -6,6 +6,7 @@ Whatever takes long to import is imported by the command that needs it.
 import errno
 import functools
 import inspect
+import io
 import os
 import re
 import sys
@@ -220,6 +221,8 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
 
 def _call(command: App, arguments: Sequence[str] | None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot show is no reason to end
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with interruption.ending_in_order(end_workers), counting_from_here():
             status = _status(command, words)

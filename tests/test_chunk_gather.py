@@ -94,13 +94,27 @@ def test_a_file_behind_a_block_of_the_users_is_left_to_hdf5(path: Path) -> None:
 
 
 @pytest.mark.parametrize("libver", ["earliest", "latest"])
-def test_betas_behind_a_link_to_another_file_are_left_to_hdf5(path: Path, libver: str) -> None:
-    values = write(path, IN_ORDER)
+@pytest.mark.parametrize("way", ["link", "link in a linked group"])
+def test_betas_behind_a_link_to_another_file_are_refused(path: Path, libver: str, way: str) -> None:
+    # Nobody would see that the other file was changed: the outer one is what is known to be read.
+    write(path, IN_ORDER)
     outer = path.with_name("outer.hdf5")
     with h5py.File(outer, "w", libver=libver) as file:
-        file["betas"] = h5py.ExternalLink(path.name, "betas")
-    assert gathered(outer) is None
-    assert np.array_equal(read_voxels(outer, EVERY_FIFTH, GRID, N_TRIALS), values[EVERY_FIFTH])
+        if way == "link":
+            file["betas"] = h5py.ExternalLink(path.name, "betas")
+        else:
+            file["others"] = h5py.ExternalLink(path.name, "/")
+            file["betas"] = h5py.SoftLink("/others/betas")
+    with pytest.raises(InputFileError, match=f"no betas of its own.* lie in .*{path.name}"):
+        read_voxels(outer, EVERY_FIFTH, GRID, N_TRIALS)
+
+
+def test_a_link_within_the_file_is_none_to_another_one(path: Path) -> None:
+    values = write(path, IN_ORDER)
+    with h5py.File(path, "a") as file:
+        file.move("betas", "others/betas")
+        file["betas"] = h5py.SoftLink("/others/betas")
+    assert np.array_equal(read_voxels(path, EVERY_FIFTH, GRID, N_TRIALS), values[EVERY_FIFTH])
 
 
 class TestDamage:

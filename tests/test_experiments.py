@@ -1,5 +1,6 @@
 """NSD-imagery and NSD-synthetic: rows against their files, values against plain loops."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -276,6 +277,43 @@ def test_a_dataset_says_what_its_file_says(
         for name in written.coords:
             assert opened[name].attrs == written[name].attrs
             assert written[name].attrs["long_name"], name
+
+
+class TestOneFolder:
+    def test_a_table_of_somebody_stays(self, nsd: NSD, tmp_path: Path) -> None:
+        (tmp_path / "subj01_imagery.csv").write_text("mine")
+        with pytest.raises(ParameterError, match="is there without the responses"):
+            nsd.write_experiment("imagery", tmp_path, "V1", subjects=[1])
+        assert (tmp_path / "subj01_imagery.csv").read_text() == "mine"
+        assert not (tmp_path / "subj01_imagery.nc").exists()
+
+    @pytest.mark.parametrize("differs", ["normalisation", "dataset", "design"])
+    def test_files_of_subjects_belong_together(
+        self,
+        nsd: NSD,
+        tmp_path: Path,
+        damaged: Callable[[str, Callable[[Path], None]], Path],
+        differs: str,
+    ) -> None:
+        nsd.write_experiment("imagery", tmp_path / "out", "V1", subjects=[1])
+        other, options = nsd, {}
+        if differs == "normalisation":
+            options = {"normalise": "run"}
+        elif differs == "dataset":
+            root = damaged("dataset.json", _with_another_name)
+            other = open_nsd(root, cache_dir=tmp_path / "cache")
+        else:
+            write_synthetic_nsd(
+                tmp_path / "nsd", subjects=[5], seed=7, surfaces=False, experiments=["imagery"]
+            )
+            other = open_nsd(tmp_path / "nsd", cache_dir=tmp_path / "cache")
+        with pytest.raises(ParameterError, match=f"subj01_imagery.nc was written.*{differs}"):
+            other.write_experiment("imagery", tmp_path / "out", "V1", subjects=[5], **options)
+        assert not list((tmp_path / "out").glob("subj05*"))
+
+
+def _with_another_name(path: Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"name": "another"}))
 
 
 class TestChecks:

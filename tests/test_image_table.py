@@ -149,6 +149,16 @@ def test_a_run_writes_it_beside_single_trials(tiny_nsd: Path, tmp_path: Path) ->
     assert read["categories"].map(json.loads).tolist() == expected["categories"].tolist()
     columns = list(nsd.images())
     pd.testing.assert_frame_equal(read[columns], expected[columns], check_dtype=False)
+    # A caption that was corrected, as long as before, in the middle of its file.
+    captions = next(folder.glob("captions_*.json"))
+    text = captions.read_text()
+    middle = text.index("image ", len(text) // 2)
+    captions.write_text(f"{text[:middle]}Image {text[middle + len('image ') :]}")
+    nsd_prep.prepare(**options, subjects=[1], coco_annotations=folder)
+    corrected = pd.read_csv(tmp_path / "out/images.csv")
+    expected = nsd.images(coco_annotations=folder)
+    assert corrected["captions"].map(json.loads).tolist() == expected["captions"].tolist()
+    read = corrected
     # Another subject's run has no annotations: those that are there stay.
     nsd_prep.prepare(**options, subjects=[2])
     tables = {path.name: pd.read_csv(path) for path in (tmp_path / "out").glob("images*.csv")}

@@ -327,6 +327,12 @@ class TestVoxels:
         assert (ceilings == 0).any()
 
 
+class TestClosing:
+    def test_a_dataset_is_closed_by_the_end_of_a_block(self, nsd: NSD, small: SmallNSD) -> None:
+        with nsd as opened:
+            assert opened.subjects == tuple(small.sessions)
+
+
 class TestTrials:
     @pytest.mark.parametrize("subject", [1, 5])
     def test_they_are_those_of_plain_loops(self, nsd: NSD, small: SmallNSD, subject: int) -> None:
@@ -466,6 +472,8 @@ class TestErrors:
         [
             (lambda nsd: nsd.trials(3), "subject 3 is not open: give one of 1, 2, 5"),
             (lambda nsd: nsd.responses("1", "V1"), "subject '1' is not open"),
+            (lambda nsd: nsd.responses(True, "V1"), "subject True is not open"),
+            (lambda nsd: nsd.export("mindeye2", "x", subjects=1), r"a sequence, found 1: give \[1"),
             (lambda nsd: nsd.responses(1, ["V1", "IT"]), "a single region, found V1, IT"),
             (lambda nsd: nsd.noise_ceilings(1, "V1", n_averaged=0), "1 or more, found 0"),
             (lambda nsd: nsd.noise_ceilings(1, "V1", n_averaged=-1), "1 or more, found -1"),

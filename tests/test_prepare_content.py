@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -121,6 +122,58 @@ class TestOwnership:
         assert second["earlier_runs"] == {first["id"]: first}
         regions = pd.read_csv(out / f"voxels-{first['id']}.csv")["region"]
         assert set(regions) == {"V1", "V2"}
+
+    @pytest.mark.parametrize(
+        "name", ["brainscore", "brainscore/stimuli_train", "report/figures", "trials"]
+    )
+    @pytest.mark.parametrize("replace", [False, True])
+    def test_nothing_is_written_through_a_link_to_a_folder(
+        self, small: SmallNSD, tmp_path: Path, name: str, replace: bool
+    ) -> None:
+        victim = tmp_path / "victim"
+        victim.mkdir()
+        (victim / "mine").write_text("mine")
+        link = tmp_path / "out" / name
+        link.parent.mkdir(parents=True)
+        link.symlink_to(victim)
+        options = {"regions": ["V1"], "regions_file": None, "report": True, "replace": replace}
+        with pytest.raises(ParameterError, match=f"{link} is a link, where this run writes a fol"):
+            run(small, tmp_path / "out", **options)
+        assert [path.name for path in victim.iterdir()] == ["mine"]
+
+    @pytest.mark.parametrize(
+        ("name", "kind"),
+        [
+            ("Allen2022.V1.nc", "folder"),
+            ("checks.csv", "pipe"),
+            ("manifest.json", "folder"),
+            ("manifest.json", "link"),
+            ("report", "file"),
+            ("report/index.html", "folder"),
+            ("trials", "pipe"),
+        ],
+    )
+    def test_what_cannot_be_replaced_is_said_before_anything_is_extracted(
+        self,
+        small: SmallNSD,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        name: str,
+        kind: str,
+    ) -> None:
+        monkeypatch.setattr("nsd_prep.pipeline.composition.extract", lambda *_: 1 / 0)
+        path = tmp_path / "out" / name
+        path.parent.mkdir(parents=True)
+        make = {
+            "folder": path.mkdir,
+            "pipe": lambda: os.mkfifo(path),
+            "file": path.touch,
+            "link": lambda: path.symlink_to("elsewhere"),
+        }
+        make[kind]()
+        options = {"regions": ["V1"], "regions_file": None, "report": True, "replace": True}
+        with pytest.raises(ParameterError, match=f"{path} is a {kind}.*, where this run writes a"):
+            run(small, tmp_path / "out", **options)
 
     def test_single_trials_of_other_subjects_stay(self, small: SmallNSD, tmp_path: Path) -> None:
         out = tmp_path / "out"

@@ -86,6 +86,15 @@ class TestImages:
         assert [one.nsd_id for one in read_images(stimuli[0], ids)] == [3, 41, 90]
         assert asked == [3, 41, 90]
 
+    def test_images_behind_a_link_to_another_file_are_refused(
+        self, stimuli: tuple[Path, NDArray[np.uint8]], tmp_path: Path
+    ) -> None:
+        # Nobody would see that the other file was changed.
+        with h5py.File(tmp_path / "linked.hdf5", "w") as file:
+            file["imgBrick"] = h5py.ExternalLink(str(stimuli[0]), "imgBrick")
+        with pytest.raises(InputFileError, match=f"no images of its own.* {stimuli[0]}"):
+            list(read_images(tmp_path / "linked.hdf5", np.array([3])))
+
     def test_same_pixels_same_bytes(self, tmp_path: Path) -> None:
         pixels = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)
         digests = set()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, Self, get_args
 
 import pandas as pd
 import xarray as xr
@@ -28,6 +28,7 @@ from nsd_prep.dataset.coco import with_annotations
 from nsd_prep.dataset.design import read_design
 from nsd_prep.dataset.experiments import Experiment
 from nsd_prep.dataset.image_table import table_of_images
+from nsd_prep.dataset.layout import sequence_of_subjects
 from nsd_prep.dataset.noise_ceiling import noise_ceiling
 from nsd_prep.dataset.published import PREPARATION_FOLDERS
 from nsd_prep.dataset.region_choice import Region, Regions
@@ -104,8 +105,7 @@ def open_nsd(
     """
     if root is None or not str(root).strip():
         raise ParameterError("There is no root: give the dataset's folder or address.")
-    if isinstance(subjects, int | str):
-        raise ParameterError(f"Subjects are a sequence, found {subjects!r}: give [{subjects}].")
+    subjects = None if subjects is None else sequence_of_subjects(subjects)
     if preparation not in (None, *PREPARATION_FOLDERS):
         listed = ", ".join(PREPARATION_FOLDERS)
         raise ParameterError(f"The preparation {preparation} is unknown: give one of {listed}.")
@@ -167,6 +167,12 @@ class NSD:
         }
         lines = [wrapped(f"  {name:10}{text}", _WIDTH, hanging=12) for name, text in parts.items()]
         return "\n".join([f"<NSD {self._run.nsd_root}>", *lines])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the connections to a bucket or web server; this has no effect for a folder."""

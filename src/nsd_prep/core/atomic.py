@@ -127,6 +127,7 @@ def explained_write_errors(path: Path) -> Iterator[None]:
             errno.ENOTDIR: "a part of its path is a file; choose another folder",
             errno.EISDIR: "a folder stands in its place; remove it, or choose another folder",
             errno.ENAMETOOLONG: "its name is too long for the disk; choose a shorter one",
+            errno.ELOOP: "a link stands in its place; remove it, or choose another folder",
             errno.EEXIST: "a file stands where a folder is needed; choose another folder",
         }.get(error.errno or 0)
         if reason is None or isinstance(error, OutputError):

@@ -24,7 +24,7 @@ from nsd_prep.dataset.hdf5.blocks import read_blocks
 from nsd_prep.dataset.hdf5.content import Content, LocalContent
 from nsd_prep.dataset.hdf5.gather import find_chunks, gather_chunks, look_up_chunks
 from nsd_prep.dataset.hdf5.index import ChunkIndex, index_of
-from nsd_prep.dataset.hdf5.opening import errno_of, opened_to_read
+from nsd_prep.dataset.hdf5.opening import errno_of, files_elsewhere, opened_to_read
 from nsd_prep.dataset.published import BETA_SCALE
 
 #: Betas as they are stored: int16 (300 times the percent signal change) in HDF5, float32 (percent
@@ -184,11 +184,8 @@ def storage_form(
 
     def form() -> StorageForm:
         with opened_betas(path, shape, n_trials, content) as betas:
-            # Behind a link to another file, or a user's block, other bytes would be read.
-            is_of_voxels = betas.chunks == (n_trials, *(1 for _ in shape)) and _is_in(
-                betas, content
-            )
-            is_of_voxels &= not betas.file.userblock_size
+            is_of_voxels = betas.chunks == (n_trials, *(1 for _ in shape))
+            is_of_voxels &= not betas.file.userblock_size  # other bytes would be read
             index = None
             if is_of_voxels:
                 with suppress(struct.error, ValueError):  # damaged: HDF5 will tell of it
@@ -197,12 +194,6 @@ def storage_form(
             return StorageForm(betas.dtype, betas.chunks, is_of_voxels and not has_filters, index)
 
     return content.complete(form)
-
-
-def _is_in(betas: h5py.Dataset, content: Content) -> bool:
-    """Return whether betas lie in the file itself, and not behind a link to another one."""
-    file = content.hdf5_file
-    return not isinstance(file, Path) or file.samefile(betas.file.filename)
 
 
 def _read_at(content: Content, start: int, length: int) -> bytes:
@@ -257,12 +248,11 @@ def _checked(
             f"{path} has no dataset '{DATASET_NAME}': expected it to hold the betas, found "
             f"{content}; download the file again."
         )
-    if betas.is_virtual or betas.external:
-        # Where those files are missing HDF5 gives the fill value for them, without an error.
+    if others := files_elsewhere(betas, file):
         raise InputFileError(
             f"{path} holds no betas of its own: expected the dataset '{DATASET_NAME}' in the file "
-            f"itself, found one whose values lie in {_other_files(betas)}; copy the values into "
-            "one file, or download it again."
+            f"itself, found one whose values lie in {', '.join(others)}; copy the values into one "
+            "file, or download it again."
         )
     if betas.dtype.newbyteorder("=") != np.dtype(np.int16):
         raise InputFileError(
@@ -276,9 +266,3 @@ def _checked(
             "trials in the space of the region labels; download the file or the labels again."
         )
     return betas
-
-
-def _other_files(betas: h5py.Dataset) -> str:
-    sources = betas.virtual_sources() if betas.is_virtual else []
-    names = [source.file_name for source in sources] or [name for name, *_ in betas.external or ()]
-    return ", ".join(dict.fromkeys(map(str, names))) or "no file"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.errors import InputFileError, MissingFilesError
 from nsd_prep.core.hdf5_lock import HDF5_LOCK
-from nsd_prep.dataset.hdf5.opening import errno_of, opened_to_read
+from nsd_prep.dataset.hdf5.opening import errno_of, files_elsewhere, opened_to_read
 
 #: Gives the pixels of an image by its nsd_id (0-based): uint8, (height, width, 3), RGB.
 ImageSource = Callable[[int], NDArray[np.uint8]]
@@ -157,12 +157,11 @@ def stored_images(path: Path | str, file: h5py.File, nsd_ids: NDArray[np.int64])
             f"The stimulus file {path} holds no dataset {DATASET_NAME}, so there are no stimulus "
             f"sets: found {', '.join(file) or 'nothing'}; download nsd_stimuli.hdf5 again."
         )
-    if images.is_virtual or images.external:
-        # Where those files are missing HDF5 gives black images, without an error.
+    if others := files_elsewhere(images, file):
         raise InputFileError(
             f"The stimulus file {path} holds no images of its own, so there are no stimulus sets: "
-            f"expected {DATASET_NAME} in the file itself, found one whose values lie in other "
-            "files; download nsd_stimuli.hdf5 again."
+            f"expected {DATASET_NAME} in the file itself, found one whose values lie in "
+            f"{', '.join(others)}; download nsd_stimuli.hdf5 again."
         )
     if not _are_images(images):
         raise InputFileError(

@@ -242,6 +242,16 @@ class Dataset:
 DATASET_FOLDERS: Final = ("nsddata", "nsddata_betas", "nsddata_stimuli", "metadata")
 
 
+def sequence_of_subjects(subjects: Iterable[int]) -> tuple[int, ...]:
+    """Return subjects (1-based) as a tuple; ParameterError where they are no numbers of several."""
+    if isinstance(subjects, int | str):
+        raise ParameterError(f"Subjects are a sequence, found {subjects!r}: give [{subjects}].")
+    numbers = tuple(subjects)
+    if wrong := [number for number in numbers if isinstance(number, bool | str)]:
+        raise ParameterError(f"Subjects are numbers, found {wrong[0]!r}: give some such as 1.")
+    return numbers
+
+
 def chosen_subjects(dataset: Dataset, subjects: Iterable[int] | None) -> tuple[int, ...]:
     """Return the subjects of a run, in the order given.
 
@@ -262,7 +272,7 @@ def chosen_subjects(dataset: Dataset, subjects: Iterable[int] | None) -> tuple[i
     ParameterError
         A subject is not in the dataset, or is given twice; or none is given.
     """
-    chosen = dataset.subjects if subjects is None else tuple(subjects)
+    chosen = dataset.subjects if subjects is None else sequence_of_subjects(subjects)
     unknown = [subject for subject in chosen if subject not in dataset.sessions]
     if unknown:
         raise ParameterError(

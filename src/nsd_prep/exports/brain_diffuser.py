@@ -1,19 +1,19 @@
 """The arrays of responses and images that brain-diffuser reads."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from nsd_prep.core.atomic import write_text
-from nsd_prep.core.digests import sampled_sha256
 from nsd_prep.core.progress import current_stage
 from nsd_prep.dataset.images import opened_images
 from nsd_prep.dataset.published import BETA_SCALE
 from nsd_prep.dataset.splits import TEST, TRAIN, part_of_split
 from nsd_prep.exports.files import npy_rows
-from nsd_prep.exports.folder import ExportFolder
+from nsd_prep.exports.folder import STATE, ExportFolder
 from nsd_prep.exports.source import TrialsFile
 from nsd_prep.exports.tables import images_as_csv, sites_as_csv
 
@@ -56,7 +56,6 @@ def write(folder: ExportFolder, trials: TrialsFile, images_file: Path | None) ->
         write_text(folder.path / voxels, sites_as_csv(trials, columns))
 
     folder.note(trials, test_images=len(parts[TEST]))
-    digest_of_images = "" if images_file is None else sampled_sha256(images_file)
     folder.write([voxels], digest, write_columns, [trials])
     for part, images in parts.items():
         name = f"{subject}/nsd_{part}_fmriavg_nsdgeneral_sub{trials.subject}.npy"
@@ -70,18 +69,25 @@ def write(folder: ExportFolder, trials: TrialsFile, images_file: Path | None) ->
 
         folder.write([table, name], digest, write_part, [trials])
         if images_file is not None:
-            nsd_ids = trials.nsd_ids(images)
             stimuli = f"{subject}/nsd_{part}_stim_sub{trials.subject}.npy"
-            path, source = folder.path / stimuli, images_file
-            folder.write(
-                [stimuli],
-                digest,
-                lambda path=path, source=source, nsd_ids=nsd_ids: _write_images(  # type: ignore[misc]
-                    path, source, nsd_ids
-                ),
-                [trials],
-                images=digest_of_images,
-            )
+            _plan_images(folder, stimuli, images_file, trials.nsd_ids(images), trials)
+
+
+def _plan_images(
+    folder: ExportFolder, name: str, source: Path, nsd_ids: NDArray[np.int64], trials: TrialsFile
+) -> None:
+    """Plan to write images; those that are there are read only where their file was changed."""
+    status = source.stat()
+    state = {"bytes": status.st_size, "changed": status.st_ctime_ns}
+    facts: dict[str, Any] = {STATE: state}
+    if "images" in (recorded := folder.recorded(name)):
+        is_same = recorded.get(STATE) == state
+        facts["images"] = recorded["images"] if is_same else _digest_of_images(source, nsd_ids)
+
+    def write_images() -> dict[str, str]:
+        return {"images": _write_images(folder.path / name, source, nsd_ids)}
+
+    folder.write([name], trials.digest, write_images, [trials], **facts)
 
 
 def _write_means(
@@ -99,10 +105,23 @@ def _write_means(
             current_stage().advance()
 
 
-def _write_images(path: Path, source: Path, nsd_ids: NDArray[np.int64]) -> None:
+def _write_images(path: Path, source: Path, nsd_ids: NDArray[np.int64]) -> str:
+    """Write images, and return the digest of their pixels."""
+    digest = blake3()
     with (
         opened_images(source, nsd_ids) as stored,
         npy_rows(path, (len(nsd_ids), *stored.shape), "|u1") as rows,
     ):
         for nsd_id in nsd_ids.tolist():
-            rows.append(stored.read(nsd_id)[np.newaxis])
+            image = stored.read(nsd_id)
+            digest.update(image.tobytes())
+            rows.append(image[np.newaxis])
+    return digest.hexdigest()
+
+
+def _digest_of_images(source: Path, nsd_ids: NDArray[np.int64]) -> str:
+    digest = blake3()
+    with opened_images(source, nsd_ids) as stored:
+        for nsd_id in nsd_ids.tolist():
+            digest.update(stored.read(nsd_id).tobytes())
+    return digest.hexdigest()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nsd_prep.core.atomic import write_text, written_whole
 from nsd_prep.core.coordinates import MEMBERSHIP
-from nsd_prep.core.digests import sha256_of_json
+from nsd_prep.core.digests import digest_of_json
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.progress import current_stage
 from nsd_prep.exports.folder import ExportFolder
@@ -63,7 +63,7 @@ def write(folder: ExportFolder, subjects: Sequence[TrialsFile]) -> None:
                 for voxel, values in zip(_voxel_ids(trials, columns), means.T, strict=True):
                     file.write(f"{voxel},{line % tuple(values.tolist())}\n")
 
-    digest = sha256_of_json([trials.digest for trials in subjects])
+    digest = digest_of_json([trials.digest for trials in subjects])
     folder.write(names, digest, write_files, subjects)
 
 

@@ -19,6 +19,10 @@ from nsd_prep.exports.manifest import KIND, MANIFEST, read_manifest
 from nsd_prep.exports.source import TrialsFile
 
 README: Final = "README.md"
+#: By what the manifest tells from which trials a file was made.
+_OF_TRIALS: Final = ("content", "tables")
+#: What it says of a source beside its digest, so that it need not be read to know that.
+STATE: Final = "state"
 #: Names the subjects of a folder whose manifest does not: versions up to 0.4 did not list them.
 _METADATA: Final = "voxel_metadata.csv"
 _SUBJECT: Final = re.compile(r"(?:^|_)subj(\d\d)[_./]")
@@ -28,7 +32,7 @@ class _Planned(NamedTuple):
     """Files that are written together."""
 
     names: list[str]
-    write: Callable[[], None]
+    write: Callable[[], Mapping[str, Any] | None]
     #: What the manifest is to say of each: what it was made from.
     facts: dict[str, Any]
     #: By subject, what the manifest is to say of it when they are there.
@@ -200,10 +204,10 @@ class ExportFolder:
     def write(
         self,
         names: Iterable[str],
-        source: str,
-        write: Callable[[], None],
+        made_of: str,
+        write: Callable[[], Mapping[str, Any] | None],
         trials: Sequence[TrialsFile] = (),
-        **facts: str,
+        **facts: Any,
     ) -> None:
         """Plan to write files, where they are not there from the same source.
 
@@ -211,18 +215,19 @@ class ExportFolder:
         ----------
         names : iterable of str
             Of the files that `write` writes.
-        source : str
-            Digest of what they are made of.
+        made_of : str
+            Digest of the content that they are made of.
         write : callable
-            Writes them, each whole or not at all. Where it fails, those that it wrote are removed;
-            where the process is killed, the next export knows them by the manifest.
+            Writes them, each whole or not at all, and may return more facts. Where it fails, those
+            that it wrote are removed; where the process is killed, the next export knows them by
+            the manifest.
         trials : sequence of TrialsFile, optional
             Whose responses they show.
-        **facts : str
-            What else they are made of, by digest. What was made by a version that did not record
-            it counts as made of the same.
+        **facts
+            What else they are made of, by digest, and `STATE`. What was made by a version that did
+            not record it counts as made of the same.
         """
-        recorded: dict[str, Any] = {"source": source}
+        recorded: dict[str, Any] = {"content": made_of}
         if trials:
             recorded["subjects"] = [one.subject for one in trials]
             recorded["tables"] = digest_of_json([one.digest_of_tables for one in trials])
@@ -232,6 +237,10 @@ class ExportFolder:
             str(one.subject): one.facts() | self._noted_of.get(one.subject, {}) for one in trials
         }
         self._planned.append(_Planned(list(names), write, recorded | facts, subjects))
+
+    def recorded(self, name: str) -> dict[str, Any]:
+        """Return what the manifest says of a file; nothing where it does not list it."""
+        return dict(self._outputs.get(name, {}))
 
     def note(self, trials: TrialsFile, **facts: Any) -> None:
         """Record more of a subject than `TrialsFile.facts`, for the README; before its files."""
@@ -262,6 +271,12 @@ class ExportFolder:
         again = {name for plan in planned for name in plan.names} | {README}
         self._require_same_design(self._outputs.keys() - again, given, design)
         self._require_nothing_left(planned, again)
+        for name in sorted(again):
+            if link := self._folder.link_on_the_way(name):
+                raise ParameterError(
+                    f"{link} is a link, where this export writes a folder: move it away, or choose "
+                    "another folder."
+                )
         todo = [plan for plan in planned if not self._is_there(plan)]
         for name in sorted({README}.union(*(plan.names for plan in todo))):
             if not self._is_own(name) and name not in self._unfinished:
@@ -296,7 +311,8 @@ class ExportFolder:
                 continue
             for subject in self._subjects_of(name):
                 now = facts.get(str(subject), entry)
-                if any(entry.get(key) not in (None, now.get(key)) for key in ("source", "tables")):
+                others = (entry.get(key) not in (None, now.get(key)) for key in _OF_TRIALS)
+                if any(others):
                     raise ParameterError(
                         f"{self.path} holds {name} of {_listed([subject])} from other trials, and "
                         "this export does not make it again: give what it is made of too "
@@ -306,9 +322,10 @@ class ExportFolder:
     def _is_there(self, plan: _Planned) -> bool:
         """Return whether files are there, whole and made from the same."""
         entries = {name: self._outputs.get(name, {}) for name in plan.names}
+        expected = [(fact, value) for fact, value in plan.facts.items() if fact != STATE]
         same = all(
-            entry.get("source") == plan.facts["source"]
-            and all(entry.get(fact, value) == value for fact, value in plan.facts.items())
+            entry.get("content") == plan.facts["content"]
+            and all(entry.get(fact, value) == value for fact, value in expected)
             for entry in entries.values()
         )
         digests = {name: recorded_digest(entry) for name, entry in entries.items()}
@@ -318,7 +335,7 @@ class ExportFolder:
         self._unfinished |= set(plan.names)
         self._note()
         try:
-            plan.write()
+            plan.facts.update(plan.write() or {})
         except BaseException:
             self._remove_unfinished(plan.names)
             raise

@@ -11,12 +11,7 @@ from numpy.typing import NDArray
 
 from nsd_prep import __version__
 from nsd_prep.core.coordinates import MEMBERSHIP
-from nsd_prep.core.digests import (
-    digest_of_json,
-    digest_of_table,
-    sampled_sha256,
-    sha256_of_json,
-)
+from nsd_prep.core.digests import digest_of_file, digest_of_json, digest_of_table
 from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.core.parameters import Normalise, SpaceName
 from nsd_prep.dataset.space import FUNC1PT8MM
@@ -81,15 +76,15 @@ class TrialsFile:
     def __exit__(self, *_: object) -> None:
         self.reader.__exit__()
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """What tells whether the responses are still the same, by some blocks of the file."""
+        """Digest of the whole file, or of all files of a store."""
         if not self.path.is_dir():
-            return sampled_sha256(self.path)
+            return digest_of_file(self.path)
         files = sorted(file for file in self.path.rglob("*") if file.is_file())
-        names = [file.relative_to(self.path).as_posix() for file in files]
-        digests = [sampled_sha256(file) for file in files]
-        return sha256_of_json(list(zip(names, digests, strict=True)))
+        return digest_of_json(
+            [(file.relative_to(self.path).as_posix(), digest_of_file(file)) for file in files]
+        )
 
     @cached_property
     def digest_of_tables(self) -> str:

@@ -22,6 +22,10 @@ _FORMS: Final = {
         r"Allen2022_[^/]+\.nc|stimulus_metadata_[^/]+\.csv|stimuli_[^/]+/[^/]+\.png"
     ),
 }
+_FOLDERS: Final = re.compile(
+    rf"{outputs.SINGLE_TRIALS}|{outputs.BRAINSCORE}(/stimuli_[^/]+)?"
+    rf"|({outputs.SINGLE_TRIALS}/)?{outputs.REPORT}(/(figures|tables|markdown))?"
+)
 #: Options with another value of which a run makes a file that shows something else.
 _OF_WHAT_IS_SHOWN: Final = ("features", "crossnobis", "suffix", "coco_annotations")
 _TRIALS_REPORT: Final = f"{outputs.SINGLE_TRIALS}/{outputs.REPORT}"
@@ -79,6 +83,15 @@ def writes(run: Options, name: str) -> bool:
     folder, _, rest = name.removeprefix(f"{outputs.SINGLE_TRIALS}/").partition("/")
     forms = _FORMS.get(folder)
     return makes(run, name) and (forms is None or forms.fullmatch(rest) is not None)
+
+
+def writes_into(run: Options, name: str) -> bool:
+    """Return whether a run may write files into the folder of a name."""
+    if _FOLDERS.fullmatch(name) is None:
+        return False
+    if name == outputs.SINGLE_TRIALS:
+        return run.single_trials and run.assemblies
+    return makes(run, f"{name}/")
 
 
 def is_covered(name: str, ours: Options, theirs: Options) -> bool:

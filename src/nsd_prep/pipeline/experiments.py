@@ -140,6 +140,7 @@ def read_experiment(inputs: Inputs, subject: int, experiment: Experiment) -> Exp
         "software": f"nsd-prep {__version__}",
         "dataset": dataset.name,
         "preparation": files[0].path.parent.name,
+        **inputs.design,
         **dataset.origin,
         **selection.space.attributes(),
     }

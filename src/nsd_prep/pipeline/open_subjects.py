@@ -11,7 +11,7 @@ import xarray as xr
 
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.parameters import MissingRegions
-from nsd_prep.dataset.layout import chosen_subjects
+from nsd_prep.dataset.layout import chosen_subjects, sequence_of_subjects
 from nsd_prep.dataset.region_choice import Region, Regions, definitions_of
 from nsd_prep.dataset.regions import RegionDefinition
 from nsd_prep.dataset.source import naming_addresses
@@ -59,13 +59,14 @@ class OpenSubjects:
         """
         if subjects is None:
             return self.run.subjects
+        subjects = sequence_of_subjects(subjects)
         self.require(subjects)
         return chosen_subjects(self.run.dataset(), subjects)
 
     def require(self, subjects: Iterable[int]) -> None:
         """Raise a ParameterError where a subject is not open."""
         for subject in subjects:
-            if subject not in self.run.subjects:
+            if subject not in self.run.subjects or isinstance(subject, bool):
                 listed = ", ".join(map(str, self.run.subjects))
                 raise ParameterError(f"The subject {subject!r} is not open: give one of {listed}.")
 

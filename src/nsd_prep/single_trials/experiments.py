@@ -1,5 +1,6 @@
 """The rows of NSD-imagery and NSD-synthetic: normalised, with their voxels, as a file."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -35,6 +36,7 @@ _WHAT_ROWS_SHOW: Final = (
     "space",
     "surface_files",
     "normalisation",
+    "design",
 )
 
 
@@ -216,11 +218,12 @@ def write_experiment(
     Raises
     ------
     ParameterError
-        A file of that name shows something else, which would be lost.
+        A file of that name shows something else, which would be lost; or there are files of other
+        subjects from another dataset, or made with other options.
     """
     path = folder / f"subj{subject:02d}_{experiment}{FORMATS[format]}"
     recorded = experiment_attributes(subject, experiment, normalise) | dict(attributes)
-    _check_replaced(path, recorded, voxels)
+    _check_folder(path, experiment, recorded, voxels)
     responses = normalised_rows(values, rows["run"].to_numpy(), normalise, is_surface=is_surface)
     write_rows(
         path,
@@ -238,28 +241,62 @@ def write_experiment(
     return path, table
 
 
-def _check_replaced(path: Path, attributes: Mapping[str, Any], voxels: pd.DataFrame) -> None:
-    """Raise where a file is there whose rows the new ones would not show too."""
-    if not path.exists():
-        return
+def _check_folder(
+    path: Path, experiment: Experiment, attributes: Mapping[str, Any], voxels: pd.DataFrame
+) -> None:
+    """Raise where a file would be lost, or where other subjects' files do not belong beside it."""
+    others = sorted(
+        other
+        for suffix in FORMATS.values()
+        for other in path.parent.glob(f"subj*_{experiment}{suffix}")
+        if other.stem != path.stem
+    )
+    for other in others:
+        _require_alike(other, _read_facts(other)[0], attributes, other=True)
+    if path.exists():
+        found, columns = _read_facts(path)
+        _require_alike(path, found, attributes)
+        regions = {name for name in columns if name.startswith(MEMBERSHIP)}
+        if lost := sorted(name.removeprefix(MEMBERSHIP) for name in regions - set(voxels)):
+            raise ParameterError(
+                f"{path} has regions that are not in this run, {', '.join(lost)}: choose another "
+                "folder, or move it away."
+            )
+    table = path.with_suffix(".csv")
+    written = any(path.with_suffix(suffix).exists() for suffix in FORMATS.values())
+    if os.path.lexists(table) and not written:
+        raise ParameterError(
+            f"{table} is there without the responses whose rows it would list: move it away, or "
+            "choose another folder."
+        )
+
+
+def _read_facts(path: Path) -> tuple[dict[str, Any], set[str]]:
+    """Return the attributes of a file of rows, and the names of its coordinates."""
     try:
         with open_single_trials(path) as trials:
-            found, columns = dict(trials.attrs), set(map(str, trials.coords))
+            return dict(trials.attrs), set(map(str, trials.coords))
     except (NSDPrepError, OSError) as error:
         raise ParameterError(
             f"{path} is there, and holds no rows of an experiment ({error}): move it away, or "
             "choose another folder."
         ) from error
+
+
+def _require_alike(
+    path: Path, found: Mapping[str, Any], attributes: Mapping[str, Any], *, other: bool = False
+) -> None:
+    """Raise where a file shows other rows than a run; one of another subject has other ones."""
     differences = [
         f"{name}: {found.get(name)} there, {attributes.get(name)} in this run"
         for name in _WHAT_ROWS_SHOW
         if found.get(name) != attributes.get(name)
+        # Versions up to 0.4 did not record the design.
+        and not (name == "design" and name not in found)
+        and not (name == "subject" and other)
     ]
-    regions = {name for name in columns if name.startswith(MEMBERSHIP)}
-    if lost := sorted(name.removeprefix(MEMBERSHIP) for name in regions - set(voxels)):
-        differences.append(f"regions there and not in this run: {', '.join(lost)}")
     if differences:
         raise ParameterError(
-            f"{path} was written with other options ({'; '.join(differences)}): choose another "
-            "folder, or move it away."
+            f"{path} was written with other options, or from other data "
+            f"({'; '.join(differences)}): choose another folder, or move it away."
         )

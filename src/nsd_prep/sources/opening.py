@@ -124,12 +124,18 @@ def open_dataset(
     """
     source = open_source(root, mirror_folder, accept_nsd_terms=accept_nsd_terms)
     root, is_folder = source.root, isinstance(source, FolderSource)
-    if is_folder and not root.is_dir():
-        raise MissingFilesError(
-            f"The NSD root {root} is not a folder: give the folder that holds 'nsddata' "
-            "(official layout) or 'metadata' (flat layout) as the root."
-        )
-    layout = _layout(source) if is_folder else "official"
+    try:
+        if is_folder and not root.is_dir():
+            raise MissingFilesError(
+                f"The NSD root {root} is not a folder: give the folder that holds 'nsddata' "
+                "(official layout) or 'metadata' (flat layout) as the root."
+            )
+        layout = _layout(source) if is_folder else "official"
+    except PermissionError as error:
+        raise InputFileError(
+            f"The NSD root {root} cannot be read, permission is denied: choose a folder that you "
+            "may read."
+        ) from error
     if layout == "flat" and preparation is not None:
         raise ParameterError(
             f"The betas' preparation {preparation} cannot be chosen: {root} is in the flat layout, "

@@ -33,3 +33,21 @@ def errno_of(error: Exception) -> int | None:
         return error.errno
     match = re.search(r"errno = ([1-9][0-9]*)", str(error))
     return int(match[1]) if match else None
+
+
+def files_elsewhere(dataset: h5py.Dataset, file: h5py.File) -> list[str]:
+    """Return the other files, if any, in which the values of an open file's dataset lie.
+
+    It may be mapped from them (virtual), name them (external), or be behind a link. Where the
+    first two are missing HDF5 gives the fill value, without an error; and nobody would see that
+    they were changed, since they are not the file that is known to have been read.
+    """
+    if dataset.is_virtual or dataset.external:
+        names = (
+            [str(source.file_name) for source in dataset.virtual_sources()]
+            if (dataset.is_virtual)
+            else [str(name) for name, *_ in dataset.external]
+        )
+        return list(dict.fromkeys(names)) or ["no file"]
+    there = dataset.file.filename
+    return [] if there == file.filename else [str(there)]

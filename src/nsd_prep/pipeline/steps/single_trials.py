@@ -23,9 +23,9 @@ from nsd_prep.checks.trials_file import repetitions_in_file
 from nsd_prep.core.atomic import write_table
 from nsd_prep.core.digests import (
     digest_of_array,
+    digest_of_file,
     digest_of_json,
     digest_of_table,
-    sampled_sha256,
 )
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder, StepOutput
@@ -186,12 +186,12 @@ class ImageTable:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the table, and what tells whether the annotations are still the same."""
-        samples = {}
+        """Digest of the table and of the annotations."""
+        digests = {}
         if self._annotations is not None and "coco_split" in self._images:
             files = annotation_files(self._annotations, sorted(set(self._images["coco_split"])))
-            samples = {path.name: sampled_sha256(path) for path in files.values()}
-        return digest_of_json([self._images.to_csv(index=False), samples])
+            digests = {path.name: digest_of_file(path) for path in files.values()}
+        return digest_of_json([self._images.to_csv(index=False), digests])
 
     def table(self) -> pd.DataFrame:
         """Return the table, with captions and categories where there are annotations."""
