@@ -368,8 +368,9 @@ def test_a_dry_run_without_boto3_looks_at_the_files(packages: Path) -> None:
 def test_command(packages: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert main(["publish", str(packages), "s3://bucket/a/prefix"]) == 0
-    shown = capsys.readouterr().out
+    shown, warned = capsys.readouterr()
     assert "without redistribution" in shown
+    assert "warning: boto3 is not installed: existing objects were not compared" in warned
     for one in PackageIndex.read(packages).files:
         line = next(line for line in shown.splitlines() if one.file in line)
         assert re.search(r"not compared +[\d.]+ (bytes|kB|MB)  s3://bucket/a/prefix/", line)

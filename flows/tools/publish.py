@@ -62,6 +62,9 @@ def publish(
             )
     else:
         client = publish.s3_client(endpoint) if find_spec("boto3") else None
+        if client is None:
+            reason = "boto3 is not installed: existing objects were not compared"
+            print(f"warning: {reason}; pip install boto3.", file=sys.stderr)  # noqa: T201
         try:
             with Stages().stage("comparing"):
                 steps = publish.plan_upload(packages, where, client, overwrite=overwrite)

@@ -34,7 +34,7 @@ def describe_inputs(run: Run, inputs: Inputs) -> str:
         f"{dataset.name} ({dataset.layout} layout, {dataset.preparation}{location}) at "
         f"{run.nsd_root}: {noun} {subjects}; {dataset.noun.plural} {voxels}.\n"
         f"{_images(run, inputs)}: {size_as_text(inputs.bytes_to_read)} to read if the cache is "
-        f"empty, {size_as_text(_bytes_to_write(run, inputs))} to write."
+        f"empty, {size_as_text(_bytes_to_write(run, inputs))} to write beside tables and report."
         f"{_missing_regions(inputs)}{_no_images(inputs)}{_fetching(inputs)}{_spaces(run, inputs)}"
     )
 
