@@ -259,7 +259,7 @@ class TestResults:
         options = {"subjects": [1, 2], "regions": ["V1", "V2"], "single_trials": True}
         prepare(nsd_root=tiny_nsd, output_dir=out, report=True, brainscore=True, **options)
         text = (Path(__file__).parents[1] / "docs" / "output-files.md").read_text()
-        (listed,) = re.findall(r"Tables meet on the columns ([^.]*)\.", text)
+        (listed,) = re.findall(r"Tables can be joined on the columns ([^.]*)\.", text)
         keys = re.findall(r"`(\w+)`", listed)
         tables = {path.name: pd.read_csv(path) for path in out.rglob("*.csv")}
         assert len(tables) == len(list(out.rglob("*.csv")))  # no name stands twice

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import textwrap
 from collections.abc import Callable
 from typing import Any, Final, get_type_hints
 
@@ -18,7 +19,7 @@ from nsd_prep.pipeline.steps import checks, tables  # noqa: F401 (no run does wi
 from nsd_prep.pipeline.unchanged import unchanged_run
 
 #: Where the docstring gets the descriptions of the options.
-_OPTIONS: Final = "    **chosen"
+_OPTIONS: Final = "**chosen"
 _PROGRESS: Final = inspect.Parameter(
     "progress", inspect.Parameter.KEYWORD_ONLY, default=True, annotation=bool
 )
@@ -34,11 +35,9 @@ def _with_progress(function: Callable[..., RunResult]) -> Callable[..., RunResul
     signature = inspect.Signature([*plain, _PROGRESS], return_annotation=RunResult)
     function.__signature__ = signature  # type: ignore[attr-defined]
     if function.__doc__ and parameters.__doc__:  # python -OO has neither
-        described = re.search(r"Args:\n(.*?)\n\n", inspect.cleandoc(parameters.__doc__), re.DOTALL)
-        entries = re.sub(
-            r"^    (\w+): ", r"    \1\n        ", described[1] if described else "", flags=re.M
-        )
-        function.__doc__ = function.__doc__.replace(_OPTIONS, entries)
+        listed = inspect.cleandoc(parameters.__doc__).partition("Args:\n")[2].partition("\n\n")[0]
+        entries = re.sub(r"^(\w+): ", r"\1\n    ", textwrap.dedent(listed), flags=re.MULTILINE)
+        function.__doc__ = inspect.cleandoc(function.__doc__).replace(_OPTIONS, entries)
     return function
 
 
