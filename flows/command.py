@@ -123,6 +123,7 @@ _OF_ASSEMBLIES: Final = (
     "zscore_images",
     "crossnobis",
     "suffix",
+    "invalid_voxels",
 )
 #: Options for which nothing is a value.
 _MAY_BE_EMPTY: Final = ("--suffix",)
@@ -312,7 +313,10 @@ def _explained(error: CycloptsError, words: Sequence[str]) -> str:
     # Of pydantic's words the reason alone: they begin with a count and end with an address.
     message = re.sub(r"\d+ validation error\S* for \S+\s+|\s*\[type=.*", "", str(error), flags=re.S)
     message = " ".join(message.split()).rstrip(".?") + "."
-    if missing := re.search(r'Command "(.*)" parameter --(\S+) requires an argument', message):
+    missing = re.search(r'Command "(.*)" parameter --(\S+) requires an argument', message)
+    if missing and f"--{missing[2]}" in words:
+        return f"--{missing[2]} needs a value: give one, or leave it out."
+    if missing:
         return f"{missing[1]} needs {missing[2].upper()}: {missing[1]} --help says what that is."
     if likely := re.search(r' Did you mean "?([^" ]*)"?\.$', message):
         return f"{message[: likely.start()]} Did you mean {likely[1]}?"

@@ -6,7 +6,7 @@ from typing import Any
 from prefect import flow
 
 from nsd_prep import __version__
-from nsd_prep.assemblies.brainscore.package import package_output
+from nsd_prep.assemblies.brainscore.package import package_output, packages_folder
 from nsd_prep.core.parameters import Suffix
 from nsd_prep.tasks.artifacts import leave_cancelled_packages, leave_failure
 
@@ -26,6 +26,6 @@ def package_flow(output_dir: Path, suffix: Suffix = "", replace: bool = False) -
         suffix: The run's.
         replace: Replace packages of other data, or of more subjects or regions.
     """
-    target = output_dir / f"packages{suffix}"
+    target = packages_folder(output_dir, suffix)
     index = package_output(output_dir, target, suffix=suffix, replace=replace)
     return {"packages": str(target), "sha1": {file.file: file.sha1 for file in index.files}}

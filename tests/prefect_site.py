@@ -188,10 +188,11 @@ class Site:
         def send() -> None:
             while not over.wait(1):
                 for letter in (self.home / "dlq").glob("*"):
-                    with suppress(ValueError, httpx.HTTPError):  # half written; the server ends
+                    # Half written, or of something else than an event; or the server ends.
+                    with suppress(ValueError, KeyError, httpx.HTTPError):
                         event = json.loads(json.loads(letter.read_bytes())["data"])
                         event = {name: event[name] for name in EVENT} | {"id": str(uuid.uuid4())}
-                        self.answer("POST", "/events", json=[event]).raise_for_status()
+                        self.client.post(f"{self.url}/events", json=[event]).raise_for_status()
                         letter.unlink()
 
         sender = threading.Thread(target=send)

@@ -323,7 +323,7 @@ class TestFigure:
         page = (out / "report" / "index.html").read_text()
         assert "Maps on the cortex" in page
         assert 'alt="Noise ceilings on the cortex"' in page
-        assert 'alt="Split-half reliability on the cortex"' in page
+        assert 'alt="Correlation between repetitions on the cortex"' in page
         manifest = (out / "manifest.json").read_text()
         assert "lh.func1pt8-to-white.mgz" in manifest
         assert "rh.inflated" in manifest

@@ -1,6 +1,7 @@
 """NSD-imagery and NSD-synthetic: rows against their files, values against plain loops."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +52,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def damaged(root: Path, tmp_path: Path) -> Callable[[str, Callable[[Path], None]], Path]:
     """Return a function that gives a copy of the dataset in which a file was changed."""
-    import shutil
 
     def copy(name: str, change: Callable[[Path], None]) -> Path:
         target = shutil.copytree(root, tmp_path / "damaged")
@@ -272,8 +272,11 @@ def test_a_dataset_says_what_its_file_says(
     nsd.write_experiment(experiment, tmp_path, "V1", subjects=[1], normalise=normalise)
     with open_single_trials(tmp_path / f"subj01_{experiment}.nc") as written:
         assert opened.attrs["normalisation"] == normalise
-        assert set(opened.attrs) == set(written.attrs)
-        assert opened["response"].attrs["units"] == written["response"].attrs["units"]
+        assert opened.attrs.keys() == written.attrs.keys()
+        for name, value in opened.attrs.items():
+            assert np.array_equal(written.attrs[name], value), name
+        assert opened["response"].attrs == written["response"].attrs
+        assert opened["response"].attrs["long_name"].startswith("response, in ")
         for name in written.coords:
             assert opened[name].attrs == written[name].attrs
             assert written[name].attrs["long_name"], name
@@ -282,10 +285,18 @@ def test_a_dataset_says_what_its_file_says(
 class TestOneFolder:
     def test_a_table_of_somebody_stays(self, nsd: NSD, tmp_path: Path) -> None:
         (tmp_path / "subj01_imagery.csv").write_text("mine")
-        with pytest.raises(ParameterError, match="is there without the responses"):
+        with pytest.raises(ParameterError, match="is no table of the rows"):
             nsd.write_experiment("imagery", tmp_path, "V1", subjects=[1])
         assert (tmp_path / "subj01_imagery.csv").read_text() == "mine"
         assert not (tmp_path / "subj01_imagery.nc").exists()
+
+    def test_files_of_another_format_belong_to_it_too(self, nsd: NSD, tmp_path: Path) -> None:
+        options = {"subjects": [1], "regions": "V1"}
+        nsd.write_experiment("imagery", tmp_path, normalise="run", format="zarr", **options)
+        with pytest.raises(ParameterError, match=r"subj01_imagery\.zarr was .*normalisation"):
+            nsd.write_experiment("imagery", tmp_path, normalise="session", **options)
+        shutil.rmtree(tmp_path / "subj01_imagery.zarr")  # its table, which stays, is no obstacle
+        nsd.write_experiment("imagery", tmp_path, normalise="session", **options)
 
     @pytest.mark.parametrize("differs", ["normalisation", "dataset", "design"])
     def test_files_of_subjects_belong_together(

@@ -21,7 +21,7 @@ from single_trials_inputs import Subject
 from small_nsd import SmallNSD, write_small_nsd
 
 import nsd_prep
-from nsd_prep.core.digests import sampled_sha256
+from nsd_prep.core.digests import sampled_sha256, sha256_of_json
 from nsd_prep.core.errors import (
     FailedChecksError,
     InputFileError,
@@ -137,16 +137,18 @@ def with_attributes(path: Path, folder: Path, **attributes: str) -> Path:
     return copy
 
 
-def as_version_0_4(folder: Path) -> None:
-    """Let the manifest of an export say what version 0.4 said."""
+def as_version_0_4(folder: Path, *trials: Path) -> None:
+    """Let the manifest of an export of some trials say what version 0.4 said."""
     path = folder / "manifest.json"
     listed = json.loads(path.read_text())
     del listed["subjects"]
-    for entry in listed["outputs"].values():
-        entry.pop("subjects", None)
-        entry.pop("design", None)
-        entry.pop("images", None)
-        entry["source"] = entry.pop("content")
+    samples = [sampled_sha256(one) for one in trials]
+    of_trials = sha256_of_json(samples) if listed["like"] == "deepnsd" else samples[0]
+    for name, entry in listed["outputs"].items():
+        for key in ("subjects", "design", "images", "tables", "state"):
+            entry.pop(key, None)
+        content = entry.pop("content")
+        entry["source"] = content if name == "README.md" else of_trials
     path.write_text(json.dumps(listed))
 
 
@@ -431,11 +433,9 @@ class TestResuming:
     ) -> None:
         trials = Path(shutil.copy(zscored, tmp_path / "subj01.nc"))
         export_trials(trials, tmp_path / "out", like)
-        before = sampled_sha256(trials)
         with h5py.File(trials, "a") as file:
             file["voxel_x"][:] = file["voxel_x"][:][::-1]
             file["session"][:] = file["session"][:][::-1]
-        assert sampled_sha256(trials) == before
         export_trials(trials, tmp_path / "out", like)
         export_trials(trials, tmp_path / "fresh", like)
         assert content(tmp_path / "out") == content(tmp_path / "fresh")
@@ -446,9 +446,15 @@ class TestResuming:
     ) -> None:
         export_trials(zscored, tmp_path, like)
         state_sha256_in_manifest(tmp_path)
-        before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("[!.]*")}
+        as_version_0_4(tmp_path, zscored)
+
+        def times() -> dict[Path, int]:
+            files = (path for path in tmp_path.glob("[!.]*") if path.name != "manifest.json")
+            return {path: path.stat().st_mtime_ns for path in files}
+
+        before = times()
         export_trials(zscored, tmp_path, like)
-        assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("[!.]*")} == before
+        assert times() == before
         (tmp_path / "README.md").write_text("mine")
         with pytest.raises(ParameterError, match="was not written by an export"):
             export_trials(zscored, tmp_path, like)
@@ -574,15 +580,14 @@ class TestSeveralCalls:
     ) -> None:
         out = tmp_path / "out"
         export_trials(zscored, out, "deepnsd")
-        as_version_0_4(out)
+        as_version_0_4(out, zscored)
         before = content(out)
         with pytest.raises(ParameterError, match="holds subject 1 in files of all subjects"):
             export_trials(of_subject(zscored, tmp_path / "second", 2), out, "deepnsd")
         assert content(out) == before
-        tables = {path: path.read_bytes() for path in out.glob("*.csv")}
-        # Made again: of what they were made that version noted some blocks alone.
+        times = {path: path.stat().st_mtime_ns for path in out.glob("*.csv")}
         export_trials(zscored, out, "deepnsd")
-        assert {path: path.read_bytes() for path in out.glob("*.csv")} == tables
+        assert {path: path.stat().st_mtime_ns for path in out.glob("*.csv")} == times
 
     def test_it_is_refused_before_anything_is_computed_in_the_words_of_the_command_line(
         self,
@@ -633,7 +638,7 @@ class TestSeveralCalls:
         out = tmp_path / "out"
         export_trials(zscored, out, "mindeye2")
         (said,) = re.findall("^- subject 1: .*$", (out / "README.md").read_text(), re.M)
-        as_version_0_4(out)
+        as_version_0_4(out, zscored)
         export_trials(of_subject(zscored, tmp_path / "second", 2), out, "mindeye2")
         assert f"{said}\n- subject 2: small" in (out / "README.md").read_text()
 
@@ -742,7 +747,7 @@ class TestOtherDatasets:
         first = of_subject(zscored, tmp_path / "1", 1)
         second = of_subject(zscored, tmp_path / "2", 2, design="two")
         export_trials(first, tmp_path / "out", "mindeye2")
-        as_version_0_4(tmp_path / "out")
+        as_version_0_4(tmp_path / "out", first)
         export_trials(second, tmp_path / "out", "mindeye2")
         export_trials(first, tmp_path / "out", "mindeye2")
 
@@ -778,6 +783,26 @@ class TestOtherDatasets:
         with pytest.raises(ParameterError, match="subj01 is a link, where this export writes a f"):
             export_trials(percent, tmp_path / "out", "brain-diffuser")
         assert not list((tmp_path / "elsewhere").iterdir())
+
+    def test_nothing_of_version_0_4_stays_beside_other_trials(
+        self, percent: Path, pictures: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        export_trials(percent, out, "brain-diffuser", images=pictures)
+        as_version_0_4(out, percent)
+        other = Path(shutil.copy(percent, tmp_path / "subj01.nc"))
+        with h5py.File(other, "a") as file:
+            file["response"][...] += 1
+        with pytest.raises(ParameterError, match="from other trials, and this export does not"):
+            export_trials(other, out, "brain-diffuser")
+        export_trials(percent, out, "brain-diffuser")  # the same: images stay
+
+    def test_a_folder_of_images_is_told_before_anything_is_written(
+        self, percent: Path, tmp_path: Path
+    ) -> None:
+        with pytest.raises(InputFileError, match="is not a regular file"):
+            export_trials(percent, tmp_path / "out", "brain-diffuser", images=tmp_path)
+        assert not (tmp_path / "out").exists()
 
     def test_images_that_were_only_copied_are_not(
         self, percent: Path, pictures: Path, tmp_path: Path

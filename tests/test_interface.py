@@ -328,9 +328,15 @@ class TestVoxels:
 
 
 class TestClosing:
-    def test_a_dataset_is_closed_by_the_end_of_a_block(self, nsd: NSD, small: SmallNSD) -> None:
+    def test_a_dataset_is_closed_by_the_end_of_a_block(
+        self, nsd: NSD, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        closed: list[FolderSource] = []
+        monkeypatch.setattr(FolderSource, "close", lambda source: closed.append(source))
         with nsd as opened:
-            assert opened.subjects == tuple(small.sessions)
+            assert opened is nsd
+            assert closed == []
+        assert len(closed) == 1
 
 
 class TestTrials:
@@ -398,7 +404,7 @@ class TestDescriptions:
                 of_images,
             ):
                 named = set(labelled.coords) | set(getattr(labelled, "data_vars", ()))
-                named -= {"trial", "image", "voxel", "response"}
+                named -= {"trial", "image", "voxel"}
                 for name in named:
                     assert "long_name" in labelled[name].attrs, name
             assert nsd.noise_ceilings(1, "V1").attrs["long_name"].startswith("noise ceiling of the")

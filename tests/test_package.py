@@ -679,3 +679,13 @@ def test_sha1_tells_other_data(run: Path, tmp_path: Path) -> None:
     second = write_packages(other, tmp_path / "second")
     assert not {one.sha1 for one in first.files} & {one.sha1 for one in second.files}
     assert np.all([len(one.sha1) == 40 for one in second.files])
+
+
+def test_nothing_is_written_through_a_link_in_the_output_folder(run: Path, tmp_path: Path) -> None:
+    output, elsewhere = tmp_path / "output", tmp_path / "elsewhere"
+    shutil.copytree(run.parent, output)
+    elsewhere.mkdir()
+    (output / "packages").symlink_to(elsewhere)
+    assert main(["package", str(output)]) == 1
+    assert not list(elsewhere.iterdir())
+    assert main(["package", str(output), "--target", str(elsewhere)]) == 0

@@ -17,6 +17,7 @@ import pytest
 import xarray as xr
 from blake3 import blake3
 from earlier_versions import state_sha256_in_manifest
+from PIL import Image
 from small_nsd import SmallNSD, write_small_nsd
 
 import nsd_prep
@@ -91,6 +92,23 @@ def manifest(out: Path) -> dict[str, Any]:
 def fail(*_: Any) -> Any:
     """Stand for a step that fails."""
     raise InputFileError("no more")
+
+
+def test_an_image_that_was_corrected_is_written_again(tiny_nsd: Path, tmp_path: Path) -> None:
+    root, out = shutil.copytree(tiny_nsd, tmp_path / "nsd"), tmp_path / "out"
+    options = {"nsd_root": root, "output_dir": out, "subjects": [1], "regions": ["V1"]}
+    options |= {"report": False, "progress": False}
+    nsd_prep.prepare(**options)
+    picture = sorted(out.glob("brainscore/stimuli_test/*.png"))[0]
+    before = np.asarray(Image.open(picture))
+    (images,) = root.rglob("nsd_stimuli.hdf5")
+    status = images.stat()
+    with h5py.File(images, "a") as file:
+        file["imgBrick"][int(picture.stem.removeprefix("nsd_")), 0, 0] ^= 255
+    os.utime(images, ns=(status.st_atime_ns, status.st_mtime_ns))  # as cp -p and rsync -t do
+    nsd_prep.prepare(**options)
+    after = np.asarray(Image.open(picture))
+    assert np.array_equal(after[0, 0], 255 - before[0, 0])
 
 
 class TestOwnership:

@@ -27,10 +27,10 @@ def package(
         unchecked: Ignore the run's manifest and checks; the package records that.
         replace: Replace packages of other data, or of more subjects or regions.
     """
-    from nsd_prep.assemblies.brainscore.package import package_output
+    from nsd_prep.assemblies.brainscore.package import package_output, packages_folder
     from nsd_prep.core.progress import Stages
 
-    target = target or output / f"packages{suffix}"
+    target = target or packages_folder(output, suffix)
     with Stages().stage("packaging"):
         index = package_output(output, target, suffix=suffix, unchecked=unchecked, replace=replace)
     for file in index.files:

@@ -1,1 +1,1 @@
-"""What every room uses, and nothing of NSD: errors, checks, files, progress, threads."""
+"""What every package uses, and nothing of NSD: errors, checks, files, progress, threads."""

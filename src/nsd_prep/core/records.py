@@ -1,7 +1,7 @@
 """Records of files: what was read, and what a step wrote."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
@@ -195,11 +195,6 @@ class Folder(BaseModel):
             for path in (self.path / store).rglob("[!.]*")
             if path.is_file() or path.is_symlink()
         ]
-
-    def link_on_the_way(self, name: str) -> Path | None:
-        """Return the link, if there is one, by which a file of a name would lie elsewhere."""
-        folders = [self.path / part for part in PurePosixPath(name).parents]
-        return next((path for path in folders[:-1] if path.is_symlink()), None)
 
     def is_own(self, name: str) -> bool:
         """Return whether a name is that of a regular file in the folder, without a link on the way.

@@ -244,7 +244,7 @@ DATASET_FOLDERS: Final = ("nsddata", "nsddata_betas", "nsddata_stimuli", "metada
 
 def sequence_of_subjects(subjects: Iterable[int]) -> tuple[int, ...]:
     """Return subjects (1-based) as a tuple; ParameterError where they are no numbers of several."""
-    if isinstance(subjects, int | str):
+    if isinstance(subjects, str) or not isinstance(subjects, Iterable):
         raise ParameterError(f"Subjects are a sequence, found {subjects!r}: give [{subjects}].")
     numbers = tuple(subjects)
     if wrong := [number for number in numbers if isinstance(number, bool | str)]:

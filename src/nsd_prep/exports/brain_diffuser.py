@@ -77,7 +77,8 @@ def _plan_images(
     folder: ExportFolder, name: str, source: Path, nsd_ids: NDArray[np.int64], trials: TrialsFile
 ) -> None:
     """Plan to write images; those that are there are read only where their file was changed."""
-    status = source.stat()
+    with opened_images(source, nsd_ids):  # holds them all; said before anything is written
+        status = source.stat()
     state = {"bytes": status.st_size, "changed": status.st_ctime_ns}
     facts: dict[str, Any] = {STATE: state}
     if "images" in (recorded := folder.recorded(name)):

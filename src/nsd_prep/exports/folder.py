@@ -4,14 +4,19 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
 import pandas as pd
 
 from nsd_prep import __version__
 from nsd_prep.core.atomic import write_json
-from nsd_prep.core.digests import as_recorded, digest_of_json, recorded_digest
+from nsd_prep.core.digests import (
+    as_recorded,
+    digest_of_json,
+    recorded_digest,
+    sha256_of_json,
+)
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.locks import LOCK, only_one_in
 from nsd_prep.core.records import Folder
@@ -19,8 +24,6 @@ from nsd_prep.exports.manifest import KIND, MANIFEST, read_manifest
 from nsd_prep.exports.source import TrialsFile
 
 README: Final = "README.md"
-#: By what the manifest tells from which trials a file was made.
-_OF_TRIALS: Final = ("content", "tables")
 #: What it says of a source beside its digest, so that it need not be read to know that.
 STATE: Final = "state"
 #: Names the subjects of a folder whose manifest does not: versions up to 0.4 did not list them.
@@ -37,6 +40,7 @@ class _Planned(NamedTuple):
     facts: dict[str, Any]
     #: By subject, what the manifest is to say of it when they are there.
     subjects: dict[str, dict[str, Any]]
+    trials: Sequence[TrialsFile]
 
 
 @contextmanager
@@ -148,9 +152,20 @@ class ExportFolder:
                 f"({differences}): choose another folder."
             )
         given = set(subjects)
+        for subject in sorted(given):
+            self._require_folder(self.path / f"subj{subject:02d}")
         self._require_all_subjects(given)
         staying = [name for name in self._outputs if not self._subjects_of(name) <= given]
         self._require_same_design(staying, given, design)
+
+    def _require_folder(self, path: Path) -> None:
+        """Raise where something else stands at the path of a folder that exports write."""
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            kind = "a link" if path.is_symlink() else "no folder"
+            raise ParameterError(
+                f"{path} is {kind}, where this export writes a folder: move it away, or choose "
+                "another folder."
+            )
 
     def _require_all_subjects(self, given: set[int]) -> None:
         lost: set[int] = set()
@@ -236,7 +251,7 @@ class ExportFolder:
         subjects = {
             str(one.subject): one.facts() | self._noted_of.get(one.subject, {}) for one in trials
         }
-        self._planned.append(_Planned(list(names), write, recorded | facts, subjects))
+        self._planned.append(_Planned(list(names), write, recorded | facts, subjects, trials))
 
     def recorded(self, name: str) -> dict[str, Any]:
         """Return what the manifest says of a file; nothing where it does not list it."""
@@ -272,11 +287,8 @@ class ExportFolder:
         self._require_same_design(self._outputs.keys() - again, given, design)
         self._require_nothing_left(planned, again)
         for name in sorted(again):
-            if link := self._folder.link_on_the_way(name):
-                raise ParameterError(
-                    f"{link} is a link, where this export writes a folder: move it away, or choose "
-                    "another folder."
-                )
+            for folder in PurePosixPath(name).parents[:-1]:
+                self._require_folder(self.path / folder)
         todo = [plan for plan in planned if not self._is_there(plan)]
         for name in sorted({README}.union(*(plan.names for plan in todo))):
             if not self._is_own(name) and name not in self._unfinished:
@@ -296,7 +308,7 @@ class ExportFolder:
                 known = {
                     key: value
                     for key, value in plan.facts.items()
-                    if key not in ("images", "tables")
+                    if key not in ("images", "tables", "content") or key in self._outputs[name]
                 }
                 self._outputs[name] |= plan.facts if plan in todo else known
             self.subjects |= plan.subjects
@@ -304,15 +316,14 @@ class ExportFolder:
 
     def _require_nothing_left(self, planned: Sequence[_Planned], again: set[str]) -> None:
         """Raise where a subject's file stays that other trials gave than those of this export."""
-        facts = {subject: plan.facts for plan in planned for subject in plan.subjects}
+        plans = {subject: plan for plan in planned for subject in plan.subjects}
         for name in sorted(self._outputs.keys() - again):
             entry = self._outputs[name]
             if not (self.path / name).exists():
                 continue
             for subject in self._subjects_of(name):
-                now = facts.get(str(subject), entry)
-                others = (entry.get(key) not in (None, now.get(key)) for key in _OF_TRIALS)
-                if any(others):
+                plan = plans.get(str(subject))
+                if plan is not None and not self._is_of(name, entry, plan):
                     raise ParameterError(
                         f"{self.path} holds {name} of {_listed([subject])} from other trials, and "
                         "this export does not make it again: give what it is made of too "
@@ -322,14 +333,36 @@ class ExportFolder:
     def _is_there(self, plan: _Planned) -> bool:
         """Return whether files are there, whole and made from the same."""
         entries = {name: self._outputs.get(name, {}) for name in plan.names}
-        expected = [(fact, value) for fact, value in plan.facts.items() if fact != STATE]
+        expected = [
+            (key, value) for key, value in plan.facts.items() if key not in ("content", STATE)
+        ]
         same = all(
-            entry.get("content") == plan.facts["content"]
+            self._is_of(name, entry, plan)
             and all(entry.get(fact, value) == value for fact, value in expected)
-            for entry in entries.values()
+            for name, entry in entries.items()
         )
         digests = {name: recorded_digest(entry) for name, entry in entries.items()}
         return same and self._folder.holds(digests)
+
+    def _is_of(self, name: str, entry: Mapping[str, Any], plan: _Planned) -> bool:
+        """Return whether a file was made of the content that a plan has.
+
+        Versions up to 0.4 recorded some blocks of the trials alone. Trials that were changed since
+        the file was written are others.
+        """
+        if entry.get("tables") not in (None, plan.facts.get("tables")):
+            return False
+        if "content" in entry:
+            return bool(entry["content"] == plan.facts["content"])
+        if not plan.trials:
+            return entry.get("source") == plan.facts["content"]
+        samples = [trials.sample for trials in plan.trials]
+        sample = (
+            samples[0] if len(samples) == 1 and self._like != "deepnsd" else sha256_of_json(samples)
+        )
+        written = (self.path / name).stat().st_mtime if (self.path / name).exists() else 0.0
+        is_older = max(trials.changed for trials in plan.trials) <= written
+        return entry.get("source") == sample and is_older
 
     def _write(self, plan: _Planned) -> None:
         self._unfinished |= set(plan.names)

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from nsd_prep import __version__
 from nsd_prep.core.coordinates import MEMBERSHIP
-from nsd_prep.core.digests import digest_of_file, digest_of_json, digest_of_table
+from nsd_prep.core.digests import (
+    digest_of_file,
+    digest_of_json,
+    digest_of_table,
+    sampled_sha256,
+    sha256_of_json,
+)
 from nsd_prep.core.errors import InputFileError, ParameterError
 from nsd_prep.core.parameters import Normalise, SpaceName
 from nsd_prep.dataset.space import FUNC1PT8MM
@@ -81,10 +87,29 @@ class TrialsFile:
         """Digest of the whole file, or of all files of a store."""
         if not self.path.is_dir():
             return digest_of_file(self.path)
-        files = sorted(file for file in self.path.rglob("*") if file.is_file())
         return digest_of_json(
-            [(file.relative_to(self.path).as_posix(), digest_of_file(file)) for file in files]
+            [(file.relative_to(self.path).as_posix(), digest_of_file(file)) for file in self._files]
         )
+
+    @cached_property
+    def sample(self) -> str:
+        """What versions up to 0.4 recorded of the content: a digest of some blocks."""
+        if not self.path.is_dir():
+            return sampled_sha256(self.path)
+        names = [file.relative_to(self.path).as_posix() for file in self._files]
+        digests = [sampled_sha256(file) for file in self._files]
+        return sha256_of_json(list(zip(names, digests, strict=True)))
+
+    @property
+    def changed(self) -> float:
+        """When a file of it was last changed, in seconds since 1970: its inode tells."""
+        return max(file.stat().st_ctime for file in self._files)
+
+    @property
+    def _files(self) -> list[Path]:
+        if not self.path.is_dir():
+            return [self.path]
+        return sorted(file for file in self.path.rglob("*") if file.is_file())
 
     @cached_property
     def digest_of_tables(self) -> str:

@@ -43,10 +43,11 @@ from nsd_prep.single_trials.experiments import (
     experiment_attributes,
     experiment_voxels,
     normalised_rows,
+    require_own_table,
     write_experiment,
 )
 from nsd_prep.single_trials.voxels import trial_voxels
-from nsd_prep.single_trials.writer import RESPONSE
+from nsd_prep.single_trials.writer import RESPONSE, description_of_responses
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class ExperimentRows:
     def as_dataset(self, normalise: ExperimentNormalise) -> xr.Dataset:
         """Return the variable ``response`` with rows and voxels as coordinates."""
         recorded = experiment_attributes(self.subject, self.experiment, normalise)
-        units = {"units": recorded["units"]}
-        responses = {RESPONSE: (("trial", "voxel"), self.responses(normalise), units)}
+        described = description_of_responses(recorded)
+        responses = {RESPONSE: (("trial", "voxel"), self.responses(normalise), described)}
         coordinates = variables(self.rows, self.voxels)
         return xr.Dataset(responses, coordinates, recorded | self.attributes)
 
@@ -179,6 +180,8 @@ def write_experiments(
     refuse_dataset(folder, opened.run.dataset())
     _require(opened, experiment, chosen)
     table = folder / f"checks_{experiment}.csv"
+    for subject in chosen:
+        require_own_table(folder, subject, experiment)
     files: list[Path] = []
     checks: list[Check] = []
     with (

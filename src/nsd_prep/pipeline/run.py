@@ -281,6 +281,7 @@ def _without_effect(run: Run) -> Iterator[tuple[str, str]]:
     for needed, there, names in (
         ('runner="dask"', run.runner == "dask", ("dask_address",)),
         ("the report of assemblies", run.assemblies and run.report, ("crossnobis",)),
+        ("assemblies", run.assemblies, ("invalid_voxels",)),
         ("train and test assemblies", train_and_test, ("zscore_images", "suffix")),
         ("a report of train and test assemblies", train_and_test and run.report, ("features",)),
         (

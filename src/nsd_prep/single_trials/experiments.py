@@ -15,6 +15,7 @@ from nsd_prep.core.errors import NSDPrepError, ParameterError
 from nsd_prep.core.parameters import StoredFormat, StoredType
 from nsd_prep.dataset.betas import Betas
 from nsd_prep.dataset.experiments import Experiment
+from nsd_prep.dataset.trials import TRIAL
 from nsd_prep.single_trials.normalise import INT16_STEP, normalised
 from nsd_prep.single_trials.reading import open_single_trials
 from nsd_prep.single_trials.writer import FORMATS, write_rows
@@ -223,6 +224,7 @@ def write_experiment(
     """
     path = folder / f"subj{subject:02d}_{experiment}{FORMATS[format]}"
     recorded = experiment_attributes(subject, experiment, normalise) | dict(attributes)
+    require_own_table(folder, subject, experiment)
     _check_folder(path, experiment, recorded, voxels)
     responses = normalised_rows(values, rows["run"].to_numpy(), normalise, is_surface=is_surface)
     write_rows(
@@ -241,34 +243,41 @@ def write_experiment(
     return path, table
 
 
+def require_own_table(folder: Path, subject: int, experiment: Experiment) -> None:
+    """Raise a ParameterError where somebody else's file stands in the place of a table of rows."""
+    table = folder / f"subj{subject:02d}_{experiment}.csv"
+    if not os.path.lexists(table):
+        return
+    try:
+        with table.open(encoding="utf-8") as file:
+            is_own = file.readline().startswith(f"{TRIAL},subject,run,")
+    except (OSError, ValueError):
+        is_own = False
+    if not is_own:
+        raise ParameterError(
+            f"{table} is no table of the rows of an experiment: move it away, or choose another "
+            "folder."
+        )
+
+
 def _check_folder(
     path: Path, experiment: Experiment, attributes: Mapping[str, Any], voxels: pd.DataFrame
 ) -> None:
-    """Raise where a file would be lost, or where other subjects' files do not belong beside it."""
-    others = sorted(
-        other
-        for suffix in FORMATS.values()
-        for other in path.parent.glob(f"subj*_{experiment}{suffix}")
-        if other.stem != path.stem
-    )
-    for other in others:
-        _require_alike(other, _read_facts(other)[0], attributes, other=True)
+    """Raise where a file would be lost, or where other files do not belong beside it."""
     if path.exists():
         found, columns = _read_facts(path)
         _require_alike(path, found, attributes)
         regions = {name for name in columns if name.startswith(MEMBERSHIP)}
         if lost := sorted(name.removeprefix(MEMBERSHIP) for name in regions - set(voxels)):
             raise ParameterError(
-                f"{path} has regions that are not in this run, {', '.join(lost)}: choose another "
-                "folder, or move it away."
+                f"{path} was written with other options (regions there and not in this run: "
+                f"{', '.join(lost)}): choose another folder, or move it away."
             )
-    table = path.with_suffix(".csv")
-    written = any(path.with_suffix(suffix).exists() for suffix in FORMATS.values())
-    if os.path.lexists(table) and not written:
-        raise ParameterError(
-            f"{table} is there without the responses whose rows it would list: move it away, or "
-            "choose another folder."
-        )
+    for suffix in FORMATS.values():
+        for other in sorted(path.parent.glob(f"subj[0-9][0-9]_{experiment}{suffix}")):
+            if other != path:
+                is_of_another = other.stem != path.stem
+                _require_alike(other, _read_facts(other)[0], attributes, other=is_of_another)
 
 
 def _read_facts(path: Path) -> tuple[dict[str, Any], set[str]]:

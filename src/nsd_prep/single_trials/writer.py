@@ -115,7 +115,7 @@ def write_rows(
     format : {"netcdf", "zarr"}
         As said.
     attributes : mapping of str to str, number or sequence of numbers
-        What determines the data; the responses' unit under ``units`` goes to the variable.
+        What determines the data; what is under ``units`` is the responses' unit, too.
     step : float
         Of int16, as in `nsd_prep.single_trials.normalise.INT16_STEP`.
 
@@ -131,7 +131,7 @@ def write_rows(
     """
     check_storage(dtype, format)
     labels = _labels(table, voxels, attributes)
-    of_variable = {"units": attributes["units"]} if "units" in attributes else {}
+    of_variable = description_of_responses(attributes)
     if dtype == "int16":
         of_variable["scale_factor"] = np.float32(step) if format == "netcdf" else step
     rows_in: AbstractContextManager[Any]
@@ -174,6 +174,13 @@ def write_rows(
                     f"the rows {row_slice.start} to {row_slice.stop}; check the disk and run the "
                     "same command again."
                 )
+
+
+def description_of_responses(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of responses, by those of their file: ``long_name`` and ``units``."""
+    if "units" not in attributes:
+        return {}
+    return {"long_name": f"response, in {attributes['units']}", "units": attributes["units"]}
 
 
 def _labels(table: pd.DataFrame, voxels: pd.DataFrame, attributes: Mapping[str, Any]) -> xr.Dataset:

@@ -39,7 +39,7 @@ from nsd_prep.assemblies.identifiers import (
 from nsd_prep.core.atomic import write_table, written_whole
 from nsd_prep.core.counts import counted
 from nsd_prep.core.digests import read_table
-from nsd_prep.core.errors import InputFileError, MissingFilesError, OutputError
+from nsd_prep.core.errors import InputFileError, MissingFilesError, OutputError, ParameterError
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder
 from nsd_prep.dataset.space import FSAVERAGE, FUNC1PT8MM
@@ -85,6 +85,17 @@ def package_output(
     index = write_packages(folder, target, suffix=suffix, unchecked=unchecked, replace=replace)
     write_plugin(index, target / PLUGIN_FOLDER)
     return index
+
+
+def packages_folder(output: Path, suffix: str) -> Path:
+    """Return where the packages of an output folder go, in it; ParameterError for a link there."""
+    folder = output / f"packages{suffix}"
+    if folder.is_symlink():
+        raise ParameterError(
+            f"{folder} is a link, where packages get a folder: move it away, or give the folder "
+            "that it leads to as target=."
+        )
+    return folder
 
 
 def write_packages(

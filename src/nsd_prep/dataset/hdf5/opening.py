@@ -2,6 +2,7 @@
 
 import errno
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -42,12 +43,13 @@ def files_elsewhere(dataset: h5py.Dataset, file: h5py.File) -> list[str]:
     first two are missing HDF5 gives the fill value, without an error; and nobody would see that
     they were changed, since they are not the file that is known to have been read.
     """
-    if dataset.is_virtual or dataset.external:
-        names = (
-            [str(source.file_name) for source in dataset.virtual_sources()]
-            if (dataset.is_virtual)
-            else [str(name) for name, *_ in dataset.external]
-        )
-        return list(dict.fromkeys(names)) or ["no file"]
+    if dataset.is_virtual:
+        return _names(source.file_name for source in dataset.virtual_sources())
+    if dataset.external:
+        return _names(name for name, *_ in dataset.external)
     there = dataset.file.filename
     return [] if there == file.filename else [str(there)]
+
+
+def _names(files: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(map(str, files))) or ["no file"]

@@ -21,7 +21,7 @@ from nsd_prep.checks.train_test import check_agreement, check_train_and_test
 from nsd_prep.core.digests import read_table
 from nsd_prep.core.parameters import ZScoreImages
 from nsd_prep.core.progress import current_stage
-from nsd_prep.core.records import Folder, StepOutput
+from nsd_prep.core.records import FileIdentity, Folder, StepOutput
 from nsd_prep.core.threads import return_freed_memory
 from nsd_prep.dataset.layout import Dataset
 from nsd_prep.dataset.source import Identity, Source
@@ -123,17 +123,25 @@ class Images:
         Their file, as the source knows it.
     identity : FileIdentity, RemoteIdentity or None
         What tells whether it is still the same; None where it is not there.
+    changed : int or None
+        When the inode of a file on a disk was last changed, nanoseconds since 1970: of the
+        modification time whoever corrects a file may say anything.
     """
 
     source: Source = field(compare=False)
     path: Path = field(compare=False)
     identity: Identity | None
+    changed: int | None = None
 
     @classmethod
     def of(cls, dataset: Dataset) -> Self:
         """Return the images of a dataset as they are now."""
         source, path = dataset.source, dataset.images_file
-        return cls(source, path, source.identity(path) if source.exists(path) else None)
+        if not source.exists(path):
+            return cls(source, path, None)
+        identity = source.identity(path)
+        is_on_disk = isinstance(identity, FileIdentity)
+        return cls(source, path, identity, path.stat().st_ctime_ns if is_on_disk else None)
 
 
 def make_stimulus_sets(

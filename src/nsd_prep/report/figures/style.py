@@ -231,7 +231,7 @@ def booklet(pictures: Sequence[ReportFigure]) -> bytes:
 
 
 def _in_few_colours(pixels: Image.Image) -> Image.Image:
-    """Return an image with the 256 colours that represent it best, its background exactly.
+    """Return an image of 256 colours, of which none of its own is far; its background exactly.
 
     An octree is faster, and gives a colour bar steps of unequal height.
     """
