@@ -193,6 +193,14 @@ class TestOwnership:
         with pytest.raises(ParameterError, match=f"{path} is a {kind}.*, where this run writes a"):
             run(small, tmp_path / "out", **options)
 
+    def test_a_zarr_store_of_a_run_is_no_obstacle_to_the_next(
+        self, small: SmallNSD, tmp_path: Path
+    ) -> None:
+        options = {"subjects": [1], "regions": ["V1"], "regions_file": None, "format": "zarr"}
+        before = run(small, tmp_path / "out", **options)
+        assert any(name.startswith("trials/subj01.zarr/response/") for name in before)
+        assert run(small, tmp_path / "out", seed=42, refresh=True, **options) == before
+
     def test_single_trials_of_other_subjects_stay(self, small: SmallNSD, tmp_path: Path) -> None:
         out = tmp_path / "out"
         before = run(small, out, subjects=[1], **TRIALS)

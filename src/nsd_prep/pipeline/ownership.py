@@ -434,11 +434,15 @@ def _files_in(folder: Path) -> list[str]:
 
 
 def _everything_in(folder: Path) -> Iterator[Path]:
-    """Go through what is in the folders that runs write, and below; links are not followed."""
+    """Go through what is in the folders that runs write, and below, but not in Zarr stores.
+
+    Links are not followed.
+    """
     for path in visible(folder):
         yield path
         if path.is_dir() and not path.is_symlink() and path.name in _WRITTEN:
-            yield from path.rglob("[!.]*")
+            below = path.rglob("[!.]*")
+            yield from (one for one in below if ".zarr/" not in one.relative_to(path).as_posix())
 
 
 def _kind(path: Path) -> str:
