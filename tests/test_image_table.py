@@ -150,7 +150,7 @@ def test_a_run_writes_it_beside_single_trials(tiny_nsd: Path, tmp_path: Path) ->
     columns = list(nsd.images())
     pd.testing.assert_frame_equal(read[columns], expected[columns], check_dtype=False)
     # A caption that was corrected, as long as before, in the middle of its file.
-    captions = next(folder.glob("captions_*.json"))
+    captions = folder / "captions_train2017.json"
     text = captions.read_text()
     middle = text.index("image ", len(text) // 2)
     captions.write_text(f"{text[:middle]}Image {text[middle + len('image ') :]}")

@@ -113,8 +113,8 @@ class Finished:
 
     @property
     def session(self) -> Path:
-        """A file of betas."""
-        return next(self.root.rglob("betas_session01.hdf5"))
+        """A file of betas that the run reads."""
+        return next(self.root.rglob("subj01/**/betas_session01.hdf5"))
 
 
 @pytest.fixture(scope="module")
