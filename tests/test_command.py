@@ -49,7 +49,7 @@ class TestWords:
             ("subjects=[1, 2] there", "--subjects 1 2 there"),
             ("min_ncsnr=None there, min_ncsnr=0.2 in", "no --min-ncsnr there, --min-ncsnr 0.2 in"),
             ("another suffix= than this run's", "another --suffix than this run's"),
-            ("output_dir=/home/me/out are given", "--output-dir /home/me/out are given"),
+            ("output_dir=/data/out are given", "--output-dir /data/out are given"),
             ("output_dir=~/out.", "--output-dir ~/out."),
             ("output_dir=./out, or", "--output-dir ./out, or"),
             ("output_dir=../out/; the", "--output-dir ../out/; the"),

@@ -20,6 +20,27 @@ def visible(folder: Path, pattern: str = "*") -> list[Path]:
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
 
 
+def kind_of(path: Path) -> str:
+    """Return what stands at a path, in words: a link, a folder, a file, or a pipe or a device."""
+    if path.is_symlink():
+        return "a link"
+    if path.is_dir():
+        return "a folder"
+    return "a file" if path.is_file() else "a pipe or a device"
+
+
+def require_folder(path: Path, writer: str, otherwise: str) -> None:
+    """Raise a ParameterError where anything but a folder stands where `writer` writes one.
+
+    Through a link it would write into a folder elsewhere.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise ParameterError(
+            f"{path} is {kind_of(path)}, where {writer} writes a folder: move it away, or "
+            f"{otherwise}."
+        )
+
+
 def user_cache_folder() -> Path:
     """Return ``XDG_CACHE_HOME``, or else ``~/.cache``.
 

@@ -198,7 +198,8 @@ def select_voxels(
     regions: dict[str, NDArray[np.int64]] = {}
     absent: list[tuple[str, str, int]] = []
     for name, definition in definitions.items():
-        parts, found = [], []
+        parts = []
+        asked = {}
         for volume, labels in definition.labels.items():
             key = (volume, definition.hemisphere)
             if key not in volumes:
@@ -209,14 +210,16 @@ def select_voxels(
             parts.append(voxels_with_labels(volumes[key].values, numbers))
             held = set(np.unique(volumes[key].values.flat[parts[-1]]).tolist())
             absent.extend((name, volume, label) for label in numbers if label not in held)
-            found.append(
-                f"{_file(dataset, subject, *key)} holds none of its labels "
-                f"{_with_numbers(labels, numbers)}, but {_labels_held(volumes[key].values)}"
-            )
+            asked[key] = _with_numbers(labels, numbers)
         regions[name] = np.unique(np.concatenate(parts))
         if len(regions[name]) == 0 and missing_regions == "error":
+            found = "; ".join(
+                f"{_file(dataset, subject, *key)} holds none of its labels {labels_asked}, but "
+                f"{_labels_held(volumes[key].values)}"
+                for key, labels_asked in asked.items()
+            )
             raise ParameterError(
-                f"The region {name} is empty in subject {subject}: {'; '.join(found)}; use "
+                f"The region {name} is empty in subject {subject}: {found}; use "
                 'missing_regions="skip", leave out the region or the subject, or correct the '
                 "region's labels."
             )

@@ -18,13 +18,16 @@ from nsd_prep.core.digests import (
     sha256_of_json,
 )
 from nsd_prep.core.errors import ParameterError
+from nsd_prep.core.folders import require_folder
 from nsd_prep.core.locks import LOCK, only_one_in
 from nsd_prep.core.records import Folder
 from nsd_prep.exports.manifest import KIND, MANIFEST, read_manifest
 from nsd_prep.exports.source import TrialsFile
 
 README: Final = "README.md"
-#: What it says of a source beside its digest, so that it need not be read to know that.
+#: Who writes a folder, and what else can be done where something stands in its place.
+_IN_WORDS: Final = ("this export", "choose another folder")
+#: What the manifest says of a source beside its digest, so that it need not be read to know that.
 STATE: Final = "state"
 #: Names the subjects of a folder whose manifest does not: versions up to 0.4 did not list them.
 _METADATA: Final = "voxel_metadata.csv"
@@ -153,19 +156,10 @@ class ExportFolder:
             )
         given = set(subjects)
         for subject in sorted(given):
-            self._require_folder(self.path / f"subj{subject:02d}")
+            require_folder(self.path / f"subj{subject:02d}", *_IN_WORDS)
         self._require_all_subjects(given)
         staying = [name for name in self._outputs if not self._subjects_of(name) <= given]
         self._require_same_design(staying, given, design)
-
-    def _require_folder(self, path: Path) -> None:
-        """Raise where something else stands at the path of a folder that exports write."""
-        if path.is_symlink() or (path.exists() and not path.is_dir()):
-            kind = "a link" if path.is_symlink() else "no folder"
-            raise ParameterError(
-                f"{path} is {kind}, where this export writes a folder: move it away, or choose "
-                "another folder."
-            )
 
     def _require_all_subjects(self, given: set[int]) -> None:
         lost: set[int] = set()
@@ -288,7 +282,7 @@ class ExportFolder:
         self._require_nothing_left(planned, again)
         for name in sorted(again):
             for folder in PurePosixPath(name).parents[:-1]:
-                self._require_folder(self.path / folder)
+                require_folder(self.path / folder, *_IN_WORDS)
         todo = [plan for plan in planned if not self._is_there(plan)]
         for name in sorted({README}.union(*(plan.names for plan in todo))):
             if not self._is_own(name) and name not in self._unfinished:
@@ -357,12 +351,10 @@ class ExportFolder:
         if not plan.trials:
             return entry.get("source") == plan.facts["content"]
         samples = [trials.sample for trials in plan.trials]
-        sample = (
-            samples[0] if len(samples) == 1 and self._like != "deepnsd" else sha256_of_json(samples)
-        )
+        sources = {sha256_of_json(samples)} | (set(samples) if len(samples) == 1 else set())
         written = (self.path / name).stat().st_mtime if (self.path / name).exists() else 0.0
         is_older = max(trials.changed for trials in plan.trials) <= written
-        return entry.get("source") == sample and is_older
+        return entry.get("source") in sources and is_older
 
     def _write(self, plan: _Planned) -> None:
         self._unfinished |= set(plan.names)

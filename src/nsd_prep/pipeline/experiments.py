@@ -180,8 +180,6 @@ def write_experiments(
     refuse_dataset(folder, opened.run.dataset())
     _require(opened, experiment, chosen)
     table = folder / f"checks_{experiment}.csv"
-    for subject in chosen:
-        require_own_table(folder, subject, experiment)
     files: list[Path] = []
     checks: list[Check] = []
     with (
@@ -189,6 +187,8 @@ def write_experiments(
         Stages().stage(f"writing NSD-{experiment}", len(chosen)) as stage,
     ):
         earlier = _checks_of_others(table, chosen)
+        for subject in chosen:  # all of them, before anything is read
+            require_own_table(folder, subject, experiment)
         for subject in chosen:
             rows = experiment_of(opened, experiment, subject, regions)
             files += rows.write(folder, normalise=normalise, dtype=dtype, format=format)

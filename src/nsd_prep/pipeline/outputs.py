@@ -19,6 +19,8 @@ REPORT: Final = "report"
 PAGE: Final = f"{REPORT}/index.html"
 SINGLE_TRIALS: Final = "trials"
 BRAINSCORE: Final = "brainscore"
+#: Folders that runs write.
+FOLDERS: Final = (REPORT, BRAINSCORE, SINGLE_TRIALS)
 
 
 #: The page of a report, also of one that was kept under the identifier of its run.

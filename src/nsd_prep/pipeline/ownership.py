@@ -1,7 +1,7 @@
 """What a run may write into an output folder, and what becomes of the results that are there."""
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,6 @@ from nsd_prep.pipeline.belonging import (
     name_aside,
     options_apart,
     writes,
-    writes_into,
 )
 from nsd_prep.pipeline.earlier import (
     UNFINISHED,
@@ -35,13 +34,12 @@ from nsd_prep.pipeline.earlier import (
 )
 from nsd_prep.pipeline.input_changes import changed_inputs
 from nsd_prep.pipeline.inputs import Inputs
-from nsd_prep.pipeline.outputs import BRAINSCORE, MANIFEST, REPORT, SINGLE_TRIALS
+from nsd_prep.pipeline.obstacles import require_no_obstacle
+from nsd_prep.pipeline.outputs import FOLDERS, MANIFEST
 from nsd_prep.pipeline.run import Run
 
 _logger: Final = logging.getLogger(__name__)
 _NAMED: Final = 4
-#: Folders that runs write.
-_WRITTEN: Final = (REPORT, BRAINSCORE, SINGLE_TRIALS)
 
 
 class Ownership:
@@ -88,7 +86,7 @@ class Ownership:
 
     def require_that_all_belongs_together(self) -> None:
         """Raise ParameterError where results are of other options, or files are a user's own."""
-        self._require_nothing_in_the_way()
+        require_no_obstacle(self._folder.path, self._ours.parameters)
         if self._replace:
             return
         if own := self._own_files():
@@ -114,28 +112,6 @@ class Ownership:
             f"({reasons}): choose another output_dir=, or give replace=True, which removes "
             "the results that this run does not write."
         )
-
-    def _require_nothing_in_the_way(self) -> None:
-        """Raise where something stands that is no file, or no folder, where this run writes one.
-
-        Through a link to a folder a run would write into somebody else's.
-        """
-        options = self._ours.parameters
-        for path in _everything_in(self._folder.path):
-            name = path.relative_to(self._folder.path).as_posix()
-            expected = ""
-            if writes_into(options, name):
-                expected = "" if path.is_dir() and not path.is_symlink() else "a folder"
-            elif name == MANIFEST:
-                expected = "" if path.is_file() and not path.is_symlink() else "a file"
-            elif writes(options, name) and path.suffix != ".zarr":
-                # A link is replaced, not followed, and counts as a file that no run has written.
-                expected = "" if path.is_file() or path.is_symlink() else "a file"
-            if expected:
-                raise ParameterError(
-                    f"{path} is {_kind(path)}, where this run writes {expected}: move it away, or "
-                    "choose another output_dir=."
-                )
 
     def _own_files(self) -> list[str]:
         """Return what this run would overwrite that no run has listed.
@@ -426,31 +402,11 @@ def _files_in(folder: Path) -> list[str]:
     """Return the files and links of an output folder, by name: of the folders that runs write."""
     names = []
     for path in visible(folder):
-        is_runs = path.name in _WRITTEN or path.suffix == ".zarr"
+        is_runs = path.name in FOLDERS or path.suffix == ".zarr"
         inside = path.rglob("[!.]*") if is_runs and path.is_dir() else [path]
         files = [child for child in inside if child.is_symlink() or child.is_file()]
         names += sorted(file.relative_to(folder).as_posix() for file in files)
     return names
-
-
-def _everything_in(folder: Path) -> Iterator[Path]:
-    """Go through what is in the folders that runs write, and below, but not in Zarr stores.
-
-    Links are not followed.
-    """
-    for path in visible(folder):
-        yield path
-        if path.is_dir() and not path.is_symlink() and path.name in _WRITTEN:
-            below = path.rglob("[!.]*")
-            yield from (one for one in below if ".zarr/" not in one.relative_to(path).as_posix())
-
-
-def _kind(path: Path) -> str:
-    if path.is_symlink():
-        return "a link"
-    if path.is_dir():
-        return "a folder"
-    return "a file" if path.is_file() else "a pipe or a device"
 
 
 def _remove_empty_folders(folder: Path, root: Path) -> None:

@@ -224,7 +224,6 @@ def write_experiment(
     """
     path = folder / f"subj{subject:02d}_{experiment}{FORMATS[format]}"
     recorded = experiment_attributes(subject, experiment, normalise) | dict(attributes)
-    require_own_table(folder, subject, experiment)
     _check_folder(path, experiment, recorded, voxels)
     responses = normalised_rows(values, rows["run"].to_numpy(), normalise, is_surface=is_surface)
     write_rows(

@@ -39,7 +39,8 @@ from nsd_prep.assemblies.identifiers import (
 from nsd_prep.core.atomic import write_table, written_whole
 from nsd_prep.core.counts import counted
 from nsd_prep.core.digests import read_table
-from nsd_prep.core.errors import InputFileError, MissingFilesError, OutputError, ParameterError
+from nsd_prep.core.errors import InputFileError, MissingFilesError, OutputError
+from nsd_prep.core.folders import require_folder
 from nsd_prep.core.progress import current_stage
 from nsd_prep.core.records import Folder
 from nsd_prep.dataset.space import FSAVERAGE, FUNC1PT8MM
@@ -88,13 +89,9 @@ def package_output(
 
 
 def packages_folder(output: Path, suffix: str) -> Path:
-    """Return where the packages of an output folder go, in it; ParameterError for a link there."""
+    """Return where the packages of an output folder go, in it; errors as `require_folder`."""
     folder = output / f"packages{suffix}"
-    if folder.is_symlink():
-        raise ParameterError(
-            f"{folder} is a link, where packages get a folder: move it away, or give the folder "
-            "that it leads to as target=."
-        )
+    require_folder(folder, "packaging", "give another as target=")
     return folder
 
 
