@@ -22,7 +22,7 @@ from small_nsd import SmallNSD, write_small_nsd
 
 import nsd_prep
 from nsd_prep.checks import subject_agreement
-from nsd_prep.core.errors import FailedChecksError, InputFileError, ParameterError
+from nsd_prep.core.errors import FailedChecksError, InputFileError, ParameterError, PreflightError
 from nsd_prep.core.records import Folder
 from nsd_prep.extraction.store import Store
 from nsd_prep.flows.command import main
@@ -192,6 +192,20 @@ class TestOwnership:
         options = {"regions": ["V1"], "regions_file": None, "report": True, "replace": True}
         with pytest.raises(ParameterError, match=f"{path} is a {kind}.*, where this run writes a"):
             run(small, tmp_path / "out", **options)
+
+    def test_a_run_that_is_refused_leaves_nothing_behind(
+        self, small: SmallNSD, tmp_path: Path
+    ) -> None:
+        mine = tmp_path / "mine" / "checks.csv"
+        mine.parent.mkdir()
+        mine.write_text("mine")
+        for out, root in ((mine.parent, small.root), (tmp_path / "a" / "b", tmp_path)):
+            (tmp_path / "nsddata").mkdir(exist_ok=True)
+            with pytest.raises((ParameterError, PreflightError)):
+                nsd_prep.prepare(nsd_root=root, output_dir=out, subjects=[1], progress=False)
+        visible = [path for path in mine.parent.iterdir() if not path.name.startswith(".")]
+        assert visible == [mine]
+        assert not (tmp_path / "a").exists()
 
     def test_a_zarr_store_of_a_run_is_no_obstacle_to_the_next(
         self, small: SmallNSD, tmp_path: Path

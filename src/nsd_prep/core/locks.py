@@ -1,7 +1,7 @@
-"""One process at a time that writes into a folder."""
+"""One process at a time that writes into a folder, and no folder where nothing was written."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -46,3 +46,30 @@ def only_one_in(folder: Path, sentence: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def new_folders_removed(*folders: Path) -> Iterator[None]:
+    """Remove folders that were not there and hold nothing at the end, and those above them.
+
+    The lock and empty folders are nothing. Enter it before `only_one_in`.
+    """
+    new = {path for folder in folders for path in (folder, *folder.parents) if not path.exists()}
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # no error hides that of the block
+            for path in sorted(new, key=lambda path: len(path.parts), reverse=True):
+                _remove_where_empty(path)
+
+
+def _remove_where_empty(folder: Path) -> None:
+    inside = list(folder.rglob("*"))
+    below = [path for path in inside if path.is_dir() and not path.is_symlink()]
+    if not folder.is_dir() or not set(inside) - set(below) <= {folder / LOCK}:
+        return
+    if folder / LOCK in inside:
+        with suppress(Timeout), FileLock(folder / LOCK, timeout=0):  # nobody else's by now
+            (folder / LOCK).unlink()
+    for path in (*sorted(below, reverse=True), folder):
+        path.rmdir()

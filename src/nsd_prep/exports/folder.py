@@ -19,7 +19,7 @@ from nsd_prep.core.digests import (
 )
 from nsd_prep.core.errors import ParameterError
 from nsd_prep.core.folders import require_folder
-from nsd_prep.core.locks import LOCK, only_one_in
+from nsd_prep.core.locks import new_folders_removed, only_one_in
 from nsd_prep.core.records import Folder
 from nsd_prep.exports.manifest import KIND, MANIFEST, read_manifest
 from nsd_prep.exports.source import TrialsFile
@@ -65,13 +65,8 @@ def opened_export(path: Path, like: str) -> Iterator["ExportFolder"]:
         f"Another export or run is writing into {path}: wait until it ends, or choose another "
         "folder."
     )
-    is_new = not path.exists()
-    with only_one_in(path, sentence):
-        try:
-            yield ExportFolder(path, like)
-        finally:
-            if is_new:
-                _remove_where_empty(path)
+    with new_folders_removed(path), only_one_in(path, sentence):
+        yield ExportFolder(path, like)
 
 
 class ExportFolder:
@@ -420,18 +415,6 @@ class ExportFolder:
     def files(self) -> list[Path]:
         """Return all files that the manifest lists, and the manifest."""
         return [self.path / name for name in (*sorted(self._outputs), MANIFEST)]
-
-
-def _remove_where_empty(folder: Path) -> None:
-    """Remove a folder that holds nothing but the lock and empty folders."""
-    inside = list(folder.rglob("*"))
-    folders = [path for path in inside if path.is_dir() and not path.is_symlink()]
-    if set(inside) - set(folders) <= {folder / LOCK}:
-        with suppress(OSError):
-            (folder / LOCK).unlink()
-            for path in sorted(folders, reverse=True):
-                path.rmdir()
-            folder.rmdir()
 
 
 def _listed(subjects: Iterable[int]) -> str:

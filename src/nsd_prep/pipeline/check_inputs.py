@@ -1,9 +1,6 @@
 """A look at all that a run needs, which leaves nothing behind."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
+from nsd_prep.core.locks import new_folders_removed
 from nsd_prep.pipeline.descriptions import describe_inputs
 from nsd_prep.pipeline.inputs import Inputs
 from nsd_prep.pipeline.outputs import OutputFolder
@@ -21,23 +18,8 @@ def check_inputs(run: Run, execution: Execution | None = None) -> tuple[Inputs, 
     ParameterError, PreflightError
         As `nsd_prep.pipeline.composition.run_pipeline`.
     """
-    with _new_folders_removed(run.cache_dir, run.output_dir):
+    with new_folders_removed(run.cache_dir, run.output_dir):  # but for a remote dataset's mirror
         inputs = load_inputs(run, execution)
         owned = Ownership(OutputFolder(path=run.output_dir), run, inputs)
         owned.require_that_all_belongs_together()
         return inputs, describe_inputs(run, inputs) + owned.account()
-
-
-@contextmanager
-def _new_folders_removed(*folders: Path) -> Iterator[None]:
-    """Remove those that are made, to see whether they can be, and are empty at the end.
-
-    Of a remote dataset the cache is kept.
-    """
-    new = {path for folder in folders for path in (folder, *folder.parents) if not path.exists()}
-    try:
-        yield
-    finally:
-        for path in sorted(new, key=lambda path: len(path.parts), reverse=True):
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()

@@ -15,6 +15,7 @@ from nsd_prep.checks.registry import as_table
 from nsd_prep.core.check_table import raise_failed
 from nsd_prep.core.counts import counted
 from nsd_prep.core.errors import InputFileError, MissingFilesError
+from nsd_prep.core.locks import new_folders_removed
 from nsd_prep.core.progress import Stage
 from nsd_prep.core.records import StepOutput
 from nsd_prep.core.threads import return_freed_memory
@@ -117,7 +118,11 @@ def run_pipeline(
             inputs, found = check_inputs(run, execution)
         observer.show_inputs(found)
         return RunResult(run.output_dir, len(inputs.trials.nsd_ids), {}, as_table([]))
-    with closing(run.dataset().source), only_run_in(run.output_dir):
+    with (
+        closing(run.dataset().source),
+        new_folders_removed(run.cache_dir, run.output_dir),
+        only_run_in(run.output_dir),
+    ):
         with observer.stage("checking inputs"):
             inputs = load_inputs(run, execution)
         output = outputs.OutputFolder(path=run.output_dir)
