@@ -18,6 +18,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 import hypothesis
 import pytest
 import scipy.linalg  # noqa: F401 (has a BLAS of its own)
+from exported_trials import percent, pictures, surface, zscored  # noqa: F401 (fixtures)
 from small_nsd import SmallNSD, write_small_nsd
 from threadpoolctl import threadpool_limits
 
